@@ -1,0 +1,147 @@
+'use strict';
+
+const fs = require('node:fs');
+const path = require('node:path');
+const { configFromManifest, PLUGIN_TIMEOUTS } = require('..');
+const { DAEMONS, PYTHON, connects, useWorld } = require('./helpers/world');
+
+const world = useWorld();
+
+const manifest = (daemon = {}, changes = {}) => ({
+  name: 'search-plugin', version: '1.0.0', runtime: 'python3', daemon: { command: 'python3', args: ['daemon.py'], ...daemon }, ...changes,
+});
+const at = { pluginPath: '/plugins/search', envsDir: '/envs' };
+
+function thrown(action) {
+  try {
+    action();
+  } catch (error) {
+    return error;
+  }
+  throw new Error('expected it to throw');
+}
+
+test('is a configuration with the defaults of the specification', () => {
+  const config = configFromManifest(manifest(), at);
+  expect(config).toEqual({
+    pluginName: 'search-plugin',
+    pluginPath: '/plugins/search',
+    command: '/envs/search-plugin/bin/python3',
+    args: ['daemon.py'],
+    socketPath: '/envs/search-plugin/daemon.sock',
+    startupTimeout: 30_000,
+    shutdownGracePeriod: 5_000,
+  });
+  expect(config.healthcheck).toBeUndefined();
+  expect(config.startupTimeout).toBe(PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_STARTUP);
+  expect(config.shutdownGracePeriod).toBe(PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_SHUTDOWN_GRACE_PERIOD);
+});
+
+test('takes the health checks that are given', () => {
+  const healthcheck = { interval: 1_000, timeout: 200, retries: 7 };
+  expect(configFromManifest(manifest({ healthcheck }), at).healthcheck).toEqual(healthcheck);
+});
+
+test('completes health checks with the defaults of the specification', () => {
+  expect(configFromManifest(manifest({ healthcheck: { retries: 1 } }), at).healthcheck).toEqual({ interval: 30_000, timeout: 5_000, retries: 1 });
+  expect(configFromManifest(manifest({ healthcheck: {} }), at).healthcheck).toEqual({ interval: 30_000, timeout: 5_000, retries: 3 });
+});
+
+test('without args there are none', () => {
+  expect(configFromManifest(manifest({ args: undefined }), at).args).toEqual([]);
+});
+
+test('takes the Python that it is told', () => {
+  const config = configFromManifest(manifest(), { ...at, pythonPath: '/opt/python' });
+  expect(config.command).toBe('/opt/python');
+  expect(config.socketPath).toBe('/envs/search-plugin/daemon.sock');
+});
+
+test.each(['node', '/usr/bin/python3', 'python3.12', 'python'])('leaves the command %s as it is', (command) => {
+  expect(configFromManifest(manifest({ command }), { ...at, pythonPath: '/opt/python' }).command).toBe(command);
+});
+
+test('takes the variables that it is told', () => {
+  const envVars = { API_KEY: 'k', HOME: undefined };
+  const config = configFromManifest(manifest(), { ...at, envVars });
+  expect(config.envVars).toEqual(envVars);
+  expect(Object.keys(config.envVars)).toEqual(['API_KEY', 'HOME']);
+});
+
+test('finds the home of the plugins in HOME', () => {
+  const home = process.env.HOME;
+  world.finally(() => (home === undefined ? delete process.env.HOME : (process.env.HOME = home)));
+  process.env.HOME = '/home/of-the-test';
+  const config = configFromManifest(manifest(), { pluginPath: '/plugins/search' });
+  expect(config.command).toBe('/home/of-the-test/.ally/plugin-envs/search-plugin/bin/python3');
+  expect(config.socketPath).toBe('/home/of-the-test/.ally/plugin-envs/search-plugin/daemon.sock');
+});
+
+test('does not change the manifest, and shares nothing with it', () => {
+  const given = manifest({ healthcheck: { interval: 1, timeout: 1, retries: 1 } });
+  const before = structuredClone(given);
+  const config = configFromManifest(given, at);
+  config.args.push('more');
+  config.healthcheck.retries = 9;
+  expect(given).toEqual(before);
+});
+
+test.each([
+  ['nothing', undefined, /manifest/i],
+  ['null', null, /manifest/i],
+  ['a text', 'plugin.json', /manifest/i],
+  ['no name', manifest({}, { name: undefined }), /name/],
+  ['an empty name', manifest({}, { name: '' }), /name/],
+  ['a name that is a number', manifest({}, { name: 7 }), /name/],
+  ['a name that climbs', manifest({}, { name: '../evil' }), /name/],
+  ['no daemon', { name: 'a' }, /daemon/],
+  ['a daemon that is a text', { name: 'a', daemon: 'python3 daemon.py' }, /daemon/],
+  ['no command', manifest({ command: undefined }), /daemon\.command/],
+  ['an empty command', manifest({ command: '' }), /daemon\.command/],
+  ['a command that is a list', manifest({ command: ['python3'] }), /daemon\.command/],
+  ['args that are a text', manifest({ args: 'daemon.py' }), /daemon\.args/],
+  ['an argument that is a number', manifest({ args: ['daemon.py', 7] }), /daemon\.args/],
+  ['a healthcheck that is true', manifest({ healthcheck: true }), /daemon\.healthcheck/],
+  ['an interval of 0', manifest({ healthcheck: { interval: 0, timeout: 1, retries: 1 } }), /daemon\.healthcheck\.interval/],
+  ['a timeout that is a text', manifest({ healthcheck: { interval: 1, timeout: 'soon', retries: 1 } }), /daemon\.healthcheck\.timeout/],
+  ['negative retries', manifest({ healthcheck: { interval: 1, timeout: 1, retries: -1 } }), /daemon\.healthcheck\.retries/],
+])('a manifest with %s throws', (_, bad, field) => {
+  const error = thrown(() => configFromManifest(bad, at));
+  expect(error).toBeInstanceOf(Error);
+  expect(error.code).toBe('ERR_INVALID_CONFIG');
+  expect(error.message).toMatch(field);
+});
+
+test.each([
+  ['nothing', undefined, /pluginPath|\bat\b/],
+  ['no pluginPath', {}, /pluginPath/],
+  ['a relative pluginPath', { pluginPath: 'plugins/search' }, /pluginPath/],
+  ['an envsDir that is a number', { ...at, envsDir: 7 }, /envsDir/],
+  ['a pythonPath that is a number', { ...at, pythonPath: 7 }, /pythonPath/],
+  ['a variable that is a number', { ...at, envVars: { PORT: 8080 } }, /envVars/],
+])('a place with %s throws', (_, place, field) => {
+  const error = thrown(() => configFromManifest(manifest(), place));
+  expect(error).toBeInstanceOf(Error);
+  expect(error.code).toBe('ERR_INVALID_CONFIG');
+  expect(error.message).toMatch(field);
+});
+
+test('no argument and no value gets into a message', () => {
+  const bad = manifest({ args: ['hunter2-argument', 7] });
+  expect(thrown(() => configFromManifest(bad, { ...at, envVars: { TOKEN: 'hunter2-value' } })).message).not.toContain('hunter2');
+});
+
+test('starts, as a loader would start it', async () => {
+  fs.copyFileSync(path.join(DAEMONS, 'specification.py'), path.join(world.pluginPath, 'daemon.py'));
+  const folder = world.makeFolder('search-plugin');
+  fs.mkdirSync(path.join(folder, 'bin'));
+  fs.symlinkSync(PYTHON, path.join(folder, 'bin', 'python3'));
+  fs.writeFileSync(path.join(folder, '.installed'), '');
+
+  const manager = world.manager();
+  const config = configFromManifest(manifest(), { pluginPath: world.pluginPath, envsDir: world.envsDir });
+  await manager.startProcess(config);
+  expect(manager.isRunning('search-plugin')).toBe(true);
+  expect(await connects(config.socketPath)).toBe(true);
+  expect(manager.getProcessInfo('search-plugin').config).toEqual(config);
+});

@@ -1,0 +1,287 @@
+'use strict';
+
+const fs = require('node:fs');
+const { connects, useWorld } = require('./helpers/world');
+const { alive, ancestors, children, descendants, identify, signal, stat, testOnLinux } = require('./helpers/processes');
+const { until } = require('./helpers/until');
+
+const world = useWorld();
+
+const GRACE = 500;
+/** Promised for the daemons: two seconds and the grace period. A second more for the guardian. */
+const DAEMONS_GONE = GRACE + 2_000;
+const KINDS = ['stubborn', 'fled', 'grouped'];
+
+/** An owner with a whole family to leave behind, at the moment that its order names. */
+async function owned(order = {}, { script = 'starts.js', fixture = KINDS, ...options } = {}) {
+  const marker = world.path('family');
+  const owner = world.owner(script, {
+    configs: [world.config('plugin', ['family.py', marker, ...fixture], { shutdownGracePeriod: GRACE, startupTimeout: 20_000 })],
+    ...order,
+  }, options);
+  const family = await world.family(marker);
+  const { plugin } = await owner.says('ready');
+  return { owner, family: Object.values(family), leader: identify(plugin) };
+}
+
+/** Everything that the owner brought into the world, the guardian too. Of an owner that is still alive. */
+function brood(owner, leader) {
+  const above = stat(owner.pid) ? ancestors(owner.pid).map(({ pid }) => pid) : [];
+  const found = [...descendants(owner.pid), ...ancestors(leader.pid)];
+  return found.filter(({ pid }) => pid !== owner.pid && pid !== process.pid && !above.includes(pid));
+}
+
+async function expectGone(processes, deadline) {
+  const began = performance.now();
+  await until(() => !processes.some(alive), deadline + 5_000);
+  // Room for a test machine whose two cores are busy; the promise itself is the deadline.
+  expect(performance.now() - began).toBeLessThan(deadline + 500);
+}
+
+describe('however the owner ends, its trees go', () => {
+  test.each([
+    ['returns', 'return', { code: 0, signal: null }],
+    ['calls process.exit', 'exit', { code: 3, signal: null }],
+    ['throws', 'throw', { code: 1, signal: null }],
+    ['leaves a rejection unhandled', 'reject', { code: 1, signal: null }],
+    ['aborts', 'abort', { code: null, signal: 'SIGABRT' }],
+  ])('when it %s', async (_, end, expected) => {
+    const { owner, family, leader } = await owned({ end });
+    // It dies as it would without us.
+    expect(await owner.exited).toEqual(expected);
+    await expectGone([leader, ...family], DAEMONS_GONE);
+    if (end === 'throw') expect(owner.errors).toContain('thrown on purpose');
+    if (end === 'reject') expect(owner.errors).toContain('rejected on purpose');
+    await until(() => !fs.existsSync(world.pidFile('plugin')));
+  });
+
+  test.each(['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGKILL'])('when it gets %s', async (name) => {
+    const { owner, family, leader } = await owned();
+    const all = brood(owner, leader);
+    expect(all.length).toBeGreaterThan(family.length);
+    owner.child.kill(name);
+    expect(await owner.exited).toEqual({ code: null, signal: name });
+    await expectGone([leader, ...family], DAEMONS_GONE);
+    // The guardian has nothing left to watch.
+    await expectGone(all, 1_000);
+  });
+
+  test('when its whole process group is killed', async () => {
+    const { owner, family, leader } = await owned({}, { detached: true });
+    const all = brood(owner, leader);
+    process.kill(-owner.pid, 'SIGINT');
+    expect(await owner.exited).toEqual({ code: null, signal: 'SIGINT' });
+    await expectGone([leader, ...family], DAEMONS_GONE);
+    await expectGone(all, 1_000);
+  });
+
+  test('when its whole process group is killed by SIGKILL', async () => {
+    const { owner, family, leader } = await owned({}, { detached: true });
+    process.kill(-owner.pid, 'SIGKILL');
+    await owner.exited;
+    await expectGone([leader, ...family], DAEMONS_GONE);
+  });
+
+  test('while the daemon is starting', async () => {
+    const { owner, family, leader } = await owned({ when: 'starting' }, { fixture: ['--never-bind', ...KINDS] });
+    const all = brood(owner, leader);
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    await expectGone([leader, ...family], DAEMONS_GONE);
+    await expectGone(all, 1_000);
+  });
+
+  test('while the daemon is stopping', async () => {
+    const { owner, family, leader } = await owned({ when: 'stopping' });
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    await expectGone([leader, ...family], DAEMONS_GONE);
+  });
+
+  test('by its own exit while the daemon is starting', async () => {
+    const { owner, family, leader } = await owned({ when: 'starting', end: 'exit' }, { fixture: ['--never-bind', ...KINDS] });
+    expect(await owner.exited).toEqual({ code: 3, signal: null });
+    await expectGone([leader, ...family], DAEMONS_GONE);
+  });
+
+  test('in the moment of the start, before anything is known of it', async () => {
+    // Twelve plugins, and an owner that is killed as soon as one of them has a pid.
+    const configs = Array.from({ length: 12 }, (_, index) => world.config(`plugin-${index}`, ['willing.py'], { shutdownGracePeriod: GRACE }));
+    const owner = world.owner('starts.js', { configs });
+    await until(() => configs.some(({ pluginName }) => fs.existsSync(world.pidFile(pluginName))));
+    const found = descendants(owner.pid);
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    await expectGone(found, DAEMONS_GONE + 1_000);
+    // What was under way comes to nothing: the world itself looks for it when the test ends.
+    await until(() => configs.every(({ socketPath }) => !fs.existsSync(socketPath)));
+  });
+
+  test('the willing ones by themselves, without waiting for the grace period', async () => {
+    const owner = world.owner('starts.js', { configs: [world.config('plugin', ['signals.py', world.path('heard')], { shutdownGracePeriod: 20_000 })] });
+    const leader = identify((await owner.says('ready')).plugin);
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    await expectGone([leader], 2_000);
+    expect(fs.readFileSync(world.path('heard'), 'utf8')).toBe('15');
+  });
+
+  test('also those that were stopped by SIGSTOP', async () => {
+    const owner = world.owner('starts.js', { configs: [world.config('plugin', ['signals.py', world.path('heard')], { shutdownGracePeriod: 20_000 })] });
+    const leader = identify((await owner.says('ready')).plugin);
+    signal(leader, 'SIGSTOP');
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    await expectGone([leader], 2_000);
+    expect(fs.readFileSync(world.path('heard'), 'utf8')).toBe('15');
+  });
+});
+
+describe('in a worker', () => {
+  test.each(['terminate', 'worker-exit', 'worker-return'])('the trees go with the thread: %s', async (end) => {
+    const { owner, family, leader } = await owned({ end }, { script: 'in-worker.js' });
+    await owner.says('workerExit');
+    await expectGone([leader, ...family], DAEMONS_GONE);
+    // The process itself lives on, without a child.
+    expect(owner.gone).toBe(false);
+    await until(() => children(owner.pid).length === 0, 5_000);
+  });
+
+  test('the trees go with the process', async () => {
+    const { owner, family, leader } = await owned({ end: 'exit' }, { script: 'in-worker.js' });
+    expect(await owner.exited).toEqual({ code: 3, signal: null });
+    await expectGone([leader, ...family], DAEMONS_GONE);
+  });
+});
+
+describe('the guardian', () => {
+  /** What stands between the owner and the daemon. */
+  const guardians = (owner, leader) => ancestors(leader.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
+
+  testOnLinux('is one, however many daemons there are', async () => {
+    const configs = ['a', 'b', 'c'].map((name) => world.config(name));
+    const owner = world.owner('starts.js', { configs });
+    await owner.says('ready');
+    expect(children(owner.pid)).toHaveLength(1);
+  });
+
+  testOnLinux('is not hit by what hits the group of its owner', async () => {
+    const { owner, leader } = await owned({}, { detached: true });
+    for (const { pid } of brood(owner, leader)) {
+      const [, , , group] = fs.readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ').pop().split(' ').map(Number);
+      expect(group).not.toBe(owner.pid);
+    }
+  });
+
+  testOnLinux('tells no secrets: no name and no value in its arguments and environment', async () => {
+    const owner = world.owner('starts.js', {
+      configs: [world.config('named-plugin', ['willing.py', 'hunter2-argument'], { envVars: { TOKEN: 'hunter2-value' } })],
+    }, { env: { OWN_TOKEN: 'hunter2-own' } });
+    const leader = identify((await owner.says('ready'))['named-plugin']);
+    const between = guardians(owner, leader);
+    expect(between.length).toBeGreaterThan(0);
+    for (const { pid } of between) {
+      const told = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8') + fs.readFileSync(`/proc/${pid}/environ`, 'utf8');
+      expect(told).not.toContain('hunter2');
+      expect(told).not.toContain('named-plugin');
+    }
+  });
+
+  testOnLinux('that is killed is replaced, and then the promise holds again', async () => {
+    const owner = world.owner('obeys.js', {}, { ipc: true });
+    const config = world.config('plugin', ['willing.py'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+    expect(await owner.asks('startProcess', config)).toEqual({});
+    const first = identify((await owner.asks('getPid', 'plugin')).value);
+    const between = guardians(owner, first);
+    expect(between.length).toBeGreaterThan(0);
+    for (const process of between) signal(process, 'SIGKILL');
+    await until(() => !between.some(alive));
+
+    // The daemon lives on or is restarted; in the end one is running, and somebody watches over it.
+    const second = await until(async () => {
+      const running = (await owner.asks('isRunning', 'plugin')).value;
+      const { value: pid } = await owner.asks('getPid', 'plugin');
+      return running && pid && alive(pid) && children(owner.pid).length > 0 && identify(pid);
+    }, 15_000);
+    expect(await connects(world.socket('plugin'))).toBe(true);
+    if (second.pid !== first.pid) expect(alive(first)).toBe(false);
+    expect(owner.gone).toBe(false);
+
+    const all = [...descendants(owner.pid), second];
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    await expectGone([second], DAEMONS_GONE);
+    await expectGone(all, 1_000);
+  });
+
+  testOnLinux('that is killed takes nobody with it unnoticed: a stop still stops the whole tree', async () => {
+    const owner = world.owner('obeys.js', {}, { ipc: true });
+    const marker = world.path('family');
+    const config = world.config('plugin', ['family.py', marker, ...KINDS], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+    expect(await owner.asks('startProcess', config)).toEqual({});
+    const family = Object.values(await world.family(marker));
+    const first = identify((await owner.asks('getPid', 'plugin')).value);
+    for (const process of guardians(owner, first)) signal(process, 'SIGKILL');
+    await until(async () => (await owner.asks('isRunning', 'plugin')).value && alive((await owner.asks('getPid', 'plugin')).value ?? 0), 15_000);
+
+    const { value: pid } = await owner.asks('getPid', 'plugin');
+    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+    expect(alive(pid)).toBe(false);
+    expect(alive(first)).toBe(false);
+    expect(family.filter(alive)).toEqual([]);
+    expect(Object.values(await world.family(marker)).filter(alive)).toEqual([]);
+  });
+});
+
+describe("onOwnerDeath: 'keep'", () => {
+  test.each([
+    ['SIGKILL', 'wait'],
+    ['process.exit', 'exit'],
+    ['the end of its work', 'return'],
+  ])('a daemon survives %s also when it prints, and the next start replaces it', async (how, end) => {
+    const beats = world.path('beats');
+    const counted = () => Number(fs.readFileSync(beats, 'utf8'));
+    const config = world.config('plugin', ['beats.py', beats]);
+    const owner = world.owner('starts.js', { options: { onOwnerDeath: 'keep' }, configs: [config], end });
+    const old = identify((await owner.says('ready')).plugin);
+    if (end === 'wait') owner.child.kill('SIGKILL');
+    await owner.exited;
+    // A line of a KiB at each beat: more than any pipe holds.
+    const before = counted();
+    await until(() => counted() > before + 150, 15_000);
+    expect(alive(old)).toBe(true);
+    expect(await connects(config.socketPath)).toBe(true);
+    expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${old.pid}\n`);
+
+    const manager = world.manager();
+    await manager.startProcess(config);
+    expect(alive(old)).toBe(false);
+    expect(manager.isRunning('plugin')).toBe(true);
+    expect(manager.getPid('plugin')).not.toBe(old.pid);
+    expect(await connects(config.socketPath)).toBe(true);
+  });
+
+  test('the whole tree survives, and the whole tree is replaced', async () => {
+    const { owner, family, leader } = await owned({ options: { onOwnerDeath: 'keep' } });
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    const manager = world.manager();
+    // Something else that takes a while, so that a signal on its way would have come.
+    await manager.startProcess(world.config('other'));
+    expect([leader, ...family].filter((process) => !alive(process))).toEqual([]);
+
+    fs.unlinkSync(world.path('family'));
+    await manager.startProcess(world.config('plugin', ['willing.py'], { shutdownGracePeriod: GRACE }));
+    expect([leader, ...family].filter(alive)).toEqual([]);
+  });
+
+  test('a stop is still a stop', async () => {
+    const manager = world.manager({ onOwnerDeath: 'keep' });
+    const marker = world.path('family');
+    await manager.startProcess(world.config('plugin', ['family.py', marker, ...KINDS], { shutdownGracePeriod: 200 }));
+    const family = Object.values(await world.family(marker));
+    await manager.stopProcess('plugin');
+    expect(family.filter(alive)).toEqual([]);
+    expect(fs.existsSync(world.pidFile('plugin'))).toBe(false);
+  });
+});

@@ -1,0 +1,235 @@
+'use strict';
+
+const fs = require('node:fs');
+const net = require('node:net');
+const path = require('node:path');
+const { connects, expectNothingLeft, record, useWorld } = require('./helpers/world');
+const { alive, identify, signal } = require('./helpers/processes');
+const { failure, until } = require('./helpers/until');
+
+const world = useWorld();
+
+/** A start that finds somebody else at its socket: at once, and without a daemon. */
+async function refused(manager, config) {
+  const counter = world.path('starts');
+  const began = performance.now();
+  const error = await failure(manager.startProcess({
+    ...config,
+    args: world.config('x', ['by-turns.py', counter, 'good']).args,
+    startupTimeout: 20_000,
+  }));
+  expect(performance.now() - began).toBeLessThan(5_000);
+  expect(error).toBeInstanceOf(Error);
+  expect(error).toMatchObject({ code: 'ERR_SOCKET_IN_USE', pluginName: config.pluginName });
+  expect(error.message).toContain(config.socketPath);
+  expect(fs.existsSync(counter)).toBe(false);
+  expect(manager.getState(config.pluginName)).toBe('error');
+  expect(manager.getProcessInfo(config.pluginName).lastError).toBeTruthy();
+  expect(manager.getPid(config.pluginName)).toBeUndefined();
+  expect(fs.existsSync(world.pidFile(config.pluginName))).toBe(false);
+  return error;
+}
+
+const identity = (file) => {
+  const { dev, ino, mode } = fs.lstatSync(file);
+  return { dev, ino, mode };
+};
+
+describe('somebody else at the socket', () => {
+  test('another program is named and left alone', async () => {
+    const manager = world.manager();
+    const socketPath = world.path('shared.sock');
+    const program = world.program(['willing.py'], { socketPath });
+    await until(() => connects(socketPath));
+    const before = identity(socketPath);
+
+    const config = world.config('plugin', undefined, { socketPath });
+    const error = await refused(manager, config);
+    expect(error.pid).toBe(program.pid);
+    expect(error.message).toContain(String(program.pid));
+    expect(alive(program)).toBe(true);
+    expect(identity(socketPath)).toEqual(before);
+    expect(await connects(socketPath)).toBe(true);
+
+    // When it has gone, there is nothing in the way.
+    signal(program, 'SIGTERM');
+    await until(() => !alive(program));
+    await manager.startProcess(config);
+    expect(manager.isRunning('plugin')).toBe(true);
+    expect(manager.getProcessInfo('plugin').lastError).toBeUndefined();
+  });
+
+  test('may be this very process', async () => {
+    const manager = world.manager();
+    const socketPath = world.path('own.sock');
+    const server = net.createServer((client) => client.end('still here'));
+    await new Promise((resolve) => server.listen(socketPath, resolve));
+    world.finally(() => new Promise((resolve) => server.close(resolve)));
+
+    const error = await refused(manager, world.config('plugin', undefined, { socketPath }));
+    expect(error.pid).toBe(process.pid);
+    const answer = await new Promise((resolve, reject) => {
+      let text = '';
+      net.connect(socketPath).on('data', (data) => (text += data)).on('end', () => resolve(text)).on('error', reject);
+    });
+    expect(answer).toBe('still here');
+  });
+
+  test.each([
+    ['that has bound and does not listen yet', ['binds-only.py'], (socketPath) => fs.existsSync(socketPath)],
+    ['that hangs', ['hung.py', '8'], connects],
+    ['whose queue is full', ['hung.py', '0'], async (socketPath) => {
+      // One connection fits; it is kept until the end.
+      if (!(await connects(socketPath))) return false;
+      for (let tries = 0; tries < 3; tries++) {
+        const client = net.connect(socketPath).on('error', () => {});
+        world.finally(() => client.destroy());
+      }
+      return true;
+    }],
+    ['that is stopped', ['willing.py'], connects],
+  ])('is found also as a program %s', async (what, fixture, ready) => {
+    const manager = world.manager();
+    const socketPath = world.path('shared.sock');
+    const program = world.program(fixture, { socketPath });
+    await until(() => ready(socketPath));
+    if (what === 'that is stopped') signal(program, 'SIGSTOP');
+    const before = identity(socketPath);
+
+    const error = await refused(manager, world.config('plugin', undefined, { socketPath }));
+    // The listener's pid is the kernel's word to a client; without listen there is no such word.
+    if (fixture[0] !== 'binds-only.py') expect(error.pid).toBe(program.pid);
+    expect(alive(program)).toBe(true);
+    expect(identity(socketPath)).toEqual(before);
+  });
+
+  test('that comes while the daemon starts does not pass for it', async () => {
+    const manager = world.manager();
+    const socketPath = world.path('shared.sock');
+    const start = manager.startProcess(world.config('plugin', ['never-binds.py'], { socketPath }));
+    const daemon = identify(await until(() => manager.getPid('plugin')));
+    const program = world.program(['willing.py'], { socketPath });
+
+    const error = await failure(start);
+    expect(error).toMatchObject({ code: 'ERR_SOCKET_IN_USE', pid: program.pid });
+    expect(alive(daemon)).toBe(false);
+    expect(alive(program)).toBe(true);
+    expect(await connects(socketPath)).toBe(true);
+    expect(fs.existsSync(world.pidFile('plugin'))).toBe(false);
+  });
+
+  test('another plugin of this manager is named', async () => {
+    const manager = world.manager();
+    const socketPath = world.path('shared.sock');
+    await manager.startProcess(world.config('first', ['willing.py'], { socketPath }));
+    const pid = manager.getPid('first');
+    const before = identity(socketPath);
+
+    const error = await refused(manager, world.config('second', undefined, { socketPath }));
+    expect(error.message).toContain("'first'");
+    expect(manager.isRunning('first')).toBe(true);
+    expect(manager.getPid('first')).toBe(pid);
+    expect(identity(socketPath)).toEqual(before);
+
+    await manager.stopProcess('first');
+    await manager.startProcess(world.config('second', ['willing.py'], { socketPath }));
+    expect(manager.isRunning('second')).toBe(true);
+  });
+});
+
+describe('a file at the socket path', () => {
+  test.each([
+    ['a regular file', (file) => fs.writeFileSync(file, 'precious')],
+    ['an empty file', (file) => fs.writeFileSync(file, '')],
+    ['a folder', (file) => fs.mkdirSync(file)],
+    ['a link to a file', (file) => {
+      fs.writeFileSync(`${file}.target`, 'precious');
+      fs.symlinkSync(`${file}.target`, file);
+    }],
+  ])('that is %s is never removed', async (_, make) => {
+    const socketPath = world.path('precious');
+    make(socketPath);
+    const before = identity(socketPath);
+    const content = fs.statSync(socketPath).isFile() ? fs.readFileSync(socketPath, 'utf8') : undefined;
+
+    // A daemon unlinks its path before it binds: the refusal must come before the spawn.
+    const error = await refused(world.manager(), world.config('plugin', undefined, { socketPath }));
+    expect(error.pid).toBeUndefined();
+    expect(identity(socketPath)).toEqual(before);
+    if (content !== undefined) expect(fs.readFileSync(socketPath, 'utf8')).toBe(content);
+  });
+
+  test('that is a dead socket is replaced', async () => {
+    const socketPath = world.path('dead.sock');
+    const program = world.program(['willing.py'], { socketPath });
+    await until(() => connects(socketPath));
+    signal(program, 'SIGKILL');
+    await until(() => !alive(program));
+    expect(fs.lstatSync(socketPath).isSocket()).toBe(true);
+    expect(await connects(socketPath)).toBe(false);
+
+    // This one does not remove it itself.
+    const manager = world.manager();
+    await manager.startProcess(world.config('plugin', ['binds-plainly.py'], { socketPath }));
+    expect(manager.isRunning('plugin')).toBe(true);
+    expect(await connects(socketPath)).toBe(true);
+  });
+
+  test('that is the socket of a program that bound it under another name is left alone', async () => {
+    const manager = world.manager();
+    fs.mkdirSync(world.path('folder'));
+    fs.symlinkSync(world.path('folder'), world.path('alias'));
+    const program = world.program(['binds-only.py'], { socketPath: world.path('folder', 's') });
+    await until(() => fs.existsSync(world.path('folder', 's')));
+    const before = identity(world.path('folder', 's'));
+    await refused(manager, world.config('plugin', undefined, { socketPath: path.join(world.path('alias'), 's') }));
+    expect(alive(program)).toBe(true);
+    expect(identity(world.path('folder', 's'))).toEqual(before);
+  });
+});
+
+describe('after the stop', () => {
+  test('the socket of a killed daemon is gone', async () => {
+    const manager = world.manager();
+    await manager.startProcess(world.config('plugin', ['stubborn.py'], { shutdownGracePeriod: 0 }));
+    expect(fs.existsSync(world.socket('plugin'))).toBe(true);
+    await manager.stopProcess('plugin');
+    expectNothingLeft(world, 'plugin');
+  });
+
+  test('a socket that somebody else has put there by then stays', async () => {
+    const manager = world.manager();
+    const socketPath = world.path('shared.sock');
+    await manager.startProcess(world.config('plugin', ['stubborn.py'], { socketPath, shutdownGracePeriod: 100 }));
+    fs.unlinkSync(socketPath);
+    const program = world.program(['willing.py'], { socketPath });
+    await until(() => connects(socketPath));
+
+    await manager.stopProcess('plugin');
+    expect(manager.getState('plugin')).toBe('stopped');
+    expect(alive(program)).toBe(true);
+    expect(await connects(socketPath)).toBe(true);
+  });
+
+  test('a file that somebody else has put there by then stays', async () => {
+    const manager = world.manager();
+    const socketPath = world.path('shared.sock');
+    await manager.startProcess(world.config('plugin', ['stubborn.py'], { socketPath, shutdownGracePeriod: 100 }));
+    fs.unlinkSync(socketPath);
+    fs.writeFileSync(socketPath, 'precious');
+    await manager.stopProcess('plugin');
+    expect(fs.readFileSync(socketPath, 'utf8')).toBe('precious');
+  });
+});
+
+test('a restarted daemon finds the socket of its dead predecessor out of the way', async () => {
+  const manager = world.manager();
+  const events = record(manager);
+  await manager.startProcess(world.config('plugin', ['binds-plainly.py'], { restart: { delay: 0 } }));
+  const first = manager.getPid('plugin');
+  process.kill(first, 'SIGKILL');
+  await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== first);
+  expect(await connects(world.socket('plugin'))).toBe(true);
+  await until(() => events.states('plugin').length === 4);
+  expect(events.of('restart')).toHaveLength(1);
+});

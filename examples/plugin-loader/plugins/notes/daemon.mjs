@@ -1,0 +1,69 @@
+/**
+ * Keeps notes, in memory and in a file beside the socket, so that they survive whatever happens to
+ * this process.
+ *
+ * One JSON object per line, over the socket at SOCKET_PATH:
+ *
+ *     {"add": "buy milk"}  ->  {"id": 1}
+ *     {"list": true}       ->  {"notes": ["buy milk"]}
+ */
+import { appendFileSync, existsSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+const socketPath = process.env.SOCKET_PATH;
+const file = join(dirname(socketPath), 'notes.jsonl');
+const notes = load();
+
+function load() {
+  if (!existsSync(file)) return [];
+  const lines = readFileSync(file, 'utf8').split('\n');
+  // A process that was killed while it wrote leaves half a line, of a note that was never confirmed.
+  if (lines.pop() !== '') appendFileSync(file, '\n');
+  return lines.flatMap((line) => {
+    try {
+      return [JSON.parse(line)];
+    } catch {
+      return [];
+    }
+  });
+}
+
+function answer(line) {
+  try {
+    const request = JSON.parse(line);
+    if (typeof request.add === 'string') {
+      // Written before it is confirmed.
+      appendFileSync(file, `${JSON.stringify(request.add)}\n`);
+      return { id: notes.push(request.add) };
+    }
+    if (request.list) return { notes };
+    return { error: 'neither a note to add nor a list' };
+  } catch (error) {
+    return { error: error.message };
+  }
+}
+
+const connections = new Set();
+const server = createServer((connection) => {
+  connections.add(connection);
+  connection.on('close', () => connections.delete(connection));
+  const lines = createInterface({ input: connection });
+  lines.on('line', (line) => connection.write(`${JSON.stringify(answer(line))}\n`));
+  // Whoever asked has gone, and that must not end us. The interface passes the error on, hence both.
+  for (const emitter of [connection, lines]) emitter.on('error', () => {});
+});
+
+// A run that was killed could not tidy up; nobody listens there any more.
+rmSync(socketPath, { force: true });
+server.listen(socketPath, () => console.log(`${notes.length} notes`));
+
+function end(signal) {
+  console.log(`ending on ${signal}`);
+  // Takes the socket file away too. Then nothing is left to wait for, and the process ends.
+  server.close();
+  for (const connection of connections) connection.destroy();
+}
+process.once('SIGTERM', end);
+process.once('SIGINT', end);

@@ -1,0 +1,282 @@
+'use strict';
+// What people require: EventEmitter, Errors and Dates of the caller's own realm, the snapshot of
+// process.env, and promises for the native half's tickets. No lifecycle logic.
+
+const { EventEmitter } = require('node:events');
+const os = require('node:os');
+const path = require('node:path');
+
+const { NativeManager, guardian } = require('./native.js');
+const { PLUGIN_TIMEOUTS, ProcessState } = require('./lib/constants.js');
+const { makeError, invalidConfig } = require('./lib/errors.js');
+const { copyPlain, environment, managerOptions, processInfo } = require('./lib/convert.js');
+const { configFromManifest } = require('./lib/manifest.js');
+
+const TAIL_LINES = 1000;
+
+/**
+ * Managers with something going on. The native half holds only a weak reference to its face, so that
+ * an idle manager can be collected; a busy one must not be, or its daemons would be stopped.
+ */
+const busy = new Set();
+
+class BackgroundProcessManager extends EventEmitter {
+  #native;
+  #logger;
+  /** Ticket to the promise that waits for it. */
+  #waiting = new Map();
+  /** Plugin name to the configuration as it was given. */
+  #configs = new Map();
+  /** Messages that are being delivered, and those behind one whose listener threw. */
+  #inbox = [];
+
+  constructor(options) {
+    super();
+    const { envsDir, logger, onOwnerDeath } = managerOptions(options);
+    const self = new WeakRef(this);
+    this.#logger = logger;
+    this.#native = new NativeManager(
+      {
+        envsDir: envsDir ?? path.join(process.env.HOME || os.homedir(), '.ally', 'plugin-envs'),
+        keepOnOwnerDeath: onOwnerDeath === 'keep',
+        guardian,
+        hasLogger: logger !== undefined,
+        debug: logger !== undefined && (logger.isLevelEnabled?.('debug') ?? true),
+        logFilter: process.env.ALLY_LOG,
+      },
+      () => self.deref()?.#takeMessages(),
+    );
+  }
+
+  async startProcess(config, options) {
+    const signal = abortSignal(options);
+    signal?.throwIfAborted();
+    // Read once: what is checked, used and shown later is the same, whatever getters there are.
+    const given = copyPlain(config);
+    const { ticket, taken, failure } = this.#native.start(given, environment());
+    if (failure) throw makeError(failure);
+    const { pluginName } = given;
+    if (taken) this.#configs.set(pluginName, given);
+    const abort = () => this.#native.abort(pluginName, ticket);
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      await this.#settled(ticket);
+    } catch (error) {
+      throw signal?.aborted && error.code === 'ERR_STOPPED' ? signal.reason : error;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  async stopProcess(pluginName) {
+    await this.#settled(this.#native.stop(nameOf(pluginName)));
+  }
+
+  async stopAllProcesses() {
+    await this.#settled(this.#native.stopAll());
+  }
+
+  async restartProcess(pluginName) {
+    await this.#settled(this.#native.restart(nameOf(pluginName)));
+  }
+
+  isRunning(pluginName) {
+    return this.getState(pluginName) === ProcessState.RUNNING;
+  }
+
+  getState(pluginName) {
+    return typeof pluginName === 'string' ? (this.#native.state(pluginName) ?? undefined) : undefined;
+  }
+
+  getPid(pluginName) {
+    return typeof pluginName === 'string' ? (this.#native.pid(pluginName) ?? undefined) : undefined;
+  }
+
+  getProcessInfo(pluginName) {
+    const info = typeof pluginName === 'string' ? this.#native.info(pluginName) : undefined;
+    return info ? processInfo(info, this.#configs.get(pluginName)) : undefined;
+  }
+
+  listProcesses() {
+    return this.#native.names().map((pluginName) => this.getProcessInfo(pluginName));
+  }
+
+  forgetProcess(pluginName) {
+    const forgotten = typeof pluginName === 'string' && this.#native.forget(pluginName);
+    if (forgotten) this.#configs.delete(pluginName);
+    return forgotten;
+  }
+
+  getOutput(pluginName, lines = TAIL_LINES) {
+    const count = Math.min(Math.max(Math.trunc(Number(lines)) || 0, 0), TAIL_LINES);
+    return typeof pluginName === 'string' ? this.#native.output(pluginName, count) : [];
+  }
+
+  ref() {
+    this.#native.attach(true);
+    return this;
+  }
+
+  unref() {
+    this.#native.attach(false);
+    return this;
+  }
+
+  async upgradeProcess(pluginName) {
+    throw invalidConfig('upgradeProcess', 'is not supported yet', pluginName);
+  }
+
+  async startGroup() {
+    throw invalidConfig('startGroup', 'is not supported yet');
+  }
+
+  async stopGroup() {
+    throw invalidConfig('stopGroup', 'is not supported yet');
+  }
+
+  getMetrics(pluginName) {
+    throw invalidConfig('getMetrics', 'is not supported yet', pluginName);
+  }
+
+  metricsText() {
+    throw invalidConfig('metricsText', 'is not supported yet');
+  }
+
+  // Lines of output are cut and carried over only while someone listens. Every way to add or remove a
+  // listener goes through one of these five.
+
+  on(event, listener) {
+    return this.#listening(super.on(event, listener));
+  }
+
+  addListener(event, listener) {
+    return this.#listening(super.addListener(event, listener));
+  }
+
+  prependListener(event, listener) {
+    return this.#listening(super.prependListener(event, listener));
+  }
+
+  removeListener(event, listener) {
+    return this.#listening(super.removeListener(event, listener));
+  }
+
+  off(event, listener) {
+    return this.#listening(super.off(event, listener));
+  }
+
+  removeAllListeners(...event) {
+    return this.#listening(super.removeAllListeners(...event));
+  }
+
+  #listening(result) {
+    // EventEmitter's own constructor may come here before there is anything native.
+    if (#native in this && this.#native) this.#native.listenToOutput(this.listenerCount('output') > 0);
+    return result;
+  }
+
+  #settled(ticket) {
+    busy.add(this);
+    return new Promise((resolve, reject) => this.#waiting.set(ticket, { resolve, reject }));
+  }
+
+  #takeMessages() {
+    this.#inbox.push(...this.#native.take());
+    this.#deliver();
+    if (this.#native.isBusy()) busy.add(this);
+    else busy.delete(this);
+  }
+
+  #deliver() {
+    const messages = this.#inbox;
+    this.#inbox = [];
+    let next = 0;
+    try {
+      while (next < messages.length) this.#deliverOne(messages[next++]);
+    } finally {
+      if (next < messages.length) {
+        // A listener threw, which is the program's affair; the others hear of the rest all the same.
+        this.#inbox = messages.slice(next).concat(this.#inbox);
+        setImmediate(() => this.#deliver());
+      }
+    }
+  }
+
+  #deliverOne(message) {
+    switch (message.kind) {
+      case 'settled': {
+        const { resolve, reject } = this.#waiting.get(message.ticket);
+        this.#waiting.delete(message.ticket);
+        if (message.failure) reject(makeError(message.failure));
+        else resolve();
+        break;
+      }
+      case 'log':
+        this.#log(message);
+        break;
+      case 'dropped':
+        this.#logger?.warn(`${message.events} events and ${message.lines} lines were dropped: the event loop was too busy to take them`);
+        break;
+      case 'stateChange':
+        this.emit('stateChange', { ...pick(message, 'pluginName', 'from', 'to', 'pid', 'reason'), at: new Date(message.at) });
+        break;
+      case 'exit':
+        this.emit('exit', pick(message, 'pluginName', 'pid', 'code', 'signal', 'reason'));
+        break;
+      case 'restart':
+        this.emit('restart', pick(message, 'pluginName', 'attempt', 'delay', 'reason'));
+        break;
+      case 'health':
+        this.emit('health', pick(message, 'pluginName', 'healthy', 'latency', 'failures', 'error'));
+        break;
+      case 'output':
+        this.emit('output', pick(message, 'pluginName', 'stream', 'line'));
+        break;
+    }
+  }
+
+  #log({ level, text, fields }) {
+    const details = {};
+    for (let index = 0; index < fields.length; index += 2) {
+      const [name, value] = fields.slice(index, index + 2);
+      if (name === 'plugin') details.pluginName = value;
+      else details[name] = /^-?\d+(\.\d+)?$/.test(value) ? Number(value) : value;
+    }
+    const message = details.pluginName === undefined ? text : `${details.pluginName}: ${text}`;
+    this.#logger?.[level === 'trace' ? 'debug' : level](message, details);
+  }
+}
+
+Object.defineProperty(BackgroundProcessManager.prototype, Symbol.asyncDispose ?? Symbol.for('nodejs.asyncDispose'), {
+  value() {
+    return this.stopAllProcesses();
+  },
+  writable: true,
+  configurable: true,
+});
+
+/** Only what is there: an event has no `pid: undefined`. */
+function pick(from, ...keys) {
+  return Object.fromEntries(keys.filter((key) => from[key] !== undefined && from[key] !== null).map((key) => [key, from[key]]));
+}
+
+function nameOf(pluginName) {
+  if (typeof pluginName !== 'string') throw invalidConfig('pluginName', 'must be a string');
+  return pluginName;
+}
+
+function abortSignal(options) {
+  if (options === undefined) return undefined;
+  if (typeof options !== 'object' || options === null) throw invalidConfig('options', 'must be an object');
+  const { signal } = options;
+  // By what it can do: a signal of another realm is as good.
+  if (signal !== undefined && (typeof signal?.addEventListener !== 'function' || typeof signal.throwIfAborted !== 'function')) {
+    throw invalidConfig('options.signal', 'must be an AbortSignal');
+  }
+  return signal;
+}
+
+module.exports.BackgroundProcessManager = BackgroundProcessManager;
+module.exports.ProcessState = ProcessState;
+module.exports.PLUGIN_TIMEOUTS = PLUGIN_TIMEOUTS;
+module.exports.configFromManifest = configFromManifest;

@@ -1,0 +1,70 @@
+'use strict';
+
+const path = require('node:path');
+
+const { invalidConfig } = require('./errors.js');
+
+/** Deeper than any configuration; what goes round in a circle ends here and is refused natively. */
+const DEPTH = 8;
+
+/** A frozen copy of plain data. What is no plain data is kept as it is, for the checks to name. */
+function copyPlain(value, depth = 0) {
+  if (typeof value !== 'object' || value === null || depth > DEPTH) return value;
+  if (Array.isArray(value)) return Object.freeze(value.map((item) => copyPlain(item, depth + 1)));
+  const copy = {};
+  // Inherited properties count: a configuration may be an instance of somebody's class.
+  for (const key in value) copy[key] = copyPlain(value[key], depth + 1);
+  return Object.freeze(copy);
+}
+
+/**
+ * The caller's environment at this moment, as KEY=VALUE with a NUL behind each. Taken here because
+ * jest's and a worker's process.env never reach the real environment, and because reading that one
+ * from another thread races with whoever writes it.
+ */
+function environment() {
+  const { env } = process;
+  let text = '';
+  for (const key of Object.keys(env)) text += `${key}=${env[key]}\0`;
+  return text;
+}
+
+function managerOptions(options = {}) {
+  if (typeof options !== 'object' || options === null) throw invalidConfig('options', 'must be an object');
+  const { envsDir, logger, onOwnerDeath = 'stop' } = options;
+  if (envsDir !== undefined && (typeof envsDir !== 'string' || !path.isAbsolute(envsDir) || envsDir.includes('\0'))) {
+    throw invalidConfig('envsDir', 'must be an absolute path');
+  }
+  if (onOwnerDeath !== 'stop' && onOwnerDeath !== 'keep') throw invalidConfig('onOwnerDeath', "must be one of 'stop', 'keep'");
+  if (logger !== undefined) {
+    for (const level of ['debug', 'info', 'warn', 'error']) {
+      if (typeof logger?.[level] !== 'function') throw invalidConfig('logger', `must have a method ${level}`);
+    }
+  }
+  return { envsDir, logger, onOwnerDeath };
+}
+
+/** The native snapshot as the public surface has it: Dates for times, nothing that isn't there. */
+function processInfo(native, config) {
+  const info = {
+    state: native.state,
+    config,
+    failedHealthChecks: native.failedHealthChecks,
+    restartAttempts: native.restartAttempts,
+    lastStateChange: new Date(native.lastStateChange),
+    totalRestarts: native.totalRestarts,
+  };
+  for (const key of ['pid', 'lastError', 'uptime']) {
+    if (native[key] !== undefined && native[key] !== null) info[key] = native[key];
+  }
+  if (native.nextRestartAt !== undefined && native.nextRestartAt !== null) info.nextRestartAt = new Date(native.nextRestartAt);
+  if (native.lastExit) {
+    const { pid, code, signal, at, reason } = native.lastExit;
+    info.lastExit = { pid, at: new Date(at), reason };
+    if (code !== undefined && code !== null) info.lastExit.code = code;
+    if (signal !== undefined && signal !== null) info.lastExit.signal = signal;
+  }
+  return Object.freeze(info);
+}
+
+module.exports = { copyPlain, environment, managerOptions, processInfo };

@@ -1,0 +1,111 @@
+//! Messages of the supervisor as the face reads them.
+
+use napi_derive::napi;
+
+use super::types::{NativeFailure, count};
+use crate::error::signal_name;
+use crate::lifecycle::Notice;
+use crate::supervisor::Message;
+
+/// `kind` says which of the others are there.
+#[napi(object)]
+#[derive(Default)]
+pub struct NativeMessage {
+    /// settled, stateChange, exit, restart, health, output, log, dropped
+    pub kind: String,
+    pub ticket: Option<f64>,
+    pub failure: Option<NativeFailure>,
+    pub plugin_name: Option<String>,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub pid: Option<i32>,
+    pub reason: Option<String>,
+    pub at: Option<f64>,
+    pub code: Option<i32>,
+    pub signal: Option<String>,
+    pub attempt: Option<u32>,
+    pub delay: Option<f64>,
+    pub healthy: Option<bool>,
+    pub latency: Option<f64>,
+    pub failures: Option<u32>,
+    pub error: Option<String>,
+    pub stream: Option<String>,
+    pub line: Option<String>,
+    pub level: Option<String>,
+    pub text: Option<String>,
+    /// Names and values in turn.
+    pub fields: Option<Vec<String>>,
+    pub events: Option<f64>,
+    pub lines: Option<f64>,
+}
+
+impl From<Message> for NativeMessage {
+    fn from(message: Message) -> Self {
+        match message {
+            Message::Settled { ticket, outcome } => Self {
+                kind: "settled".into(),
+                ticket: Some(count(ticket)),
+                failure: outcome.err().map(NativeFailure::from),
+                ..Self::default()
+            },
+            Message::Notice { plugin, notice, at } => Self { plugin_name: Some(plugin), at: Some(at), ..notice.into() },
+            Message::Output { plugin, stream, line } => Self {
+                kind: "output".into(),
+                plugin_name: Some(plugin),
+                stream: Some(stream.as_str().to_owned()),
+                line: Some(line),
+                ..Self::default()
+            },
+            Message::Log { level, text, fields } => Self {
+                kind: "log".into(),
+                level: Some(level.as_str().to_ascii_lowercase()),
+                text: Some(text),
+                fields: Some(fields.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()),
+                ..Self::default()
+            },
+            Message::Dropped { events, lines } => {
+                Self { kind: "dropped".into(), events: Some(count(events)), lines: Some(count(lines)), ..Self::default() }
+            }
+        }
+    }
+}
+
+impl From<Notice> for NativeMessage {
+    fn from(notice: Notice) -> Self {
+        match notice {
+            // Told to the logger alone; the state change to 'running' is the event.
+            Notice::Spawned { pid } => Self { kind: "spawned".into(), pid: Some(pid), ..Self::default() },
+            Notice::StateChanged { from, to, pid, reason } => Self {
+                kind: "stateChange".into(),
+                from: Some(from.as_str().to_owned()),
+                to: Some(to.as_str().to_owned()),
+                pid,
+                reason,
+                ..Self::default()
+            },
+            Notice::Exited { pid, exit, reason } => Self {
+                kind: "exit".into(),
+                pid: Some(pid),
+                code: exit.code,
+                signal: exit.signal.map(signal_name),
+                reason: Some(reason.as_str().to_owned()),
+                ..Self::default()
+            },
+            Notice::RestartScheduled { attempt, delay, reason } => Self {
+                kind: "restart".into(),
+                attempt: Some(attempt),
+                delay: Some(delay.as_secs_f64() * 1e3),
+                reason: Some(reason.as_str().to_owned()),
+                ..Self::default()
+            },
+            Notice::Checked { healthy, latency, failures, error } => Self {
+                kind: "health".into(),
+                healthy: Some(healthy),
+                latency: Some(latency.as_secs_f64() * 1e3),
+                failures: Some(failures),
+                error,
+                ..Self::default()
+            },
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The native half of `BackgroundProcessManager`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use napi::bindgen_prelude::{Function, Unknown};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::{Env, Status, sys};
+use napi_derive::napi;
+
+use super::events::NativeMessage;
+use super::log;
+use super::types::{NativeInfo, NativeStart, count, failure, raw};
+use crate::config::Raw;
+use crate::guardian::protocol::OwnerDeath;
+use crate::lifecycle::Ticket;
+use crate::supervisor::{Manager, Options};
+
+/// Weak: whether it keeps the event loop alive is said by hand.
+type Wake = ThreadsafeFunction<(), (), (), Status, false, true>;
+
+#[napi(object)]
+pub struct NativeOptions {
+    pub envs_dir: String,
+    pub keep_on_owner_death: bool,
+    pub guardian: String,
+    pub has_logger: bool,
+    pub debug: bool,
+    /// The value of ALLY_LOG.
+    pub log_filter: Option<String>,
+}
+
+#[napi]
+pub struct NativeManager {
+    manager: Arc<Manager>,
+    wake: Arc<Wake>,
+    /// Calls of the face that are not settled.
+    pending: u32,
+    /// Whether running daemons count.
+    attached: bool,
+    /// Whether the event loop is being kept alive.
+    holding: bool,
+}
+
+#[napi]
+impl NativeManager {
+    /// `wake` is called whenever there is something for `take`.
+    #[napi(constructor)]
+    pub fn new(env: Env, options: NativeOptions, wake: Function<'_, (), ()>) -> napi::Result<Self> {
+        log::install(options.log_filter.as_deref());
+        let wake: Arc<Wake> = Arc::new(wake.build_threadsafe_function::<()>().weak::<true>().build()?);
+        let waker = Arc::clone(&wake);
+        let owner_death = if options.keep_on_owner_death { OwnerDeath::Keep } else { OwnerDeath::Stop };
+        let manager = Arc::new(Manager::new(
+            Options { envs_dir: PathBuf::from(options.envs_dir), owner_death, guardian: PathBuf::from(options.guardian) },
+            // Refused only while the environment is being torn down, when nobody is left to be told.
+            Box::new(move || {
+                waker.call((), ThreadsafeFunctionCallMode::NonBlocking);
+            }),
+        ));
+        if options.has_logger {
+            log::connect(manager.id(), Arc::downgrade(manager.mailbox()), options.debug);
+        }
+        // The end of a worker, or of the program, is the end of the owner, whoever still refers to us.
+        let closing = Arc::downgrade(&manager);
+        env.add_env_cleanup_hook((), move |()| {
+            if let Some(manager) = closing.upgrade() {
+                manager.close();
+            }
+        })?;
+        Ok(Self { manager, wake, pending: 0, attached: true, holding: false })
+    }
+
+    /// `env`: KEY=VALUE, each followed by NUL.
+    #[napi]
+    pub fn start(&mut self, env: Env, config: Unknown<'_>, variables: String) -> napi::Result<NativeStart> {
+        let config = raw(&config, 0)?;
+        let inherited: Vec<(String, String)> = variables
+            .split_terminator('\0')
+            .filter_map(|entry| entry.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        Ok(match self.manager.start(&config, &inherited) {
+            Ok(accepted) => NativeStart { ticket: Some(self.await_ticket(env, accepted.ticket)?), taken: accepted.taken, failure: None },
+            Err(problem) => NativeStart { ticket: None, taken: false, failure: Some(failure(&problem, plugin_name(&config))) },
+        })
+    }
+
+    #[napi]
+    pub fn abort(&self, plugin_name: String, ticket: f64) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a ticket that we gave out")]
+        self.manager.abort(&plugin_name, ticket as Ticket);
+    }
+
+    #[napi]
+    pub fn stop(&mut self, env: Env, plugin_name: String) -> napi::Result<f64> {
+        let ticket = self.manager.stop(&plugin_name);
+        self.await_ticket(env, ticket)
+    }
+
+    #[napi]
+    pub fn stop_all(&mut self, env: Env) -> napi::Result<f64> {
+        let ticket = self.manager.stop_all();
+        self.await_ticket(env, ticket)
+    }
+
+    #[napi]
+    pub fn restart(&mut self, env: Env, plugin_name: String) -> napi::Result<f64> {
+        let ticket = self.manager.restart(&plugin_name);
+        self.await_ticket(env, ticket)
+    }
+
+    /// What happened since the last call.
+    #[napi]
+    pub fn take(&mut self, env: Env) -> napi::Result<Vec<NativeMessage>> {
+        let messages: Vec<NativeMessage> = self.manager.mailbox().take().into_iter().map(NativeMessage::from).collect();
+        let settled = messages.iter().filter(|message| message.ticket.is_some()).count();
+        self.pending = self.pending.saturating_sub(u32::try_from(settled).unwrap_or(u32::MAX));
+        self.hold(env)?;
+        Ok(messages)
+    }
+
+    #[napi]
+    pub fn state(&self, plugin_name: String) -> Option<&'static str> {
+        self.manager.state(&plugin_name).map(|state| state.as_str())
+    }
+
+    #[napi]
+    pub fn pid(&self, plugin_name: String) -> Option<i32> {
+        self.manager.pid(&plugin_name)
+    }
+
+    #[napi]
+    pub fn info(&self, plugin_name: String) -> Option<NativeInfo> {
+        self.manager.info(&plugin_name).map(NativeInfo::from)
+    }
+
+    #[napi]
+    pub fn names(&self) -> Vec<String> {
+        self.manager.names()
+    }
+
+    #[napi]
+    pub fn output(&self, plugin_name: String, lines: u32) -> Vec<String> {
+        self.manager.output(&plugin_name, lines as usize)
+    }
+
+    #[napi]
+    pub fn forget(&self, plugin_name: String) -> bool {
+        self.manager.forget(&plugin_name)
+    }
+
+    #[napi]
+    pub fn listen_to_output(&self, on: bool) {
+        self.manager.listen_to_output(on);
+    }
+
+    /// Whether running daemons keep the event loop alive.
+    #[napi]
+    pub fn attach(&mut self, env: Env, on: bool) -> napi::Result<()> {
+        self.attached = on;
+        self.hold(env)
+    }
+
+    /// Whether anything is going on that the face must stay reachable for.
+    #[napi]
+    pub fn is_busy(&self) -> bool {
+        self.pending > 0 || self.manager.is_active()
+    }
+
+    fn await_ticket(&mut self, env: Env, ticket: Ticket) -> napi::Result<f64> {
+        self.pending += 1;
+        self.hold(env)?;
+        Ok(count(ticket))
+    }
+
+    fn hold(&mut self, env: Env) -> napi::Result<()> {
+        let hold = self.pending > 0 || (self.attached && self.manager.is_active());
+        if hold == self.holding || self.wake.aborted() {
+            return Ok(());
+        }
+        // SAFETY: on the environment's own thread, with a function that has not been released.
+        let status = unsafe {
+            if hold {
+                sys::napi_ref_threadsafe_function(env.raw(), self.wake.raw())
+            } else {
+                sys::napi_unref_threadsafe_function(env.raw(), self.wake.raw())
+            }
+        };
+        if status != sys::Status::napi_ok {
+            return Err(napi::Error::new(Status::from(status), "the event loop's hold can't be changed"));
+        }
+        self.holding = hold;
+        Ok(())
+    }
+}
+
+impl Drop for NativeManager {
+    fn drop(&mut self) {
+        log::disconnect(self.manager.id());
+        self.manager.close();
+    }
+}
+
+/// For the error of a configuration that is otherwise wrong.
+fn plugin_name(config: &Raw) -> Option<String> {
+    let Raw::Object(entries) = config else { return None };
+    entries.iter().find_map(|(key, value)| match value {
+        Raw::String(name) if key == "pluginName" && !name.is_empty() => Some(name.clone()),
+        _ => None,
+    })
+}

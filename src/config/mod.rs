@@ -1,0 +1,92 @@
+//! A daemon's configuration, checked whole before anything happens. An invalid one is told by the
+//! name of its first wrong field and has changed nothing.
+
+mod parse;
+mod raw;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use parse::{Parsed, parse};
+pub use raw::Raw;
+
+use crate::lifecycle::{Plan, RestartPlan};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KillMode {
+    /// Everything that descends from the leader.
+    Tree,
+    /// The leader's process group, for plugins that start what is meant to outlive them.
+    Group,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// A connection to the socket succeeds.
+    Socket,
+    /// And the daemon takes it from its queue.
+    Accept,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub retries: u32,
+    pub probe: Probe,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProcessConfig {
+    pub plugin_name: String,
+    pub plugin_path: PathBuf,
+    pub command: String,
+    pub args: Vec<String>,
+    pub socket_path: PathBuf,
+    pub startup_timeout: Duration,
+    pub shutdown_grace_period: Duration,
+    /// `None` leaves the variable out, inherited or not.
+    pub env_vars: Vec<(String, Option<String>)>,
+    pub health: Option<Health>,
+    pub restart: RestartPlan,
+    pub readiness: Probe,
+    pub kill_mode: KillMode,
+    pub stop_signal: i32,
+}
+
+impl ProcessConfig {
+    /// The part that the lifecycle decides by.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            socket_path: self.socket_path.display().to_string(),
+            startup_timeout: self.startup_timeout,
+            grace: self.shutdown_grace_period,
+            health: self.health.map(|health| (health.interval, health.retries)),
+            restart: self.restart,
+        }
+    }
+
+    /// What the daemon gets: `inherited` without what belongs to its owner's own supervisor, then ours,
+    /// then `envVars`, which win.
+    pub fn environment(&self, inherited: &[(String, String)]) -> Vec<(String, String)> {
+        let overridden = |key: &str| self.env_vars.iter().any(|(name, _)| name == key);
+        let ours = [
+            ("SOCKET_PATH", self.socket_path.display().to_string()),
+            ("ALLY_PLUGIN_NAME", self.plugin_name.clone()),
+            ("PYTHONUNBUFFERED", "1".to_owned()),
+        ];
+        let mut env: Vec<(String, String)> = inherited
+            .iter()
+            .filter(|(key, _)| !belongs_to_owner(key) && !overridden(key) && !ours.iter().any(|(name, _)| name == key))
+            .cloned()
+            .collect();
+        env.extend(ours.into_iter().filter(|(key, _)| !overridden(key)).map(|(key, value)| (key.to_owned(), value)));
+        env.extend(self.env_vars.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))));
+        env
+    }
+}
+
+/// Socket activation and the watchdog of whatever supervises the owner are not the daemon's (sd_listen_fds(3), sd_notify(3)).
+fn belongs_to_owner(key: &str) -> bool {
+    key.starts_with("LISTEN_") || key.starts_with("WATCHDOG_") || key == "NOTIFY_SOCKET"
+}

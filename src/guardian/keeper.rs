@@ -1,0 +1,301 @@
+//! The subreaper of one daemon's tree: it makes the leader, reaps everybody, tells the owner, and
+//! ends the tree when the owner says so or is gone.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use super::child::{FAILURE, become_daemon, decode_failure};
+use super::os::{self, Process};
+use super::protocol::{Command, DESCRIPTORS, DESCRIPTORS_KEEP, Order, OwnerDeath, Report, Stage};
+use super::sys::{self, Payload, Reaped};
+
+/// How often the tree is looked through again while it is being killed: a process may have been forked
+/// during the last look.
+const KILL_AGAIN: Duration = Duration::from_millis(50);
+
+/// Never returns to the guardian's loop. Exit code 0 tells the guardian that what is left may live.
+pub fn run(payload: Payload, descriptors: Vec<OwnedFd>) -> ! {
+    let code = match Keeper::new(payload, descriptors) {
+        Some(keeper) => keeper.keep(),
+        None => 1,
+    };
+    // SAFETY: ends this process without running what belongs to the guardian.
+    unsafe { libc::_exit(code) }
+}
+
+/// How far the end of the tree has got.
+#[derive(Clone, Copy, PartialEq)]
+enum Ending {
+    No,
+    /// Asked; with the time to lose patience where the owner can't tell it any more.
+    Asked(Option<Instant>),
+    Killing,
+}
+
+struct Keeper {
+    /// `None` once the owner is gone.
+    owner: Option<OwnedFd>,
+    /// Open until the leader has become its program, or could not.
+    birth: Option<OwnedFd>,
+    /// The leader while it lives.
+    leader: Option<i32>,
+    group: i32,
+    group_only: bool,
+    owner_death: OwnerDeath,
+    stop_signal: i32,
+    grace: Duration,
+    ending: Ending,
+    lock: File,
+    /// The read ends of both outputs, where they must be drained after the owner's death.
+    drains: [Option<OwnedFd>; 2],
+}
+
+impl Keeper {
+    fn new(payload: Payload, descriptors: Vec<OwnedFd>) -> Option<Self> {
+        rename();
+        let order = Order::decode(payload.bytes())?;
+        let expected = if order.owner_death == OwnerDeath::Keep { DESCRIPTORS_KEEP } else { DESCRIPTORS };
+        if descriptors.len() != expected {
+            return None;
+        }
+        let mut descriptors = descriptors.into_iter();
+        let (owner, stdout, stderr, lock) = (descriptors.next()?, descriptors.next()?, descriptors.next()?, descriptors.next()?);
+        let drains = [descriptors.next(), descriptors.next()];
+        let own = sys::own_pid();
+        let made = sys::become_subreaper().and_then(|()| pipe()).and_then(|(birth, failure)| match sys::fork()? {
+            0 => become_daemon(&order, own, [&stdout, &stderr], failure),
+            leader => Ok((birth, leader)),
+        });
+        match made {
+            Ok((birth, leader)) => Some(Self {
+                owner: Some(owner),
+                birth: Some(birth),
+                leader: Some(leader),
+                group: leader,
+                group_only: order.group_only,
+                owner_death: order.owner_death,
+                stop_signal: order.stop_signal,
+                grace: Duration::from_millis(order.grace_ms.into()),
+                ending: Ending::No,
+                lock: File::from(lock),
+                drains,
+            }),
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
+                sys::note(sys::send_report(&owner, Report::SpawnFailed { stage: Stage::Fork, errno }));
+                None
+            }
+        }
+    }
+
+    fn keep(mut self) -> i32 {
+        loop {
+            let [commanded, born, stdout, stderr] = sys::wait_for(
+                [self.owner.as_ref().map(AsRawFd::as_raw_fd), self.birth.as_ref().map(AsRawFd::as_raw_fd), self.drain(0), self.drain(1)],
+                self.patience(),
+            );
+            if born && !self.birth() {
+                return 0;
+            }
+            if self.reap() {
+                return 0;
+            }
+            if commanded {
+                self.obey();
+            }
+            for (output, readable) in [stdout, stderr].into_iter().enumerate() {
+                if readable {
+                    self.discard(output);
+                }
+            }
+            if self.owner.is_none() && sys::asked_to_stop() && self.ending == Ending::No {
+                self.terminate();
+            }
+            self.lose_patience();
+        }
+    }
+
+    /// False if there is no daemon and never was one.
+    fn birth(&mut self) -> bool {
+        let (Some(birth), Some(leader)) = (self.birth.take(), self.leader) else { return true };
+        let mut failure = [0; FAILURE];
+        if File::from(birth).read_exact(&mut failure).is_err() {
+            self.report(Report::Spawned { leader, keeper: sys::own_pid() });
+            return true;
+        }
+        let (stage, errno) = decode_failure(failure);
+        self.report(Report::SpawnFailed { stage, errno });
+        false
+    }
+
+    /// Whether the tree is gone.
+    fn reap(&mut self) -> bool {
+        let mut exited = None;
+        let childless = loop {
+            match sys::reap() {
+                Reaped::Child { pid, status } if Some(pid) == self.leader => exited = Some(status),
+                Reaped::Child { .. } => {}
+                Reaped::Nobody => break false,
+                Reaped::Childless => break true,
+            }
+        };
+        if exited.is_some() {
+            if !self.birth() {
+                return true;
+            }
+            self.leader = None;
+        }
+        if self.leader.is_some() {
+            return false;
+        }
+        let gone = if self.group_only || !os::CHILDREN_COME_BACK { self.members().is_empty() } else { childless };
+        match exited {
+            Some(status) => self.report(Report::Exited { status, remains: !gone }),
+            None if gone => self.report(Report::TreeGone),
+            None => {}
+        }
+        gone
+    }
+
+    fn obey(&mut self) {
+        let Some(owner) = &self.owner else { return };
+        let mut commands = [0; 16];
+        let count = match nix::sys::socket::recv(owner.as_raw_fd(), &mut commands, nix::sys::socket::MsgFlags::empty()) {
+            Ok(count) => count,
+            Err(nix::errno::Errno::EINTR) => return,
+            Err(_) => 0,
+        };
+        if count == 0 {
+            return self.bereaved();
+        }
+        for command in commands.iter().take(count).filter_map(|byte| Command::decode(*byte)) {
+            match command {
+                Command::Terminate => {
+                    self.ending = Ending::Asked(None);
+                    self.signal_stop();
+                }
+                Command::Kill => {
+                    self.ending = Ending::Killing;
+                    self.kill();
+                }
+            }
+        }
+    }
+
+    /// The owner is gone, however that came.
+    fn bereaved(&mut self) {
+        self.owner = None;
+        // Whoever finds the lock taken must not take our dead owner for a live one.
+        let start = os::start_time(sys::own_pid()).unwrap_or_default();
+        let note = format!("keeper {} {start} {}\n", sys::own_pid(), self.grace.as_millis());
+        sys::note(self.lock.set_len(0).and_then(|()| self.lock.write_all_at(note.as_bytes(), 0)));
+        match (self.owner_death, self.ending) {
+            (OwnerDeath::Keep, Ending::No) => {}
+            (OwnerDeath::Stop, Ending::No) => self.terminate(),
+            (_, Ending::Asked(_)) => self.ending = Ending::Asked(Some(Instant::now() + self.grace)),
+            (_, Ending::Killing) => {}
+        }
+    }
+
+    fn terminate(&mut self) {
+        self.ending = Ending::Asked(Some(Instant::now() + self.grace));
+        if !self.grace.is_zero() {
+            self.signal_stop();
+        }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        match self.ending {
+            // Those that are nobody's children end without telling.
+            Ending::No | Ending::Asked(None) => (self.leader.is_none() && !os::CHILDREN_COME_BACK).then_some(KILL_AGAIN),
+            Ending::Asked(Some(until)) => Some(until.saturating_duration_since(Instant::now())),
+            Ending::Killing => Some(KILL_AGAIN),
+        }
+    }
+
+    fn lose_patience(&mut self) {
+        match self.ending {
+            Ending::Asked(Some(until)) if Instant::now() >= until => {
+                self.ending = Ending::Killing;
+                self.kill();
+            }
+            Ending::Killing => self.kill(),
+            Ending::No | Ending::Asked(_) => {}
+        }
+    }
+
+    fn signal_stop(&self) {
+        for process in self.members() {
+            sys::note(os::signal(&process, self.stop_signal));
+            sys::note(os::signal(&process, libc::SIGCONT));
+        }
+    }
+
+    fn kill(&self) {
+        for process in self.members() {
+            // One that can't be killed is named by the owner when its patience ends.
+            sys::note(os::signal(&process, libc::SIGKILL));
+        }
+    }
+
+    fn members(&self) -> Vec<Process> {
+        let mut members = os::members(sys::own_pid(), self.group);
+        if self.group_only {
+            members.retain(|process| process.group == self.group);
+        }
+        members
+    }
+
+    fn report(&self, report: Report) {
+        if let Some(owner) = &self.owner {
+            // A dead owner shows as end of file on the next look.
+            sys::note(sys::send_report(owner, report));
+        }
+    }
+
+    /// An output of the daemon, while nobody else reads it.
+    fn drain(&self, output: usize) -> Option<i32> {
+        if self.owner.is_some() {
+            return None;
+        }
+        self.drains.get(output)?.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    fn discard(&mut self, output: usize) {
+        let Some(drain) = self.drains.get_mut(output) else { return };
+        let Some(fd) = drain else { return };
+        // Small, so that a keeper stays small.
+        let mut buffer = [0; 4096];
+        match nix::unistd::read(&*fd, &mut buffer) {
+            Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
+            Ok(1..) => {}
+            Ok(0) | Err(_) => *drain = None,
+        }
+    }
+}
+
+fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    #[cfg(target_os = "linux")]
+    return Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?);
+    #[cfg(target_os = "macos")]
+    {
+        let (read, write) = nix::unistd::pipe()?;
+        for end in [&read, &write] {
+            nix::fcntl::fcntl(end, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+        }
+        Ok((read, write))
+    }
+}
+
+/// So that `ps` tells them apart.
+#[cfg(target_os = "linux")]
+fn rename() {
+    // SAFETY: a NUL-terminated string of less than 16 bytes, as PR_SET_NAME wants it.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"ally-keeper".as_ptr(), 0, 0, 0) };
+}
+
+#[cfg(target_os = "macos")]
+fn rename() {}

@@ -1,0 +1,202 @@
+//! What the machine hears (past tense) and what it asks for (imperative).
+
+use core::time::Duration;
+
+use super::state::{Exit, ExitReason, Generation, Pid, ProcessState, Ticket};
+use crate::error::Failure;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    StartRequested {
+        ticket: Ticket,
+    },
+    /// The caller of this start lost interest.
+    StartAborted {
+        ticket: Ticket,
+    },
+    StopRequested {
+        ticket: Ticket,
+    },
+    RestartRequested {
+        ticket: Ticket,
+    },
+    /// A stop, after which nothing starts any more.
+    ShutdownRequested {
+        ticket: Ticket,
+    },
+
+    Prepared {
+        generation: Generation,
+    },
+    PrepareFailed {
+        generation: Generation,
+        failure: Failure,
+    },
+    Spawned {
+        generation: Generation,
+        pid: Pid,
+    },
+    SpawnFailed {
+        generation: Generation,
+        failure: Failure,
+    },
+    /// The pid file or the identity could not be written.
+    RecordFailed {
+        generation: Generation,
+        failure: Failure,
+    },
+    Ready {
+        generation: Generation,
+    },
+    /// Readiness can't come any more: somebody else answers.
+    NotReady {
+        generation: Generation,
+        failure: Failure,
+    },
+    /// The leader was reaped. `remains`: others of its tree are left. `tail`: its last lines.
+    Exited {
+        generation: Generation,
+        exit: Exit,
+        remains: bool,
+        tail: String,
+    },
+    TreeGone {
+        generation: Generation,
+    },
+    ProbePassed {
+        generation: Generation,
+        latency: Duration,
+    },
+    ProbeFailed {
+        generation: Generation,
+        latency: Duration,
+        error: String,
+    },
+
+    StartupElapsed {
+        generation: Generation,
+        tail: String,
+    },
+    GraceElapsed {
+        generation: Generation,
+    },
+    /// Time is up for what SIGKILL should have ended. `survivors`: what is left.
+    KillElapsed {
+        generation: Generation,
+        survivors: Vec<Pid>,
+    },
+    BackoffElapsed {
+        generation: Generation,
+    },
+    ProbeDue {
+        generation: Generation,
+    },
+
+    /// The task that carries out the effects broke down.
+    Faulted {
+        message: String,
+    },
+}
+
+impl Event {
+    /// `None` for what concerns the daemon whatever its generation.
+    pub const fn generation(&self) -> Option<Generation> {
+        match self {
+            Self::StartRequested { .. }
+            | Self::StartAborted { .. }
+            | Self::StopRequested { .. }
+            | Self::RestartRequested { .. }
+            | Self::ShutdownRequested { .. }
+            | Self::Faulted { .. } => None,
+            Self::Prepared { generation }
+            | Self::PrepareFailed { generation, .. }
+            | Self::Spawned { generation, .. }
+            | Self::SpawnFailed { generation, .. }
+            | Self::RecordFailed { generation, .. }
+            | Self::Ready { generation }
+            | Self::NotReady { generation, .. }
+            | Self::Exited { generation, .. }
+            | Self::TreeGone { generation }
+            | Self::ProbePassed { generation, .. }
+            | Self::ProbeFailed { generation, .. }
+            | Self::StartupElapsed { generation, .. }
+            | Self::GraceElapsed { generation }
+            | Self::KillElapsed { generation, .. }
+            | Self::BackoffElapsed { generation }
+            | Self::ProbeDue { generation } => Some(*generation),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Timer {
+    Startup,
+    Grace,
+    Kill,
+    Backoff,
+    Probe,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// The configured stop signal, then SIGCONT.
+    Terminate,
+    Kill,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    Prepare {
+        generation: Generation,
+    },
+    CancelPrepare,
+    Spawn {
+        generation: Generation,
+    },
+    /// Write down who the process is.
+    Record {
+        generation: Generation,
+        pid: Pid,
+    },
+    AwaitReady {
+        generation: Generation,
+        pid: Pid,
+    },
+    StopAwaiting,
+    Signal {
+        signal: Signal,
+    },
+    StartProbe {
+        generation: Generation,
+    },
+    StopProbe,
+    Arm {
+        timer: Timer,
+        generation: Generation,
+        after: Duration,
+    },
+    Disarm {
+        timer: Timer,
+    },
+    /// The tree is gone: remove its pid file, identity and socket.
+    Clean,
+    /// Give up the name, so that another owner may have it.
+    Release,
+    /// Let go of whatever there is; the keeper ends the tree.
+    Abandon,
+    Settle {
+        ticket: Ticket,
+        outcome: Result<(), Failure>,
+    },
+    Notify(Notice),
+}
+
+/// What listeners and the logger are told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    StateChanged { from: ProcessState, to: ProcessState, pid: Option<Pid>, reason: Option<String> },
+    Spawned { pid: Pid },
+    Exited { pid: Pid, exit: Exit, reason: ExitReason },
+    RestartScheduled { attempt: u32, delay: Duration, reason: ExitReason },
+    Checked { healthy: bool, latency: Duration, failures: u32, error: Option<String> },
+}

@@ -1,0 +1,46 @@
+//! Who a process is: pid, start time in clock ticks since the boot (field 22 of /proc/PID/stat,
+//! proc_pid_stat(5)), and the boot's own id. Wall-clock start times drift, so none is used.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use crate::os::Process;
+
+/// Differs after every boot of the machine, and between its pid namespaces: a pid of another container
+/// means nothing here.
+pub fn boot_id() -> io::Result<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    Ok(format!("{} {}", boot.trim(), namespace.display()))
+}
+
+/// `None` if there is no such process, or nobody may know.
+pub fn look_up(pid: i32) -> Option<Process> {
+    if pid <= 0 {
+        return None;
+    }
+    parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Of a process that is alive; a zombie has none.
+pub fn start_time(pid: i32) -> Option<u64> {
+    look_up(pid).filter(|process| !process.zombie).map(|process| process.start)
+}
+
+pub fn working_directory(pid: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
+/// The name in the second field may hold anything, parentheses and blanks too: what counts begins after the last ')'.
+pub fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    // state, ppid and pgrp were fields 3 to 5; the start time is field 22.
+    let start = fields.nth(16)?.parse().ok()?;
+    Some(Process { pid, parent, group, start, zombie: matches!(state, "Z" | "X" | "x") })
+}

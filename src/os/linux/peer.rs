@@ -1,0 +1,12 @@
+//! Who is at the other end of a Unix socket.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+/// The process that called listen(2) on what `socket` is connected to (SO_PEERCRED, unix(7)).
+/// 0 where that process can't be seen from this pid namespace.
+pub fn peer_pid(socket: &impl AsFd) -> io::Result<i32> {
+    Ok(getsockopt(socket, PeerCredentials)?.pid())
+}

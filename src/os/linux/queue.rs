@@ -1,0 +1,148 @@
+//! What the kernel knows about Unix sockets, asked by sock_diag(7).
+//!
+//! A connection that waits in a listener's queue has a peer without an inode; the inode comes with
+//! accept(2). So one question about our own end tells whether the daemon took the connection, and
+//! the daemon need not do anything for it. (`sk_diag_dump_peer` in net/unix/diag.c, Linux 3.3.)
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::stat::{fstat, lstat};
+use once_cell::sync::Lazy;
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
+const SHOW_NAME: u32 = 1;
+const SHOW_VFS: u32 = 2;
+const SHOW_PEER: u32 = 4;
+const ATTR_NAME: u16 = 0;
+const ATTR_VFS: u16 = 1;
+const ATTR_PEER: u16 = 2;
+/// nlmsghdr (16 bytes) and unix_diag_req (24).
+const REQUEST: usize = 40;
+/// nlmsghdr and unix_diag_msg (16).
+const ANSWER: usize = 32;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    Waiting,
+    Accepted,
+}
+
+/// Whether [`was_taken`] can be answered here: asked once, on a connection of our own.
+pub fn accept_queue_is_visible() -> bool {
+    static VISIBLE: Lazy<bool> = Lazy::new(|| {
+        let pair = std::os::unix::net::UnixStream::pair();
+        pair.is_ok_and(|(here, _there)| was_taken(&here).is_ok_and(|taken| taken == Taken::Accepted))
+    });
+    *VISIBLE
+}
+
+/// Whether the listener has accepted this connected client. Once either side has hung up the kernel
+/// can't tell any more; a caller looks for that on the socket itself, first.
+pub fn was_taken(client: &(impl AsFd + AsRawFd)) -> io::Result<Taken> {
+    let inode = u32::try_from(fstat(client)?.st_ino).map_err(io::Error::other)?;
+    let mut peer = None;
+    ask(inode, 0, u32::MAX, SHOW_PEER, |_, attributes| {
+        peer = attribute(attributes, ATTR_PEER).and_then(|value| word(value, 0));
+    })?;
+    match peer {
+        Some(0) => Ok(Taken::Waiting),
+        Some(_) => Ok(Taken::Accepted),
+        None => Err(io::Error::from_raw_os_error(libc::ENOTCONN)),
+    }
+}
+
+/// Whether any process holds the socket that this file stands for, listening or only bound.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    let file = lstat(path)?;
+    let inode = u32::try_from(file.st_ino & u64::from(u32::MAX)).map_err(io::Error::other)?;
+    let device = kernel_device(file.st_dev);
+    let name = path.file_name().map(|name| name.as_encoded_bytes().to_vec()).unwrap_or_default();
+    let mut held = false;
+    ask(0, NLM_F_DUMP, u32::MAX, SHOW_NAME | SHOW_VFS, |_, attributes| {
+        let Some(vfs) = attribute(attributes, ATTR_VFS) else { return };
+        // Some file systems show stat(2) another device than the kernel has inside; then the name must do.
+        let same_place = word(vfs, 4) == Some(device)
+            || attribute(attributes, ATTR_NAME)
+                .is_some_and(|bound| bound.split(|byte| *byte == 0).next().is_some_and(|bound| bound.ends_with(&name)));
+        held |= word(vfs, 0) == Some(inode) && same_place;
+    })?;
+    Ok(held)
+}
+
+/// The kernel's own dev_t: 12 bits of major, 20 of minor (linux/kdev_t.h).
+fn kernel_device(device: u64) -> u32 {
+    (libc::major(device) << 20) | libc::minor(device)
+}
+
+/// Sends one question and hands each answer's header and attributes to `each`.
+fn ask(inode: u32, flags: u16, states: u32, show: u32, mut each: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+    // SAFETY: integers only.
+    let raw = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made, and ours alone.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+    let mut request = Vec::with_capacity(REQUEST);
+    request.extend((REQUEST as u32).to_ne_bytes());
+    request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+    request.extend([0; 8]);
+    request.extend([libc::AF_UNIX as u8, 0, 0, 0]);
+    for field in [states, inode, show, u32::MAX, u32::MAX] {
+        request.extend(field.to_ne_bytes());
+    }
+    send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
+    let dump = flags & NLM_F_DUMP != 0;
+    let mut buffer = vec![0; if dump { 32 * 1024 } else { 1024 }];
+    loop {
+        let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let mut rest = buffer.get(..length).unwrap_or_default();
+        while let (Some(size), Some(kind)) = (word(rest, 0), half(rest, 4)) {
+            let size = size as usize;
+            let Some(message) = rest.get(..size).filter(|message| message.len() >= 16) else {
+                return Err(io::Error::from(io::ErrorKind::InvalidData));
+            };
+            match kind {
+                NLMSG_DONE => return Ok(()),
+                NLMSG_ERROR => {
+                    #[expect(clippy::cast_possible_wrap, reason = "a negative errno travels as its bits")]
+                    let errno = -(word(message, 16).unwrap_or_default() as i32);
+                    return Err(io::Error::from_raw_os_error(errno));
+                }
+                _ => each(message.get(..ANSWER).unwrap_or(message), message.get(ANSWER..).unwrap_or_default()),
+            }
+            if !dump {
+                return Ok(());
+            }
+            rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+}
+
+/// The value of the first attribute of this kind (netlink(7)).
+fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let size = half(rest, 0)? as usize;
+        let kind = half(rest, 2)?;
+        if kind == wanted {
+            return rest.get(4..size);
+        }
+        rest = rest.get(size.max(4).next_multiple_of(4)..)?;
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
+}

@@ -1,0 +1,101 @@
+//! What descends from a process. There is no subreaper: what loses its parent goes to launchd, and is
+//! found again only by its process group.
+
+use std::io;
+use std::mem;
+use std::os::fd::OwnedFd;
+
+use super::identity::look_up;
+use super::kqueue;
+use crate::os::Process;
+
+/// Whether every descendant that loses its parent becomes the keeper's child.
+pub const CHILDREN_COME_BACK: bool = false;
+
+pub fn descendants(root: i32) -> Vec<Process> {
+    let mut found: Vec<Process> = Vec::new();
+    let mut parents = vec![root];
+    while let Some(parent) = parents.pop() {
+        for process in list(|buffer, size| {
+            // SAFETY: the buffer is as long as said.
+            unsafe { libc::proc_listchildpids(parent, buffer, size) }
+        }) {
+            if process.parent == parent && !found.iter().any(|known| known.pid == process.pid) {
+                parents.push(process.pid);
+                found.push(process);
+            }
+        }
+    }
+    found
+}
+
+/// The descendants, and what is left in the leader's group.
+pub fn members(root: i32, group: i32) -> Vec<Process> {
+    let mut found = descendants(root);
+    for process in list(|buffer, size| {
+        // SAFETY: the buffer is as long as said.
+        unsafe { libc::proc_listpgrppids(group, buffer, size) }
+    }) {
+        if process.group == group && !found.iter().any(|known| known.pid == process.pid) {
+            found.push(process);
+        }
+    }
+    found
+}
+
+fn list(ask: impl Fn(*mut libc::c_void, libc::c_int) -> libc::c_int) -> Vec<Process> {
+    let mut pids = vec![0_i32; 1024];
+    let size = libc::c_int::try_from(mem::size_of_val(pids.as_slice())).unwrap_or(libc::c_int::MAX);
+    let count = ask(pids.as_mut_ptr().cast(), size);
+    pids.truncate(usize::try_from(count).unwrap_or(0));
+    pids.into_iter().filter_map(look_up).filter(|process| !process.zombie).collect()
+}
+
+/// A process, and a descriptor that becomes readable when it ends.
+#[derive(Debug)]
+pub struct Handle {
+    process: Process,
+    pub fd: Option<OwnedFd>,
+}
+
+/// # Errors
+/// EMFILE, ENOMEM.
+pub fn open(process: &Process) -> io::Result<Option<Handle>> {
+    let queue = kqueue::new()?;
+    let ident = usize::try_from(process.pid).map_err(io::Error::other)?;
+    match kqueue::add(&queue, ident, libc::EVFILT_PROC, libc::NOTE_EXIT) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let handle = Handle { process: *process, fd: Some(queue) };
+    Ok(handle.is_same().then_some(handle))
+}
+
+impl Handle {
+    fn is_same(&self) -> bool {
+        look_up(self.process.pid).is_some_and(|now| now.start == self.process.start)
+    }
+
+    /// # Errors
+    /// EPERM where the process belongs to someone else. One that is gone is no error.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        // There is no signal by handle; between this look and the call the pid could only be reused if
+        // the process ended and was reaped, and pids are not reused that soon.
+        if !self.is_same() {
+            return Ok(());
+        }
+        // SAFETY: integers only.
+        if unsafe { libc::kill(self.process.pid, signal) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+    }
+}
+
+/// # Errors
+/// EPERM, and those of [`open`].
+pub fn signal(process: &Process, signal: i32) -> io::Result<()> {
+    open(process)?.map_or(Ok(()), |handle| handle.signal(signal))
+}

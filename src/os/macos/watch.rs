@@ -1,0 +1,53 @@
+//! Tells when something appears in a folder (kqueue(2), EVFILT_VNODE).
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::kqueue;
+
+/// Names one watch: the descriptor of its folder.
+pub type Key = usize;
+
+pub struct FolderWatcher {
+    queue: OwnedFd,
+    /// A watch lasts as long as its folder is open.
+    folders: Mutex<HashMap<Key, File>>,
+}
+
+impl FolderWatcher {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { queue: kqueue::new()?, folders: Mutex::default() })
+    }
+
+    pub fn add(&self, folder: &Path) -> io::Result<Key> {
+        let folder = OpenOptions::new().read(true).custom_flags(libc::O_EVTONLY | libc::O_CLOEXEC).open(folder)?;
+        let key = usize::try_from(folder.as_raw_fd()).map_err(io::Error::other)?;
+        kqueue::add(&self.queue, key, libc::EVFILT_VNODE, libc::NOTE_WRITE)?;
+        self.lock().insert(key, folder);
+        Ok(key)
+    }
+
+    pub fn remove(&self, key: Key) -> io::Result<()> {
+        drop(self.lock().remove(&key));
+        Ok(())
+    }
+
+    pub fn changed(&self) -> io::Result<Vec<Key>> {
+        kqueue::take(&self.queue)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, File>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsRawFd for FolderWatcher {
+    fn as_raw_fd(&self) -> RawFd {
+        self.queue.as_raw_fd()
+    }
+}

@@ -1,0 +1,19 @@
+//! One origin for all monotonic times of the process, and the wall clock beside it.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use once_cell::sync::Lazy;
+
+use crate::lifecycle::Now;
+
+static ORIGIN: Lazy<Instant> = Lazy::new(Instant::now);
+
+pub fn now() -> Now {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Now { mono: ORIGIN.elapsed(), wall: wall.as_secs_f64() * 1e3 }
+}
+
+/// Since a time that [`now`] gave.
+pub fn since(mono: Duration) -> Duration {
+    ORIGIN.elapsed().saturating_sub(mono)
+}

@@ -1,0 +1,170 @@
+//! One plugin's daemon as the manager knows it: its machine, and what the getters read.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+
+use super::clock;
+use super::mailbox::{Mailbox, Message, Refusal};
+use super::manager::Shared;
+use super::output::{Audience, Tail};
+use super::task::{Task, Work};
+use crate::config::ProcessConfig;
+use crate::lifecycle::{Effect, Event, Machine, Now, Snapshot, Ticket};
+
+/// A configuration and what the start captured with it; restarts use the same.
+#[derive(Debug)]
+pub struct Job {
+    pub config: ProcessConfig,
+    pub env: Vec<(String, String)>,
+}
+
+/// What the getters read, without waiting for anyone.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub snapshot: Snapshot,
+    /// Milliseconds since RUNNING.
+    pub uptime: Option<f64>,
+}
+
+struct Core {
+    machine: Machine,
+    job: Arc<Job>,
+    /// The task that carries out effects; `None` before the first and after a breakdown.
+    task: Option<mpsc::UnboundedSender<Work>>,
+    closed: bool,
+}
+
+pub struct Daemon {
+    pub name: String,
+    pub tail: Arc<Tail>,
+    shared: Arc<Shared>,
+    /// Held for one step of the machine, never across an await.
+    core: Mutex<Core>,
+    published: watch::Sender<Snapshot>,
+}
+
+impl Daemon {
+    pub fn new(job: Job, shared: Arc<Shared>, seed: u64) -> Arc<Self> {
+        let machine = Machine::new(job.config.plan(), clock::now(), seed);
+        let published = watch::Sender::new(machine.snapshot());
+        let name = job.config.plugin_name.clone();
+        let core = Core { machine, job: Arc::new(job), task: None, closed: false };
+        Arc::new(Self { name, tail: Arc::default(), shared, core: Mutex::new(core), published })
+    }
+
+    /// Starts with this configuration, if nothing is going on. Says whether the configuration was taken.
+    pub fn start(self: &Arc<Self>, ticket: Ticket, job: Job) -> bool {
+        let mut core = self.lock();
+        let taken = core.machine.phase().at_rest();
+        if taken {
+            core.machine.replan(job.config.plan());
+            core.job = Arc::new(job);
+        }
+        self.step(&mut core, Event::StartRequested { ticket });
+        taken
+    }
+
+    /// Tells the machine what happened, publishes what came of it, and hands on what is to be done.
+    pub fn feed(self: &Arc<Self>, event: Event) {
+        self.step(&mut self.lock(), event);
+    }
+
+    fn step(self: &Arc<Self>, core: &mut Core, event: Event) {
+        if core.closed {
+            return;
+        }
+        let now = clock::now();
+        let effects = core.machine.on(event, now);
+        let snapshot = core.machine.snapshot();
+        let active = snapshot.active;
+        if self.published.send_replace(snapshot).active != active {
+            self.shared.activity_changed(active);
+        }
+        if effects.is_empty() {
+            return;
+        }
+        let work = Work { effects, job: Arc::clone(&core.job), now };
+        let work = match &core.task {
+            Some(task) => match task.send(work) {
+                Ok(()) => return,
+                Err(refused) => refused.0,
+            },
+            None => work,
+        };
+        match Task::begin(self, &self.shared) {
+            Some(task) => {
+                // The receiver was made a moment ago and lives in a task that can't have ended.
+                drop(task.send(work));
+                core.task = Some(task);
+            }
+            // Without a runtime nothing was ever started; there are only answers to give.
+            None => work.effects.into_iter().for_each(|effect| self.tell(effect, now)),
+        }
+    }
+
+    /// Carries out what needs no hands. The rest is for the task.
+    pub fn tell(&self, effect: Effect, now: Now) {
+        match effect {
+            Effect::Settle { ticket, outcome } => {
+                let outcome = outcome.map_err(|failure| Refusal { plugin: self.name.clone(), failure });
+                self.shared.settle(ticket, outcome);
+            }
+            Effect::Notify(notice) => super::announce::announce(&self.shared.mailbox, self.shared.id, &self.name, notice, now.wall),
+            _ => {}
+        }
+    }
+
+    /// The task broke down: whoever waits is told, and the next start makes a new one.
+    pub fn break_down(self: &Arc<Self>, message: String) {
+        let mut core = self.lock();
+        core.task = None;
+        self.step(&mut core, Event::Faulted { message });
+    }
+
+    pub fn published(&self) -> Published {
+        let snapshot = self.published.borrow().clone();
+        let uptime = snapshot.running_since.map(|since| clock::since(since).as_secs_f64() * 1e3);
+        Published { snapshot, uptime }
+    }
+
+    /// Reads one thing of what is published, without copying the rest.
+    pub fn peek<T>(&self, read: impl FnOnce(&Snapshot) -> T) -> T {
+        read(&self.published.borrow())
+    }
+
+    pub fn audience(&self) -> Arc<Audience> {
+        Arc::new(Audience {
+            plugin: self.name.clone(),
+            manager: self.shared.id,
+            mailbox: self.mailbox(),
+            listeners: self.output_listeners(),
+        })
+    }
+
+    fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.shared.mailbox)
+    }
+
+    fn output_listeners(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.output_listeners)
+    }
+
+    /// Lets go of everything: the task ends, and with its end of the stream the keeper ends the tree.
+    pub fn close(&self) {
+        let mut core = self.lock();
+        core.closed = true;
+        core.task = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<(Ticket, Result<(), Refusal>)> for Message {
+    fn from((ticket, outcome): (Ticket, Result<(), Refusal>)) -> Self {
+        Self::Settled { ticket, outcome }
+    }
+}

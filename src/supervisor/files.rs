@@ -1,0 +1,300 @@
+//! A plugin's folder below `envsDir`: its lock, `daemon.pid`, and beside it the identity that makes a
+//! pid mean something.
+//!
+//! Nothing here follows a symlink below `envsDir`, everything is written whole or not at all (a
+//! temporary file, then rename), and the lock file is never removed, so that there is only ever one.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+
+use crate::error::{Failure, errno_text, io_text};
+use crate::lifecycle::Pid;
+use crate::os;
+
+const PID_FILE: &str = "daemon.pid";
+const IDENTITY_FILE: &str = "daemon.id";
+const LOCK_FILE: &str = "daemon.lock";
+/// Anything longer was not written by us.
+const READ_MAX: u64 = 4096;
+
+/// The folder of one plugin, opened without following a link.
+#[derive(Debug)]
+pub struct Folder {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Makes it, and what is above it, for this user alone.
+    ///
+    /// # Errors
+    /// `Io` with the path: it can't be made, is a link, is no folder, or belongs to someone else.
+    pub fn open(envs_dir: &Path, plugin: &str) -> Result<Self, Failure> {
+        let path = envs_dir.join(plugin);
+        make_parents(envs_dir)?;
+        match mkdirat(AT_FDCWD, &path, Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(error) => return Err(Failure::io(&path, errno_text(error as i32))),
+        }
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+        let fd = openat(AT_FDCWD, &path, flags, Mode::empty()).map_err(|error| match error {
+            Errno::ENOTDIR | Errno::ELOOP => Failure::io(&path, "must be a folder, and not a link to one"),
+            error => Failure::io(&path, errno_text(error as i32)),
+        })?;
+        let stat = fstat(&fd).map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
+        if stat.st_uid != geteuid().as_raw() {
+            return Err(Failure::io(&path, format!("belongs to user {}, not to us (user {})", stat.st_uid, geteuid())));
+        }
+        Ok(Self { fd, path })
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Opens, or makes, a plain file of ours.
+    fn open_file(&self, name: &str, flags: OFlag) -> Result<File, Failure> {
+        let told = |error: Errno| Failure::io(&self.join(name), errno_text(error as i32));
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let fd = openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|error| match error {
+            Errno::ELOOP => Failure::io(&self.join(name), "is a symbolic link, which is never followed here"),
+            error => told(error),
+        })?;
+        let stat = fstat(&fd).map_err(told)?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+            return Err(Failure::io(&self.join(name), "must be a plain file"));
+        }
+        Ok(File::from(fd))
+    }
+
+    /// The text of a file, if there is one; links, folders and other oddities count as none.
+    fn read(&self, name: &str) -> Option<String> {
+        let file = self.open_file(name, OFlag::O_RDONLY).ok()?;
+        let mut bytes = Vec::new();
+        file.take(READ_MAX).read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
+        let temporary = format!(".{name}.new");
+        let told = |error: &io::Error| Failure::io(&self.join(name), io_text(error));
+        // Left by one that was killed between these two steps. The lock is ours, so nobody else is writing.
+        self.remove(&temporary)?;
+        let written = self
+            .open_file(&temporary, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)
+            .and_then(|mut file| file.write_all(text.as_bytes()).map_err(|error| told(&error)))
+            .and_then(|()| {
+                renameat(&self.fd, temporary.as_str(), &self.fd, name)
+                    .map_err(|error| Failure::io(&self.join(name), errno_text(error as i32)))
+            });
+        if written.is_err() {
+            self.remove(&temporary)?;
+        }
+        written
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Failure> {
+        match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(error) => Err(Failure::io(&self.join(name), errno_text(error as i32))),
+        }
+    }
+
+    /// Whatever else it holds, a pid file is no identity. The TypeScript original's holds a pid alone.
+    pub fn read_pid(&self) -> Option<Pid> {
+        parse_pid(&self.read(PID_FILE)?)
+    }
+
+    pub fn read_identity(&self) -> Option<Identity> {
+        Identity::parse(&self.read(IDENTITY_FILE)?)
+    }
+
+    /// Refuses early what a rename would refuse late.
+    ///
+    /// # Errors
+    /// `Io` if a folder is in the place of one of our files.
+    pub fn check_places(&self) -> Result<(), Failure> {
+        for name in [PID_FILE, IDENTITY_FILE] {
+            let found = nix::sys::stat::fstatat(&self.fd, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
+            if found.is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR) {
+                return Err(Failure::io(&self.join(name), "EISDIR: a folder is in the place of this file"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The identity first: a pid file without one would count for less.
+    pub fn record(&self, identity: &Identity) -> Result<(), Failure> {
+        self.write(IDENTITY_FILE, &identity.to_string())?;
+        self.write(PID_FILE, &format!("{}\n", identity.leader))
+    }
+
+    pub fn forget_record(&self) -> Result<(), Failure> {
+        self.remove(PID_FILE)?;
+        self.remove(IDENTITY_FILE)
+    }
+
+    /// Takes the plugin's lock, or says who has it. `None`: taken, by whoever wrote the note.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn try_lock(&self) -> Result<Result<Lock, LockNote>, Failure> {
+        let mut file = self.open_file(LOCK_FILE, OFlag::O_RDWR | OFlag::O_CREAT)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Ok(Lock(file))),
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let read = file.rewind().and_then(|()| file.take(READ_MAX).read_to_string(&mut text));
+                Ok(Err(read.map_or(LockNote::Nobody, |_| LockNote::parse(&text))))
+            }
+            Err(TryLockError::Error(error)) => Err(Failure::io(&self.join(LOCK_FILE), io_text(&error))),
+        }
+    }
+}
+
+fn make_parents(envs_dir: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(envs_dir).map_err(|error| {
+        let problem = match nix::sys::statvfs::statvfs(nearest(envs_dir)) {
+            // mkdir -p reports whatever its last step met; the cause is more use.
+            Ok(stat) if stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY) => errno_text(Errno::EROFS as i32),
+            _ => io_text(&error),
+        };
+        Failure::io(envs_dir, problem)
+    })
+}
+
+fn nearest(path: &Path) -> &Path {
+    path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(path)
+}
+
+/// The pid in a pid file, if it is nothing but one that could belong to a plugin.
+fn parse_pid(text: &str) -> Option<Pid> {
+    text.trim_end_matches('\n').parse().ok().filter(|pid| *pid > 1)
+}
+
+/// The plugin's flock(2). The keeper holds a copy of the same lock, so it is free only when both the
+/// owner has let go and the tree is gone.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Lock {
+    pub fn note(&mut self, note: &LockNote) -> io::Result<()> {
+        self.0.set_len(0)?;
+        self.0.rewind()?;
+        self.0.write_all(note.to_string().as_bytes())
+    }
+
+    pub fn as_file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Not left to close(2): a child_process that is between fork and exec has a copy of the descriptor.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(target: super::announce::TARGET, %error, "a plugin's lock could not be given up");
+        }
+    }
+}
+
+/// What stands in the lock file while it is locked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockNote {
+    Owner {
+        pid: Pid,
+        start: u64,
+        manager: u64,
+    },
+    /// The owner is dead. This keeper still has its tree, and ends it on SIGTERM.
+    Keeper {
+        pid: Pid,
+        start: u64,
+        grace_ms: u64,
+    },
+    Nobody,
+}
+
+impl LockNote {
+    pub fn parse(text: &str) -> Self {
+        let mut words = text.split_ascii_whitespace();
+        let kind = words.next();
+        let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
+        let (Some(pid), Some(start), Some(last)) = (number().and_then(|pid| Pid::try_from(pid).ok()), number(), number()) else {
+            return Self::Nobody;
+        };
+        match kind {
+            _ if pid <= 1 && kind != Some("owner") => Self::Nobody,
+            Some("owner") => Self::Owner { pid, start, manager: last },
+            Some("keeper") => Self::Keeper { pid, start, grace_ms: last },
+            _ => Self::Nobody,
+        }
+    }
+}
+
+impl std::fmt::Display for LockNote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Owner { pid, start, manager } => writeln!(f, "owner {pid} {start} {manager}"),
+            Self::Keeper { pid, start, grace_ms } => writeln!(f, "keeper {pid} {start} {grace_ms}"),
+            Self::Nobody => Ok(()),
+        }
+    }
+}
+
+/// Who a leader is, beyond its pid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub leader: Pid,
+    pub start: u64,
+    /// The boot, and the pid namespace, in which the two mean anything.
+    pub boot: String,
+}
+
+const IDENTITY_TITLE: &str = "ally-daemon 1";
+
+impl Identity {
+    /// Of a process that lives.
+    pub fn of(leader: Pid) -> Option<Self> {
+        Some(Self { leader, start: os::start_time(leader)?, boot: os::boot_id().ok()? })
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        if lines.next()? != IDENTITY_TITLE {
+            return None;
+        }
+        let leader = lines.next()?.strip_prefix("pid ")?.parse().ok().filter(|pid| *pid > 1)?;
+        let start = lines.next()?.strip_prefix("start ")?.parse().ok()?;
+        let boot = lines.next()?.strip_prefix("boot ")?.to_owned();
+        Some(Self { leader, start, boot })
+    }
+
+    /// The process itself, if it still lives.
+    pub fn find(&self) -> Option<os::Process> {
+        if os::boot_id().ok()? != self.boot {
+            return None;
+        }
+        os::look_up(self.leader).filter(|process| process.start == self.start && !process.zombie)
+    }
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{IDENTITY_TITLE}\npid {}\nstart {}\nboot {}", self.leader, self.start, self.boot)
+    }
+}

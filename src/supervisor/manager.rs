@@ -1,0 +1,283 @@
+//! The registry of daemons, and the verbs that callers use.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::announce::TARGET;
+use super::daemon::{Daemon, Job, Published};
+use super::guardian_client::GuardianClient;
+use super::mailbox::{Mailbox, Message, Refusal};
+use super::{prepare, runtime};
+use crate::config::{Raw, parse};
+use crate::error::{Failure, io_text};
+use crate::guardian::protocol::OwnerDeath;
+use crate::lifecycle::{Event, ProcessState, Snapshot, Ticket};
+
+pub struct Options {
+    pub envs_dir: PathBuf,
+    pub owner_death: OwnerDeath,
+    /// Where the guardian's program is.
+    pub guardian: PathBuf,
+}
+
+/// What a start was answered at once; the rest comes with the ticket.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted {
+    pub ticket: Ticket,
+    /// Whether the configuration is now the daemon's.
+    pub taken: bool,
+}
+
+/// What all daemons of one manager have in common.
+pub struct Shared {
+    pub id: u64,
+    pub options: Options,
+    pub mailbox: Arc<Mailbox>,
+    pub guardian: Arc<GuardianClient>,
+    /// Whether anyone listens to 'output'.
+    pub output_listeners: Arc<AtomicBool>,
+    active: AtomicUsize,
+    /// Who uses which socket path, from before the spawn until rest.
+    claims: Mutex<HashMap<PathBuf, String>>,
+    /// stopAllProcesses waits for several tickets of its own.
+    shutdowns: Mutex<HashMap<Ticket, Arc<Shutdown>>>,
+}
+
+struct Shutdown {
+    ticket: Ticket,
+    left: AtomicUsize,
+}
+
+pub struct Manager {
+    shared: Arc<Shared>,
+    daemons: RwLock<HashMap<String, Arc<Daemon>>>,
+    tickets: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Manager {
+    /// `wake` is called, from any thread, when there are messages to take.
+    pub fn new(options: Options, wake: Box<dyn Fn() + Send + Sync>) -> Self {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        prepare::enroll(id);
+        let shared = Shared {
+            id,
+            guardian: Arc::new(GuardianClient::new(options.guardian.clone())),
+            options,
+            mailbox: Arc::new(Mailbox::new(wake)),
+            output_listeners: Arc::default(),
+            active: AtomicUsize::new(0),
+            claims: Mutex::default(),
+            shutdowns: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), daemons: RwLock::default(), tickets: AtomicU64::new(1), closed: AtomicBool::new(false) }
+    }
+
+    pub fn id(&self) -> u64 {
+        self.shared.id
+    }
+
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.shared.mailbox
+    }
+
+    /// # Errors
+    /// `InvalidConfig`; `ShuttingDown`; `Spawn` where the supervisor's thread can't be had. All else comes
+    /// with the ticket.
+    pub fn start(&self, raw: &Raw, inherited: &[(String, String)]) -> Result<Accepted, Failure> {
+        let parsed = parse(raw)?;
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Failure::ShuttingDown);
+        }
+        runtime::start()
+            .map_err(|error| Failure::Spawn { problem: format!("the supervisor's thread can't be started: {}", io_text(&error)) })?;
+        for key in &parsed.unknown {
+            tracing::warn!(target: TARGET, manager = self.shared.id, plugin = parsed.config.plugin_name, key, "unknown configuration key");
+        }
+        let env = parsed.config.environment(inherited);
+        let name = parsed.config.plugin_name.clone();
+        let job = Job { config: parsed.config, env };
+        let ticket = self.ticket();
+        let daemon = self.get(&name);
+        let daemon = match daemon {
+            Some(daemon) => daemon,
+            None => {
+                // The seed need only differ between daemons, so that their delays do.
+                let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
+                let first = Job { config: job.config.clone(), env: Vec::new() };
+                let daemon = Daemon::new(first, Arc::clone(&self.shared), seed);
+                self.write().insert(name, Arc::clone(&daemon));
+                daemon
+            }
+        };
+        let taken = daemon.start(ticket, job);
+        Ok(Accepted { ticket, taken })
+    }
+
+    pub fn abort(&self, name: &str, ticket: Ticket) {
+        if let Some(daemon) = self.get(name) {
+            daemon.feed(Event::StartAborted { ticket });
+        }
+    }
+
+    pub fn stop(&self, name: &str) -> Ticket {
+        let ticket = self.ticket();
+        match self.get(name) {
+            Some(daemon) => daemon.feed(Event::StopRequested { ticket }),
+            None => self.shared.settle(ticket, Ok(())),
+        }
+        ticket
+    }
+
+    pub fn restart(&self, name: &str) -> Ticket {
+        let ticket = self.ticket();
+        match self.get(name) {
+            Some(daemon) => daemon.feed(Event::RestartRequested { ticket }),
+            None => self.shared.settle(ticket, Err(Refusal { plugin: name.to_owned(), failure: Failure::NotFound })),
+        }
+        ticket
+    }
+
+    pub fn stop_all(&self) -> Ticket {
+        self.closed.store(true, Ordering::Relaxed);
+        let ticket = self.ticket();
+        let daemons: Vec<_> = self.read().values().cloned().collect();
+        if daemons.is_empty() {
+            self.shared.settle(ticket, Ok(()));
+            return ticket;
+        }
+        let shutdown = Arc::new(Shutdown { ticket, left: AtomicUsize::new(daemons.len()) });
+        for daemon in daemons {
+            let part = self.ticket();
+            self.shared.shutdowns().insert(part, Arc::clone(&shutdown));
+            daemon.feed(Event::ShutdownRequested { ticket: part });
+        }
+        ticket
+    }
+
+    /// False if it is unknown or something of it is left.
+    pub fn forget(&self, name: &str) -> bool {
+        let mut daemons = self.write();
+        if !daemons.get(name).is_some_and(|daemon| daemon.peek(|snapshot| snapshot.at_rest)) {
+            return false;
+        }
+        if let Some(daemon) = daemons.remove(name) {
+            daemon.close();
+        }
+        true
+    }
+
+    pub fn state(&self, name: &str) -> Option<ProcessState> {
+        self.peek(name, |snapshot| snapshot.state)
+    }
+
+    pub fn pid(&self, name: &str) -> Option<i32> {
+        self.peek(name, |snapshot| snapshot.pid).flatten()
+    }
+
+    pub fn info(&self, name: &str) -> Option<Published> {
+        Some(self.get(name)?.published())
+    }
+
+    /// All names that are known, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.read().keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    pub fn output(&self, name: &str, lines: usize) -> Vec<String> {
+        self.get(name).map(|daemon| daemon.tail.lines(lines)).unwrap_or_default()
+    }
+
+    pub fn listen_to_output(&self, on: bool) {
+        self.shared.output_listeners.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether anything is still going to happen by itself.
+    pub fn is_active(&self) -> bool {
+        self.shared.active.load(Ordering::Acquire) > 0
+    }
+
+    /// The owner is gone, or does as if: every tree is ended by its keeper (or kept, as the option says).
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        for (_, daemon) in self.write().drain() {
+            daemon.close();
+        }
+        prepare::dismiss(self.shared.id);
+    }
+
+    fn peek<T>(&self, name: &str, read: impl FnOnce(&Snapshot) -> T) -> Option<T> {
+        self.read().get(name).map(|daemon| daemon.peek(read))
+    }
+
+    fn ticket(&self) -> Ticket {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn get(&self, name: &str) -> Option<Arc<Daemon>> {
+        self.read().get(name).cloned()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<Daemon>>> {
+        self.daemons.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<Daemon>>> {
+        self.daemons.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    pub fn settle(&self, ticket: Ticket, outcome: Result<(), Refusal>) {
+        let shutdown = self.shutdowns().remove(&ticket);
+        let Some(shutdown) = shutdown else { return self.mailbox.post(Message::Settled { ticket, outcome }) };
+        if let Err(refusal) = outcome {
+            let problem = refusal.failure.message(&refusal.plugin);
+            tracing::error!(target: TARGET, manager = self.id, plugin = refusal.plugin, problem, "could not be stopped");
+        }
+        if shutdown.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.mailbox.post(Message::Settled { ticket: shutdown.ticket, outcome: Ok(()) });
+        }
+    }
+
+    /// One daemon began, or came to rest.
+    pub fn activity_changed(&self, active: bool) {
+        if active {
+            self.active.fetch_add(1, Ordering::AcqRel);
+            self.guardian.keep();
+        } else if self.active.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.guardian.release();
+            self.mailbox.nudge();
+        }
+    }
+
+    /// # Errors
+    /// The plugin that uses this path.
+    pub fn claim(&self, path: &std::path::Path, plugin: &str) -> Result<(), String> {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let claimant = claims.entry(path.to_owned()).or_insert_with(|| plugin.to_owned());
+        if claimant == plugin { Ok(()) } else { Err(claimant.clone()) }
+    }
+
+    pub fn disclaim(&self, path: &std::path::Path, plugin: &str) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        if claims.get(path).is_some_and(|claimant| claimant == plugin) {
+            claims.remove(path);
+        }
+    }
+
+    fn shutdowns(&self) -> MutexGuard<'_, HashMap<Ticket, Arc<Shutdown>>> {
+        self.shutdowns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

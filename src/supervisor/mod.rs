@@ -1,0 +1,35 @@
+//! Carries out what the lifecycle decides: files, sockets, timers, output and the guardian. One task
+//! owns one daemon; commands come in by a channel, and what the getters read goes out as a published
+//! value.
+//!
+//! ```text
+//!   Manager ── feed(event) ──▶ Daemon { machine }  ── effects ──▶ task ──▶ guardian, keeper, probes, files
+//!      ▲                          │  ▲                              │
+//!      └── snapshot ◀── publish ──┘  └──────── feed(event) ─────────┘
+//! ```
+//!
+//! All of it runs on one thread of our own, made at the first start.
+
+mod announce;
+mod clock;
+mod daemon;
+mod files;
+mod guardian_client;
+mod keeper;
+mod mailbox;
+mod manager;
+mod order;
+mod orphan;
+mod output;
+mod prepare;
+mod probe;
+mod runtime;
+mod socket;
+mod task;
+mod watch;
+
+pub use daemon::Published;
+pub use files::{Identity, LockNote};
+pub use mailbox::{Mailbox, Message, Refusal};
+pub use manager::{Accepted, Manager, Options};
+pub use output::{Stream, Tail};

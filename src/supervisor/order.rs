@@ -1,0 +1,117 @@
+//! What the guardian is told to make, and what its refusals mean.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use super::daemon::Job;
+use super::files::Lock;
+use super::keeper::Keeper;
+use crate::config::{KillMode, ProcessConfig};
+use crate::error::{Failure, errno_text};
+use crate::guardian::protocol::{self, OwnerDeath, Stage};
+
+/// execvp(3) without a PATH.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+pub struct Order {
+    pub bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Order {
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.descriptors.iter().map(AsFd::as_fd).collect()
+    }
+}
+
+pub struct Made {
+    pub order: Order,
+    pub keeper: Keeper,
+    /// The read ends of stdout and stderr.
+    pub outputs: [OwnedFd; 2],
+}
+
+/// # Errors
+/// EMFILE, ENFILE and the like.
+pub fn make(job: &Job, owner_death: OwnerDeath, lock: &Lock) -> io::Result<Made> {
+    let (keeper, theirs) = Keeper::pair()?;
+    let (stdout, stdout_writer) = pipe()?;
+    let (stderr, stderr_writer) = pipe()?;
+    // A copy of the same lock: it is free when the owner has let go and the keeper is gone.
+    let lock = lock.as_file().try_clone()?.into();
+    let mut descriptors = vec![theirs, stdout_writer, stderr_writer, lock];
+    if owner_death == OwnerDeath::Keep {
+        descriptors.push(stdout.try_clone()?);
+        descriptors.push(stderr.try_clone()?);
+    }
+    Ok(Made { order: Order { bytes: encode(job, owner_death), descriptors }, keeper, outputs: [stdout, stderr] })
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = io::pipe()?;
+    Ok((read.into(), write.into()))
+}
+
+fn encode(job: &Job, owner_death: OwnerDeath) -> Vec<u8> {
+    let config = &job.config;
+    let programs = programs(config, &job.env);
+    let env: Vec<String> = job.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    protocol::Order {
+        group_only: config.kill_mode == KillMode::Group,
+        owner_death,
+        stop_signal: config.stop_signal,
+        grace_ms: u32::try_from(config.shutdown_grace_period.as_millis()).unwrap_or(u32::MAX),
+        folder: config.plugin_path.as_os_str().as_encoded_bytes(),
+        programs: programs.iter().map(String::as_bytes).collect(),
+        args: std::iter::once(&config.command).chain(&config.args).map(String::as_bytes).collect(),
+        env: env.iter().map(String::as_bytes).collect(),
+    }
+    .encode()
+}
+
+/// A command with a slash is a path; a bare one is looked up in the daemon's own PATH, where an empty
+/// entry means its working directory.
+fn programs(config: &ProcessConfig, env: &[(String, String)]) -> Vec<String> {
+    if config.command.contains('/') {
+        return vec![config.command.clone()];
+    }
+    let path = env.iter().find(|(key, _)| key == "PATH").map_or(DEFAULT_PATH, |(_, value)| value.as_str());
+    path.split(':').map(|folder| format!("{}/{}", if folder.is_empty() { "." } else { folder }, config.command)).collect()
+}
+
+/// The sentence for a process that could not be made.
+pub fn explain(stage: Stage, errno: i32, job: &Job, envs_dir: &Path) -> Failure {
+    let config = &job.config;
+    let program = &config.command;
+    let name = nix::errno::Errno::from_raw(errno);
+    let problem = match (stage, errno) {
+        (Stage::Fork, _) => format!("no process can be made: {}", errno_text(errno)),
+        (Stage::Folder, libc::ENOENT) => format!("ENOENT: plugin folder {} not found", config.plugin_path.display()),
+        (Stage::Folder, _) => format!("{name:?}: plugin folder {} can't be entered ({})", config.plugin_path.display(), name.desc()),
+        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if exists(config) => {
+            format!("{name:?}: program {program} can't be run (the interpreter that it names was not found)")
+        }
+        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if program.contains('/') => {
+            format!("{name:?}: program {program} not found{}", hint(config, envs_dir))
+        }
+        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => format!("{name:?}: program {program} not found in PATH"),
+        (Stage::Exec, _) => format!("{name:?}: program {program} can't be run ({})", name.desc()),
+    };
+    Failure::Spawn { problem }
+}
+
+fn exists(config: &ProcessConfig) -> bool {
+    config.command.contains('/') && config.plugin_path.join(&config.command).exists()
+}
+
+/// A command inside the plugin's own environment is missing because that was never made.
+fn hint(config: &ProcessConfig, envs_dir: &Path) -> String {
+    let environment = envs_dir.join(&config.plugin_name);
+    let marker = environment.join(".installed");
+    if Path::new(&config.command).starts_with(&environment) && !marker.exists() {
+        format!("; the plugin's environment is not installed ({} is missing)", marker.display())
+    } else {
+        String::new()
+    }
+}

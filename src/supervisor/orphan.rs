@@ -1,0 +1,135 @@
+//! What a dead owner left: recognised by more than a pid, and stopped as a whole tree.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::files::Folder;
+use super::socket::dial;
+use crate::config::ProcessConfig;
+use crate::error::Failure;
+use crate::lifecycle::{KILL_PATIENCE, Pid};
+use crate::os::{self, Handle, Process};
+
+/// Where the system gives no handle that tells of an exit.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Ends what the plugin's record names, if that is beyond doubt. What can't be verified is not signalled.
+///
+/// # Errors
+/// `StopFailed` with what could not be killed; `Io`.
+pub async fn clear(folder: &Folder, config: &ProcessConfig) -> Result<(), Failure> {
+    if let Some(orphan) = find(folder, config) {
+        tracing::warn!(target: super::announce::TARGET, plugin = config.plugin_name, pid = orphan.pid, "stopping an orphan");
+        stop(orphan, config).await?;
+    }
+    folder.forget_record()
+}
+
+fn find(folder: &Folder, config: &ProcessConfig) -> Option<Process> {
+    let orphan = match folder.read_identity() {
+        Some(identity) => identity.find()?,
+        None => bare(folder.read_pid()?, config)?,
+    };
+    // Neither ourselves nor anything that we descend from, whatever a file says.
+    (!os::descends_from(own_pid(), orphan.pid)).then_some(orphan)
+}
+
+fn own_pid() -> Pid {
+    nix::unistd::getpid().as_raw()
+}
+
+/// A pid file of the TypeScript original: counts only if that process listens at the plugin's socket and
+/// works in the plugin's folder.
+fn bare(pid: Pid, config: &ProcessConfig) -> Option<Process> {
+    let before = os::look_up(pid).filter(|process| !process.zombie)?;
+    let listener = dial(&config.socket_path).ok()?;
+    if os::peer_pid(&listener).ok()? != pid || !same_folder(&os::working_directory(pid)?, &config.plugin_path) {
+        return None;
+    }
+    Some(before)
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        (Err(_), _) | (_, Err(_)) => false,
+    }
+}
+
+async fn stop(root: Process, config: &ProcessConfig) -> Result<(), Failure> {
+    let mut tree = Vec::new();
+    if !config.shutdown_grace_period.is_zero() {
+        enlist(&mut tree, &root)?;
+        for (_, handle) in &tree {
+            signal(handle, config.stop_signal);
+            signal(handle, libc::SIGCONT);
+        }
+        if gone(&mut tree, Instant::now() + config.shutdown_grace_period).await {
+            return Ok(());
+        }
+    }
+    enlist(&mut tree, &root)?;
+    for (_, handle) in &tree {
+        signal(handle, libc::SIGKILL);
+    }
+    if gone(&mut tree, Instant::now() + KILL_PATIENCE).await {
+        return Ok(());
+    }
+    Err(Failure::StopFailed { survivors: tree.iter().map(|(process, _)| process.pid).collect() })
+}
+
+/// Adds what descends from the root, or from anyone already known, and isn't known yet.
+fn enlist(tree: &mut Vec<(Process, Handle)>, root: &Process) -> Result<(), Failure> {
+    let mut found = vec![*root];
+    found.extend(os::descendants(root.pid));
+    for (process, _) in tree.iter() {
+        found.extend(os::descendants(process.pid));
+    }
+    for process in found {
+        if tree.iter().any(|(known, _)| known.pid == process.pid) {
+            continue;
+        }
+        if let Some(handle) = os::open(&process).map_err(|error| Failure::Internal { problem: crate::error::io_text(&error) })? {
+            tree.push((process, handle));
+        }
+    }
+    Ok(())
+}
+
+fn signal(handle: &Handle, signal: i32) {
+    // What refuses is still there when the patience ends, and is named then.
+    if let Err(error) = handle.signal(signal) {
+        tracing::debug!(target: super::announce::TARGET, %error, "an orphan can't be signalled");
+    }
+}
+
+/// Leaves only those that live; true if none does.
+async fn gone(tree: &mut Vec<(Process, Handle)>, deadline: Instant) -> bool {
+    while let Some((process, handle)) = tree.last() {
+        let alive = os::look_up(process.pid).is_some_and(|now| now.start == process.start && !now.zombie);
+        if !alive {
+            tree.pop();
+        } else if Instant::now() >= deadline {
+            return false;
+        } else {
+            wait(handle, deadline).await;
+        }
+    }
+    true
+}
+
+async fn wait(handle: &Handle, deadline: Instant) {
+    let copy = handle.fd.as_ref().and_then(|fd| fd.try_clone().ok());
+    // SAFETY: an OwnedFd keeps its descriptor open and unchanged for as long as it lives.
+    let watched = copy.and_then(|fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok());
+    if let Some(watched) = watched {
+        // Elapsed or ended: the caller looks for itself.
+        drop(timeout_at(deadline, watched.readable()).await);
+    } else {
+        sleep(LOOK_AGAIN).await;
+    }
+}

@@ -1,0 +1,92 @@
+//! What comes before the first spawn: the plugin's folder, its lock, what a dead owner left, and the
+//! socket path.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use once_cell::sync::Lazy;
+use tokio::time::{Instant, sleep};
+
+use super::files::{Folder, Lock, LockNote};
+use super::{orphan, socket};
+use crate::config::ProcessConfig;
+use crate::error::{Failure, io_text};
+use crate::lifecycle::KILL_PATIENCE;
+use crate::os;
+
+/// flock(2) has no event that tells of its release, and this wait is rare: the owner died a moment ago.
+const TRY_AGAIN: Duration = Duration::from_millis(5);
+
+/// The name is ours while this lives.
+pub struct Lease {
+    pub folder: Folder,
+    pub lock: Lock,
+}
+
+/// The managers of this process that live. One of a worker that was terminated doesn't, though its pid does.
+static LIVE: Lazy<Mutex<HashSet<u64>>> = Lazy::new(Mutex::default);
+
+pub fn enroll(manager: u64) {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner).insert(manager);
+}
+
+pub fn dismiss(manager: u64) {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner).remove(&manager);
+}
+
+/// # Errors
+/// `Io`, `OwnedElsewhere`, `StopFailed` for an orphan that can't be killed, `SocketInUse`.
+pub async fn prepare(envs_dir: &Path, config: &ProcessConfig, manager: u64) -> Result<Lease, Failure> {
+    let folder = Folder::open(envs_dir, &config.plugin_name)?;
+    folder.check_places()?;
+    let mut lock = obtain(&folder, config.shutdown_grace_period).await?;
+    let own = nix::unistd::getpid().as_raw();
+    let note = LockNote::Owner { pid: own, start: os::start_time(own).unwrap_or_default(), manager };
+    lock.note(&note).map_err(|error| Failure::io(&folder.join("daemon.lock"), io_text(&error)))?;
+    orphan::clear(&folder, config).await?;
+    socket::clear(&config.socket_path)?;
+    Ok(Lease { folder, lock })
+}
+
+/// The lock of a live owner is not waited for; that of a dead one's keeper is, as long as its tree may take to stop.
+async fn obtain(folder: &Folder, grace: Duration) -> Result<Lock, Failure> {
+    let begun = Instant::now();
+    let mut patience = grace + KILL_PATIENCE;
+    let mut asked = None;
+    loop {
+        let note = match folder.try_lock()? {
+            Ok(lock) => return Ok(lock),
+            Err(note) => note,
+        };
+        match note {
+            LockNote::Owner { pid, start, manager } if lives(pid, start, manager) => {
+                return Err(Failure::OwnedElsewhere { owner: Some(pid) });
+            }
+            LockNote::Keeper { pid, start, grace_ms } if asked != Some(pid) => {
+                asked = Some(pid);
+                patience = Duration::from_millis(grace_ms) + KILL_PATIENCE;
+                // One that keeps its tree for a dead owner ends it now; one that is ending it anyway goes on.
+                if let Some(keeper) = os::look_up(pid).filter(|process| process.start == start) {
+                    os::signal(&keeper, libc::SIGTERM).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
+                }
+            }
+            LockNote::Owner { .. } | LockNote::Keeper { .. } | LockNote::Nobody => {}
+        }
+        if begun.elapsed() > patience {
+            return Err(match asked {
+                Some(keeper) => Failure::StopFailed { survivors: os::descendants(keeper).iter().map(|process| process.pid).collect() },
+                None => Failure::OwnedElsewhere { owner: None },
+            });
+        }
+        sleep(TRY_AGAIN).await;
+    }
+}
+
+fn lives(pid: i32, start: u64, manager: u64) -> bool {
+    if pid == nix::unistd::getpid().as_raw() {
+        return LIVE.lock().unwrap_or_else(PoisonError::into_inner).contains(&manager);
+    }
+    os::start_time(pid) == Some(start)
+}

@@ -1,0 +1,82 @@
+//! The socket path: who answers there, and what a dead daemon left.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+
+use crate::error::{Failure, Occupant, errno_text, io_text};
+use crate::os;
+
+/// A connection, or at once why there is none: EAGAIN where the listener's queue is full.
+pub fn dial(path: &Path) -> Result<OwnedFd, Errno> {
+    let address = UnixAddr::new(path)?;
+    #[cfg(target_os = "linux")]
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    #[cfg(not(target_os = "linux"))]
+    let flags = SockFlag::empty();
+    let client = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    #[cfg(not(target_os = "linux"))]
+    {
+        use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+        fcntl(&client, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        fcntl(&client, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    }
+    loop {
+        match connect(client.as_raw_fd(), &address) {
+            Ok(()) => return Ok(client),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Makes the path free for a daemon of ours. Removes only a socket that refuses and that nobody holds.
+///
+/// # Errors
+/// `SocketInUse` with whoever is there; `Io` where that can't be found out.
+pub fn clear(path: &Path) -> Result<(), Failure> {
+    let in_use = |by| Err(Failure::SocketInUse { path: path.display().to_string(), by });
+    let file = match fs::symlink_metadata(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        Err(error) => return Err(Failure::io(path, io_text(&error))),
+    };
+    if !file.file_type().is_socket() {
+        return in_use(Occupant::NotASocket);
+    }
+    match dial(path) {
+        Ok(client) => in_use(match os::peer_pid(&client) {
+            Ok(pid) if pid > 0 => Occupant::Process(pid),
+            Ok(_) | Err(_) => Occupant::Unknown,
+        }),
+        Err(Errno::ENOENT) => Ok(()),
+        // The queue is full, so there is one.
+        Err(Errno::EAGAIN) => in_use(Occupant::Unknown),
+        // Bound but not listening refuses as well, and so does a datagram socket in its own way.
+        Err(Errno::ECONNREFUSED | Errno::EPROTOTYPE) => match os::is_held(path) {
+            Ok(true) => in_use(Occupant::Unknown),
+            Ok(false) => remove(path, &file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Failure::io(path, io_text(&error))),
+        },
+        Err(error) => Err(Failure::io(path, errno_text(error as i32))),
+    }
+}
+
+fn remove(path: &Path, seen: &fs::Metadata) -> Result<(), Failure> {
+    // Somebody may have bound a new one since.
+    let same = fs::symlink_metadata(path).is_ok_and(|now| (now.ino(), now.dev()) == (seen.ino(), seen.dev()));
+    if !same {
+        return Ok(());
+    }
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::io(path, io_text(&error))),
+    }
+}
