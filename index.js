@@ -49,10 +49,9 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   async startProcess(config, options) {
-    const signal = abortSignal(options);
+    const given = readConfig(config);
+    const signal = abortSignal(options, given?.pluginName);
     signal?.throwIfAborted();
-    // Read once: what is checked, used and shown later is the same, whatever getters there are.
-    const given = copyPlain(config);
     const { ticket, taken, failure } = this.#native.start(given, environment());
     if (failure) throw makeError(failure);
     const { pluginName } = given;
@@ -265,13 +264,22 @@ function nameOf(pluginName) {
   return pluginName;
 }
 
-function abortSignal(options) {
+/** Read once: what is checked, used and shown later is the same, whatever getters there are. */
+function readConfig(config) {
+  try {
+    return copyPlain(config);
+  } catch (error) {
+    throw invalidConfig('config', `can't be read: ${error?.message ?? 'a getter threw'}`);
+  }
+}
+
+function abortSignal(options, pluginName) {
   if (options === undefined) return undefined;
-  if (typeof options !== 'object' || options === null) throw invalidConfig('options', 'must be an object');
+  if (typeof options !== 'object' || options === null) throw invalidConfig('options', 'must be an object', pluginName);
   const { signal } = options;
   // By what it can do: a signal of another realm is as good.
   if (signal !== undefined && (typeof signal?.addEventListener !== 'function' || typeof signal.throwIfAborted !== 'function')) {
-    throw invalidConfig('options.signal', 'must be an AbortSignal');
+    throw invalidConfig('options.signal', 'must be an AbortSignal', pluginName);
   }
   return signal;
 }

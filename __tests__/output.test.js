@@ -35,7 +35,8 @@ class RecordingLogger {
 
   error(message, fields) { this.records.push({ level: 'error', message, fields }); }
 
-  at(level) { return this.records.filter((entry) => entry.level === level).map(({ message }) => message); }
+  /** Message and fields as one text: what a line of a log would have. */
+  at(level) { return this.records.filter((entry) => entry.level === level).map(({ message, fields }) => `${message} ${JSON.stringify(fields ?? {})}`); }
 }
 
 describe('getOutput', () => {
@@ -214,12 +215,32 @@ describe('output events', () => {
 });
 
 describe('the logger', () => {
+  test('hears of its own manager only', async () => {
+    const loggers = [new RecordingLogger(), new RecordingLogger()];
+    const [one, two] = loggers.map((logger) => world.manager({ logger }));
+    await one.startProcess(world.config('one'));
+    await two.startProcess(world.config('two'));
+    await Promise.all([one.stopAllProcesses(), two.stopAllProcesses()]);
+    await until(() => loggers.every((logger) => logger.at('info').length >= 3));
+    expect(loggers[0].records.filter((entry) => JSON.stringify(entry).includes('two'))).toEqual([]);
+    expect(loggers[1].records.filter((entry) => JSON.stringify(entry).includes('one'))).toEqual([]);
+
+    // Nor of what a third one does, whatever that is about.
+    const before = loggers[0].records.length;
+    const third = world.manager();
+    await third.startProcess(world.config('three'));
+    await third.stopAllProcesses();
+    expect(loggers[0].records).toHaveLength(before);
+  });
+
   test('gets each line at debug, and the life of the daemon at info', async () => {
     const logger = new RecordingLogger();
     const manager = world.manager({ logger });
     await manager.startProcess(world.config('plugin', pieces([1, 'a line on stdout\n'], [2, 'a line on stderr\n'])));
     await until(() => logger.at('debug').some((message) => message.includes('a line on stderr')));
-    expect(logger.at('debug').some((message) => message.includes('a line on stdout'))).toBe(true);
+    for (const line of ['a line on stdout', 'a line on stderr']) {
+      expect(logger.records.some(({ level, message }) => level === 'debug' && message.includes(line))).toBe(true);
+    }
     await manager.stopProcess('plugin');
     await until(() => logger.at('info').length >= 3);
     // Start, ready, stop; and everyone of them says of whom it speaks.

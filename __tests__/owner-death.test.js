@@ -16,6 +16,7 @@ const KINDS = ['stubborn', 'fled', 'grouped'];
 async function owned(order = {}, { script = 'starts.js', fixture = KINDS, ...options } = {}) {
   const marker = world.path('family');
   const owner = world.owner(script, {
+    after: marker,
     configs: [world.config('plugin', ['family.py', marker, ...fixture], { shutdownGracePeriod: GRACE, startupTimeout: 20_000 })],
     ...order,
   }, options);
@@ -52,7 +53,6 @@ describe('however the owner ends, its trees go', () => {
     await expectGone([leader, ...family], DAEMONS_GONE);
     if (end === 'throw') expect(owner.errors).toContain('thrown on purpose');
     if (end === 'reject') expect(owner.errors).toContain('rejected on purpose');
-    await until(() => !fs.existsSync(world.pidFile('plugin')));
   });
 
   test.each(['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGKILL'])('when it gets %s', async (name) => {
@@ -221,14 +221,31 @@ describe('the guardian', () => {
     expect(await owner.asks('startProcess', config)).toEqual({});
     const family = Object.values(await world.family(marker));
     const first = identify((await owner.asks('getPid', 'plugin')).value);
-    for (const process of guardians(owner, first)) signal(process, 'SIGKILL');
-    await until(async () => (await owner.asks('isRunning', 'plugin')).value && alive((await owner.asks('getPid', 'plugin')).value ?? 0), 15_000);
+    const [guardian] = children(owner.pid);
+    signal(guardian, 'SIGKILL');
+    await until(async () => !alive(guardian) && children(owner.pid).length > 0 && (await owner.asks('isRunning', 'plugin')).value, 15_000);
 
     const { value: pid } = await owner.asks('getPid', 'plugin');
     expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
     expect(alive(pid)).toBe(false);
     expect(alive(first)).toBe(false);
     expect(family.filter(alive)).toEqual([]);
+    expect(Object.values(await world.family(marker)).filter(alive)).toEqual([]);
+  });
+
+  testOnLinux('and everything else between owner and daemon killed: what the kernel still tells about the tree is enough for a stop', async () => {
+    const owner = world.owner('obeys.js', {}, { ipc: true });
+    const marker = world.path('family');
+    const config = world.config('plugin', ['family.py', marker, 'stubborn', 'grouped'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+    expect(await owner.asks('startProcess', config)).toEqual({});
+    const first = identify((await owner.asks('getPid', 'plugin')).value);
+    // They are in the session of the leader, whoever their parent is by now.
+    const family = Object.values(await world.family(marker));
+    const between = guardians(owner, first);
+    for (const process of between) signal(process, 'SIGKILL');
+    await until(async () => !between.some(alive) && children(owner.pid).length > 0 && (await owner.asks('isRunning', 'plugin')).value, 15_000);
+    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+    expect([first, ...family].filter(alive)).toEqual([]);
     expect(Object.values(await world.family(marker)).filter(alive)).toEqual([]);
   });
 });

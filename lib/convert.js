@@ -13,7 +13,10 @@ function copyPlain(value, depth = 0) {
   if (Array.isArray(value)) return Object.freeze(value.map((item) => copyPlain(item, depth + 1)));
   const copy = {};
   // Inherited properties count: a configuration may be an instance of somebody's class.
-  for (const key in value) copy[key] = copyPlain(value[key], depth + 1);
+  for (const key in value) {
+    // Defined, not assigned: a variable may be called __proto__.
+    Object.defineProperty(copy, key, { value: copyPlain(value[key], depth + 1), enumerable: true, configurable: true, writable: true });
+  }
   return Object.freeze(copy);
 }
 

@@ -171,6 +171,7 @@ impl Failure {
             Self::ShuttingDown => self.to_string(),
             Self::NotFound => format!("Process '{plugin}' {self}"),
             Self::StopFailed { .. } => format!("Failed to stop background process '{plugin}': {self}"),
+            Self::Internal { .. } => format!("Background process '{plugin}' is lost: {self}"),
             _ => format!("Failed to start background process '{plugin}': {self}"),
         }
     }

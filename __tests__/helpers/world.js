@@ -92,7 +92,9 @@ class World {
       env: { ...process.env, SOCKET_PATH: socketPath, TEST_WORLD: this.dir },
       encoding: 'utf8',
     });
-    return identify(Number(pid));
+    const orphan = identify(Number(pid));
+    this.finally(() => signal(orphan, 'SIGKILL'));
+    return orphan;
   }
 
   owner(name, order, { env, ...options } = {}) {

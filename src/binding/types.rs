@@ -44,11 +44,15 @@ fn object(value: &Unknown<'_>, depth: u32) -> napi::Result<Raw> {
         };
         return Ok(Raw::Array((0..array.len()).map(item).collect::<napi::Result<_>>()?));
     }
-    let entry = |key: String| {
-        let value = raw(&object.get_named_property_unchecked::<Unknown>(&key)?, depth + 1)?;
-        Ok((key, value))
+    let names = object.get_property_names()?;
+    let entry = |index| {
+        let key = names.get_element::<Unknown>(index)?;
+        // By the key's own value: one that holds NUL has no C string.
+        let value = raw(&object.get_property::<Unknown, Unknown>(key)?, depth + 1)?;
+        // SAFETY: the names of properties, as they were asked for, are strings.
+        Ok((unsafe { key.cast() }?, value))
     };
-    Ok(Raw::Object(Object::keys(&object)?.into_iter().map(entry).collect::<napi::Result<_>>()?))
+    Ok(Raw::Object((0..names.get_array_length()?).map(entry).collect::<napi::Result<_>>()?))
 }
 
 /// What an Error of the face is made of.

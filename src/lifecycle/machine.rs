@@ -300,12 +300,13 @@ impl Machine {
                 self.effects.push(Effect::Record { generation, pid });
                 self.effects.push(Effect::AwaitReady { generation, pid });
             }
-            // Born while it was already to be stopped.
+            // Born while it was already to be stopped. Its grace period began with the request.
             Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. }
                 if tree.leader == Leader::Unborn =>
             {
                 tree.leader = Leader::Alive(pid);
                 let signal = if tree.killed { Signal::Kill } else { Signal::Terminate };
+                self.effects.push(Effect::Notify(Notice::Spawned { pid }));
                 self.effects.push(Effect::Record { generation, pid });
                 self.effects.push(Effect::Signal { signal });
             }
@@ -401,6 +402,9 @@ impl Machine {
                 let run = *run;
                 self.disarm(Timer::Startup);
                 self.effects.push(Effect::StopAwaiting);
+                if !remains {
+                    self.effects.push(Effect::Clean);
+                }
                 self.run_failed(run, left, Failure::StartupExit { exit, tail }, now);
             }
             Phase::Running { .. } => {
@@ -487,7 +491,10 @@ impl Machine {
                 self.schedule(delay, ExitReason::Unhealthy, now);
                 self.stop_tree(Leader::Alive(pid), Goal::Retry { due: now.mono + delay }, now);
             }
-            Err(failure) => self.stop_tree(Leader::Alive(pid), Goal::Fail { failure, shown: ProcessState::Stopping }, now),
+            Err(failure) => {
+                let goal = Goal::Fail { failure, shown: ProcessState::Stopping, reason: ExitReason::Unhealthy };
+                self.stop_tree(Leader::Alive(pid), goal, now);
+            }
         }
     }
 
@@ -600,6 +607,7 @@ impl Machine {
     fn prepare(&mut self, run: Run, reason: Option<String>, now: Now) {
         self.generation += 1;
         self.next_restart_at = None;
+        self.failed_checks = 0;
         if run == Run::Restart {
             self.total_restarts += 1;
         }
@@ -609,13 +617,11 @@ impl Machine {
 
     /// A run ended before it was ready. `left`: what there is to stop.
     fn run_failed(&mut self, run: Run, left: Option<Leader>, failure: Failure, now: Now) {
-        if left.is_none() {
-            self.effects.push(Effect::Clean);
-        }
         match run {
             Run::Asked(ticket) => {
                 self.waiting.push((ticket, Err(failure.clone())));
-                self.end_with(left, Goal::Fail { failure, shown: ProcessState::Starting }, now);
+                let goal = Goal::Fail { failure, shown: ProcessState::Starting, reason: ExitReason::Startup };
+                self.end_with(left, goal, now);
             }
             Run::Restart => self.retry_or_give_up(left, ExitReason::Startup, failure, now),
         }
@@ -630,7 +636,7 @@ impl Machine {
                 self.enter(Phase::BackingOff { tree, waited: false }, Some(reason.as_str().to_owned()), now);
                 self.arm(Timer::Backoff, delay);
             }
-            Err(failure) => self.end_with(left, Goal::Fail { failure, shown: ProcessState::Stopping }, now),
+            Err(failure) => self.end_with(left, Goal::Fail { failure, shown: ProcessState::Stopping, reason }, now),
         }
     }
 
@@ -705,6 +711,10 @@ impl Machine {
                 self.arm(Timer::Backoff, due.saturating_sub(now.mono));
             }
             Goal::Relaunch(ticket) => {
+                if self.waiting.iter().any(|(_, outcome)| outcome.is_ok()) {
+                    // A stop came before the restart: the moment it resolves, the name is free for others.
+                    self.effects.push(Effect::Release);
+                }
                 self.enter(Phase::Stopped, None, now);
                 self.settle_waiting();
                 self.attempts = 0;
@@ -752,8 +762,8 @@ impl Machine {
             Phase::Running { .. } if exit.succeeded() => ExitReason::Exited,
             Phase::Running { .. } => ExitReason::Crashed,
             Phase::Stopping { goal: Goal::Retry { .. }, .. } => ExitReason::Unhealthy,
-            Phase::Stopping { goal: Goal::Fail { shown: ProcessState::Stopping, .. }, .. } => ExitReason::Unhealthy,
-            Phase::Stopping { goal: Goal::Fail { .. }, .. } | Phase::Booting { .. } | Phase::BackingOff { .. } => ExitReason::Startup,
+            Phase::Stopping { goal: Goal::Fail { reason, .. }, .. } => *reason,
+            Phase::Booting { .. } | Phase::BackingOff { .. } => ExitReason::Startup,
             Phase::Stopping { goal: Goal::Halt | Goal::Rest | Goal::Relaunch(_), .. }
             | Phase::Stuck { .. }
             | Phase::Stopped

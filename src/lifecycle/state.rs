@@ -125,7 +125,8 @@ pub enum Goal {
     /// It ended by itself, and the policy says that this is no failure.
     Rest,
     /// A start failed (`shown` as starting) or there are no attempts left (shown as stopping).
-    Fail { failure: Failure, shown: ProcessState },
+    /// `reason`: what the leader's exit is told as, if it is still to come.
+    Fail { failure: Failure, shown: ProcessState, reason: ExitReason },
     /// It was unhealthy; the restart waits until `due` and until the tree is gone.
     Retry { due: Duration },
     /// restartProcess.

@@ -11,7 +11,7 @@ use super::guardian_client::GuardianClient;
 use super::mailbox::{Mailbox, Message, Refusal};
 use super::{prepare, runtime};
 use crate::config::{Raw, parse};
-use crate::error::{Failure, io_text};
+use crate::error::{Failure, io_text, printable};
 use crate::guardian::protocol::OwnerDeath;
 use crate::lifecycle::{Event, ProcessState, Snapshot, Ticket};
 
@@ -95,7 +95,7 @@ impl Manager {
         runtime::start()
             .map_err(|error| Failure::Spawn { problem: format!("the supervisor's thread can't be started: {}", io_text(&error)) })?;
         for key in &parsed.unknown {
-            tracing::warn!(target: TARGET, manager = self.shared.id, plugin = parsed.config.plugin_name, key, "unknown configuration key");
+            tracing::warn!(target: TARGET, manager = self.shared.id, plugin = parsed.config.plugin_name, "unknown configuration key {}", printable(key));
         }
         let env = parsed.config.environment(inherited);
         let name = parsed.config.plugin_name.clone();

@@ -3,7 +3,7 @@
 
 use super::events::name;
 use super::world::{Owed, Tree, World, pid_of};
-use super::{Verdict, ensure, ensure_unless_known};
+use super::{Verdict, ensure};
 use ally_background_process_manager::error::Failure;
 use ally_background_process_manager::lifecycle::{
     Effect, Event, ExitReason, Generation, Goal, Leader, Machine, Notice, Now, Phase, Plan, ProcessState, Signal, Timer,
@@ -94,7 +94,7 @@ impl World {
                 ensure(self.tree == Tree::None, "Clean while there is a tree")?;
                 self.files = false;
                 // Without the lock, the files and the socket are another owner's.
-                ensure_unless_known("clean-without-lock", self.lock, "Clean without the lock")
+                ensure(self.lock, "Clean without the lock")
             }
             Effect::Release => {
                 ensure(self.tree == Tree::None, "Release while there is a tree")?;
@@ -110,7 +110,7 @@ impl World {
             }
             Effect::Settle { outcome: Ok(()), .. } => {
                 // The moment a stop resolves, another owner can start the name.
-                ensure_unless_known("stopped-with-lock", self.tree == Tree::Alive || !self.lock, "a stop resolves before Release")
+                ensure(self.tree == Tree::Alive || !self.lock, "a stop resolves before Release")
             }
             Effect::Settle { outcome: Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown), .. } => Ok(()),
             Effect::Settle { outcome: Err(_), .. } => {
@@ -140,7 +140,7 @@ impl World {
                 };
                 ensure(*pid == pid_of(generation), "Exited with another pid")?;
                 let rule = format_args!("reason {reason:?}, ready before: {}", self.was_ready);
-                ensure_unless_known("unready-called-unhealthy", fits, rule)
+                ensure(fits, rule)
             }
             Notice::RestartScheduled { attempt, .. } => {
                 self.attempts += 1;
