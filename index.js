@@ -51,7 +51,12 @@ class BackgroundProcessManager extends EventEmitter {
   async startProcess(config, options) {
     const given = readConfig(config);
     const signal = abortSignal(options, given?.pluginName);
-    signal?.throwIfAborted();
+    if (signal?.aborted) {
+      // The configuration comes first: a wrong one is wrong whoever has lost interest.
+      const wrong = NativeManager.checkConfig(given);
+      if (wrong) throw invalidConfig(wrong.field, wrong.problem, given?.pluginName);
+      throw signal.reason;
+    }
     const { ticket, taken, failure } = this.#native.start(given, environment());
     if (failure) throw makeError(failure);
     const { pluginName } = given;
@@ -278,7 +283,7 @@ function abortSignal(options, pluginName) {
   if (typeof options !== 'object' || options === null) throw invalidConfig('options', 'must be an object', pluginName);
   const { signal } = options;
   // By what it can do: a signal of another realm is as good.
-  if (signal !== undefined && (typeof signal?.addEventListener !== 'function' || typeof signal.throwIfAborted !== 'function')) {
+  if (signal !== undefined && (typeof signal?.addEventListener !== 'function' || typeof signal.aborted !== 'boolean')) {
     throw invalidConfig('options.signal', 'must be an AbortSignal', pluginName);
   }
   return signal;

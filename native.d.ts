@@ -6,6 +6,8 @@ export declare class NativeManager {
   constructor(options: NativeOptions, wake: () => void)
   /** `env`: KEY=VALUE, each followed by NUL. */
   start(config: unknown, variables: string): NativeStart
+  /** What is wrong with a configuration, if anything, without doing anything with it. */
+  static checkConfig(config: unknown): NativeProblem | null
   abort(pluginName: string, ticket: number): void
   stop(pluginName: string): number
   stopAll(): number
@@ -96,6 +98,12 @@ export interface NativeOptions {
   debug: boolean
   /** The value of ALLY_LOG. */
   logFilter?: string
+}
+
+/** `field problem` reads as a sentence. */
+export interface NativeProblem {
+  field: string
+  problem: string
 }
 
 /** What a start was answered at once: a failure, or a ticket whose outcome comes with the messages. */

@@ -1,7 +1,7 @@
 'use strict';
 
 const fs = require('node:fs');
-const { connects, useWorld } = require('./helpers/world');
+const { connects, record, useWorld } = require('./helpers/world');
 const { alive, ancestors, children, descendants, identify, signal, stat, testOnLinux } = require('./helpers/processes');
 const { until } = require('./helpers/until');
 
@@ -187,66 +187,77 @@ describe('the guardian', () => {
     }
   });
 
-  testOnLinux('that is killed is replaced, and then the promise holds again', async () => {
-    const owner = world.owner('obeys.js', {}, { ipc: true });
-    const config = world.config('plugin', ['willing.py'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
-    expect(await owner.asks('startProcess', config)).toEqual({});
-    const first = identify((await owner.asks('getPid', 'plugin')).value);
-    const between = guardians(owner, first);
-    expect(between.length).toBeGreaterThan(0);
-    for (const process of between) signal(process, 'SIGKILL');
-    await until(() => !between.some(alive));
-
-    // The daemon lives on or is restarted; in the end one is running, and somebody watches over it.
-    const second = await until(async () => {
-      const running = (await owner.asks('isRunning', 'plugin')).value;
+  /** Kills these, and waits until a daemon runs again, or still, and goes on running. */
+  async function recovered(owner, killed) {
+    for (const process of killed) signal(process, 'SIGKILL');
+    await until(() => !killed.some(alive));
+    let calm = 0;
+    return until(async () => {
       const { value: pid } = await owner.asks('getPid', 'plugin');
-      return running && pid && alive(pid) && children(owner.pid).length > 0 && identify(pid);
-    }, 15_000);
-    expect(await connects(world.socket('plugin'))).toBe(true);
-    if (second.pid !== first.pid) expect(alive(first)).toBe(false);
-    expect(owner.gone).toBe(false);
+      const runs = (await owner.asks('isRunning', 'plugin')).value && pid && alive(pid) && (await connects(world.socket('plugin')));
+      calm = runs ? calm + 1 : 0;
+      return calm > 5 && identify(pid);
+    }, 15_000, 'a daemon runs');
+  }
 
-    const all = [...descendants(owner.pid), second];
-    owner.child.kill('SIGKILL');
-    await owner.exited;
-    await expectGone([second], DAEMONS_GONE);
-    await expectGone(all, 1_000);
-  });
+  // With what else stands between: a keeper for each daemon, for instance.
+  testOnLinux.each([['alone', false], ['with all that stands between owner and daemon', true]])(
+    'that is killed, %s, is replaced: then the promise holds again',
+    async (_, everything) => {
+      const owner = world.owner('obeys.js', {}, { ipc: true });
+      const config = world.config('plugin', ['willing.py'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+      expect(await owner.asks('startProcess', config)).toEqual({});
+      const first = identify((await owner.asks('getPid', 'plugin')).value);
+      const killed = everything ? guardians(owner, first) : children(owner.pid);
+      expect(killed.length).toBeGreaterThan(0);
+      const second = await recovered(owner, killed);
+      if (second.pid !== first.pid) expect(alive(first)).toBe(false);
+      expect(owner.gone).toBe(false);
 
-  testOnLinux('that is killed takes nobody with it unnoticed: a stop still stops the whole tree', async () => {
-    const owner = world.owner('obeys.js', {}, { ipc: true });
-    const marker = world.path('family');
-    const config = world.config('plugin', ['family.py', marker, ...KINDS], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
-    expect(await owner.asks('startProcess', config)).toEqual({});
-    const family = Object.values(await world.family(marker));
-    const first = identify((await owner.asks('getPid', 'plugin')).value);
-    const [guardian] = children(owner.pid);
+      expect(await owner.asks('startProcess', world.config('other', ['stubborn.py'], { shutdownGracePeriod: GRACE }))).toEqual({});
+      const other = identify((await owner.asks('getPid', 'other')).value);
+      const all = [...descendants(owner.pid), second, other];
+      owner.child.kill('SIGKILL');
+      await owner.exited;
+      await expectGone([second, other], DAEMONS_GONE);
+      await expectGone(all, 1_000);
+    },
+  );
+
+  // What fled to a session of its own has nothing left that proves where it came from, once its keeper is gone.
+  testOnLinux.each([['alone', false, KINDS], ['with all that stands between owner and daemon', true, ['stubborn', 'grouped']]])(
+    'that is killed, %s: a stop still stops the whole tree',
+    async (_, everything, kinds) => {
+      const owner = world.owner('obeys.js', {}, { ipc: true });
+      const marker = world.path('family');
+      const config = world.config('plugin', ['family.py', marker, ...kinds], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+      expect(await owner.asks('startProcess', config)).toEqual({});
+      const first = identify((await owner.asks('getPid', 'plugin')).value);
+      const family = Object.values(await world.family(marker));
+      const second = await recovered(owner, everything ? guardians(owner, first) : children(owner.pid));
+      if (second.pid !== first.pid) expect([first, ...family].filter(alive)).toEqual([]);
+
+      expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+      expect([first, second, ...family, ...Object.values(await world.family(marker))].filter(alive)).toEqual([]);
+    },
+  );
+
+  test('and its killing are no event of the daemon that lives on', async () => {
+    const manager = world.manager();
+    const events = record(manager);
+    await manager.startProcess(world.config());
+    const daemon = identify(manager.getPid('plugin'));
+    const [guardian] = guardians({ pid: process.pid }, daemon).filter(({ pid }) => children(process.pid).some((child) => child.pid === pid));
     signal(guardian, 'SIGKILL');
-    await until(async () => !alive(guardian) && children(owner.pid).length > 0 && (await owner.asks('isRunning', 'plugin')).value, 15_000);
-
-    const { value: pid } = await owner.asks('getPid', 'plugin');
-    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
-    expect(alive(pid)).toBe(false);
-    expect(alive(first)).toBe(false);
-    expect(family.filter(alive)).toEqual([]);
-    expect(Object.values(await world.family(marker)).filter(alive)).toEqual([]);
-  });
-
-  testOnLinux('and everything else between owner and daemon killed: what the kernel still tells about the tree is enough for a stop', async () => {
-    const owner = world.owner('obeys.js', {}, { ipc: true });
-    const marker = world.path('family');
-    const config = world.config('plugin', ['family.py', marker, 'stubborn', 'grouped'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
-    expect(await owner.asks('startProcess', config)).toEqual({});
-    const first = identify((await owner.asks('getPid', 'plugin')).value);
-    // They are in the session of the leader, whoever their parent is by now.
-    const family = Object.values(await world.family(marker));
-    const between = guardians(owner, first);
-    for (const process of between) signal(process, 'SIGKILL');
-    await until(async () => !between.some(alive) && children(owner.pid).length > 0 && (await owner.asks('isRunning', 'plugin')).value, 15_000);
-    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
-    expect([first, ...family].filter(alive)).toEqual([]);
-    expect(Object.values(await world.family(marker)).filter(alive)).toEqual([]);
+    await until(() => !alive(guardian));
+    await manager.startProcess(world.config('other'));
+    expect(manager.isRunning('other')).toBe(true);
+    // It lives on, or every event says that it does not.
+    if (alive(daemon)) expect(events.states('plugin')).toEqual(['starting', 'running']);
+    else expect(events.of('exit', 'plugin')).toHaveLength(1);
+    await until(() => manager.isRunning('plugin'));
+    await manager.stopAllProcesses();
+    expect(alive(daemon)).toBe(false);
   });
 });
 

@@ -168,6 +168,7 @@ describe('an owner that has died', () => {
     const guardians = ancestors(daemon.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
     expect(guardians.length).toBeGreaterThan(0);
     killTogether([identify(owner.pid), ...guardians]);
+    await owner.exited;
     await until(() => !guardians.some(alive));
 
     const manager = world.manager();
@@ -185,6 +186,7 @@ describe('an owner that has died', () => {
     const { owner, daemon } = await elsewhere({ options: { onOwnerDeath: 'keep' }, configs: [world.config('plugin')] });
     const guardians = ancestors(daemon.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
     killTogether([identify(owner.pid), ...guardians]);
+    await owner.exited;
     await until(() => !guardians.some(alive));
 
     const manager = world.manager();

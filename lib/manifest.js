@@ -3,6 +3,7 @@
 const os = require('node:os');
 const { isAbsolute, join } = require('node:path');
 const { PLUGIN_TIMEOUTS } = require('./constants.js');
+const { NativeManager } = require('../native.js');
 const { invalidConfig } = require('./errors.js');
 
 // The system's limit for one file name; each plugin has a folder of its name.
@@ -12,8 +13,8 @@ const MAX_NAME_BYTES = 255;
  * The `daemon` section of a plugin.json as a configuration for startProcess.
  *
  * Checked here is what the configuration is made from: names and paths, which would otherwise end
- * up in other paths and be reported as those. Everything else is for the manager to judge, and it
- * is handed over whole: what a manifest says is never lost, a misspelt key included.
+ * up in other paths and be reported as those. Everything else is judged as the manager would, and
+ * handed over whole: what a manifest says is never lost, a misspelt key included.
  */
 function configFromManifest(manifest, at) {
   if (!isObject(manifest)) throw invalidConfig('manifest', mistyped(manifest, 'an object'));
@@ -58,6 +59,8 @@ function configFromManifest(manifest, at) {
   if (healthcheck !== undefined) config.healthcheck = completeHealthcheck(healthcheck, fail);
   const environment = mergeEnvVars(envVars, at.envVars, fail);
   if (environment !== undefined) config.envVars = environment;
+  const wrong = NativeManager.checkConfig(config);
+  if (wrong) fail(wrong.field in daemon || /[.[]/.test(wrong.field) ? `manifest.daemon.${wrong.field}` : wrong.field, wrong.problem);
   return config;
 }
 

@@ -111,5 +111,6 @@ function signal(target, name) {
 
 /** For what only this system can be asked. */
 const testOnLinux = (...args) => (onLinux ? test : test.skip)(...args);
+testOnLinux.each = (...table) => (onLinux ? test : test.skip).each(...table);
 
 module.exports = { alive, ancestors, children, descendants, identify, mentioning, onLinux, signal, stat, testOnLinux };

@@ -10,8 +10,9 @@ use napi_derive::napi;
 
 use super::events::NativeMessage;
 use super::log;
-use super::types::{NativeInfo, NativeStart, count, failure, raw};
-use crate::config::Raw;
+use super::types::{NativeInfo, NativeProblem, NativeStart, count, failure, raw};
+use crate::config::{Raw, parse};
+use crate::error::Failure;
 use crate::guardian::protocol::OwnerDeath;
 use crate::lifecycle::Ticket;
 use crate::supervisor::{Manager, Options};
@@ -83,6 +84,16 @@ impl NativeManager {
         Ok(match self.manager.start(&config, &inherited) {
             Ok(accepted) => NativeStart { ticket: Some(self.await_ticket(env, accepted.ticket)?), taken: accepted.taken, failure: None },
             Err(problem) => NativeStart { ticket: None, taken: false, failure: Some(failure(&problem, plugin_name(&config))) },
+        })
+    }
+
+    /// What is wrong with a configuration, if anything, without doing anything with it.
+    #[napi]
+    pub fn check_config(config: Unknown<'_>) -> napi::Result<Option<NativeProblem>> {
+        Ok(match parse(&raw(&config, 0)?) {
+            Err(Failure::InvalidConfig { field, problem }) => Some(NativeProblem { field, problem }),
+            Err(other) => Some(NativeProblem { field: "config".to_owned(), problem: other.to_string() }),
+            Ok(_) => None,
         })
     }
 

@@ -86,6 +86,13 @@ pub fn failure(failure: &Failure, plugin: Option<String>) -> NativeFailure {
     }
 }
 
+/// `field problem` reads as a sentence.
+#[napi(object)]
+pub struct NativeProblem {
+    pub field: String,
+    pub problem: String,
+}
+
 /// What a start was answered at once: a failure, or a ticket whose outcome comes with the messages.
 #[napi(object)]
 pub struct NativeStart {

@@ -27,6 +27,9 @@ pub struct Process {
     pub pid: i32,
     pub parent: i32,
     pub group: i32,
+    /// The pid of the process that made the session. The system gives that pid to nobody else while
+    /// the session has members.
+    pub session: i32,
     /// Counted from the boot, in a unit of the system's own; with the pid and the boot it names one process for good.
     pub start: u64,
     /// A zombie is gone, for all but its parent.

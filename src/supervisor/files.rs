@@ -284,9 +284,13 @@ impl Identity {
         Some(Self { leader, start, boot })
     }
 
+    pub fn is_of_this_boot(&self) -> bool {
+        os::boot_id().is_ok_and(|boot| boot == self.boot)
+    }
+
     /// The process itself, if it still lives.
     pub fn find(&self) -> Option<os::Process> {
-        if os::boot_id().ok()? != self.boot {
+        if !self.is_of_this_boot() {
             return None;
         }
         os::look_up(self.leader).filter(|process| process.start == self.start && !process.zombie)

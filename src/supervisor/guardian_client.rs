@@ -3,16 +3,16 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::announce::TARGET;
 use super::runtime;
@@ -23,37 +23,54 @@ use crate::lifecycle::Pid;
 /// How long a guardian without daemons is kept, for a next start that comes soon.
 const LINGER: Duration = Duration::from_millis(400);
 
+/// A guardian that dies sooner than this is not replaced before it is needed.
+const SHORT_LIFE: Duration = Duration::from_millis(200);
+
 pub struct GuardianClient {
     program: PathBuf,
+    /// For records of what happens to it.
+    manager: u64,
     /// Held while an order is written, so that orders don't mix.
     current: AsyncMutex<Option<Arc<Guardian>>>,
+    /// The errand that lets go of it; none while there is something to guard.
     idle: Mutex<Option<runtime::Errand>>,
 }
 
 struct Guardian {
     stream: UnixStream,
     pid: Pid,
-    /// The keepers whose leavings were swept, and whether the guardian lives.
-    sweeps: watch::Sender<Sweeps>,
+    news: watch::Sender<News>,
     let_go: Notify,
 }
 
+/// The keepers whose leavings were swept, and whether the guardian lives.
 #[derive(Clone)]
-struct Sweeps {
-    done: Vec<Pid>,
+struct News {
+    swept: Vec<Pid>,
     alive: bool,
 }
 
+/// The guardian that made a process, as far as its client may ask it.
+pub struct Maker(watch::Receiver<News>);
+
+impl Maker {
+    /// Resolves when what that keeper left is gone, or when the guardian can't tell any more.
+    pub async fn swept(&mut self, keeper: Pid) {
+        // An error means that the guardian is gone.
+        drop(self.0.wait_for(|news| !news.alive || news.swept.contains(&keeper)).await);
+    }
+}
+
 impl GuardianClient {
-    pub fn new(program: PathBuf) -> Self {
-        Self { program, current: AsyncMutex::new(None), idle: Mutex::new(None) }
+    pub fn new(program: PathBuf, manager: u64) -> Arc<Self> {
+        Arc::new(Self { program, manager, current: AsyncMutex::new(None), idle: Mutex::new(None) })
     }
 
     /// Hands one order over, with the descriptors that go with it.
     ///
     /// # Errors
     /// `Spawn`, with the path of the guardian's program, if there is none to be had.
-    pub async fn order(&self, order: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+    pub async fn order(self: &Arc<Self>, order: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<Maker, Failure> {
         self.keep();
         let mut current = self.current.lock().await;
         let told = |error: &io::Error| Failure::Spawn {
@@ -61,28 +78,17 @@ impl GuardianClient {
         };
         for _ in 0..2 {
             let guardian = match &*current {
-                Some(guardian) if guardian.sweeps.borrow().alive => Arc::clone(guardian),
-                Some(_) | None => {
-                    let guardian = Guardian::spawn(&self.program)?;
-                    *current = Some(Arc::clone(&guardian));
-                    guardian
-                }
+                Some(guardian) if guardian.news.borrow().alive => Arc::clone(guardian),
+                Some(_) | None => Arc::clone(current.insert(self.spawn()?)),
             };
             match guardian.send(order, descriptors).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(Maker(guardian.news.subscribe())),
                 // Killed since the last order: the next one is as good.
                 Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => *current = None,
                 Err(error) => return Err(told(&error)),
             }
         }
         Err(told(&io::ErrorKind::BrokenPipe.into()))
-    }
-
-    /// Resolves when what that keeper left is gone, or when nobody can tell any more.
-    pub async fn swept(&self, keeper: Pid) {
-        let Some(mut sweeps) = self.current.lock().await.as_ref().map(|guardian| guardian.sweeps.subscribe()) else { return };
-        // An error means that the guardian is gone.
-        drop(sweeps.wait_for(|sweeps| !sweeps.alive || sweeps.done.contains(&keeper)).await);
     }
 
     /// There is nothing left to guard: let go of the guardian, unless something comes soon.
@@ -94,11 +100,60 @@ impl GuardianClient {
                 guardian.let_go.notify_one();
             }
         });
-        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(errand);
+        *self.idle() = Some(errand);
     }
 
     pub fn keep(&self) {
-        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.idle() = None;
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Option<runtime::Errand>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(self: &Arc<Self>) -> Result<Arc<Guardian>, Failure> {
+        let failed = |error: io::Error| Failure::Spawn {
+            problem: format!("the guardian {} can't be started: {}", self.program.display(), io_text(&error)),
+        };
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+        ours.set_nonblocking(true).map_err(failed)?;
+        // No pre_exec, no change of user, no folder: std then takes posix_spawn, which is CLONE_VFORK and
+        // copies nothing of Node's heap.
+        let child = Command::new(&self.program)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        let pid = Pid::try_from(child.id()).unwrap_or_default();
+        let stream = UnixStream::from_std(ours).map_err(failed)?;
+        let news = watch::Sender::new(News { swept: Vec::new(), alive: true });
+        let guardian = Arc::new(Guardian { stream, pid, news, let_go: Notify::new() });
+        tracing::debug!(target: TARGET, manager = self.manager, pid, "guardian started");
+        drop(runtime::spawn(Self::watch(Arc::downgrade(self), Arc::clone(&guardian), child)));
+        Ok(guardian)
+    }
+
+    /// Listens to a guardian until it is let go of or gone, reaps it, and replaces it if it is missed.
+    async fn watch(client: Weak<Self>, guardian: Arc<Guardian>, child: Child) {
+        let begun = Instant::now();
+        let killed = guardian.listen().await;
+        let pid = guardian.pid;
+        // The end of the stream is what ends the guardian.
+        drop(guardian);
+        reap(child).await;
+        let Some(client) = client.upgrade().filter(|_| killed) else { return };
+        tracing::warn!(target: TARGET, manager = client.manager, pid, "the guardian was killed; the daemons' keepers go on");
+        let mut current = client.current.lock().await;
+        let replaced = current.as_ref().is_some_and(|now| now.news.borrow().alive);
+        if replaced || client.idle().is_some() || begun.elapsed() < SHORT_LIFE {
+            return;
+        }
+        match client.spawn() {
+            Ok(guardian) => *current = Some(guardian),
+            Err(failure) => tracing::warn!(target: TARGET, manager = client.manager, %failure, "the guardian can't be replaced yet"),
+        }
     }
 }
 
@@ -111,28 +166,29 @@ impl Drop for GuardianClient {
 }
 
 impl Guardian {
-    fn spawn(program: &Path) -> Result<Arc<Self>, Failure> {
-        let failed = |error: io::Error| Failure::Spawn {
-            problem: format!("the guardian {} can't be started: {}", program.display(), io_text(&error)),
+    /// Resolves when it is gone (true) or let go of (false).
+    async fn listen(&self) -> bool {
+        let mut unread = Vec::new();
+        let killed = loop {
+            let ready = tokio::select! {
+                ready = self.stream.readable() => ready,
+                () = self.let_go.notified() => break false,
+            };
+            let mut bytes = [0; 16 * Report::SIZE];
+            match ready.and_then(|()| self.stream.try_read(&mut bytes)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Ok(count) if count > 0 => unread.extend(bytes.iter().take(count)),
+                Ok(_) | Err(_) => break true,
+            }
+            while let Some(report) = Report::decode(&unread) {
+                unread.drain(..Report::SIZE);
+                if let Report::Swept { keeper } = report {
+                    self.news.send_modify(|news| news.swept.push(keeper));
+                }
+            }
         };
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
-        ours.set_nonblocking(true).map_err(failed)?;
-        // No pre_exec, no change of user, no folder: std then takes posix_spawn, which is CLONE_VFORK and
-        // copies nothing of Node's heap.
-        let child = Command::new(program)
-            .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(failed)?;
-        let pid = Pid::try_from(child.id()).unwrap_or_default();
-        let stream = UnixStream::from_std(ours).map_err(failed)?;
-        let guardian =
-            Arc::new(Self { stream, pid, sweeps: watch::Sender::new(Sweeps { done: Vec::new(), alive: true }), let_go: Notify::new() });
-        tracing::debug!(target: TARGET, pid, "guardian started");
-        drop(runtime::spawn(listen(Arc::clone(&guardian), child)));
-        Ok(guardian)
+        self.news.send_modify(|news| news.alive = false);
+        killed
     }
 
     async fn send(&self, order: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -164,36 +220,6 @@ impl Guardian {
         }
         Ok(())
     }
-}
-
-/// Hears what the guardian reports until it is let go of or gone, and reaps it then.
-async fn listen(guardian: Arc<Guardian>, child: Child) {
-    let mut unread = Vec::new();
-    loop {
-        let ready = tokio::select! {
-            ready = guardian.stream.readable() => ready,
-            () = guardian.let_go.notified() => break,
-        };
-        let mut bytes = [0; 16 * Report::SIZE];
-        match ready.and_then(|()| guardian.stream.try_read(&mut bytes)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Ok(count) if count > 0 => unread.extend(bytes.iter().take(count)),
-            Ok(_) | Err(_) => {
-                tracing::warn!(target: TARGET, pid = guardian.pid, "the guardian is gone; the daemons' keepers go on");
-                break;
-            }
-        }
-        while let Some(report) = Report::decode(&unread) {
-            unread.drain(..Report::SIZE);
-            if let Report::Swept { keeper } = report {
-                guardian.sweeps.send_modify(|sweeps| sweeps.done.push(keeper));
-            }
-        }
-    }
-    guardian.sweeps.send_modify(|sweeps| sweeps.alive = false);
-    // The end of the stream is what ends the guardian.
-    drop(guardian);
-    reap(child).await;
 }
 
 /// It ends by itself at the end of its stream. Node's loop reaps only children of its own.

@@ -65,7 +65,7 @@ impl Manager {
         prepare::enroll(id);
         let shared = Shared {
             id,
-            guardian: Arc::new(GuardianClient::new(options.guardian.clone())),
+            guardian: GuardianClient::new(options.guardian.clone(), id),
             options,
             mailbox: Arc::new(Mailbox::new(wake)),
             output_listeners: Arc::default(),

@@ -29,7 +29,7 @@ mod task;
 mod watch;
 
 pub use daemon::Published;
-pub use files::{Identity, LockNote};
+pub use files::{Folder, Identity, Lock, LockNote};
 pub use mailbox::{Mailbox, Message, Refusal};
 pub use manager::{Accepted, Manager, Options};
-pub use output::{Stream, Tail};
+pub use output::{LINE_MAX, Splitter, Stream, Tail};

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::files::Folder;
+use super::files::{Folder, Identity};
+use super::guardian_client::Maker;
 use super::socket::dial;
 use crate::config::ProcessConfig;
 use crate::error::Failure;
@@ -21,21 +22,33 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// `StopFailed` with what could not be killed; `Io`.
-pub async fn clear(folder: &Folder, config: &ProcessConfig) -> Result<(), Failure> {
-    if let Some(orphan) = find(folder, config) {
-        tracing::warn!(target: super::announce::TARGET, plugin = config.plugin_name, pid = orphan.pid, "stopping an orphan");
-        stop(orphan, config).await?;
+pub async fn clear(folder: &Folder, config: &ProcessConfig, manager: u64) -> Result<(), Failure> {
+    let mut orphans = find(folder, config);
+    // Neither ourselves nor anything that we descend from, whatever a file says.
+    orphans.retain(|orphan| !os::descends_from(own_pid(), orphan.pid));
+    if !orphans.is_empty() {
+        let pids = orphans.iter().map(|orphan| orphan.pid.to_string()).collect::<Vec<_>>().join(", ");
+        tracing::warn!(target: super::announce::TARGET, manager, plugin = config.plugin_name, pids, "stopping what a dead owner left");
+        stop(&orphans, config).await?;
     }
     folder.forget_record()
 }
 
-fn find(folder: &Folder, config: &ProcessConfig) -> Option<Process> {
-    let orphan = match folder.read_identity() {
-        Some(identity) => identity.find()?,
-        None => bare(folder.read_pid()?, config)?,
+fn find(folder: &Folder, config: &ProcessConfig) -> Vec<Process> {
+    let Some(identity) = folder.read_identity() else {
+        return folder.read_pid().and_then(|pid| bare(pid, config)).into_iter().collect();
     };
-    // Neither ourselves nor anything that we descend from, whatever a file says.
-    (!os::descends_from(own_pid(), orphan.pid)).then_some(orphan)
+    if !identity.is_of_this_boot() {
+        return Vec::new();
+    }
+    // The leader dies with its keeper, and what it made stays behind in its session. A session of that
+    // number that began with our socket path in its environment is no accident.
+    let socket = config.socket_path.display().to_string();
+    let mut found = os::session(identity.leader);
+    found.retain(|process| process.start >= identity.start && os::began_with(process.pid, "SOCKET_PATH", &socket));
+    found.retain(|process| process.pid != identity.leader);
+    found.extend(identity.find());
+    found
 }
 
 fn own_pid() -> Pid {
@@ -60,10 +73,10 @@ fn same_folder(a: &Path, b: &Path) -> bool {
     }
 }
 
-async fn stop(root: Process, config: &ProcessConfig) -> Result<(), Failure> {
+async fn stop(roots: &[Process], config: &ProcessConfig) -> Result<(), Failure> {
     let mut tree = Vec::new();
     if !config.shutdown_grace_period.is_zero() {
-        enlist(&mut tree, &root)?;
+        enlist(&mut tree, roots)?;
         for (_, handle) in &tree {
             signal(handle, config.stop_signal);
             signal(handle, libc::SIGCONT);
@@ -72,7 +85,7 @@ async fn stop(root: Process, config: &ProcessConfig) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    enlist(&mut tree, &root)?;
+    enlist(&mut tree, roots)?;
     for (_, handle) in &tree {
         signal(handle, libc::SIGKILL);
     }
@@ -82,10 +95,37 @@ async fn stop(root: Process, config: &ProcessConfig) -> Result<(), Failure> {
     Err(Failure::StopFailed { survivors: tree.iter().map(|(process, _)| process.pid).collect() })
 }
 
-/// Adds what descends from the root, or from anyone already known, and isn't known yet.
-fn enlist(tree: &mut Vec<(Process, Handle)>, root: &Process) -> Result<(), Failure> {
-    let mut found = vec![*root];
-    found.extend(os::descendants(root.pid));
+/// Ends what a keeper that was killed has left. Its guardian, the subreaper above it, does that exactly;
+/// if that is gone too, the leader's session is what the kernel still tells of the tree.
+pub async fn sweep(maker: Option<Maker>, keeper: Pid, leader: Option<Identity>, group_only: bool, manager: u64) {
+    if let Some(mut maker) = maker
+        && timeout(KILL_PATIENCE, maker.swept(keeper)).await.is_err()
+    {
+        tracing::warn!(target: super::announce::TARGET, manager, keeper, "the guardian doesn't say that the tree is gone");
+    }
+    let Some(leader) = leader else { return };
+    let deadline = Instant::now() + KILL_PATIENCE;
+    while Instant::now() < deadline {
+        let mut left = os::session(leader.leader);
+        left.retain(|process| process.start >= leader.start && (!group_only || process.group == leader.leader));
+        if left.is_empty() {
+            return;
+        }
+        for process in left {
+            if let Err(error) = os::signal(&process, libc::SIGKILL) {
+                tracing::warn!(target: super::announce::TARGET, manager, pid = process.pid, %error, "what a keeper left can't be killed");
+            }
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Adds what descends from the roots, or from anyone already known, and isn't known yet.
+fn enlist(tree: &mut Vec<(Process, Handle)>, roots: &[Process]) -> Result<(), Failure> {
+    let mut found = roots.to_vec();
+    for root in roots {
+        found.extend(os::descendants(root.pid));
+    }
     for (process, _) in tree.iter() {
         found.extend(os::descendants(process.pid));
     }

@@ -45,7 +45,7 @@ pub async fn prepare(envs_dir: &Path, config: &ProcessConfig, manager: u64) -> R
     let own = nix::unistd::getpid().as_raw();
     let note = LockNote::Owner { pid: own, start: os::start_time(own).unwrap_or_default(), manager };
     lock.note(&note).map_err(|error| Failure::io(&folder.join("daemon.lock"), io_text(&error)))?;
-    orphan::clear(&folder, config).await?;
+    orphan::clear(&folder, config, manager).await?;
     socket::clear(&config.socket_path)?;
     Ok(Lease { folder, lock })
 }

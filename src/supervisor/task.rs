@@ -5,20 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::announce::TARGET;
 use super::daemon::{Daemon, Job};
 use super::files::Identity;
+use super::guardian_client::Maker;
 use super::keeper::Keeper;
 use super::manager::Shared;
 use super::output::Pumps;
 use super::prepare::{Lease, prepare};
 use super::probe::{self, Checkup, await_ready, check};
-use super::{order, runtime, socket};
+use super::{order, orphan, runtime, socket};
+use crate::config::KillMode;
 use crate::error::{Failure, Occupant};
 use crate::guardian::protocol::{Command, Report};
-use crate::lifecycle::{Effect, Event, Exit, Generation, KILL_PATIENCE, Now, Pid, Signal, Timer};
+use crate::lifecycle::{Effect, Event, Exit, Generation, Now, Pid, Signal, Timer};
 use crate::os;
 
 /// How often an order is given again because someone killed the guardian while it had it.
@@ -34,7 +36,7 @@ pub struct Work {
 /// What was going on beside the task and is done.
 enum Outcome {
     Prepared(Generation, Result<Lease, Failure>),
-    Ordered(Generation, Result<(), Failure>),
+    Ordered(Generation, Result<Maker, Failure>),
     Ready(Generation, Result<(), Failure>),
     Checked(Generation, Checkup),
     Swept(Generation),
@@ -46,6 +48,9 @@ struct Hands {
     keeper: Keeper,
     /// Known once the keeper has told.
     born: Option<probe::Daemon>,
+    maker: Option<Maker>,
+    /// As it was recorded.
+    identity: Option<Identity>,
     leader_reaped: bool,
     orders: u32,
 }
@@ -198,7 +203,7 @@ impl Task {
         };
         self.daemon.tail.begin();
         self.pumps = Some(pumps);
-        self.hands = Some(Hands { generation, keeper, born: None, leader_reaped: false, orders });
+        self.hands = Some(Hands { generation, keeper, born: None, maker: None, identity: None, leader_reaped: false, orders });
         let (guardian, done) = (Arc::clone(&self.shared.guardian), self.outcomes.0.clone());
         self.ordering = Some(runtime::Errand::new(async move {
             let ordered = guardian.order(&order.bytes, &order.descriptors()).await;
@@ -213,6 +218,9 @@ impl Task {
         let Some(identity) = Identity::of(pid) else { return };
         if let Err(failure) = lease.folder.record(&identity) {
             self.feed(Event::RecordFailed { generation, failure });
+        }
+        if let Some(hands) = &mut self.hands {
+            hands.identity = Some(identity);
         }
     }
 
@@ -327,18 +335,11 @@ impl Task {
             // The leader goes with its keeper (PR_SET_PDEATHSIG); its status went to the guardian.
             self.feed(Event::Exited { generation, exit: Exit::UNKNOWN, remains: true, tail: self.evidence() });
         }
-        let leader = os::look_up(born.leader).filter(|leader| !hands.leader_reaped && leader.parent != born.keeper);
-        let (guardian, done) = (Arc::clone(&self.shared.guardian), self.outcomes.0.clone());
+        let (maker, identity) = (hands.maker, hands.identity);
+        let group_only = self.job.config.kill_mode == KillMode::Group;
+        let (manager, done) = (self.shared.id, self.outcomes.0.clone());
         self.sweeping = Some(runtime::Errand::new(async move {
-            if timeout(KILL_PATIENCE, guardian.swept(born.keeper)).await.is_err() {
-                tracing::warn!(target: TARGET, keeper = born.keeper, "the guardian doesn't say that the tree is gone");
-            }
-            // Without a guardian the leader may have come to init.
-            if let Some(leader) = leader
-                && let Err(error) = os::signal(&leader, libc::SIGKILL)
-            {
-                tracing::warn!(target: TARGET, pid = leader.pid, %error, "a daemon without keeper can't be killed");
-            }
+            orphan::sweep(maker, born.keeper, identity, group_only, manager).await;
             report(&done, Outcome::Swept(generation));
         }));
     }
@@ -358,7 +359,11 @@ impl Task {
                     Err(failure) => self.feed(Event::PrepareFailed { generation, failure }),
                 }
             }
-            Outcome::Ordered(_, Ok(())) => {}
+            Outcome::Ordered(generation, Ok(maker)) => {
+                if let Some(hands) = self.hands.as_mut().filter(|hands| hands.generation == generation) {
+                    hands.maker = Some(maker);
+                }
+            }
             Outcome::Ordered(generation, Err(failure)) => {
                 self.hands = None;
                 self.feed(Event::SpawnFailed { generation, failure });

@@ -28,6 +28,12 @@ pub fn start_time(pid: i32) -> Option<u64> {
     look_up(pid).filter(|process| !process.zombie).map(|process| process.start)
 }
 
+/// Whether this variable was in the environment that the process began with. False where nobody may know.
+pub fn began_with(pid: i32, variable: &str, value: &str) -> bool {
+    let wanted = format!("{variable}={value}");
+    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|env| env.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+}
+
 pub fn working_directory(pid: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
@@ -40,7 +46,8 @@ pub fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
-    // state, ppid and pgrp were fields 3 to 5; the start time is field 22.
-    let start = fields.nth(16)?.parse().ok()?;
-    Some(Process { pid, parent, group, start, zombie: matches!(state, "Z" | "X" | "x") })
+    let session = fields.next()?.parse().ok()?;
+    // state, ppid, pgrp and session were fields 3 to 6; the start time is field 22.
+    let start = fields.nth(15)?.parse().ok()?;
+    Some(Process { pid, parent, group, session, start, zombie: matches!(state, "Z" | "X" | "x") })
 }

@@ -54,12 +54,18 @@ fn children(parent: i32) -> Vec<i32> {
 }
 
 fn children_by_sweep(parent: i32) -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| look_up(*pid).is_some_and(|process| process.parent == parent))
-        .collect()
+    everyone().filter(|process| process.parent == parent).map(|process| process.pid).collect()
+}
+
+/// The members of the session that `leader` made, or had made. A look at every process there is: for
+/// the rare case that whoever kept them is gone.
+pub fn session(leader: i32) -> Vec<Process> {
+    everyone().filter(|process| process.session == leader && !process.zombie).collect()
+}
+
+fn everyone() -> impl Iterator<Item = Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| look_up(entry.file_name().to_str()?.parse().ok()?))
 }
 
 /// A process that can't be confused with a later one of the same pid.

@@ -35,6 +35,8 @@ pub fn look_up(pid: i32) -> Option<Process> {
         pid,
         parent: i32::try_from(info.pbi_ppid).ok()?,
         group: i32::try_from(info.pbi_pgid).ok()?,
+        // SAFETY: an integer only.
+        session: unsafe { libc::getsid(pid) },
         start: info.pbi_start_tvsec * 1_000_000 + info.pbi_start_tvusec,
         zombie: info.pbi_status == ZOMBIE,
     })
@@ -42,6 +44,12 @@ pub fn look_up(pid: i32) -> Option<Process> {
 
 pub fn start_time(pid: i32) -> Option<u64> {
     look_up(pid).filter(|process| !process.zombie).map(|process| process.start)
+}
+
+/// macOS shows a process's environment to its own user only through a sysctl without a fixed form; so
+/// nothing is proven by it there.
+pub fn began_with(_pid: i32, _variable: &str, _value: &str) -> bool {
+    false
 }
 
 pub fn working_directory(pid: i32) -> Option<PathBuf> {

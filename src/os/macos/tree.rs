@@ -43,8 +43,15 @@ pub fn members(root: i32, group: i32) -> Vec<Process> {
     found
 }
 
+/// The members of the session that `leader` made.
+pub fn session(leader: i32) -> Vec<Process> {
+    // SAFETY: the buffer is as long as said.
+    let everyone = list(|buffer, size| unsafe { libc::proc_listallpids(buffer, size) });
+    everyone.into_iter().filter(|process| process.session == leader).collect()
+}
+
 fn list(ask: impl Fn(*mut libc::c_void, libc::c_int) -> libc::c_int) -> Vec<Process> {
-    let mut pids = vec![0_i32; 1024];
+    let mut pids = vec![0_i32; 16 * 1024];
     let size = libc::c_int::try_from(mem::size_of_val(pids.as_slice())).unwrap_or(libc::c_int::MAX);
     let count = ask(pids.as_mut_ptr().cast(), size);
     pids.truncate(usize::try_from(count).unwrap_or(0));

@@ -4,6 +4,7 @@ mod lines;
 mod pump;
 mod tail;
 
+pub use lines::Splitter;
 pub use pump::{Audience, Pumps};
 pub use tail::Tail;
 

@@ -48,7 +48,8 @@ impl Tail {
             _ => inner.chunks.push_back(Chunk { stream, process, bytes: kept.to_vec() }),
         }
         inner.bytes += kept.len();
-        while inner.bytes > TAIL_BYTES {
+        // Whole chunks go, and what is left is never less than the tail.
+        while inner.chunks.front().is_some_and(|oldest| inner.bytes - oldest.bytes.len() >= TAIL_BYTES) {
             let Some(oldest) = inner.chunks.pop_front() else { break };
             inner.bytes -= oldest.bytes.len();
             if let Some(cut) = inner.cut.get_mut(oldest.stream as usize) {
