@@ -93,7 +93,7 @@ impl Daemon {
             },
             None => work,
         };
-        match Task::begin(self, &self.shared) {
+        match Task::begin(self, &self.shared, &core.job) {
             Some(task) => {
                 // The receiver was made a moment ago and lives in a task that can't have ended.
                 drop(task.send(work));

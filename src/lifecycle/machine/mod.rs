@@ -1,0 +1,142 @@
+//! The total function from (phase, event) to (phase, effects). `requests`: what callers ask for;
+//! `reports`: what the supervisor tells; `steps`: what several of these share.
+
+mod reports;
+mod requests;
+mod steps;
+
+use core::mem;
+use core::time::Duration;
+
+use crate::error::Failure;
+use crate::lifecycle::event::{Effect, Event};
+use crate::lifecycle::restart::{Dice, History, RestartPlan};
+use crate::lifecycle::state::{Generation, LastExit, Now, Phase, Snapshot, Ticket};
+
+/// How long what got SIGKILL may take to be gone before it is reported as unkillable.
+pub const KILL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the configuration says about the lifecycle.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub socket_path: String,
+    pub startup_timeout: Duration,
+    pub grace: Duration,
+    /// Interval and number of failures in a row, where health is checked.
+    pub health: Option<(Duration, u32)>,
+    pub restart: RestartPlan,
+}
+
+#[derive(Debug)]
+pub struct Machine {
+    plan: Plan,
+    phase: Phase,
+    generation: Generation,
+    closed: bool,
+    attempts: u32,
+    history: History,
+    dice: Dice,
+    failed_checks: u32,
+    /// Callers to be answered when the daemon comes to rest, with what they will be told.
+    waiting: Vec<(Ticket, Result<(), Failure>)>,
+    last_error: Option<Failure>,
+    last_state_change: f64,
+    last_exit: Option<LastExit>,
+    next_restart_at: Option<f64>,
+    total_restarts: u64,
+    effects: Vec<Effect>,
+}
+
+impl Machine {
+    pub fn new(plan: Plan, now: Now, seed: u64) -> Self {
+        Self {
+            plan,
+            phase: Phase::Stopped,
+            generation: 0,
+            closed: false,
+            attempts: 0,
+            history: History::default(),
+            dice: Dice(seed),
+            failed_checks: 0,
+            waiting: Vec::new(),
+            last_error: None,
+            last_state_change: now.wall,
+            last_exit: None,
+            next_restart_at: None,
+            total_restarts: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    pub const fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// A start with another configuration takes that one, but only where nothing is going on.
+    pub fn replan(&mut self, plan: Plan) {
+        if self.phase.at_rest() {
+            self.plan = plan;
+        }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            state: self.phase.state(),
+            pid: self.phase.pid(),
+            at_rest: self.phase.at_rest(),
+            active: self.phase.is_active(),
+            failed_health_checks: self.failed_checks,
+            restart_attempts: self.attempts,
+            last_error: self.last_error.as_ref().map(ToString::to_string),
+            last_state_change: self.last_state_change,
+            running_since: match self.phase {
+                Phase::Running { since, .. } => Some(since),
+                _ => None,
+            },
+            total_restarts: self.total_restarts,
+            last_exit: self.last_exit,
+            next_restart_at: self.next_restart_at,
+        }
+    }
+
+    /// Takes what happened, and says what is to be done about it, in order.
+    pub fn on(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        if event.generation().is_some_and(|generation| generation != self.generation) {
+            return Vec::new();
+        }
+        match event {
+            Event::StartRequested { ticket } => self.start_requested(ticket, now),
+            Event::StartAborted { ticket } => self.start_aborted(ticket, now),
+            Event::StopRequested { ticket } => self.stop_requested(Some(ticket), now),
+            Event::RestartRequested { ticket } => self.restart_requested(ticket, now),
+            Event::ShutdownRequested { ticket } => {
+                self.closed = true;
+                self.stop_requested(Some(ticket), now);
+            }
+            Event::Prepared { .. } => self.prepared(),
+            Event::PrepareFailed { failure, .. } => self.prepare_failed(failure, now),
+            Event::Spawned { pid, .. } => self.spawned(pid),
+            Event::SpawnFailed { failure, .. } => self.spawn_failed(failure, now),
+            Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. } => self.boot_failed(failure, now),
+            Event::Ready { .. } => self.ready(now),
+            Event::Exited { exit, remains, tail, .. } => self.exited(exit, remains, tail, now),
+            Event::TreeGone { .. } => self.tree_gone(now),
+            Event::ProbePassed { latency, .. } => self.probe_passed(latency),
+            Event::ProbeFailed { latency, error, .. } => self.probe_failed(latency, error, now),
+            Event::StartupElapsed { tail, .. } => {
+                let failure = Failure::StartupTimeout { socket: self.plan.socket_path.clone(), after: self.plan.startup_timeout, tail };
+                self.boot_failed(failure, now);
+            }
+            Event::GraceElapsed { .. } => self.grace_elapsed(),
+            Event::KillElapsed { survivors, .. } => self.kill_elapsed(survivors, now),
+            Event::BackoffElapsed { .. } => self.backoff_elapsed(now),
+            Event::ProbeDue { .. } => self.probe_due(),
+            Event::Faulted { message } => self.faulted(message, now),
+        }
+        mem::take(&mut self.effects)
+    }
+}

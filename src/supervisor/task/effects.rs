@@ -1,0 +1,152 @@
+//! What the machine asks for.
+
+use std::sync::Arc;
+
+use super::{Hands, Outcome, Task, Work, report};
+use crate::error::{Failure, Occupant};
+use crate::guardian::protocol::Command;
+use crate::lifecycle::{Effect, Event, Generation, Pid, Signal};
+use crate::supervisor::announce::TARGET;
+use crate::supervisor::files::Identity;
+use crate::supervisor::output::Pumps;
+use crate::supervisor::prepare::prepare;
+use crate::supervisor::probe::{await_ready, check};
+use crate::supervisor::{order, runtime, socket};
+
+impl Task {
+    pub(super) fn carry_out(&mut self, work: Work) {
+        self.job = work.job;
+        for effect in work.effects {
+            match effect {
+                Effect::Prepare { generation } => self.prepare(generation),
+                Effect::CancelPrepare => self.preparing = None,
+                Effect::Spawn { generation } => self.spawn(generation, 1),
+                Effect::Record { generation, pid } => self.record(generation, pid),
+                Effect::AwaitReady { generation, .. } => self.await_ready(generation),
+                Effect::StopAwaiting => self.awaiting = None,
+                Effect::Signal { signal } => self.signal(signal),
+                Effect::StartProbe { generation } => self.probe(generation),
+                Effect::StopProbe => self.probing = None,
+                Effect::Arm { timer, generation, after } if after.is_zero() => self.fire(timer, generation),
+                Effect::Arm { timer, generation, after } => self.timers.arm(timer, generation, after),
+                Effect::Disarm { timer } => self.timers.disarm(timer),
+                Effect::Clean => self.clean(),
+                Effect::Release => self.release(),
+                Effect::Abandon => {
+                    self.hands = None;
+                    self.release();
+                }
+                told @ (Effect::Settle { .. } | Effect::Notify(_)) => self.daemon.tell(told, work.now),
+            }
+        }
+    }
+
+    pub(super) fn prepare(&mut self, generation: Generation) {
+        let path = self.job.config.socket_path.clone();
+        if let Err(plugin) = self.shared.claim(&path, &self.daemon.name) {
+            let failure = Failure::SocketInUse { path: path.display().to_string(), by: Occupant::Plugin(plugin) };
+            return self.feed(Event::PrepareFailed { generation, failure });
+        }
+        if self.lease.is_some() {
+            // A restart: the name is ours already, and there are no orphans.
+            return self.feed(match socket::clear(&path) {
+                Ok(()) => Event::Prepared { generation },
+                Err(failure) => Event::PrepareFailed { generation, failure },
+            });
+        }
+        let (shared, job, done) = (Arc::clone(&self.shared), Arc::clone(&self.job), self.outcomes.0.clone());
+        let errand = runtime::Errand::new(async move {
+            let lease = prepare(&shared.options.envs_dir, &job.config, shared.id).await;
+            report(&done, Outcome::Prepared(generation, lease));
+        });
+        self.preparing = Some((generation, errand));
+    }
+
+    pub(super) fn spawn(&mut self, generation: Generation, orders: u32) {
+        let Some(lease) = &self.lease else {
+            let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
+            return self.feed(Event::SpawnFailed { generation, failure });
+        };
+        let made = order::make(&self.job, self.shared.options.owner_death, &lease.lock);
+        let made =
+            made.and_then(|made| Ok((Pumps::start(made.outputs, &self.daemon.tail, &self.daemon.audience())?, made.keeper, made.order)));
+        let (pumps, keeper, order) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                let failure = Failure::Spawn { problem: format!("no process can be made: {}", crate::error::io_text(&error)) };
+                return self.feed(Event::SpawnFailed { generation, failure });
+            }
+        };
+        self.daemon.tail.begin();
+        self.pumps = Some(pumps);
+        self.hands = Some(Hands { generation, keeper, born: None, maker: None, identity: None, leader_reaped: false, orders });
+        let (guardian, done) = (Arc::clone(&self.shared.guardian), self.outcomes.0.clone());
+        self.ordering = Some(runtime::Errand::new(async move {
+            let ordered = guardian.order(&order.bytes, &order.descriptors()).await;
+            report(&done, Outcome::Ordered(generation, ordered));
+        }));
+    }
+
+    pub(super) fn record(&mut self, generation: Generation, pid: Pid) {
+        self.littered = true;
+        let Some(lease) = &self.lease else { return };
+        // One that has ended already is about to be reported; there is nobody to identify.
+        let Some(identity) = Identity::of(pid) else { return };
+        if let Err(failure) = lease.folder.record(&identity) {
+            self.feed(Event::RecordFailed { generation, failure });
+        }
+        if let Some(hands) = &mut self.hands {
+            hands.identity = Some(identity);
+        }
+    }
+
+    pub(super) fn await_ready(&mut self, generation: Generation) {
+        let Some(daemon) = self.hands.as_ref().and_then(|hands| hands.born) else { return };
+        let (job, done) = (Arc::clone(&self.job), self.outcomes.0.clone());
+        self.awaiting = Some(runtime::Errand::new(async move {
+            let ready = await_ready(&job.config.socket_path, job.config.readiness, daemon).await;
+            report(&done, Outcome::Ready(generation, ready));
+        }));
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(hands) = &self.hands {
+            hands.keeper.command(match signal {
+                Signal::Terminate => Command::Terminate,
+                Signal::Kill => Command::Kill,
+            });
+        }
+    }
+
+    pub(super) fn probe(&mut self, generation: Generation) {
+        let (Some(daemon), Some(health)) = (self.hands.as_ref().and_then(|hands| hands.born), self.job.config.health) else { return };
+        let (job, done) = (Arc::clone(&self.job), self.outcomes.0.clone());
+        self.probing = Some(runtime::Errand::new(async move {
+            let checkup = check(&job.config.socket_path, health, daemon).await;
+            report(&done, Outcome::Checked(generation, checkup));
+        }));
+    }
+
+    pub(super) fn clean(&mut self) {
+        if !std::mem::take(&mut self.littered) {
+            return;
+        }
+        if let Some(Err(failure)) = self.lease.as_ref().map(|lease| lease.folder.forget_record()) {
+            self.warn(&failure, "the record of a daemon that is gone stays");
+        }
+        match socket::clear(&self.job.config.socket_path) {
+            // Somebody else's by now, or left alive on purpose.
+            Ok(()) | Err(Failure::SocketInUse { .. }) => {}
+            Err(failure) => self.warn(&failure, "the socket of a daemon that is gone stays"),
+        }
+    }
+
+    pub(super) fn warn(&self, failure: &Failure, what: &str) {
+        tracing::warn!(target: TARGET, manager = self.shared.id, plugin = self.daemon.name, %failure, "{what}");
+    }
+
+    pub(super) fn release(&mut self) {
+        self.lease = None;
+        self.shared.disclaim(&self.job.config.socket_path, &self.daemon.name);
+    }
+}

@@ -1,0 +1,146 @@
+//! The hands of one daemon: carries out the machine's effects in their order, and feeds back what
+//! happens. It decides nothing. `effects`: what the machine asks for; `reports`: what happens.
+
+mod effects;
+mod reports;
+mod timers;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use crate::error::Failure;
+use crate::guardian::protocol::Report;
+use crate::lifecycle::{Effect, Event, Generation, Now};
+use crate::supervisor::announce::TARGET;
+use crate::supervisor::daemon::{Daemon, Job};
+use crate::supervisor::files::Identity;
+use crate::supervisor::guardian_client::Maker;
+use crate::supervisor::keeper::Keeper;
+use crate::supervisor::manager::Shared;
+use crate::supervisor::output::Pumps;
+use crate::supervisor::prepare::Lease;
+use crate::supervisor::probe::{self, Checkup};
+use crate::supervisor::runtime;
+use timers::Timers;
+
+/// How often an order is given again because someone killed the guardian while it had it.
+const ORDERS: u32 = 3;
+
+/// What one step of the machine asks for.
+pub struct Work {
+    pub effects: Vec<Effect>,
+    pub job: Arc<Job>,
+    pub now: Now,
+}
+
+/// What was going on beside the task and is done.
+enum Outcome {
+    Prepared(Generation, Result<Lease, Failure>),
+    Ordered(Generation, Result<Maker, Failure>),
+    Ready(Generation, Result<(), Failure>),
+    Checked(Generation, Checkup),
+    Swept(Generation),
+}
+
+/// One process and its keeper.
+struct Hands {
+    generation: Generation,
+    keeper: Keeper,
+    /// Known once the keeper has told.
+    born: Option<probe::Daemon>,
+    maker: Option<Maker>,
+    /// As it was recorded.
+    identity: Option<Identity>,
+    leader_reaped: bool,
+    orders: u32,
+}
+
+pub struct Task {
+    daemon: Arc<Daemon>,
+    shared: Arc<Shared>,
+    job: Arc<Job>,
+    work: UnboundedReceiver<Work>,
+    outcomes: (UnboundedSender<Outcome>, UnboundedReceiver<Outcome>),
+    lease: Option<Lease>,
+    hands: Option<Hands>,
+    pumps: Option<Pumps>,
+    /// Whether there may be files and a socket of a process of ours.
+    littered: bool,
+    preparing: Option<(Generation, runtime::Errand)>,
+    ordering: Option<runtime::Errand>,
+    awaiting: Option<runtime::Errand>,
+    probing: Option<runtime::Errand>,
+    sweeping: Option<runtime::Errand>,
+    timers: Timers,
+}
+
+impl Task {
+    /// `None` without a runtime.
+    pub fn begin(daemon: &Arc<Daemon>, shared: &Arc<Shared>, job: &Arc<Job>) -> Option<UnboundedSender<Work>> {
+        let (sender, work) = mpsc::unbounded_channel();
+        let task = Self::new(Arc::clone(daemon), Arc::clone(shared), Arc::clone(job), work);
+        let (watched, manager) = (Arc::clone(daemon), shared.id);
+        runtime::spawn(async move {
+            // A panic in a task is silent otherwise, and the daemon would seem to run for ever.
+            if let Err(error) = tokio::spawn(task.run()).await {
+                tracing::error!(target: TARGET, manager, plugin = watched.name, %error, "the supervisor's task broke down");
+                watched.break_down(format!("the supervisor's task broke down: {error}"));
+            }
+        })?;
+        Some(sender)
+    }
+
+    fn new(daemon: Arc<Daemon>, shared: Arc<Shared>, job: Arc<Job>, work: UnboundedReceiver<Work>) -> Self {
+        Self {
+            daemon,
+            shared,
+            job,
+            work,
+            outcomes: mpsc::unbounded_channel(),
+            lease: None,
+            hands: None,
+            pumps: None,
+            littered: false,
+            preparing: None,
+            ordering: None,
+            awaiting: None,
+            probing: None,
+            sweeping: None,
+            timers: Timers::default(),
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                work = self.work.recv() => match work {
+                    Some(work) => self.carry_out(work),
+                    None => return,
+                },
+                (generation, report) = Hands::next(&mut self.hands) => self.hear(generation, report),
+                Some(outcome) = self.outcomes.1.recv() => self.conclude(outcome),
+                (timer, generation) = self.timers.next() => self.fire(timer, generation),
+            }
+        }
+    }
+
+    fn feed(&self, event: Event) {
+        self.daemon.feed(event);
+    }
+}
+
+impl Hands {
+    async fn next(hands: &mut Option<Self>) -> (Generation, Option<Report>) {
+        match hands {
+            Some(hands) => (hands.generation, hands.keeper.next().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// The task may have ended, and then nobody waits.
+fn report(done: &UnboundedSender<Outcome>, outcome: Outcome) {
+    drop(done.send(outcome));
+}

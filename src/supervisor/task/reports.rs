@@ -1,0 +1,140 @@
+//! What happens, told to the machine.
+
+use super::{ORDERS, Outcome, Task, report};
+use crate::config::KillMode;
+use crate::error::Failure;
+use crate::guardian::protocol::Report;
+use crate::lifecycle::{Event, Exit, Generation, Pid, Timer};
+use crate::os;
+use crate::supervisor::announce::TARGET;
+use crate::supervisor::probe::{self, Checkup};
+use crate::supervisor::{order, orphan, runtime};
+
+impl Task {
+    pub(super) fn hear(&mut self, generation: Generation, report: Option<Report>) {
+        match report {
+            Some(Report::Spawned { leader, keeper }) => {
+                if let Some(hands) = &mut self.hands {
+                    hands.born = Some(probe::Daemon { leader, keeper });
+                }
+                self.feed(Event::Spawned { generation, pid: leader });
+            }
+            Some(Report::SpawnFailed { stage, errno }) => {
+                self.hands = None;
+                let failure = order::explain(stage, errno, &self.job, &self.shared.options.envs_dir);
+                self.feed(Event::SpawnFailed { generation, failure });
+            }
+            Some(Report::Exited { status, remains }) => {
+                self.exited(generation, decode(status), remains);
+                if !remains {
+                    self.hands = None;
+                }
+            }
+            Some(Report::TreeGone) => {
+                self.hands = None;
+                self.feed(Event::TreeGone { generation });
+            }
+            Some(Report::Swept { .. }) => {}
+            None => self.lost(generation),
+        }
+    }
+
+    pub(super) fn exited(&mut self, generation: Generation, exit: Exit, remains: bool) {
+        if let Some(hands) = &mut self.hands {
+            hands.leader_reaped = true;
+        }
+        self.feed(Event::Exited { generation, exit, remains, tail: self.evidence() });
+    }
+
+    /// Its last lines, those included that still wait in the pipes.
+    pub(super) fn evidence(&self) -> String {
+        if let Some(pumps) = &self.pumps {
+            pumps.drain();
+        }
+        self.daemon.tail.evidence()
+    }
+
+    /// The keeper is gone without having said that its tree is.
+    pub(super) fn lost(&mut self, generation: Generation) {
+        let Some(hands) = self.hands.take() else { return };
+        let Some(born) = hands.born else {
+            if hands.orders < ORDERS {
+                tracing::warn!(target: TARGET, manager = self.shared.id, plugin = self.daemon.name, "the guardian was lost with an order; giving it again");
+                return self.spawn(generation, hands.orders + 1);
+            }
+            let failure = Failure::Spawn { problem: "the guardian was killed while it made the process".to_owned() };
+            return self.feed(Event::SpawnFailed { generation, failure });
+        };
+        tracing::warn!(target: TARGET, manager = self.shared.id, plugin = self.daemon.name, keeper = born.keeper, "the keeper was killed; its tree is swept");
+        if !hands.leader_reaped {
+            // The leader goes with its keeper (PR_SET_PDEATHSIG); its status went to the guardian.
+            self.feed(Event::Exited { generation, exit: Exit::UNKNOWN, remains: true, tail: self.evidence() });
+        }
+        let (maker, identity) = (hands.maker, hands.identity);
+        let group_only = self.job.config.kill_mode == KillMode::Group;
+        let (manager, done) = (self.shared.id, self.outcomes.0.clone());
+        self.sweeping = Some(runtime::Errand::new(async move {
+            orphan::sweep(maker, born.keeper, identity, group_only, manager).await;
+            report(&done, Outcome::Swept(generation));
+        }));
+    }
+
+    pub(super) fn conclude(&mut self, outcome: Outcome) {
+        match outcome {
+            // One that was called off in the very moment it was done is let go of again.
+            Outcome::Prepared(generation, lease) => {
+                if self.preparing.take_if(|(awaited, _)| *awaited == generation).is_none() {
+                    return;
+                }
+                match lease {
+                    Ok(lease) => {
+                        self.lease = Some(lease);
+                        self.feed(Event::Prepared { generation });
+                    }
+                    Err(failure) => self.feed(Event::PrepareFailed { generation, failure }),
+                }
+            }
+            Outcome::Ordered(generation, Ok(maker)) => {
+                if let Some(hands) = self.hands.as_mut().filter(|hands| hands.generation == generation) {
+                    hands.maker = Some(maker);
+                }
+            }
+            Outcome::Ordered(generation, Err(failure)) => {
+                self.hands = None;
+                self.feed(Event::SpawnFailed { generation, failure });
+            }
+            Outcome::Ready(generation, Ok(())) => self.feed(Event::Ready { generation }),
+            Outcome::Ready(generation, Err(failure)) => self.feed(Event::NotReady { generation, failure }),
+            Outcome::Checked(generation, Checkup { latency, outcome }) => self.feed(match outcome {
+                Ok(()) => Event::ProbePassed { generation, latency },
+                Err(error) => Event::ProbeFailed { generation, latency, error },
+            }),
+            Outcome::Swept(generation) => self.feed(Event::TreeGone { generation }),
+        }
+    }
+
+    pub(super) fn fire(&self, timer: Timer, generation: Generation) {
+        self.feed(match timer {
+            Timer::Startup => Event::StartupElapsed { generation, tail: self.evidence() },
+            Timer::Grace => Event::GraceElapsed { generation },
+            Timer::Kill => Event::KillElapsed { generation, survivors: self.survivors() },
+            Timer::Backoff => Event::BackoffElapsed { generation },
+            Timer::Probe => Event::ProbeDue { generation },
+        });
+    }
+
+    pub(super) fn survivors(&self) -> Vec<Pid> {
+        let keeper = self.hands.as_ref().and_then(|hands| hands.born);
+        keeper.map(|born| os::descendants(born.keeper).iter().map(|process| process.pid).collect()).unwrap_or_default()
+    }
+}
+
+fn decode(status: i32) -> Exit {
+    if libc::WIFEXITED(status) {
+        Exit { code: Some(libc::WEXITSTATUS(status)), signal: None }
+    } else if libc::WIFSIGNALED(status) {
+        Exit { code: None, signal: Some(libc::WTERMSIG(status)) }
+    } else {
+        Exit::UNKNOWN
+    }
+}
