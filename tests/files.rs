@@ -91,6 +91,26 @@ fn a_leftover_of_a_killed_writer_is_no_obstacle() {
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
 }
 
+#[test]
+fn a_reader_never_sees_half_a_record() {
+    let world = world();
+    let folder = Folder::open(world.path(), "p").unwrap();
+    folder.record(&identity()).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for leader in 2..1_000 {
+                folder.record(&Identity { leader, ..identity() }).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            assert!(fs::read_to_string(folder.join("daemon.pid")).unwrap().ends_with('\n'));
+            assert_ne!(folder.read_identity(), None);
+        }
+    });
+}
+
 // What is refused, and what is never followed.
 
 #[test]
