@@ -14,7 +14,9 @@ use super::sys::{self, Payload, Reaped};
 
 /// How often the tree is looked through again while it is being killed: a process may have been forked
 /// during the last look.
-const KILL_AGAIN: Duration = Duration::from_millis(50);
+const KILL_AGAIN: Duration = Duration::from_millis(20);
+/// What has not gone by then may never go, and costs a look now and then.
+const KILL_AGAIN_LATER: Duration = Duration::from_secs(1);
 
 /// Never returns to the guardian's loop. Exit code 0 tells the guardian that what is left may live.
 pub fn run(payload: Payload, descriptors: Vec<OwnedFd>) -> ! {
@@ -32,7 +34,8 @@ enum Ending {
     No,
     /// Asked; with the time to lose patience where the owner can't tell it any more.
     Asked(Option<Instant>),
-    Killing,
+    /// With the pause before the next look.
+    Killing(Duration),
 }
 
 struct Keeper {
@@ -178,7 +181,6 @@ impl Keeper {
                     self.signal_stop();
                 }
                 Command::Kill => {
-                    self.ending = Ending::Killing;
                     self.kill();
                 }
             }
@@ -196,7 +198,7 @@ impl Keeper {
             (OwnerDeath::Keep, Ending::No) => {}
             (OwnerDeath::Stop, Ending::No) => self.terminate(),
             (_, Ending::Asked(_)) => self.ending = Ending::Asked(Some(Instant::now() + self.grace)),
-            (_, Ending::Killing) => {}
+            (_, Ending::Killing(_)) => {}
         }
     }
 
@@ -212,17 +214,14 @@ impl Keeper {
             // Those that are nobody's children end without telling.
             Ending::No | Ending::Asked(None) => (self.leader.is_none() && !os::CHILDREN_COME_BACK).then_some(KILL_AGAIN),
             Ending::Asked(Some(until)) => Some(until.saturating_duration_since(Instant::now())),
-            Ending::Killing => Some(KILL_AGAIN),
+            Ending::Killing(pause) => Some(pause),
         }
     }
 
     fn lose_patience(&mut self) {
         match self.ending {
-            Ending::Asked(Some(until)) if Instant::now() >= until => {
-                self.ending = Ending::Killing;
-                self.kill();
-            }
-            Ending::Killing => self.kill(),
+            Ending::Asked(Some(until)) if Instant::now() >= until => self.kill(),
+            Ending::Killing(_) => self.kill(),
             Ending::No | Ending::Asked(_) => {}
         }
     }
@@ -234,7 +233,11 @@ impl Keeper {
         }
     }
 
-    fn kill(&self) {
+    fn kill(&mut self) {
+        self.ending = Ending::Killing(match self.ending {
+            Ending::Killing(pause) => (pause * 2).min(KILL_AGAIN_LATER),
+            Ending::No | Ending::Asked(_) => KILL_AGAIN,
+        });
         for process in self.members() {
             // One that can't be killed is named by the owner when its patience ends.
             sys::note(os::signal(&process, libc::SIGKILL));

@@ -154,20 +154,12 @@ pub fn wait_for<const N: usize>(fds: [Option<RawFd>; N], timeout: Option<Duratio
 
 pub fn send_report(stream: &OwnedFd, report: Report) -> io::Result<()> {
     loop {
-        match send(stream.as_raw_fd(), &report.encode(), no_sigpipe()) {
+        match send(stream.as_raw_fd(), &report.encode(), crate::os::NO_SIGPIPE) {
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-fn no_sigpipe() -> MsgFlags {
-    #[cfg(target_os = "linux")]
-    return MsgFlags::MSG_NOSIGNAL;
-    // Blocked like every signal.
-    #[cfg(target_os = "macos")]
-    return MsgFlags::empty();
 }
 
 /// An anonymous mapping.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{ControlMessage, sendmsg};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
@@ -19,6 +19,7 @@ use super::runtime;
 use crate::error::{Failure, io_text};
 use crate::guardian::protocol::{HEADER, Report};
 use crate::lifecycle::Pid;
+use crate::os;
 
 /// How long a guardian without daemons is kept, for a next start that comes soon.
 const LINGER: Duration = Duration::from_millis(400);
@@ -198,13 +199,7 @@ impl Guardian {
             .stream
             .async_io(Interest::WRITABLE, || {
                 let parts = [IoSlice::new(header)];
-                Ok(sendmsg::<()>(
-                    self.stream.as_fd().as_raw_fd(),
-                    &parts,
-                    &[ControlMessage::ScmRights(&raw)],
-                    MsgFlags::MSG_NOSIGNAL,
-                    None,
-                )?)
+                Ok(sendmsg::<()>(self.stream.as_fd().as_raw_fd(), &parts, &[ControlMessage::ScmRights(&raw)], os::NO_SIGPIPE, None)?)
             })
             .await?;
         if sent < header.len() {

@@ -3,7 +3,10 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use nix::sys::socket::{getsockopt, sockopt::LocalPeerPid};
+use nix::sys::socket::{MsgFlags, getsockopt, sockopt::LocalPeerPid};
+
+/// There is no such flag here; Node ignores the signal, and the guardian blocks it.
+pub const NO_SIGPIPE: MsgFlags = MsgFlags::empty();
 
 /// The process that made what `socket` is connected to (LOCAL_PEERPID, unix(4)).
 pub fn peer_pid(socket: &impl AsFd) -> io::Result<i32> {

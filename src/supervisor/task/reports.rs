@@ -125,7 +125,12 @@ impl Task {
 
     pub(super) fn survivors(&self) -> Vec<Pid> {
         let keeper = self.hands.as_ref().and_then(|hands| hands.born);
-        keeper.map(|born| os::descendants(born.keeper).iter().map(|process| process.pid).collect()).unwrap_or_default()
+        let Some(born) = keeper else { return Vec::new() };
+        let mut members = os::members(born.keeper, born.leader);
+        if self.job.config.kill_mode == KillMode::Group {
+            members.retain(|process| process.group == born.leader);
+        }
+        members.into_iter().map(|process| process.pid).collect()
     }
 }
 
