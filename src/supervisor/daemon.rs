@@ -7,9 +7,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::clock;
 use super::mailbox::{Mailbox, Message, Refusal};
-use super::manager::Shared;
 use super::output::{Audience, Tail};
-use super::task::{Task, Work};
+use super::shared::Shared;
 use crate::config::ProcessConfig;
 use crate::lifecycle::{Effect, Event, Machine, Now, Snapshot, Ticket};
 
@@ -19,6 +18,16 @@ pub struct Job {
     pub config: ProcessConfig,
     pub env: Vec<(String, String)>,
 }
+
+/// What one step of the machine asks for.
+pub struct Work {
+    pub effects: Vec<Effect>,
+    pub job: Arc<Job>,
+    pub now: Now,
+}
+
+/// Makes the task that carries work out; `None` without a runtime.
+pub type Hire = fn(&Arc<Daemon>, &Arc<Shared>, &Arc<Job>) -> Option<mpsc::UnboundedSender<Work>>;
 
 /// What the getters read, without waiting for anyone.
 #[derive(Debug, Clone)]
@@ -40,18 +49,19 @@ pub struct Daemon {
     pub name: String,
     pub tail: Arc<Tail>,
     shared: Arc<Shared>,
+    hire: Hire,
     /// Held for one step of the machine, never across an await.
     core: Mutex<Core>,
     published: watch::Sender<Snapshot>,
 }
 
 impl Daemon {
-    pub fn new(job: Job, shared: Arc<Shared>, seed: u64) -> Arc<Self> {
+    pub fn new(job: Job, shared: Arc<Shared>, seed: u64, hire: Hire) -> Arc<Self> {
         let machine = Machine::new(job.config.plan(), clock::now(), seed);
         let published = watch::Sender::new(machine.snapshot());
         let name = job.config.plugin_name.clone();
         let core = Core { machine, job: Arc::new(job), task: None, closed: false };
-        Arc::new(Self { name, tail: Arc::default(), shared, core: Mutex::new(core), published })
+        Arc::new(Self { name, tail: Arc::default(), shared, hire, core: Mutex::new(core), published })
     }
 
     /// Starts with this configuration, if nothing is going on. Says whether the configuration was taken.
@@ -93,7 +103,7 @@ impl Daemon {
             },
             None => work,
         };
-        match Task::begin(self, &self.shared, &core.job) {
+        match (self.hire)(self, &self.shared, &core.job) {
             Some(task) => {
                 // The receiver was made a moment ago and lives in a task that can't have ended.
                 drop(task.send(work));

@@ -1,26 +1,18 @@
 //! The registry of daemons, and the verbs that callers use.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::announce::TARGET;
 use super::daemon::{Daemon, Job, Published};
-use super::guardian_client::GuardianClient;
-use super::mailbox::{Mailbox, Message, Refusal};
+use super::mailbox::{Mailbox, Refusal};
+use super::shared::{Options, Shared};
+use super::task::Task;
 use super::{prepare, runtime};
 use crate::config::{Raw, parse};
 use crate::error::{Failure, io_text, printable};
-use crate::guardian::protocol::OwnerDeath;
 use crate::lifecycle::{Event, ProcessState, Snapshot, Ticket};
-
-pub struct Options {
-    pub envs_dir: PathBuf,
-    pub owner_death: OwnerDeath,
-    /// Where the guardian's program is.
-    pub guardian: PathBuf,
-}
 
 /// What a start was answered at once; the rest comes with the ticket.
 #[derive(Debug, Clone, Copy)]
@@ -28,26 +20,6 @@ pub struct Accepted {
     pub ticket: Ticket,
     /// Whether the configuration is now the daemon's.
     pub taken: bool,
-}
-
-/// What all daemons of one manager have in common.
-pub struct Shared {
-    pub id: u64,
-    pub options: Options,
-    pub mailbox: Arc<Mailbox>,
-    pub guardian: Arc<GuardianClient>,
-    /// Whether anyone listens to 'output'.
-    pub output_listeners: Arc<AtomicBool>,
-    active: AtomicUsize,
-    /// Who uses which socket path, from before the spawn until rest.
-    claims: Mutex<HashMap<PathBuf, String>>,
-    /// stopAllProcesses waits for several tickets of its own.
-    shutdowns: Mutex<HashMap<Ticket, Arc<Shutdown>>>,
-}
-
-struct Shutdown {
-    ticket: Ticket,
-    left: AtomicUsize,
 }
 
 pub struct Manager {
@@ -63,16 +35,7 @@ impl Manager {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         prepare::enroll(id);
-        let shared = Shared {
-            id,
-            guardian: GuardianClient::new(options.guardian.clone(), id),
-            options,
-            mailbox: Arc::new(Mailbox::new(wake)),
-            output_listeners: Arc::default(),
-            active: AtomicUsize::new(0),
-            claims: Mutex::default(),
-            shutdowns: Mutex::default(),
-        };
+        let shared = Shared::new(id, options, wake);
         Self { shared: Arc::new(shared), daemons: RwLock::default(), tickets: AtomicU64::new(1), closed: AtomicBool::new(false) }
     }
 
@@ -108,7 +71,7 @@ impl Manager {
                 // The seed need only differ between daemons, so that their delays do.
                 let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
                 let first = Job { config: job.config.clone(), env: Vec::new() };
-                let daemon = Daemon::new(first, Arc::clone(&self.shared), seed);
+                let daemon = Daemon::new(first, Arc::clone(&self.shared), seed, Task::begin);
                 self.write().insert(name, Arc::clone(&daemon));
                 daemon
             }
@@ -149,10 +112,9 @@ impl Manager {
             self.shared.settle(ticket, Ok(()));
             return ticket;
         }
-        let shutdown = Arc::new(Shutdown { ticket, left: AtomicUsize::new(daemons.len()) });
-        for daemon in daemons {
-            let part = self.ticket();
-            self.shared.shutdowns().insert(part, Arc::clone(&shutdown));
+        let parts: Vec<_> = daemons.iter().map(|_| self.ticket()).collect();
+        self.shared.answer_together(ticket, &parts);
+        for (daemon, part) in daemons.iter().zip(parts) {
             daemon.feed(Event::ShutdownRequested { ticket: part });
         }
         ticket
@@ -199,7 +161,7 @@ impl Manager {
 
     /// Whether anything is still going to happen by itself.
     pub fn is_active(&self) -> bool {
-        self.shared.active.load(Ordering::Acquire) > 0
+        self.shared.is_active()
     }
 
     /// The owner is gone, or does as if: every tree is ended by its keeper (or kept, as the option says).
@@ -235,49 +197,5 @@ impl Manager {
 impl Drop for Manager {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-impl Shared {
-    pub fn settle(&self, ticket: Ticket, outcome: Result<(), Refusal>) {
-        let shutdown = self.shutdowns().remove(&ticket);
-        let Some(shutdown) = shutdown else { return self.mailbox.post(Message::Settled { ticket, outcome }) };
-        if let Err(refusal) = outcome {
-            let problem = refusal.failure.message(&refusal.plugin);
-            tracing::error!(target: TARGET, manager = self.id, plugin = refusal.plugin, problem, "could not be stopped");
-        }
-        if shutdown.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.mailbox.post(Message::Settled { ticket: shutdown.ticket, outcome: Ok(()) });
-        }
-    }
-
-    /// One daemon began, or came to rest.
-    pub fn activity_changed(&self, active: bool) {
-        if active {
-            self.active.fetch_add(1, Ordering::AcqRel);
-            self.guardian.keep();
-        } else if self.active.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.guardian.release();
-            self.mailbox.nudge();
-        }
-    }
-
-    /// # Errors
-    /// The plugin that uses this path.
-    pub fn claim(&self, path: &std::path::Path, plugin: &str) -> Result<(), String> {
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let claimant = claims.entry(path.to_owned()).or_insert_with(|| plugin.to_owned());
-        if claimant == plugin { Ok(()) } else { Err(claimant.clone()) }
-    }
-
-    pub fn disclaim(&self, path: &std::path::Path, plugin: &str) {
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        if claims.get(path).is_some_and(|claimant| claimant == plugin) {
-            claims.remove(path);
-        }
-    }
-
-    fn shutdowns(&self) -> MutexGuard<'_, HashMap<Ticket, Arc<Shutdown>>> {
-        self.shutdowns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

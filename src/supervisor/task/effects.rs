@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Hands, Outcome, Task, Work, report};
+use super::{Hands, Outcome, Task, report};
 use crate::error::{Failure, Occupant};
 use crate::guardian::protocol::Command;
 use crate::lifecycle::{Effect, Event, Generation, Pid, Signal};
 use crate::supervisor::announce::TARGET;
+use crate::supervisor::daemon::Work;
 use crate::supervisor::files::Identity;
 use crate::supervisor::output::Pumps;
 use crate::supervisor::prepare::prepare;

@@ -11,28 +11,21 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::error::Failure;
 use crate::guardian::protocol::Report;
-use crate::lifecycle::{Effect, Event, Generation, Now};
+use crate::lifecycle::{Event, Generation};
 use crate::supervisor::announce::TARGET;
-use crate::supervisor::daemon::{Daemon, Job};
+use crate::supervisor::daemon::{Daemon, Job, Work};
 use crate::supervisor::files::Identity;
 use crate::supervisor::guardian_client::Maker;
 use crate::supervisor::keeper::Keeper;
-use crate::supervisor::manager::Shared;
 use crate::supervisor::output::Pumps;
 use crate::supervisor::prepare::Lease;
 use crate::supervisor::probe::{self, Checkup};
 use crate::supervisor::runtime;
+use crate::supervisor::shared::Shared;
 use timers::Timers;
 
 /// How often an order is given again because someone killed the guardian while it had it.
 const ORDERS: u32 = 3;
-
-/// What one step of the machine asks for.
-pub struct Work {
-    pub effects: Vec<Effect>,
-    pub job: Arc<Job>,
-    pub now: Now,
-}
 
 /// What was going on beside the task and is done.
 enum Outcome {
