@@ -13,6 +13,7 @@ const { copyPlain, environment, managerOptions, processInfo } = require('./lib/c
 const { configFromManifest } = require('./lib/manifest.js');
 
 const TAIL_LINES = 1000;
+const STATES = NativeManager.states();
 
 /**
  * Managers with something going on. The native half holds only a weak reference to its face, so that
@@ -89,7 +90,7 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   getState(pluginName) {
-    return typeof pluginName === 'string' ? (this.#native.state(pluginName) ?? undefined) : undefined;
+    return typeof pluginName === 'string' ? STATES[this.#native.state(pluginName)] : undefined;
   }
 
   getPid(pluginName) {

@@ -14,7 +14,10 @@ export declare class NativeManager {
   restart(pluginName: string): number
   /** What happened since the last call. */
   take(): Array<NativeMessage>
-  state(pluginName: string): string | null
+  /** The states by the number that `state` gives. */
+  static states(): Array<string>
+  /** A number, because a string costs more to make than all the rest of the call; -1 for a name that isn't known. */
+  state(pluginName: string): number
   pid(pluginName: string): number | null
   info(pluginName: string): NativeInfo | null
   names(): Array<string>

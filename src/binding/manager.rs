@@ -14,7 +14,7 @@ use super::types::{NativeInfo, NativeProblem, NativeStart, count, failure, raw};
 use crate::config::{Raw, parse};
 use crate::error::Failure;
 use crate::guardian::protocol::OwnerDeath;
-use crate::lifecycle::Ticket;
+use crate::lifecycle::{ProcessState, Ticket};
 use crate::supervisor::{Manager, Options};
 
 /// Weak: whether it keeps the event loop alive is said by hand.
@@ -131,9 +131,16 @@ impl NativeManager {
         Ok(messages)
     }
 
+    /// The states by the number that `state` gives.
     #[napi]
-    pub fn state(&self, plugin_name: String) -> Option<&'static str> {
-        self.manager.state(&plugin_name).map(|state| state.as_str())
+    pub fn states() -> Vec<&'static str> {
+        ProcessState::ALL.map(ProcessState::as_str).to_vec()
+    }
+
+    /// A number, because a string costs more to make than all the rest of the call; -1 for a name that isn't known.
+    #[napi]
+    pub fn state(&self, plugin_name: String) -> i32 {
+        self.manager.state(&plugin_name).map_or(-1, |state| state as i32)
     }
 
     #[napi]

@@ -29,6 +29,9 @@ pub enum ProcessState {
 }
 
 impl ProcessState {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Starting, Self::Running, Self::Stopping, Self::Stopped, Self::Error];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
