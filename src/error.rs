@@ -248,9 +248,25 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Without control characters, which could rewrite the reader's terminal.
+/// Without control characters, which could rewrite the reader's terminal, and without the colours that
+/// they introduce. A tab becomes a blank.
 pub fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')).collect()
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
+        match character {
+            '\t' => shown.push(' '),
+            '\u{1b}' if rest.next_if_eq(&'[').is_some() => {
+                // A control sequence ends with its first byte from '@' to '~' (ECMA-48).
+                rest.by_ref().find(|end| matches!(end, '@'..='~'));
+            }
+            // The marks that reverse the direction of text deceive as well.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            control if control.is_control() => {}
+            other => shown.push(other),
+        }
+    }
+    shown
 }
 
 /// The name as `kill -l` has it; real-time signals and the unknown as `signal N`.
