@@ -49,8 +49,10 @@ fn attempt(order: &Order, keeper: i32, outputs: [&OwnedFd; 2]) -> Result<std::co
     std::env::set_current_dir(OsStr::from_bytes(order.folder)).map_err(|error| (Stage::Folder, error))?;
     let null = File::open("/dev/null").map_err(exec)?;
     for (from, to) in [(null.as_raw_fd(), 0), (outputs[0].as_raw_fd(), 1), (outputs[1].as_raw_fd(), 2)] {
-        // SAFETY: both are open; 0 to 2 are nobody's in this process. Unlike its source the copy survives exec.
-        if unsafe { libc::dup2(from, to) } < 0 {
+        // SAFETY: both are open; 0 to 2 are nobody's in this process. Unlike its source the copy survives
+        // exec; one that is in its place already is told to.
+        let placed = unsafe { if from == to { libc::fcntl(to, libc::F_SETFD, 0) } else { libc::dup2(from, to) } };
+        if placed < 0 {
             return Err(exec(io::Error::last_os_error()));
         }
     }
