@@ -4,7 +4,7 @@
 export declare class NativeManager {
   /** `wake` is called whenever there is something for `take`. */
   constructor(options: NativeOptions, wake: () => void)
-  /** `env`: KEY=VALUE, each followed by NUL. */
+  /** `variables`: the caller's environment, KEY=VALUE with a NUL behind each. */
   start(config: unknown, variables: string): NativeStart
   /** What is wrong with a configuration, if anything, without doing anything with it. */
   static checkConfig(config: unknown): NativeProblem | null

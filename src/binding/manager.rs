@@ -72,16 +72,11 @@ impl NativeManager {
         Ok(Self { manager, wake, pending: 0, attached: true, holding: false })
     }
 
-    /// `env`: KEY=VALUE, each followed by NUL.
+    /// `variables`: the caller's environment, KEY=VALUE with a NUL behind each.
     #[napi]
     pub fn start(&mut self, env: Env, config: Unknown<'_>, variables: String) -> napi::Result<NativeStart> {
         let config = raw(&config, 0)?;
-        let inherited: Vec<(String, String)> = variables
-            .split_terminator('\0')
-            .filter_map(|entry| entry.split_once('='))
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect();
-        Ok(match self.manager.start(&config, &inherited) {
+        Ok(match self.manager.start(&config, variables.into()) {
             Ok(accepted) => NativeStart { ticket: Some(self.await_ticket(env, accepted.ticket)?), taken: accepted.taken, failure: None },
             Err(problem) => NativeStart { ticket: None, taken: false, failure: Some(failure(&problem, plugin_name(&config))) },
         })

@@ -16,7 +16,8 @@ use crate::lifecycle::{Effect, Event, Machine, Now, Snapshot, Ticket};
 #[derive(Debug)]
 pub struct Job {
     pub config: ProcessConfig,
-    pub env: Vec<(String, String)>,
+    /// The caller's environment at the start: KEY=VALUE, a NUL behind each.
+    pub inherited: Arc<str>,
 }
 
 /// What one step of the machine asks for.

@@ -50,7 +50,7 @@ impl Manager {
     /// # Errors
     /// `InvalidConfig`; `ShuttingDown`; `Spawn` where the supervisor's thread can't be had. All else comes
     /// with the ticket.
-    pub fn start(&self, raw: &Raw, inherited: &[(String, String)]) -> Result<Accepted, Failure> {
+    pub fn start(&self, raw: &Raw, inherited: Arc<str>) -> Result<Accepted, Failure> {
         let parsed = parse(raw)?;
         if self.closed.load(Ordering::Relaxed) {
             return Err(Failure::ShuttingDown);
@@ -60,9 +60,8 @@ impl Manager {
         for key in &parsed.unknown {
             tracing::warn!(target: TARGET, manager = self.shared.id, plugin = parsed.config.plugin_name, "unknown configuration key {}", printable(key));
         }
-        let env = parsed.config.environment(inherited);
         let name = parsed.config.plugin_name.clone();
-        let job = Job { config: parsed.config, env };
+        let job = Job { config: parsed.config, inherited };
         let ticket = self.ticket();
         let daemon = self.get(&name);
         let daemon = match daemon {
@@ -70,7 +69,7 @@ impl Manager {
             None => {
                 // The seed need only differ between daemons, so that their delays do.
                 let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
-                let first = Job { config: job.config.clone(), env: Vec::new() };
+                let first = Job { config: job.config.clone(), inherited: Arc::clone(&job.inherited) };
                 let daemon = Daemon::new(first, Arc::clone(&self.shared), seed, Task::begin);
                 self.write().insert(name, Arc::clone(&daemon));
                 daemon

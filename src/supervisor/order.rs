@@ -55,8 +55,15 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 fn encode(job: &Job, owner_death: OwnerDeath) -> Vec<u8> {
     let config = &job.config;
-    let programs = programs(config, &job.env);
-    let env: Vec<String> = job.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let inherited: Vec<(String, String)> = job
+        .inherited
+        .split_terminator('\0')
+        .filter_map(|entry| entry.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    let env = config.environment(&inherited);
+    let programs = programs(config, &env);
+    let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
     protocol::Order {
         group_only: config.kill_mode == KillMode::Group,
         owner_death,
