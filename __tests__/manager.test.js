@@ -4,7 +4,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { execFileSync } = require('node:child_process');
 const product = require('..');
-const { connects, expectNothingLeft, record, useWorld } = require('./helpers/world');
+const { connects, expectNothingLeft, useWorld } = require('./helpers/world');
 const { alive, identify } = require('./helpers/processes');
 const { failure, until, watch } = require('./helpers/until');
 

@@ -2,7 +2,7 @@
 
 const fs = require('node:fs');
 const { expectNothingLeft, record, useWorld } = require('./helpers/world');
-const { signal } = require('./helpers/processes');
+const { alive, signal } = require('./helpers/processes');
 const { failure, until } = require('./helpers/until');
 
 const world = useWorld();
@@ -330,6 +330,7 @@ describe('a grandchild that holds the pipe open', () => {
     expect(error).toMatchObject({ code: 'ERR_STARTUP_EXIT', exitCode: 3 });
     expect(error.stderr).toContain('the leader goes');
     expect(performance.now() - began).toBeLessThan(5_000);
+    expect(alive(fled)).toBe(true);
   });
 
   test('delays no stop, no restart and no end', async () => {
@@ -350,5 +351,6 @@ describe('a grandchild that holds the pipe open', () => {
     began = performance.now();
     await manager.stopProcess('plugin');
     expect(performance.now() - began).toBeLessThan(4_000);
+    expect([first.fled, second.fled].map(alive)).toEqual([true, true]);
   });
 });

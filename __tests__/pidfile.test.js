@@ -3,7 +3,7 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { execFileSync } = require('node:child_process');
-const { connects, expectNothingLeft, useWorld } = require('./helpers/world');
+const { connects, expectCleared, useWorld } = require('./helpers/world');
 const { alive, identify, onLinux } = require('./helpers/processes');
 const { failure, until, watch } = require('./helpers/until');
 
@@ -82,8 +82,7 @@ describe('daemon.pid', () => {
     await manager.startProcess(world.config('plugin', ['willing.py'], { restart: { maxAttempts: 0 } }));
     process.kill(manager.getPid('plugin'), 'SIGKILL');
     await until(() => manager.getState('plugin') === 'error');
-    await until(() => !fs.existsSync(world.pidFile('plugin')));
-    expectNothingLeft(world, 'plugin');
+    await expectCleared(world, 'plugin');
   });
 
   test('stays until the last of the tree is gone', async () => {

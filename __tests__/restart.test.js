@@ -1,7 +1,7 @@
 'use strict';
 
 const fs = require('node:fs');
-const { connects, expectNothingLeft, record, useWorld } = require('./helpers/world');
+const { connects, expectCleared, expectNothingLeft, record, useWorld } = require('./helpers/world');
 const { alive, identify } = require('./helpers/processes');
 const { failure, until } = require('./helpers/until');
 
@@ -19,12 +19,6 @@ async function crash(manager, name = 'plugin') {
 
 const runningAgain = (manager, old, name = 'plugin') =>
   until(() => manager.isRunning(name) && manager.getPid(name) !== old.pid, 15_000, 'it runs again');
-
-/** The files go when the state has changed; only a stop promises both at once. */
-async function expectCleared(processes = []) {
-  await until(() => !fs.existsSync(world.pidFile('plugin')));
-  expectNothingLeft(world, 'plugin', processes);
-}
 
 const starts = (counter) => Number(fs.readFileSync(counter, 'utf8'));
 
@@ -205,7 +199,7 @@ describe('giving up', () => {
     expect(info.lastExit).toMatchObject({ code: 3 });
     expect(info.nextRestartAt).toBeUndefined();
     expect(info.pid).toBeUndefined();
-    await expectCleared();
+    await expectCleared(world, 'plugin');
     await until(() => events.states('plugin').includes('error'));
     const states = events.states('plugin');
     expect(states.at(-1)).toBe('error');
@@ -231,7 +225,7 @@ describe('giving up', () => {
     const { lastError } = manager.getProcessInfo('plugin');
     expect(lastError).toContain('Maximum restart attempts exceeded');
     expect(lastError).toContain('Timeout waiting for socket');
-    await expectCleared();
+    await expectCleared(world, 'plugin');
   });
 
   test('does not come when an attempt in between succeeds', async () => {
@@ -262,7 +256,7 @@ describe('giving up', () => {
     expect(events.of('restart')).toEqual([]);
     await until(() => events.states('plugin').length === 3);
     expect(events.states('plugin')).toEqual(['starting', 'running', 'error']);
-    await expectCleared();
+    await expectCleared(world, 'plugin');
   });
 
   test('comes past the window, though every restart succeeded', async () => {
@@ -277,7 +271,7 @@ describe('giving up', () => {
     expect(manager.getProcessInfo('plugin')).toMatchObject({ totalRestarts: 2 });
     expect(manager.getProcessInfo('plugin').lastError).toMatch(/2 restarts|restart.*(window|limit|within|60)/i);
     expect(events.of('restart')).toHaveLength(2);
-    await expectCleared();
+    await expectCleared(world, 'plugin');
   });
 
   test('does not come when the window has passed', async () => {
@@ -312,7 +306,7 @@ describe("on: 'failure'", () => {
     expect(events.of('stateChange').at(-1).reason).toBe('exited');
     expect(events.of('exit')).toEqual([expect.objectContaining({ code: 0, reason: 'exited' })]);
     expect(events.of('restart')).toEqual([]);
-    await expectCleared();
+    await expectCleared(world, 'plugin');
   });
 
   test('another code is not', async () => {

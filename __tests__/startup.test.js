@@ -1,7 +1,7 @@
 'use strict';
 
 const fs = require('node:fs');
-const { connects, expectNothingLeft, record, useWorld } = require('./helpers/world');
+const { connects, expectCleared, expectNothingLeft, record, useWorld } = require('./helpers/world');
 const { alive, identify } = require('./helpers/processes');
 const { failure, until } = require('./helpers/until');
 
@@ -63,8 +63,7 @@ describe('an exit before ready', () => {
     const [outcome] = await Promise.allSettled([start]);
     if (outcome.status === 'rejected') expect(outcome.reason.code).toBe('ERR_STARTUP_EXIT');
     await until(() => manager.getState('plugin') === 'error');
-    await until(() => !fs.existsSync(world.pidFile('plugin')));
-    expectNothingLeft(world, 'plugin');
+    await expectCleared(world, 'plugin');
   });
 
   test('takes the rest of the tree along before it is told', async () => {

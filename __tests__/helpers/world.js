@@ -193,4 +193,10 @@ function expectNothingLeft(world, name, processes = []) {
   expect(fs.existsSync(world.socket(name))).toBe(false);
 }
 
-module.exports = { DAEMONS, PYTHON, connects, expectNothingLeft, record, script, useWorld };
+/** After a daemon that went by itself: the files follow the state, only a stop promises both at once. */
+async function expectCleared(world, name, processes = []) {
+  await until(() => !fs.existsSync(world.pidFile(name)) && !fs.existsSync(world.socket(name)));
+  expect(processes.filter(alive)).toEqual([]);
+}
+
+module.exports = { DAEMONS, PYTHON, connects, expectCleared, expectNothingLeft, record, script, useWorld };
