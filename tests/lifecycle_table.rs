@@ -236,7 +236,7 @@ fn told(effect: &Effect) -> String {
         Effect::Notify(Notice::StateChanged { from, to, pid, reason }) => {
             let pid = pid.map(|pid| format!(" {pid}")).unwrap_or_default();
             let reason = reason.as_ref().map(|reason| format!(" \"{reason}\"")).unwrap_or_default();
-            format!("[{} > {}{pid}{reason}]", from.as_str(), to.as_str())
+            format!("[{} > {}{pid}{reason}]", from.map_or("never", ProcessState::as_str), to.as_str())
         }
         Effect::Notify(Notice::Spawned { pid }) => format!("tell spawned {pid}"),
         Effect::Notify(Notice::Exited { pid, reason, .. }) => format!("tell exited {pid} {reason}"),

@@ -77,7 +77,7 @@ impl From<Notice> for NativeMessage {
             Notice::Spawned { pid } => Self { kind: "spawned".into(), pid: Some(pid), ..Self::default() },
             Notice::StateChanged { from, to, pid, reason } => Self {
                 kind: "stateChange".into(),
-                from: Some(from.as_str().to_owned()),
+                from: from.map(|from| from.as_str().to_owned()),
                 to: Some(to.as_str().to_owned()),
                 pid,
                 reason,

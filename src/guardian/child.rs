@@ -102,9 +102,25 @@ fn die_with(_keeper: i32) -> io::Result<()> {
 /// Node ignores SIGPIPE and SIGXFSZ, and what is ignored stays ignored over exec.
 fn default_dispositions() {
     for signal in 1..=64 {
-        // SAFETY: resets a disposition; the numbers that no handler may be set for are refused, which is fine.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        reset(signal);
     }
+}
+
+/// Past the C library, which keeps two signals to itself and leaves them ignored in what it spawns.
+#[cfg(target_os = "linux")]
+fn reset(signal: libc::c_int) {
+    /// At least as long as the kernel's `struct sigaction` of any of our machines; all zeros say
+    /// SIG_DFL, no flags, an empty mask.
+    const DEFAULT: [u64; 4] = [0; 4];
+    // SAFETY: the structure outlives the call, and 8 is the size of the kernel's signal sets. SIGKILL and
+    // SIGSTOP are refused, which is fine.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), ptr::null_mut::<u64>(), 8) };
+}
+
+#[cfg(target_os = "macos")]
+fn reset(signal: libc::c_int) {
+    // SAFETY: resets a disposition; the numbers that no handler may be set for are refused, which is fine.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
 fn strings(list: &[&[u8]]) -> io::Result<Vec<CString>> {

@@ -194,9 +194,30 @@ pub enum Effect {
 /// What listeners and the logger are told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
-    StateChanged { from: ProcessState, to: ProcessState, pid: Option<Pid>, reason: Option<String> },
-    Spawned { pid: Pid },
-    Exited { pid: Pid, exit: Exit, reason: ExitReason },
-    RestartScheduled { attempt: u32, delay: Duration, reason: ExitReason },
-    Checked { healthy: bool, latency: Duration, failures: u32, error: Option<String> },
+    /// `from` is missing where it was never started before.
+    StateChanged {
+        from: Option<ProcessState>,
+        to: ProcessState,
+        pid: Option<Pid>,
+        reason: Option<String>,
+    },
+    Spawned {
+        pid: Pid,
+    },
+    Exited {
+        pid: Pid,
+        exit: Exit,
+        reason: ExitReason,
+    },
+    RestartScheduled {
+        attempt: u32,
+        delay: Duration,
+        reason: ExitReason,
+    },
+    Checked {
+        healthy: bool,
+        latency: Duration,
+        failures: u32,
+        error: Option<String>,
+    },
 }

@@ -26,7 +26,7 @@ fn log(manager: u64, plugin: &str, notice: &Notice) {
             error!(target: TARGET, manager, plugin, reason = reason.as_deref().unwrap_or_default(), "gave up");
         }
         Notice::StateChanged { from, to: to @ (ProcessState::Starting | ProcessState::Stopping), .. } => {
-            debug!(target: TARGET, manager, plugin, from = from.as_str(), to = to.as_str(), "state changed");
+            debug!(target: TARGET, manager, plugin, from = from.map(ProcessState::as_str), to = to.as_str(), "state changed");
         }
         Notice::Exited { pid, exit, reason } => {
             let ending = ending(*exit);

@@ -56,16 +56,21 @@ pub fn clear(path: &Path) -> Result<(), Failure> {
         }),
         Err(Errno::ENOENT) => Ok(()),
         // The queue is full, so there is one.
-        Err(Errno::EAGAIN) => in_use(Occupant::Unknown),
+        Err(Errno::EAGAIN) => in_use(silent(path)),
         // Bound but not listening refuses as well, and so does a datagram socket in its own way.
         Err(Errno::ECONNREFUSED | Errno::EPROTOTYPE) => match os::is_held(path) {
-            Ok(true) => in_use(Occupant::Unknown),
+            Ok(true) => in_use(silent(path)),
             Ok(false) => remove(path, &file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(Failure::io(path, io_text(&error))),
         },
         Err(error) => Err(Failure::io(path, errno_text(error as i32))),
     }
+}
+
+/// Whoever holds the socket without answering.
+fn silent(path: &Path) -> Occupant {
+    os::holder(path).map_or(Occupant::Unknown, Occupant::Process)
 }
 
 fn remove(path: &Path, seen: &fs::Metadata) -> Result<(), Failure> {

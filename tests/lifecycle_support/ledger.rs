@@ -53,7 +53,7 @@ impl Ledger {
                 ensure(!self.open.values().any(|wish| *wish == Wish::Stop), format_args!("{effect:?} while a stop waits"))
             }
             Effect::Settle { ticket, outcome } => self.settle(*ticket, outcome),
-            Effect::Notify(Notice::StateChanged { from, to, .. }) => self.show(*from, *to),
+            Effect::Notify(Notice::StateChanged { from, to, .. }) => self.show(from.unwrap_or(ProcessState::Stopped), *to),
             Effect::Notify(Notice::RestartScheduled { attempt, .. }) => {
                 ensure((1..=plan.restart.max_attempts).contains(attempt), format_args!("attempt {attempt} is scheduled"))
             }

@@ -125,7 +125,7 @@ impl World {
         let alive = self.tree == Tree::Alive;
         match notice {
             Notice::StateChanged { from, to, pid, .. } => {
-                if matches!((from, to), (ProcessState::Stopped | ProcessState::Error, ProcessState::Starting)) {
+                if matches!((from, to), (None | Some(ProcessState::Stopped | ProcessState::Error), ProcessState::Starting)) {
                     // Somebody asked, and so the count begins anew.
                     self.attempts = 0;
                 }

@@ -121,9 +121,7 @@ impl Machine {
                 self.disarm(Timer::Startup);
                 self.attempts = 0;
                 self.failed_checks = 0;
-                if let Run::Asked(_) = run {
-                    self.last_error = None;
-                }
+                self.last_error = None;
                 self.enter(Phase::Running { pid, since: now.mono }, None, now);
                 if let Some((interval, _)) = self.plan.health {
                     self.arm(Timer::Probe, interval);

@@ -140,6 +140,7 @@ impl Machine {
         let to = self.phase.state();
         if from != to {
             self.last_state_change = now.wall;
+            let from = (self.generation > 1 || from != ProcessState::Stopped).then_some(from);
             self.effects.push(Effect::Notify(Notice::StateChanged { from, to, pid: self.phase.pid(), reason }));
         }
     }

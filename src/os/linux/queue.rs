@@ -4,6 +4,7 @@
 //! accept(2). So one question about our own end tells whether the daemon took the connection, and
 //! the daemon need not do anything for it. (`sk_diag_dump_peer` in net/unix/diag.c, Linux 3.3.)
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -27,6 +28,8 @@ const ATTR_PEER: u16 = 2;
 const REQUEST: usize = 40;
 /// nlmsghdr and unix_diag_msg (16).
 const ANSWER: usize = 32;
+/// Where unix_diag_msg has the socket's own inode.
+const SOCKET_INODE: usize = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
@@ -60,20 +63,42 @@ pub fn was_taken(client: &(impl AsFd + AsRawFd)) -> io::Result<Taken> {
 
 /// Whether any process holds the socket that this file stands for, listening or only bound.
 pub fn is_held(path: &Path) -> io::Result<bool> {
+    Ok(!sockets_at(path)?.is_empty())
+}
+
+/// The process that holds it, where we may see that. A look at every process's descriptors: for the rare
+/// case that somebody is in the way and doesn't answer.
+pub fn holder(path: &Path) -> Option<i32> {
+    let sockets = sockets_at(path).ok()?;
+    let wanted: Vec<String> = sockets.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
+        let pid = process.file_name().to_str()?.parse().ok()?;
+        let mut descriptors = fs::read_dir(process.path().join("fd")).ok()?.flatten();
+        let holds = descriptors.any(|descriptor| {
+            fs::read_link(descriptor.path()).is_ok_and(|target| wanted.iter().any(|wanted| target.as_os_str() == wanted.as_str()))
+        });
+        holds.then_some(pid)
+    })
+}
+
+/// The inodes of the sockets that are bound to this very file.
+fn sockets_at(path: &Path) -> io::Result<Vec<u32>> {
     let file = lstat(path)?;
     let inode = u32::try_from(file.st_ino & u64::from(u32::MAX)).map_err(io::Error::other)?;
     let device = kernel_device(file.st_dev);
     let name = path.file_name().map(|name| name.as_encoded_bytes().to_vec()).unwrap_or_default();
-    let mut held = false;
-    ask(0, NLM_F_DUMP, u32::MAX, SHOW_NAME | SHOW_VFS, |_, attributes| {
+    let mut found = Vec::new();
+    ask(0, NLM_F_DUMP, u32::MAX, SHOW_NAME | SHOW_VFS, |answer, attributes| {
         let Some(vfs) = attribute(attributes, ATTR_VFS) else { return };
         // Some file systems show stat(2) another device than the kernel has inside; then the name must do.
         let same_place = word(vfs, 4) == Some(device)
             || attribute(attributes, ATTR_NAME)
                 .is_some_and(|bound| bound.split(|byte| *byte == 0).next().is_some_and(|bound| bound.ends_with(&name)));
-        held |= word(vfs, 0) == Some(inode) && same_place;
+        if word(vfs, 0) == Some(inode) && same_place {
+            found.extend(word(answer, SOCKET_INODE));
+        }
     })?;
-    Ok(held)
+    Ok(found)
 }
 
 /// The kernel's own dev_t: 12 bits of major, 20 of minor (linux/kdev_t.h).

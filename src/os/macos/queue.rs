@@ -25,3 +25,8 @@ pub fn was_taken(_client: &(impl AsFd + AsRawFd)) -> io::Result<Taken> {
 pub fn is_held(_path: &Path) -> io::Result<bool> {
     Ok(false)
 }
+
+/// Not told here.
+pub fn holder(_path: &Path) -> Option<i32> {
+    None
+}
