@@ -1,0 +1,30 @@
+// pm2 by its programmatic API, with a home (and a background process) of the trial's own.
+
+import { mkdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+export async function connect(world) {
+  process.env.PM2_HOME = join(world.dir, 'pm2');
+  // SIGINT otherwise.
+  process.env.PM2_KILL_SIGNAL = 'SIGTERM';
+  // It asks a server of its maker's otherwise.
+  process.env.PM2_DISABLE_VERSION_CHECK = 'true';
+  mkdirSync(process.env.PM2_HOME, { recursive: true });
+  const pm2 = createRequire(import.meta.url)(world.peers.pm2);
+  const call = (method, ...args) => promisify(pm2[method].bind(pm2))(...args);
+  await call('connect');
+  return {
+    start(name) {
+      const { folder, socket, stamps } = world.place(name);
+      return call('start', { name, script: world.daemon, interpreter: 'none', exec_mode: 'fork', cwd: folder, env: { SOCKET_PATH: socket, BENCH_STAMP: stamps } });
+    },
+    stop: (name) => call('stop', name),
+    async end() {
+      await call('delete', 'all');
+      await call('killDaemon');
+      pm2.disconnect();
+    },
+  };
+}

@@ -1,0 +1,32 @@
+// The figures as text.
+
+import { show } from './stats.mjs';
+
+function align(rows) {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  return rows.map((row) => row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column]) : cell.padStart(widths[column]))).join('  ').trimEnd());
+}
+
+/** One scenario: a row per contestant and metric. */
+export function table({ title, metrics, contestants }) {
+  const rows = [['', '', 'median', 'p10', 'p90', 'max', 'n']];
+  for (const [metric, { label, unit }] of Object.entries(metrics)) {
+    rows.push([`  ${label}, ${unit}`, '', '', '', '', '', '']);
+    for (const { label: contestant, figures } of Object.values(contestants)) {
+      const figure = figures[metric];
+      if (figure) rows.push([`    ${contestant}`, '', ...['median', 'p10', 'p90', 'max', 'n'].map((key) => (key === 'n' ? String(figure.n) : show(figure[key])))]);
+    }
+  }
+  return [title, ...align(rows)].join('\n');
+}
+
+/** What was to be reached, and what was. */
+export function verdicts(list) {
+  const rows = list.map(({ what, value, limit, unit, met, beside }) => [
+    `  ${met ? 'met   ' : 'MISSED'} ${what}`,
+    `${show(value)} ${unit}`,
+    `≤ ${show(limit)}`,
+    beside ?? '',
+  ]);
+  return align(rows).join('\n');
+}

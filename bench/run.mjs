@@ -1,0 +1,114 @@
+// `npm run bench`: everything, side by side.
+//
+//   npm run bench                      all scenarios, several rounds each
+//   npm run bench -- --quick           fewer and smaller ones
+//   npm run bench -- --only NAME,NAME  these alone (writes no files)
+
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { scenarios } from './scenarios/index.mjs';
+import { chart } from './lib/chart.mjs';
+import { sleep } from './lib/clock.mjs';
+import { daemon } from './lib/daemon.mjs';
+import { machine } from './lib/machine.mjs';
+import { peers } from './lib/peers.mjs';
+import { mentioning } from './lib/proc.mjs';
+import { summary } from './lib/stats.mjs';
+import { table, verdicts } from './lib/table.mjs';
+import { judge } from './lib/targets.mjs';
+
+const here = fileURLToPath(new URL('.', import.meta.url));
+const args = process.argv.slice(2);
+const quick = args.includes('--quick');
+const only = args.includes('--only') ? (args[args.indexOf('--only') + 1] ?? '').split(',') : undefined;
+const say = (text) => process.stderr.write(`${text}\n`);
+
+const chosen = scenarios.filter(({ name, rounds }) => (only ? only.includes(name) : rounds[quick ? 'quick' : 'full'] > 0));
+if (chosen.length === 0) {
+  say(`no such scenario; there are: ${scenarios.map(({ name }) => name).join(', ')}`);
+  process.exit(2);
+}
+
+/** Which contestants need what isn't part of Node. */
+const needs = { execa: 'execa', pm2: 'pm2', runit: 'runsv', s6: 's6' };
+
+// Short, because a socket's path has 107 bytes at most.
+const dir = realpathSync(mkdtempSync('/tmp/bench-'));
+const common = { daemon: daemon(), peers: peers(say), quick };
+let trials = 0;
+
+/** One process for one contestant; whatever it leaves behind is a failure. */
+async function trial(scenario, contestant) {
+  const place = join(dir, String(trials++));
+  const order = JSON.stringify({ ...common, scenario: scenario.name, contestant, dir: place });
+  const child = spawn(process.execPath, [...(scenario.nodeArgs ?? []), join(here, 'trial.mjs'), order], {
+    env: { ...process.env, BENCH_WORLD: dir },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let text = '';
+  child.stdout.setEncoding('utf8').on('data', (data) => (text += data));
+  const code = await new Promise((resolve) => child.once('close', (exit, signal) => resolve(exit ?? signal)));
+  let left = mentioning(dir);
+  for (let patience = 100; left.length > 0 && patience > 0; patience--) {
+    await sleep(50);
+    left = mentioning(dir);
+  }
+  for (const pid of left) process.kill(pid, 'SIGKILL');
+  rmSync(place, { recursive: true, force: true });
+  if (code !== 0) throw new Error(`${scenario.name}, ${contestant}: ended with ${code}`);
+  if (left.length > 0) throw new Error(`${scenario.name}, ${contestant}: left ${left.length} processes behind`);
+  return JSON.parse(text.trim().split('\n').at(-1));
+}
+
+async function measure(scenario) {
+  const available = Object.keys(scenario.contestants).filter((key) => !needs[key] || common.peers[needs[key]]);
+  const samples = Object.fromEntries(available.map((key) => [key, {}]));
+  const keep = (contestant, result) => {
+    for (const [metric, list] of Object.entries(result)) (samples[contestant][metric] ??= []).push(...list.filter((value) => value !== null));
+  };
+  const rounds = scenario.rounds[quick ? 'quick' : 'full'] || 1;
+  for (let round = 0; round < rounds; round++) {
+    say(`  ${scenario.name}, round ${round + 1} of ${rounds}`);
+    if (scenario.together) {
+      for (const [contestant, result] of Object.entries(await trial(scenario, available))) keep(contestant, result);
+      continue;
+    }
+    // In turn, and each round begins with another one: what disturbs the machine disturbs all alike.
+    for (let index = 0; index < available.length; index++) {
+      const contestant = available[(index + round) % available.length];
+      keep(contestant, await trial(scenario, contestant));
+    }
+  }
+  const figures = (list) => Object.fromEntries(Object.entries(list).filter(([, values]) => values.length > 0).map(([metric, values]) => [metric, summary(values)]));
+  const contestants = Object.fromEntries(available.map((key) => [key, { label: scenario.contestants[key], figures: figures(samples[key]) }]));
+  return { title: scenario.title, metrics: scenario.metrics, contestants };
+}
+
+const results = { machine: machine(), quick, scenarios: {} };
+let failed = false;
+try {
+  mkdirSync(dir, { recursive: true });
+  for (const scenario of chosen) {
+    try {
+      results.scenarios[scenario.name] = await measure(scenario);
+      console.log(`\n${table(results.scenarios[scenario.name])}`);
+    } catch (error) {
+      failed = true;
+      console.log(`\n${scenario.title}\n  FAILED: ${error.message}`);
+    }
+  }
+} finally {
+  rmSync(dir, { recursive: true, force: true });
+}
+
+results.targets = judge(results.scenarios);
+const { cpu, cores, kernel, node } = results.machine;
+if (results.targets.length > 0) console.log(`\nWhat was to be reached (${cpu}, ${cores} cores, ${kernel}, Node ${node})\n${verdicts(results.targets)}`);
+if (!only && !failed) {
+  writeFileSync(join(here, 'results.json'), `${JSON.stringify(results, null, 2)}\n`);
+  writeFileSync(join(here, 'chart.svg'), chart(results));
+  console.log('\nwritten: bench/results.json, bench/chart.svg');
+}
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,63 @@
+// What a start costs the JavaScript thread: from the call to its return.
+
+import { fill } from '../lib/loop.mjs';
+import * as byhand from '../lib/byhand.mjs';
+
+export default {
+  name: 'call',
+  title: 'Call → return, on the JavaScript thread',
+  rounds: { quick: 2, full: 5 },
+  contestants: { ally: 'ally', watched: 'ally, events and logger', byhand: 'child_process.spawn', execa: 'execa' },
+  metrics: { call: { label: 'small heap', unit: 'µs' }, heavy: { label: '1 GiB of heap', unit: 'µs' } },
+
+  async run(world, contestant) {
+    const starts = world.quick ? 10 : 30;
+    const { call, ready, end } = await contestants[contestant](world);
+    let count = 0;
+    const measure = async () => {
+      const samples = [];
+      for (let index = 0; index < starts; index++) {
+        const name = `d${count++}`;
+        const argument = world.config(name);
+        const begun = performance.now();
+        const pending = call(name, argument);
+        samples.push((performance.now() - begun) * 1e3);
+        await ready(name, pending);
+      }
+      // The first call of all loads and compiles what the others find.
+      return count === starts ? samples.slice(1) : samples;
+    };
+    const light = await measure();
+    const heap = fill(2 ** 30);
+    const heavy = await measure();
+    await end();
+    return { call: light, heavy: heap.length > 0 ? heavy : [] };
+  },
+};
+
+const contestants = {
+  ally: (world) => managed(world, false),
+  watched: (world) => managed(world, true),
+  byhand: (world) => spawned(world, (name) => byhand.start(world, name)),
+  async execa(world) {
+    const start = await byhand.execa(world);
+    return spawned(world, (name) => start(name));
+  },
+};
+
+function managed(world, watched) {
+  const manager = world.manager({ watched });
+  return { call: (_, config) => manager.startProcess(config), ready: (_, pending) => pending, end: () => manager.stopAllProcesses() };
+}
+
+function spawned(world, call) {
+  const children = [];
+  return {
+    call,
+    async ready(name, child) {
+      children.push(child);
+      await world.stamped(name, 'listen');
+    },
+    end: () => Promise.all(children.map(byhand.stop)),
+  };
+}

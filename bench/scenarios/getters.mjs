@@ -1,0 +1,46 @@
+// What a look costs.
+
+import { assert } from '../lib/world.mjs';
+
+const GETTERS = ['isRunning', 'getState', 'getPid', 'getProcessInfo'];
+const DAEMONS = 20;
+
+export default {
+  name: 'getters',
+  title: 'Getters, per call',
+  rounds: { quick: 2, full: 5 },
+  contestants: { ally: 'ally', limit: 'a JavaScript Map' },
+  metrics: { ...Object.fromEntries(GETTERS.map((getter) => [getter, { label: getter, unit: 'ns' }])), get: { label: 'Map.get', unit: 'ns' } },
+
+  async run(world, contestant) {
+    const names = Array.from({ length: DAEMONS }, (_, index) => `plugin-${index}`);
+    if (contestant === 'limit') {
+      const map = new Map(names.map((name) => [name, { state: 'running' }]));
+      return { get: time(names, (name) => map.get(name).state === 'running') };
+    }
+    const manager = world.manager();
+    await Promise.all(names.map((name) => manager.startProcess(world.config(name))));
+    const samples = {};
+    for (const getter of GETTERS) {
+      assert(names.every((name) => manager[getter](name)), `${getter} answers`);
+      samples[getter] = time(names, (name) => manager[getter](name));
+    }
+    await manager.stopAllProcesses();
+    return samples;
+  },
+};
+
+/** Nanoseconds per call, several times. */
+function time(names, look) {
+  const calls = 20_000;
+  const samples = [];
+  let seen = 0;
+  for (let round = 0; round < 12; round++) {
+    const begun = performance.now();
+    for (let index = 0; index < calls; index++) if (look(names[index % DAEMONS])) seen++;
+    samples.push(((performance.now() - begun) * 1e6) / calls);
+  }
+  assert(seen === 12 * calls, 'every call answered');
+  // The first rounds are the compiler's.
+  return samples.slice(2);
+}

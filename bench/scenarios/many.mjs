@@ -1,0 +1,98 @@
+// Many daemons, each with a health check a second, for ten seconds: what the owner pays.
+
+import * as byhand from '../lib/byhand.mjs';
+import { sleep, until } from '../lib/clock.mjs';
+import { loopTime } from '../lib/loop.mjs';
+import { helpers, pss, ranFor } from '../lib/proc.mjs';
+import { assert } from '../lib/world.mjs';
+
+/** What the first ones cost is a thread, code and buffers, not memory per daemon. */
+const FIRST = 20;
+
+const scenario = (count, rounds) => ({
+  name: `many${count}`,
+  title: `${count.toLocaleString('en-US')} daemons, a check each second`,
+  rounds,
+  nodeArgs: ['--expose-gc'],
+  contestants: { ally: 'ally', watched: 'ally, events and logger', byhand: 'child_process, setInterval and connect' },
+  metrics: {
+    cpu: { label: 'CPU of the owner', unit: 'ms/s' },
+    loop: { label: 'event loop busy', unit: '%' },
+    memory: { label: 'memory of the owner per daemon', unit: 'KB' },
+    helpers: { label: 'guardian and keepers per daemon (Pss)', unit: 'KB' },
+    helpersCpu: { label: 'CPU of guardian and keepers', unit: 'ms/s' },
+  },
+
+  async run(world, contestant) {
+    const names = Array.from({ length: count }, (_, index) => `d${index}`);
+    const fleet = contestants[contestant](world);
+    await fleet.start(names.slice(0, FIRST));
+    const before = memory();
+    await fleet.start(names.slice(FIRST));
+    await sleep(2_000);
+    const perDaemon = (memory() - before) / 1024 / (count - FIRST);
+
+    const seconds = world.quick ? 4 : 10;
+    const pids = helpers();
+    const helpersBefore = cpuOf(pids);
+    const cpuBefore = process.cpuUsage();
+    const { share } = await loopTime(() => sleep(seconds * 1_000));
+    const { user, system } = process.cpuUsage(cpuBefore);
+    const helpersCpu = (cpuOf(pids) - helpersBefore) / seconds;
+
+    await fleet.check(names);
+    const kept = pids.reduce((sum, pid) => sum + pss(pid), 0) * 1.024;
+    await fleet.end();
+    const result = { cpu: [(user + system) / 1e3 / seconds], loop: [share], memory: [perDaemon * 1.024] };
+    return contestant === 'byhand' ? result : { ...result, helpers: [kept / count], helpersCpu: [helpersCpu] };
+  },
+});
+
+const contestants = { ally: (world) => managed(world, false), watched: (world) => managed(world, true), byhand: handmade };
+
+/** In bytes, without what only waits to be collected. */
+function memory() {
+  globalThis.gc();
+  return process.memoryUsage.rss();
+}
+
+const cpuOf = (pids) => pids.reduce((sum, pid) => sum + ranFor(pid), 0);
+
+function managed(world, watched) {
+  const manager = world.manager({ watched });
+  return {
+    start: (names) => Promise.all(names.map((name) => manager.startProcess(world.config(name, { healthcheck: { interval: 1_000, timeout: 900, retries: 3 } })))),
+    async check(names) {
+      for (const name of names) {
+        const { state, failedHealthChecks, totalRestarts } = manager.getProcessInfo(name);
+        assert(state === 'running' && failedHealthChecks === 0 && totalRestarts === 0, `${name} is well and always was`);
+      }
+      if (watched) assert(manager.heard.events > names.length * 4, 'the checks were told');
+    },
+    end: () => manager.stopAllProcesses(),
+  };
+}
+
+function handmade(world) {
+  const children = [];
+  const timers = [];
+  const failed = new Map();
+  return {
+    async start(names) {
+      children.push(...names.map((name) => byhand.start(world, name)));
+      for (const name of names) {
+        await world.stamped(name, 'listen');
+        const { socket } = world.place(name);
+        timers.push(setInterval(async () => failed.set(name, !(await byhand.connects(socket))), 1_000));
+      }
+    },
+    check: () => until(() => failed.size === children.length && [...failed.values()].every((one) => !one), 'every check passes'),
+    end() {
+      timers.forEach(clearInterval);
+      return Promise.all(children.map(byhand.stop));
+    },
+  };
+}
+
+export const many200 = scenario(200, { quick: 1, full: 3 });
+export const many1000 = scenario(1_000, { quick: 0, full: 3 });

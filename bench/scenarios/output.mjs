@@ -1,0 +1,99 @@
+// A daemon that writes lines of 100 bytes as fast as they are taken.
+
+import { spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import * as byhand from '../lib/byhand.mjs';
+import { sleep } from '../lib/clock.mjs';
+import { loopTime } from '../lib/loop.mjs';
+import { assert } from '../lib/world.mjs';
+
+export default {
+  name: 'output',
+  title: 'Captured output, lines of 100 bytes',
+  rounds: { quick: 3, full: 7 },
+  contestants: { ally: 'ally', watched: "ally, 'output' listener and logger", byhand: "child_process, 'data' listener", limit: 'cat > /dev/null' },
+  metrics: {
+    speed: { label: 'written', unit: 'MB/s' },
+    loop: { label: 'loop busy', unit: 'ms' },
+    cpu: { label: 'CPU of the reader', unit: 'ms' },
+    growth: { label: 'memory of the owner: peak − before', unit: 'MB' },
+  },
+
+  async run(world, contestant) {
+    const size = world.quick ? 128 : 512;
+    const { go, end } = await contestants[contestant](world, String(size));
+    // What a start leaves to do is done.
+    await sleep(300);
+    const before = peakFromNow();
+    const cpuBefore = process.cpuUsage();
+    const { busy } = await loopTime(async () => {
+      await go();
+      // Rarely, because each look costs loop time.
+      while (world.stamps('d').at(-1)?.word !== 'done') await sleep(50);
+      // What is queued for listeners is theirs too.
+      await sleep(100);
+    });
+    const { user, system } = process.cpuUsage(cpuBefore);
+    const growth = (peak() - before) * 1024 / 1e6;
+    await end();
+    const at = (word) => world.stamps('d').find((stamp) => stamp.word === word).at;
+    const result = { speed: [(size * 2 ** 20) / 1e3 / (at('done') - at('begin'))] };
+    return contestant === 'limit' ? result : { ...result, loop: [busy], cpu: [(user + system) / 1e3], growth: [growth] };
+  },
+};
+
+const status = (key) => Number(new RegExp(`^${key}:\\s*(\\d+)`, 'm').exec(readFileSync('/proc/self/status', 'latin1'))[1]);
+
+/** Forgets the peak of resident memory, and tells in KiB what is there now. */
+function peakFromNow() {
+  writeFileSync('/proc/self/clear_refs', '5');
+  return status('VmRSS');
+}
+
+const peak = () => status('VmHWM');
+
+const contestants = {
+  ally: (world, size) => managed(world, size, false),
+  watched: (world, size) => managed(world, size, true),
+
+  async byhand(world, size) {
+    const child = byhand.start(world, 'd', ['--flood', size]);
+    let bytes = 0;
+    let last;
+    child.stdout.on('data', (data) => {
+      bytes += data.length;
+      last = data;
+    });
+    await world.stamped('d', 'listen');
+    return {
+      go: () => child.kill('SIGUSR1'),
+      async end() {
+        assert(bytes === Math.trunc((size * 2 ** 20) / 100) * 100 && last.includes('the end'), 'every byte arrived');
+        await byhand.stop(child);
+      },
+    };
+  },
+
+  limit(world, size) {
+    const { SOCKET_PATH: _, ...env } = world.env('d');
+    return {
+      go: () => byhand.ended(spawn('sh', ['-c', '"$0" --flood "$1" | cat > /dev/null', world.daemon, size], { env, stdio: 'ignore' })),
+      end() {},
+    };
+  },
+};
+
+async function managed(world, size, watched) {
+  const manager = world.manager({ watched });
+  await manager.startProcess(world.config('d', { args: ['--flood', size] }));
+  return {
+    go: () => process.kill(manager.getPid('d'), 'SIGUSR1'),
+    async end() {
+      const lines = manager.getOutput('d');
+      assert(lines.length === 1_000 && lines.at(-1).startsWith('the end') && lines.every((line) => line.length === 99), 'the last lines were kept');
+      if (watched) assert(manager.heard.events > 1_000 && manager.heard.records > 1_000, 'lines were told');
+      assert(manager.isRunning('d'), 'it still runs');
+      await manager.stopAllProcesses();
+    },
+  };
+}

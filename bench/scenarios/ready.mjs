@@ -1,0 +1,76 @@
+// From the daemon's listen(2) to the promise that says so.
+
+import { spawn } from 'node:child_process';
+import { now } from '../lib/clock.mjs';
+import * as byhand from '../lib/byhand.mjs';
+import { assert } from '../lib/world.mjs';
+
+export default {
+  name: 'ready',
+  title: 'Daemon listens → start resolved',
+  rounds: { quick: 3, full: 8 },
+  contestants: { ally: 'ally', watched: 'ally, events and logger', byhand: 'child_process, connect every 10 ms', limit: 'physical limit: connect without a pause' },
+  metrics: { resolved: { label: 'listen → resolved', unit: 'ms' }, start: { label: 'call → resolved', unit: 'ms' } },
+
+  async run(world, contestant) {
+    const starts = world.quick ? 10 : 25;
+    const samples = { resolved: [], start: [] };
+    const { one, end } = contestants[contestant](world);
+    for (let index = 0; index < starts; index++) {
+      const name = `d${index}`;
+      const called = now();
+      const resolved = await one(name);
+      const { at } = await world.stamped(name, 'listen');
+      samples.resolved.push(resolved - at);
+      samples.start.push(resolved - called);
+    }
+    await end();
+    return samples;
+  },
+};
+
+const contestants = { ally: (world) => managed(world, false), watched: (world) => managed(world, true), byhand: handmade, limit };
+
+function managed(world, watched) {
+  const manager = world.manager({ watched });
+  const names = [];
+  return {
+    async one(name) {
+      names.push(name);
+      await manager.startProcess(world.config(name));
+      const resolved = now();
+      assert(manager.isRunning(name), `${name} runs`);
+      return resolved;
+    },
+    async end() {
+      assert(names.every((name) => manager.isRunning(name)), 'all of them still run');
+      await manager.stopAllProcesses();
+      if (watched) assert(manager.heard.events >= names.length * 4, 'every state was told');
+    },
+  };
+}
+
+function handmade(world) {
+  const children = [];
+  return {
+    async one(name) {
+      children.push(byhand.start(world, name));
+      await byhand.answers(world.place(name).socket);
+      return now();
+    },
+    end: () => Promise.all(children.map(byhand.stop)),
+  };
+}
+
+function limit(world) {
+  const children = [];
+  return {
+    async one(name) {
+      const dialer = spawn(world.daemon, ['--dial'], { env: { ...world.env(name), BENCH_STAMP: `${world.place(name).stamps}.dial` }, stdio: 'ignore' });
+      children.push(byhand.start(world, name));
+      await byhand.ended(dialer);
+      return (await world.stamped(name, 'connected', 1, '.dial')).at;
+    },
+    end: () => Promise.all(children.map(byhand.stop)),
+  };
+}

@@ -1,0 +1,200 @@
+//! What becomes of trees whose owner is gone.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use ally_background_process_manager::guardian::protocol::{Command, OwnerDeath, Report};
+use ally_background_process_manager::supervisor::LockNote;
+
+use crate::world::{Daemon, FAMILY, Guardian, Plan, STUBBORN, await_gone, lives, signal, until};
+
+const GRACE: Duration = Duration::from_millis(250);
+/// What the contract allows beside the grace period.
+const SLACK: Duration = Duration::from_secs(2);
+
+fn with_grace(plan: Plan) -> Plan {
+    Plan { grace_ms: u32::try_from(GRACE.as_millis()).unwrap(), ..plan }
+}
+
+fn keep(plan: Plan) -> Plan {
+    Plan { owner_death: OwnerDeath::Keep, ..plan }
+}
+
+#[track_caller]
+fn await_unlocked(daemon: &Daemon) {
+    until("the lock's release", || daemon.is_unlocked());
+}
+
+#[test]
+fn the_tree_of_a_dead_owner_ends() {
+    let mut guardian = Guardian::start();
+    let mut daemon = guardian.make(&Plan::shell(FAMILY));
+    let everyone = daemon.family();
+    daemon.abandon();
+    guardian.let_go();
+    await_gone(&everyone);
+    await_unlocked(&daemon);
+    assert!(guardian.await_exit().success());
+}
+
+#[test]
+fn a_stubborn_tree_is_killed_after_its_grace_and_not_before() {
+    let guardian = Guardian::start();
+    let mut daemon = guardian.make(&with_grace(Plan::shell(STUBBORN)));
+    let everyone = daemon.family();
+    let begun = Instant::now();
+    daemon.abandon_but_read();
+    assert_eq!(daemon.line(), "heard", "it is asked first");
+    await_gone(&everyone);
+    let took = begun.elapsed();
+    assert!(took >= GRACE && took < GRACE + SLACK, "{took:?}");
+    await_unlocked(&daemon);
+}
+
+#[test]
+fn without_a_grace_period_nobody_is_asked() {
+    let guardian = Guardian::start();
+    // So many that whoever is asked first has time to say so.
+    let script = "for each in $(seq 100); do sleep 60 & done; trap 'echo heard' TERM; echo leader $$; wait; wait";
+    let mut daemon = guardian.make(&Plan { grace_ms: 0, ..Plan::shell(script) });
+    let [leader, keeper] = daemon.born();
+    daemon.meet(["leader"]);
+    daemon.abandon_but_read();
+    assert_eq!(daemon.output(), "");
+    await_gone(&[leader, keeper]);
+}
+
+#[test]
+fn an_end_that_the_owner_began_is_finished_without_it() {
+    let guardian = Guardian::start();
+    for owner_death in [OwnerDeath::Stop, OwnerDeath::Keep] {
+        for command in [Command::Terminate, Command::Kill] {
+            let mut daemon = guardian.make(&Plan { owner_death, ..with_grace(Plan::shell(STUBBORN)) });
+            let everyone = daemon.family();
+            daemon.command(command);
+            daemon.abandon();
+            await_gone(&everyone);
+            await_unlocked(&daemon);
+        }
+    }
+}
+
+#[test]
+fn an_owner_may_die_before_it_hears_of_the_birth() {
+    for _ in 0..20 {
+        let mut guardian = Guardian::start();
+        let mut daemon = guardian.make(&Plan::shell(FAMILY));
+        daemon.abandon();
+        guardian.let_go();
+        assert!(guardian.await_exit().success());
+        await_unlocked(&daemon);
+    }
+}
+
+#[test]
+fn the_lock_says_who_ends_the_tree_of_a_dead_owner() {
+    let guardian = Guardian::start();
+    let mut daemon = guardian.make(&with_grace(Plan::shell(STUBBORN)));
+    fs::write(daemon.path("lock"), "owner 4711 123456789 1234567890123456789\n").unwrap();
+    let [keeper, ..] = daemon.family();
+    daemon.abandon_but_read();
+    // Written before anyone is asked to end.
+    assert_eq!(daemon.line(), "heard");
+    assert_eq!(daemon.lock_text(), format!("keeper {} {} {}\n", keeper.pid, keeper.start, GRACE.as_millis()));
+    let note = LockNote::Keeper { pid: keeper.pid, start: keeper.start, grace_ms: GRACE.as_millis() as u64 };
+    assert_eq!(LockNote::parse(&daemon.lock_text()), note);
+    assert!(!daemon.is_unlocked());
+    await_unlocked(&daemon);
+}
+
+#[test]
+fn a_guardian_that_is_not_needed_any_more_waits_for_its_keepers() {
+    let mut guardian = Guardian::start();
+    let mut daemon = guardian.make(&Plan::shell(FAMILY));
+    let [keeper, ..] = daemon.family();
+    guardian.let_go();
+    // The daemon's own stream goes on.
+    daemon.command(Command::Terminate);
+    assert_eq!(daemon.end(), libc::SIGTERM);
+    assert!(guardian.await_exit().success());
+    assert!(!lives(&keeper));
+}
+
+// Trees that are kept.
+
+/// Told to go on, it prints far more than its pipes hold, and says so when it is through.
+const CHATTERBOX: &str = r#"
+    (setsid sh -c 'echo fled $$; exec sleep 60' &)
+    sh -c 'echo child $$; exec sleep 60' &
+    echo leader $$
+    while ! test -e go; do sleep 0.01; done
+    head -c 1000000 /dev/zero
+    head -c 1000000 /dev/zero >&2
+    echo > printed
+    exec sleep 60
+"#;
+
+#[test]
+fn a_kept_tree_lives_on_also_when_it_prints() {
+    let mut guardian = Guardian::start();
+    let mut daemon = guardian.make(&keep(with_grace(Plan::shell(CHATTERBOX))));
+    let [keeper, family @ ..] = daemon.family();
+    daemon.abandon();
+    guardian.let_go();
+    fs::write(daemon.path("go"), "").unwrap();
+    until("all to be printed", || daemon.path("printed").exists());
+    assert!(family.iter().all(lives) && !daemon.is_unlocked());
+    let note = LockNote::Keeper { pid: keeper.pid, start: keeper.start, grace_ms: GRACE.as_millis() as u64 };
+    assert_eq!(LockNote::parse(&daemon.lock_text()), note);
+    signal(&keeper, libc::SIGTERM);
+    await_gone(&family);
+    await_unlocked(&daemon);
+    assert!(guardian.await_exit().success());
+}
+
+#[test]
+fn a_kept_tree_that_is_stubborn_is_killed_after_its_grace() {
+    let guardian = Guardian::start();
+    let mut daemon = guardian.make(&keep(with_grace(Plan::shell(STUBBORN))));
+    let [keeper, family @ ..] = daemon.family();
+    daemon.abandon();
+    until("the keeper to know", || daemon.lock_text().starts_with("keeper "));
+    assert!(family.iter().all(lives));
+    let begun = Instant::now();
+    signal(&keeper, libc::SIGTERM);
+    await_gone(&family);
+    let took = begun.elapsed();
+    assert!(took >= GRACE && took < GRACE + SLACK, "{took:?}");
+}
+
+#[test]
+fn a_kept_tree_that_ends_by_itself_leaves_nothing() {
+    let mut guardian = Guardian::start();
+    let mut daemon = guardian.make(&keep(Plan::shell("echo leader $$; while ! test -e go; do sleep 0.01; done")));
+    daemon.born();
+    let leader = daemon.meet(["leader"]);
+    daemon.abandon();
+    guardian.let_go();
+    until("the keeper to know", || daemon.lock_text().starts_with("keeper "));
+    assert!(lives(&leader[0]) && !daemon.is_unlocked());
+    fs::write(daemon.path("go"), "").unwrap();
+    await_gone(&leader);
+    await_unlocked(&daemon);
+    assert!(guardian.await_exit().success());
+}
+
+#[test]
+fn a_living_owner_s_keeper_is_not_to_be_asked_by_others() {
+    let guardian = Guardian::start();
+    for owner_death in [OwnerDeath::Stop, OwnerDeath::Keep] {
+        let script = "echo leader $$; while ! test -e go; do sleep 0.01; done; exit 4";
+        let mut daemon = guardian.make(&Plan { owner_death, ..Plan::shell(script) });
+        let [_, keeper] = daemon.born();
+        daemon.meet(["leader"]);
+        for unwelcome in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE, libc::SIGUSR1] {
+            signal(&keeper, unwelcome);
+        }
+        fs::write(daemon.path("go"), "").unwrap();
+        assert_eq!(daemon.report(), Some(Report::Exited { status: 4 << 8, remains: false }));
+    }
+}
