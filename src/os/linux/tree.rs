@@ -72,14 +72,14 @@ fn everyone() -> impl Iterator<Item = Process> {
 #[derive(Debug)]
 pub struct Handle {
     pid: i32,
-    /// A pidfd, readable when the process has ended. Kernels before 5.3, and seccomp, have none.
+    /// A pidfd, readable when the process has ended. Kernels before 5.3 have none, nor has who ran out of descriptors.
     pub fd: Option<OwnedFd>,
 }
 
 /// Opens `process` if it is still the same one; `None` if it is gone.
 ///
 /// # Errors
-/// EMFILE, ENFILE, ENOMEM.
+/// A descriptor that is none, which the kernel doesn't give.
 pub fn open(process: &Process) -> io::Result<Option<Handle>> {
     // SAFETY: pidfd_open takes two integers and touches no memory of ours.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.pid, 0) };
@@ -88,12 +88,11 @@ pub fn open(process: &Process) -> io::Result<Option<Handle>> {
         // SAFETY: the kernel just handed out this descriptor, close-on-exec, and nobody else knows it.
         Some(unsafe { OwnedFd::from_raw_fd(raw) })
     } else {
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::ESRCH) => return Ok(None),
-            Some(libc::ENOSYS | libc::EPERM | libc::EINVAL) => None,
-            _ => return Err(error),
+        if io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH) {
+            return Ok(None);
         }
+        // ENOSYS, a seccomp filter, no descriptor left: a process that must be ended is, without one.
+        None
     };
     // Looked at after the open: if it is the same process now, the descriptor can mean no other.
     let same = look_up(process.pid).is_some_and(|now| now.start == process.start);
