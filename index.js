@@ -3,12 +3,10 @@
 // process.env, and promises for the native half's tickets. No lifecycle logic.
 
 const { EventEmitter } = require('node:events');
-const os = require('node:os');
-const path = require('node:path');
 
 const { NativeManager, guardian } = require('./native.js');
 const { PLUGIN_TIMEOUTS, ProcessState } = require('./lib/constants.js');
-const { makeError, invalidConfig } = require('./lib/errors.js');
+const { makeError, invalidConfig, printable } = require('./lib/errors.js');
 const { copyPlain, environment, managerOptions, processInfo } = require('./lib/convert.js');
 const { configFromManifest } = require('./lib/manifest.js');
 
@@ -38,7 +36,7 @@ class BackgroundProcessManager extends EventEmitter {
     this.#logger = logger;
     this.#native = new NativeManager(
       {
-        envsDir: envsDir ?? path.join(process.env.HOME || os.homedir(), '.ally', 'plugin-envs'),
+        envsDir,
         keepOnOwnerDeath: onOwnerDeath === 'keep',
         guardian,
         hasLogger: logger !== undefined,
@@ -62,10 +60,15 @@ class BackgroundProcessManager extends EventEmitter {
     if (failure) throw makeError(failure);
     const { pluginName } = given;
     if (taken) this.#configs.set(pluginName, given);
+    const settled = this.#settled(ticket);
     const abort = () => this.#native.abort(pluginName, ticket);
-    signal?.addEventListener('abort', abort, { once: true });
     try {
-      await this.#settled(ticket);
+      signal?.addEventListener('abort', abort, { once: true });
+    } catch {
+      // No signal that could be listened to: as good as none.
+    }
+    try {
+      await settled;
     } catch (error) {
       throw signal?.aborted && error.code === 'ERR_STOPPED' ? signal.reason : error;
     } finally {
@@ -103,7 +106,8 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   listProcesses() {
-    return this.#native.names().map((pluginName) => this.getProcessInfo(pluginName));
+    // Spread: the native array is of the realm that loaded the addon.
+    return [...this.#native.names()].map((pluginName) => this.getProcessInfo(pluginName));
   }
 
   forgetProcess(pluginName) {
@@ -114,7 +118,7 @@ class BackgroundProcessManager extends EventEmitter {
 
   getOutput(pluginName, lines = TAIL_LINES) {
     const count = Math.min(Math.max(Math.trunc(Number(lines)) || 0, 0), TAIL_LINES);
-    return typeof pluginName === 'string' ? this.#native.output(pluginName, count) : [];
+    return typeof pluginName === 'string' ? [...this.#native.output(pluginName, count)] : [];
   }
 
   ref() {
@@ -187,9 +191,11 @@ class BackgroundProcessManager extends EventEmitter {
 
   #takeMessages() {
     this.#inbox.push(...this.#native.take());
-    this.#deliver();
+    // A flood must not keep the event loop from everything else.
+    if (this.#native.hasMore()) setImmediate(() => this.#takeMessages());
     if (this.#native.isBusy()) busy.add(this);
     else busy.delete(this);
+    this.#deliver();
   }
 
   #deliver() {
@@ -247,7 +253,7 @@ class BackgroundProcessManager extends EventEmitter {
       if (name === 'plugin') details.pluginName = value;
       else details[name] = /^-?\d+(\.\d+)?$/.test(value) ? Number(value) : value;
     }
-    const message = details.pluginName === undefined ? text : `${details.pluginName}: ${text}`;
+    const message = printable(details.pluginName === undefined ? text : `${details.pluginName}: ${text}`);
     this.#logger?.[level === 'trace' ? 'debug' : level](message, details);
   }
 }

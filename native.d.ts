@@ -8,6 +8,8 @@ export declare class NativeManager {
   start(config: unknown, variables: string): NativeStart
   /** What is wrong with a configuration, if anything, without doing anything with it. */
   static checkConfig(config: unknown): NativeProblem | null
+  /** Whether `take` has left something for the next turn of the event loop. */
+  hasMore(): boolean
   abort(pluginName: string, ticket: number): void
   stop(pluginName: string): number
   stopAll(): number

@@ -2,10 +2,11 @@
 
 const path = require('node:path');
 
+const { defaultEnvsDir } = require('./home.js');
 const { invalidConfig } = require('./errors.js');
 
-/** Deeper than any configuration; what goes round in a circle ends here and is refused natively. */
-const DEPTH = 8;
+/** As deep as any configuration is; what goes round in a circle ends here and is refused natively. */
+const DEPTH = 4;
 
 /** A frozen copy of plain data. What is no plain data is kept as it is, for the checks to name. */
 function copyPlain(value, depth = 0) {
@@ -44,7 +45,7 @@ function managerOptions(options = {}) {
       if (typeof logger?.[level] !== 'function') throw invalidConfig('logger', `must have a method ${level}`);
     }
   }
-  return { envsDir, logger, onOwnerDeath };
+  return { envsDir: envsDir ?? defaultEnvsDir((problem) => { throw invalidConfig('envsDir', problem); }), logger, onOwnerDeath };
 }
 
 /** The native snapshot as the public surface has it: Dates for times, nothing that isn't there. */

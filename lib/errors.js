@@ -7,8 +7,12 @@
 // terminal of whoever reads the message.
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
 
+// eslint-disable-next-line no-control-regex
+const CONTROL_SEQUENCE = /\u001b\[[0-?]*[ -/]*[@-~]?/g;
+
+/** The same as `printable` in src/error.rs. */
 function printable(text) {
-  return text.replace(UNPRINTABLE, '');
+  return text.replace(/\t/g, ' ').replace(CONTROL_SEQUENCE, '').replace(UNPRINTABLE, '');
 }
 
 /** An Error that carries those of the details that are known, as enumerable properties. */
@@ -38,4 +42,4 @@ function invalidConfig(field, problem, pluginName) {
   return error;
 }
 
-module.exports = { makeError, invalidConfig };
+module.exports = { makeError, invalidConfig, printable };

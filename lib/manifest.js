@@ -1,10 +1,10 @@
 'use strict';
 
-const os = require('node:os');
 const { isAbsolute, join } = require('node:path');
 const { PLUGIN_TIMEOUTS } = require('./constants.js');
 const { NativeManager } = require('../native.js');
 const { invalidConfig } = require('./errors.js');
+const { defaultEnvsDir } = require('./home.js');
 
 // The system's limit for one file name; each plugin has a folder of its name.
 const MAX_NAME_BYTES = 255;
@@ -28,7 +28,7 @@ function configFromManifest(manifest, at) {
   if (!isObject(daemon)) fail('manifest.daemon', mistyped(daemon, 'an object'));
   if (!isObject(at)) fail('at', mistyped(at, 'an object with a pluginPath'));
   checkPath(at.pluginPath, 'at.pluginPath', fail);
-  const envsDir = at.envsDir === undefined ? defaultEnvsDir(fail) : at.envsDir;
+  const envsDir = at.envsDir === undefined ? defaultEnvsDir((problem) => fail('at.envsDir', problem)) : at.envsDir;
   checkPath(envsDir, 'at.envsDir', fail);
   const home = join(envsDir, name);
   const pythonPath = at.pythonPath === undefined ? join(home, 'bin', 'python3') : at.pythonPath;
@@ -98,16 +98,6 @@ function checkPath(path, field, fail) {
   if (typeof path !== 'string') fail(field, mistyped(path, 'a string'));
   if (!isAbsolute(path)) fail(field, 'must be an absolute path');
   if (path.includes('\0')) fail(field, 'must not contain NUL');
-}
-
-function defaultEnvsDir(fail) {
-  let home = process.env.HOME;
-  try {
-    home ||= os.homedir();
-  } catch {
-    fail('at.envsDir', 'is needed: neither HOME nor the user database tells a home directory');
-  }
-  return join(home, '.ally', 'plugin-envs');
 }
 
 /** Without the keys whose value is undefined: as in JSON, these are not there. */

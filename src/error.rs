@@ -257,8 +257,9 @@ pub fn printable(text: &str) -> String {
         match character {
             '\t' => shown.push(' '),
             '\u{1b}' if rest.next_if_eq(&'[').is_some() => {
-                // A control sequence ends with its first byte from '@' to '~' (ECMA-48).
-                rest.by_ref().find(|end| matches!(end, '@'..='~'));
+                // Parameters, intermediates, one final byte (ECMA-48).
+                while rest.next_if(|byte| matches!(byte, ' '..='?')).is_some() {}
+                rest.next_if(|byte| matches!(byte, '@'..='~'));
             }
             // The marks that reverse the direction of text deceive as well.
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}

@@ -41,6 +41,11 @@ fn locked(folder: &Folder) -> Lock {
     folder.try_lock().unwrap().unwrap()
 }
 
+/// What whoever has the lock says of himself.
+fn note_of(folder: &Folder) -> LockNote {
+    folder.try_lock().unwrap().unwrap_err().note
+}
+
 // What is written.
 
 #[test]
@@ -196,11 +201,18 @@ fn a_pipe_in_the_place_of_a_file_blocks_nobody() {
     for name in ["daemon.pid", "daemon.id", "daemon.lock"] {
         nix::unistd::mkfifo(&folder.join(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
     }
-    assert_eq!((folder.read_pid(), folder.read_identity()), (None, None));
-    let message = refused(folder.try_lock(), &folder.join("daemon.lock"));
+    let (sender, looked) = std::sync::mpsc::channel();
+    // A thread of its own, for a read that blocks would never come back.
+    std::thread::spawn(move || {
+        sender.send((folder.read_pid(), folder.read_identity(), folder.try_lock().map(drop))).unwrap();
+        sender.send((folder.record(&identity()).map(|()| folder.read_pid()).unwrap(), None, Ok(()))).unwrap();
+    });
+    let patience = std::time::Duration::from_secs(10);
+    let (pid, found, lock) = looked.recv_timeout(patience).expect("an answer");
+    assert_eq!((pid, found), (None, None));
+    let message = refused(lock, &world.path().join("p/daemon.lock"));
     assert!(message.contains("plain file"), "{message}");
-    folder.record(&identity()).unwrap();
-    assert_eq!(folder.read_pid(), Some(4711));
+    assert_eq!(looked.recv_timeout(patience).expect("an answer").0, Some(4711));
 }
 
 #[test]
@@ -326,19 +338,36 @@ fn a_name_belongs_to_one_at_a_time_and_the_other_reads_to_whom() {
     let world = world();
     let [first, second] = [(); 2].map(|()| Folder::open(world.path(), "p").unwrap());
     let mut lock = locked(&first);
-    assert_eq!(second.try_lock().unwrap().unwrap_err(), LockNote::Nobody, "it is taken before its note is written");
+    assert_eq!(note_of(&second), LockNote::Nobody, "it is taken before its note is written");
     let note = LockNote::Owner { pid: own_pid(), start: os::start_time(own_pid()).unwrap(), manager: 1_234_567 };
     lock.note(&note).unwrap();
-    assert_eq!(second.try_lock().unwrap().unwrap_err(), note);
+    assert_eq!(note_of(&second), note);
     // A shorter one leaves nothing of the longer one behind.
     let shorter = LockNote::Owner { pid: 2, start: 1, manager: 0 };
     lock.note(&shorter).unwrap();
     assert_eq!(fs::read_to_string(first.join("daemon.lock")).unwrap(), "owner 2 1 0\n");
-    assert_eq!(second.try_lock().unwrap().unwrap_err(), shorter);
-    drop(lock);
+    assert_eq!(note_of(&second), shorter);
+    lock.release().unwrap();
+    assert_eq!(fs::read_to_string(first.join("daemon.lock")).unwrap(), "", "it is nobody's");
     let mut lock = locked(&second);
     lock.note(&note).unwrap();
-    assert_eq!(first.try_lock().unwrap().unwrap_err(), note);
+    assert_eq!(note_of(&first), note);
+}
+
+#[test]
+fn a_keeper_s_copy_is_as_good_as_the_lock_until_that_is_released() {
+    let world = world();
+    let [first, second] = [(); 2].map(|()| Folder::open(world.path(), "p").unwrap());
+    let lock = locked(&first);
+    let keeper_s = lock.as_file().try_clone().unwrap();
+    drop(lock);
+    assert!(second.try_lock().unwrap().is_err(), "the owner let go, but the tree lives");
+    drop(keeper_s);
+    let lock = locked(&second);
+    let copy_of_a_child_that_is_just_starting = lock.as_file().try_clone().unwrap();
+    lock.release().unwrap();
+    drop(locked(&first));
+    drop(copy_of_a_child_that_is_just_starting);
 }
 
 #[test]

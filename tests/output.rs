@@ -63,9 +63,13 @@ fn a_long_line_is_split_between_characters() {
             assert_eq!(pieces.last().unwrap(), "next");
             let pieces = &pieces[..pieces.len() - 1];
             assert_eq!(pieces.concat(), line, "{character} after {before}");
-            let (_, full) = pieces.split_last().unwrap();
-            assert!(pieces.iter().all(|piece| piece.len() <= LINE_MAX));
-            assert!(full.iter().all(|piece| piece.len() > LINE_MAX - 4), "no more is left to the next than one character");
+            let mut rest = line.as_str();
+            for piece in pieces {
+                let end = (0..=LINE_MAX.min(rest.len())).rev().find(|at| rest.is_char_boundary(*at)).unwrap();
+                let (fits, after) = rest.split_at(end);
+                assert_eq!(piece.len(), fits.len(), "as much as fits, of {character} after {before}");
+                rest = after;
+            }
         }
     }
 }
@@ -161,7 +165,8 @@ fn a_thousand_lines_are_kept_and_no_more() {
 
 #[test]
 fn the_tail_is_bounded_in_bytes_too() {
-    for length in [300, 4_000, 50_000] {
+    // With the newline, 4,095 bytes fill the tail to the last byte.
+    for length in [300, 4_000, 4_095, 50_000] {
         let lines: Vec<String> = (0..4 * TAIL_BYTES / length).map(|number| format!("{number:>length$}")).collect();
         let tail = Tail::default();
         for line in &lines {
@@ -252,6 +257,17 @@ proptest! {
         let tail = Tail::default();
         bytes.chunks(pieces).for_each(|piece| tail.append(Stdout, piece));
         prop_assert_eq!(tail.lines(count), within_bounds(&lines, count));
+    }
+}
+
+proptest! {
+    /// Both streams, lines in pieces, the last ones without an end.
+    #[test]
+    fn fewer_lines_are_the_last_of_all_lines(writes in vec((any::<bool>(), "[a-z]{0,5}(\\n[a-z]{0,5}){0,3}\\n?"), 0..60), count in 0..40usize) {
+        let tail = Tail::default();
+        writes.iter().for_each(|(to_stderr, text)| tail.append(if *to_stderr { Stderr } else { Stdout }, text.as_bytes()));
+        let all = tail.lines(usize::MAX);
+        prop_assert_eq!(tail.lines(count), &all[all.len().saturating_sub(count)..]);
     }
 }
 

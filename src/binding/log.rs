@@ -1,8 +1,9 @@
-//! Where tracing's records go: to the logger of the manager that they name, or, where no manager of
-//! the process has one, to stderr as `ALLY_LOG` says.
+//! Where tracing's records go: to the logger of the manager that they name, or, where that has none, to
+//! stderr as `ALLY_LOG` says.
 
 use std::collections::HashMap;
-use std::fmt::{Debug, Write};
+use std::fmt::{Debug, Write as _};
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, Weak};
 
@@ -30,13 +31,13 @@ pub fn install(filter: Option<&str>) {
     INSTALLED.get_or_init(|| {
         let targets = filter.filter(|filter| !filter.is_empty()).map(|filter| {
             filter.parse::<Targets>().unwrap_or_else(|error| {
-                eprintln!("ALLY_LOG is not understood ({error}); showing warnings and errors");
+                complain(&format!("ALLY_LOG is not understood ({error}); showing warnings and errors"));
                 Targets::new().with_default(Level::WARN)
             })
         });
         let stderr = targets.map(|targets| {
-            let nobody_else = dynamic_filter_fn(|_, _| !ANY_SINK.load(Ordering::Relaxed));
-            tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr).with_filter(targets).with_filter(nobody_else)
+            let format = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Stderr);
+            Unheard(format).with_filter(targets)
         });
         let wanted = dynamic_filter_fn(|metadata, _| {
             ANY_SINK.load(Ordering::Relaxed)
@@ -44,7 +45,7 @@ pub fn install(filter: Option<&str>) {
         });
         let subscriber = tracing_subscriber::registry().with(stderr).with(Router.with_filter(wanted));
         if tracing::subscriber::set_global_default(subscriber).is_err() {
-            eprintln!("ally-background-process-manager: another tracing subscriber is installed; loggers stay silent");
+            complain("ally-background-process-manager: another tracing subscriber is installed; loggers stay silent");
         }
     });
 }
@@ -65,6 +66,49 @@ pub fn disconnect(manager: u64) {
 fn note(sinks: &HashMap<u64, Sink>) {
     ANY_SINK.store(!sinks.is_empty(), Ordering::Relaxed);
     ANY_DEBUG.store(sinks.values().any(|sink| sink.debug), Ordering::Relaxed);
+}
+
+/// Stderr for one who must not wait: what can't be written at once, because nobody reads a pipe or the
+/// terminal is held, is dropped.
+struct Stderr;
+
+impl std::io::Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+        // SAFETY: one structure, which outlives the call.
+        if unsafe { libc::poll(&raw mut poll, 1, 0) } == 1 && poll.revents & libc::POLLOUT != 0 {
+            // A pipe that has room at all has room for this much (pipe(7)), and so it doesn't wait.
+            let piece = bytes.get(..libc::PIPE_BUF).unwrap_or(bytes);
+            return std::io::stderr().write(piece);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// For what no logger can be told. Never panics, as `eprintln!` does where stderr is closed.
+fn complain(what: &str) {
+    drop(writeln!(std::io::stderr(), "{what}"));
+}
+
+/// Lets through the records of managers without a logger.
+struct Unheard<L>(L);
+
+impl<S: Subscriber, L: Layer<S>> Layer<S> for Unheard<L> {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut record = Record::default();
+        event.record(&mut record);
+        let heard = match record.manager {
+            Some(manager) => SINKS.read().unwrap_or_else(PoisonError::into_inner).contains_key(&manager),
+            None => ANY_SINK.load(Ordering::Relaxed),
+        };
+        if !heard {
+            self.0.on_event(event, context);
+        }
+    }
 }
 
 struct Router;

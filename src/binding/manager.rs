@@ -92,6 +92,12 @@ impl NativeManager {
         })
     }
 
+    /// Whether `take` has left something for the next turn of the event loop.
+    #[napi]
+    pub fn has_more(&self) -> bool {
+        self.manager.mailbox().has_more()
+    }
+
     #[napi]
     pub fn abort(&self, plugin_name: String, ticket: f64) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a ticket that we gave out")]

@@ -10,7 +10,7 @@ use crate::lifecycle::{Exit, LastExit};
 use crate::supervisor::{Published, Refusal};
 
 /// A configuration has four levels; deeper is nobody's, or goes round in a circle.
-const DEPTH: u32 = 8;
+const DEPTH: u32 = 5;
 
 /// # Errors
 /// Whatever a getter of the caller's throws.

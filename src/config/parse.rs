@@ -109,7 +109,9 @@ fn env_vars(top: &mut Fields) -> Checked<Vec<(String, Option<String>)>> {
     entries
         .into_iter()
         .map(|(key, value)| {
-            let field = format!("envVars.{}", crate::error::printable(&key));
+            // What comes behind a '=' may be a value.
+            let shown = key.split('=').next().unwrap_or_default();
+            let field = format!("envVars.{}", crate::error::printable(shown));
             if key.is_empty() || key.contains(['=', '\0']) {
                 return Err(top.wrong(&field, "must have a name that is not empty and has neither '=' nor NUL"));
             }
@@ -172,10 +174,18 @@ fn stop_signal(top: &mut Fields) -> Checked<i32> {
         _ => return Err(top.mistyped("stopSignal", "the name of a signal")),
     };
     match Signal::from_str(&name) {
-        // A stopped process doesn't end, and a continued one doesn't either.
-        Ok(Signal::SIGSTOP | Signal::SIGCONT | Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) | Err(_) => {
-            Err(top.wrong("stopSignal", "must be the name of a signal that can end a process, as 'SIGTERM' or 'SIGINT'"))
-        }
+        // Those that stop, continue, or are ignored by default.
+        Ok(
+            Signal::SIGSTOP
+            | Signal::SIGCONT
+            | Signal::SIGTSTP
+            | Signal::SIGTTIN
+            | Signal::SIGTTOU
+            | Signal::SIGCHLD
+            | Signal::SIGURG
+            | Signal::SIGWINCH,
+        )
+        | Err(_) => Err(top.wrong("stopSignal", "must be the name of a signal that can end a process, as 'SIGTERM' or 'SIGINT'")),
         Ok(signal) => Ok(signal as i32),
     }
 }

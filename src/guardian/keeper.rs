@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::child::{FAILURE, become_daemon, decode_failure};
 use super::os::{self, Process};
-use super::protocol::{Command, DESCRIPTORS, DESCRIPTORS_KEEP, Order, OwnerDeath, Report, Stage};
+use super::protocol::{Command, DESCRIPTORS, Order, OwnerDeath, Report, Stage};
 use super::sys::{self, Payload, Reaped};
 
 /// How often the tree is looked through again while it is being killed: a process may have been forked
@@ -52,16 +52,16 @@ struct Keeper {
     grace: Duration,
     ending: Ending,
     lock: File,
-    /// The read ends of both outputs, where they must be drained after the owner's death.
+    /// The read ends of both outputs, to be drained after the owner's death.
     drains: [Option<OwnedFd>; 2],
 }
 
 impl Keeper {
     fn new(payload: Payload, descriptors: Vec<OwnedFd>) -> Option<Self> {
         rename();
+        sys::forget_requests();
         let order = Order::decode(payload.bytes())?;
-        let expected = if order.owner_death == OwnerDeath::Keep { DESCRIPTORS_KEEP } else { DESCRIPTORS };
-        if descriptors.len() != expected {
+        if descriptors.len() != DESCRIPTORS {
             return None;
         }
         let mut descriptors = descriptors.into_iter();

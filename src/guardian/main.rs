@@ -48,7 +48,7 @@ struct Guardian {
     keepers: Vec<i32>,
     /// Keepers that were killed, whose leavings are being killed.
     sweeping: Vec<i32>,
-    /// Children that a keeper left alive on purpose (`killMode: 'group'`).
+    /// Sessions of what a keeper left alive on purpose (`killMode: 'group'`). Their children are theirs.
     released: Vec<i32>,
 }
 
@@ -92,14 +92,13 @@ impl Guardian {
 
     fn reap(&mut self) {
         while let Reaped::Child { pid, status } = sys::reap() {
-            self.released.retain(|released| *released != pid);
             let Some(index) = self.keepers.iter().position(|keeper| *keeper == pid) else { continue };
             self.keepers.swap_remove(index);
             if status == 0 {
                 // What it left, it left on purpose.
                 if self.sweeping.is_empty() {
                     let left = self.strays();
-                    self.released.extend(left.iter().map(|stray| stray.pid));
+                    self.released.extend(left.iter().map(|stray| stray.session));
                 }
             } else {
                 self.sweeping.push(pid);
@@ -130,11 +129,11 @@ impl Guardian {
         }
     }
 
-    /// Children that are neither keepers nor released.
+    /// Children that are neither keepers nor of a released session.
     fn strays(&self) -> Vec<os::Process> {
         let own = sys::own_pid();
         let mut children = os::descendants(own);
-        children.retain(|child| child.parent == own && !self.keepers.contains(&child.pid) && !self.released.contains(&child.pid));
+        children.retain(|child| child.parent == own && !self.keepers.contains(&child.pid) && !self.released.contains(&child.session));
         children
     }
 }

@@ -15,10 +15,9 @@ pub const HEADER: usize = 8;
 const MAGIC: u32 = 0x4142_5031;
 /// More than Linux carries in argv and environ together (execve(2)), so a longer one is a fault.
 pub const PAYLOAD_MAX: usize = 16 << 20;
-/// The descriptors with an order: keeper's stream, stdout, stderr, lock; for [`OwnerDeath::Keep`] the
-/// read ends of both outputs as well.
-pub const DESCRIPTORS: usize = 4;
-pub const DESCRIPTORS_KEEP: usize = 6;
+/// The descriptors with an order: keeper's stream, stdout, stderr, lock, and the read ends of both
+/// outputs. Somebody must read what a daemon prints in its grace period, when its owner is gone.
+pub const DESCRIPTORS: usize = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerDeath {

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recv, recvmsg, send};
 
-use crate::protocol::{DESCRIPTORS_KEEP, HEADER, Report, payload_length};
+use crate::protocol::{DESCRIPTORS, HEADER, Report, payload_length};
 
 /// Whether someone asked, by SIGTERM, for the end of a tree whose owner is gone.
 static ASKED_TO_STOP: AtomicBool = AtomicBool::new(false);
@@ -23,6 +23,11 @@ extern "C" fn note_signal(signal: libc::c_int) {
 
 pub fn asked_to_stop() -> bool {
     ASKED_TO_STOP.load(Ordering::Relaxed)
+}
+
+/// What was asked of the parent was not asked of this process.
+pub fn forget_requests() {
+    ASKED_TO_STOP.store(false, Ordering::Relaxed);
 }
 
 /// For failures that nobody can do anything about: the owner is gone, or the process is.
@@ -199,7 +204,7 @@ impl Drop for Payload {
 /// End of file, a broken record, or what the system says.
 pub fn receive_order(owner: &OwnedFd) -> io::Result<(Payload, Vec<OwnedFd>)> {
     let mut header = [0; HEADER];
-    let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS_KEEP]);
+    let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS]);
     #[cfg(target_os = "linux")]
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     #[cfg(target_os = "macos")]

@@ -38,6 +38,11 @@ pub struct Process {
 
 /// Whether `pid` is `ancestor` or descends from it.
 pub fn descends_from(pid: i32, ancestor: i32) -> bool {
+    // A chain breaks where one of it dies during the walk; its children have another parent then.
+    (0..3).any(|_| climbs_to(pid, ancestor))
+}
+
+fn climbs_to(pid: i32, ancestor: i32) -> bool {
     let mut current = pid;
     // No chain of parents is longer than this unless it changes under our eyes.
     for _ in 0..1024 {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 
 use super::clock;
-use super::mailbox::{Mailbox, Message, Refusal};
+use super::mailbox::{Mailbox, Refusal};
 use super::output::{Audience, Tail};
 use super::shared::Shared;
 use crate::config::ProcessConfig;
@@ -25,6 +25,8 @@ pub struct Work {
     pub effects: Vec<Effect>,
     pub job: Arc<Job>,
     pub now: Now,
+    /// Whether the daemon comes to rest with this.
+    pub rested: bool,
 }
 
 /// Makes the task that carries work out; `None` without a runtime.
@@ -90,13 +92,16 @@ impl Daemon {
         let effects = core.machine.on(event, now);
         let snapshot = core.machine.snapshot();
         let active = snapshot.active;
-        if self.published.send_replace(snapshot).active != active {
-            self.shared.activity_changed(active);
+        let changed = self.published.send_replace(snapshot).active != active;
+        if changed && active {
+            self.shared.activity_changed(true);
         }
         if effects.is_empty() {
             return;
         }
-        let work = Work { effects, job: Arc::clone(&core.job), now };
+        // Told when all else has been: then the program may end.
+        let rested = changed && !active;
+        let work = Work { effects, job: Arc::clone(&core.job), now, rested };
         let work = match &core.task {
             Some(task) => match task.send(work) {
                 Ok(()) => return,
@@ -111,7 +116,12 @@ impl Daemon {
                 core.task = Some(task);
             }
             // Without a runtime nothing was ever started; there are only answers to give.
-            None => work.effects.into_iter().for_each(|effect| self.tell(effect, now)),
+            None => {
+                work.effects.into_iter().for_each(|effect| self.tell(effect, now));
+                if rested {
+                    self.shared.activity_changed(false);
+                }
+            }
         }
     }
 
@@ -171,11 +181,5 @@ impl Daemon {
 
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl From<(Ticket, Result<(), Refusal>)> for Message {
-    fn from((ticket, outcome): (Ticket, Result<(), Refusal>)) -> Self {
-        Self::Settled { ticket, outcome }
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use crate::error::{Failure, errno_text, io_text};
@@ -21,6 +21,8 @@ use crate::os;
 const PID_FILE: &str = "daemon.pid";
 const IDENTITY_FILE: &str = "daemon.id";
 const LOCK_FILE: &str = "daemon.lock";
+const PERMISSIONS: Mode = Mode::S_IRWXU.union(Mode::S_IRWXG).union(Mode::S_IRWXO);
+const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 /// Anything longer was not written by us.
 const READ_MAX: u64 = 4096;
 
@@ -39,10 +41,11 @@ impl Folder {
     pub fn open(envs_dir: &Path, plugin: &str) -> Result<Self, Failure> {
         let path = envs_dir.join(plugin);
         make_parents(envs_dir)?;
-        match mkdirat(AT_FDCWD, &path, Mode::S_IRWXU) {
-            Ok(()) | Err(Errno::EEXIST) => {}
+        let made = match mkdirat(AT_FDCWD, &path, Mode::S_IRWXU) {
+            Ok(()) => true,
+            Err(Errno::EEXIST) => false,
             Err(error) => return Err(Failure::io(&path, errno_text(error as i32))),
-        }
+        };
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let fd = openat(AT_FDCWD, &path, flags, Mode::empty()).map_err(|error| match error {
             Errno::ENOTDIR | Errno::ELOOP => Failure::io(&path, "must be a folder, and not a link to one"),
@@ -52,7 +55,19 @@ impl Folder {
         if stat.st_uid != geteuid().as_raw() {
             return Err(Failure::io(&path, format!("belongs to user {}, not to us (user {})", stat.st_uid, geteuid())));
         }
+        // Made under whatever umask; and what others could write, others could swap our files in.
+        let mode = Mode::from_bits_truncate(stat.st_mode);
+        let wanted = if made { Mode::S_IRWXU } else { mode.difference(Mode::S_IWGRP | Mode::S_IWOTH) };
+        if mode & PERMISSIONS != wanted & PERMISSIONS {
+            fchmod(&fd, wanted & PERMISSIONS).map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
+        }
         Ok(Self { fd, path })
+    }
+
+    /// Whether its path still leads to it: a plugin that is installed anew gets another folder.
+    pub fn is_in_place(&self) -> bool {
+        let (Ok(here), Ok(there)) = (fstat(&self.fd), nix::sys::stat::lstat(&self.path)) else { return false };
+        (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
     }
 
     pub fn join(&self, name: &str) -> PathBuf {
@@ -63,13 +78,16 @@ impl Folder {
     fn open_file(&self, name: &str, flags: OFlag) -> Result<File, Failure> {
         let told = |error: Errno| Failure::io(&self.join(name), errno_text(error as i32));
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let fd = openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|error| match error {
+        let fd = openat(&self.fd, name, flags, PRIVATE).map_err(|error| match error {
             Errno::ELOOP => Failure::io(&self.join(name), "is a symbolic link, which is never followed here"),
             error => told(error),
         })?;
         let stat = fstat(&fd).map_err(told)?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
             return Err(Failure::io(&self.join(name), "must be a plain file"));
+        }
+        if flags.contains(OFlag::O_CREAT) && Mode::from_bits_truncate(stat.st_mode) & PERMISSIONS != PRIVATE {
+            fchmod(&fd, PRIVATE).map_err(told)?;
         }
         Ok(File::from(fd))
     }
@@ -145,14 +163,15 @@ impl Folder {
     ///
     /// # Errors
     /// `Io`.
-    pub fn try_lock(&self) -> Result<Result<Lock, LockNote>, Failure> {
+    pub fn try_lock(&self) -> Result<Result<Lock, Held>, Failure> {
         let mut file = self.open_file(LOCK_FILE, OFlag::O_RDWR | OFlag::O_CREAT)?;
         match file.try_lock() {
             Ok(()) => Ok(Ok(Lock(file))),
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                let read = file.rewind().and_then(|()| file.take(READ_MAX).read_to_string(&mut text));
-                Ok(Err(read.map_or(LockNote::Nobody, |_| LockNote::parse(&text))))
+                let read = file.rewind().and_then(|()| (&file).take(READ_MAX).read_to_string(&mut text));
+                let note = read.map_or(LockNote::Nobody, |_| LockNote::parse(&text));
+                Ok(Err(Held { note, file }))
             }
             Err(TryLockError::Error(error)) => Err(Failure::io(&self.join(LOCK_FILE), io_text(&error))),
         }
@@ -180,6 +199,13 @@ fn parse_pid(text: &str) -> Option<Pid> {
     text.trim_end_matches('\n').parse().ok().filter(|pid| *pid > 1)
 }
 
+/// A lock that somebody else has, and what that one says of himself.
+#[derive(Debug)]
+pub struct Held {
+    pub note: LockNote,
+    pub file: File,
+}
+
 /// The plugin's flock(2). The keeper holds a copy of the same lock, so it is free only when both the
 /// owner has let go and the tree is gone.
 #[derive(Debug)]
@@ -192,6 +218,14 @@ impl Lock {
         self.0.write_all(note.to_string().as_bytes())
     }
 
+    /// Frees the name, and for the keeper's copy as well: only once the tree is gone. Not left to close(2),
+    /// because a child_process between fork and exec has a copy of the descriptor too. Where this is merely
+    /// dropped, the lock stays with the keeper for as long as there is one.
+    pub fn release(mut self) -> io::Result<()> {
+        self.note(&LockNote::Nobody)?;
+        self.0.unlock()
+    }
+
     pub fn as_file(&self) -> &File {
         &self.0
     }
@@ -200,15 +234,6 @@ impl Lock {
 impl AsFd for Lock {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Not left to close(2): a child_process that is between fork and exec has a copy of the descriptor.
-        if let Err(error) = self.0.unlock() {
-            tracing::warn!(target: super::announce::TARGET, %error, "a plugin's lock could not be given up");
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::Failure;
 use crate::lifecycle::{Notice, Ticket};
@@ -10,9 +11,12 @@ use crate::supervisor::Stream;
 
 /// Far more than any healthy reader lets pile up; a reader that is stuck costs no more than this.
 const EVENTS_MAX: usize = 10_000;
-const OUTPUT_BYTES_MAX: usize = 512 * 1024;
-/// How much is handed over in one turn of the reader's loop.
-const BATCH: usize = 1_000;
+const LINES_MAX: usize = 4_000;
+const LINE_BYTES_MAX: usize = 512 * 1024;
+/// How much is handed over in one turn of the reader's loop: about a millisecond of its time.
+const BATCH: usize = 256;
+/// How often the reader is told that something was dropped.
+const TELL_DROPS: Duration = Duration::from_secs(1);
 
 /// Why a caller's wish was not fulfilled.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,12 +54,28 @@ pub enum Message {
     },
 }
 
+enum Kind {
+    /// Never dropped.
+    Answer,
+    /// Rare, and what happened can't be told without it.
+    Event,
+    /// As many as a daemon cares to print. With its length.
+    Line(usize),
+}
+
 impl Message {
-    const fn bytes(&self) -> usize {
+    fn kind(&self) -> Kind {
         match self {
-            Self::Output { line, .. } => line.len(),
-            Self::Log { text, .. } => text.len(),
-            Self::Settled { .. } | Self::Notice { .. } | Self::Dropped { .. } => 0,
+            Self::Settled { .. } | Self::Dropped { .. } => Kind::Answer,
+            Self::Notice { .. } => Kind::Event,
+            Self::Output { line, .. } => Kind::Line(line.len()),
+            Self::Log { level, text, .. } => {
+                if *level <= tracing::Level::INFO {
+                    Kind::Event
+                } else {
+                    Kind::Line(text.len())
+                }
+            }
         }
     }
 }
@@ -63,9 +83,14 @@ impl Message {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Message>,
-    bytes: usize,
+    events: usize,
+    lines: usize,
+    line_bytes: usize,
     dropped_events: u64,
     dropped_lines: u64,
+    told: Option<Instant>,
+    /// Whether the reader was called, or has been told to come again.
+    expected: bool,
 }
 
 pub struct Mailbox {
@@ -81,49 +106,68 @@ impl Mailbox {
 
     pub fn post(&self, message: Message) {
         let mut queue = self.lock();
-        match &message {
-            Message::Settled { .. } | Message::Dropped { .. } => {}
-            Message::Output { .. } | Message::Log { .. } if queue.bytes + message.bytes() > OUTPUT_BYTES_MAX => {
-                queue.dropped_lines += 1;
-                return;
-            }
-            Message::Output { .. } | Message::Log { .. } | Message::Notice { .. } if queue.waiting.len() >= EVENTS_MAX => {
+        match message.kind() {
+            Kind::Answer => {}
+            Kind::Event if queue.events >= EVENTS_MAX => {
                 queue.dropped_events += 1;
                 return;
             }
-            Message::Output { .. } | Message::Log { .. } | Message::Notice { .. } => {}
+            Kind::Event => queue.events += 1,
+            Kind::Line(bytes) if queue.lines >= LINES_MAX || queue.line_bytes + bytes > LINE_BYTES_MAX => {
+                queue.dropped_lines += 1;
+                return;
+            }
+            Kind::Line(bytes) => {
+                queue.lines += 1;
+                queue.line_bytes += bytes;
+            }
         }
-        queue.bytes += message.bytes();
         queue.waiting.push_back(message);
-        let first = queue.waiting.len() == 1;
-        drop(queue);
-        if first {
-            (self.wake)();
-        }
+        self.call(queue);
     }
 
     /// So that the reader looks at what is published, without there being news.
     pub fn nudge(&self) {
-        (self.wake)();
+        self.call(self.lock());
     }
 
-    /// The oldest messages; wakes the reader again if that is not all.
+    fn call(&self, mut queue: MutexGuard<'_, Queue>) {
+        if !std::mem::replace(&mut queue.expected, true) {
+            drop(queue);
+            (self.wake)();
+        }
+    }
+
+    /// The oldest messages. A reader that was not given all comes again by itself, when its loop has had a
+    /// turn: it is not called before it has taken the last.
     pub fn take(&self) -> Vec<Message> {
         let mut queue = self.lock();
         let mut batch = Vec::with_capacity(queue.waiting.len().min(BATCH) + 1);
-        let (events, lines) = (std::mem::take(&mut queue.dropped_events), std::mem::take(&mut queue.dropped_lines));
-        if events + lines > 0 {
+        let dropped = queue.dropped_events + queue.dropped_lines;
+        if dropped > 0 && queue.told.is_none_or(|told| told.elapsed() >= TELL_DROPS) {
+            queue.told = Some(Instant::now());
+            let (events, lines) = (std::mem::take(&mut queue.dropped_events), std::mem::take(&mut queue.dropped_lines));
             batch.push(Message::Dropped { events, lines });
         }
         let count = queue.waiting.len().min(BATCH);
-        batch.extend(queue.waiting.drain(..count));
-        queue.bytes -= batch.iter().map(Message::bytes).sum::<usize>();
-        let more = !queue.waiting.is_empty();
-        drop(queue);
-        if more {
-            (self.wake)();
+        for message in queue.waiting.drain(..count).collect::<Vec<_>>() {
+            match message.kind() {
+                Kind::Answer => {}
+                Kind::Event => queue.events -= 1,
+                Kind::Line(bytes) => {
+                    queue.lines -= 1;
+                    queue.line_bytes -= bytes;
+                }
+            }
+            batch.push(message);
         }
+        queue.expected = !queue.waiting.is_empty();
         batch
+    }
+
+    /// Whether the reader is to come again.
+    pub fn has_more(&self) -> bool {
+        !self.lock().waiting.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

@@ -40,12 +40,12 @@ pub fn make(job: &Job, owner_death: OwnerDeath, lock: &Lock) -> io::Result<Made>
     let (stderr, stderr_writer) = pipe()?;
     // A copy of the same lock: it is free when the owner has let go and the keeper is gone.
     let lock = lock.as_file().try_clone()?.into();
-    let mut descriptors = vec![theirs, stdout_writer, stderr_writer, lock];
-    if owner_death == OwnerDeath::Keep {
-        descriptors.push(stdout.try_clone()?);
-        descriptors.push(stderr.try_clone()?);
+    let descriptors = vec![theirs, stdout_writer, stderr_writer, lock, stdout.try_clone()?, stderr.try_clone()?];
+    let bytes = encode(job, owner_death);
+    if bytes.len() > protocol::PAYLOAD_MAX {
+        return Err(io::Error::from_raw_os_error(libc::E2BIG));
     }
-    Ok(Made { order: Order { bytes: encode(job, owner_death), descriptors }, keeper, outputs: [stdout, stderr] })
+    Ok(Made { order: Order { bytes, descriptors }, keeper, outputs: [stdout, stderr] })
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -55,13 +55,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 fn encode(job: &Job, owner_death: OwnerDeath) -> Vec<u8> {
     let config = &job.config;
-    let inherited: Vec<(String, String)> = job
-        .inherited
-        .split_terminator('\0')
-        .filter_map(|entry| entry.split_once('='))
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect();
-    let env = config.environment(&inherited);
+    let env = environment(job);
     let programs = programs(config, &env);
     let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
     protocol::Order {
@@ -75,6 +69,12 @@ fn encode(job: &Job, owner_death: OwnerDeath) -> Vec<u8> {
         env: env.iter().map(String::as_bytes).collect(),
     }
     .encode()
+}
+
+fn environment(job: &Job) -> Vec<(String, String)> {
+    let entries = job.inherited.split_terminator('\0').filter_map(|entry| entry.split_once('='));
+    let inherited: Vec<_> = entries.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    job.config.environment(&inherited)
 }
 
 /// A command with a slash is a path; a bare one is looked up in the daemon's own PATH, where an empty
@@ -96,20 +96,20 @@ pub fn explain(stage: Stage, errno: i32, job: &Job, envs_dir: &Path) -> Failure 
         (Stage::Fork, _) => format!("no process can be made: {}", errno_text(errno)),
         (Stage::Folder, libc::ENOENT) => format!("ENOENT: plugin folder {} not found", config.plugin_path.display()),
         (Stage::Folder, _) => format!("{name:?}: plugin folder {} can't be entered ({})", config.plugin_path.display(), name.desc()),
-        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if exists(config) => {
+        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if exists(job) => {
             format!("{name:?}: program {program} can't be run (the interpreter that it names was not found)")
         }
         (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if program.contains('/') => {
             format!("{name:?}: program {program} not found{}", hint(config, envs_dir))
         }
         (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => format!("{name:?}: program {program} not found in PATH"),
-        (Stage::Exec, _) => format!("{name:?}: program {program} can't be run ({})", name.desc()),
+        (Stage::Exec, _) => format!("{name:?}: program {program} can't be run ({}){}", name.desc(), hint(config, envs_dir)),
     };
     Failure::Spawn { problem }
 }
 
-fn exists(config: &ProcessConfig) -> bool {
-    config.command.contains('/') && config.plugin_path.join(&config.command).exists()
+fn exists(job: &Job) -> bool {
+    programs(&job.config, &environment(job)).iter().any(|program| job.config.plugin_path.join(program).exists())
 }
 
 /// A command inside the plugin's own environment is missing because that was never made.

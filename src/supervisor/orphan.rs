@@ -123,11 +123,12 @@ pub async fn sweep(maker: Option<Maker>, keeper: Pid, leader: Option<Identity>, 
 /// Adds what descends from the roots, or from anyone already known, and isn't known yet.
 fn enlist(tree: &mut Vec<(Process, Handle)>, roots: &[Process]) -> Result<(), Failure> {
     let mut found = roots.to_vec();
-    for root in roots {
-        found.extend(os::descendants(root.pid));
-    }
-    for (process, _) in tree.iter() {
-        found.extend(os::descendants(process.pid));
+    for parent in roots.iter().chain(tree.iter().map(|(process, _)| process)) {
+        let children = os::descendants(parent.pid);
+        // Its pid may have gone to a stranger since; then those are the stranger's children.
+        if os::look_up(parent.pid).is_some_and(|now| now.start == parent.start) {
+            found.extend(children);
+        }
     }
     for process in found {
         if tree.iter().any(|(known, _)| known.pid == process.pid) {

@@ -19,6 +19,9 @@ use crate::os;
 /// flock(2) has no event that tells of its release, and this wait is rare: the owner died a moment ago.
 const TRY_AGAIN: Duration = Duration::from_millis(5);
 
+/// What a keeper calls itself.
+const KEEPER: &str = "ally-keeper";
+
 /// The name is ours while this lives.
 pub struct Lease {
     pub folder: Folder,
@@ -56,19 +59,21 @@ async fn obtain(folder: &Folder, grace: Duration) -> Result<Lock, Failure> {
     let mut patience = grace + KILL_PATIENCE;
     let mut asked = None;
     loop {
-        let note = match folder.try_lock()? {
+        let held = match folder.try_lock()? {
             Ok(lock) => return Ok(lock),
-            Err(note) => note,
+            Err(held) => held,
         };
-        match note {
+        match held.note {
             LockNote::Owner { pid, start, manager } if lives(pid, start, manager) => {
                 return Err(Failure::OwnedElsewhere { owner: Some(pid) });
             }
             LockNote::Keeper { pid, start, grace_ms } if asked != Some(pid) => {
-                asked = Some(pid);
-                patience = Duration::from_millis(grace_ms) + KILL_PATIENCE;
                 // One that keeps its tree for a dead owner ends it now; one that is ending it anyway goes on.
-                if let Some(keeper) = os::look_up(pid).filter(|process| process.start == start) {
+                // Anybody can write a note: it must be a keeper, and one that has this very lock.
+                let keeper = os::look_up(pid).filter(|process| process.start == start && os::holds(pid, KEEPER, &held.file));
+                if let Some(keeper) = keeper {
+                    asked = Some(pid);
+                    patience = Duration::from_millis(grace_ms) + KILL_PATIENCE;
                     os::signal(&keeper, libc::SIGTERM).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
                 }
             }

@@ -85,8 +85,8 @@ impl Watcher {
             let Ok(mut ready) = self.source.readable().await else { return };
             let changed = self.source.get_ref().changed();
             match changed {
-                Ok(keys) if keys.is_empty() => ready.clear_ready(),
-                Ok(keys) => self.tell(&keys),
+                Ok(None) => ready.clear_ready(),
+                Ok(Some(keys)) => self.tell(&keys),
                 Err(error) => {
                     tracing::warn!(target: super::announce::TARGET, %error, "folder changes can't be read");
                     ready.clear_ready();
@@ -95,11 +95,11 @@ impl Watcher {
         }
     }
 
-    fn tell(&self, keys: &[Key]) {
+    fn tell(&self, keys: &[Option<Key>]) {
         let folders = self.lock();
         for key in keys {
-            match folders.get(key) {
-                Some(watched) => Self::wake(watched),
+            match key {
+                Some(key) => folders.get(key).into_iter().for_each(Self::wake),
                 // A queue that overflowed names no folder: everyone looks.
                 None => folders.values().for_each(Self::wake),
             }

@@ -96,15 +96,11 @@ fn nothing_inherited_stays_open() {
         // SAFETY: the closure allocates nothing and takes no lock.
         unsafe { program.pre_exec(make_it_leak) };
     });
-    let plan = Plan::shell("exec sleep 60");
-    let mut daemon = guardian.make(&plan);
+    let mut daemon = guardian.make(&Plan::shell("exec sleep 60"));
     let [leader, keeper] = daemon.born();
-    let mut kept = guardian.make(&Plan { owner_death: OwnerDeath::Keep, ..plan });
-    let [_, keepers_keeper] = kept.born();
     assert_eq!(kinds(guardian.pid()), ["/dev/null", "/dev/null", "socket"]);
-    let lock = |daemon: &crate::world::Daemon| daemon.path("lock").to_str().unwrap().to_owned();
-    assert_eq!(kinds(keeper.pid), ["/dev/null", "/dev/null", &lock(&daemon), "socket"]);
-    assert_eq!(kinds(keepers_keeper.pid), ["/dev/null", "/dev/null", &lock(&kept), "pipe", "pipe", "socket"]);
+    let lock = daemon.path("lock");
+    assert_eq!(kinds(keeper.pid), ["/dev/null", "/dev/null", lock.to_str().unwrap(), "pipe", "pipe", "socket"]);
     let daemons = descriptors(leader.pid);
     assert_eq!(daemons.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(daemons[&0], "/dev/null");

@@ -43,8 +43,9 @@ fn a_stubborn_tree_is_killed_after_its_grace_and_not_before() {
     let mut daemon = guardian.make(&with_grace(Plan::shell(STUBBORN)));
     let everyone = daemon.family();
     let begun = Instant::now();
-    daemon.abandon_but_read();
-    assert_eq!(daemon.line(), "heard", "it is asked first");
+    daemon.abandon();
+    until("it to be asked", || daemon.heard());
+    assert!(everyone.iter().all(lives));
     await_gone(&everyone);
     let took = begun.elapsed();
     assert!(took >= GRACE && took < GRACE + SLACK, "{took:?}");
@@ -55,13 +56,13 @@ fn a_stubborn_tree_is_killed_after_its_grace_and_not_before() {
 fn without_a_grace_period_nobody_is_asked() {
     let guardian = Guardian::start();
     // So many that whoever is asked first has time to say so.
-    let script = "for each in $(seq 100); do sleep 60 & done; trap 'echo heard' TERM; echo leader $$; wait; wait";
+    let script = "for each in $(seq 100); do sleep 60 & done; trap ': >heard' TERM; echo leader $$; wait; wait";
     let mut daemon = guardian.make(&Plan { grace_ms: 0, ..Plan::shell(script) });
     let [leader, keeper] = daemon.born();
     daemon.meet(["leader"]);
-    daemon.abandon_but_read();
-    assert_eq!(daemon.output(), "");
+    daemon.abandon();
     await_gone(&[leader, keeper]);
+    assert!(!daemon.heard());
 }
 
 #[test]
@@ -97,9 +98,9 @@ fn the_lock_says_who_ends_the_tree_of_a_dead_owner() {
     let mut daemon = guardian.make(&with_grace(Plan::shell(STUBBORN)));
     fs::write(daemon.path("lock"), "owner 4711 123456789 1234567890123456789\n").unwrap();
     let [keeper, ..] = daemon.family();
-    daemon.abandon_but_read();
+    daemon.abandon();
     // Written before anyone is asked to end.
-    assert_eq!(daemon.line(), "heard");
+    until("it to be asked", || daemon.heard());
     assert_eq!(daemon.lock_text(), format!("keeper {} {} {}\n", keeper.pid, keeper.start, GRACE.as_millis()));
     let note = LockNote::Keeper { pid: keeper.pid, start: keeper.start, grace_ms: GRACE.as_millis() as u64 };
     assert_eq!(LockNote::parse(&daemon.lock_text()), note);
@@ -118,6 +119,19 @@ fn a_guardian_that_is_not_needed_any_more_waits_for_its_keepers() {
     assert_eq!(daemon.end(), libc::SIGTERM);
     assert!(guardian.await_exit().success());
     assert!(!lives(&keeper));
+}
+
+/// What a plugin says on its way out must neither block it nor kill it.
+#[test]
+fn a_daemon_may_print_without_end_while_it_stops() {
+    let guardian = Guardian::start();
+    let script = "trap 'head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; : >said; exit' TERM; echo leader $$; for again in $(seq 6000); do sleep 0.01; done";
+    let mut daemon = guardian.make(&Plan::shell(script));
+    let [leader, keeper] = daemon.born();
+    daemon.meet(["leader"]);
+    daemon.abandon();
+    await_gone(&[leader, keeper]);
+    assert!(daemon.path("said").exists());
 }
 
 // Trees that are kept.
@@ -162,6 +176,7 @@ fn a_kept_tree_that_is_stubborn_is_killed_after_its_grace() {
     assert!(family.iter().all(lives));
     let begun = Instant::now();
     signal(&keeper, libc::SIGTERM);
+    until("it to be asked", || daemon.heard());
     await_gone(&family);
     let took = begun.elapsed();
     assert!(took >= GRACE && took < GRACE + SLACK, "{took:?}");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Program, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use ally_background_process_manager::guardian::protocol::{Command, HEADER, Order, OwnerDeath, Report};
+use ally_background_process_manager::guardian::protocol::{Command, DESCRIPTORS, HEADER, Order, OwnerDeath, Report};
 use ally_background_process_manager::os::{self, Process};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tempfile::TempDir;
@@ -25,12 +25,12 @@ pub const FAMILY: &str = r#"
     exec sleep 60
 "#;
 
-/// The same, deaf to SIGTERM; the leader says that it heard it.
+/// The same, deaf to SIGTERM; the leader says that it heard it, and notes it down.
 pub const STUBBORN: &str = r#"
     trap '' TERM
     (setsid sh -c 'echo fled $$; exec sleep 60' &)
     sh -c 'echo child $$; exec sleep 60' &
-    trap 'echo heard' TERM
+    trap 'echo heard; : >heard' TERM
     echo leader $$
     for again in 1 2 3 4 5 6 7 8 9; do wait; done
 "#;
@@ -197,10 +197,8 @@ impl Guardian {
         let [(stdout, out), (stderr, err)] = [io::pipe().unwrap(), io::pipe().unwrap()];
         let lock = File::create(home.path().join("lock")).unwrap();
         lock.try_lock().unwrap();
-        let mut descriptors = vec![theirs.as_raw_fd(), out.as_raw_fd(), err.as_raw_fd(), lock.as_raw_fd()];
-        if plan.owner_death == OwnerDeath::Keep {
-            descriptors.extend([stdout.as_raw_fd(), stderr.as_raw_fd()]);
-        }
+        let ends = [theirs.as_raw_fd(), out.as_raw_fd(), err.as_raw_fd(), lock.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()];
+        let descriptors: [RawFd; DESCRIPTORS] = ends;
         self.send(&plan.encode(home.path()), &descriptors);
         // All copies of ours are closed here, the lock's too: from now on the keeper alone holds it.
         Daemon { stream: Some(ours), stdout: Some(stdout), stderr: Some(stderr), home }
@@ -343,9 +341,9 @@ impl Daemon {
         (self.stream, self.stdout, self.stderr) = (None, None, None);
     }
 
-    /// As when the owner dies, but somebody else still reads what is printed.
-    pub fn abandon_but_read(&mut self) {
-        self.stream = None;
+    /// Whether the leader of [`STUBBORN`] was asked to end.
+    pub fn heard(&self) -> bool {
+        self.path("heard").exists()
     }
 }
 

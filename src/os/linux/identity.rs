@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::os::Process;
@@ -32,6 +33,17 @@ pub fn start_time(pid: i32) -> Option<u64> {
 pub fn began_with(pid: i32, variable: &str, value: &str) -> bool {
     let wanted = format!("{variable}={value}");
     fs::read(format!("/proc/{pid}/environ")).is_ok_and(|env| env.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+}
+
+/// Whether this process is called `name` (the kernel's word for it, of at most 15 bytes) and has `file` open.
+pub fn holds(pid: i32, name: &str, file: &fs::File) -> bool {
+    let Ok(wanted) = file.metadata() else { return false };
+    let called = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name);
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    called
+        && descriptors
+            .filter_map(|entry| fs::metadata(entry.path()).ok())
+            .any(|open| (open.dev(), open.ino()) == (wanted.dev(), wanted.ino()))
 }
 
 pub fn working_directory(pid: i32) -> Option<PathBuf> {

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::stat::{fstat, lstat};
-use once_cell::sync::Lazy;
+use once_cell::sync::OnceCell;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
@@ -39,11 +39,18 @@ pub enum Taken {
 
 /// Whether [`was_taken`] can be answered here: asked once, on a connection of our own.
 pub fn accept_queue_is_visible() -> bool {
-    static VISIBLE: Lazy<bool> = Lazy::new(|| {
-        let pair = std::os::unix::net::UnixStream::pair();
-        pair.is_ok_and(|(here, _there)| was_taken(&here).is_ok_and(|taken| taken == Taken::Accepted))
+    static VISIBLE: OnceCell<bool> = OnceCell::new();
+    let asked = VISIBLE.get_or_try_init(|| {
+        let (here, _there) = std::os::unix::net::UnixStream::pair()?;
+        match was_taken(&here) {
+            Ok(taken) => Ok(taken == Taken::Accepted),
+            // Out of descriptors at this moment: no answer for ever.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => Err(error),
+            Err(_) => Ok(false),
+        }
     });
-    *VISIBLE
+    // Where it can't be asked now, it is found out when it is needed.
+    asked.is_ok_and(|visible| *visible) || VISIBLE.get().is_none()
 }
 
 /// Whether the listener has accepted this connected client. Once either side has hung up the kernel

@@ -38,11 +38,16 @@ impl FolderWatcher {
         }
     }
 
-    /// The folders with news. What the news are doesn't matter: an event means "look".
-    pub fn changed(&self) -> io::Result<Vec<Key>> {
+    /// The folders with news, `None` among them for any; or that there are no more news. What they are doesn't
+    /// matter: an event means "look".
+    pub fn changed(&self) -> io::Result<Option<Vec<Option<Key>>>> {
         match self.0.read_events() {
-            Ok(events) => Ok(events.into_iter().map(|event| event.wd).collect()),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Vec::new()),
+            Ok(events) => {
+                let news = events.into_iter().filter(|event| !event.mask.contains(AddWatchFlags::IN_IGNORED));
+                Ok(Some(news.map(|event| (!event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW)).then_some(event.wd)).collect()))
+            }
+            Err(Errno::EINTR) => Ok(Some(Vec::new())),
+            Err(Errno::EAGAIN) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

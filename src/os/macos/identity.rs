@@ -52,6 +52,15 @@ pub fn began_with(_pid: i32, _variable: &str, _value: &str) -> bool {
     false
 }
 
+/// Whether this process runs our guardian. What it has open is not looked at here.
+pub fn holds(pid: i32, _name: &str, _file: &std::fs::File) -> bool {
+    let mut path = [0_u8; libc::PROC_PIDPATHINFO_MAXSIZE as usize];
+    // SAFETY: the buffer is as long as said.
+    let length = unsafe { libc::proc_pidpath(pid, path.as_mut_ptr().cast(), libc::PROC_PIDPATHINFO_MAXSIZE as u32) };
+    let path = usize::try_from(length).ok().and_then(|length| path.get(..length));
+    path.is_some_and(|path| path.ends_with(b"/ally-guardian"))
+}
+
 pub fn working_directory(pid: i32) -> Option<PathBuf> {
     let info: libc::proc_vnodepathinfo = query(pid, libc::PROC_PIDVNODEPATHINFO)?;
     let path = info.pvi_cdir.vip_path;

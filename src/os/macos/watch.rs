@@ -37,8 +37,9 @@ impl FolderWatcher {
         Ok(())
     }
 
-    pub fn changed(&self) -> io::Result<Vec<Key>> {
-        kqueue::take(&self.queue)
+    pub fn changed(&self) -> io::Result<Option<Vec<Option<Key>>>> {
+        let keys = kqueue::take(&self.queue)?;
+        Ok((!keys.is_empty()).then(|| keys.into_iter().map(Some).collect()))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, File>> {

@@ -10,6 +10,8 @@ const TAIL_BYTES: usize = 256 * 1024;
 const TAIL_LINES: usize = 1_000;
 /// Small writes are gathered, so that a line costs its bytes and little more.
 const CHUNK: usize = 8 * 1024;
+/// Two streams that take turns byte by byte make a chunk of each byte.
+const CHUNKS_MAX: usize = 4 * 1024;
 /// Of the output that goes with an error.
 const EVIDENCE_LINES: usize = 50;
 const EVIDENCE_BYTES: usize = 8 * 1024;
@@ -48,8 +50,11 @@ impl Tail {
             _ => inner.chunks.push_back(Chunk { stream, process, bytes: kept.to_vec() }),
         }
         inner.bytes += kept.len();
-        // Whole chunks go, and what is left is never less than the tail.
-        while inner.chunks.front().is_some_and(|oldest| inner.bytes - oldest.bytes.len() >= TAIL_BYTES) {
+        // Whole chunks go, and what is left is never less than the tail, unless it is in crumbs.
+        let too_much = |inner: &Inner| {
+            inner.chunks.len() > CHUNKS_MAX || inner.chunks.front().is_some_and(|oldest| inner.bytes - oldest.bytes.len() >= TAIL_BYTES)
+        };
+        while too_much(&inner) {
             let Some(oldest) = inner.chunks.pop_front() else { break };
             inner.bytes -= oldest.bytes.len();
             if let Some(cut) = inner.cut.get_mut(oldest.stream as usize) {
@@ -92,8 +97,8 @@ impl Tail {
             }
         };
         let mut splitters = [Splitter::default(), Splitter::default()];
-        let mut cut = inner.cut;
-        for chunk in inner.chunks.iter().filter(|chunk| wanted(chunk)) {
+        let (first, mut cut) = Self::beginning(inner, &wanted, count);
+        for chunk in inner.chunks.iter().skip(first).filter(|chunk| wanted(chunk)) {
             let index = chunk.stream as usize;
             let (Some(splitter), Some(cut)) = (splitters.get_mut(index), cut.get_mut(index)) else { continue };
             let mut bytes = chunk.bytes.as_slice();
@@ -111,6 +116,21 @@ impl Tail {
             splitter.rest().into_iter().for_each(&mut keep);
         }
         lines.into()
+    }
+
+    /// From which chunk on there are `count` whole lines, found from the end, and which streams begin there in
+    /// the middle of one.
+    fn beginning(inner: &Inner, wanted: &impl Fn(&Chunk) -> bool, count: usize) -> (usize, [bool; 2]) {
+        // Of each stream the first line may be no whole one, and the last may have no end yet.
+        let enough = count + 2;
+        let mut newlines = 0;
+        for (index, chunk) in inner.chunks.iter().enumerate().rev().filter(|(_, chunk)| wanted(chunk)) {
+            newlines += chunk.bytes.iter().filter(|byte| **byte == b'\n').count();
+            if newlines >= enough {
+                return (index, [true; 2]);
+            }
+        }
+        (0, inner.cut)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

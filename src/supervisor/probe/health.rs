@@ -5,52 +5,67 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Daemon;
-use super::taken::taken;
+use super::taken::{Refused, is_ours, taken};
 use crate::config::{Health, Probe};
 use crate::error::errno_text;
 use crate::os;
+use crate::supervisor::announce::TARGET;
 use crate::supervisor::socket::dial;
 
 /// A full queue is tried again: it empties when the daemon accepts, of which nobody else is told.
 const QUEUE_FULL: Duration = Duration::from_millis(5);
+/// When we are out of descriptors ourselves.
+const OUT_OF_MEANS: Duration = Duration::from_millis(200);
 
 pub struct Checkup {
     pub latency: Duration,
     pub outcome: Result<(), String>,
 }
 
+/// Asks until the question could be put: that we are out of something ourselves says nothing about the daemon.
 pub async fn check(path: &Path, health: Health, daemon: Daemon) -> Checkup {
-    let begun = Instant::now();
-    let deadline = begun + health.timeout;
-    let outcome = match timeout_at(deadline, ask(path, health, daemon, deadline)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(format!("the connection was not accepted within {} ms", health.timeout.as_millis())),
-    };
-    Checkup { latency: begun.elapsed(), outcome }
+    loop {
+        let begun = Instant::now();
+        let outcome = match ask(path, health, daemon, begun + health.timeout).await {
+            Ok(()) => Ok(()),
+            Err(Refused::By(reason)) => Err(reason),
+            Err(Refused::Late) => Err(format!("the connection was not accepted within {} ms", health.timeout.as_millis())),
+            Err(Refused::Unasked(reason)) => {
+                tracing::warn!(target: TARGET, pid = daemon.leader, reason, "a health check could not be made");
+                sleep(OUT_OF_MEANS).await;
+                continue;
+            }
+        };
+        return Checkup { latency: begun.elapsed(), outcome };
+    }
 }
 
-async fn ask(path: &Path, health: Health, daemon: Daemon, deadline: Instant) -> Result<(), String> {
+async fn ask(path: &Path, health: Health, daemon: Daemon, deadline: Instant) -> Result<(), Refused> {
     let client = connect(path, health.timeout, deadline).await?;
-    let listener = os::peer_pid(&client).map_err(|error| error.to_string())?;
+    let listener = os::peer_pid(&client).map_err(|error| Refused::By(error.to_string()))?;
     if !daemon.includes(listener) && os::start_time(listener).is_some() {
-        return Err(format!("another process answers at {} (pid {listener})", path.display()));
+        return Err(Refused::By(format!("another process answers at {} (pid {listener})", path.display())));
     }
     match health.probe {
         Probe::Socket => Ok(()),
-        Probe::Accept => taken(&client).await,
+        Probe::Accept => taken(&client, Some(deadline)).await,
     }
 }
 
-async fn connect(path: &Path, limit: Duration, deadline: Instant) -> Result<OwnedFd, String> {
+async fn connect(path: &Path, limit: Duration, deadline: Instant) -> Result<OwnedFd, Refused> {
     loop {
+        let late = Instant::now() >= deadline;
         match dial(path) {
             Ok(client) => return Ok(client),
-            Err(Errno::EAGAIN) if Instant::now() + QUEUE_FULL < deadline => sleep(QUEUE_FULL).await,
-            Err(Errno::EAGAIN) => return Err(format!("the socket's queue stayed full for {} ms", limit.as_millis())),
-            Err(error) => return Err(format!("{} ({})", errno_text(error as i32), path.display())),
+            Err(Errno::EAGAIN) if late => {
+                return Err(Refused::By(format!("the socket's queue stayed full for {} ms", limit.as_millis())));
+            }
+            Err(Errno::EAGAIN) => sleep_until(deadline.min(Instant::now() + QUEUE_FULL)).await,
+            Err(error) if is_ours(&error.into()) => return Err(Refused::Unasked(errno_text(error as i32))),
+            Err(error) => return Err(Refused::By(format!("{} ({})", errno_text(error as i32), path.display()))),
         }
     }
 }

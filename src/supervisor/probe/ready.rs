@@ -89,6 +89,6 @@ async fn look(path: &Path, probe: Probe, daemon: Daemon) -> Result<Look, Failure
     }
     match probe {
         Probe::Socket => Ok(Look::Ready),
-        Probe::Accept => Ok(if taken(&client).await.is_ok() { Look::Ready } else { Look::Silent }),
+        Probe::Accept => Ok(if taken(&client, None).await.is_ok() { Look::Ready } else { Look::Silent }),
     }
 }

@@ -6,6 +6,7 @@ use super::{Hands, Outcome, Task, report};
 use crate::error::{Failure, Occupant};
 use crate::guardian::protocol::Command;
 use crate::lifecycle::{Effect, Event, Generation, Pid, Signal};
+use crate::os;
 use crate::supervisor::announce::TARGET;
 use crate::supervisor::daemon::Work;
 use crate::supervisor::files::Identity;
@@ -33,12 +34,17 @@ impl Task {
                 Effect::Disarm { timer } => self.timers.disarm(timer),
                 Effect::Clean => self.clean(),
                 Effect::Release => self.release(),
+                // The keeper has the lock for as long as it takes to end the tree.
                 Effect::Abandon => {
                     self.hands = None;
-                    self.release();
+                    self.lease = None;
+                    self.shared.disclaim(&self.job.config.socket_path, &self.daemon.name);
                 }
                 told @ (Effect::Settle { .. } | Effect::Notify(_)) => self.daemon.tell(told, work.now),
             }
+        }
+        if work.rested {
+            self.shared.activity_changed(false);
         }
     }
 
@@ -48,6 +54,8 @@ impl Task {
             let failure = Failure::SocketInUse { path: path.display().to_string(), by: Occupant::Plugin(plugin) };
             return self.feed(Event::PrepareFailed { generation, failure });
         }
+        // In another folder than it was, the name is to be taken anew.
+        self.lease.take_if(|lease| !lease.folder.is_in_place());
         if self.lease.is_some() {
             // A restart: the name is ours already, and there are no orphans.
             return self.feed(match socket::clear(&path) {
@@ -91,8 +99,14 @@ impl Task {
     pub(super) fn record(&mut self, generation: Generation, pid: Pid) {
         self.littered = true;
         let Some(lease) = &self.lease else { return };
-        // One that has ended already is about to be reported; there is nobody to identify.
-        let Some(identity) = Identity::of(pid) else { return };
+        let Some(identity) = Identity::of(pid) else {
+            // One that has ended already is about to be reported, and there is nobody to identify.
+            if os::look_up(pid).is_some_and(|process| !process.zombie) {
+                let failure = Failure::io(&lease.folder.join("daemon.id"), "the system doesn't tell what identifies the process");
+                self.feed(Event::RecordFailed { generation, failure });
+            }
+            return;
+        };
         if let Err(failure) = lease.folder.record(&identity) {
             self.feed(Event::RecordFailed { generation, failure });
         }
@@ -146,8 +160,12 @@ impl Task {
         tracing::warn!(target: TARGET, manager = self.shared.id, plugin = self.daemon.name, %failure, "{what}");
     }
 
+    /// Nothing of the daemon is left, so the name is anybody's.
     pub(super) fn release(&mut self) {
-        self.lease = None;
+        self.pumps = None;
+        if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
+            tracing::warn!(target: TARGET, manager = self.shared.id, plugin = self.daemon.name, %error, "a plugin's lock could not be given up");
+        }
         self.shared.disclaim(&self.job.config.socket_path, &self.daemon.name);
     }
 }
