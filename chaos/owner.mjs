@@ -3,14 +3,14 @@
 import { readdirSync } from 'node:fs';
 import { BackgroundProcessManager } from '../index.js';
 
-const [envsDir, id] = process.argv.slice(2);
+const [envsDir, id, python] = process.argv.slice(2);
 const manager = new BackgroundProcessManager({ envsDir });
 const folder = new URL('.', import.meta.url).pathname;
 
 const config = ({ name, character }) => ({
   pluginName: name,
   pluginPath: folder,
-  command: 'python3',
+  command: python,
   args: ['-S', '-B', 'daemon.py', character],
   socketPath: `${envsDir}/${name}.sock`,
   startupTimeout: 5_000,

@@ -3,7 +3,7 @@
 //
 //   node chaos/run.mjs [--seed 1] [--seconds 10] [--owners 3]
 
-import { fork } from 'node:child_process';
+import { execFileSync, fork } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -20,6 +20,8 @@ const SETTLED_WITHIN = 20_000;
 const SPARED_AFTER_KEEPER = 3_000;
 
 const envsDir = mkdtempSync('/tmp/chaos-');
+/** Not a shim, which would be another program for a moment. */
+const python = execFileSync('python3', ['-c', 'import sys; print(sys.executable)'], { encoding: 'utf8' }).trim();
 const counts = {};
 const violations = [];
 const owners = new Map();
@@ -45,7 +47,7 @@ function violated(what) {
 
 async function spawnOwner() {
   const id = `owner-${++born}`;
-  const child = fork(new URL('owner.mjs', import.meta.url), [envsDir, id], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  const child = fork(new URL('owner.mjs', import.meta.url), [envsDir, id, python], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
   const owner = { id, child, waiting: new Map(), keeperKilled: 0, gone: false };
   owners.set(id, owner);
   child.on('message', ({ ticket, ...outcome }) => {
@@ -111,18 +113,23 @@ function leaderOfKeeper({ parent }) {
   return look(parent)?.name === 'ally-keeper';
 }
 
-function checkPidFiles() {
+function pidFileOf(plugin) {
+  try {
+    return Number(readFileSync(`${envsDir}/${plugin}/daemon.pid`, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+async function checkPidFiles() {
   for (const plugin of NAMES) {
-    let pid;
-    try {
-      pid = Number(readFileSync(`${envsDir}/${plugin}/daemon.pid`, 'utf8'));
-    } catch {
-      continue;
-    }
+    const pid = pidFileOf(plugin);
+    if (pid === undefined) continue;
     const process = look(pid);
     if (process && !marked(envsDir).some((daemon) => daemon.pid === pid && daemon.plugin === plugin)) {
-      // Between the two looks it may have ended.
-      if (look(pid)) violated(`the pid file of ${plugin} names ${pid} (${process.name}), which is none of its daemons`);
+      // Between the two looks it may have ended, and while it becomes its program it has no environment.
+      await pause(20);
+      if (look(pid) && pidFileOf(plugin) === pid && !marked(envsDir).some((daemon) => daemon.pid === pid)) violated(`the pid file of ${plugin} names ${pid} (${process.name}), which is none of its daemons`);
     }
   }
 }
@@ -148,7 +155,7 @@ async function step(pending) {
       kill(keeper.pid, 'SIGKILL', 'keeper killed');
     }
   } else if (performance.now() - owner.keeperKilled > SPARED_AFTER_KEEPER) later(killOwner(owner));
-  checkPidFiles();
+  await checkPidFiles();
   checkLeaders();
   await pause(random() * 60);
 }

@@ -52,13 +52,13 @@ fn note_of(folder: &Folder) -> LockNote {
 fn a_record_is_a_pid_and_beside_it_an_identity() {
     let world = world();
     let folder = Folder::open(world.path(), "p").unwrap();
-    assert_eq!((folder.read_pid(), folder.read_identity()), (None, None));
+    assert_eq!((folder.read_pid(), folder.read_identity()), (Ok(None), Ok(None)));
     folder.record(&identity()).unwrap();
     let place = world.path().join("p");
     assert_eq!(fs::read_to_string(place.join("daemon.pid")).unwrap(), "4711\n");
-    assert_eq!((folder.read_pid(), folder.read_identity()), (Some(4711), Some(identity())));
+    assert_eq!((folder.read_pid(), folder.read_identity()), (Ok(Some(4711)), Ok(Some(identity()))));
     folder.record(&Identity { leader: 12, ..identity() }).unwrap();
-    assert_eq!(folder.read_pid(), Some(12));
+    assert_eq!(folder.read_pid(), Ok(Some(12)));
     let names: Vec<_> = fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "no temporary file stays: {names:?}");
     folder.forget_record().unwrap();
@@ -92,7 +92,7 @@ fn a_leftover_of_a_killed_writer_is_no_obstacle() {
     fs::write(folder.join(".daemon.pid.new"), "half a reco").unwrap();
     symlink(&victim, folder.join(".daemon.id.new")).unwrap();
     folder.record(&identity()).unwrap();
-    assert_eq!((folder.read_pid(), folder.read_identity()), (Some(4711), Some(identity())));
+    assert_eq!((folder.read_pid(), folder.read_identity()), (Ok(Some(4711)), Ok(Some(identity()))));
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
 }
 
@@ -111,7 +111,7 @@ fn a_reader_never_sees_half_a_record() {
         });
         while !done.load(std::sync::atomic::Ordering::Relaxed) {
             assert!(fs::read_to_string(folder.join("daemon.pid")).unwrap().ends_with('\n'));
-            assert_ne!(folder.read_identity(), None);
+            assert_ne!(folder.read_identity(), Ok(None));
         }
     });
 }
@@ -161,7 +161,7 @@ fn a_link_at_the_pid_file_is_replaced_and_not_followed() {
         symlink(&victim, folder.join(name)).unwrap();
     }
     folder.check_places().unwrap();
-    assert_eq!((folder.read_pid(), folder.read_identity()), (None, None), "what a link shows is not ours");
+    assert_eq!((folder.read_pid(), folder.read_identity()), (Ok(None), Ok(None)), "what a link shows is not ours");
     folder.record(&identity()).unwrap();
     assert_eq!(fs::read_to_string(&victim).unwrap(), "1234\n");
     for name in ["daemon.pid", "daemon.id"] {
@@ -205,14 +205,14 @@ fn a_pipe_in_the_place_of_a_file_blocks_nobody() {
     // A thread of its own, for a read that blocks would never come back.
     std::thread::spawn(move || {
         sender.send((folder.read_pid(), folder.read_identity(), folder.try_lock().map(drop))).unwrap();
-        sender.send((folder.record(&identity()).map(|()| folder.read_pid()).unwrap(), None, Ok(()))).unwrap();
+        sender.send((folder.record(&identity()).map(|()| folder.read_pid()).unwrap(), Ok(None), Ok(()))).unwrap();
     });
     let patience = std::time::Duration::from_secs(10);
     let (pid, found, lock) = looked.recv_timeout(patience).expect("an answer");
-    assert_eq!((pid, found), (None, None));
+    assert_eq!((pid, found), (Ok(None), Ok(None)));
     let message = refused(lock, &world.path().join("p/daemon.lock"));
     assert!(message.contains("plain file"), "{message}");
-    assert_eq!(looked.recv_timeout(patience).expect("an answer").0, Some(4711));
+    assert_eq!(looked.recv_timeout(patience).expect("an answer").0, Ok(Some(4711)));
 }
 
 #[test]
@@ -257,13 +257,13 @@ fn a_pid_file_with_anything_else_in_it_names_nobody() {
     ];
     for text in odd {
         fs::write(folder.join("daemon.pid"), text).unwrap();
-        assert_eq!(folder.read_pid(), None, "{:.40?}", text);
+        assert_eq!(folder.read_pid(), Ok(None), "{:.40?}", text);
     }
     fs::write(folder.join("daemon.pid"), b"4711\xFF\n").unwrap();
-    assert_eq!(folder.read_pid(), None);
+    assert_eq!(folder.read_pid(), Ok(None));
     for text in ["4711", "4711\n", "2\n", "2147483647\n"] {
         fs::write(folder.join("daemon.pid"), text).unwrap();
-        assert_eq!(folder.read_pid(), text.trim().parse().ok(), "{text:?}");
+        assert_eq!(folder.read_pid(), Ok(text.trim().parse().ok()), "{text:?}");
     }
 }
 
@@ -281,7 +281,7 @@ fn an_identity_of_a_pid_that_no_daemon_can_have_is_none() {
 
 #[test]
 fn an_identity_finds_its_process_and_no_other() {
-    let me = Identity::of(own_pid()).unwrap();
+    let me = Identity::of(own_pid()).unwrap().unwrap();
     assert_eq!(me.find().map(|process| process.pid), Some(own_pid()));
     assert_eq!(Identity { start: me.start + 1, ..me.clone() }.find(), None, "the pid was given to another");
     assert_eq!(Identity { boot: me.boot.replace('-', "_"), ..me.clone() }.find(), None, "before a reboot");

@@ -168,6 +168,33 @@ fn answers_get_through_whatever_else_piles_up() {
     assert!(events > 0 && lines > 0);
 }
 
+#[test]
+fn lines_don_t_take_the_room_of_events() {
+    let (mailbox, _) = mailbox();
+    // Short ones are bounded in number, not only in bytes.
+    (0..EVENTS_MAX + 1).for_each(|_| mailbox.post(output(0)));
+    (0..1_000).for_each(|_| mailbox.post(output(1_024)));
+    (0..EVENTS_MAX).for_each(|_| mailbox.post(notice(0)));
+    let messages = empty(&mailbox);
+    assert_eq!(count(&messages, |message| matches!(message, Message::Notice { .. })), EVENTS_MAX);
+    let (events, lines) = dropped(&messages);
+    assert_eq!((events, lines + count(&messages, is_output) as u64), (0, EVENTS_MAX as u64 + 1_001));
+    assert!(lines > 1_000);
+}
+
+#[test]
+fn what_the_logger_must_hear_is_an_event_and_a_daemon_s_line_is_not() {
+    let (mailbox, _) = mailbox();
+    (0..1_000).for_each(|_| mailbox.post(output(1_024)));
+    let spoken = |level| Message::Log { level, text: "x".repeat(1_024), fields: Vec::new() };
+    let levels = [tracing::Level::ERROR, tracing::Level::WARN, tracing::Level::INFO, tracing::Level::DEBUG];
+    levels.into_iter().for_each(|level| mailbox.post(spoken(level)));
+    let messages = empty(&mailbox);
+    let heard: Vec<_> =
+        messages.iter().filter_map(|message| if let Message::Log { level, .. } = message { Some(*level) } else { None }).collect();
+    assert_eq!(heard, levels[..3]);
+}
+
 /// Several writers and a reader that only looks when it is woken: a lost wake-up would lose an answer.
 #[test]
 fn no_answer_and_no_wake_up_is_lost_between_threads() {
@@ -183,9 +210,14 @@ fn no_answer_and_no_wake_up_is_lost_between_threads() {
         }
         while answered.len() < (WRITERS * EACH) as usize {
             woken.recv_timeout(Duration::from_secs(10)).expect("the reader is woken while something waits");
-            for message in mailbox.take() {
-                let Message::Settled { ticket, .. } = message else { panic!("{message:?}") };
-                assert!(answered.insert(ticket), "ticket {ticket} was answered twice");
+            loop {
+                for message in mailbox.take() {
+                    let Message::Settled { ticket, .. } = message else { panic!("{message:?}") };
+                    assert!(answered.insert(ticket), "ticket {ticket} was answered twice");
+                }
+                if !mailbox.has_more() {
+                    break;
+                }
             }
         }
     });

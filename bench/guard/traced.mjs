@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { sleep, until } from '../lib/clock.mjs';
 import { World } from '../lib/world.mjs';
 
-const { dir, daemon, starts, checks, mib } = JSON.parse(process.argv[2]);
+const { dir, daemon, starts, others, checks, mib } = JSON.parse(process.argv[2]);
 const world = new World({ dir, daemon, peers: {}, quick: true });
 const mark = (name) => existsSync(`/ally-guard/${name}`);
 setInterval(() => {}, 60_000);
@@ -13,6 +13,7 @@ setInterval(() => {}, 60_000);
 const manager = world.manager();
 // The thread, the guardian, and whatever else is made once.
 await manager.startProcess(world.config('first'));
+for (let index = 0; index < others; index++) await manager.startProcess(world.config(`other${index}`));
 const configs = Array.from({ length: starts }, (_, index) => world.config(`d${index}`));
 
 mark('starts');
@@ -21,8 +22,9 @@ mark('stops');
 for (const { pluginName } of configs) await manager.stopProcess(pluginName);
 mark('stopped');
 
-// The guardian takes its time with what the stops left to it; under a tracer, a long one.
+// What the stops left to the guardian counts as theirs.
 await sleep(500);
+mark('settled');
 const interval = 25;
 await manager.startProcess(world.config('checked', { healthcheck: { interval, timeout: 1_000, retries: 3 } }));
 mark('checks');

@@ -4,9 +4,11 @@ import { show } from './stats.mjs';
 
 const WIDTH = 880;
 const PAD = 24;
-const LABEL = 250;
-const VALUE = 130;
+const LABEL = 262;
+const VALUE = 110;
 const ROW = 19;
+/** A heading and the gap before it. */
+const HEAD = 34;
 const X0 = PAD + LABEL;
 const X1 = WIDTH - PAD - VALUE;
 
@@ -17,7 +19,7 @@ const times = [
   ['burst50', 'stall', '50 starts at once, 1 GiB of heap: worst stall of the event loop', ['ally', 'byhand', 'execa', 'idle']],
   ['burst50', 'ready', '50 starts at once: all ready', ['ally', 'byhand', 'execa', 'limit']],
   ['death', 'event', 'kill -9 → seen', ['ally', 'byhand']],
-  ['back', 'back', 'kill -9 → listening again', ['ally', 'byhand', 'runit', 'pm2', 's6']],
+  ['back', 'back', 'kill -9 → listening again', ['ally', 'crowd', 'byhand', 'runit', 'pm2', 's6']],
   ['stop', 'stop', 'Stop of a willing daemon', ['ally', 'byhand', 'execa', 'pm2']],
 ];
 
@@ -57,7 +59,7 @@ const style = `
 const escape = (text) => text.replace(/[&<>]/g, (sign) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;' })[sign]);
 const text = (x, y, content, kind = '') => `<text x="${x}" y="${y}" class="${kind}">${escape(content)}</text>`;
 const line = (x1, y1, x2, y2, kind) => `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" class="${kind}"/>`;
-const kindOf = (contestant) => (contestant === 'ally' ? 'ally' : contestant === 'limit' || contestant === 'idle' ? 'limit' : 'other');
+const kindOf = (contestant) => (contestant === 'ally' || contestant === 'crowd' ? 'ally' : contestant === 'limit' || contestant === 'idle' ? 'limit' : 'other');
 
 function group({ scenarios }, [scenario, metric, heading, contestants]) {
   const measured = scenarios[scenario];
@@ -92,14 +94,14 @@ export function chart(results) {
     const high = Math.ceil(Math.log10(Math.max(...all)));
     const at = (ms) => (X0 + ((X1 - X0) * (Math.log10(Math.max(ms, 10 ** low)) - low)) / (high - low)).toFixed(1);
     const top = y;
-    const bottom = y + timed.reduce((sum, { rows }) => sum + 26 + rows.length * ROW, 0);
+    const bottom = y + 8 + timed.reduce((sum, { rows }) => sum + HEAD + rows.length * ROW, 0);
     for (let power = low; power <= high; power++) {
       parts.push(line(at(10 ** power), top, at(10 ** power), bottom, 'grid'));
       parts.push(text(at(10 ** power), bottom + 15, power >= 3 ? `${10 ** (power - 3)} s` : power < 0 ? `${10 ** (power + 3)} µs` : `${10 ** power} ms`, 'dim middle'));
     }
     for (const { heading, rows } of timed) {
-      parts.push(text(PAD, y + 16, heading, 'head'));
-      y += 26;
+      parts.push(text(PAD, y + 24, heading, 'head'));
+      y += HEAD;
       for (const { key, label, median, p10, p90 } of rows) {
         const middle = y + ROW / 2;
         parts.push(text(X0 - 12, middle + 4, label, 'end'));
@@ -109,15 +111,15 @@ export function chart(results) {
         y += ROW;
       }
     }
-    y = bottom + 28;
+    y = bottom + 38;
     parts.push(text(PAD, y, 'Times on a logarithmic axis: the dot is the median, the line goes from the 10th to the 90th percentile.', 'dim'));
-    y += 22;
+    y += 6;
   }
 
   for (const { heading, rows } of counted) {
     const most = Math.max(...rows.map(({ median }) => median));
-    parts.push(text(PAD, y + 16, heading, 'head'));
-    y += 26;
+    parts.push(text(PAD, y + 24, heading, 'head'));
+    y += HEAD;
     for (const { key, label, median } of rows) {
       const width = Math.max(1.5, ((X1 - X0) * median) / most).toFixed(1);
       parts.push(text(X0 - 12, y + ROW / 2 + 4, label, 'end'));

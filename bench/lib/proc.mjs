@@ -44,8 +44,11 @@ export function descendants(pid) {
 /** The guardians and keepers below this process. */
 export const helpers = (pid = process.pid) => descendants(pid).filter((child) => /^ally-(guardian|keeper)$/.test(name(child) ?? ''));
 
-/** CPU time of a process of one thread in ms, to the nanosecond where the kernel keeps it (schedstat). */
+/** CPU time of a process of one thread, in ms, to the nanosecond where the kernel keeps it (schedstat). */
 export const ranFor = (pid) => Number(read(`/proc/${pid}/schedstat`)?.split(' ')[0] ?? 0) / 1e6;
+
+/** For how long, in ms, the first thread of a process could have run and had no core: what the rest of the machine took. */
+export const waited = (pid) => Number(read(`/proc/${pid}/schedstat`)?.split(' ')[1] ?? 0) / 1e6;
 
 /** Context switches of a process, or of one of its threads: each stands for a wake-up. */
 export const switches = (pid, tid) => status(pid, 'voluntary_ctxt_switches', tid) ?? 0;

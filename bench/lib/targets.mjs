@@ -18,7 +18,7 @@ export function judge(scenarios) {
     ['worst stall, 50 starts, 1 GiB of heap', median('burst50', 'ally', 'stall'), 5, 'ms', beside('ms', ['idle loop', median('burst50', 'idle', 'stall')], ['child_process', median('burst50', 'byhand', 'stall')])],
     ['50 starts, all ready', median('burst50', 'ally', 'ready'), 300, 'ms', beside('ms', ['posix_spawn alone', median('burst50', 'limit', 'ready')], ['child_process', median('burst50', 'byhand', 'ready')])],
     ['kill -9 → seen', median('death', 'ally', 'event'), 5, 'ms', beside('ms', ['child_process', median('death', 'byhand', 'event')])],
-    ['kill -9 → listening again, of runit', ratio(median('back', 'ally', 'back'), median('back', 'runit', 'back')), 1, 'times', beside('ms', ['ally', median('back', 'ally', 'back')], ['runit', median('back', 'runit', 'back')], ['pm2', median('back', 'pm2', 'back')], ['s6', median('back', 's6', 'back')])],
+    ['kill -9 → listening again, of runit', ratio(median('back', 'ally', 'back'), median('back', 'runit', 'back')), 1, 'times', beside('ms', ['ally', median('back', 'ally', 'back')], ['beside 200 others', median('back', 'crowd', 'back')], ['runit', median('back', 'runit', 'back')], ['pm2', median('back', 'pm2', 'back')], ['s6', median('back', 's6', 'back')])],
     ['stop of a willing daemon', median('stop', 'ally', 'stop'), 1.5, 'ms', beside('ms', ['child_process', median('stop', 'byhand', 'stop')], ['pm2', median('stop', 'pm2', 'stop')])],
     ['200 daemons: CPU of the owner', cpu(200), 15, 'ms/s', beside('ms/s', ['by hand', median('many200', 'byhand', 'cpu')])],
     ['200 daemons: loop busy', median('many200', 'ally', 'loop'), 0.1, '%', beside('%', ['by hand', median('many200', 'byhand', 'loop')])],

@@ -16,7 +16,7 @@ export default {
   title: 'kill -9 → listening again, no delay configured',
   rounds: { quick: 1, full: 1 },
   together: true,
-  contestants: { ally: 'ally', watched: 'ally, events and logger', byhand: "child_process, spawn at 'exit'", runit: 'runit (runsv)', pm2: 'pm2', s6: 's6 (s6-supervise)' },
+  contestants: { ally: 'ally', watched: 'ally, events and logger', crowd: 'ally, beside 200 other daemons', byhand: "child_process, spawn at 'exit'", runit: 'runit (runsv)', pm2: 'pm2', s6: 's6 (s6-supervise)' },
   metrics: { back: { label: 'kill → listening', unit: 'ms' } },
 
   async run(world, available) {
@@ -51,6 +51,11 @@ export default {
 const contestants = {
   ally: (world) => managed(world, 'ally', false),
   watched: (world) => managed(world, 'watched', true),
+  async crowd(world) {
+    const { manager, end } = await managed(world, 'crowd', false);
+    await Promise.all(Array.from({ length: 200 }, (_, index) => manager.startProcess(world.config(`other${index}`))));
+    return { end };
+  },
   byhand(world) {
     let child;
     const run = () => {
@@ -79,6 +84,7 @@ async function managed(world, name, watched) {
   // As many as are needed: how often is not the question.
   await manager.startProcess(world.config(name, { restart: { delay: 0, jitter: 0, maxAttempts: 1_000, window: { limit: 100_000, period: 300_000 } } }));
   return {
+    manager,
     async end() {
       await until(() => manager.isRunning(name), 'the last restart is done');
       assert(manager.getProcessInfo(name).totalRestarts === world.stamps(name).length - 1, 'every death was counted');

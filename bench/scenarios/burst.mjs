@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { now, sleep, until } from '../lib/clock.mjs';
 import { fill, worstStall } from '../lib/loop.mjs';
 import * as byhand from '../lib/byhand.mjs';
+import { waited } from '../lib/proc.mjs';
 import { assert } from '../lib/world.mjs';
 
 const scenario = (count, rounds, contestants) => ({
@@ -16,6 +17,7 @@ const scenario = (count, rounds, contestants) => ({
   metrics: {
     stall: { label: 'worst stall of the loop', unit: 'ms' },
     calls: { label: 'calls → all returned', unit: 'ms' },
+    waited: { label: 'calls → all ready: the JavaScript thread waited for a core', unit: 'ms' },
     ready: { label: 'calls → all ready', unit: 'ms' },
   },
 
@@ -26,18 +28,19 @@ const scenario = (count, rounds, contestants) => ({
     const configs = names.map((name) => world.config(name));
     const { starts, end } = await starters[contestant](world, names, configs);
     const { result, stall } = await worstStall(async () => {
+      const waitedBefore = waited(process.pid);
       const begun = now();
       const pending = starts();
       const returned = now();
       const ready = await pending;
-      return { ready: ready - begun, calls: returned - begun };
+      return { ready: ready - begun, calls: returned - begun, waited: waited(process.pid) - waitedBefore };
     });
     await end();
     assert(heap.length > 0, 'the heap was there');
     // The limit's loop is not the one in question, and an idle one gets nothing ready.
     if (contestant === 'limit') return { ready: [result.ready] };
     if (contestant === 'idle') return { stall: [stall] };
-    return { stall: [stall], calls: [result.calls], ready: [result.ready] };
+    return { stall: [stall], calls: [result.calls], waited: [result.waited], ready: [result.ready] };
   },
 });
 

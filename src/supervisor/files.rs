@@ -92,12 +92,22 @@ impl Folder {
         Ok(File::from(fd))
     }
 
-    /// The text of a file, if there is one; links, folders and other oddities count as none.
-    fn read(&self, name: &str) -> Option<String> {
-        let file = self.open_file(name, OFlag::O_RDONLY).ok()?;
+    /// The text of a file, if there is one; links, folders and other oddities count as none. One that is
+    /// there and can't be read is an error: what it says must not be forgotten.
+    fn read(&self, name: &str) -> Result<Option<String>, Failure> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let file = match openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
+            Err(error) => return Err(Failure::io(&self.join(name), errno_text(error as i32))),
+        };
+        let told = |error: io::Error| Failure::io(&self.join(name), io_text(&error));
+        if !file.metadata().map_err(told)?.is_file() {
+            return Ok(None);
+        }
         let mut bytes = Vec::new();
-        file.take(READ_MAX).read_to_end(&mut bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+        file.take(READ_MAX).read_to_end(&mut bytes).map_err(told)?;
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
@@ -126,12 +136,12 @@ impl Folder {
     }
 
     /// Whatever else it holds, a pid file is no identity. The TypeScript original's holds a pid alone.
-    pub fn read_pid(&self) -> Option<Pid> {
-        parse_pid(&self.read(PID_FILE)?)
+    pub fn read_pid(&self) -> Result<Option<Pid>, Failure> {
+        Ok(self.read(PID_FILE)?.and_then(|text| parse_pid(&text)))
     }
 
-    pub fn read_identity(&self) -> Option<Identity> {
-        Identity::parse(&self.read(IDENTITY_FILE)?)
+    pub fn read_identity(&self) -> Result<Option<Identity>, Failure> {
+        Ok(self.read(IDENTITY_FILE)?.and_then(|text| Identity::parse(&text)))
     }
 
     /// Refuses early what a rename would refuse late.
@@ -293,9 +303,13 @@ pub struct Identity {
 const IDENTITY_TITLE: &str = "ally-daemon 1";
 
 impl Identity {
-    /// Of a process that lives.
-    pub fn of(leader: Pid) -> Option<Self> {
-        Some(Self { leader, start: os::start_time(leader)?, boot: os::boot_id().ok()? })
+    /// `None` if the process doesn't live.
+    ///
+    /// # Errors
+    /// Where the system doesn't tell.
+    pub fn of(leader: Pid) -> io::Result<Option<Self>> {
+        let Some(process) = os::identify(leader)?.filter(|process| !process.zombie) else { return Ok(None) };
+        Ok(Some(Self { leader, start: process.start, boot: os::boot_id()? }))
     }
 
     pub fn parse(text: &str) -> Option<Self> {
@@ -309,13 +323,13 @@ impl Identity {
         Some(Self { leader, start, boot })
     }
 
-    pub fn is_of_this_boot(&self) -> bool {
-        os::boot_id().is_ok_and(|boot| boot == self.boot)
+    pub fn is_of_this_boot(&self) -> io::Result<bool> {
+        Ok(os::boot_id()? == self.boot)
     }
 
     /// The process itself, if it still lives.
     pub fn find(&self) -> Option<os::Process> {
-        if !self.is_of_this_boot() {
+        if !self.is_of_this_boot().ok()? {
             return None;
         }
         os::look_up(self.leader).filter(|process| process.start == self.start && !process.zombie)

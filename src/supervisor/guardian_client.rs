@@ -118,6 +118,8 @@ impl GuardianClient {
         };
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
+        // Before there is a child: from there on nothing fails, and so it is always reaped.
+        let stream = UnixStream::from_std(ours).map_err(failed)?;
         // No pre_exec, no change of user, no folder: std then takes posix_spawn, which is CLONE_VFORK and
         // copies nothing of Node's heap.
         let child = Command::new(&self.program)
@@ -128,7 +130,6 @@ impl GuardianClient {
             .spawn()
             .map_err(failed)?;
         let pid = Pid::try_from(child.id()).unwrap_or_default();
-        let stream = UnixStream::from_std(ours).map_err(failed)?;
         let news = watch::Sender::new(News { swept: Vec::new(), alive: true });
         let guardian = Arc::new(Guardian { stream, pid, news, let_go: Notify::new() });
         tracing::debug!(target: TARGET, manager = self.manager, pid, "guardian started");

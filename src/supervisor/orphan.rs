@@ -23,7 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// # Errors
 /// `StopFailed` with what could not be killed; `Io`.
 pub async fn clear(folder: &Folder, config: &ProcessConfig, manager: u64) -> Result<(), Failure> {
-    let mut orphans = find(folder, config);
+    let mut orphans = find(folder, config)?;
     // Neither ourselves nor anything that we descend from, whatever a file says.
     orphans.retain(|orphan| !os::descends_from(own_pid(), orphan.pid));
     if !orphans.is_empty() {
@@ -34,12 +34,12 @@ pub async fn clear(folder: &Folder, config: &ProcessConfig, manager: u64) -> Res
     folder.forget_record()
 }
 
-fn find(folder: &Folder, config: &ProcessConfig) -> Vec<Process> {
-    let Some(identity) = folder.read_identity() else {
-        return folder.read_pid().and_then(|pid| bare(pid, config)).into_iter().collect();
+fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure> {
+    let Some(identity) = folder.read_identity()? else {
+        return Ok(folder.read_pid()?.and_then(|pid| bare(pid, config)).into_iter().collect());
     };
-    if !identity.is_of_this_boot() {
-        return Vec::new();
+    if !identity.is_of_this_boot().map_err(|error| Failure::io(&folder.join("daemon.id"), crate::error::io_text(&error)))? {
+        return Ok(Vec::new());
     }
     // The leader dies with its keeper, and what it made stays behind in its session. A session of that
     // number that began with our socket path in its environment is no accident.
@@ -48,7 +48,7 @@ fn find(folder: &Folder, config: &ProcessConfig) -> Vec<Process> {
     found.retain(|process| process.start >= identity.start && os::began_with(process.pid, "SOCKET_PATH", &socket));
     found.retain(|process| process.pid != identity.leader);
     found.extend(identity.find());
-    found
+    Ok(found)
 }
 
 fn own_pid() -> Pid {

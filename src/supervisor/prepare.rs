@@ -46,8 +46,9 @@ pub async fn prepare(envs_dir: &Path, config: &ProcessConfig, manager: u64) -> R
     folder.check_places()?;
     let mut lock = obtain(&folder, config.shutdown_grace_period).await?;
     let own = nix::unistd::getpid().as_raw();
-    let note = LockNote::Owner { pid: own, start: os::start_time(own).unwrap_or_default(), manager };
-    lock.note(&note).map_err(|error| Failure::io(&folder.join("daemon.lock"), io_text(&error)))?;
+    let told = |error: std::io::Error| Failure::io(&folder.join("daemon.lock"), io_text(&error));
+    let this = os::identify(own).map_err(told)?.ok_or_else(|| told(std::io::ErrorKind::NotFound.into()))?;
+    lock.note(&LockNote::Owner { pid: own, start: this.start, manager }).map_err(told)?;
     orphan::clear(&folder, config, manager).await?;
     socket::clear(&config.socket_path)?;
     Ok(Lease { folder, lock })

@@ -118,6 +118,8 @@ fn every_bad_field_is_named_first() {
         ("stopSignal", text("SIGNOTHING")),
         ("stopSignal", text("SIGSTOP")),
         ("stopSignal", text("SIGCONT")),
+        ("stopSignal", text("SIGCHLD")),
+        ("stopSignal", text("SIGWINCH")),
         ("stopSignal", text("15")),
         ("stopSignal", Number(15.0)),
         ("logs", object([])),

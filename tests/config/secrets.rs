@@ -62,6 +62,8 @@ fn the_places_where_a_secret_may_be_wrong_are_told_without_it() {
         ("args", with(minimal(), "args", text(SECRET))),
         ("envVars.TOKEN", with(minimal(), "envVars.TOKEN", text(format!("{SECRET}\0")))),
         ("envVars.TOKEN", with(minimal(), "envVars.TOKEN", array([text(SECRET)]))),
+        // A whole entry where its name should be.
+        ("envVars.TOKEN", with(minimal(), &format!("envVars.TOKEN={SECRET}"), text(""))),
         ("envVars", with(minimal(), "envVars", text(SECRET))),
     ] {
         let message = parse(&raw).unwrap_err().message("weather");

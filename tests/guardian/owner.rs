@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use ally_background_process_manager::guardian::protocol::{Command, OwnerDeath, Report};
+use ally_background_process_manager::os;
 use ally_background_process_manager::supervisor::LockNote;
 
 use crate::world::{Daemon, FAMILY, Guardian, Plan, STUBBORN, await_gone, lives, signal, until};
@@ -52,17 +53,34 @@ fn a_stubborn_tree_is_killed_after_its_grace_and_not_before() {
     await_unlocked(&daemon);
 }
 
+/// A member of the leader's group whose parent left the group, and so lives to see what ended it.
+const WITNESSED: &str = "
+import os, time
+if os.fork() == 0:
+    victim = os.fork()
+    if victim == 0:
+        time.sleep(60)
+        os._exit(0)
+    os.setsid()
+    print('witness', os.getpid(), flush=True)
+    status = os.waitpid(victim, 0)[1]
+    open('saw', 'w').write(str(os.WTERMSIG(status)))
+    os._exit(0)
+time.sleep(60)
+";
+
 #[test]
 fn without_a_grace_period_nobody_is_asked() {
     let guardian = Guardian::start();
-    // So many that whoever is asked first has time to say so.
-    let script = "for each in $(seq 100); do sleep 60 & done; trap ': >heard' TERM; echo leader $$; wait; wait";
-    let mut daemon = guardian.make(&Plan { grace_ms: 0, ..Plan::shell(script) });
-    let [leader, keeper] = daemon.born();
-    daemon.meet(["leader"]);
-    daemon.abandon();
-    await_gone(&[leader, keeper]);
-    assert!(!daemon.heard());
+    for (grace_ms, signal) in [(0, libc::SIGKILL), (30_000, libc::SIGTERM)] {
+        let mut daemon =
+            guardian.make(&Plan { grace_ms, group_only: true, ..Plan::program(&["/usr/bin/env", "python3", "-c", WITNESSED]) });
+        daemon.born();
+        let witness = daemon.meet(["witness"]);
+        daemon.abandon();
+        await_gone(&witness);
+        assert_eq!(fs::read_to_string(daemon.path("saw")).unwrap(), signal.to_string());
+    }
 }
 
 #[test]
@@ -84,7 +102,8 @@ fn an_end_that_the_owner_began_is_finished_without_it() {
 fn an_owner_may_die_before_it_hears_of_the_birth() {
     for _ in 0..20 {
         let mut guardian = Guardian::start();
-        let mut daemon = guardian.make(&Plan::shell(FAMILY));
+        // With a grace period: what is being forked right now may miss the signal.
+        let mut daemon = guardian.make(&with_grace(Plan::shell(FAMILY)));
         daemon.abandon();
         guardian.let_go();
         assert!(guardian.await_exit().success());
@@ -196,6 +215,23 @@ fn a_kept_tree_that_ends_by_itself_leaves_nothing() {
     await_gone(&leader);
     await_unlocked(&daemon);
     assert!(guardian.await_exit().success());
+}
+
+#[test]
+fn what_a_guardian_was_asked_is_not_asked_of_its_later_keepers() {
+    let mut guardian = Guardian::start();
+    // One that was answered to is up and has its handlers.
+    assert_eq!(guardian.make(&Plan::shell("echo up")).output(), "up\n");
+    signal(&os::look_up(guardian.pid()).unwrap(), libc::SIGTERM);
+    assert_eq!(guardian.make(&Plan::shell("echo still up")).output(), "still up\n");
+    let mut daemon = guardian.make(&keep(Plan::shell("while ! test -e go; do sleep 0.01; done; : >went")));
+    let [leader, keeper] = daemon.born();
+    daemon.abandon();
+    guardian.let_go();
+    until("the keeper to know", || daemon.lock_text().starts_with("keeper "));
+    fs::write(daemon.path("go"), "").unwrap();
+    await_gone(&[leader, keeper]);
+    assert!(daemon.path("went").exists());
 }
 
 #[test]

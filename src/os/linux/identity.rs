@@ -12,16 +12,32 @@ use crate::os::Process;
 /// means nothing here.
 pub fn boot_id() -> io::Result<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let namespace = match fs::read_link("/proc/self/ns/pid") {
+        // A kernel without namespaces.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => PathBuf::new(),
+        other => other?,
+    };
     Ok(format!("{} {}", boot.trim(), namespace.display()))
 }
 
 /// `None` if there is no such process, or nobody may know.
 pub fn look_up(pid: i32) -> Option<Process> {
+    identify(pid).ok().flatten()
+}
+
+/// `None` if there is no such process.
+///
+/// # Errors
+/// Where it can't be found out: EMFILE, EACCES.
+pub fn identify(pid: i32) -> io::Result<Option<Process>> {
     if pid <= 0 {
-        return None;
+        return Ok(None);
     }
-    parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+    match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => Ok(parse_stat(pid, &stat)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Of a process that is alive; a zombie has none.

@@ -26,6 +26,11 @@ pub fn boot_id() -> io::Result<String> {
     Ok(text.to_string_lossy().into_owned())
 }
 
+/// `None` if there is no such process; libproc doesn't tell that from other failures.
+pub fn identify(pid: i32) -> io::Result<Option<Process>> {
+    Ok(look_up(pid))
+}
+
 pub fn look_up(pid: i32) -> Option<Process> {
     if pid <= 0 {
         return None;

@@ -7,7 +7,7 @@ mod queue;
 mod tree;
 mod watch;
 
-pub use identity::{began_with, boot_id, holds, look_up, start_time, working_directory};
+pub use identity::{began_with, boot_id, holds, identify, look_up, start_time, working_directory};
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use queue::{Taken, accept_queue_is_visible, holder, is_held, was_taken};
 pub use tree::{CHILDREN_COME_BACK, Handle, descendants, members, open, session, signal};

@@ -121,12 +121,19 @@ impl Tail {
     /// From which chunk on there are `count` whole lines, found from the end, and which streams begin there in
     /// the middle of one.
     fn beginning(inner: &Inner, wanted: &impl Fn(&Chunk) -> bool, count: usize) -> (usize, [bool; 2]) {
-        // Of each stream the first line may be no whole one, and the last may have no end yet.
+        // Of each stream the first line may be no whole one, and the last may have no end yet: that one, too,
+        // must be had from its beginning, and so from behind a newline of its stream.
         let enough = count + 2;
+        let mut missing = [false; 2];
+        for chunk in inner.chunks.iter().filter(|chunk| wanted(chunk)) {
+            missing.get_mut(chunk.stream as usize).into_iter().for_each(|missing| *missing = true);
+        }
         let mut newlines = 0;
         for (index, chunk) in inner.chunks.iter().enumerate().rev().filter(|(_, chunk)| wanted(chunk)) {
-            newlines += chunk.bytes.iter().filter(|byte| **byte == b'\n').count();
-            if newlines >= enough {
+            let here = chunk.bytes.iter().filter(|byte| **byte == b'\n').count();
+            newlines += here;
+            missing.get_mut(chunk.stream as usize).into_iter().for_each(|missing| *missing &= here == 0);
+            if newlines >= enough && missing == [false; 2] {
                 return (index, [true; 2]);
             }
         }

@@ -6,7 +6,6 @@ use super::{Hands, Outcome, Task, report};
 use crate::error::{Failure, Occupant};
 use crate::guardian::protocol::Command;
 use crate::lifecycle::{Effect, Event, Generation, Pid, Signal};
-use crate::os;
 use crate::supervisor::announce::TARGET;
 use crate::supervisor::daemon::Work;
 use crate::supervisor::files::Identity;
@@ -99,13 +98,14 @@ impl Task {
     pub(super) fn record(&mut self, generation: Generation, pid: Pid) {
         self.littered = true;
         let Some(lease) = &self.lease else { return };
-        let Some(identity) = Identity::of(pid) else {
+        let identity = match Identity::of(pid) {
+            Ok(Some(identity)) => identity,
             // One that has ended already is about to be reported, and there is nobody to identify.
-            if os::look_up(pid).is_some_and(|process| !process.zombie) {
-                let failure = Failure::io(&lease.folder.join("daemon.id"), "the system doesn't tell what identifies the process");
-                self.feed(Event::RecordFailed { generation, failure });
+            Ok(None) => return,
+            Err(error) => {
+                let failure = Failure::io(&lease.folder.join("daemon.id"), crate::error::io_text(&error));
+                return self.feed(Event::RecordFailed { generation, failure });
             }
-            return;
         };
         if let Err(failure) = lease.folder.record(&identity) {
             self.feed(Event::RecordFailed { generation, failure });
