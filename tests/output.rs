@@ -271,7 +271,6 @@ proptest! {
 proptest! {
     /// Both streams, lines in pieces, the last ones without an end.
     #[test]
-    #[ignore = "Tail::beginning forgets whole lines of the stream that wrote less"]
     fn fewer_lines_are_the_last_of_all_lines(writes in vec((any::<bool>(), "[a-z]{0,5}(\\n[a-z]{0,5}){0,3}\\n?"), 0..60), count in 0..40usize) {
         let tail = Tail::default();
         writes.iter().for_each(|(to_stderr, text)| tail.append(if *to_stderr { Stderr } else { Stdout }, text.as_bytes()));

@@ -190,6 +190,8 @@ impl Keeper {
     /// The owner is gone, however that came.
     fn bereaved(&mut self) {
         self.owner = None;
+        // Asked while the owner lived, it was not for others to ask.
+        sys::forget_requests();
         // Whoever finds the lock taken must not take our dead owner for a live one.
         let start = os::start_time(sys::own_pid()).unwrap_or_default();
         let note = format!("keeper {} {start} {}\n", sys::own_pid(), self.grace.as_millis());
@@ -212,7 +214,9 @@ impl Keeper {
     fn patience(&self) -> Option<Duration> {
         match self.ending {
             // Those that are nobody's children end without telling.
-            Ending::No | Ending::Asked(None) => (self.leader.is_none() && !os::CHILDREN_COME_BACK).then_some(KILL_AGAIN),
+            Ending::No | Ending::Asked(None) => {
+                (self.leader.is_none() && (self.group_only || !os::CHILDREN_COME_BACK)).then_some(KILL_AGAIN)
+            }
             Ending::Asked(Some(until)) => Some(until.saturating_duration_since(Instant::now())),
             Ending::Killing(pause) => Some(pause),
         }

@@ -39,6 +39,9 @@ pub struct Tail(Mutex<Inner>);
 
 impl Tail {
     pub fn append(&self, stream: Stream, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let mut inner = self.lock();
         let process = inner.process;
         // Of a write larger than the tail only the end is kept.
@@ -91,14 +94,14 @@ impl Tail {
         let mut keep = |line: String| {
             size += line.len() + 1;
             lines.push_back(line);
-            while lines.len() > count || size > limit {
+            while lines.len() > count || (size > limit && lines.len() > 1) {
                 let Some(oldest) = lines.pop_front() else { break };
                 size -= oldest.len() + 1;
             }
         };
         let mut splitters = [Splitter::default(), Splitter::default()];
-        let (first, mut cut) = Self::beginning(inner, &wanted, count);
-        for chunk in inner.chunks.iter().skip(first).filter(|chunk| wanted(chunk)) {
+        let mut cut = inner.cut;
+        for chunk in inner.chunks.iter().filter(|chunk| wanted(chunk)) {
             let index = chunk.stream as usize;
             let (Some(splitter), Some(cut)) = (splitters.get_mut(index), cut.get_mut(index)) else { continue };
             let mut bytes = chunk.bytes.as_slice();
@@ -116,28 +119,6 @@ impl Tail {
             splitter.rest().into_iter().for_each(&mut keep);
         }
         lines.into()
-    }
-
-    /// From which chunk on there are `count` whole lines, found from the end, and which streams begin there in
-    /// the middle of one.
-    fn beginning(inner: &Inner, wanted: &impl Fn(&Chunk) -> bool, count: usize) -> (usize, [bool; 2]) {
-        // Of each stream the first line may be no whole one, and the last may have no end yet: that one, too,
-        // must be had from its beginning, and so from behind a newline of its stream.
-        let enough = count + 2;
-        let mut missing = [false; 2];
-        for chunk in inner.chunks.iter().filter(|chunk| wanted(chunk)) {
-            missing.get_mut(chunk.stream as usize).into_iter().for_each(|missing| *missing = true);
-        }
-        let mut newlines = 0;
-        for (index, chunk) in inner.chunks.iter().enumerate().rev().filter(|(_, chunk)| wanted(chunk)) {
-            let here = chunk.bytes.iter().filter(|byte| **byte == b'\n').count();
-            newlines += here;
-            missing.get_mut(chunk.stream as usize).into_iter().for_each(|missing| *missing &= here == 0);
-            if newlines >= enough && missing == [false; 2] {
-                return (index, [true; 2]);
-            }
-        }
-        (0, inner.cut)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
