@@ -3,9 +3,10 @@
 //   npm run bench                      all scenarios, several rounds each
 //   npm run bench -- --quick           fewer and smaller ones
 //   npm run bench -- --only NAME,NAME  these alone (writes no files)
+//   npm run bench -- --markdown        only prints the latest results, as README has them
 
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { scenarios } from './scenarios/index.mjs';
@@ -16,7 +17,7 @@ import { machine } from './lib/machine.mjs';
 import { peers } from './lib/peers.mjs';
 import { mentioning } from './lib/proc.mjs';
 import { summary } from './lib/stats.mjs';
-import { table, verdicts } from './lib/table.mjs';
+import { markdown, table, verdicts } from './lib/table.mjs';
 import { judge } from './lib/targets.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
@@ -24,6 +25,15 @@ const args = process.argv.slice(2);
 const quick = args.includes('--quick');
 const only = args.includes('--only') ? (args[args.indexOf('--only') + 1] ?? '').split(',') : undefined;
 const say = (text) => process.stderr.write(`${text}\n`);
+
+if (args.includes('--markdown')) {
+  console.log(markdown(JSON.parse(readFileSync(join(here, 'results.json'), 'utf8'))));
+  process.exit(0);
+}
+if (process.platform !== 'linux') {
+  say('the benchmark reads /proc, so it runs on Linux only');
+  process.exit(2);
+}
 
 const chosen = scenarios.filter(({ name, rounds }) => (only ? only.includes(name) : rounds[quick ? 'quick' : 'full'] > 0));
 if (chosen.length === 0) {

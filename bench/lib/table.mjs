@@ -30,3 +30,15 @@ export function verdicts(list) {
   ]);
   return align(rows).join('\n');
 }
+
+/** The same for README. */
+export function markdown({ machine, targets }) {
+  const { cpu, cores, kernel, node, date } = machine;
+  return [
+    `${cpu}, ${cores} cores, ${kernel}, Node ${node}, ${date.slice(0, 10)}.`,
+    '',
+    '| | measured | wanted | beside it, in the same run |',
+    '|---|--:|--:|---|',
+    ...targets.map(({ what, value, limit, unit, met, beside }) => `| ${what} | ${show(value)} ${unit}${met ? '' : ' (missed)'} | ≤ ${show(limit)} | ${beside} |`),
+  ].join('\n');
+}
