@@ -279,8 +279,11 @@ function nameOf(pluginName) {
 /** Read once: what is checked, used and shown later is the same, whatever getters there are. */
 function readConfig(config) {
   try {
-    return copyPlain(config);
+    return copyPlain(config, (field, problem) => {
+      throw invalidConfig(field, problem, config.pluginName);
+    });
   } catch (error) {
+    if (error?.code === 'ERR_INVALID_CONFIG') throw error;
     throw invalidConfig('config', `can't be read: ${error?.message ?? 'a getter threw'}`);
   }
 }

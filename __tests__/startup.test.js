@@ -132,13 +132,16 @@ describe('out of time', () => {
   });
 
   test.each([
-    ['binds and never listens', ['binds-only.py']],
-    ['listens somewhere else', () => ['ignores-path.py', world.path('elsewhere.sock')]],
-  ])('a daemon that %s', async (_, fixture) => {
+    ['binds and never listens', ['binds-only.py'], 'nobody listens on it', {}],
+    ['listens somewhere else', () => ['ignores-path.py', world.path('elsewhere.sock')], 'there is no such file', {}],
+    ['never accepts, where that is asked for', ['hung.py', '5'], 'the connection was not accepted', { readiness: { type: 'accept' } }],
+  ])('a daemon that %s', async (_, fixture, reason, options) => {
     const manager = world.manager();
-    const start = manager.startProcess(world.config('plugin', typeof fixture === 'function' ? fixture() : fixture, timeouts));
+    const start = manager.startProcess(world.config('plugin', typeof fixture === 'function' ? fixture() : fixture, { ...timeouts, ...options }));
     const daemon = identify(await until(() => manager.getPid('plugin')));
-    expect(await failure(start)).toMatchObject({ code: 'ERR_STARTUP_TIMEOUT' });
+    const error = await failure(start);
+    expect(error.code).toBe('ERR_STARTUP_TIMEOUT');
+    expect(error.message).toContain(`(not ready within 600 ms: ${reason})`);
     expectNothingLeft(world, 'plugin', [daemon]);
   });
 

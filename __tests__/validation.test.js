@@ -79,6 +79,8 @@ const cases = [
   ['a shutdownGracePeriod that is a text', { shutdownGracePeriod: 'soon' }, /shutdownGracePeriod/],
 
   ['envVars that are a text', { envVars: SECRET_VALUE }, /envVars/],
+  ['envVars that are a Map', { envVars: new Map([['TOKEN', SECRET_VALUE]]) }, /envVars must be plain data, got a Map/],
+  ['a restart policy that is a Date', { restart: new Date() }, /restart must be plain data, got a Date/],
   ['an environment variable that is a number', { envVars: { TOKEN: SECRET_VALUE, PORT: 8080 } }, /envVars.*PORT|PORT.*envVars/],
   ['an environment variable that is null', { envVars: { PORT: null } }, /envVars.*PORT|PORT.*envVars/],
   ['an environment variable with NUL', { envVars: { TOKEN: `${SECRET_VALUE}\0` } }, /envVars.*TOKEN|TOKEN.*envVars/],

@@ -8,17 +8,29 @@ const { invalidConfig } = require('./errors.js');
 /** As deep as any configuration is; what goes round in a circle ends here and is refused natively. */
 const DEPTH = 4;
 
-/** A frozen copy of plain data. What is no plain data is kept as it is, for the checks to name. */
-function copyPlain(value, depth = 0) {
+/**
+ * A frozen copy of plain data. What is no plain data is kept as it is, for the checks to name; only what would
+ * seem empty (a Map) is refused here. `refuse` is told the field and the problem, and throws.
+ */
+function copyPlain(value, refuse, at = '', depth = 0) {
   if (typeof value !== 'object' || value === null || depth > DEPTH) return value;
-  if (Array.isArray(value)) return Object.freeze(value.map((item) => copyPlain(item, depth + 1)));
+  if (Array.isArray(value)) return Object.freeze(value.map((item, index) => copyPlain(item, refuse, `${at}[${index}]`, depth + 1)));
+  const kind = builtIn(value);
+  if (kind) refuse(at || 'config', `must be plain data, got ${kind}`);
   const copy = {};
   // Inherited properties count: a configuration may be an instance of somebody's class.
   for (const key in value) {
+    const item = copyPlain(value[key], refuse, at ? `${at}.${key}` : key, depth + 1);
     // Defined, not assigned: a variable may be called __proto__.
-    Object.defineProperty(copy, key, { value: copyPlain(value[key], depth + 1), enumerable: true, configurable: true, writable: true });
+    Object.defineProperty(copy, key, { value: item, enumerable: true, configurable: true, writable: true });
   }
   return Object.freeze(copy);
+}
+
+/** What keeps its contents where no property shows them, by name; undefined for everything else. */
+function builtIn(value) {
+  const kind = Object.prototype.toString.call(value).slice('[object '.length, -1);
+  return /^(Map|Set|WeakMap|WeakSet|Date|RegExp|Promise|ArrayBuffer|Boolean|Number|String)$/.test(kind) ? `a ${kind}` : undefined;
 }
 
 /**
@@ -71,4 +83,4 @@ function processInfo(native, config) {
   return Object.freeze(info);
 }
 
-module.exports = { copyPlain, environment, managerOptions, processInfo };
+module.exports = { builtIn, copyPlain, environment, managerOptions, processInfo };

@@ -3,6 +3,7 @@
 const { isAbsolute, join } = require('node:path');
 const { PLUGIN_TIMEOUTS } = require('./constants.js');
 const { NativeManager } = require('../native.js');
+const { builtIn } = require('./convert.js');
 const { invalidConfig } = require('./errors.js');
 const { defaultEnvsDir } = require('./home.js');
 
@@ -110,12 +111,12 @@ function mistyped(value, wanted) {
   if (value === undefined) return `is required and must be ${wanted}`;
   if (value === null) return `must be ${wanted}, got null`;
   if (Array.isArray(value)) return `must be ${wanted}, got an array`;
-  const kind = typeof value;
+  const kind = (typeof value === 'object' && builtIn(value)?.slice('a '.length)) || typeof value;
   return `must be ${wanted}, got ${kind === 'object' ? 'an' : 'a'} ${kind}`;
 }
 
 function isObject(value) {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !builtIn(value);
 }
 
 module.exports = { configFromManifest };

@@ -79,6 +79,8 @@ pub enum Failure {
     StartupTimeout {
         socket: String,
         after: Duration,
+        /// What was found at the path at last.
+        seen: Option<String>,
         tail: String,
     },
     Stopped,
@@ -196,8 +198,9 @@ impl fmt::Display for Failure {
             Self::StartupExit { exit, tail } => {
                 write!(f, "the process {} before it was ready{}", Verdict(*exit), Quoted(tail))
             }
-            Self::StartupTimeout { socket, after, tail } => {
-                write!(f, "Timeout waiting for socket: {socket} (not ready within {} ms){}", after.as_millis(), Quoted(tail))
+            Self::StartupTimeout { socket, after, seen, tail } => {
+                let seen = seen.as_ref().map(|seen| format!(": {seen}")).unwrap_or_default();
+                write!(f, "Timeout waiting for socket: {socket} (not ready within {} ms{seen}){}", after.as_millis(), Quoted(tail))
             }
             Self::Stopped => f.write_str("stopped before it was ready"),
             Self::StopFailed { survivors } if survivors.is_empty() => f.write_str("it is not gone 2 s after SIGKILL"),

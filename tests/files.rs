@@ -337,7 +337,7 @@ proptest! {
 fn a_name_belongs_to_one_at_a_time_and_the_other_reads_to_whom() {
     let world = world();
     let [first, second] = [(); 2].map(|()| Folder::open(world.path(), "p").unwrap());
-    let mut lock = locked(&first);
+    let lock = locked(&first);
     assert_eq!(note_of(&second), LockNote::Nobody, "it is taken before its note is written");
     let note = LockNote::Owner { pid: own_pid(), start: os::start_time(own_pid()).unwrap(), manager: 1_234_567 };
     lock.note(&note).unwrap();
@@ -349,9 +349,13 @@ fn a_name_belongs_to_one_at_a_time_and_the_other_reads_to_whom() {
     assert_eq!(note_of(&second), shorter);
     lock.release().unwrap();
     assert_eq!(fs::read_to_string(first.join("daemon.lock")).unwrap(), "", "it is nobody's");
-    let mut lock = locked(&second);
-    lock.note(&note).unwrap();
+    let next = locked(&second);
+    next.note(&note).unwrap();
+    // Who has released it writes no more, and takes it from nobody.
+    lock.note(&LockNote::Nobody).unwrap();
+    lock.release().unwrap();
     assert_eq!(note_of(&first), note);
+    assert!(Folder::open(world.path(), "p").unwrap().try_lock().unwrap().is_err());
 }
 
 #[test]

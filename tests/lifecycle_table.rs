@@ -174,7 +174,7 @@ fn event(word: &str, generation: u64) -> Event {
         "exit+" => exited(generation, code(1), true),
         "exit0+" => exited(generation, code(0), true),
         "unhealthy" => Event::ProbeFailed { generation, latency: std::time::Duration::ZERO, error: "refused".to_owned() },
-        "timeout" => Event::StartupElapsed { generation, tail: String::new() },
+        "timeout" => Event::StartupElapsed { generation, seen: None, tail: String::new() },
         "grace" => Event::GraceElapsed { generation },
         "kill" => Event::KillElapsed { generation, survivors: vec![PID] },
         "backoff" => Event::BackoffElapsed { generation },

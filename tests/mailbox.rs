@@ -125,6 +125,10 @@ fn output_is_bounded_in_bytes_and_dropped_with_a_count() {
         (0..10).for_each(|_| mailbox.post(line(1_024)));
         let messages = empty(&mailbox);
         assert_eq!((count(&messages, is_output), dropped(&messages)), (10, (0, 0)));
+        // The count of a second flood, right after the first, waits for no further message.
+        (0..1_000).for_each(|_| mailbox.post(line(1_024)));
+        let messages = empty(&mailbox);
+        assert_eq!(dropped(&messages).1 + count(&messages, is_output) as u64, 1_000);
     }
 }
 

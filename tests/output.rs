@@ -75,6 +75,18 @@ fn a_long_line_is_split_between_characters() {
 }
 
 #[test]
+fn a_line_of_exactly_the_limit_is_one_line() {
+    let full = "x".repeat(LINE_MAX);
+    for end in ["\n", "\r\n"] {
+        assert_eq!(split(&[full.as_bytes(), end.as_bytes(), b"next\n"]), [full.as_str(), "next"]);
+        assert_eq!(split(&[format!("{full}{end}next").as_bytes()]), [full.as_str(), "next"]);
+        assert_eq!(split(&[format!("{full}y{end}next").as_bytes()]), [full.as_str(), "y", "next"]);
+    }
+    let returning = format!("{}\rmore\n", "x".repeat(LINE_MAX - 1));
+    assert_eq!(split(&[returning.as_bytes()]), [&returning[..LINE_MAX], "more"], "a carriage return where a line is split is kept");
+}
+
+#[test]
 fn a_long_line_of_rubbish_is_split_all_the_same() {
     for rubbish in [0x80, 0xBF, 0xC0, 0xF0, 0xFF] {
         let pieces = split(&[&vec![rubbish; 2 * LINE_MAX + 5]]);
@@ -108,6 +120,15 @@ proptest! {
     }
 
     #[test]
+    fn nor_near_the_limit(extra in 0..4usize, returns in any::<bool>(), ends in any::<bool>(), cuts in vec(0..8usize, 0..4)) {
+        let bytes = [vec![b'x'; LINE_MAX - 2 + extra], vec![b'\r'; usize::from(returns)], vec![b'\n'; usize::from(ends)], b"next".to_vec()].concat();
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|at| (LINE_MAX - 3 + at).min(bytes.len())).chain([0, bytes.len()]).collect();
+        cuts.sort_unstable();
+        let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+        prop_assert_eq!(split(&chunks), split(&[&bytes]));
+    }
+
+    #[test]
     fn lines_are_what_a_simple_reader_sees(bytes in vec(prop_oneof![3 => Just(b'\n'), 1 => any::<u8>(), 4 => 0x20..0x7Fu8], 0..600)) {
         let bytes: Vec<u8> = bytes.into_iter().filter(|byte| *byte != b'\r').collect();
         let mut expected: Vec<String> = bytes.split(|byte| *byte == b'\n').map(|line| String::from_utf8_lossy(line).into_owned()).collect();
@@ -122,7 +143,7 @@ proptest! {
 fn tail_of(writes: &[(Stream, &str)]) -> Tail {
     let tail = Tail::default();
     for (stream, text) in writes {
-        tail.append(*stream, text.as_bytes());
+        tail.append(0, *stream, text.as_bytes());
     }
     tail
 }
@@ -170,8 +191,8 @@ fn the_tail_is_bounded_in_bytes_too() {
         let lines: Vec<String> = (0..4 * TAIL_BYTES / length).map(|number| format!("{number:>length$}")).collect();
         let tail = Tail::default();
         for line in &lines {
-            tail.append(Stdout, line.as_bytes());
-            tail.append(Stdout, b"\n");
+            tail.append(0, Stdout, line.as_bytes());
+            tail.append(0, Stdout, b"\n");
         }
         assert_eq!(tail.lines(usize::MAX), within_bounds(&lines, usize::MAX), "lines of {length} bytes");
     }
@@ -181,8 +202,8 @@ fn the_tail_is_bounded_in_bytes_too() {
 fn replacements_count_as_the_bytes_that_they_are() {
     let tail = Tail::default();
     for _ in 0..300 {
-        tail.append(Stderr, &[0xFF; 999]);
-        tail.append(Stderr, b"\n");
+        tail.append(0, Stderr, &[0xFF; 999]);
+        tail.append(0, Stderr, b"\n");
     }
     let lines = tail.lines(usize::MAX);
     let bytes: usize = lines.iter().map(|line| line.len() + 1).sum();
@@ -193,7 +214,7 @@ fn replacements_count_as_the_bytes_that_they_are() {
 fn a_stream_without_any_newline_is_shown_all_the_same() {
     let tail = Tail::default();
     for _ in 0..40 {
-        tail.append(Stdout, &[b'x'; 10_000]);
+        tail.append(0, Stdout, &[b'x'; 10_000]);
     }
     let lines = tail.lines(usize::MAX);
     assert!(lines.iter().all(|line| line.bytes().all(|byte| byte == b'x')));
@@ -206,13 +227,13 @@ fn a_flood_costs_no_more_memory_than_the_tail() {
     let tail = Tail::default();
     for size in [10, 100, 8_000, 64 * 1024] {
         let line = [vec![b'x'; size - 1], vec![b'\n']].concat();
-        let ((), peak) = allocator::peak(|| (0..2 * 1024 * 1024 / size).for_each(|_| tail.append(Stdout, &line)));
+        let ((), peak) = allocator::peak(|| (0..2 * 1024 * 1024 / size).for_each(|_| tail.append(0, Stdout, &line)));
         assert!(peak < 640 * 1024, "{peak} bytes for writes of {size}");
     }
     let crumbs = || {
         for _ in 0..200_000 {
-            tail.append(Stdout, b"x");
-            tail.append(Stderr, b"y");
+            tail.append(0, Stdout, b"x");
+            tail.append(0, Stderr, b"y");
         }
     };
     let ((), peak) = allocator::peak(crumbs);
@@ -231,21 +252,21 @@ proptest! {
         for (number, (size, to_stderr, hold)) in sizes.into_iter().enumerate() {
             let stream = if to_stderr { Stderr } else { Stdout };
             if let Some((held, rest)) = waiting.take_if(|(held, _)| *held == stream || !hold) {
-                tail.append(held, rest.as_bytes());
+                tail.append(0, held, rest.as_bytes());
             }
             let line = format!("{}{number:>size$}", if to_stderr { 'e' } else { 'o' });
             let (head, rest) = line.split_at(line.len() / 2);
-            tail.append(stream, head.as_bytes());
+            tail.append(0, stream, head.as_bytes());
             let rest = format!("{rest}\n");
             if hold && waiting.is_none() {
                 waiting = Some((stream, rest));
             } else {
-                tail.append(stream, rest.as_bytes());
+                tail.append(0, stream, rest.as_bytes());
             }
             written[usize::from(to_stderr)].push(line);
         }
         if let Some((held, rest)) = waiting {
-            tail.append(held, rest.as_bytes());
+            tail.append(0, held, rest.as_bytes());
         }
         let lines = tail.lines(usize::MAX);
         for (kind, written) in ['o', 'e'].into_iter().zip(written) {
@@ -263,17 +284,23 @@ proptest! {
         let lines: Vec<String> = text.into_iter().enumerate().map(|(number, (size, _))| format!("{number:>size$}")).collect();
         let bytes = lines.join("\n").into_bytes();
         let tail = Tail::default();
-        bytes.chunks(pieces).for_each(|piece| tail.append(Stdout, piece));
+        bytes.chunks(pieces).for_each(|piece| tail.append(0, Stdout, piece));
         prop_assert_eq!(tail.lines(count), within_bounds(&lines, count));
     }
 }
 
 proptest! {
-    /// Both streams, lines in pieces, the last ones without an end.
+    /// Both streams, lines in pieces, the last ones without an end, a new process now and then.
     #[test]
-    fn fewer_lines_are_the_last_of_all_lines(writes in vec((any::<bool>(), "[a-z]{0,5}(\\n[a-z]{0,5}){0,3}\\n?"), 0..60), count in 0..40usize) {
+    fn fewer_lines_are_the_last_of_all_lines(writes in vec((any::<bool>(), "[a-z]{0,5}(\\n[a-z]{0,5}){0,3}\\n?", 0..8u8), 0..60), count in 0..40usize) {
         let tail = Tail::default();
-        writes.iter().for_each(|(to_stderr, text)| tail.append(if *to_stderr { Stderr } else { Stdout }, text.as_bytes()));
+        let mut process = tail.begin();
+        for (to_stderr, text, dice) in &writes {
+            tail.append(process, if *to_stderr { Stderr } else { Stdout }, text.as_bytes());
+            if *dice == 0 {
+                process = tail.begin();
+            }
+        }
         let all = tail.lines(usize::MAX);
         prop_assert_eq!(tail.lines(count), &all[all.len().saturating_sub(count)..]);
     }
@@ -291,23 +318,48 @@ fn evidence_is_stderr_and_stdout_only_where_stderr_was_silent() {
 #[test]
 fn evidence_is_the_current_process_s_alone() {
     let tail = tail_of(&[(Stderr, "the first one's fault\n")]);
-    tail.begin();
+    let second = tail.begin();
     assert_eq!(tail.evidence(), "");
-    tail.append(Stdout, b"hello\n");
+    tail.append(second, Stdout, b"hello\n");
     assert_eq!(tail.evidence(), "hello", "an older stderr doesn't silence it");
-    tail.append(Stderr, b"the second one's fault\n");
+    tail.append(second, Stderr, b"the second one's fault\n");
+    tail.append(0, Stderr, b"a survivor of the first goes on\n");
     assert_eq!(tail.evidence(), "the second one's fault");
-    assert_eq!(tail.lines(9), ["the first one's fault", "hello", "the second one's fault"], "getOutput has both");
+    assert_eq!(
+        tail.lines(9),
+        ["the first one's fault", "hello", "the second one's fault", "a survivor of the first goes on"],
+        "getOutput has all"
+    );
+}
+
+#[test]
+fn the_last_words_of_one_process_are_not_joined_with_the_first_of_the_next() {
+    let tail = tail_of(&[(Stdout, "cut off"), (Stderr, "in the mid")]);
+    let second = tail.begin();
+    tail.append(second, Stderr, b"first\n");
+    tail.append(second, Stdout, b"hello\n");
+    assert_eq!(tail.lines(9), ["cut off", "in the mid", "first", "hello"]);
+    assert_eq!(tail.lines(1), ["hello"]);
+}
+
+#[test]
+fn evidence_has_its_first_line_though_an_older_process_lost_its_own() {
+    let tail = Tail::default();
+    // Less than the tail, and in the middle of a line.
+    (0..40).for_each(|_| tail.append(0, Stderr, &[b'x'; 8_000]));
+    let second = tail.begin();
+    tail.append(second, Stderr, b"the reason\nand more\n");
+    assert_eq!(tail.evidence(), "the reason\nand more");
 }
 
 #[test]
 fn evidence_is_short() {
     let tail = Tail::default();
     let lines: Vec<String> = (0..200).map(|number| format!("line {number}")).collect();
-    tail.append(Stderr, lines.join("\n").as_bytes());
+    tail.append(0, Stderr, lines.join("\n").as_bytes());
     assert_eq!(tail.evidence(), lines[150..].join("\n"));
-    tail.begin();
+    let second = tail.begin();
     let lines: Vec<String> = (0..20).map(|number| format!("{number:>1000}")).collect();
-    tail.append(Stderr, lines.join("\n").as_bytes());
+    tail.append(second, Stderr, lines.join("\n").as_bytes());
     assert_eq!(tail.evidence(), lines[12..].join("\n"), "8 KiB");
 }

@@ -4,14 +4,14 @@
 use std::collections::HashMap;
 use std::fmt::{Debug, Write as _};
 use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, Weak};
 
 use once_cell::sync::{Lazy, OnceCell};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{Targets, dynamic_filter_fn};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 
 use crate::supervisor::{Mailbox, Message};
 
@@ -21,9 +21,27 @@ struct Sink {
 }
 
 static SINKS: Lazy<RwLock<HashMap<u64, Sink>>> = Lazy::new(RwLock::default);
-/// Asked at every record, so not worth a lock.
-static ANY_SINK: AtomicBool = AtomicBool::new(false);
-static ANY_DEBUG: AtomicBool = AtomicBool::new(false);
+/// What any logger reads: nothing, info, debug. Asked at every record, so not worth a lock.
+static WANTED: AtomicUsize = AtomicUsize::new(0);
+const LEVELS: [LevelFilter; 3] = [LevelFilter::OFF, LevelFilter::INFO, LevelFilter::DEBUG];
+
+fn wanted() -> LevelFilter {
+    LEVELS.get(WANTED.load(Ordering::Relaxed)).copied().unwrap_or(LevelFilter::OFF)
+}
+
+/// Lets through what a logger reads. As a filter with a hint, so that where nobody reads output's lines
+/// `tracing::enabled!` says so, and they are not even cut.
+struct Wanted;
+
+impl<S> Filter<S> for Wanted {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        *metadata.level() <= wanted()
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(wanted())
+    }
+}
 
 /// Once in the life of the process; later filters are not looked at.
 pub fn install(filter: Option<&str>) {
@@ -39,11 +57,7 @@ pub fn install(filter: Option<&str>) {
             let format = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Stderr);
             Unheard(format).with_filter(targets)
         });
-        let wanted = dynamic_filter_fn(|metadata, _| {
-            ANY_SINK.load(Ordering::Relaxed)
-                && (*metadata.level() <= Level::INFO || (*metadata.level() == Level::DEBUG && ANY_DEBUG.load(Ordering::Relaxed)))
-        });
-        let subscriber = tracing_subscriber::registry().with(stderr).with(Router.with_filter(wanted));
+        let subscriber = tracing_subscriber::registry().with(stderr).with(Router.with_filter(Wanted));
         if tracing::subscriber::set_global_default(subscriber).is_err() {
             complain("ally-background-process-manager: another tracing subscriber is installed; loggers stay silent");
         }
@@ -64,8 +78,11 @@ pub fn disconnect(manager: u64) {
 }
 
 fn note(sinks: &HashMap<u64, Sink>) {
-    ANY_SINK.store(!sinks.is_empty(), Ordering::Relaxed);
-    ANY_DEBUG.store(sinks.values().any(|sink| sink.debug), Ordering::Relaxed);
+    let level = sinks.values().map(|sink| 1 + usize::from(sink.debug)).max().unwrap_or(0);
+    if WANTED.swap(level, Ordering::Relaxed) != level {
+        // The hint has changed.
+        tracing::callsite::rebuild_interest_cache();
+    }
 }
 
 /// Stderr for one who must not wait: what can't be written at once, because nobody reads a pipe or the
@@ -103,7 +120,7 @@ impl<S: Subscriber, L: Layer<S>> Layer<S> for Unheard<L> {
         event.record(&mut record);
         let heard = match record.manager {
             Some(manager) => SINKS.read().unwrap_or_else(PoisonError::into_inner).contains_key(&manager),
-            None => ANY_SINK.load(Ordering::Relaxed),
+            None => wanted() > LevelFilter::OFF,
         };
         if !heard {
             self.0.on_event(event, context);

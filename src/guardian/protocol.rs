@@ -68,11 +68,10 @@ impl<'a> Order<'a> {
     /// `None` for anything that [`Self::encode`] can't have written.
     pub fn decode(payload: &'a [u8]) -> Option<Self> {
         let mut rest = Reader(payload);
-        let flags = rest.take(4)?;
-        let [group_only, keep, _, _] = flags else { return None };
+        let [group_only @ (0 | 1), keep @ (0 | 1), 0, 0] = rest.take(4)? else { return None };
         let order = Self {
-            group_only: *group_only != 0,
-            owner_death: if *keep == 0 { OwnerDeath::Stop } else { OwnerDeath::Keep },
+            group_only: *group_only == 1,
+            owner_death: if *keep == 1 { OwnerDeath::Keep } else { OwnerDeath::Stop },
             stop_signal: i32::try_from(rest.word()?).ok()?,
             grace_ms: rest.word()?,
             folder: rest.bytes()?,
@@ -227,9 +226,9 @@ impl Report {
                 };
                 Some(Self::SpawnFailed { stage, errno: b })
             }
-            3 => Some(Self::Exited { status: a, remains: b != 0 }),
-            4 => Some(Self::TreeGone),
-            5 => Some(Self::Swept { keeper: a }),
+            3 if matches!(b, 0 | 1) => Some(Self::Exited { status: a, remains: b == 1 }),
+            4 if (a, b) == (0, 0) => Some(Self::TreeGone),
+            5 if b == 0 => Some(Self::Swept { keeper: a }),
             _ => None,
         }
     }

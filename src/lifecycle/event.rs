@@ -73,8 +73,10 @@ pub enum Event {
         error: String,
     },
 
+    /// `seen`: why it was not taken for ready at the last look, if there was one.
     StartupElapsed {
         generation: Generation,
+        seen: Option<String>,
         tail: String,
     },
     GraceElapsed {

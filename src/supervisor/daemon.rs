@@ -1,11 +1,13 @@
 //! One plugin's daemon as the manager knows it: its machine, and what the getters read.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{mpsc, watch};
 
+use super::announce::TARGET;
 use super::clock;
+use super::files::{Lock, LockNote};
 use super::mailbox::{Mailbox, Refusal};
 use super::output::{Audience, Tail};
 use super::shared::Shared;
@@ -46,6 +48,8 @@ struct Core {
     /// The task that carries out effects; `None` before the first and after a breakdown.
     task: Option<mpsc::UnboundedSender<Work>>,
     closed: bool,
+    /// The plugin's lock, while the task has it.
+    lock: Weak<Lock>,
 }
 
 pub struct Daemon {
@@ -63,7 +67,7 @@ impl Daemon {
         let machine = Machine::new(job.config.plan(), clock::now(), seed);
         let published = watch::Sender::new(machine.snapshot());
         let name = job.config.plugin_name.clone();
-        let core = Core { machine, job: Arc::new(job), task: None, closed: false };
+        let core = Core { machine, job: Arc::new(job), task: None, closed: false, lock: Weak::new() };
         Arc::new(Self { name, tail: Arc::default(), shared, hire, core: Mutex::new(core), published })
     }
 
@@ -172,10 +176,19 @@ impl Daemon {
         Arc::clone(&self.shared.output_listeners)
     }
 
+    pub fn hold(&self, lock: &Arc<Lock>) {
+        self.lock().lock = Arc::downgrade(lock);
+    }
+
     /// Lets go of everything: the task ends, and with its end of the stream the keeper ends the tree.
     pub fn close(&self) {
         let mut core = self.lock();
         core.closed = true;
+        // Before anyone can know that this manager is gone: where its process lives on (a worker ended), nothing
+        // else tells others that the tree is on its way out and worth waiting for.
+        if let Some(Err(error)) = core.lock.upgrade().map(|lock| lock.note(&LockNote::Nobody)) {
+            tracing::warn!(target: TARGET, manager = self.shared.id, plugin = self.name, %error, "a plugin's lock still names its owner");
+        }
         core.task = None;
     }
 

@@ -7,7 +7,9 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
@@ -176,7 +178,7 @@ impl Folder {
     pub fn try_lock(&self) -> Result<Result<Lock, Held>, Failure> {
         let mut file = self.open_file(LOCK_FILE, OFlag::O_RDWR | OFlag::O_CREAT)?;
         match file.try_lock() {
-            Ok(()) => Ok(Ok(Lock(file))),
+            Ok(()) => Ok(Ok(Lock { file, ours: Mutex::new(true) })),
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 let read = file.rewind().and_then(|()| (&file).take(READ_MAX).read_to_string(&mut text));
@@ -219,31 +221,48 @@ pub struct Held {
 /// The plugin's flock(2). The keeper holds a copy of the same lock, so it is free only when both the
 /// owner has let go and the tree is gone.
 #[derive(Debug)]
-pub struct Lock(File);
+pub struct Lock {
+    file: File,
+    /// False once it was released. Held while the note is written, which is nobody's business any more then.
+    ours: Mutex<bool>,
+}
 
 impl Lock {
-    pub fn note(&mut self, note: &LockNote) -> io::Result<()> {
-        self.0.set_len(0)?;
-        self.0.rewind()?;
-        self.0.write_all(note.to_string().as_bytes())
+    /// What others read who find it taken.
+    pub fn note(&self, note: &LockNote) -> io::Result<()> {
+        let ours = self.ours();
+        if *ours { self.write(note) } else { Ok(()) }
     }
 
     /// Frees the name, and for the keeper's copy as well: only once the tree is gone. Not left to close(2),
     /// because a child_process between fork and exec has a copy of the descriptor too. Where this is merely
     /// dropped, the lock stays with the keeper for as long as there is one.
-    pub fn release(mut self) -> io::Result<()> {
-        self.note(&LockNote::Nobody)?;
-        self.0.unlock()
+    pub fn release(&self) -> io::Result<()> {
+        let mut ours = self.ours();
+        if std::mem::take(&mut *ours) {
+            self.write(&LockNote::Nobody)?;
+            self.file.unlock()?;
+        }
+        Ok(())
     }
 
     pub fn as_file(&self) -> &File {
-        &self.0
+        &self.file
+    }
+
+    fn write(&self, note: &LockNote) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all_at(note.to_string().as_bytes(), 0)
+    }
+
+    fn ours(&self) -> MutexGuard<'_, bool> {
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl AsFd for Lock {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 }
 

@@ -47,7 +47,7 @@ pub enum Message {
         text: String,
         fields: Vec<(&'static str, String)>,
     },
-    /// So many events and lines were dropped before what follows.
+    /// So many events and lines were dropped since the last time that it was told.
     Dropped {
         events: u64,
         lines: u64,
@@ -91,6 +91,16 @@ struct Queue {
     told: Option<Instant>,
     /// Whether the reader was called, or has been told to come again.
     expected: bool,
+}
+
+impl Queue {
+    fn drops(&mut self) -> Option<Message> {
+        let (events, lines) = (std::mem::take(&mut self.dropped_events), std::mem::take(&mut self.dropped_lines));
+        (events + lines > 0).then(|| {
+            self.told = Some(Instant::now());
+            Message::Dropped { events, lines }
+        })
+    }
 }
 
 pub struct Mailbox {
@@ -143,11 +153,8 @@ impl Mailbox {
     pub fn take(&self) -> Vec<Message> {
         let mut queue = self.lock();
         let mut batch = Vec::with_capacity(queue.waiting.len().min(BATCH) + 1);
-        let dropped = queue.dropped_events + queue.dropped_lines;
-        if dropped > 0 && queue.told.is_none_or(|told| told.elapsed() >= TELL_DROPS) {
-            queue.told = Some(Instant::now());
-            let (events, lines) = (std::mem::take(&mut queue.dropped_events), std::mem::take(&mut queue.dropped_lines));
-            batch.push(Message::Dropped { events, lines });
+        if queue.told.is_none_or(|told| told.elapsed() >= TELL_DROPS) {
+            batch.extend(queue.drops());
         }
         let count = queue.waiting.len().min(BATCH);
         for message in queue.waiting.drain(..count).collect::<Vec<_>>() {
@@ -160,6 +167,10 @@ impl Mailbox {
                 }
             }
             batch.push(message);
+        }
+        if queue.waiting.is_empty() {
+            // Nothing may follow for hours that could bring the count along.
+            batch.extend(queue.drops());
         }
         queue.expected = !queue.waiting.is_empty();
         batch

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use once_cell::sync::Lazy;
@@ -25,7 +25,7 @@ const KEEPER: &str = "ally-keeper";
 /// The name is ours while this lives.
 pub struct Lease {
     pub folder: Folder,
-    pub lock: Lock,
+    pub lock: Arc<Lock>,
 }
 
 /// The managers of this process that live. One of a worker that was terminated doesn't, though its pid does.
@@ -44,14 +44,14 @@ pub fn dismiss(manager: u64) {
 pub async fn prepare(envs_dir: &Path, config: &ProcessConfig, manager: u64) -> Result<Lease, Failure> {
     let folder = Folder::open(envs_dir, &config.plugin_name)?;
     folder.check_places()?;
-    let mut lock = obtain(&folder, config.shutdown_grace_period).await?;
+    let lock = obtain(&folder, config.shutdown_grace_period).await?;
     let own = nix::unistd::getpid().as_raw();
     let told = |error: std::io::Error| Failure::io(&folder.join("daemon.lock"), io_text(&error));
     let this = os::identify(own).map_err(told)?.ok_or_else(|| told(std::io::ErrorKind::NotFound.into()))?;
     lock.note(&LockNote::Owner { pid: own, start: this.start, manager }).map_err(told)?;
     orphan::clear(&folder, config, manager).await?;
     socket::clear(&config.socket_path)?;
-    Ok(Lease { folder, lock })
+    Ok(Lease { folder, lock: Arc::new(lock) })
 }
 
 /// The lock of a live owner is not waited for; that of a dead one's keeper is, as long as its tree may take to stop.

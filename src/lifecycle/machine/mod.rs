@@ -127,8 +127,9 @@ impl Machine {
             Event::TreeGone { .. } => self.tree_gone(now),
             Event::ProbePassed { latency, .. } => self.probe_passed(latency),
             Event::ProbeFailed { latency, error, .. } => self.probe_failed(latency, error, now),
-            Event::StartupElapsed { tail, .. } => {
-                let failure = Failure::StartupTimeout { socket: self.plan.socket_path.clone(), after: self.plan.startup_timeout, tail };
+            Event::StartupElapsed { seen, tail, .. } => {
+                let failure =
+                    Failure::StartupTimeout { socket: self.plan.socket_path.clone(), after: self.plan.startup_timeout, seen, tail };
                 self.boot_failed(failure, now);
             }
             Event::GraceElapsed { .. } => self.grace_elapsed(),

@@ -1,5 +1,7 @@
 //! Bytes to lines.
 
+use memchr::memchr;
+
 use super::LINE_MAX;
 
 /// Cuts one stream into lines: at every newline, and where a line gets too long. UTF-8, with U+FFFD for
@@ -12,19 +14,24 @@ pub struct Splitter {
 impl Splitter {
     pub fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(String)) {
         while !bytes.is_empty() {
-            let room = LINE_MAX - self.partial.len();
-            let window = bytes.get(..room.min(bytes.len())).unwrap_or(bytes);
-            if let Some(end) = window.iter().position(|byte| *byte == b'\n') {
-                let (head, rest) = bytes.split_at(end);
-                self.partial.extend(head);
+            // What is cut off only once it is known that neither a newline follows nor a carriage return with one.
+            let room = LINE_MAX + 2 - self.partial.len();
+            let window = bytes.get(..room).unwrap_or(bytes);
+            let newline = memchr(b'\n', window);
+            let (text, _) = window.split_at(newline.unwrap_or(window.len()));
+            self.partial.extend(text);
+            bytes = bytes.get(text.len() + usize::from(newline.is_some())..).unwrap_or_default();
+            let returns = self.partial.last() == Some(&b'\r');
+            if newline.is_some() && returns {
+                self.partial.pop();
+            } else if returns && self.partial.len() == LINE_MAX + 1 {
+                continue;
+            }
+            while self.partial.len() > LINE_MAX {
+                line(self.cut(whole_characters(self.partial.get(..LINE_MAX).unwrap_or_default())));
+            }
+            if newline.is_some() {
                 line(self.cut(self.partial.len()));
-                bytes = rest.get(1..).unwrap_or_default();
-            } else {
-                self.partial.extend(window);
-                bytes = bytes.get(window.len()..).unwrap_or_default();
-                if self.partial.len() == LINE_MAX {
-                    line(self.cut(whole_characters(&self.partial)));
-                }
             }
         }
     }
@@ -40,11 +47,8 @@ impl Splitter {
 
     fn cut(&mut self, at: usize) -> String {
         let rest = self.partial.split_off(at);
-        let mut line = std::mem::replace(&mut self.partial, rest);
-        if line.last() == Some(&b'\r') {
-            line.pop();
-        }
-        String::from_utf8_lossy(&line).into_owned()
+        let line = std::mem::replace(&mut self.partial, rest);
+        String::from_utf8(line).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 }
 

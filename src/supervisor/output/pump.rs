@@ -55,6 +55,8 @@ struct Pump {
     stream: Stream,
     pipe: Receiver,
     tail: Arc<Tail>,
+    /// Its number in the tail.
+    process: u64,
     audience: Arc<Audience>,
     splitter: Mutex<Splitter>,
 }
@@ -68,9 +70,10 @@ impl Pumps {
     /// What the system says to two more descriptors in its queue of events.
     pub fn start(outputs: [OwnedFd; 2], tail: &Arc<Tail>, audience: &Arc<Audience>) -> io::Result<Self> {
         let [stdout, stderr] = outputs;
+        let process = tail.begin();
         let pump = |stream, fd| {
             let pipe = Receiver::from_owned_fd(fd)?;
-            let pump = Pump { stream, pipe, tail: Arc::clone(tail), audience: Arc::clone(audience), splitter: Mutex::default() };
+            let pump = Pump { stream, pipe, tail: Arc::clone(tail), process, audience: Arc::clone(audience), splitter: Mutex::default() };
             Ok::<_, io::Error>(Arc::new(pump))
         };
         let pumps = [pump(Stream::Stdout, stdout)?, pump(Stream::Stderr, stderr)?];
@@ -130,7 +133,7 @@ impl Pump {
                 }
             };
             let bytes = buffer.get(..count).unwrap_or_default();
-            self.tail.append(self.stream, bytes);
+            self.tail.append(self.process, self.stream, bytes);
             if self.audience.listens() {
                 self.splitter().feed(bytes, |line| self.audience.hear(self.stream, line));
             } else {

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use memchr::{memchr, memrchr_iter};
+
 use super::Stream;
 use super::lines::Splitter;
 
@@ -16,11 +18,16 @@ const CHUNKS_MAX: usize = 4 * 1024;
 const EVIDENCE_LINES: usize = 50;
 const EVIDENCE_BYTES: usize = 8 * 1024;
 
+/// Of all chunks.
+const BEGINNING: (usize, usize) = (0, 0);
+
 #[derive(Debug)]
 struct Chunk {
-    stream: Stream,
     /// Which process wrote it.
     process: u64,
+    stream: Stream,
+    /// Whether its first byte is the first of a line.
+    begins: bool,
     bytes: Vec<u8>,
 }
 
@@ -28,29 +35,40 @@ struct Chunk {
 struct Inner {
     chunks: VecDeque<Chunk>,
     bytes: usize,
-    /// Whether the oldest kept byte of stdout, of stderr, is in the middle of a line.
-    cut: [bool; 2],
     /// Counts the processes whose output this is.
     process: u64,
+    /// Whether the current process's stdout, stderr has a line that has no end yet.
+    open: [bool; 2],
 }
 
 #[derive(Debug, Default)]
 pub struct Tail(Mutex<Inner>);
 
 impl Tail {
-    pub fn append(&self, stream: Stream, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
+    /// The number of the next process: what it writes is told from what was there.
+    pub fn begin(&self) -> u64 {
         let mut inner = self.lock();
-        let process = inner.process;
+        inner.open = [false; 2];
+        inner.process += 1;
+        inner.process
+    }
+
+    /// `process`: as [`Tail::begin`] gave it. What an earlier one left alive goes on writing.
+    pub fn append(&self, process: u64, stream: Stream, bytes: &[u8]) {
+        let Some(last) = bytes.last() else { return };
+        let mut inner = self.lock();
+        let within = process == inner.process && std::mem::replace(&mut inner.open[stream as usize], *last != b'\n');
         // Of a write larger than the tail only the end is kept.
-        let kept = bytes.get(bytes.len().saturating_sub(TAIL_BYTES)..).unwrap_or(bytes);
+        let dropped = bytes.len().saturating_sub(TAIL_BYTES);
+        let (lost, kept) = bytes.split_at(dropped);
         match inner.chunks.back_mut() {
             Some(last) if last.stream == stream && last.process == process && last.bytes.len() + kept.len() <= CHUNK => {
                 last.bytes.extend(kept)
             }
-            _ => inner.chunks.push_back(Chunk { stream, process, bytes: kept.to_vec() }),
+            _ => {
+                let begins = lost.last().map_or(!within, |before| *before == b'\n');
+                inner.chunks.push_back(Chunk { process, stream, begins, bytes: kept.to_vec() });
+            }
         }
         inner.bytes += kept.len();
         // Whole chunks go, and what is left is never less than the tail, unless it is in crumbs.
@@ -60,20 +78,12 @@ impl Tail {
         while too_much(&inner) {
             let Some(oldest) = inner.chunks.pop_front() else { break };
             inner.bytes -= oldest.bytes.len();
-            if let Some(cut) = inner.cut.get_mut(oldest.stream as usize) {
-                *cut = oldest.bytes.last() != Some(&b'\n');
-            }
         }
-    }
-
-    /// What comes from now on is another process's.
-    pub fn begin(&self) {
-        self.lock().process += 1;
     }
 
     /// The last lines of both streams, oldest first; a line stands where it ended.
     pub fn lines(&self, count: usize) -> Vec<String> {
-        Self::collect(&self.lock(), |_| true, count.min(TAIL_LINES), TAIL_BYTES)
+        self.lock().lines(|_| true, count.min(TAIL_LINES), TAIL_BYTES)
     }
 
     /// What goes with an error: the last lines that this process wrote to stderr, or to stdout where it
@@ -81,14 +91,21 @@ impl Tail {
     pub fn evidence(&self) -> String {
         let inner = self.lock();
         let of = |stream| {
-            Self::collect(&inner, |chunk| chunk.stream == stream && chunk.process == inner.process, EVIDENCE_LINES, EVIDENCE_BYTES)
-                .join("\n")
+            let wanted = |chunk: &Chunk| chunk.stream == stream && chunk.process == inner.process;
+            inner.lines(wanted, EVIDENCE_LINES, EVIDENCE_BYTES).join("\n")
         };
         let stderr = of(Stream::Stderr);
         if stderr.is_empty() { of(Stream::Stdout) } else { stderr }
     }
 
-    fn collect(inner: &Inner, wanted: impl Fn(&Chunk) -> bool, count: usize, limit: usize) -> Vec<String> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn lines(&self, wanted: impl Fn(&Chunk) -> bool, count: usize, limit: usize) -> Vec<String> {
+        let starts = self.starts(&wanted, count);
         let mut lines = VecDeque::new();
         let mut size = 0;
         let mut keep = |line: String| {
@@ -100,28 +117,52 @@ impl Tail {
             }
         };
         let mut splitters = [Splitter::default(), Splitter::default()];
-        let mut cut = inner.cut;
-        for chunk in inner.chunks.iter().filter(|chunk| wanted(chunk)) {
-            let index = chunk.stream as usize;
-            let (Some(splitter), Some(cut)) = (splitters.get_mut(index), cut.get_mut(index)) else { continue };
-            let mut bytes = chunk.bytes.as_slice();
-            if *cut {
-                // The first line is no whole one. A stream without any newline is shown all the same.
-                if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-                    bytes = bytes.get(end + 1..).unwrap_or_default();
-                    splitter.clear();
-                    *cut = false;
-                }
+        // Whether what was read of the stream is the end of a line whose beginning is not kept. A stream
+        // without any newline is shown all the same.
+        let mut headless = [None, None];
+        let mut process = 0;
+        for (index, chunk) in self.chunks.iter().enumerate().filter(|(_, chunk)| wanted(chunk)) {
+            let stream = chunk.stream as usize;
+            let start = starts[stream];
+            if index < start.0 {
+                continue;
             }
-            splitter.feed(bytes, &mut keep);
+            if std::mem::replace(&mut process, chunk.process) != chunk.process {
+                splitters.iter_mut().filter_map(Splitter::rest).for_each(&mut keep);
+            }
+            let mut bytes = chunk.bytes.get(if index == start.0 { start.1 } else { 0 }..).unwrap_or_default();
+            let headless = headless[stream].get_or_insert(start == BEGINNING && !chunk.begins);
+            if *headless && let Some(end) = memchr(b'\n', bytes) {
+                bytes = bytes.get(end + 1..).unwrap_or_default();
+                splitters[stream].clear();
+                *headless = false;
+            }
+            splitters[stream].feed(bytes, &mut keep);
         }
-        for splitter in &mut splitters {
-            splitter.rest().into_iter().for_each(&mut keep);
-        }
+        splitters.iter_mut().filter_map(Splitter::rest).for_each(&mut keep);
         lines.into()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For each stream the chunk, and the offset therein, from which on at least its part of the last
+    /// `count` lines stands. Looked for from the end, so that a thousand lines cost a thousand lines.
+    fn starts(&self, wanted: impl Fn(&Chunk) -> bool, count: usize) -> [(usize, usize); 2] {
+        let mut starts = [None, None];
+        let mut ended = 0;
+        for (index, chunk) in self.chunks.iter().enumerate().rev().filter(|(_, chunk)| wanted(chunk)) {
+            let start = &mut starts[chunk.stream as usize];
+            let mut newlines = memrchr_iter(b'\n', &chunk.bytes);
+            while start.is_none() {
+                match newlines.next() {
+                    Some(_) if ended < count => ended += 1,
+                    Some(at) => *start = Some((index, at + 1)),
+                    None if chunk.begins && ended >= count => *start = Some((index, 0)),
+                    None => break,
+                }
+            }
+            if starts.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        starts.map(|start| start.unwrap_or(BEGINNING))
     }
 }

@@ -5,7 +5,7 @@ mod ready;
 mod taken;
 
 pub use health::{Checkup, check};
-pub use ready::await_ready;
+pub use ready::{Sight, await_ready};
 
 use crate::lifecycle::Pid;
 use crate::os;

@@ -2,6 +2,7 @@
 //! the daemon itself answers.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -9,9 +10,9 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Daemon;
-use super::taken::taken;
+use super::taken::{Refused, taken};
 use crate::config::Probe;
-use crate::error::{Failure, Occupant};
+use crate::error::{Failure, Occupant, errno_text};
 use crate::os;
 use crate::supervisor::socket::dial;
 use crate::supervisor::watch::FolderNews;
@@ -26,25 +27,40 @@ const UNTOLD: Duration = Duration::from_millis(250);
 
 enum Look {
     Ready,
-    /// There is a socket, and nobody listens on it yet.
-    Silent,
+    /// There is a socket, and the daemon doesn't answer there yet, for this reason.
+    Silent(String),
     /// There is nothing.
     Absent,
+}
+
+/// What stood against readiness at the last look, for the message of a start that was given up.
+#[derive(Debug, Clone, Default)]
+pub struct Sight(Arc<Mutex<Option<String>>>);
+
+impl Sight {
+    pub fn last(&self) -> Option<String> {
+        self.slot().clone()
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Resolves when the daemon is ready. Waits without end: the lifecycle limits it.
 ///
 /// # Errors
 /// `SocketInUse` if somebody else answers.
-pub async fn await_ready(path: &Path, probe: Probe, daemon: Daemon) -> Result<(), Failure> {
+pub async fn await_ready(path: &Path, probe: Probe, daemon: Daemon, sight: &Sight) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(path);
     let mut news = FolderNews::of(folder).ok();
     let mut silent_since: Option<Instant> = None;
     let mut looks = 0;
     loop {
-        match look(path, probe, daemon).await? {
+        match look(path, probe, daemon, sight).await? {
             Look::Ready => return Ok(()),
-            Look::Silent => {
+            Look::Silent(reason) => {
+                *sight.slot() = Some(reason);
                 let since = *silent_since.get_or_insert_with(Instant::now);
                 looks += 1;
                 if looks <= EAGER_LOOKS {
@@ -56,6 +72,7 @@ pub async fn await_ready(path: &Path, probe: Probe, daemon: Daemon) -> Result<()
                 }
             }
             Look::Absent => {
+                *sight.slot() = Some("there is no such file".to_owned());
                 silent_since = None;
                 looks = 0;
                 match &news {
@@ -72,23 +89,32 @@ pub async fn await_ready(path: &Path, probe: Probe, daemon: Daemon) -> Result<()
     }
 }
 
-async fn look(path: &Path, probe: Probe, daemon: Daemon) -> Result<Look, Failure> {
+async fn look(path: &Path, probe: Probe, daemon: Daemon, sight: &Sight) -> Result<Look, Failure> {
     let client = match dial(path) {
         Ok(client) => client,
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(Look::Absent),
-        Err(_) => return Ok(Look::Silent),
+        Err(Errno::ECONNREFUSED) => return Ok(Look::Silent("nobody listens on it".to_owned())),
+        Err(Errno::EAGAIN) => return Ok(Look::Silent("its queue of connections is full".to_owned())),
+        Err(error) => return Ok(Look::Silent(format!("it can't be connected to: {}", errno_text(error as i32)))),
     };
     let listener = os::peer_pid(&client).unwrap_or_default();
     if !daemon.includes(listener) {
         // One that is gone left a listener to somebody: not an answer yet. A living stranger is one.
         if listener > 0 && os::start_time(listener).is_none() {
-            return Ok(Look::Silent);
+            return Ok(Look::Silent(format!("it belongs to process {listener}, which is gone")));
         }
         let by = if listener > 0 { Occupant::Process(listener) } else { Occupant::Unknown };
         return Err(Failure::SocketInUse { path: path.display().to_string(), by });
     }
     match probe {
         Probe::Socket => Ok(Look::Ready),
-        Probe::Accept => Ok(if taken(&client, None).await.is_ok() { Look::Ready } else { Look::Silent }),
+        Probe::Accept => {
+            *sight.slot() = Some("the connection was not accepted".to_owned());
+            Ok(match taken(&client, None).await {
+                Ok(()) => Look::Ready,
+                Err(Refused::By(reason) | Refused::Unasked(reason)) => Look::Silent(reason),
+                Err(Refused::Late) => Look::Silent("the connection was not accepted".to_owned()),
+            })
+        }
     }
 }

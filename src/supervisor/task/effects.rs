@@ -11,7 +11,7 @@ use crate::supervisor::daemon::Work;
 use crate::supervisor::files::Identity;
 use crate::supervisor::output::Pumps;
 use crate::supervisor::prepare::prepare;
-use crate::supervisor::probe::{await_ready, check};
+use crate::supervisor::probe::{Sight, await_ready, check};
 use crate::supervisor::{order, runtime, socket};
 
 impl Task {
@@ -85,7 +85,6 @@ impl Task {
                 return self.feed(Event::SpawnFailed { generation, failure });
             }
         };
-        self.daemon.tail.begin();
         self.pumps = Some(pumps);
         self.hands = Some(Hands { generation, keeper, born: None, maker: None, identity: None, leader_reaped: false, orders });
         let (guardian, done) = (Arc::clone(&self.shared.guardian), self.outcomes.0.clone());
@@ -118,10 +117,13 @@ impl Task {
     pub(super) fn await_ready(&mut self, generation: Generation) {
         let Some(daemon) = self.hands.as_ref().and_then(|hands| hands.born) else { return };
         let (job, done) = (Arc::clone(&self.job), self.outcomes.0.clone());
-        self.awaiting = Some(runtime::Errand::new(async move {
-            let ready = await_ready(&job.config.socket_path, job.config.readiness, daemon).await;
+        let sight = Sight::default();
+        let seen = sight.clone();
+        let errand = runtime::Errand::new(async move {
+            let ready = await_ready(&job.config.socket_path, job.config.readiness, daemon, &seen).await;
             report(&done, Outcome::Ready(generation, ready));
-        }));
+        });
+        self.awaiting = Some((errand, sight));
     }
 
     pub(super) fn signal(&self, signal: Signal) {

@@ -19,7 +19,7 @@ use crate::supervisor::guardian_client::Maker;
 use crate::supervisor::keeper::Keeper;
 use crate::supervisor::output::Pumps;
 use crate::supervisor::prepare::Lease;
-use crate::supervisor::probe::{self, Checkup};
+use crate::supervisor::probe::{self, Checkup, Sight};
 use crate::supervisor::runtime;
 use crate::supervisor::shared::Shared;
 use timers::Timers;
@@ -62,7 +62,7 @@ pub struct Task {
     littered: bool,
     preparing: Option<(Generation, runtime::Errand)>,
     ordering: Option<runtime::Errand>,
-    awaiting: Option<runtime::Errand>,
+    awaiting: Option<(runtime::Errand, Sight)>,
     probing: Option<runtime::Errand>,
     sweeping: Option<runtime::Errand>,
     timers: Timers,

@@ -88,6 +88,7 @@ impl Task {
                 }
                 match lease {
                     Ok(lease) => {
+                        self.daemon.hold(&lease.lock);
                         self.lease = Some(lease);
                         self.feed(Event::Prepared { generation });
                     }
@@ -115,7 +116,10 @@ impl Task {
 
     pub(super) fn fire(&self, timer: Timer, generation: Generation) {
         self.feed(match timer {
-            Timer::Startup => Event::StartupElapsed { generation, tail: self.evidence() },
+            Timer::Startup => {
+                let seen = self.awaiting.as_ref().and_then(|(_, sight)| sight.last());
+                Event::StartupElapsed { generation, seen, tail: self.evidence() }
+            }
             Timer::Grace => Event::GraceElapsed { generation },
             Timer::Kill => Event::KillElapsed { generation, survivors: self.survivors() },
             Timer::Backoff => Event::BackoffElapsed { generation },
