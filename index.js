@@ -26,6 +26,8 @@ class BackgroundProcessManager extends EventEmitter {
   #waiting = new Map();
   /** Plugin name to the configuration as it was given. */
   #configs = new Map();
+  /** Plugin name to what the native half told last: asking for a number is cheaper than asking for all. */
+  #known = new Map();
   /** Messages that are being delivered, and those behind one whose listener threw. */
   #inbox = [];
 
@@ -101,8 +103,16 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   getProcessInfo(pluginName) {
-    const info = typeof pluginName === 'string' ? this.#native.info(pluginName) : undefined;
-    return info ? processInfo(info, this.#configs.get(pluginName)) : undefined;
+    const revision = typeof pluginName === 'string' ? this.#native.revision(pluginName) : 0;
+    if (revision === 0) return undefined;
+    let known = this.#known.get(pluginName);
+    if (known?.info.revision !== revision) {
+      const info = this.#native.info(pluginName);
+      if (!info) return undefined;
+      known = { info, at: performance.now() };
+      this.#known.set(pluginName, known);
+    }
+    return processInfo(known.info, performance.now() - known.at, this.#configs.get(pluginName));
   }
 
   listProcesses() {
@@ -112,7 +122,7 @@ class BackgroundProcessManager extends EventEmitter {
 
   forgetProcess(pluginName) {
     const forgotten = typeof pluginName === 'string' && this.#native.forget(pluginName);
-    if (forgotten) this.#configs.delete(pluginName);
+    if (forgotten) [this.#configs, this.#known].forEach((map) => map.delete(pluginName));
     return forgotten;
   }
 
@@ -151,7 +161,7 @@ class BackgroundProcessManager extends EventEmitter {
     throw invalidConfig('metricsText', 'is not supported yet');
   }
 
-  // Lines of output are cut and carried over only while someone listens. Every way to add or remove a
+  // Lines of output and health checks are carried over only while someone listens. Every way to add or remove a
   // listener goes through one of these five.
 
   on(event, listener) {
@@ -180,7 +190,7 @@ class BackgroundProcessManager extends EventEmitter {
 
   #listening(result) {
     // EventEmitter's own constructor may come here before there is anything native.
-    if (#native in this && this.#native) this.#native.listenToOutput(this.listenerCount('output') > 0);
+    if (#native in this && this.#native) this.#native.listen(this.listenerCount('output') > 0, this.listenerCount('health') > 0);
     return result;
   }
 

@@ -21,11 +21,14 @@ export declare class NativeManager {
   /** A number, because a string costs more to make than all the rest of the call; -1 for a name that isn't known. */
   state(pluginName: string): number
   pid(pluginName: string): number | null
+  /** Changes with what `info` tells, uptime apart; 0 for a name that isn't known. */
+  revision(pluginName: string): number
   info(pluginName: string): NativeInfo | null
   names(): Array<string>
   output(pluginName: string, lines: number): Array<string>
   forget(pluginName: string): boolean
-  listenToOutput(on: boolean): void
+  /** Which events are listened to, of those that are told only then. */
+  listen(output: boolean, health: boolean): void
   /** Whether running daemons keep the event loop alive. */
   attach(on: boolean): void
   /** Whether anything is going on that the face must stay reachable for. */
@@ -53,6 +56,7 @@ export interface NativeFailure {
 
 /** Times are milliseconds since 1970. */
 export interface NativeInfo {
+  revision: number
   state: string
   pid?: number
   failedHealthChecks: number

@@ -60,8 +60,11 @@ function managerOptions(options = {}) {
   return { envsDir: envsDir ?? defaultEnvsDir((problem) => { throw invalidConfig('envsDir', problem); }), logger, onOwnerDeath };
 }
 
-/** The native snapshot as the public surface has it: Dates for times, nothing that isn't there. */
-function processInfo(native, config) {
+/**
+ * The native snapshot as the public surface has it: Dates for times, nothing that isn't there.
+ * `age`: milliseconds since it was taken, in which it has not changed.
+ */
+function processInfo(native, age, config) {
   const info = {
     state: native.state,
     config,
@@ -70,17 +73,20 @@ function processInfo(native, config) {
     lastStateChange: new Date(native.lastStateChange),
     totalRestarts: native.totalRestarts,
   };
-  for (const key of ['pid', 'lastError', 'uptime']) {
-    if (native[key] !== undefined && native[key] !== null) info[key] = native[key];
-  }
-  if (native.nextRestartAt !== undefined && native.nextRestartAt !== null) info.nextRestartAt = new Date(native.nextRestartAt);
+  if (is(native.pid)) info.pid = native.pid;
+  if (is(native.lastError)) info.lastError = native.lastError;
+  if (is(native.uptime)) info.uptime = native.uptime + age;
+  if (is(native.nextRestartAt)) info.nextRestartAt = new Date(native.nextRestartAt);
   if (native.lastExit) {
     const { pid, code, signal, at, reason } = native.lastExit;
     info.lastExit = { pid, at: new Date(at), reason };
-    if (code !== undefined && code !== null) info.lastExit.code = code;
-    if (signal !== undefined && signal !== null) info.lastExit.signal = signal;
+    if (is(code)) info.lastExit.code = code;
+    if (is(signal)) info.lastExit.signal = signal;
   }
   return Object.freeze(info);
 }
+
+/** Whether it is there: native code may say null for what is not. */
+const is = (value) => value !== undefined && value !== null;
 
 module.exports = { builtIn, copyPlain, environment, managerOptions, processInfo };

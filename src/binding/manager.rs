@@ -149,6 +149,12 @@ impl NativeManager {
         self.manager.pid(&plugin_name)
     }
 
+    /// Changes with what `info` tells, uptime apart; 0 for a name that isn't known.
+    #[napi]
+    pub fn revision(&self, plugin_name: String) -> f64 {
+        self.manager.revision(&plugin_name).map_or(0.0, count)
+    }
+
     #[napi]
     pub fn info(&self, plugin_name: String) -> Option<NativeInfo> {
         self.manager.info(&plugin_name).map(NativeInfo::from)
@@ -169,9 +175,10 @@ impl NativeManager {
         self.manager.forget(&plugin_name)
     }
 
+    /// Which events are listened to, of those that are told only then.
     #[napi]
-    pub fn listen_to_output(&self, on: bool) {
-        self.manager.listen_to_output(on);
+    pub fn listen(&self, output: bool, health: bool) {
+        self.manager.listen(output, health);
     }
 
     /// Whether running daemons keep the event loop alive.

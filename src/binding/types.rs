@@ -126,6 +126,7 @@ impl From<LastExit> for NativeExit {
 /// Times are milliseconds since 1970.
 #[napi(object)]
 pub struct NativeInfo {
+    pub revision: f64,
     pub state: String,
     pub pid: Option<i32>,
     pub failed_health_checks: u32,
@@ -139,8 +140,9 @@ pub struct NativeInfo {
 }
 
 impl From<Published> for NativeInfo {
-    fn from(Published { snapshot, uptime }: Published) -> Self {
+    fn from(Published { snapshot, revision, uptime }: Published) -> Self {
         Self {
+            revision: count(revision),
             state: snapshot.state.as_str().to_owned(),
             pid: snapshot.pid,
             failed_health_checks: snapshot.failed_health_checks,

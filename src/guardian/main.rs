@@ -132,8 +132,8 @@ impl Guardian {
     /// Children that are neither keepers nor of a released session.
     fn strays(&mut self) -> Vec<os::Process> {
         let own = sys::own_pid();
-        let mut children = os::descendants(own);
-        children.retain(|child| child.parent == own && !self.keepers.contains(&child.pid));
+        let mut children = os::children(own, own, &self.keepers);
+        children.retain(|child| !child.zombie);
         // A session that has ended is forgotten: the system may give its number to anyone.
         self.released.retain(|session| children.iter().any(|child| child.session == *session));
         children.retain(|child| !self.released.contains(&child.session));

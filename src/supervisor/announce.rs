@@ -1,19 +1,27 @@
 //! One notice of the lifecycle, told to listeners as an event and to the logger as a record.
 
+use std::sync::atomic::Ordering;
+
 use tracing::{debug, error, info, warn};
 
-use super::mailbox::{Mailbox, Message};
+use super::mailbox::Message;
+use super::shared::Shared;
 use crate::error::signal_name;
 use crate::lifecycle::{Exit, Notice, ProcessState};
 
 /// The target of every record, for `ALLY_LOG` filters.
 pub const TARGET: &str = "ally";
 
-/// `manager` routes the record to the logger of that manager.
-pub fn announce(mailbox: &Mailbox, manager: u64, plugin: &str, notice: Notice, at: f64) {
-    log(manager, plugin, &notice);
-    if !matches!(notice, Notice::Spawned { .. }) {
-        mailbox.post(Message::Notice { plugin: plugin.to_owned(), notice, at });
+/// The number of the manager routes the record to its logger.
+pub fn announce(shared: &Shared, plugin: &str, notice: Notice, at: f64) {
+    log(shared.id, plugin, &notice);
+    let told = match notice {
+        Notice::Spawned { .. } => false,
+        Notice::Checked { .. } => shared.listeners.health.load(Ordering::Relaxed),
+        Notice::StateChanged { .. } | Notice::Exited { .. } | Notice::RestartScheduled { .. } => true,
+    };
+    if told {
+        shared.mailbox.post(Message::Notice { plugin: plugin.to_owned(), notice, at });
     }
 }
 

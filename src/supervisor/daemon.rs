@@ -1,14 +1,14 @@
 //! One plugin's daemon as the manager knows it: its machine, and what the getters read.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{mpsc, watch};
 
-use super::announce::TARGET;
+use super::announce::{TARGET, announce};
 use super::clock;
 use super::files::{Lock, LockNote};
-use super::mailbox::{Mailbox, Refusal};
+use super::mailbox::Refusal;
 use super::output::{Audience, Tail};
 use super::shared::Shared;
 use crate::config::ProcessConfig;
@@ -38,6 +38,8 @@ pub type Hire = fn(&Arc<Daemon>, &Arc<Shared>, &Arc<Job>) -> Option<mpsc::Unboun
 #[derive(Debug, Clone)]
 pub struct Published {
     pub snapshot: Snapshot,
+    /// Another one whenever the snapshot is another, of any daemon.
+    pub revision: u64,
     /// Milliseconds since RUNNING.
     pub uptime: Option<f64>,
 }
@@ -59,13 +61,13 @@ pub struct Daemon {
     hire: Hire,
     /// Held for one step of the machine, never across an await.
     core: Mutex<Core>,
-    published: watch::Sender<Snapshot>,
+    published: watch::Sender<(Snapshot, u64)>,
 }
 
 impl Daemon {
     pub fn new(job: Job, shared: Arc<Shared>, seed: u64, hire: Hire) -> Arc<Self> {
         let machine = Machine::new(job.config.plan(), clock::now(), seed);
-        let published = watch::Sender::new(machine.snapshot());
+        let published = watch::Sender::new((machine.snapshot(), revision()));
         let name = job.config.plugin_name.clone();
         let core = Core { machine, job: Arc::new(job), task: None, closed: false, lock: Weak::new() };
         Arc::new(Self { name, tail: Arc::default(), shared, hire, core: Mutex::new(core), published })
@@ -96,7 +98,16 @@ impl Daemon {
         let effects = core.machine.on(event, now);
         let snapshot = core.machine.snapshot();
         let active = snapshot.active;
-        let changed = self.published.send_replace(snapshot).active != active;
+        let mut was_active = active;
+        self.published.send_if_modified(|(published, number)| {
+            was_active = published.active;
+            let modified = *published != snapshot;
+            if modified {
+                (*published, *number) = (snapshot, revision());
+            }
+            modified
+        });
+        let changed = was_active != active;
         if changed && active {
             self.shared.activity_changed(true);
         }
@@ -136,7 +147,7 @@ impl Daemon {
                 let outcome = outcome.map_err(|failure| Refusal { plugin: self.name.clone(), failure });
                 self.shared.settle(ticket, outcome);
             }
-            Effect::Notify(notice) => super::announce::announce(&self.shared.mailbox, self.shared.id, &self.name, notice, now.wall),
+            Effect::Notify(notice) => announce(&self.shared, &self.name, notice, now.wall),
             _ => {}
         }
     }
@@ -149,31 +160,27 @@ impl Daemon {
     }
 
     pub fn published(&self) -> Published {
-        let snapshot = self.published.borrow().clone();
+        let (snapshot, revision) = self.published.borrow().clone();
         let uptime = snapshot.running_since.map(|since| clock::since(since).as_secs_f64() * 1e3);
-        Published { snapshot, uptime }
+        Published { snapshot, revision, uptime }
     }
 
     /// Reads one thing of what is published, without copying the rest.
     pub fn peek<T>(&self, read: impl FnOnce(&Snapshot) -> T) -> T {
-        read(&self.published.borrow())
+        read(&self.published.borrow().0)
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.published.borrow().1
     }
 
     pub fn audience(&self) -> Arc<Audience> {
         Arc::new(Audience {
             plugin: self.name.clone(),
             manager: self.shared.id,
-            mailbox: self.mailbox(),
-            listeners: self.output_listeners(),
+            mailbox: Arc::clone(&self.shared.mailbox),
+            listeners: Arc::clone(&self.shared.listeners),
         })
-    }
-
-    fn mailbox(&self) -> Arc<Mailbox> {
-        Arc::clone(&self.shared.mailbox)
-    }
-
-    fn output_listeners(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.shared.output_listeners)
     }
 
     pub fn hold(&self, lock: &Arc<Lock>) {
@@ -195,4 +202,10 @@ impl Daemon {
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Never the same twice, so that a name that was forgotten and came back isn't taken for what it was.
+fn revision() -> u64 {
+    static REVISIONS: AtomicU64 = AtomicU64::new(1);
+    REVISIONS.fetch_add(1, Ordering::Relaxed)
 }

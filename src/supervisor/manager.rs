@@ -139,6 +139,11 @@ impl Manager {
         self.peek(name, |snapshot| snapshot.pid).flatten()
     }
 
+    /// Of what `info` would tell; another one whenever that is another.
+    pub fn revision(&self, name: &str) -> Option<u64> {
+        Some(self.read().get(name)?.revision())
+    }
+
     pub fn info(&self, name: &str) -> Option<Published> {
         Some(self.get(name)?.published())
     }
@@ -154,8 +159,10 @@ impl Manager {
         self.get(name).map(|daemon| daemon.tail.lines(lines)).unwrap_or_default()
     }
 
-    pub fn listen_to_output(&self, on: bool) {
-        self.shared.output_listeners.store(on, Ordering::Relaxed);
+    /// Which events are listened to, of those that are told only then.
+    pub fn listen(&self, output: bool, health: bool) {
+        self.shared.listeners.output.store(output, Ordering::Relaxed);
+        self.shared.listeners.health.store(health, Ordering::Relaxed);
     }
 
     /// Whether anything is still going to happen by itself.

@@ -18,13 +18,19 @@ pub struct Options {
     pub guardian: PathBuf,
 }
 
+/// Whether anyone listens to these events, which come too often to be told to nobody.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    pub output: AtomicBool,
+    pub health: AtomicBool,
+}
+
 pub struct Shared {
     pub id: u64,
     pub options: Options,
     pub mailbox: Arc<Mailbox>,
     pub guardian: Arc<GuardianClient>,
-    /// Whether anyone listens to 'output'.
-    pub output_listeners: Arc<AtomicBool>,
+    pub listeners: Arc<Listeners>,
     active: AtomicUsize,
     /// Who uses which socket path, from before the spawn until rest.
     claims: Mutex<HashMap<PathBuf, String>>,
@@ -44,7 +50,7 @@ impl Shared {
             guardian: GuardianClient::new(options.guardian.clone(), id),
             options,
             mailbox: Arc::new(Mailbox::new(wake)),
-            output_listeners: Arc::default(),
+            listeners: Arc::default(),
             active: AtomicUsize::new(0),
             claims: Mutex::default(),
             shutdowns: Mutex::default(),

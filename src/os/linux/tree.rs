@@ -20,16 +20,12 @@ pub fn members(root: i32, _group: i32) -> Vec<Process> {
 /// during the walk may be missed; whoever must have them all walks again until nothing is left.
 pub fn descendants(root: i32) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
+    let mut known = Vec::new();
     let mut parents = vec![root];
     while let Some(parent) = parents.pop() {
-        for pid in children(parent) {
-            // Between the list and this look the child may have died and its pid gone to a stranger:
-            // then its parent is another one. A child whose parent just died now belongs to the root.
-            let Some(process) = look_up(pid).filter(|process| process.parent == parent || process.parent == root) else { continue };
-            if found.iter().any(|known| known.pid == pid) {
-                continue;
-            }
-            parents.push(pid);
+        for process in children(parent, root, &known) {
+            known.push(process.pid);
+            parents.push(process.pid);
             if !process.zombie {
                 found.push(process);
             }
@@ -38,8 +34,16 @@ pub fn descendants(root: i32) -> Vec<Process> {
     found
 }
 
+/// The children of `parent`, zombies too, without those known.
+pub fn children(parent: i32, subreaper: i32, known: &[i32]) -> Vec<Process> {
+    let unknown = child_pids(parent).into_iter().filter(|pid| !known.contains(pid));
+    // Between the list and this look the child may have died and its pid gone to a stranger: then its
+    // parent is another one. A child whose parent just died now belongs to the subreaper.
+    unknown.filter_map(look_up).filter(|process| process.parent == parent || process.parent == subreaper).collect()
+}
+
 /// /proc/PID/task/TID/children lists per thread; every thread has children of its own.
-fn children(parent: i32) -> Vec<i32> {
+fn child_pids(parent: i32) -> Vec<i32> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{parent}/task")) else { return Vec::new() };
     let mut pids = Vec::new();
     for task in tasks.flatten() {

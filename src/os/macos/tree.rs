@@ -16,17 +16,21 @@ pub fn descendants(root: i32) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
     let mut parents = vec![root];
     while let Some(parent) = parents.pop() {
-        for process in list(|buffer, size| {
-            // SAFETY: the buffer is as long as said.
-            unsafe { libc::proc_listchildpids(parent, buffer, size) }
-        }) {
-            if process.parent == parent && !found.iter().any(|known| known.pid == process.pid) {
-                parents.push(process.pid);
-                found.push(process);
-            }
+        let known: Vec<i32> = found.iter().map(|process| process.pid).collect();
+        for process in children(parent, root, &known) {
+            parents.push(process.pid);
+            found.push(process);
         }
     }
     found
+}
+
+/// The children of `parent` without those known. There is no subreaper.
+pub fn children(parent: i32, _subreaper: i32, known: &[i32]) -> Vec<Process> {
+    // SAFETY: the buffer is as long as said.
+    let mut children = list(|buffer, size| unsafe { libc::proc_listchildpids(parent, buffer, size) });
+    children.retain(|process| process.parent == parent && !known.contains(&process.pid));
+    children
 }
 
 /// The descendants, and what is left in the leader's group.

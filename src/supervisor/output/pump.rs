@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
@@ -15,6 +15,7 @@ use super::{Stream, Tail};
 use crate::supervisor::announce::TARGET;
 use crate::supervisor::mailbox::{Mailbox, Message};
 use crate::supervisor::runtime::spawn;
+use crate::supervisor::shared::Listeners;
 
 /// What a pipe holds at most, unless somebody made it larger (pipe(7)).
 const READ: usize = 64 * 1024;
@@ -34,18 +35,17 @@ pub struct Audience {
     pub plugin: String,
     pub manager: u64,
     pub mailbox: Arc<Mailbox>,
-    /// Listeners of the 'output' event.
-    pub listeners: Arc<AtomicBool>,
+    pub listeners: Arc<Listeners>,
 }
 
 impl Audience {
     fn listens(&self) -> bool {
-        self.listeners.load(Ordering::Relaxed) || tracing::enabled!(target: "ally::output", tracing::Level::DEBUG)
+        self.listeners.output.load(Ordering::Relaxed) || tracing::enabled!(target: "ally::output", tracing::Level::DEBUG)
     }
 
     fn hear(&self, stream: Stream, line: String) {
         tracing::debug!(target: "ally::output", manager = self.manager, plugin = self.plugin, stream = stream.as_str(), "{line}");
-        if self.listeners.load(Ordering::Relaxed) {
+        if self.listeners.output.load(Ordering::Relaxed) {
             self.mailbox.post(Message::Output { plugin: self.plugin.clone(), stream, line });
         }
     }
