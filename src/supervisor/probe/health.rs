@@ -17,7 +17,7 @@ use crate::supervisor::socket::dial;
 
 /// A full queue is tried again: it empties when the daemon accepts, of which nobody else is told.
 const QUEUE_FULL: Duration = Duration::from_millis(5);
-/// When we are out of descriptors ourselves.
+/// When we can't ask: out of descriptors, mostly.
 const OUT_OF_MEANS: Duration = Duration::from_millis(200);
 
 pub struct Checkup {
@@ -25,8 +25,9 @@ pub struct Checkup {
     pub outcome: Result<(), String>,
 }
 
-/// Asks until the question could be put: that we are out of something ourselves says nothing about the daemon.
+/// Asks until the question could be put: what keeps us from it says nothing about the daemon.
 pub async fn check(path: &Path, health: Health, daemon: Daemon) -> Checkup {
+    let mut told = false;
     loop {
         let begun = Instant::now();
         let outcome = match ask(path, health, daemon, begun + health.timeout).await {
@@ -34,7 +35,9 @@ pub async fn check(path: &Path, health: Health, daemon: Daemon) -> Checkup {
             Err(Refused::By(reason)) => Err(reason),
             Err(Refused::Late) => Err(format!("the connection was not accepted within {} ms", health.timeout.as_millis())),
             Err(Refused::Unasked(reason)) => {
-                tracing::warn!(target: TARGET, pid = daemon.leader, reason, "a health check could not be made");
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(target: TARGET, pid = daemon.leader, reason, "a health check can't be made; trying until it can");
+                }
                 sleep(OUT_OF_MEANS).await;
                 continue;
             }

@@ -33,8 +33,8 @@ pub async fn taken(client: &OwnedFd, deadline: Option<Instant>) -> Result<(), Re
             Ok(Taken::Accepted) => return Ok(()),
             Ok(Taken::Waiting) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {}
-            Err(error) if is_ours(&error) => return Err(Refused::Unasked(io_text(&error))),
-            Err(error) => return Err(Refused::By(format!("the kernel doesn't tell who waits in the queue ({})", io_text(&error)))),
+            // Whatever keeps us from asking says nothing about the daemon.
+            Err(error) => return Err(Refused::Unasked(format!("the kernel doesn't tell who waits in the queue ({})", io_text(&error)))),
         }
         if late {
             return Err(Refused::Late);
@@ -50,7 +50,7 @@ pub async fn taken(client: &OwnedFd, deadline: Option<Instant>) -> Result<(), Re
 pub enum Refused {
     By(String),
     Late,
-    /// The question could not be put: we are out of something ourselves, which says nothing about the daemon.
+    /// The question could not be put, which says nothing about the daemon.
     Unasked(String),
 }
 
