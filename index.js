@@ -46,6 +46,7 @@ class BackgroundProcessManager extends EventEmitter {
         logFilter: process.env.ALLY_LOG,
       },
       () => self.deref()?.#takeMessages(),
+      { hasRef: () => self.deref()?.#native.isHolding() ?? false },
     );
   }
 

@@ -2,8 +2,11 @@
 /* eslint-disable */
 
 export declare class NativeManager {
-  /** `wake` is called whenever there is something for `take`. */
-  constructor(options: NativeOptions, wake: () => void)
+  /**
+   * `wake` is called whenever there is something for `take`; `resource.hasRef` says whether that keeps the
+   * event loop alive.
+   */
+  constructor(options: NativeOptions, wake: () => void, resource: object)
   /** `variables`: the caller's environment, KEY=VALUE with a NUL behind each. */
   start(config: unknown, variables: string): NativeStart
   /** What is wrong with a configuration, if anything, without doing anything with it. */
@@ -33,6 +36,8 @@ export declare class NativeManager {
   attach(on: boolean): void
   /** Whether anything is going on that the face must stay reachable for. */
   isBusy(): boolean
+  /** Whether the event loop is being kept alive. */
+  isHolding(): boolean
 }
 
 export interface NativeExit {

@@ -1,24 +1,23 @@
 //! The native half of `BackgroundProcessManager`.
 
+use std::ffi::c_void;
 use std::path::PathBuf;
+use std::ptr;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{Function, Unknown};
-use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
-use napi::{Env, Status, sys};
+use napi::bindgen_prelude::{Function, Object, ObjectFinalize, Unknown};
+use napi::{Env, sys};
 use napi_derive::napi;
 
 use super::events::NativeMessage;
 use super::log;
 use super::types::{NativeInfo, NativeProblem, NativeStart, count, failure, raw};
+use super::wake::Wake;
 use crate::config::{Raw, parse};
 use crate::error::Failure;
 use crate::guardian::protocol::OwnerDeath;
 use crate::lifecycle::{ProcessState, Ticket};
 use crate::supervisor::{Manager, Options};
-
-/// Weak: whether it keeps the event loop alive is said by hand.
-type Wake = ThreadsafeFunction<(), (), (), Status, false, true>;
 
 #[napi(object)]
 pub struct NativeOptions {
@@ -31,9 +30,10 @@ pub struct NativeOptions {
     pub log_filter: Option<String>,
 }
 
-#[napi]
+#[napi(custom_finalize)]
 pub struct NativeManager {
-    manager: Arc<Manager>,
+    /// Boxed, so that the hook at the environment's end can find it where it is.
+    manager: Box<Manager>,
     wake: Arc<Wake>,
     /// Calls of the face that are not settled.
     pending: u32,
@@ -45,30 +45,27 @@ pub struct NativeManager {
 
 #[napi]
 impl NativeManager {
-    /// `wake` is called whenever there is something for `take`.
+    /// `wake` is called whenever there is something for `take`; `resource.hasRef` says whether that keeps the
+    /// event loop alive.
     #[napi(constructor)]
-    pub fn new(env: Env, options: NativeOptions, wake: Function<'_, (), ()>) -> napi::Result<Self> {
+    pub fn new(env: Env, options: NativeOptions, wake: Function<'_, (), ()>, resource: Object<'_>) -> napi::Result<Self> {
         log::install(options.log_filter.as_deref());
-        let wake: Arc<Wake> = Arc::new(wake.build_threadsafe_function::<()>().weak::<true>().build()?);
+        let wake = Wake::new(env, wake, resource)?;
         let waker = Arc::clone(&wake);
         let owner_death = if options.keep_on_owner_death { OwnerDeath::Keep } else { OwnerDeath::Stop };
-        let manager = Arc::new(Manager::new(
+        let manager = Box::new(Manager::new(
             Options { envs_dir: PathBuf::from(options.envs_dir), owner_death, guardian: PathBuf::from(options.guardian) },
-            // Refused only while the environment is being torn down, when nobody is left to be told.
-            Box::new(move || {
-                waker.call((), ThreadsafeFunctionCallMode::NonBlocking);
-            }),
+            Box::new(move || waker.call()),
         ));
         if options.has_logger {
             log::connect(manager.id(), Arc::downgrade(manager.mailbox()), options.debug);
         }
-        // The end of a worker, or of the program, is the end of the owner, whoever still refers to us.
-        let closing = Arc::downgrade(&manager);
-        env.add_env_cleanup_hook((), move |()| {
-            if let Some(manager) = closing.upgrade() {
-                manager.close();
-            }
-        })?;
+        // SAFETY: on the environment's own thread. The manager stays where it is until `finalize` has taken the hook
+        // away again.
+        let status = unsafe { sys::napi_add_env_cleanup_hook(env.raw(), Some(environment_ends), hook_argument(&manager)) };
+        if status != sys::Status::napi_ok {
+            return Err(napi::Error::new(status.into(), "the environment's end can't be watched"));
+        }
         Ok(Self { manager, wake, pending: 0, attached: true, holding: false })
     }
 
@@ -194,6 +191,12 @@ impl NativeManager {
         self.pending > 0 || self.manager.is_active()
     }
 
+    /// Whether the event loop is being kept alive.
+    #[napi]
+    pub fn is_holding(&self) -> bool {
+        self.holding
+    }
+
     fn await_ticket(&mut self, env: Env, ticket: Ticket) -> napi::Result<f64> {
         self.pending += 1;
         self.hold(env)?;
@@ -202,30 +205,34 @@ impl NativeManager {
 
     fn hold(&mut self, env: Env) -> napi::Result<()> {
         let hold = self.pending > 0 || (self.attached && self.manager.is_active());
-        if hold == self.holding || self.wake.aborted() {
-            return Ok(());
+        if hold != self.holding {
+            self.wake.keep_alive(env.raw(), hold)?;
+            self.holding = hold;
         }
-        // SAFETY: on the environment's own thread, with a function that has not been released.
-        let status = unsafe {
-            if hold {
-                sys::napi_ref_threadsafe_function(env.raw(), self.wake.raw())
-            } else {
-                sys::napi_unref_threadsafe_function(env.raw(), self.wake.raw())
-            }
-        };
-        if status != sys::Status::napi_ok {
-            return Err(napi::Error::new(Status::from(status), "the event loop's hold can't be changed"));
-        }
-        self.holding = hold;
         Ok(())
     }
 }
 
-impl Drop for NativeManager {
-    fn drop(&mut self) {
+impl ObjectFinalize for NativeManager {
+    fn finalize(self, env: Env) -> napi::Result<()> {
+        // SAFETY: as it was added. One that has run is not found any more, which is no error.
+        unsafe { sys::napi_remove_env_cleanup_hook(env.raw(), Some(environment_ends), hook_argument(&self.manager)) };
         log::disconnect(self.manager.id());
         self.manager.close();
+        self.wake.close();
+        Ok(())
     }
+}
+
+fn hook_argument(manager: &Manager) -> *mut c_void {
+    ptr::from_ref(manager).cast_mut().cast()
+}
+
+/// The end of a worker, or of the program, is the end of the owner, whoever still refers to us.
+unsafe extern "C" fn environment_ends(manager: *mut c_void) {
+    // SAFETY: the argument is a `NativeManager`'s, which takes this hook away before it goes.
+    let manager = unsafe { &*manager.cast_const().cast::<Manager>() };
+    manager.close();
 }
 
 /// For the error of a configuration that is otherwise wrong.

@@ -5,3 +5,4 @@ mod events;
 mod log;
 mod manager;
 mod types;
+mod wake;

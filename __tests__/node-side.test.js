@@ -1,0 +1,172 @@
+'use strict';
+
+// The manager as one part of a Node program among others: beside its workers, its children, its exceptions.
+
+const fs = require('node:fs');
+const path = require('node:path');
+const { execFile } = require('node:child_process');
+const { useWorld } = require('./helpers/world');
+const { alive, identify, testOnLinux } = require('./helpers/processes');
+const { testWith } = require('./fixtures/faults/tools');
+const { until } = require('./helpers/until');
+
+const world = useWorld();
+
+const ROOT = path.join(__dirname, '..');
+/** Restarted at once, as often as a test likes. */
+const EAGER = { restart: { delay: 0, window: { limit: 1_000, period: 60_000 } } };
+
+const willing = (name, changes) => world.config(name, ['willing.py'], { ...EAGER, ...changes });
+const named = (stem, count) => Array.from({ length: count }, (_, index) => willing(`${stem}-${index}`));
+
+/** What an owner says until it ends by itself, without a word on stderr. */
+async function whole(owner) {
+  const ended = await owner.exited;
+  await owner.closed;
+  expect({ ...ended, failed: owner.lines.find((line) => 'failed' in line), errors: owner.errors }).toEqual({ code: 0, signal: null, failed: undefined, errors: '' });
+  return Object.assign({}, ...owner.lines);
+}
+
+const live = (scenario, order, options) => whole(world.owner('node-side.js', { scenario, ...order }, options));
+
+/** Everything but memory, of which some is cached for good. */
+function expectAsBefore({ memory: after, ...counts }, { memory: before, ...expected }, growth = Infinity) {
+  expect(counts).toEqual({ ...expected, zombies: 0 });
+  expect(after - before).toBeLessThan(growth);
+}
+
+testOnLinux('five hundred starts and stops leave descriptors, threads, zombies and memory where they were', async () => {
+  // A young generation that is small and swept at once: otherwise its size is a matter of the moment, several MB of it.
+  const flags = ['--expose-gc', '--single-threaded-gc', '--max-semi-space-size=1'];
+  const { before, after } = await live('cycles', { configs: named('plugin', 2), warm: 25, times: 250 }, { flags });
+  // In kB: less than 5 a cycle.
+  expectAsBefore(after, before, 2_500);
+}, 60_000);
+
+testOnLinux('a hundred workers that are terminated with daemons in flight leave nothing, and nobody notices', async () => {
+  const place = (index) => [willing(`runs-${index}`), world.config(`starts-${index}`, ['never-binds.py'])];
+  const owner = world.owner('many-workers.js', { own: willing('own'), configs: [0, 1, 2].map(place), times: 100 });
+  const { report } = await whole(owner);
+  expect(report.failures).toEqual([]);
+  expectAsBefore(report.after, report.before);
+  expect(report.still).toBe(true);
+  // Each of five moments was reached by its share of them (the first six workers are the warm-up).
+  expect(Object.values(report.moments).reduce((sum, count) => sum + count)).toBeGreaterThanOrEqual(106);
+  for (const moment of ['called', 'starting', 'running', 'restarting', 'stopping']) expect(report.moments[moment]).toBeGreaterThan(18);
+  // Two were up in most of them: those are gone, as the owner itself has looked.
+  expect(report.daemons).toBeGreaterThan(100);
+  expect(report.end.zombies).toBe(0);
+}, 60_000);
+
+testOnLinux('several managers in one process are owners like any other', async () => {
+  const own = [0, 1, 2, 3, 4].flatMap((manager) => named(`of-${manager}`, 3));
+  const said = await live('managers', { configs: [willing('contested'), ...own] });
+  const lost = expect.objectContaining({ isError: true, code: 'ERR_OWNED_ELSEWHERE', pluginName: 'contested', pid: said.self });
+  // In whatever order: one of the five has it.
+  expect(said.wanted.sort((one, other) => (other === 'has it') - (one === 'has it'))).toEqual(['has it', lost, lost, lost, lost]);
+  expect(said.guardians).toBe(5);
+  expect(new Set(said.first.flat()).size).toBe(15);
+  // The crash of one is nobody else's.
+  expect(said.first[0][0]).toBe(said.killed);
+  expect(said.second[0][0]).not.toBe(said.killed);
+  said.second[0][0] = said.killed;
+  expect(said.second).toEqual(said.first);
+  expect(said.last).toEqual(said.first[4]);
+  expect(said.running).toEqual([0, 0, 0, 0, 3]);
+  said.heard.forEach((exits, index) => {
+    const names = exits.map(([name]) => name).filter((name) => name !== 'contested');
+    expect(names.filter((name) => !name.startsWith(`of-${index}-`))).toEqual([]);
+    expect(names).toHaveLength(index === 0 ? 4 : 3);
+  });
+  expectAsBefore(said.after, said.before);
+});
+
+test("children of the program's own, by the hundred and in every way, and ours: each hears of its own", async () => {
+  const { report } = await live('beside', { configs: ['crashes', 'stays', 'stops'].map((name) => willing(name)), times: 120, crashes: 20 });
+  expect(report.wrong).toEqual([]);
+  expect(report.ran).toBe(4 * 120 + 1);
+  const exits = (pids, signal, reason) => pids.map((pid) => ({ pid, ...signal, reason }));
+  expect(report.killed).toHaveLength(20);
+  expect(new Set(report.killed).size).toBe(20);
+  expect(report.exits.crashes.slice(0, 20)).toEqual(exits(report.killed, { signal: 'SIGKILL' }, 'crashed'));
+  expect(report.exits.stops.slice(0, 20)).toEqual(exits(report.stops, {}, 'stopped'));
+  expect(report.exits.stays).toEqual(exits([report.undisturbed.pid], {}, 'stopped'));
+  expect(report.undisturbed).toMatchObject({ state: 'running', totalRestarts: 0 });
+  expect(report.after.zombies).toBe(0);
+});
+
+describe('listeners that throw', () => {
+  test('are heard of once for each call, and every call and state is as without them', async () => {
+    const beats = world.config('plugin', ['beats.py', world.path('beats')], {
+      ...EAGER, healthcheck: { interval: 20, timeout: 5_000, retries: 3 },
+    });
+    const { outcomes, end } = await live('throws', { configs: [beats, world.config('refused', [], { command: '/no/such' })], times: 5 });
+    expect(outcomes).toEqual({
+      again: expect.objectContaining({ code: 'ERR_ALREADY_RUNNING', isError: true }),
+      refused: expect.objectContaining({ code: 'ERR_SPAWN', isError: true }),
+      restarts: 5,
+      state: 'stopped',
+    });
+    expect(end.caught).toEqual(end.called);
+    for (const what of ['exit', 'restart', 'health', 'output', 'debug', 'info', 'warn', 'error']) expect(end.called[what]).toBeGreaterThan(0);
+    expect(end.states).toEqual({
+      plugin: [...Array(6).fill(['starting', 'running']).flat(), 'stopping', 'stopped'],
+      refused: ['starting', 'error', 'stopped'],
+    });
+    expect(end.called).toMatchObject({ exit: 6, restart: 5, stateChange: 17, async: 17 });
+  });
+
+  test('end a program that does not expect it, as any emitter would, and its daemons with it', async () => {
+    const owner = world.owner('node-side.js', { scenario: 'throwsOnce', configs: named('plugin', 2) });
+    const daemons = (await owner.says('ready')).map(identify);
+    expect(await owner.exited).toEqual({ code: 1, signal: null });
+    await owner.closed;
+    expect(owner.errors).toContain('Error: thrown by a listener');
+    await until(() => !daemons.some(alive));
+    // Their successors too: the world looks for them.
+  });
+});
+
+testOnLinux('process.env may be rewritten all the time: a start has one moment of it, and a restart that of its start', async () => {
+  const { outcome, rewrites } = await live('environment', { configs: named('plugin', 3), times: 40 });
+  expect(outcome).toEqual({ same: 80, other: 0, whole: 40, torn: [], moments: expect.any(Number) });
+  // Two starts may follow one another in one turn of the loop, but most have a moment of their own.
+  expect(outcome.moments).toBeGreaterThan(20);
+  expect(rewrites).toBeGreaterThan(2_000);
+});
+
+describe('when all is stopped', () => {
+  test('Node knows of no reason to stay', async () => {
+    const { before, made, after } = await live('handles', { configs: named('plugin', 3) });
+    expect({ made, after }).toEqual({ made: before, after: before });
+  });
+
+  test('jest knows of no reason to stay, and detects no open handle', async () => {
+    const config = willing('plugin');
+    fs.writeFileSync(world.path('one.test.js'), `
+      const { BackgroundProcessManager } = require(${JSON.stringify(ROOT)});
+      test('starts and stops', async () => {
+        const manager = new BackgroundProcessManager({ envsDir: ${JSON.stringify(world.envsDir)} });
+        process.once('exit', () => manager.stopAllProcesses());
+        await manager.startProcess(${JSON.stringify(config)});
+        await manager.stopAllProcesses();
+      });
+    `);
+    const flags = ['--detectOpenHandles', '--runInBand', '--rootDir', world.dir, '--config', '{"transform":{}}'];
+    const jest = path.join(ROOT, 'node_modules', 'jest', 'bin', 'jest.js');
+    const said = await new Promise((resolve) => {
+      execFile(process.execPath, [jest, ...flags], { cwd: world.dir }, (error, stdout, stderr) => resolve(`${error?.message ?? ''}${stdout}${stderr}`));
+    });
+    expect(said).toContain('1 passed');
+    expect(said).not.toMatch(/open handle|did not exit/i);
+  });
+});
+
+testWith('a pid namespace')('as PID 1, restarts and stops leave no process and no zombie', async () => {
+  const { report } = await live('first', { configs: named('plugin', 2), times: 15 }, { before: ['unshare', '-pf', '--mount-proc', '--kill-child'] });
+  expect(report.pid).toBe(1);
+  expect(report.restarts).toBe(15);
+  expectAsBefore(report.after, report.before);
+  expect(report.end.zombies).toBe(0);
+  expect(report.others).toEqual([]);
+});
