@@ -7,3 +7,4 @@ mod environment;
 mod fields;
 mod raw;
 mod secrets;
+mod wild;

@@ -40,7 +40,7 @@ fn descriptors(pid: i32) -> BTreeMap<i32, String> {
 }
 
 /// The kinds of what a process has open: `socket`, `pipe`, or a path.
-fn kinds(pid: i32) -> Vec<String> {
+pub fn kinds(pid: i32) -> Vec<String> {
     let mut kinds: Vec<String> = descriptors(pid).into_values().map(|target| target.split(":[").next().unwrap().to_owned()).collect();
     kinds.sort_unstable();
     kinds

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
 
 mod births;
+mod damaged;
 mod hygiene;
 mod loss;
 mod owner;

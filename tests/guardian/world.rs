@@ -67,7 +67,7 @@ fn read(from: &mut (impl Read + AsRawFd), bytes: &mut [u8], what: &str) -> usize
 }
 
 #[track_caller]
-fn read_all(pipe: &mut PipeReader) -> String {
+pub fn read_all(pipe: &mut PipeReader) -> String {
     let mut all = Vec::new();
     let mut bytes = [0; 4096];
     loop {
@@ -182,26 +182,28 @@ impl Guardian {
     }
 
     pub fn send(&self, bytes: &[u8], descriptors: &[RawFd]) {
-        let mut stream = self.stream.as_ref().unwrap();
         let (header, payload) = bytes.split_at(HEADER);
+        self.send_piece(header, descriptors).unwrap();
+        self.send_piece(payload, &[]).unwrap();
+    }
+
+    /// Fails where the guardian is gone.
+    pub fn send_piece(&self, bytes: &[u8], descriptors: &[RawFd]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut stream = self.stream.as_ref().unwrap();
         let rights = [ControlMessage::ScmRights(descriptors)];
         let rights = if descriptors.is_empty() { &rights[..0] } else { &rights };
-        let sent = sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(header)], rights, MsgFlags::MSG_NOSIGNAL, None).unwrap();
-        assert_eq!(sent, HEADER);
-        stream.write_all(payload).unwrap();
+        let sent = sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(bytes)], rights, MsgFlags::MSG_NOSIGNAL, None)?;
+        stream.write_all(&bytes[sent..])
     }
 
     pub fn make(&self, plan: &Plan) -> Daemon {
-        let home = tempfile::tempdir().unwrap();
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let [(stdout, out), (stderr, err)] = [io::pipe().unwrap(), io::pipe().unwrap()];
-        let lock = File::create(home.path().join("lock")).unwrap();
-        lock.try_lock().unwrap();
-        let ends = [theirs.as_raw_fd(), out.as_raw_fd(), err.as_raw_fd(), lock.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()];
-        let descriptors: [RawFd; DESCRIPTORS] = ends;
-        self.send(&plan.encode(home.path()), &descriptors);
+        let (daemon, ends) = Daemon::expect();
+        self.send(&plan.encode(daemon.home.path()), &ends.each_ref().map(AsRawFd::as_raw_fd));
         // All copies of ours are closed here, the lock's too: from now on the keeper alone holds it.
-        Daemon { stream: Some(ours), stdout: Some(stdout), stderr: Some(stderr), home }
+        daemon
     }
 
     #[track_caller]
@@ -246,6 +248,18 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// One that is about to be ordered, and what goes with the order.
+    pub fn expect() -> (Self, [OwnedFd; DESCRIPTORS]) {
+        let home = tempfile::tempdir().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let [(stdout, out), (stderr, err)] = [io::pipe().unwrap(), io::pipe().unwrap()];
+        let lock = File::create(home.path().join("lock")).unwrap();
+        lock.try_lock().unwrap();
+        let [out_s_end, err_s_end] = [&stdout, &stderr].map(|pipe| pipe.try_clone().unwrap().into());
+        let ends = [theirs.into(), out.into(), err.into(), lock.into(), out_s_end, err_s_end];
+        (Self { stream: Some(ours), stdout: Some(stdout), stderr: Some(stderr), home }, ends)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }

@@ -1,0 +1,44 @@
+//! Any bytes in `daemon.pid`, `daemon.id` and `daemon.lock`: they name a process that a daemon could be,
+//! or nobody, and whatever is believed reads the same once written.
+
+#![no_main]
+
+use std::fs;
+use std::sync::LazyLock;
+
+use ally_background_process_manager::supervisor::{Folder, Identity, LockNote};
+use libfuzzer_sys::fuzz_target;
+
+/// In memory where there is such a thing: one file is written per run.
+static FOLDER: LazyLock<Folder> = LazyLock::new(|| {
+    let shared = std::path::Path::new("/dev/shm");
+    let above = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };
+    Folder::open(&above, &format!("ally-fuzz-{}", std::process::id())).expect("a folder to work in")
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    for name in ["daemon.pid", "daemon.id"] {
+        fs::write(FOLDER.join(name), bytes).expect("a file to read");
+    }
+    let text = String::from_utf8_lossy(bytes);
+    if let Some(pid) = FOLDER.read_pid().expect("a plain file can be read") {
+        assert!(pid > 1);
+        // parse(2) allows a sign and zeros in front; nothing else is let through.
+        assert_eq!(text.trim_end_matches('\n').trim_start_matches(['+', '0']), pid.to_string());
+    }
+    let identity = FOLDER.read_identity().expect("a plain file can be read");
+    if let Some(identity) = &identity {
+        assert!(identity.leader > 1);
+        if !identity.boot.is_empty() {
+            assert_eq!(Identity::parse(&identity.to_string()).as_ref(), Some(identity));
+        }
+        if let Some(found) = identity.find() {
+            assert_eq!((found.pid, found.start), (identity.leader, identity.start));
+        }
+    }
+    let note = LockNote::parse(&text);
+    if let LockNote::Keeper { pid, .. } = note {
+        assert!(pid > 1, "a keeper may be signalled");
+    }
+    assert_eq!(LockNote::parse(&note.to_string()), note);
+});
