@@ -127,7 +127,7 @@ export interface BackgroundProcessConfig {
 }
 
 export interface HealthcheckConfig {
-  /** From one check to the next, and from ready to the first; at least 1. */
+  /** From the beginning of one check to that of the next, and from ready to the first; at least 1. Checks never overlap. */
   interval: number;
   /** How long one check may take; at least 1. */
   timeout: number;
@@ -141,7 +141,7 @@ export interface HealthcheckConfig {
 export type Probe =
   /** It can be connected to at socketPath. A hung daemon passes while its queue has room. */
   | { type: 'socket' }
-  /** It also takes the connection from the queue, as the kernel tells; a hung one does not. Linux only. */
+  /** It also takes the connection from the queue, as the kernel tells; a hung one does not. */
   | { type: 'accept' }
   /**
    * It answers GET `path` (default '/') with `status` (one, or from and to; default 200 to 299):

@@ -176,6 +176,29 @@ fn a_crash_shows_as_starting_and_running() {
 }
 
 #[test]
+fn checks_keep_their_interval_whatever_they_take() {
+    let mut story = Story::started(plan());
+    let generation = story.machine.generation();
+    let mut next = |latency, passed: bool| {
+        let event = if passed {
+            Event::ProbePassed { generation, latency }
+        } else {
+            Event::ProbeFailed { generation, latency, error: "late".to_owned() }
+        };
+        story.hear(event).iter().find_map(|effect| match effect {
+            Effect::Arm { timer: Timer::Probe, after, .. } => Some(*after),
+            _ => None,
+        })
+    };
+    assert_eq!(next(ms(0), true), Some(ms(10_000)));
+    assert_eq!(next(ms(4_000), true), Some(ms(6_000)));
+    assert_eq!(next(ms(9_000), false), Some(ms(1_000)));
+    // One that took longer than the interval is followed at once.
+    assert_eq!(next(ms(25_000), true), Some(ms(0)));
+    assert_eq!(next(ms(25_000), false), Some(ms(0)));
+}
+
+#[test]
 fn an_unhealthy_daemon_shows_as_stopping_starting_and_running() {
     let mut story = Story::started(plan());
     let mark = story.effects.len();

@@ -221,7 +221,7 @@ impl Machine {
         if let (Phase::Running { .. }, Some((interval, _))) = (&self.phase, self.plan.health) {
             self.failed_checks = 0;
             self.effects.push(Effect::Notify(Notice::Checked { healthy: true, latency, failures: 0, error: None }));
-            self.arm(Timer::Probe, interval);
+            self.arm(Timer::Probe, next_check(interval, latency));
         }
     }
 
@@ -232,7 +232,7 @@ impl Machine {
         let failures = self.failed_checks;
         self.effects.push(Effect::Notify(Notice::Checked { healthy: false, latency, failures, error: Some(error.clone()) }));
         if failures < retries {
-            return self.arm(Timer::Probe, interval);
+            return self.arm(Timer::Probe, next_check(interval, latency));
         }
         let failure = Failure::Unhealthy { checks: failures, last: error };
         self.last_error = Some(failure.clone());
@@ -350,4 +350,10 @@ impl Machine {
         self.enter(Phase::Failed, self.last_error.as_ref().map(ToString::to_string), now);
         self.settle_waiting();
     }
+}
+
+/// One interval after the last check began, or at once where that took longer: so that a hung daemon is found within
+/// `retries` intervals, whatever its checks take.
+const fn next_check(interval: Duration, latency: Duration) -> Duration {
+    interval.saturating_sub(latency)
 }
