@@ -154,7 +154,7 @@ impl Keeper {
         if self.leader.is_some() {
             return false;
         }
-        let gone = if self.group_only || !os::CHILDREN_COME_BACK { self.members().is_empty() } else { childless };
+        let gone = if self.group_only || !os::CHILDREN_COME_BACK { self.is_empty() } else { childless };
         match exited {
             Some(status) => self.report(Report::Exited { status, remains: !gone }),
             None if gone => self.report(Report::TreeGone),
@@ -254,6 +254,11 @@ impl Keeper {
             members.retain(|process| process.group == self.group);
         }
         members
+    }
+
+    /// Whether a look at the tree finds nobody. One that can't even see ourselves sees nothing (ENFILE, say).
+    fn is_empty(&self) -> bool {
+        self.members().is_empty() && os::look_up(sys::own_pid()).is_some()
     }
 
     fn report(&self, report: Report) {

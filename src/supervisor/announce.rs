@@ -4,13 +4,11 @@ use std::sync::atomic::Ordering;
 
 use tracing::{debug, error, info, warn};
 
+use super::TARGET;
 use super::mailbox::Message;
 use super::shared::Shared;
 use crate::error::signal_name;
 use crate::lifecycle::{Exit, Notice, ProcessState};
-
-/// The target of every record, for `ALLY_LOG` filters.
-pub const TARGET: &str = "ally";
 
 /// The number of the manager routes the record to its logger.
 pub fn announce(shared: &Shared, plugin: &str, notice: Notice, at: f64) {

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{mpsc, watch};
 
-use super::announce::{TARGET, announce};
+use super::TARGET;
+use super::announce::announce;
 use super::clock;
 use super::files::{Lock, LockNote};
 use super::mailbox::Refusal;

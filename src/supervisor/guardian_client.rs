@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::time::{Instant, sleep};
 
-use super::announce::TARGET;
+use super::TARGET;
 use super::runtime;
 use crate::error::{Failure, io_text};
 use crate::guardian::protocol::{HEADER, Report};

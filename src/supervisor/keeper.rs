@@ -44,7 +44,7 @@ impl Keeper {
     /// A keeper that is gone shows at the next look.
     pub fn command(&self, command: Command) {
         if let Err(error) = self.stream.try_write(&[command.encode()]) {
-            tracing::debug!(target: super::announce::TARGET, %error, ?command, "the keeper can't be told");
+            tracing::debug!(target: super::TARGET, %error, ?command, "the keeper can't be told");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::announce::TARGET;
+use super::TARGET;
 use super::daemon::{Daemon, Job, Published};
 use super::mailbox::{Mailbox, Refusal};
 use super::shared::{Options, Shared};

@@ -35,3 +35,6 @@ pub use mailbox::{Mailbox, Message, Refusal};
 pub use manager::{Accepted, Manager};
 pub use output::{LINE_MAX, Splitter, Stream, Tail};
 pub use shared::Options;
+
+/// The target of every record but those of output, for `ALLY_LOG` filters.
+const TARGET: &str = "ally";

@@ -28,7 +28,7 @@ pub async fn clear(folder: &Folder, config: &ProcessConfig, manager: u64) -> Res
     orphans.retain(|orphan| !os::descends_from(own_pid(), orphan.pid));
     if !orphans.is_empty() {
         let pids = orphans.iter().map(|orphan| orphan.pid.to_string()).collect::<Vec<_>>().join(", ");
-        tracing::warn!(target: super::announce::TARGET, manager, plugin = config.plugin_name, pids, "stopping what a dead owner left");
+        tracing::warn!(target: super::TARGET, manager, plugin = config.plugin_name, pids, "stopping what a dead owner left");
         stop(&orphans, config).await?;
     }
     folder.forget_record()
@@ -101,7 +101,7 @@ pub async fn sweep(maker: Option<Maker>, keeper: Pid, leader: Option<Identity>, 
     if let Some(mut maker) = maker
         && timeout(KILL_PATIENCE, maker.swept(keeper)).await.is_err()
     {
-        tracing::warn!(target: super::announce::TARGET, manager, keeper, "the guardian doesn't say that the tree is gone");
+        tracing::warn!(target: super::TARGET, manager, keeper, "the guardian doesn't say that the tree is gone");
     }
     let Some(leader) = leader else { return };
     let deadline = Instant::now() + KILL_PATIENCE;
@@ -113,7 +113,7 @@ pub async fn sweep(maker: Option<Maker>, keeper: Pid, leader: Option<Identity>, 
         }
         for process in left {
             if let Err(error) = os::signal(&process, libc::SIGKILL) {
-                tracing::warn!(target: super::announce::TARGET, manager, pid = process.pid, %error, "what a keeper left can't be killed");
+                tracing::warn!(target: super::TARGET, manager, pid = process.pid, %error, "what a keeper left can't be killed");
             }
         }
         sleep(LOOK_AGAIN).await;
@@ -144,7 +144,7 @@ fn enlist(tree: &mut Vec<(Process, Handle)>, roots: &[Process]) -> Result<(), Fa
 fn signal(handle: &Handle, signal: i32) {
     // What refuses is still there when the patience ends, and is named then.
     if let Err(error) = handle.signal(signal) {
-        tracing::debug!(target: super::announce::TARGET, %error, "an orphan can't be signalled");
+        tracing::debug!(target: super::TARGET, %error, "an orphan can't be signalled");
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::announce::TARGET;
+use super::TARGET;
 use super::guardian_client::GuardianClient;
 use super::mailbox::{Mailbox, Message, Refusal};
 use crate::guardian::protocol::OwnerDeath;

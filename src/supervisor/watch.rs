@@ -65,7 +65,7 @@ impl Drop for FolderNews {
         if watched.watchers == 0 {
             folders.remove(&self.key);
             if let Err(error) = self.watcher.source.get_ref().remove(self.key) {
-                tracing::debug!(target: super::announce::TARGET, %error, "a folder stays watched");
+                tracing::debug!(target: super::TARGET, %error, "a folder stays watched");
             }
         }
     }
@@ -88,7 +88,7 @@ impl Watcher {
                 Ok(None) => ready.clear_ready(),
                 Ok(Some(keys)) => self.tell(&keys),
                 Err(error) => {
-                    tracing::warn!(target: super::announce::TARGET, %error, "folder changes can't be read");
+                    tracing::warn!(target: super::TARGET, %error, "folder changes can't be read");
                     ready.clear_ready();
                 }
             }

@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 
 use super::lines::Splitter;
 use super::{Stream, Tail};
-use crate::supervisor::announce::TARGET;
+use crate::supervisor::TARGET;
 use crate::supervisor::mailbox::{Mailbox, Message};
 use crate::supervisor::runtime::spawn;
 use crate::supervisor::shared::Listeners;

@@ -12,7 +12,7 @@ use super::taken::{Refused, is_ours, taken};
 use crate::config::{Health, Probe};
 use crate::error::errno_text;
 use crate::os;
-use crate::supervisor::announce::TARGET;
+use crate::supervisor::TARGET;
 use crate::supervisor::socket::dial;
 
 /// A full queue is tried again: it empties when the daemon accepts, of which nobody else is told.

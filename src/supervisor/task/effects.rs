@@ -6,7 +6,7 @@ use super::{Hands, Outcome, Task, report};
 use crate::error::{Failure, Occupant};
 use crate::guardian::protocol::Command;
 use crate::lifecycle::{Effect, Event, Generation, Pid, Signal};
-use crate::supervisor::announce::TARGET;
+use crate::supervisor::TARGET;
 use crate::supervisor::daemon::Work;
 use crate::supervisor::files::Identity;
 use crate::supervisor::output::Pumps;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use crate::error::Failure;
 use crate::guardian::protocol::Report;
 use crate::lifecycle::{Event, Generation};
-use crate::supervisor::announce::TARGET;
+use crate::supervisor::TARGET;
 use crate::supervisor::daemon::{Daemon, Job, Work};
 use crate::supervisor::files::Identity;
 use crate::supervisor::guardian_client::Maker;

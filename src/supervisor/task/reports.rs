@@ -6,7 +6,7 @@ use crate::error::Failure;
 use crate::guardian::protocol::Report;
 use crate::lifecycle::{Event, Exit, Generation, Pid, Timer};
 use crate::os;
-use crate::supervisor::announce::TARGET;
+use crate::supervisor::TARGET;
 use crate::supervisor::probe::{self, Checkup};
 use crate::supervisor::{order, orphan, runtime};
 
