@@ -216,6 +216,18 @@ fn a_pipe_in_the_place_of_a_file_blocks_nobody() {
 }
 
 #[test]
+fn a_folder_that_is_open_to_others_is_closed_and_what_its_owner_may_not_do_stays_so() {
+    let world = world();
+    for (name, found, left) in [("p", 0o777, 0o700), ("q", 0o755, 0o700), ("r", 0o500, 0o500)] {
+        let place = world.path().join(name);
+        fs::create_dir(&place).unwrap();
+        fs::set_permissions(&place, fs::Permissions::from_mode(found)).unwrap();
+        Folder::open(world.path(), name).unwrap();
+        assert_eq!(mode(&place), left, "{name}");
+    }
+}
+
+#[test]
 fn another_user_s_folder_is_refused() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: only root can give a folder away");

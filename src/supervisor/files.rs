@@ -57,9 +57,9 @@ impl Folder {
         if stat.st_uid != geteuid().as_raw() {
             return Err(Failure::io(&path, format!("belongs to user {}, not to us (user {})", stat.st_uid, geteuid())));
         }
-        // Made under whatever umask; and what others could write, others could swap our files in.
+        // Made under whatever umask; and one that was there may be open to others, who could swap our files in it.
         let mode = Mode::from_bits_truncate(stat.st_mode);
-        let wanted = if made { Mode::S_IRWXU } else { mode.difference(Mode::S_IWGRP | Mode::S_IWOTH) };
+        let wanted = if made { Mode::S_IRWXU } else { mode.intersection(Mode::S_IRWXU) };
         if mode & PERMISSIONS != wanted & PERMISSIONS {
             fchmod(&fd, wanted & PERMISSIONS).map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
         }
