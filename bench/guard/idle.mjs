@@ -35,14 +35,16 @@ export async function idle(world, check) {
     await Promise.all(names.map((each) => manager.stopProcess(each)));
     if (round < 2) await Promise.all(names.map((each) => manager.startProcess(world.config(each))));
   }
+  // Outputs are closed when they have been read to their end, and a keeper says that its tree is gone just before it is gone itself.
+  await settles(descriptors, before);
   check('descriptors that stopped daemons leave in the owner', descriptors() === before, descriptors() - before);
-  check('keepers that stopped daemons leave', (await gone(2)) === 2, helpers().length - 2);
+  await settles(() => helpers().length, 2);
+  check('keepers that stopped daemons leave', helpers().length === 2, helpers().length - 2);
   await manager.stopAllProcesses();
   await world.nothingLeft();
 }
 
-/** A keeper says that its tree is gone just before it is gone itself. */
-async function gone(expected) {
-  for (let patience = 100; helpers().length !== expected && patience > 0; patience--) await sleep(10);
-  return helpers().length;
+/** Looks until it is so, or for a second. */
+async function settles(look, expected) {
+  for (let patience = 100; look() !== expected && patience > 0; patience--) await sleep(10);
 }
