@@ -74,6 +74,28 @@ fn a_socket_file_is_held_while_anyone_has_its_socket() {
     assert!(os::is_held(&path).unwrap(), "whatever kind of socket it is");
 }
 
+/// It carries its listener's address, but whoever comes next can't reach it.
+#[test]
+fn a_connection_that_outlives_its_listener_holds_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    let client = UnixStream::connect(&path).unwrap();
+    let (served, _) = listener.accept().unwrap();
+    assert!(os::is_held(&path).unwrap());
+    drop(listener);
+    until("its release", || !os::is_held(&path).unwrap());
+    (&client).write_all(b"?").unwrap();
+    (&served).read_exact(&mut [0]).unwrap();
+    fs::remove_file(&path).unwrap();
+
+    // One that sends datagrams to someone still receives them from anyone.
+    let elsewhere = home.path().join("elsewhere");
+    let [datagram, _other] = [&path, &elsewhere].map(|path| UnixDatagram::bind(path).unwrap());
+    datagram.connect(&elsewhere).unwrap();
+    assert!(os::is_held(&path).unwrap());
+}
+
 #[test]
 fn another_process_s_socket_is_held_too() {
     let home = tempfile::tempdir().unwrap();

@@ -28,8 +28,12 @@ const ATTR_PEER: u16 = 2;
 const REQUEST: usize = 40;
 /// nlmsghdr and unix_diag_msg (16).
 const ANSWER: usize = 32;
-/// Where unix_diag_msg has the socket's own inode.
+/// Where unix_diag_msg has the socket's type, its state and its own inode.
+const SOCKET_TYPE: usize = 17;
+const SOCKET_STATE: usize = 18;
 const SOCKET_INODE: usize = 20;
+/// What an accepted connection and its far end are (net/tcp_states.h); a listener is not, nor what is only bound.
+const ESTABLISHED: u8 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
@@ -88,7 +92,8 @@ pub fn holder(path: &Path) -> Option<i32> {
     })
 }
 
-/// The inodes of the sockets that are bound to this very file.
+/// The inodes of the sockets that are bound to this very file. An accepted connection carries its listener's address,
+/// but holds nothing: whoever comes next can't reach it.
 fn sockets_at(path: &Path) -> io::Result<Vec<u32>> {
     let file = lstat(path)?;
     let inode = u32::try_from(file.st_ino & u64::from(u32::MAX)).map_err(io::Error::other)?;
@@ -97,6 +102,10 @@ fn sockets_at(path: &Path) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     ask(0, NLM_F_DUMP, u32::MAX, SHOW_NAME | SHOW_VFS, |answer, attributes| {
         let Some(vfs) = attribute(attributes, ATTR_VFS) else { return };
+        let datagrams = answer.get(SOCKET_TYPE).is_some_and(|kind| i32::from(*kind) == libc::SOCK_DGRAM);
+        if !datagrams && answer.get(SOCKET_STATE) == Some(&ESTABLISHED) {
+            return;
+        }
         // Some file systems show stat(2) another device than the kernel has inside; then the name must do.
         let same_place = word(vfs, 4) == Some(device)
             || attribute(attributes, ATTR_NAME)
