@@ -3,7 +3,7 @@
 const fs = require('node:fs');
 const { connects, record, useWorld } = require('./helpers/world');
 const { alive, ancestors, children, descendants, identify, signal, stat, testOnLinux } = require('./helpers/processes');
-const { until } = require('./helpers/until');
+const { failure, until } = require('./helpers/until');
 
 const world = useWorld();
 
@@ -241,6 +241,30 @@ describe('the guardian', () => {
       expect([first, second, ...family, ...Object.values(await world.family(marker))].filter(alive)).toEqual([]);
     },
   );
+
+  testOnLinux('that does not say what became of a killed keeper\'s tree makes no stop believe that it is gone', async () => {
+    const manager = world.manager();
+    const marker = world.path('family');
+    const config = world.config('plugin', ['family.py', marker, 'stubborn', 'fled'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+    await manager.startProcess(config);
+    const leader = identify(manager.getPid('plugin'));
+    const { fled } = await world.family(marker);
+    const [keeper, guardian] = guardians({ pid: process.pid }, leader);
+    signal(guardian, 'SIGSTOP');
+    world.finally(() => signal(guardian, 'SIGCONT'));
+    signal(keeper, 'SIGKILL');
+    await until(() => manager.getState('plugin') === 'starting');
+    expect(await failure(manager.stopProcess('plugin'))).toMatchObject({ code: 'ERR_STOP_FAILED' });
+    expect(manager.getState('plugin')).toBe('error');
+    expect(alive(fled)).toBe(true);
+    expect(await failure(manager.startProcess(config))).toMatchObject({ code: 'ERR_ALREADY_RUNNING' });
+
+    // It goes on where it stood, and so does the manager.
+    signal(guardian, 'SIGCONT');
+    await until(() => !alive(fled));
+    await until(() => manager.startProcess(config).then(() => true, () => false));
+    expect(manager.isRunning('plugin')).toBe(true);
+  });
 
   test('and its killing are no event of the daemon that lives on', async () => {
     const manager = world.manager();

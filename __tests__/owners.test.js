@@ -1,5 +1,6 @@
 'use strict';
 
+const { spawn } = require('node:child_process');
 const fs = require('node:fs');
 const { connects, useWorld } = require('./helpers/world');
 const { alive, ancestors, descendants, identify, signal, testOnLinux } = require('./helpers/processes');
@@ -152,6 +153,25 @@ describe('an owner that has died', () => {
     expect(alive(daemon)).toBe(false);
     expect(manager.isRunning('plugin')).toBe(true);
     expect(await connects(world.socket('plugin'))).toBe(true);
+  });
+
+  testOnLinux('whose pid is ours by now is waited for, and not taken for us', async () => {
+    const manager = world.manager();
+    await manager.startProcess(world.config('other'));
+    const [, pid, began, id] = fs.readFileSync(`${world.folder('other')}/daemon.lock`, 'utf8').split(/\s/);
+    expect(Number(pid)).toBe(process.pid);
+    // As in a container that was made anew around the same volume: everything but the start is the same.
+    fs.mkdirSync(world.folder('plugin'));
+    fs.writeFileSync(`${world.folder('plugin')}/daemon.lock`, `owner ${pid} ${Number(began) - 1} ${id}\n`);
+    const holder = spawn('python3', ['-c', 'import fcntl, sys, time; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX); print(1, flush=True); time.sleep(60)', `${world.folder('plugin')}/daemon.lock`]);
+    world.finally(() => holder.kill('SIGKILL'));
+    await new Promise((resolve) => holder.stdout.once('data', resolve));
+    const start = watch(manager.startProcess(world.config('plugin', ['willing.py'], { shutdownGracePeriod: 10_000 })));
+    await manager.stopProcess('other');
+    expect(start.settled).toBe(false);
+    holder.kill('SIGKILL');
+    await start.promise;
+    expect(manager.isRunning('plugin')).toBe(true);
   });
 
   // Frozen first, so that none of them sees another one's end.

@@ -74,6 +74,7 @@ fn report() -> impl Strategy<Value = Report> {
         (any::<i32>(), any::<bool>()).prop_map(|(status, remains)| Report::Exited { status, remains }),
         Just(Report::TreeGone),
         any::<i32>().prop_map(|keeper| Report::Swept { keeper }),
+        Just(Report::Taken),
     ]
 }
 
@@ -217,7 +218,7 @@ fn a_command_is_one_byte_and_no_other_byte_is_a_command() {
 #[test]
 fn an_unknown_report_is_none() {
     let encode = |words: [i32; 3]| words.into_iter().flat_map(i32::to_ne_bytes).collect::<Vec<u8>>();
-    for kind in [i32::MIN, -1, 0, 6, 7, i32::MAX] {
+    for kind in [i32::MIN, -1, 0, 7, 8, i32::MAX] {
         assert_eq!(Report::decode(&encode([kind, 0, 0])), None);
     }
     for stage in [-1, 3, i32::MAX] {

@@ -12,18 +12,37 @@ use super::os::{self, Process};
 use super::protocol::{Command, DESCRIPTORS, Order, OwnerDeath, Report, Stage};
 use super::sys::{self, Payload, Reaped};
 
-/// How often the tree is looked through again while it is being killed: a process may have been forked
-/// during the last look.
+/// How often the tree is looked through again while it ends: a process may have been forked during the last look.
 const KILL_AGAIN: Duration = Duration::from_millis(20);
-/// What has not gone by then may never go, and costs a look now and then.
+/// What has not gone by then, or was not asked to, may never go, and costs a look now and then.
 const KILL_AGAIN_LATER: Duration = Duration::from_secs(1);
 
-/// Never returns to the guardian's loop. Exit code 0 tells the guardian that what is left may live.
+/// What a keeper's end tells the guardian, as its exit code. One that was killed tells nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    NothingLeft,
+    /// What is left may live (`killMode: 'group'`).
+    SomeReleased,
+}
+
+impl Farewell {
+    const fn code(self) -> i32 {
+        match self {
+            Self::NothingLeft => 0,
+            Self::SomeReleased => 3,
+        }
+    }
+
+    /// From a wait status.
+    pub fn of(status: i32) -> Option<Self> {
+        [Self::NothingLeft, Self::SomeReleased].into_iter().find(|one| libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == one.code())
+    }
+}
+
+/// Never returns to the guardian's loop.
 pub fn run(payload: Payload, descriptors: Vec<OwnedFd>) -> ! {
-    let code = match Keeper::new(payload, descriptors) {
-        Some(keeper) => keeper.keep(),
-        None => 1,
-    };
+    // One that could make nothing of its order says no farewell.
+    let code = Keeper::new(payload, descriptors).map_or(1, |keeper| keeper.keep().code());
     // SAFETY: ends this process without running what belongs to the guardian.
     unsafe { libc::_exit(code) }
 }
@@ -94,17 +113,17 @@ impl Keeper {
         }
     }
 
-    fn keep(mut self) -> i32 {
+    fn keep(mut self) -> Farewell {
         loop {
             let [commanded, born, stdout, stderr] = sys::wait_for(
                 [self.owner.as_ref().map(AsRawFd::as_raw_fd), self.birth.as_ref().map(AsRawFd::as_raw_fd), self.drain(0), self.drain(1)],
                 self.patience(),
             );
             if born && !self.birth() {
-                return 0;
+                return Farewell::NothingLeft;
             }
             if self.reap() {
-                return 0;
+                return self.farewell();
             }
             if commanded {
                 self.obey();
@@ -119,6 +138,11 @@ impl Keeper {
             }
             self.lose_patience();
         }
+    }
+
+    /// The tree is gone; what is left was to outlive it.
+    fn farewell(&self) -> Farewell {
+        if self.group_only && !os::descendants(sys::own_pid()).is_empty() { Farewell::SomeReleased } else { Farewell::NothingLeft }
     }
 
     /// False if there is no daemon and never was one.
@@ -213,13 +237,19 @@ impl Keeper {
 
     fn patience(&self) -> Option<Duration> {
         match self.ending {
-            // Those that are nobody's children end without telling.
-            Ending::No | Ending::Asked(None) => {
-                (self.leader.is_none() && (self.group_only || !os::CHILDREN_COME_BACK)).then_some(KILL_AGAIN)
+            Ending::No => self.unheard(KILL_AGAIN_LATER),
+            Ending::Asked(None) => self.unheard(KILL_AGAIN),
+            Ending::Asked(Some(until)) => {
+                let left = until.saturating_duration_since(Instant::now());
+                Some(self.unheard(KILL_AGAIN).map_or(left, |pause| pause.min(left)))
             }
-            Ending::Asked(Some(until)) => Some(until.saturating_duration_since(Instant::now())),
             Ending::Killing(pause) => Some(pause),
         }
+    }
+
+    /// The pause before the next look at those that are nobody's children and end without telling, if there can be any.
+    fn unheard(&self, pause: Duration) -> Option<Duration> {
+        (self.leader.is_none() && (self.group_only || !os::CHILDREN_COME_BACK)).then_some(pause)
     }
 
     fn lose_patience(&mut self) {

@@ -29,6 +29,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
 
+use keeper::Farewell;
 use protocol::{Report, Stage};
 use sys::Reaped;
 
@@ -76,6 +77,7 @@ impl Guardian {
         let Some(owner) = &self.owner else { return Ok(()) };
         let (payload, descriptors) = sys::receive_order(owner)?;
         let Some(stream) = descriptors.first() else { return Err(io::ErrorKind::InvalidData.into()) };
+        sys::send_report(owner, Report::Taken)?;
         match sys::fork() {
             Ok(0) => {
                 self.owner = None;
@@ -84,28 +86,30 @@ impl Guardian {
             Ok(keeper) => self.keepers.push(keeper),
             Err(error) => {
                 let report = Report::SpawnFailed { stage: Stage::Fork, errno: error.raw_os_error().unwrap_or(libc::EAGAIN) };
-                sys::send_report(stream, report)?;
+                // A daemon that is given up meanwhile is no reason to give up the owner.
+                sys::note(sys::send_report(stream, report));
             }
         }
         Ok(())
     }
 
     fn reap(&mut self) {
+        let mut released = false;
         while let Reaped::Child { pid, status } = sys::reap() {
             let Some(index) = self.keepers.iter().position(|keeper| *keeper == pid) else { continue };
             self.keepers.swap_remove(index);
-            if status == 0 {
-                // What it left, it left on purpose.
-                if self.sweeping.is_empty() {
-                    let left = self.strays();
-                    self.released.extend(left.iter().map(|stray| stray.session));
-                }
-            } else {
-                self.sweeping.push(pid);
+            match Farewell::of(status) {
+                Some(Farewell::NothingLeft) => {}
+                Some(Farewell::SomeReleased) => released = true,
+                None => self.sweeping.push(pid),
             }
         }
+        // While something is swept, whose a stray is can't be told; then none is spared.
         if !self.sweeping.is_empty() {
             self.sweep();
+        } else if released {
+            let left = self.strays();
+            self.released.extend(left.iter().map(|stray| stray.session));
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! owner  ── Order (header with descriptors, then payload) ──▶ guardian     one stream per manager
-//! owner  ◀── Report::Swept ─────────────────────────────────  guardian
+//! owner  ◀── Report::Taken, Report::Swept ──────────────────  guardian
 //! owner  ── Command ──▶ keeper,   owner ◀── Report ── keeper                one stream per daemon
 //! ```
 //!
@@ -183,6 +183,9 @@ pub enum Report {
     Swept {
         keeper: i32,
     },
+    /// From the guardian: it has the descriptors of one more order. Until then the owner keeps them open: macOS takes a
+    /// socket that only a message refers to for garbage, and shuts it down (`unp_gc` in bsd/kern/uipc_usrreq.c).
+    Taken,
 }
 
 impl Report {
@@ -203,6 +206,7 @@ impl Report {
             Self::Exited { status, remains } => (3, status, i32::from(remains)),
             Self::TreeGone => (4, 0, 0),
             Self::Swept { keeper } => (5, keeper, 0),
+            Self::Taken => (6, 0, 0),
         };
         let mut out = [0; Self::SIZE];
         for (slot, word) in out.chunks_exact_mut(4).zip([kind, a, b]) {
@@ -229,6 +233,7 @@ impl Report {
             3 if matches!(b, 0 | 1) => Some(Self::Exited { status: a, remains: b == 1 }),
             4 if (a, b) == (0, 0) => Some(Self::TreeGone),
             5 if b == 0 => Some(Self::Swept { keeper: a }),
+            6 if (a, b) == (0, 0) => Some(Self::Taken),
             _ => None,
         }
     }

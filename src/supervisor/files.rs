@@ -100,7 +100,8 @@ impl Folder {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let file = match openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => File::from(fd),
-            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
+            // A socket is ENXIO on Linux and EOPNOTSUPP on macOS.
+            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO | Errno::EOPNOTSUPP) => return Ok(None),
             Err(error) => return Err(Failure::io(&self.join(name), errno_text(error as i32))),
         };
         let told = |error: io::Error| Failure::io(&self.join(name), io_text(&error));
@@ -239,11 +240,12 @@ impl Lock {
     /// dropped, the lock stays with the keeper for as long as there is one.
     pub fn release(&self) -> io::Result<()> {
         let mut ours = self.ours();
-        if std::mem::take(&mut *ours) {
-            self.write(&LockNote::Nobody)?;
-            self.file.unlock()?;
+        if !std::mem::take(&mut *ours) {
+            return Ok(());
         }
-        Ok(())
+        // Free even where the note can't be taken back: it counts only while the lock is held.
+        let written = self.write(&LockNote::Nobody);
+        self.file.unlock().and(written)
     }
 
     pub fn as_file(&self) -> &File {

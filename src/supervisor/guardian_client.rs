@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -40,13 +41,17 @@ pub struct GuardianClient {
 struct Guardian {
     stream: UnixStream,
     pid: Pid,
+    /// How many orders were sent.
+    sent: AtomicU64,
     news: watch::Sender<News>,
     let_go: Notify,
 }
 
-/// The keepers whose leavings were swept, and whether the guardian lives.
 #[derive(Clone)]
 struct News {
+    /// How many orders it has taken.
+    taken: u64,
+    /// The keepers whose leavings were swept.
     swept: Vec<Pid>,
     alive: bool,
 }
@@ -67,7 +72,7 @@ impl GuardianClient {
         Arc::new(Self { program, manager, current: AsyncMutex::new(None), idle: Mutex::new(None) })
     }
 
-    /// Hands one order over, with the descriptors that go with it.
+    /// Hands one order over, with the descriptors that go with it. Returns when the guardian has them, or is gone.
     ///
     /// # Errors
     /// `Spawn`, with the path of the guardian's program, if there is none to be had.
@@ -83,9 +88,17 @@ impl GuardianClient {
                 Some(_) | None => Arc::clone(current.insert(self.spawn()?)),
             };
             match guardian.send(order, descriptors).await {
-                Ok(()) => return Ok(Maker(guardian.news.subscribe())),
+                Ok(()) => {
+                    let number = 1 + guardian.sent.fetch_add(1, Ordering::Relaxed);
+                    let mut news = guardian.news.subscribe();
+                    // Others may give their orders meanwhile.
+                    drop(current);
+                    // An error means that the guardian is gone, and with it the keeper's end of its stream.
+                    drop(news.wait_for(|news| !news.alive || news.taken >= number).await);
+                    return Ok(Maker(news));
+                }
                 // Killed since the last order: the next one is as good.
-                Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => *current = None,
+                Err(error) if is_gone(&error) => *current = None,
                 Err(error) => return Err(told(&error)),
             }
         }
@@ -130,8 +143,8 @@ impl GuardianClient {
             .spawn()
             .map_err(failed)?;
         let pid = Pid::try_from(child.id()).unwrap_or_default();
-        let news = watch::Sender::new(News { swept: Vec::new(), alive: true });
-        let guardian = Arc::new(Guardian { stream, pid, news, let_go: Notify::new() });
+        let news = watch::Sender::new(News { taken: 0, swept: Vec::new(), alive: true });
+        let guardian = Arc::new(Guardian { stream, pid, sent: AtomicU64::new(0), news, let_go: Notify::new() });
         tracing::debug!(target: TARGET, manager = self.manager, pid, "guardian started");
         drop(runtime::spawn(Self::watch(Arc::downgrade(self), Arc::clone(&guardian), child)));
         Ok(guardian)
@@ -184,8 +197,11 @@ impl Guardian {
             }
             while let Some(report) = Report::decode(&unread) {
                 unread.drain(..Report::SIZE);
-                if let Report::Swept { keeper } = report {
-                    self.news.send_modify(|news| news.swept.push(keeper));
+                match report {
+                    Report::Taken => self.news.send_modify(|news| news.taken += 1),
+                    Report::Swept { keeper } => self.news.send_modify(|news| news.swept.push(keeper)),
+                    // Those are for keepers to tell.
+                    Report::Spawned { .. } | Report::SpawnFailed { .. } | Report::Exited { .. } | Report::TreeGone => {}
                 }
             }
         };
@@ -216,6 +232,10 @@ impl Guardian {
         }
         Ok(())
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
 }
 
 /// It ends by itself at the end of its stream. Node's loop reaps only children of its own.

@@ -17,6 +17,8 @@ use crate::os::{self, Handle, Process};
 
 /// Where the system gives no handle that tells of an exit.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// What SIGKILL hasn't ended by then may never end, and a look at all processes has its price.
+const LOOK_AGAIN_LATER: Duration = Duration::from_secs(1);
 
 /// Ends what the plugin's record names, if that is beyond doubt. What can't be verified is not signalled.
 ///
@@ -96,28 +98,40 @@ async fn stop(roots: &[Process], config: &ProcessConfig) -> Result<(), Failure> 
 }
 
 /// Ends what a keeper that was killed has left. Its guardian, the subreaper above it, does that exactly;
-/// if that is gone too, the leader's session is what the kernel still tells of the tree.
-pub async fn sweep(maker: Option<Maker>, keeper: Pid, leader: Option<Identity>, group_only: bool, manager: u64) {
-    if let Some(mut maker) = maker
-        && timeout(KILL_PATIENCE, maker.swept(keeper)).await.is_err()
-    {
+/// if that is gone too, the leader's session is what the kernel still tells of the tree. Does not end before nothing is
+/// left: who loses patience is the lifecycle's affair.
+pub async fn sweep(mut maker: Option<Maker>, keeper: Pid, leader: Option<Identity>, group_only: bool, manager: u64) {
+    let mut told = match &mut maker {
+        Some(maker) => timeout(KILL_PATIENCE, maker.swept(keeper)).await.is_ok(),
+        None => true,
+    };
+    if !told {
         tracing::warn!(target: super::TARGET, manager, keeper, "the guardian doesn't say that the tree is gone");
     }
-    let Some(leader) = leader else { return };
-    let deadline = Instant::now() + KILL_PATIENCE;
-    while Instant::now() < deadline {
-        let mut left = os::session(leader.leader);
-        left.retain(|process| process.start >= leader.start && (!group_only || process.group == leader.leader));
-        if left.is_empty() {
+    let mut pause = LOOK_AGAIN;
+    loop {
+        let left = leader.as_ref().map(|leader| left_of(leader, group_only)).unwrap_or_default();
+        if told && left.is_empty() {
             return;
         }
         for process in left {
             if let Err(error) = os::signal(&process, libc::SIGKILL) {
-                tracing::warn!(target: super::TARGET, manager, pid = process.pid, %error, "what a keeper left can't be killed");
+                tracing::debug!(target: super::TARGET, manager, pid = process.pid, %error, "what a keeper left can't be killed");
             }
         }
-        sleep(LOOK_AGAIN).await;
+        match &mut maker {
+            Some(maker) if !told => told = timeout(pause, maker.swept(keeper)).await.is_ok(),
+            Some(_) | None => sleep(pause).await,
+        }
+        pause = (pause * 2).min(LOOK_AGAIN_LATER);
     }
+}
+
+/// What is left in the session of a leader whose keeper is gone.
+pub fn left_of(leader: &Identity, group_only: bool) -> Vec<Process> {
+    let mut left = os::session(leader.leader);
+    left.retain(|process| process.start >= leader.start && (!group_only || process.group == leader.leader));
+    left
 }
 
 /// Adds what descends from the roots, or from anyone already known, and isn't known yet.

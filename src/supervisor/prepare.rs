@@ -14,7 +14,7 @@ use super::{orphan, socket};
 use crate::config::ProcessConfig;
 use crate::error::{Failure, io_text};
 use crate::lifecycle::KILL_PATIENCE;
-use crate::os;
+use crate::os::{self, Process};
 
 /// flock(2) has no event that tells of its release, and this wait is rare: the owner died a moment ago.
 const TRY_AGAIN: Duration = Duration::from_millis(5);
@@ -44,20 +44,19 @@ pub fn dismiss(manager: u64) {
 pub async fn prepare(envs_dir: &Path, config: &ProcessConfig, manager: u64) -> Result<Lease, Failure> {
     let folder = Folder::open(envs_dir, &config.plugin_name)?;
     folder.check_places()?;
-    let lock = obtain(&folder, config.shutdown_grace_period).await?;
-    let own = nix::unistd::getpid().as_raw();
     let told = |error: std::io::Error| Failure::io(&folder.join("daemon.lock"), io_text(&error));
-    let this = os::identify(own).map_err(told)?.ok_or_else(|| told(std::io::ErrorKind::NotFound.into()))?;
-    lock.note(&LockNote::Owner { pid: own, start: this.start, manager }).map_err(told)?;
+    let own = nix::unistd::getpid().as_raw();
+    let own = os::identify(own).map_err(told)?.ok_or_else(|| told(std::io::ErrorKind::NotFound.into()))?;
+    let lock = obtain(&folder, config.shutdown_grace_period, &own).await?;
+    lock.note(&LockNote::Owner { pid: own.pid, start: own.start, manager }).map_err(told)?;
     orphan::clear(&folder, config, manager).await?;
     socket::clear(&config.socket_path)?;
     Ok(Lease { folder, lock: Arc::new(lock) })
 }
 
 /// The lock of a live owner is not waited for; that of a dead one's keeper is, as long as its tree may take to stop.
-async fn obtain(folder: &Folder, grace: Duration) -> Result<Lock, Failure> {
-    let begun = Instant::now();
-    let mut patience = grace + KILL_PATIENCE;
+async fn obtain(folder: &Folder, grace: Duration, own: &Process) -> Result<Lock, Failure> {
+    let mut deadline = Instant::now() + grace + KILL_PATIENCE;
     let mut asked = None;
     loop {
         let held = match folder.try_lock()? {
@@ -65,7 +64,7 @@ async fn obtain(folder: &Folder, grace: Duration) -> Result<Lock, Failure> {
             Err(held) => held,
         };
         match held.note {
-            LockNote::Owner { pid, start, manager } if lives(pid, start, manager) => {
+            LockNote::Owner { pid, start, manager } if lives(pid, start, manager, own) => {
                 return Err(Failure::OwnedElsewhere { owner: Some(pid) });
             }
             LockNote::Keeper { pid, start, grace_ms } if asked != Some(pid) => {
@@ -74,13 +73,13 @@ async fn obtain(folder: &Folder, grace: Duration) -> Result<Lock, Failure> {
                 let keeper = os::look_up(pid).filter(|process| process.start == start && os::holds(pid, KEEPER, &held.file));
                 if let Some(keeper) = keeper {
                     asked = Some(pid);
-                    patience = Duration::from_millis(grace_ms) + KILL_PATIENCE;
+                    deadline = Instant::now() + Duration::from_millis(grace_ms) + KILL_PATIENCE;
                     os::signal(&keeper, libc::SIGTERM).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
                 }
             }
             LockNote::Owner { .. } | LockNote::Keeper { .. } | LockNote::Nobody => {}
         }
-        if begun.elapsed() > patience {
+        if Instant::now() > deadline {
             return Err(match asked {
                 Some(keeper) => Failure::StopFailed { survivors: os::descendants(keeper).iter().map(|process| process.pid).collect() },
                 None => Failure::OwnedElsewhere { owner: None },
@@ -90,8 +89,8 @@ async fn obtain(folder: &Folder, grace: Duration) -> Result<Lock, Failure> {
     }
 }
 
-fn lives(pid: i32, start: u64, manager: u64) -> bool {
-    if pid == nix::unistd::getpid().as_raw() {
+fn lives(pid: i32, start: u64, manager: u64, own: &Process) -> bool {
+    if (pid, start) == (own.pid, own.start) {
         return LIVE.lock().unwrap_or_else(PoisonError::into_inner).contains(&manager);
     }
     os::start_time(pid) == Some(start)

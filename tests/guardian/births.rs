@@ -154,6 +154,17 @@ fn many_daemons_don_t_mix() {
 }
 
 #[test]
+fn each_order_is_acknowledged_once_its_descriptors_are_there() {
+    let mut guardian = Guardian::start();
+    let mut daemons: Vec<_> = (0..3).map(|_| guardian.make(&Plan::shell("exit 0"))).collect();
+    // One that means nothing has descriptors all the same.
+    daemons.push(guardian.make(&Plan { programs: Vec::new(), ..Plan::program(&["x"]) }));
+    for _ in &daemons {
+        assert_eq!(guardian.any_report(), Some(Report::Taken));
+    }
+}
+
+#[test]
 fn an_order_that_means_nothing_costs_only_itself() {
     let mut guardian = Guardian::start();
     let mut daemon = guardian.make(&Plan { programs: Vec::new(), ..Plan::program(&["x"]) });

@@ -206,8 +206,19 @@ impl Guardian {
         daemon
     }
 
+    /// What it tells, but for the orders that it has taken.
     #[track_caller]
     pub fn report(&mut self) -> Option<Report> {
+        loop {
+            match self.any_report() {
+                Some(Report::Taken) => {}
+                other => return other,
+            }
+        }
+    }
+
+    #[track_caller]
+    pub fn any_report(&mut self) -> Option<Report> {
         next_report(self.stream.as_mut().unwrap())
     }
 

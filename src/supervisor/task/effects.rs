@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Hands, Outcome, Task, report};
+use super::{Hands, Order, Outcome, Preparing, Task, report};
 use crate::error::{Failure, Occupant};
 use crate::guardian::protocol::Command;
 use crate::lifecycle::{Effect, Event, Generation, Pid, Signal};
@@ -21,7 +21,7 @@ impl Task {
             match effect {
                 Effect::Prepare { generation } => self.prepare(generation),
                 Effect::CancelPrepare => self.preparing = None,
-                Effect::Spawn { generation } => self.spawn(generation, 1),
+                Effect::Spawn { generation } => self.spawn((generation, 1)),
                 Effect::Record { generation, pid } => self.record(generation, pid),
                 Effect::AwaitReady { generation, .. } => self.await_ready(generation),
                 Effect::StopAwaiting => self.awaiting = None,
@@ -35,6 +35,7 @@ impl Task {
                 Effect::Release => self.release(),
                 // The keeper has the lock for as long as it takes to end the tree.
                 Effect::Abandon => {
+                    self.preparing = None;
                     self.hands = None;
                     self.lease = None;
                     self.shared.disclaim(&self.job.config.socket_path, &self.daemon.name);
@@ -62,15 +63,13 @@ impl Task {
                 Err(failure) => Event::PrepareFailed { generation, failure },
             });
         }
-        let (shared, job, done) = (Arc::clone(&self.shared), Arc::clone(&self.job), self.outcomes.0.clone());
-        let errand = runtime::Errand::new(async move {
-            let lease = prepare(&shared.options.envs_dir, &job.config, shared.id).await;
-            report(&done, Outcome::Prepared(generation, lease));
-        });
-        self.preparing = Some((generation, errand));
+        let (shared, job) = (Arc::clone(&self.shared), Arc::clone(&self.job));
+        let work = Box::pin(async move { prepare(&shared.options.envs_dir, &job.config, shared.id).await });
+        self.preparing = Some(Preparing { generation, work });
     }
 
-    pub(super) fn spawn(&mut self, generation: Generation, orders: u32) {
+    pub(super) fn spawn(&mut self, number: Order) {
+        let (generation, _) = number;
         let Some(lease) = &self.lease else {
             let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
@@ -86,11 +85,12 @@ impl Task {
             }
         };
         self.pumps = Some(pumps);
-        self.hands = Some(Hands { generation, keeper, born: None, maker: None, identity: None, leader_reaped: false, orders });
+        self.hands = Some(Hands { order: number, keeper, born: None, maker: None, identity: None, leader_reaped: false });
         let (guardian, done) = (Arc::clone(&self.shared.guardian), self.outcomes.0.clone());
-        self.ordering = Some(runtime::Errand::new(async move {
+        // Not to be broken off: half an order would be the beginning of the next one's.
+        drop(runtime::spawn(async move {
             let ordered = guardian.order(&order.bytes, &order.descriptors()).await;
-            report(&done, Outcome::Ordered(generation, ordered));
+            report(&done, Outcome::Ordered(number, ordered));
         }));
     }
 

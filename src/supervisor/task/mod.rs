@@ -5,6 +5,8 @@ mod effects;
 mod reports;
 mod timers;
 
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -29,16 +31,24 @@ const ORDERS: u32 = 3;
 
 /// What was going on beside the task and is done.
 enum Outcome {
-    Prepared(Generation, Result<Lease, Failure>),
-    Ordered(Generation, Result<Maker, Failure>),
+    Ordered(Order, Result<Maker, Failure>),
     Ready(Generation, Result<(), Failure>),
     Checked(Generation, Checkup),
     Swept(Generation),
 }
 
+/// Which order it was for which generation's process.
+type Order = (Generation, u32);
+
+/// The way to the first spawn. No errand beside the task: called off, it has let go of the lock before anything else.
+struct Preparing {
+    generation: Generation,
+    work: Pin<Box<dyn Future<Output = Result<Lease, Failure>> + Send>>,
+}
+
 /// One process and its keeper.
 struct Hands {
-    generation: Generation,
+    order: Order,
     keeper: Keeper,
     /// Known once the keeper has told.
     born: Option<probe::Daemon>,
@@ -46,7 +56,6 @@ struct Hands {
     /// As it was recorded.
     identity: Option<Identity>,
     leader_reaped: bool,
-    orders: u32,
 }
 
 pub struct Task {
@@ -60,11 +69,11 @@ pub struct Task {
     pumps: Option<Pumps>,
     /// Whether there may be files and a socket of a process of ours.
     littered: bool,
-    preparing: Option<(Generation, runtime::Errand)>,
-    ordering: Option<runtime::Errand>,
+    preparing: Option<Preparing>,
     awaiting: Option<(runtime::Errand, Sight)>,
     probing: Option<runtime::Errand>,
-    sweeping: Option<runtime::Errand>,
+    /// And the leader whose keeper is gone, where it was recorded.
+    sweeping: Option<(runtime::Errand, Option<Identity>)>,
     timers: Timers,
 }
 
@@ -96,7 +105,6 @@ impl Task {
             pumps: None,
             littered: false,
             preparing: None,
-            ordering: None,
             awaiting: None,
             probing: None,
             sweeping: None,
@@ -113,6 +121,7 @@ impl Task {
                     None => return,
                 },
                 (generation, report) = Hands::next(&mut self.hands) => self.hear(generation, report),
+                (generation, lease) = Preparing::next(&mut self.preparing) => self.prepared(generation, lease),
                 Some(outcome) = self.outcomes.1.recv() => self.conclude(outcome),
                 (timer, generation) = self.timers.next() => self.fire(timer, generation),
             }
@@ -127,8 +136,17 @@ impl Task {
 impl Hands {
     async fn next(hands: &mut Option<Self>) -> (Generation, Option<Report>) {
         match hands {
-            Some(hands) => (hands.generation, hands.keeper.next().await),
-            None => std::future::pending().await,
+            Some(hands) => (hands.order.0, hands.keeper.next().await),
+            None => pending().await,
+        }
+    }
+}
+
+impl Preparing {
+    async fn next(preparing: &mut Option<Self>) -> (Generation, Result<Lease, Failure>) {
+        match preparing {
+            Some(preparing) => (preparing.generation, preparing.work.as_mut().await),
+            None => pending().await,
         }
     }
 }

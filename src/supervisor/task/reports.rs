@@ -7,6 +7,7 @@ use crate::guardian::protocol::Report;
 use crate::lifecycle::{Event, Exit, Generation, Pid, Timer};
 use crate::os;
 use crate::supervisor::TARGET;
+use crate::supervisor::prepare::Lease;
 use crate::supervisor::probe::{self, Checkup};
 use crate::supervisor::{order, orphan, runtime};
 
@@ -34,7 +35,8 @@ impl Task {
                 self.hands = None;
                 self.feed(Event::TreeGone { generation });
             }
-            Some(Report::Swept { .. }) => {}
+            // Those are for the guardian to tell.
+            Some(Report::Swept { .. } | Report::Taken) => {}
             None => self.lost(generation),
         }
     }
@@ -58,9 +60,10 @@ impl Task {
     pub(super) fn lost(&mut self, generation: Generation) {
         let Some(hands) = self.hands.take() else { return };
         let Some(born) = hands.born else {
-            if hands.orders < ORDERS {
+            let (_, orders) = hands.order;
+            if orders < ORDERS {
                 tracing::warn!(target: TARGET, manager = self.shared.id, plugin = self.daemon.name, "the guardian was lost with an order; giving it again");
-                return self.spawn(generation, hands.orders + 1);
+                return self.spawn((generation, orders + 1));
             }
             let failure = Failure::Spawn { problem: "the guardian was killed while it made the process".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
@@ -73,36 +76,38 @@ impl Task {
         let (maker, identity) = (hands.maker, hands.identity);
         let group_only = self.job.config.kill_mode == KillMode::Group;
         let (manager, done) = (self.shared.id, self.outcomes.0.clone());
-        self.sweeping = Some(runtime::Errand::new(async move {
-            orphan::sweep(maker, born.keeper, identity, group_only, manager).await;
+        let leader = identity.clone();
+        let errand = runtime::Errand::new(async move {
+            orphan::sweep(maker, born.keeper, leader, group_only, manager).await;
             report(&done, Outcome::Swept(generation));
-        }));
+        });
+        self.sweeping = Some((errand, identity));
+    }
+
+    pub(super) fn prepared(&mut self, generation: Generation, lease: Result<Lease, Failure>) {
+        self.preparing = None;
+        match lease {
+            Ok(lease) => {
+                self.daemon.hold(&lease.lock);
+                self.lease = Some(lease);
+                self.feed(Event::Prepared { generation });
+            }
+            Err(failure) => self.feed(Event::PrepareFailed { generation, failure }),
+        }
     }
 
     pub(super) fn conclude(&mut self, outcome: Outcome) {
         match outcome {
-            // One that was called off in the very moment it was done is let go of again.
-            Outcome::Prepared(generation, lease) => {
-                if self.preparing.take_if(|(awaited, _)| *awaited == generation).is_none() {
-                    return;
-                }
-                match lease {
-                    Ok(lease) => {
-                        self.daemon.hold(&lease.lock);
-                        self.lease = Some(lease);
-                        self.feed(Event::Prepared { generation });
+            Outcome::Ordered(order, ordered) => {
+                // An order that was given again has another number, and another's outcome is not this one's.
+                let Some(hands) = self.hands.as_mut().filter(|hands| hands.order == order) else { return };
+                match ordered {
+                    Ok(maker) => hands.maker = Some(maker),
+                    Err(failure) => {
+                        self.hands = None;
+                        self.feed(Event::SpawnFailed { generation: order.0, failure });
                     }
-                    Err(failure) => self.feed(Event::PrepareFailed { generation, failure }),
                 }
-            }
-            Outcome::Ordered(generation, Ok(maker)) => {
-                if let Some(hands) = self.hands.as_mut().filter(|hands| hands.generation == generation) {
-                    hands.maker = Some(maker);
-                }
-            }
-            Outcome::Ordered(generation, Err(failure)) => {
-                self.hands = None;
-                self.feed(Event::SpawnFailed { generation, failure });
             }
             Outcome::Ready(generation, Ok(())) => self.feed(Event::Ready { generation }),
             Outcome::Ready(generation, Err(failure)) => self.feed(Event::NotReady { generation, failure }),
@@ -128,12 +133,16 @@ impl Task {
     }
 
     pub(super) fn survivors(&self) -> Vec<Pid> {
-        let keeper = self.hands.as_ref().and_then(|hands| hands.born);
-        let Some(born) = keeper else { return Vec::new() };
-        let mut members = os::members(born.keeper, born.leader);
-        if self.job.config.kill_mode == KillMode::Group {
-            members.retain(|process| process.group == born.leader);
-        }
+        let group_only = self.job.config.kill_mode == KillMode::Group;
+        let members = if let Some(born) = self.hands.as_ref().and_then(|hands| hands.born) {
+            let mut members = os::members(born.keeper, born.leader);
+            members.retain(|process| !group_only || process.group == born.leader);
+            members
+        } else if let Some((_, Some(leader))) = &self.sweeping {
+            orphan::left_of(leader, group_only)
+        } else {
+            Vec::new()
+        };
         members.into_iter().map(|process| process.pid).collect()
     }
 }
