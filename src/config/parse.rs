@@ -174,20 +174,19 @@ fn stop_signal(top: &mut Fields) -> Checked<i32> {
         _ => return Err(top.mistyped("stopSignal", "the name of a signal")),
     };
     match Signal::from_str(&name) {
-        // Those that stop, continue, or are ignored by default.
-        Ok(
-            Signal::SIGSTOP
-            | Signal::SIGCONT
-            | Signal::SIGTSTP
-            | Signal::SIGTTIN
-            | Signal::SIGTTOU
-            | Signal::SIGCHLD
-            | Signal::SIGURG
-            | Signal::SIGWINCH,
-        )
-        | Err(_) => Err(top.wrong("stopSignal", "must be the name of a signal that can end a process, as 'SIGTERM' or 'SIGINT'")),
-        Ok(signal) => Ok(signal as i32),
+        Ok(signal) if can_end(signal) => Ok(signal as i32),
+        Ok(_) | Err(_) => Err(top.wrong("stopSignal", "must be the name of a signal that can end a process, as 'SIGTERM' or 'SIGINT'")),
     }
+}
+
+/// Not those that stop, continue, or are ignored by default.
+fn can_end(signal: Signal) -> bool {
+    use Signal::{SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH};
+    #[cfg(target_os = "macos")]
+    if matches!(signal, Signal::SIGINFO | Signal::SIGIO) {
+        return false;
+    }
+    !matches!(signal, SIGCHLD | SIGCONT | SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU | SIGURG | SIGWINCH)
 }
 
 /// The properties of one object, and which of them were asked for.

@@ -73,6 +73,8 @@ struct Keeper {
     lock: File,
     /// The read ends of both outputs, to be drained after the owner's death.
     drains: [Option<OwnedFd>; 2],
+    /// The tree at the last look, where what loses its parent doesn't come back.
+    seen: Vec<Process>,
 }
 
 impl Keeper {
@@ -104,6 +106,7 @@ impl Keeper {
                 ending: Ending::No,
                 lock: File::from(lock),
                 drains,
+                seen: Vec::new(),
             }),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
@@ -260,7 +263,7 @@ impl Keeper {
         }
     }
 
-    fn signal_stop(&self) {
+    fn signal_stop(&mut self) {
         for process in self.members() {
             sys::note(os::signal(&process, self.stop_signal));
             sys::note(os::signal(&process, libc::SIGCONT));
@@ -278,16 +281,19 @@ impl Keeper {
         }
     }
 
-    fn members(&self) -> Vec<Process> {
-        let mut members = os::members(sys::own_pid(), self.group);
+    fn members(&mut self) -> Vec<Process> {
+        let mut members = os::members(sys::own_pid(), self.group, &self.seen);
         if self.group_only {
             members.retain(|process| process.group == self.group);
+        }
+        if !os::CHILDREN_COME_BACK {
+            self.seen.clone_from(&members);
         }
         members
     }
 
     /// Whether a look at the tree finds nobody. One that can't even see ourselves sees nothing (ENFILE, say).
-    fn is_empty(&self) -> bool {
+    fn is_empty(&mut self) -> bool {
         self.members().is_empty() && os::look_up(sys::own_pid()).is_some()
     }
 

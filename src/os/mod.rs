@@ -30,7 +30,8 @@ pub struct Process {
     /// The pid of the process that made the session. The system gives that pid to nobody else while
     /// the session has members.
     pub session: i32,
-    /// Counted from the boot, in a unit of the system's own; with the pid and the boot it names one process for good.
+    /// Clock ticks from the boot to its beginning on Linux, its running number since the boot on macOS: never smaller
+    /// for one that began later. With the pid and the boot it names one process for good.
     pub start: u64,
     /// A zombie is gone, for all but its parent.
     pub zombie: bool,

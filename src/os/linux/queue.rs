@@ -72,6 +72,11 @@ pub fn was_taken(client: &(impl AsFd + AsRawFd)) -> io::Result<Taken> {
     }
 }
 
+/// Whether this listener refuses only because its queue is full. Never here: that is EAGAIN.
+pub const fn refuses_when_full(_path: &Path, _keeper: i32, _leader: i32) -> bool {
+    false
+}
+
 /// Whether any process holds the socket that this file stands for, listening or only bound.
 pub fn is_held(path: &Path) -> io::Result<bool> {
     Ok(!sockets_at(path)?.is_empty())

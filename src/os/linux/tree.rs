@@ -11,8 +11,9 @@ use crate::os::Process;
 /// Whether every descendant that loses its parent becomes the keeper's child.
 pub const CHILDREN_COME_BACK: bool = true;
 
-/// Everything of a tree whose subreaper is `root`; the leader's group needs no look of its own here.
-pub fn members(root: i32, _group: i32) -> Vec<Process> {
+/// Everything of a tree whose subreaper is `root`. Neither the leader's group nor what was `seen` of the tree before needs
+/// a look of its own here.
+pub fn members(root: i32, _group: i32, _seen: &[Process]) -> Vec<Process> {
     descendants(root)
 }
 

@@ -1,14 +1,48 @@
-//! Who a process is: pid, start time in microseconds (`proc_bsdinfo` of libproc, fixed when the process
-//! is made), and the session id of the boot.
+//! Who a process is: pid, the running number that the kernel gives each process of a boot, and the session id of
+//! the boot. The start time that libproc tells is wall-clock time, which can be set back.
 
 use std::ffi::{CStr, OsStr};
+use std::fs;
 use std::io;
 use std::mem;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::ptr;
 
+use super::descriptors::{descriptors, file_behind};
 use crate::os::Process;
+
+/// `PROC_PIDT_SHORTBSDINFO` and `PROC_PIDUNIQIDENTIFIERINFO` of sys/proc_info.h. Unlike the long form they tell of other
+/// users' processes too: what changed its user is still ours to name.
+const SHORT_INFO: libc::c_int = 13;
+const UNIQUE_IDENTIFIER: libc::c_int = 17;
+
+/// `struct proc_bsdshortinfo`.
+#[repr(C)]
+struct ShortInfo {
+    pid: u32,
+    parent: u32,
+    group: u32,
+    status: u32,
+    command: [u8; 16],
+    flags: u32,
+    users: [u32; 6],
+    reserved: u32,
+}
+
+/// `struct proc_uniqidentifierinfo`.
+#[repr(C)]
+struct UniqueIdentifier {
+    program: [u8; 16],
+    /// Grows from process to process, is never used again, and stays the same over exec.
+    number: u64,
+    parent: u64,
+    versions: [i32; 2],
+    reserved: [u64; 2],
+}
+
+const _: () = assert!(mem::size_of::<ShortInfo>() == 64 && mem::size_of::<UniqueIdentifier>() == 56);
 
 /// `SZOMB` of sys/proc.h.
 const ZOMBIE: u32 = 5;
@@ -26,25 +60,32 @@ pub fn boot_id() -> io::Result<String> {
     Ok(text.to_string_lossy().into_owned())
 }
 
-/// `None` if there is no such process; libproc doesn't tell that from other failures.
-pub fn identify(pid: i32) -> io::Result<Option<Process>> {
-    Ok(look_up(pid))
+/// `None` if there is no such process, or nobody may know.
+pub fn look_up(pid: i32) -> Option<Process> {
+    identify(pid).ok().flatten()
 }
 
-pub fn look_up(pid: i32) -> Option<Process> {
+/// `None` if there is no such process.
+///
+/// # Errors
+/// Where it can't be found out.
+pub fn identify(pid: i32) -> io::Result<Option<Process>> {
     if pid <= 0 {
-        return None;
+        return Ok(None);
     }
-    let info: libc::proc_bsdinfo = query(pid, libc::PROC_PIDTBSDINFO)?;
-    Some(Process {
-        pid,
-        parent: i32::try_from(info.pbi_ppid).ok()?,
-        group: i32::try_from(info.pbi_pgid).ok()?,
-        // SAFETY: an integer only.
-        session: unsafe { libc::getsid(pid) },
-        start: info.pbi_start_tvsec * 1_000_000 + info.pbi_start_tvusec,
-        zombie: info.pbi_status == ZOMBIE,
-    })
+    match query::<ShortInfo>(pid, SHORT_INFO).and_then(|info| Ok((info, query::<UniqueIdentifier>(pid, UNIQUE_IDENTIFIER)?))) {
+        Ok((info, unique)) => Ok(Some(Process {
+            pid,
+            parent: i32::try_from(info.parent).map_err(io::Error::other)?,
+            group: i32::try_from(info.group).map_err(io::Error::other)?,
+            // SAFETY: an integer only.
+            session: unsafe { libc::getsid(pid) },
+            start: unique.number,
+            zombie: info.status == ZOMBIE,
+        })),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 pub fn start_time(pid: i32) -> Option<u64> {
@@ -57,17 +98,19 @@ pub fn began_with(_pid: i32, _variable: &str, _value: &str) -> bool {
     false
 }
 
-/// Whether this process runs our guardian. What it has open is not looked at here.
-pub fn holds(pid: i32, _name: &str, _file: &std::fs::File) -> bool {
-    let mut path = [0_u8; libc::PROC_PIDPATHINFO_MAXSIZE as usize];
-    // SAFETY: the buffer is as long as said.
-    let length = unsafe { libc::proc_pidpath(pid, path.as_mut_ptr().cast(), libc::PROC_PIDPATHINFO_MAXSIZE as u32) };
-    let path = usize::try_from(length).ok().and_then(|length| path.get(..length));
-    path.is_some_and(|path| path.ends_with(b"/ally-guardian"))
+/// Whether this process is called by our guardian's name (a keeper has no other here) and has `file` open.
+pub fn holds(pid: i32, _name: &str, file: &fs::File) -> bool {
+    let Ok(wanted) = file.metadata() else { return false };
+    let called = query::<ShortInfo>(pid, SHORT_INFO).is_ok_and(|info| info.command.starts_with(b"ally-guardian"));
+    called
+        && descriptors(pid, libc::PROX_FDTYPE_VNODE)
+            .into_iter()
+            .filter_map(|descriptor| file_behind(pid, descriptor))
+            .any(|(device, inode)| (device, inode) == (wanted.dev(), wanted.ino()))
 }
 
 pub fn working_directory(pid: i32) -> Option<PathBuf> {
-    let info: libc::proc_vnodepathinfo = query(pid, libc::PROC_PIDVNODEPATHINFO)?;
+    let info: libc::proc_vnodepathinfo = query(pid, libc::PROC_PIDVNODEPATHINFO).ok()?;
     let path = info.pvi_cdir.vip_path;
     // SAFETY: MAXPATHLEN bytes, declared as an array of arrays because of an old limit of the compiler's.
     let bytes = unsafe { std::slice::from_raw_parts(path.as_ptr().cast::<u8>(), mem::size_of_val(&path)) };
@@ -75,11 +118,14 @@ pub fn working_directory(pid: i32) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(text.to_bytes())))
 }
 
-fn query<T>(pid: i32, flavor: libc::c_int) -> Option<T> {
-    let size = libc::c_int::try_from(mem::size_of::<T>()).ok()?;
+fn query<T>(pid: i32, flavor: libc::c_int) -> io::Result<T> {
+    let size = libc::c_int::try_from(mem::size_of::<T>()).map_err(io::Error::other)?;
     let mut info = mem::MaybeUninit::<T>::zeroed();
     // SAFETY: the buffer is as long as said.
     let written = unsafe { libc::proc_pidinfo(pid, flavor, 0, info.as_mut_ptr().cast(), size) };
-    // SAFETY: the kernel filled it whole, and both structures are plain numbers.
-    (written == size).then(|| unsafe { info.assume_init() })
+    if written == size {
+        // SAFETY: the kernel filled it whole, and all these structures are plain numbers.
+        return Ok(unsafe { info.assume_init() });
+    }
+    Err(if written <= 0 { io::Error::last_os_error() } else { io::ErrorKind::InvalidData.into() })
 }

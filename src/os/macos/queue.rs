@@ -2,24 +2,27 @@
 //! socket it is (`struct socket_fdinfo` of sys/proc_info.h).
 //!
 //! A connection has its far end from connect(2) on. It waits in the listener's queue until somebody
-//! accepts it; an empty queue means that everything was taken, ours too. Where the queue isn't empty, ours
-//! was taken if a descriptor of the listening process is the far end of our own.
+//! accepts it: ours was taken if a descriptor of the process at the other end is the far end of our own. Where no
+//! descriptor is, an empty queue says that everything was taken, ours too.
 
-use std::ffi::CStr;
+use std::fs;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::socket::{UnixAddr, getpeername};
 
+use super::descriptors::{descriptors, query};
+use super::identity::working_directory;
 use super::peer::peer_pid;
+use super::tree::members;
 
 /// `PROC_PIDFDSOCKETINFO` of sys/proc_info.h.
 const SOCKET_INFO: libc::c_int = 3;
-/// Of one process; more than the limit that launchd gives.
-const DESCRIPTORS_MAX: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
@@ -66,23 +69,38 @@ const _: () = assert!(mem::size_of::<SocketInfo>() == 792 && mem::offset_of!(Soc
 impl SocketInfo {
     /// `None` for what is no Unix socket, or is closed by now.
     fn of(pid: i32, descriptor: i32) -> Option<Self> {
-        let size = libc::c_int::try_from(mem::size_of::<Self>()).ok()?;
-        let mut info = mem::MaybeUninit::<Self>::zeroed();
-        // SAFETY: the buffer is as long as said.
-        let written = unsafe { libc::proc_pidfdinfo(pid, descriptor, SOCKET_INFO, info.as_mut_ptr().cast(), size) };
-        // SAFETY: zeroed, then filled by the kernel; every field is plain bits.
-        (written == size).then(|| unsafe { info.assume_init() }).filter(|info| info.family == libc::AF_UNIX)
+        query::<Self>(pid, descriptor, SOCKET_INFO).filter(|info| info.family == libc::AF_UNIX)
     }
 
-    fn is_bound_to(&self, path: &Path) -> bool {
+    /// As it was given to bind(2). Empty for one that has no name.
+    fn bound_to(&self) -> &[u8] {
         // sockaddr_un: two bytes of length and family, then the path.
-        let bound = self.address.get(2..).and_then(|path| CStr::from_bytes_until_nul(path).ok());
-        bound.is_some_and(|bound| bound.to_bytes() == path.as_os_str().as_bytes())
+        first_string(self.address.get(2..).unwrap_or_default())
+    }
+
+    /// Whether this file is its name. An accepted connection carries its listener's name, but holds nothing.
+    fn stands_behind(&self, owner: i32, path: &Path, file: &fs::Metadata) -> bool {
+        let bound = PathBuf::from(std::ffi::OsStr::from_bytes(self.bound_to()));
+        if self.far != 0 || bound.as_os_str().is_empty() {
+            return false;
+        }
+        // A relative name is one in the folder that the process worked in, and hopefully still does.
+        let bound = if bound.is_absolute() { bound } else { working_directory(owner).unwrap_or_default().join(bound) };
+        match fs::symlink_metadata(&bound) {
+            Ok(named) => (named.dev(), named.ino()) == (file.dev(), file.ino()),
+            // Renamed or moved: better left alone than taken from somebody.
+            Err(_) => bound.file_name() == path.file_name(),
+        }
     }
 
     fn listens(&self) -> bool {
         libc::c_int::from(self.options) & libc::SO_ACCEPTCONN != 0
     }
+}
+
+/// Who binds with the size of the whole structure, as libuv does, has NULs behind the name.
+fn first_string(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 pub fn accept_queue_is_visible() -> bool {
@@ -92,50 +110,52 @@ pub fn accept_queue_is_visible() -> bool {
 /// Whether the listener has accepted this connected client.
 ///
 /// # Errors
-/// ENOTCONN once the other side has hung up; EPERM where the listening process shows nothing of itself.
+/// ENOTCONN once the other side has hung up; EPERM where the process there shows nothing of itself.
 pub fn was_taken(client: &(impl AsFd + AsRawFd)) -> io::Result<Taken> {
-    let bound: UnixAddr = getpeername(client.as_raw_fd())?;
-    let path = bound.path().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOTCONN))?;
-    let sockets = sockets_of(peer_pid(client)?);
-    let mut listeners = sockets.iter().filter(|socket| socket.listens() && socket.is_bound_to(path)).peekable();
+    let hung_up = || io::Error::from_raw_os_error(libc::ENOTCONN);
+    let listener: UnixAddr = getpeername(client.as_raw_fd()).map_err(|error| match error {
+        Errno::EINVAL => hung_up(),
+        other => other.into(),
+    })?;
+    let name = listener.path().map(|path| first_string(path.as_os_str().as_bytes()).to_vec()).ok_or_else(hung_up)?;
+    let there = sockets_of(peer_pid(client)?);
+    let own = SocketInfo::of(nix::unistd::getpid().as_raw(), client.as_raw_fd());
+    if own.is_some_and(|own| own.far != 0 && there.iter().any(|socket| socket.so == own.far)) {
+        return Ok(Taken::Accepted);
+    }
+    let mut listeners = there.iter().filter(|socket| socket.listens() && socket.bound_to() == name).peekable();
     if listeners.peek().is_none() {
         return Err(io::Error::from_raw_os_error(libc::EPERM));
     }
-    let own = SocketInfo::of(nix::unistd::getpid().as_raw(), client.as_raw_fd());
-    let held = own.is_some_and(|own| own.far != 0 && sockets.iter().any(|socket| socket.so == own.far));
-    Ok(if held || listeners.all(|listener| listener.queue == 0) { Taken::Accepted } else { Taken::Waiting })
+    Ok(if listeners.all(|listener| listener.queue == 0) { Taken::Accepted } else { Taken::Waiting })
 }
 
-/// Whether any process of ours holds the socket that is bound here, listening or only bound. Other users'
+/// Whether this listener refuses only because its queue is full, as Linux never does: one of the tree listens there.
+pub fn refuses_when_full(path: &Path, keeper: i32, leader: i32) -> bool {
+    let Ok(file) = fs::symlink_metadata(path) else { return false };
+    let holds = |pid: i32| sockets_of(pid).iter().any(|socket| socket.listens() && socket.stands_behind(pid, path, &file));
+    members(keeper, leader, &[]).iter().any(|process| holds(process.pid))
+}
+
+/// Whether any process of ours holds the socket that this file stands for, listening or only bound. Other users'
 /// are not shown.
 pub fn is_held(path: &Path) -> io::Result<bool> {
+    fs::symlink_metadata(path)?;
     Ok(holder(path).is_some())
 }
 
 /// The process that holds it, where we may see that. A look at every process's descriptors: for the rare
 /// case that somebody is in the way and doesn't answer.
 pub fn holder(path: &Path) -> Option<i32> {
+    let file = fs::symlink_metadata(path).ok()?;
     let mut pids = vec![0_i32; 16 * 1024];
     let size = libc::c_int::try_from(mem::size_of_val(pids.as_slice())).ok()?;
     // SAFETY: the buffer is as long as said.
     let count = unsafe { libc::proc_listallpids(pids.as_mut_ptr().cast(), size) };
     pids.truncate(usize::try_from(count).unwrap_or(0));
-    pids.into_iter().find(|pid| sockets_of(*pid).iter().any(|socket| socket.is_bound_to(path)))
+    pids.into_iter().find(|pid| sockets_of(*pid).iter().any(|socket| socket.stands_behind(*pid, path, &file)))
 }
 
 fn sockets_of(pid: i32) -> Vec<SocketInfo> {
-    let list = |buffer: *mut libc::c_void, size: usize| {
-        let size = libc::c_int::try_from(size).unwrap_or(libc::c_int::MAX);
-        // SAFETY: the buffer, if there is one, is as long as said.
-        let written = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDLISTFDS, 0, buffer, size) };
-        usize::try_from(written).unwrap_or(0) / mem::size_of::<libc::proc_fdinfo>()
-    };
-    // Without a buffer the kernel says how many there may be.
-    let room = list(std::ptr::null_mut(), 0).min(DESCRIPTORS_MAX);
-    let mut descriptors: Vec<libc::proc_fdinfo> = Vec::with_capacity(room);
-    let count = list(descriptors.as_mut_ptr().cast(), room * mem::size_of::<libc::proc_fdinfo>());
-    // SAFETY: the kernel filled so many, and no more than there is room for.
-    unsafe { descriptors.set_len(count.min(room)) };
-    let sockets = descriptors.iter().filter(|entry| i64::from(entry.proc_fdtype) == i64::from(libc::PROX_FDTYPE_SOCKET));
-    sockets.filter_map(|entry| SocketInfo::of(pid, entry.proc_fd)).collect()
+    descriptors(pid, libc::PROX_FDTYPE_SOCKET).into_iter().filter_map(|descriptor| SocketInfo::of(pid, descriptor)).collect()
 }

@@ -1,5 +1,5 @@
 //! What descends from a process. There is no subreaper: what loses its parent goes to launchd, and is
-//! found again only by its process group.
+//! found again by its session, or because it was seen before.
 
 use std::io;
 use std::mem;
@@ -33,16 +33,22 @@ pub fn children(parent: i32, _subreaper: i32, known: &[i32]) -> Vec<Process> {
     children
 }
 
-/// The descendants, and what is left in the leader's group.
-pub fn members(root: i32, group: i32) -> Vec<Process> {
-    let mut found = descendants(root);
-    for process in list(|buffer, size| {
-        // SAFETY: the buffer is as long as said.
-        unsafe { libc::proc_listpgrppids(group, buffer, size) }
-    }) {
-        if process.group == group && !found.iter().any(|known| known.pid == process.pid) {
+/// The children of `root`, the session that the leader made, what is left of those that were `seen` of the tree before,
+/// and whatever descends from any of these. The leader's group is part of its session.
+pub fn members(root: i32, leader: i32, seen: &[Process]) -> Vec<Process> {
+    let mut found: Vec<Process> = Vec::new();
+    let lives = |process: &&Process| look_up(process.pid).is_some_and(|now| now.start == process.start && !now.zombie);
+    let known = seen.iter().filter(lives).filter_map(|process| look_up(process.pid));
+    for process in children(root, root, &[]).into_iter().chain(session(leader)).chain(known) {
+        if !found.iter().any(|other| other.pid == process.pid) {
             found.push(process);
         }
+    }
+    let mut next = 0;
+    while let Some(parent) = found.get(next).map(|process| process.pid) {
+        let known: Vec<i32> = found.iter().map(|process| process.pid).collect();
+        found.extend(children(parent, root, &known));
+        next += 1;
     }
     found
 }
@@ -70,16 +76,17 @@ pub struct Handle {
 }
 
 /// # Errors
-/// EMFILE, ENOMEM.
+/// A pid that is none.
 pub fn open(process: &Process) -> io::Result<Option<Handle>> {
-    let queue = kqueue::new()?;
     let ident = usize::try_from(process.pid).map_err(io::Error::other)?;
-    match kqueue::add(&queue, ident, libc::EVFILT_PROC, libc::NOTE_EXIT) {
-        Ok(()) => {}
+    let watched = kqueue::new().and_then(|queue| kqueue::add(&queue, ident, libc::EVFILT_PROC, libc::NOTE_EXIT).map(|()| queue));
+    let fd = match watched {
+        Ok(queue) => Some(queue),
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
-        Err(error) => return Err(error),
-    }
-    let handle = Handle { process: *process, fd: Some(queue) };
+        // No descriptor left, or another user's: a process that must be ended is, without one.
+        Err(_) => None,
+    };
+    let handle = Handle { process: *process, fd };
     Ok(handle.is_same().then_some(handle))
 }
 

@@ -1,5 +1,6 @@
 //! One health check.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -10,13 +11,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Daemon;
 use super::taken::{Refused, is_ours, taken};
 use crate::config::{Health, Probe};
-use crate::error::errno_text;
+use crate::error::{errno_text, io_text};
 use crate::os;
 use crate::supervisor::TARGET;
 use crate::supervisor::socket::dial;
 
 /// A full queue is tried again: it empties when the daemon accepts, of which nobody else is told.
 const QUEUE_FULL: Duration = Duration::from_millis(5);
+const HUNG_UP: Duration = Duration::from_millis(1);
 /// When we can't ask: out of descriptors, mostly.
 const OUT_OF_MEANS: Duration = Duration::from_millis(200);
 
@@ -47,8 +49,15 @@ pub async fn check(path: &Path, health: Health, daemon: Daemon) -> Checkup {
 }
 
 async fn ask(path: &Path, health: Health, daemon: Daemon, deadline: Instant) -> Result<(), Refused> {
-    let client = connect(path, health.timeout, deadline).await?;
-    let listener = os::peer_pid(&client).map_err(|error| Refused::By(error.to_string()))?;
+    let (client, listener) = loop {
+        let client = connect(path, health.timeout, daemon, deadline).await?;
+        match os::peer_pid(&client) {
+            Ok(listener) => break (client, listener),
+            // It has hung up already, and only macOS forgets so soon who it was.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected && Instant::now() < deadline => sleep(HUNG_UP).await,
+            Err(error) => return Err(Refused::By(io_text(&error))),
+        }
+    };
     if !daemon.includes(listener) && os::start_time(listener).is_some() {
         return Err(Refused::By(format!("another process answers at {} (pid {listener})", path.display())));
     }
@@ -58,17 +67,22 @@ async fn ask(path: &Path, health: Health, daemon: Daemon, deadline: Instant) -> 
     }
 }
 
-async fn connect(path: &Path, limit: Duration, deadline: Instant) -> Result<OwnedFd, Refused> {
+async fn connect(path: &Path, limit: Duration, daemon: Daemon, deadline: Instant) -> Result<OwnedFd, Refused> {
     loop {
         let late = Instant::now() >= deadline;
-        match dial(path) {
+        let error = match dial(path) {
             Ok(client) => return Ok(client),
-            Err(Errno::EAGAIN) if late => {
-                return Err(Refused::By(format!("the socket's queue stayed full for {} ms", limit.as_millis())));
-            }
-            Err(Errno::EAGAIN) => sleep_until(deadline.min(Instant::now() + QUEUE_FULL)).await,
-            Err(error) if is_ours(&error.into()) => return Err(Refused::Unasked(errno_text(error as i32))),
-            Err(error) => return Err(Refused::By(format!("{} ({})", errno_text(error as i32), path.display()))),
+            Err(error) => error,
+        };
+        let full = error == Errno::EAGAIN || (error == Errno::ECONNREFUSED && os::refuses_when_full(path, daemon.keeper, daemon.leader));
+        if full && late {
+            return Err(Refused::By(format!("the socket's queue stayed full for {} ms", limit.as_millis())));
+        } else if full {
+            sleep_until(deadline.min(Instant::now() + QUEUE_FULL)).await;
+        } else if is_ours(&error.into()) {
+            return Err(Refused::Unasked(errno_text(error as i32)));
+        } else {
+            return Err(Refused::By(format!("{} ({})", errno_text(error as i32), path.display())));
         }
     }
 }

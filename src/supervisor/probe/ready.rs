@@ -1,6 +1,7 @@
 //! Readiness: woken by the kernel when something appears at the socket's folder, believed only when
 //! the daemon itself answers.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -97,7 +98,12 @@ async fn look(path: &Path, probe: Probe, daemon: Daemon, sight: &Sight) -> Resul
         Err(Errno::EAGAIN) => return Ok(Look::Silent("its queue of connections is full".to_owned())),
         Err(error) => return Ok(Look::Silent(format!("it can't be connected to: {}", errno_text(error as i32)))),
     };
-    let listener = os::peer_pid(&client).unwrap_or_default();
+    let listener = match os::peer_pid(&client) {
+        Ok(pid) => pid,
+        // Only macOS forgets so soon who it was.
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(Look::Silent("it hung up at once".to_owned())),
+        Err(_) => 0,
+    };
     if !daemon.includes(listener) {
         // One that is gone left a listener to somebody: not an answer yet. A living stranger is one.
         if listener > 0 && os::start_time(listener).is_none() {

@@ -135,7 +135,7 @@ impl Task {
     pub(super) fn survivors(&self) -> Vec<Pid> {
         let group_only = self.job.config.kill_mode == KillMode::Group;
         let members = if let Some(born) = self.hands.as_ref().and_then(|hands| hands.born) {
-            let mut members = os::members(born.keeper, born.leader);
+            let mut members = os::members(born.keeper, born.leader, &[]);
             members.retain(|process| !group_only || process.group == born.leader);
             members
         } else if let Some((_, Some(leader))) = &self.sweeping {
