@@ -46,6 +46,19 @@ describe('daemon.pid', () => {
     expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${pid}\n`);
   });
 
+  test('is there when the pid can first be asked for', async () => {
+    const manager = world.manager();
+    for (let round = 0; round < 10; round++) {
+      const start = manager.startProcess(world.config('plugin'));
+      // Without a turn of the event loop in between, which would be slower than any file.
+      let pid;
+      for (const end = performance.now() + 5_000; pid === undefined && performance.now() < end; ) pid = manager.getPid('plugin');
+      expect(read(world.pidFile('plugin'))).toBe(`${pid}\n`);
+      await start;
+      await manager.stopProcess('plugin');
+    }
+  });
+
   test('has something beside it that says which process that is, and both go with the daemon', async () => {
     const found = await sidecars(world.manager(), world.config('plugin'));
     expect(found.length).toBeGreaterThan(0);

@@ -219,7 +219,6 @@ fn told(effect: &Effect) -> String {
         Effect::Prepare { generation } => format!("prepare #{generation}"),
         Effect::CancelPrepare => "cancel prepare".to_owned(),
         Effect::Spawn { generation } => format!("spawn #{generation}"),
-        Effect::Record { generation, pid } => format!("record #{generation} {pid}"),
         Effect::AwaitReady { generation, pid } => format!("await ready #{generation} {pid}"),
         Effect::StopAwaiting => "stop awaiting".to_owned(),
         Effect::Signal { signal: Signal::Terminate } => "terminate".to_owned(),

@@ -32,6 +32,7 @@ pub enum Event {
         generation: Generation,
         failure: Failure,
     },
+    /// Who it is has been written down before anybody can learn the pid; where it could not be, `RecordFailed` follows.
     Spawned {
         generation: Generation,
         pid: Pid,
@@ -154,11 +155,6 @@ pub enum Effect {
     CancelPrepare,
     Spawn {
         generation: Generation,
-    },
-    /// Write down who the process is.
-    Record {
-        generation: Generation,
-        pid: Pid,
     },
     AwaitReady {
         generation: Generation,

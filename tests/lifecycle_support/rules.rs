@@ -53,12 +53,6 @@ impl World {
                 self.tree = Tree::Asked;
                 Ok(())
             }
-            Effect::Record { generation, pid } => {
-                current(*generation)?;
-                ensure(self.tree == Tree::Alive && *pid == pid_of(*generation), "Record of what was not spawned")?;
-                self.files = true;
-                self.owe(Owed::Record)
-            }
             Effect::AwaitReady { generation, pid } => {
                 current(*generation)?;
                 ensure(self.tree == Tree::Alive && *pid == pid_of(*generation), "AwaitReady of what was not spawned")?;

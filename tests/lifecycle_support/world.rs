@@ -141,7 +141,11 @@ impl World {
                 self.lock |= !matches!(failure, Failure::OwnedElsewhere { .. });
                 self.owed.remove(&Owed::Prepare);
             }
-            Event::Spawned { .. } => self.tree = Tree::Alive,
+            Event::Spawned { .. } => {
+                self.tree = Tree::Alive;
+                self.files = true;
+                self.owed.insert(Owed::Record);
+            }
             Event::SpawnFailed { .. } | Event::TreeGone { .. } => self.bury(),
             Event::RecordFailed { .. } => {
                 self.owed.remove(&Owed::Record);
@@ -184,8 +188,7 @@ impl World {
         self.owed.remove(&Owed::Record);
     }
 
-    /// What is written down about a process is written before anybody waits for it to be ready: the
-    /// supervisor carries out effects in their order.
+    /// What is written down about a process is written before anybody waits for it to be ready.
     fn answer_ready(&mut self) {
         self.owed.remove(&Owed::Record);
         self.owed.remove(&Owed::Ready);

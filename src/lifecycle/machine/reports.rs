@@ -49,7 +49,6 @@ impl Machine {
             Phase::Spawning { run } => {
                 self.phase = Phase::Booting { run: *run, pid };
                 self.effects.push(Effect::Notify(Notice::Spawned { pid }));
-                self.effects.push(Effect::Record { generation, pid });
                 self.effects.push(Effect::AwaitReady { generation, pid });
             }
             // Born while it was already to be stopped. Its grace period began with the request.
@@ -59,7 +58,6 @@ impl Machine {
                 tree.leader = Leader::Alive(pid);
                 let signal = if tree.killed { Signal::Kill } else { Signal::Terminate };
                 self.effects.push(Effect::Notify(Notice::Spawned { pid }));
-                self.effects.push(Effect::Record { generation, pid });
                 self.effects.push(Effect::Signal { signal });
             }
             Phase::Stopping { .. }

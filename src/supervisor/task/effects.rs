@@ -22,7 +22,6 @@ impl Task {
                 Effect::Prepare { generation } => self.prepare(generation),
                 Effect::CancelPrepare => self.preparing = None,
                 Effect::Spawn { generation } => self.spawn((generation, 1)),
-                Effect::Record { generation, pid } => self.record(generation, pid),
                 Effect::AwaitReady { generation, .. } => self.await_ready(generation),
                 Effect::StopAwaiting => self.awaiting = None,
                 Effect::Signal { signal } => self.signal(signal),
@@ -94,24 +93,18 @@ impl Task {
         }));
     }
 
-    pub(super) fn record(&mut self, generation: Generation, pid: Pid) {
+    /// Writes down who the process is.
+    pub(super) fn record(&mut self, pid: Pid) -> Result<(), Failure> {
         self.littered = true;
-        let Some(lease) = &self.lease else { return };
-        let identity = match Identity::of(pid) {
-            Ok(Some(identity)) => identity,
-            // One that has ended already is about to be reported, and there is nobody to identify.
-            Ok(None) => return,
-            Err(error) => {
-                let failure = Failure::io(&lease.folder.join("daemon.id"), crate::error::io_text(&error));
-                return self.feed(Event::RecordFailed { generation, failure });
-            }
-        };
-        if let Err(failure) = lease.folder.record(&identity) {
-            self.feed(Event::RecordFailed { generation, failure });
-        }
+        let Some(lease) = &self.lease else { return Ok(()) };
+        let identified = Identity::of(pid).map_err(|error| Failure::io(&lease.folder.join("daemon.id"), crate::error::io_text(&error)))?;
+        // One that has ended already is about to be reported, and there is nobody to identify.
+        let Some(identity) = identified else { return Ok(()) };
+        let recorded = lease.folder.record(&identity);
         if let Some(hands) = &mut self.hands {
             hands.identity = Some(identity);
         }
+        recorded
     }
 
     pub(super) fn await_ready(&mut self, generation: Generation) {

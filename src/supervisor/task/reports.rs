@@ -18,7 +18,12 @@ impl Task {
                 if let Some(hands) = &mut self.hands {
                     hands.born = Some(probe::Daemon { leader, keeper });
                 }
+                // Before the pid is published: whoever learns it from us finds its file.
+                let recorded = self.record(leader);
                 self.feed(Event::Spawned { generation, pid: leader });
+                if let Err(failure) = recorded {
+                    self.feed(Event::RecordFailed { generation, failure });
+                }
             }
             Some(Report::SpawnFailed { stage, errno }) => {
                 self.hands = None;
