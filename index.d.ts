@@ -422,8 +422,11 @@ export declare class BackgroundProcessManager extends EventEmitter {
   prependOnceListener<E extends ManagerEvent>(event: E, listener: ManagerListener<E>): this;
   prependOnceListener(event: MetaEvent, listener: MetaListener): this;
   emit<E extends ManagerEvent>(event: E, ...args: ManagerEvents[E]): boolean;
+  // As loose as where EventEmitter is generic, so that a manager is an EventEmitter<ManagerEvents> there.
   /** `listener` is taken into account from Node 18.16 and 19.8 on. */
-  listenerCount(event: ManagerEvent | MetaEvent, listener?: (...args: any[]) => void): number;
+  listenerCount<K>(event: K, listener?: (...args: any[]) => void): number;
+  listeners<K>(event: K): any[];
+  rawListeners<K>(event: K): any[];
 }
 
 /**

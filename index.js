@@ -3,15 +3,19 @@
 // process.env, and promises for the native half's tickets. No lifecycle logic.
 
 const { EventEmitter } = require('node:events');
+const { performance } = require('node:perf_hooks');
+// Not the globals: a test's fake timers would keep for themselves what is due.
+const { setImmediate } = require('node:timers');
 
 const { NativeManager, guardian } = require('./native.js');
 const { PLUGIN_TIMEOUTS, ProcessState } = require('./lib/constants.js');
 const { makeError, invalidConfig, printable } = require('./lib/errors.js');
-const { copyPlain, environment, managerOptions, processInfo } = require('./lib/convert.js');
+const { environment, managerOptions, processInfo, readConfig, wantsDebug } = require('./lib/convert.js');
 const { configFromManifest } = require('./lib/manifest.js');
 
 const TAIL_LINES = 1000;
 const STATES = NativeManager.states();
+const clock = performance.now.bind(performance);
 
 /**
  * Managers with something going on. The native half holds only a weak reference to its face, so that
@@ -22,6 +26,8 @@ const busy = new Set();
 class BackgroundProcessManager extends EventEmitter {
   #native;
   #logger;
+  /** Whether the logger reads lines at debug. */
+  #debug;
   /** Ticket to the promise that waits for it. */
   #waiting = new Map();
   /** Plugin name to the configuration as it was given. */
@@ -36,13 +42,14 @@ class BackgroundProcessManager extends EventEmitter {
     const { envsDir, logger, onOwnerDeath } = managerOptions(options);
     const self = new WeakRef(this);
     this.#logger = logger;
+    this.#debug = wantsDebug(logger);
     this.#native = new NativeManager(
       {
         envsDir,
         keepOnOwnerDeath: onOwnerDeath === 'keep',
         guardian,
         hasLogger: logger !== undefined,
-        debug: logger !== undefined && (logger.isLevelEnabled?.('debug') ?? true),
+        debug: this.#debug,
         logFilter: process.env.ALLY_LOG,
       },
       () => self.deref()?.#takeMessages(),
@@ -59,6 +66,7 @@ class BackgroundProcessManager extends EventEmitter {
       if (wrong) throw invalidConfig(wrong.field, wrong.problem, given?.pluginName);
       throw signal.reason;
     }
+    this.#followLevel();
     const { ticket, taken, failure } = this.#native.start(given, environment());
     if (failure) throw makeError(failure);
     const { pluginName } = given;
@@ -110,10 +118,10 @@ class BackgroundProcessManager extends EventEmitter {
     if (known?.info.revision !== revision) {
       const info = this.#native.info(pluginName);
       if (!info) return undefined;
-      known = { info, at: performance.now() };
+      known = { info, at: clock() };
       this.#known.set(pluginName, known);
     }
-    return processInfo(known.info, performance.now() - known.at, this.#configs.get(pluginName));
+    return processInfo(known.info, clock() - known.at, this.#configs.get(pluginName));
   }
 
   listProcesses() {
@@ -200,8 +208,17 @@ class BackgroundProcessManager extends EventEmitter {
     return new Promise((resolve, reject) => this.#waiting.set(ticket, { resolve, reject }));
   }
 
+  /** A logger may change its level at any time; it is asked at every start and whenever there is news. */
+  #followLevel() {
+    const debug = wantsDebug(this.#logger);
+    if (debug === this.#debug) return;
+    this.#debug = debug;
+    this.#native.logDebug(debug);
+  }
+
   #takeMessages() {
     this.#inbox.push(...this.#native.take());
+    this.#followLevel();
     // A flood must not keep the event loop from everything else.
     if (this.#native.hasMore()) setImmediate(() => this.#takeMessages());
     if (this.#native.isBusy()) busy.add(this);
@@ -235,9 +252,6 @@ class BackgroundProcessManager extends EventEmitter {
       }
       case 'log':
         this.#log(message);
-        break;
-      case 'dropped':
-        this.#logger?.warn(`${message.events} events and ${message.lines} lines were dropped: the event loop was too busy to take them`);
         break;
       case 'stateChange':
         this.emit('stateChange', { ...pick(message, 'pluginName', 'from', 'to', 'pid', 'reason'), at: new Date(message.at) });
@@ -285,18 +299,6 @@ function pick(from, ...keys) {
 function nameOf(pluginName) {
   if (typeof pluginName !== 'string') throw invalidConfig('pluginName', 'must be a string');
   return pluginName;
-}
-
-/** Read once: what is checked, used and shown later is the same, whatever getters there are. */
-function readConfig(config) {
-  try {
-    return copyPlain(config, (field, problem) => {
-      throw invalidConfig(field, problem, config.pluginName);
-    });
-  } catch (error) {
-    if (error?.code === 'ERR_INVALID_CONFIG') throw error;
-    throw invalidConfig('config', `can't be read: ${error?.message ?? 'a getter threw'}`);
-  }
 }
 
 function abortSignal(options, pluginName) {

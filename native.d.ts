@@ -11,6 +11,8 @@ export declare class NativeManager {
   start(config: unknown, variables: string): NativeStart
   /** What is wrong with a configuration, if anything, without doing anything with it. */
   static checkConfig(config: unknown): NativeProblem | null
+  /** The keys that mean nothing, with their paths; none where anything is wrong. */
+  static unknownKeys(config: unknown): Array<string>
   /** Whether `take` has left something for the next turn of the event loop. */
   hasMore(): boolean
   abort(pluginName: string, ticket: number): void
@@ -30,6 +32,8 @@ export declare class NativeManager {
   names(): Array<string>
   output(pluginName: string, lines: number): Array<string>
   forget(pluginName: string): boolean
+  /** Whether the logger reads records at debug. */
+  logDebug(on: boolean): void
   /** Which events are listened to, of those that are told only then. */
   listen(output: boolean, health: boolean): void
   /** Whether running daemons keep the event loop alive. */
@@ -76,7 +80,7 @@ export interface NativeInfo {
 
 /** `kind` says which of the others are there. */
 export interface NativeMessage {
-  /** settled, stateChange, exit, restart, health, output, log, dropped */
+  /** settled, stateChange, exit, restart, health, output, log */
   kind: string
   ticket?: number
   failure?: NativeFailure
@@ -100,8 +104,6 @@ export interface NativeMessage {
   text?: string
   /** Names and values in turn. */
   fields?: Array<string>
-  events?: number
-  lines?: number
 }
 
 export interface NativeOptions {

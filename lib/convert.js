@@ -3,33 +3,86 @@
 const path = require('node:path');
 
 const { defaultEnvsDir } = require('./home.js');
-const { invalidConfig } = require('./errors.js');
+const { NativeManager } = require('../native.js');
+const { invalidConfig, printable } = require('./errors.js');
 
 /** As deep as any configuration is; what goes round in a circle ends here and is refused natively. */
 const DEPTH = 4;
 
 /**
- * A frozen copy of plain data. What is no plain data is kept as it is, for the checks to name; only what would
- * seem empty (a Map) is refused here. `refuse` is told the field and the problem, and throws.
+ * A configuration as a frozen copy, read once: what is checked, used and shown later is the same, whatever getters there
+ * are. What is no plain data stays as it is, for the checks to name.
  */
-function copyPlain(value, refuse, at = '', depth = 0) {
-  if (typeof value !== 'object' || value === null || depth > DEPTH) return value;
-  if (Array.isArray(value)) return Object.freeze(value.map((item, index) => copyPlain(item, refuse, `${at}[${index}]`, depth + 1)));
-  const kind = builtIn(value);
-  if (kind) refuse(at || 'config', `must be plain data, got ${kind}`);
-  const copy = {};
-  // Inherited properties count: a configuration may be an instance of somebody's class.
-  for (const key in value) {
-    const item = copyPlain(value[key], refuse, at ? `${at}.${key}` : key, depth + 1);
-    // Defined, not assigned: a variable may be called __proto__.
-    Object.defineProperty(copy, key, { value: item, enumerable: true, configurable: true, writable: true });
+function readConfig(config) {
+  /** What would seem empty to the checks (a Map), by field. */
+  const odd = new Map();
+  const given = copyPlain(config, odd, '', 0, (field) => {
+    throw invalidConfig(field, "can't be read: what should give its value throws", nameIn(config));
+  });
+  if (odd.size > 0) refuseOdd(given, odd);
+  return given;
+}
+
+/** Under a key that means nothing anything may stand. */
+function refuseOdd(given, odd) {
+  const refuse = (field, problem) => {
+    throw invalidConfig(field, problem, nameIn(given));
+  };
+  for (const [field, kind] of odd) if (field === 'config') refuse(field, `must be plain data, got ${kind}`);
+  const wrong = NativeManager.checkConfig(given);
+  if (wrong) refuse(wrong.field, wrong.problem);
+  const unknown = [...NativeManager.unknownKeys(given)];
+  for (const [field, kind] of odd) {
+    if (!unknown.some((key) => field === key || field.startsWith(`${key}.`) || field.startsWith(`${key}[`))) refuse(field, `must be plain data, got ${kind}`);
   }
-  return Object.freeze(copy);
+}
+
+function nameIn(config) {
+  try {
+    return config.pluginName;
+  } catch {
+    return undefined;
+  }
+}
+
+function copyPlain(value, odd, at, depth, unreadable) {
+  if (typeof value !== 'object' || value === null || depth > DEPTH) return value;
+  const field = at || 'config';
+  try {
+    const kind = builtIn(value);
+    if (kind) {
+      odd.set(field, kind);
+      return value;
+    }
+    if (Array.isArray(value)) return Object.freeze(value.map((item, index) => copyPlain(item, odd, `${at}[${index}]`, depth + 1, unreadable)));
+    const copy = {};
+    // Inherited properties count: a configuration may be an instance of somebody's class.
+    for (const key in value) {
+      const below = at ? `${at}.${key}` : key;
+      const item = copyPlain(read(value, key, below, unreadable), odd, below, depth + 1, unreadable);
+      // Defined, not assigned: a variable may be called __proto__.
+      Object.defineProperty(copy, key, { value: item, enumerable: true, configurable: true, writable: true });
+    }
+    return Object.freeze(copy);
+  } catch (error) {
+    if (error?.code === 'ERR_INVALID_CONFIG') throw error;
+    return unreadable(field);
+  }
+}
+
+function read(value, key, field, unreadable) {
+  try {
+    return value[key];
+  } catch {
+    // What it threw stays where it is: it may quote a secret.
+    return unreadable(field);
+  }
 }
 
 /** What keeps its contents where no property shows them, by name; undefined for everything else. */
 function builtIn(value) {
   const kind = Object.prototype.toString.call(value).slice('[object '.length, -1);
+  if (ArrayBuffer.isView(value)) return `a ${kind}`;
   return /^(Map|Set|WeakMap|WeakSet|Date|RegExp|Promise|ArrayBuffer|Boolean|Number|String)$/.test(kind) ? `a ${kind}` : undefined;
 }
 
@@ -41,7 +94,12 @@ function builtIn(value) {
 function environment() {
   const { env } = process;
   let text = '';
-  for (const key of Object.keys(env)) text += `${key}=${env[key]}\0`;
+  for (const key of Object.keys(env)) {
+    const value = env[key];
+    // A worker's can hold what the system's can't.
+    if (key.includes('\0') || value.includes('\0')) throw invalidConfig(`process.env.${printable(key)}`, 'must not contain NUL');
+    text += `${key}=${value}\0`;
+  }
   return text;
 }
 
@@ -58,6 +116,15 @@ function managerOptions(options = {}) {
     }
   }
   return { envsDir: envsDir ?? defaultEnvsDir((problem) => { throw invalidConfig('envsDir', problem); }), logger, onOwnerDeath };
+}
+
+/** Whether this logger reads what is told at debug. One that doesn't say so does. */
+function wantsDebug(logger) {
+  try {
+    return logger !== undefined && Boolean(logger.isLevelEnabled?.('debug') ?? true);
+  } catch {
+    return true;
+  }
 }
 
 /**
@@ -89,4 +156,4 @@ function processInfo(native, age, config) {
 /** Whether it is there: native code may say null for what is not. */
 const is = (value) => value !== undefined && value !== null;
 
-module.exports = { builtIn, copyPlain, environment, managerOptions, processInfo };
+module.exports = { builtIn, environment, managerOptions, processInfo, readConfig, wantsDebug };

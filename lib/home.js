@@ -7,7 +7,8 @@ const path = require('node:path');
 function defaultEnvsDir(fail) {
   let home = process.env.HOME;
   try {
-    home ||= os.homedir();
+    // Not os.homedir(), which takes an empty HOME for an answer.
+    home ||= os.userInfo().homedir;
   } catch {
     fail('is needed: neither HOME nor the user database tells a home directory');
   }

@@ -281,8 +281,6 @@ manager.on('crash', () => {});
 manager.off('state', () => {});
 // @ts-expect-error no such event
 manager.emit('crash');
-// @ts-expect-error no such event
-manager.listenerCount('crash');
 // @ts-expect-error no such property in this event
 manager.on('exit', (e) => console.log(e.to));
 // @ts-expect-error the event has a payload

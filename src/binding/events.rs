@@ -11,7 +11,7 @@ use crate::supervisor::Message;
 #[napi(object)]
 #[derive(Default)]
 pub struct NativeMessage {
-    /// settled, stateChange, exit, restart, health, output, log, dropped
+    /// settled, stateChange, exit, restart, health, output, log
     pub kind: String,
     pub ticket: Option<f64>,
     pub failure: Option<NativeFailure>,
@@ -35,8 +35,6 @@ pub struct NativeMessage {
     pub text: Option<String>,
     /// Names and values in turn.
     pub fields: Option<Vec<String>>,
-    pub events: Option<f64>,
-    pub lines: Option<f64>,
 }
 
 impl From<Message> for NativeMessage {
@@ -63,9 +61,8 @@ impl From<Message> for NativeMessage {
                 fields: Some(fields.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()),
                 ..Self::default()
             },
-            Message::Dropped { events, lines } => {
-                Self { kind: "dropped".into(), events: Some(count(events)), lines: Some(count(lines)), ..Self::default() }
-            }
+            // Told to the logger alone.
+            Message::Dropped { .. } => Self { kind: "dropped".into(), ..Self::default() },
         }
     }
 }

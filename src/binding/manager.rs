@@ -17,7 +17,7 @@ use crate::config::{Raw, parse};
 use crate::error::Failure;
 use crate::guardian::protocol::OwnerDeath;
 use crate::lifecycle::{ProcessState, Ticket};
-use crate::supervisor::{Manager, Options};
+use crate::supervisor::{Manager, Message, Options};
 
 #[napi(object)]
 pub struct NativeOptions {
@@ -89,6 +89,12 @@ impl NativeManager {
         })
     }
 
+    /// The keys that mean nothing, with their paths; none where anything is wrong.
+    #[napi]
+    pub fn unknown_keys(config: Unknown<'_>) -> napi::Result<Vec<String>> {
+        Ok(parse(&raw(&config, 0)?).map(|parsed| parsed.unknown).unwrap_or_default())
+    }
+
     /// Whether `take` has left something for the next turn of the event loop.
     #[napi]
     pub fn has_more(&self) -> bool {
@@ -122,7 +128,7 @@ impl NativeManager {
     /// What happened since the last call.
     #[napi]
     pub fn take(&mut self, env: Env) -> napi::Result<Vec<NativeMessage>> {
-        let messages: Vec<NativeMessage> = self.manager.mailbox().take().into_iter().map(NativeMessage::from).collect();
+        let messages: Vec<NativeMessage> = self.manager.mailbox().take().into_iter().filter_map(|message| self.told(message)).collect();
         let settled = messages.iter().filter(|message| message.ticket.is_some()).count();
         self.pending = self.pending.saturating_sub(u32::try_from(settled).unwrap_or(u32::MAX));
         self.hold(env)?;
@@ -172,6 +178,12 @@ impl NativeManager {
         self.manager.forget(&plugin_name)
     }
 
+    /// Whether the logger reads records at debug.
+    #[napi]
+    pub fn log_debug(&self, on: bool) {
+        log::connect(self.manager.id(), Arc::downgrade(self.manager.mailbox()), on);
+    }
+
     /// Which events are listened to, of those that are told only then.
     #[napi]
     pub fn listen(&self, output: bool, health: bool) {
@@ -195,6 +207,15 @@ impl NativeManager {
     #[napi]
     pub fn is_holding(&self) -> bool {
         self.holding
+    }
+
+    /// What is for the face; a count of what was dropped is a record like any other.
+    fn told(&self, message: Message) -> Option<NativeMessage> {
+        if let Message::Dropped { events, lines } = message {
+            self.manager.tell_dropped(events, lines);
+            return None;
+        }
+        Some(message.into())
     }
 
     fn await_ticket(&mut self, env: Env, ticket: Ticket) -> napi::Result<f64> {

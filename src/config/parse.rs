@@ -42,8 +42,8 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
         );
         return Err(top.wrong("socketPath", problem));
     }
-    let startup_timeout = top.duration("startupTimeout", 1.0)?.ok_or_else(|| top.missing("startupTimeout"))?;
-    let shutdown_grace_period = top.duration("shutdownGracePeriod", 0.0)?.ok_or_else(|| top.missing("shutdownGracePeriod"))?;
+    let startup_timeout = top.required_duration("startupTimeout", 1.0)?;
+    let shutdown_grace_period = top.required_duration("shutdownGracePeriod", 0.0)?;
     let env_vars = env_vars(&mut top)?;
     let health = top.nested("healthcheck", health)?;
     let restart = top.nested("restart", restart)?.unwrap_or_default();
@@ -127,16 +127,16 @@ fn env_vars(top: &mut Fields) -> Checked<Vec<(String, Option<String>)>> {
 
 fn health(fields: &mut Fields) -> Checked<Health> {
     Ok(Health {
-        interval: fields.duration("interval", 1.0)?.ok_or_else(|| fields.missing("interval"))?,
-        timeout: fields.duration("timeout", 1.0)?.ok_or_else(|| fields.missing("timeout"))?,
-        retries: fields.count("retries", 1)?.ok_or_else(|| fields.missing("retries"))?,
+        interval: fields.required_duration("interval", 1.0)?,
+        timeout: fields.required_duration("timeout", 1.0)?,
+        retries: fields.required_count("retries", 1)?,
         probe: fields.nested("probe", probe)?.unwrap_or(Probe::Socket),
     })
 }
 
 fn probe(fields: &mut Fields) -> Checked<Probe> {
     let kinds = [("socket", Some(Probe::Socket)), ("accept", Some(Probe::Accept)), ("http", None), ("exec", None), ("notify", None)];
-    let probe = fields.choice("type", &kinds)?.ok_or_else(|| fields.missing("type"))?;
+    let probe = fields.choice("type", &kinds)?.ok_or_else(|| fields.missing("type", "the name of a probe, as 'socket' or 'accept'"))?;
     if probe == Probe::Accept && !crate::os::accept_queue_is_visible() {
         return Err(
             fields.wrong("type", "'accept' is not supported by this system's kernel, which doesn't tell who waits in a socket's queue")
@@ -161,10 +161,7 @@ fn restart(fields: &mut Fields) -> Checked<RestartPlan> {
 }
 
 fn window(fields: &mut Fields) -> Checked<Window> {
-    Ok(Window {
-        limit: fields.count("limit", 1)?.ok_or_else(|| fields.missing("limit"))?,
-        period: fields.duration("period", 1.0)?.ok_or_else(|| fields.missing("period"))?,
-    })
+    Ok(Window { limit: fields.required_count("limit", 1)?, period: fields.required_duration("period", 1.0)? })
 }
 
 fn stop_signal(top: &mut Fields) -> Checked<i32> {
@@ -221,13 +218,13 @@ impl<'a> Fields<'a> {
         Failure::InvalidConfig { field: format!("{}{field}", self.prefix), problem: problem.into() }
     }
 
-    fn missing(&self, field: &str) -> Failure {
-        self.wrong(field, "is required")
+    fn missing(&self, field: &str, wanted: &str) -> Failure {
+        self.wrong(field, format!("is required and must be {wanted}"))
     }
 
     fn mistyped(&mut self, field: &str, wanted: &str) -> Failure {
         match self.take(field) {
-            Raw::Undefined => self.wrong(field, format!("is required and must be {wanted}")),
+            Raw::Undefined => self.missing(field, wanted),
             got => self.wrong(field, format!("must be {wanted}, got {}", got.kind())),
         }
     }
@@ -271,6 +268,14 @@ impl<'a> Fields<'a> {
     /// Milliseconds.
     fn duration(&mut self, field: &str, least: f64) -> Checked<Option<Duration>> {
         Ok(self.number(field, least, TIMER_MAX)?.map(|ms| Duration::from_secs_f64(ms / 1e3)))
+    }
+
+    fn required_duration(&mut self, field: &str, least: f64) -> Checked<Duration> {
+        self.duration(field, least)?.ok_or_else(|| self.missing(field, "a number of milliseconds"))
+    }
+
+    fn required_count(&mut self, field: &str, least: u32) -> Checked<u32> {
+        self.count(field, least)?.ok_or_else(|| self.missing(field, "a whole number"))
     }
 
     /// One of the named values; a `None` beside the name says that it isn't built yet.

@@ -4,10 +4,10 @@
 //! Nothing here follows a symlink below `envsDir`, everything is written whole or not at all (a
 //! temporary file, then rename), and the lock file is never removed, so that there is only ever one.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -55,7 +55,7 @@ impl Folder {
         })?;
         let stat = fstat(&fd).map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
         if stat.st_uid != geteuid().as_raw() {
-            return Err(Failure::io(&path, format!("belongs to user {}, not to us (user {})", stat.st_uid, geteuid())));
+            return Err(Failure::io(&path, foreign(stat.st_uid)));
         }
         // Made under whatever umask; and one that was there may be open to others, who could swap our files in it.
         let mode = Mode::from_bits_truncate(stat.st_mode);
@@ -87,6 +87,12 @@ impl Folder {
         let stat = fstat(&fd).map_err(told)?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
             return Err(Failure::io(&self.join(name), "must be a plain file"));
+        }
+        if stat.st_uid != geteuid().as_raw() {
+            return Err(Failure::io(&self.join(name), foreign(stat.st_uid)));
+        }
+        if stat.st_nlink > 1 {
+            return Err(Failure::io(&self.join(name), "has another name as well (a hard link), which may be somebody else's file"));
         }
         if flags.contains(OFlag::O_CREAT) && Mode::from_bits_truncate(stat.st_mode) & PERMISSIONS != PRIVATE {
             fchmod(&fd, PRIVATE).map_err(told)?;
@@ -167,9 +173,10 @@ impl Folder {
         self.write(PID_FILE, &format!("{}\n", identity.leader))
     }
 
+    /// Both, even where one can't be removed.
     pub fn forget_record(&self) -> Result<(), Failure> {
-        self.remove(PID_FILE)?;
-        self.remove(IDENTITY_FILE)
+        let pid = self.remove(PID_FILE);
+        self.remove(IDENTITY_FILE).and(pid)
     }
 
     /// Takes the plugin's lock, or says who has it. `None`: taken, by whoever wrote the note.
@@ -191,20 +198,37 @@ impl Folder {
     }
 }
 
+/// Makes `envs_dir` and what is missing above it. One that was there is left as it is, but must not be another user's
+/// (root apart), who could put other folders in the place of ours.
 fn make_parents(envs_dir: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(envs_dir).map_err(|error| {
-        let problem = match nix::sys::statvfs::statvfs(nearest(envs_dir)) {
-            // mkdir -p reports whatever its last step met; the cause is more use.
-            Ok(stat) if stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY) => errno_text(Errno::EROFS as i32),
-            _ => io_text(&error),
-        };
-        Failure::io(envs_dir, problem)
-    })
+    let told = |error: io::Error| Failure::io(envs_dir, io_text(&error));
+    let (missing, there): (Vec<_>, Vec<_>) = envs_dir.ancestors().partition(|ancestor| !ancestor.exists());
+    for folder in missing.iter().rev() {
+        match std::fs::create_dir(folder) {
+            // Whatever the umask, which may even keep us out.
+            Ok(()) => std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(told)?,
+            // Another owner makes it at the same time.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+            Err(error) => {
+                // Some systems report ENOENT for what can't be made; the cause is more use.
+                let cause = there.first().and_then(|there| nix::sys::statvfs::statvfs(*there).ok());
+                let readonly = cause.is_some_and(|stat| stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
+                return Err(if readonly { Failure::io(envs_dir, errno_text(Errno::EROFS as i32)) } else { told(error) });
+            }
+        }
+    }
+    let found = std::fs::metadata(envs_dir).map_err(told)?;
+    if !found.is_dir() {
+        return Err(told(io::Error::from_raw_os_error(libc::ENOTDIR)));
+    }
+    if found.uid() != geteuid().as_raw() && found.uid() != 0 {
+        return Err(Failure::io(envs_dir, foreign(found.uid())));
+    }
+    Ok(())
 }
 
-fn nearest(path: &Path) -> &Path {
-    path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(path)
+fn foreign(owner: u32) -> String {
+    format!("belongs to user {owner}, not to us (user {})", geteuid())
 }
 
 /// The pid in a pid file, if it is nothing but one that could belong to a plugin.

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -25,8 +25,10 @@ use crate::os;
 /// How long a guardian without daemons is kept, for a next start that comes soon.
 const LINGER: Duration = Duration::from_millis(400);
 
-/// A guardian that dies sooner than this is not replaced before it is needed.
+/// One that dies sooner than this, and in whose place another one did, is replaced only after a pause: this long, and
+/// doubled from one to the next.
 const SHORT_LIFE: Duration = Duration::from_millis(200);
+const DOUBLINGS_MAX: u32 = 6;
 
 pub struct GuardianClient {
     program: PathBuf,
@@ -36,6 +38,8 @@ pub struct GuardianClient {
     current: AsyncMutex<Option<Arc<Guardian>>>,
     /// The errand that lets go of it; none while there is something to guard.
     idle: Mutex<Option<runtime::Errand>>,
+    /// How many in a row had a short life.
+    short_lives: AtomicU32,
 }
 
 struct Guardian {
@@ -69,7 +73,7 @@ impl Maker {
 
 impl GuardianClient {
     pub fn new(program: PathBuf, manager: u64) -> Arc<Self> {
-        Arc::new(Self { program, manager, current: AsyncMutex::new(None), idle: Mutex::new(None) })
+        Arc::new(Self { program, manager, current: AsyncMutex::new(None), idle: Mutex::new(None), short_lives: AtomicU32::new(0) })
     }
 
     /// Hands one order over, with the descriptors that go with it. Returns when the guardian has them, or is gone.
@@ -158,16 +162,32 @@ impl GuardianClient {
         // The end of the stream is what ends the guardian.
         drop(guardian);
         reap(child).await;
-        let Some(client) = client.upgrade().filter(|_| killed) else { return };
-        tracing::warn!(target: TARGET, manager = client.manager, pid, "the guardian was killed; the daemons' keepers go on");
+        let Some(pause) = client.upgrade().filter(|_| killed).map(|client| client.mourn(pid, begun.elapsed())) else { return };
+        sleep(pause).await;
+        let Some(client) = client.upgrade() else { return };
         let mut current = client.current.lock().await;
         let replaced = current.as_ref().is_some_and(|now| now.news.borrow().alive);
-        if replaced || client.idle().is_some() || begun.elapsed() < SHORT_LIFE {
+        if replaced || client.idle().is_some() {
             return;
         }
         match client.spawn() {
             Ok(guardian) => *current = Some(guardian),
             Err(failure) => tracing::warn!(target: TARGET, manager = client.manager, %failure, "the guardian can't be replaced yet"),
+        }
+    }
+}
+
+impl GuardianClient {
+    /// How long to wait with another one.
+    fn mourn(&self, pid: Pid, lived: Duration) -> Duration {
+        tracing::warn!(target: TARGET, manager = self.manager, pid, "the guardian was killed; the daemons' keepers go on");
+        if lived >= SHORT_LIFE {
+            self.short_lives.store(0, Ordering::Relaxed);
+            return Duration::ZERO;
+        }
+        match self.short_lives.fetch_add(1, Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            before => SHORT_LIFE * 2_u32.pow(before.min(DOUBLINGS_MAX) - 1),
         }
     }
 }

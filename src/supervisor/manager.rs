@@ -165,6 +165,12 @@ impl Manager {
         self.shared.listeners.health.store(health, Ordering::Relaxed);
     }
 
+    /// For the logger: what the mailbox had to drop.
+    pub fn tell_dropped(&self, events: u64, lines: u64) {
+        let manager = self.shared.id;
+        tracing::warn!(target: TARGET, manager, "{events} events and {lines} lines were dropped: the event loop was too busy to take them");
+    }
+
     /// Whether anything is still going to happen by itself.
     pub fn is_active(&self) -> bool {
         self.shared.is_active()

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::daemon::Job;
 use super::files::Lock;
 use super::keeper::Keeper;
 use crate::config::{KillMode, ProcessConfig};
-use crate::error::{Failure, errno_text};
+use crate::error::{Failure, io_text};
 use crate::guardian::protocol::{self, OwnerDeath, Stage};
 
 /// execvp(3) without a PATH.
@@ -90,35 +90,45 @@ fn programs(config: &ProcessConfig, env: &[(String, String)]) -> Vec<String> {
 /// The sentence for a process that could not be made.
 pub fn explain(stage: Stage, errno: i32, job: &Job, envs_dir: &Path) -> Failure {
     let config = &job.config;
-    let program = &config.command;
+    // The path of a bare command, where there is one.
+    let found = programs(config, &environment(job)).into_iter().find(|program| config.plugin_path.join(program).exists());
+    let program = found.as_ref().unwrap_or(&config.command);
     let name = nix::errno::Errno::from_raw(errno);
+    let hint = || hint(job, envs_dir);
     let problem = match (stage, errno) {
-        (Stage::Fork, _) => format!("no process can be made: {}", errno_text(errno)),
+        (Stage::Fork, _) => return no_process(job, &io::Error::from_raw_os_error(errno)),
         (Stage::Folder, libc::ENOENT) => format!("ENOENT: plugin folder {} not found", config.plugin_path.display()),
         (Stage::Folder, _) => format!("{name:?}: plugin folder {} can't be entered ({})", config.plugin_path.display(), name.desc()),
-        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if exists(job) => {
-            format!("{name:?}: program {program} can't be run (the interpreter that it names was not found)")
+        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if found.is_some() => {
+            format!("{name:?}: program {program} can't be run (the interpreter that it names was not found){}", hint())
         }
-        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if program.contains('/') => {
-            format!("{name:?}: program {program} not found{}", hint(config, envs_dir))
-        }
-        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => format!("{name:?}: program {program} not found in PATH"),
-        (Stage::Exec, _) => format!("{name:?}: program {program} can't be run ({}){}", name.desc(), hint(config, envs_dir)),
+        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if program.contains('/') => format!("{name:?}: program {program} not found{}", hint()),
+        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => format!("{name:?}: program {program} not found in PATH{}", hint()),
+        (Stage::Exec, _) => format!("{name:?}: program {program} can't be run ({}){}", name.desc(), hint()),
     };
     Failure::Spawn { problem }
 }
 
-fn exists(job: &Job) -> bool {
-    programs(&job.config, &environment(job)).iter().any(|program| job.config.plugin_path.join(program).exists())
+/// The sentence for want of means, the program's own faults apart.
+pub fn no_process(job: &Job, error: &io::Error) -> Failure {
+    Failure::Spawn { problem: format!("no process can be made for {}: {}", job.config.command, io_text(error)) }
 }
 
-/// A command inside the plugin's own environment is missing because that was never made.
-fn hint(config: &ProcessConfig, envs_dir: &Path) -> String {
-    let environment = envs_dir.join(&config.plugin_name);
-    let marker = environment.join(".installed");
-    if Path::new(&config.command).starts_with(&environment) && !marker.exists() {
+/// A command inside the plugin's own environment is missing, or can't be run, because that was never made.
+fn hint(job: &Job, envs_dir: &Path) -> String {
+    let plugin = envs_dir.join(&job.config.plugin_name);
+    let marker = plugin.join(".installed");
+    let inside = |program: &String| real(&job.config.plugin_path.join(program)).starts_with(real(&plugin));
+    if !marker.exists() && programs(&job.config, &environment(job)).iter().any(inside) {
         format!("; the plugin's environment is not installed ({} is missing)", marker.display())
     } else {
         String::new()
     }
+}
+
+/// As far as it exists without links and detours, and from there on as it is.
+fn real(path: &Path) -> PathBuf {
+    path.ancestors()
+        .find_map(|above| Some(above.canonicalize().ok()?.join(path.strip_prefix(above).ok()?)))
+        .unwrap_or_else(|| path.to_owned())
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -37,9 +38,15 @@ pub async fn clear(folder: &Folder, config: &ProcessConfig, manager: u64) -> Res
 }
 
 fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure> {
-    let Some(identity) = folder.read_identity()? else {
-        return Ok(folder.read_pid()?.and_then(|pid| bare(pid, config)).into_iter().collect());
-    };
+    let identity = folder.read_identity()?;
+    let recorded = folder.read_pid()?;
+    // A pid that our own identity doesn't speak of was written by the TypeScript original, if by anyone.
+    if identity.as_ref().map(|identity| identity.leader) != recorded
+        && let Some(orphan) = recorded.and_then(|pid| bare(pid, config))
+    {
+        return Ok(vec![orphan]);
+    }
+    let Some(identity) = identity else { return Ok(Vec::new()) };
     if !identity.is_of_this_boot().map_err(|error| Failure::io(&folder.join("daemon.id"), crate::error::io_text(&error)))? {
         return Ok(Vec::new());
     }
@@ -61,11 +68,13 @@ fn own_pid() -> Pid {
 /// works in the plugin's folder.
 fn bare(pid: Pid, config: &ProcessConfig) -> Option<Process> {
     let before = os::look_up(pid).filter(|process| !process.zombie)?;
-    let listener = dial(&config.socket_path).ok()?;
-    if os::peer_pid(&listener).ok()? != pid || !same_folder(&os::working_directory(pid)?, &config.plugin_path) {
-        return None;
-    }
-    Some(before)
+    let listens = match dial(&config.socket_path) {
+        Ok(client) => os::peer_pid(&client).ok()? == pid,
+        // A hung one whose queue is full.
+        Err(Errno::EAGAIN) => os::holders(&config.socket_path).contains(&pid),
+        Err(_) => false,
+    };
+    (listens && same_folder(&os::working_directory(pid)?, &config.plugin_path)).then_some(before)
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {

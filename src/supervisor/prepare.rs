@@ -42,6 +42,7 @@ pub fn dismiss(manager: u64) {
 /// # Errors
 /// `Io`, `OwnedElsewhere`, `StopFailed` for an orphan that can't be killed, `SocketInUse`.
 pub async fn prepare(envs_dir: &Path, config: &ProcessConfig, manager: u64) -> Result<Lease, Failure> {
+    os::must_be_visible().map_err(|error| Failure::io(Path::new("/proc"), io_text(&error)))?;
     let folder = Folder::open(envs_dir, &config.plugin_name)?;
     folder.check_places()?;
     let told = |error: std::io::Error| Failure::io(&folder.join("daemon.lock"), io_text(&error));
@@ -93,5 +94,5 @@ fn lives(pid: i32, start: u64, manager: u64, own: &Process) -> bool {
     if (pid, start) == (own.pid, own.start) {
         return LIVE.lock().unwrap_or_else(PoisonError::into_inner).contains(&manager);
     }
-    os::start_time(pid) == Some(start)
+    os::start_time(pid) == Some(start) && !os::is_ending(pid)
 }

@@ -51,15 +51,16 @@ pub fn clear(path: &Path) -> Result<(), Failure> {
     }
     match dial(path) {
         Ok(client) => in_use(match os::peer_pid(&client) {
-            Ok(pid) if pid > 0 => Occupant::Process(pid),
-            Ok(_) | Err(_) => Occupant::Unknown,
+            Ok(pid) if pid > 0 && os::start_time(pid).is_some() => Occupant::Process(pid),
+            // Whoever called listen(2) is gone and has left it to somebody, or can't be seen from here.
+            Ok(_) | Err(_) => holder(path),
         }),
         Err(Errno::ENOENT) => Ok(()),
         // The queue is full, so there is one.
-        Err(Errno::EAGAIN) => in_use(silent(path)),
-        // Bound but not listening refuses as well, and so does a datagram socket in its own way.
-        Err(Errno::ECONNREFUSED | Errno::EPROTOTYPE) => match os::is_held(path) {
-            Ok(true) => in_use(silent(path)),
+        Err(Errno::EAGAIN) => in_use(holder(path)),
+        // Bound but not listening refuses as well, and so do a datagram socket and another user's in their own ways.
+        Err(Errno::ECONNREFUSED | Errno::EPROTOTYPE | Errno::EACCES | Errno::EPERM) => match os::is_held(path) {
+            Ok(true) => in_use(holder(path)),
             Ok(false) => remove(path, &file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(Failure::io(path, io_text(&error))),
@@ -68,9 +69,9 @@ pub fn clear(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Whoever holds the socket without answering.
-fn silent(path: &Path) -> Occupant {
-    os::holder(path).map_or(Occupant::Unknown, Occupant::Process)
+/// Whoever holds the socket now.
+fn holder(path: &Path) -> Occupant {
+    os::holders(path).first().map_or(Occupant::Unknown, |pid| Occupant::Process(*pid))
 }
 
 fn remove(path: &Path, seen: &fs::Metadata) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::str::SplitAsciiWhitespace;
 
 use crate::os::Process;
 
@@ -45,6 +46,30 @@ pub fn start_time(pid: i32) -> Option<u64> {
     look_up(pid).filter(|process| !process.zombie).map(|process| process.start)
 }
 
+/// Whether what we learn of processes is about those that we see and signal.
+///
+/// # Errors
+/// Where /proc is missing, or was mounted for another pid namespace: its numbers mean others there.
+pub fn must_be_visible() -> io::Result<()> {
+    if fs::read_link("/proc/self")?.as_os_str() == std::process::id().to_string().as_str() {
+        Ok(())
+    } else {
+        Err(io::Error::other("shows another pid namespace's processes; mount it anew in this one"))
+    }
+}
+
+/// Whether it is past saving: it ends, or SIGKILL is on its way to it.
+pub fn is_ending(pid: i32) -> bool {
+    /// `PF_EXITING` of linux/sched.h, in field 9 of /proc/PID/stat.
+    const EXITING: u64 = 4;
+    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { return false };
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let flags = after_name(&stat).and_then(|mut fields| fields.nth(6)?.parse::<u64>().ok()).unwrap_or_default();
+    let pending = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
+    let killed = pending.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask & (1 << (libc::SIGKILL - 1)) != 0);
+    flags & EXITING != 0 || killed
+}
+
 /// Whether this variable was in the environment that the process began with. False where nobody may know.
 pub fn began_with(pid: i32, variable: &str, value: &str) -> bool {
     let wanted = format!("{variable}={value}");
@@ -66,11 +91,15 @@ pub fn working_directory(pid: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
-/// The name in the second field may hold anything, parentheses and blanks too: what counts begins after the last ')'.
-pub fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
+/// The fields from the third on. The name in the second may hold anything, parentheses and blanks too: what counts begins
+/// after the last ')'.
+fn after_name(stat: &[u8]) -> Option<SplitAsciiWhitespace<'_>> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let fields = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
-    let mut fields = fields.split_ascii_whitespace();
+    Some(std::str::from_utf8(stat.get(end + 1..)?).ok()?.split_ascii_whitespace())
+}
+
+pub fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
+    let mut fields = after_name(stat)?;
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;

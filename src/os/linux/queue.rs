@@ -82,19 +82,20 @@ pub fn is_held(path: &Path) -> io::Result<bool> {
     Ok(!sockets_at(path)?.is_empty())
 }
 
-/// The process that holds it, where we may see that. A look at every process's descriptors: for the rare
+/// The processes that hold it, where we may see that. A look at every process's descriptors: for the rare
 /// case that somebody is in the way and doesn't answer.
-pub fn holder(path: &Path) -> Option<i32> {
-    let sockets = sockets_at(path).ok()?;
+pub fn holders(path: &Path) -> Vec<i32> {
+    let Ok(sockets) = sockets_at(path) else { return Vec::new() };
     let wanted: Vec<String> = sockets.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
+    let holder = |process: fs::DirEntry| {
         let pid = process.file_name().to_str()?.parse().ok()?;
         let mut descriptors = fs::read_dir(process.path().join("fd")).ok()?.flatten();
         let holds = descriptors.any(|descriptor| {
             fs::read_link(descriptor.path()).is_ok_and(|target| wanted.iter().any(|wanted| target.as_os_str() == wanted.as_str()))
         });
         holds.then_some(pid)
-    })
+    };
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(holder).collect()
 }
 
 /// The inodes of the sockets that are bound to this very file. An accepted connection carries its listener's address,

@@ -88,6 +88,18 @@ pub fn identify(pid: i32) -> io::Result<Option<Process>> {
     }
 }
 
+/// The kernel tells nobody of another pid namespace here.
+pub const fn must_be_visible() -> io::Result<()> {
+    Ok(())
+}
+
+/// Whether it is past saving: it ends.
+pub fn is_ending(pid: i32) -> bool {
+    /// `PROC_FLAG_INEXIT` of sys/proc_info.h.
+    const EXITING: u32 = 4;
+    query::<ShortInfo>(pid, SHORT_INFO).is_ok_and(|info| info.flags & EXITING != 0)
+}
+
 pub fn start_time(pid: i32) -> Option<u64> {
     look_up(pid).filter(|process| !process.zombie).map(|process| process.start)
 }

@@ -19,7 +19,7 @@ use nix::sys::socket::{UnixAddr, getpeername};
 use super::descriptors::{descriptors, query};
 use super::identity::working_directory;
 use super::peer::peer_pid;
-use super::tree::members;
+use super::tree::{everyone, members};
 
 /// `PROC_PIDFDSOCKETINFO` of sys/proc_info.h.
 const SOCKET_INFO: libc::c_int = 3;
@@ -141,19 +141,16 @@ pub fn refuses_when_full(path: &Path, keeper: i32, leader: i32) -> bool {
 /// are not shown.
 pub fn is_held(path: &Path) -> io::Result<bool> {
     fs::symlink_metadata(path)?;
-    Ok(holder(path).is_some())
+    Ok(!holders(path).is_empty())
 }
 
-/// The process that holds it, where we may see that. A look at every process's descriptors: for the rare
+/// The processes that hold it, where we may see that. A look at every process's descriptors: for the rare
 /// case that somebody is in the way and doesn't answer.
-pub fn holder(path: &Path) -> Option<i32> {
-    let file = fs::symlink_metadata(path).ok()?;
-    let mut pids = vec![0_i32; 16 * 1024];
-    let size = libc::c_int::try_from(mem::size_of_val(pids.as_slice())).ok()?;
-    // SAFETY: the buffer is as long as said.
-    let count = unsafe { libc::proc_listallpids(pids.as_mut_ptr().cast(), size) };
-    pids.truncate(usize::try_from(count).unwrap_or(0));
-    pids.into_iter().find(|pid| sockets_of(*pid).iter().any(|socket| socket.stands_behind(*pid, path, &file)))
+pub fn holders(path: &Path) -> Vec<i32> {
+    let Ok(file) = fs::symlink_metadata(path) else { return Vec::new() };
+    let mut pids = everyone();
+    pids.retain(|pid| sockets_of(*pid).iter().any(|socket| socket.stands_behind(*pid, path, &file)));
+    pids
 }
 
 fn sockets_of(pid: i32) -> Vec<SocketInfo> {

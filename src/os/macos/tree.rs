@@ -28,7 +28,7 @@ pub fn descendants(root: i32) -> Vec<Process> {
 /// The children of `parent` without those known. There is no subreaper.
 pub fn children(parent: i32, _subreaper: i32, known: &[i32]) -> Vec<Process> {
     // SAFETY: the buffer is as long as said.
-    let mut children = list(|buffer, size| unsafe { libc::proc_listchildpids(parent, buffer, size) });
+    let mut children = living(list(|buffer, size| unsafe { libc::proc_listchildpids(parent, buffer, size) }));
     children.retain(|process| process.parent == parent && !known.contains(&process.pid));
     children
 }
@@ -55,16 +55,23 @@ pub fn members(root: i32, leader: i32, seen: &[Process]) -> Vec<Process> {
 
 /// The members of the session that `leader` made.
 pub fn session(leader: i32) -> Vec<Process> {
-    // SAFETY: the buffer is as long as said.
-    let everyone = list(|buffer, size| unsafe { libc::proc_listallpids(buffer, size) });
-    everyone.into_iter().filter(|process| process.session == leader).collect()
+    living(everyone()).into_iter().filter(|process| process.session == leader).collect()
 }
 
-fn list(ask: impl Fn(*mut libc::c_void, libc::c_int) -> libc::c_int) -> Vec<Process> {
+pub fn everyone() -> Vec<i32> {
+    // SAFETY: the buffer is as long as said.
+    list(|buffer, size| unsafe { libc::proc_listallpids(buffer, size) })
+}
+
+fn list(ask: impl Fn(*mut libc::c_void, libc::c_int) -> libc::c_int) -> Vec<i32> {
     let mut pids = vec![0_i32; 16 * 1024];
     let size = libc::c_int::try_from(mem::size_of_val(pids.as_slice())).unwrap_or(libc::c_int::MAX);
     let count = ask(pids.as_mut_ptr().cast(), size);
     pids.truncate(usize::try_from(count).unwrap_or(0));
+    pids
+}
+
+fn living(pids: Vec<i32>) -> Vec<Process> {
     pids.into_iter().filter_map(look_up).filter(|process| !process.zombie).collect()
 }
 

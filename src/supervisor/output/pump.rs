@@ -83,7 +83,14 @@ impl Pumps {
         Ok(Self(pumps))
     }
 
-    /// Reads what is there, without waiting for more: a grandchild may hold the other end for ever.
+    /// The process has ended: what is there is all that it has said, and a line without an end is a line. A grandchild may
+    /// hold the other end for ever.
+    pub fn finish(&self) {
+        self.drain();
+        self.0.iter().for_each(|pump| pump.end_line());
+    }
+
+    /// Reads what is there, without waiting for more.
     pub fn drain(&self) {
         for pump in &self.0 {
             let mut read = 0;
@@ -118,6 +125,11 @@ impl Pump {
             }
             yield_now().await;
         }
+        self.end_line();
+    }
+
+    /// Whatever has no end yet is told as it is.
+    fn end_line(&self) {
         if let Some(line) = self.splitter().rest() {
             self.audience.hear(self.stream, line);
         }

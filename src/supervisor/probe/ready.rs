@@ -105,12 +105,16 @@ async fn look(path: &Path, probe: Probe, daemon: Daemon, sight: &Sight) -> Resul
         Err(_) => 0,
     };
     if !daemon.includes(listener) {
-        // One that is gone left a listener to somebody: not an answer yet. A living stranger is one.
-        if listener > 0 && os::start_time(listener).is_none() {
-            return Ok(Look::Silent(format!("it belongs to process {listener}, which is gone")));
+        // One that is gone has left its listener to somebody.
+        let gone = listener > 0 && os::start_time(listener).is_none();
+        let heirs = if gone { os::holders(path) } else { vec![listener] };
+        if !heirs.iter().any(|pid| daemon.includes(*pid)) {
+            let Some(pid) = heirs.first() else {
+                return Ok(Look::Silent(format!("it belongs to process {listener}, which is gone")));
+            };
+            let by = if *pid > 0 { Occupant::Process(*pid) } else { Occupant::Unknown };
+            return Err(Failure::SocketInUse { path: path.display().to_string(), by });
         }
-        let by = if listener > 0 { Occupant::Process(listener) } else { Occupant::Unknown };
-        return Err(Failure::SocketInUse { path: path.display().to_string(), by });
     }
     match probe {
         Probe::Socket => Ok(Look::Ready),

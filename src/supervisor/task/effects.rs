@@ -78,10 +78,7 @@ impl Task {
             made.and_then(|made| Ok((Pumps::start(made.outputs, &self.daemon.tail, &self.daemon.audience())?, made.keeper, made.order)));
         let (pumps, keeper, order) = match made {
             Ok(made) => made,
-            Err(error) => {
-                let failure = Failure::Spawn { problem: format!("no process can be made: {}", crate::error::io_text(&error)) };
-                return self.feed(Event::SpawnFailed { generation, failure });
-            }
+            Err(error) => return self.feed(Event::SpawnFailed { generation, failure: order::no_process(&self.job, &error) }),
         };
         self.pumps = Some(pumps);
         self.hands = Some(Hands { order: number, keeper, born: None, maker: None, identity: None, leader_reaped: false });

@@ -50,6 +50,9 @@ impl Task {
         if let Some(hands) = &mut self.hands {
             hands.leader_reaped = true;
         }
+        if let Some(pumps) = &self.pumps {
+            pumps.finish();
+        }
         self.feed(Event::Exited { generation, exit, remains, tail: self.evidence() });
     }
 
