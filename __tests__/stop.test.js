@@ -2,7 +2,7 @@
 
 const fs = require('node:fs');
 const { connects, expectNothingLeft, record, useWorld } = require('./helpers/world');
-const { alive, identify, signal } = require('./helpers/processes');
+const { alive, identify, signal, testOnLinux } = require('./helpers/processes');
 const { failure, until, watch } = require('./helpers/until');
 
 const world = useWorld();
@@ -177,7 +177,40 @@ describe('the whole tree', () => {
     await started(manager);
     expect([family.quiet, family.fled].map(alive)).toEqual([true, true]);
   });
+
+  testOnLinux("killMode 'group': what it spares goes on printing when its owner is gone, and nobody stays to read when it has ended", async () => {
+    const owner = world.owner('obeys.js', {}, { ipc: true });
+    const marker = world.path('family');
+    const config = world.config('plugin', ['family.py', marker, 'chatty'], { killMode: 'group', shutdownGracePeriod: 300 });
+    expect(await owner.asks('startProcess', config)).toEqual({});
+    const { chatty } = await world.family(marker);
+    world.finally(() => signal(chatty, 'SIGKILL'));
+    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+    const pipe = fs.readlinkSync(`/proc/${chatty.pid}/fd/1`);
+    owner.child.disconnect();
+    await owner.exited;
+
+    // Far more than a pipe holds.
+    const said = () => Number(fs.readFileSync(`${marker}.chatty`, 'utf8'));
+    const before = said();
+    await until(() => said() > before + 20_000 || !alive(chatty), 30_000);
+    expect(alive(chatty)).toBe(true);
+    signal(chatty, 'SIGKILL');
+    await until(() => holding(pipe).length === 0);
+  });
 });
+
+/** Who has this pipe open. */
+function holding(pipe) {
+  const has = (pid) => {
+    try {
+      return fs.readdirSync(`/proc/${pid}/fd`).some((fd) => fs.readlinkSync(`/proc/${pid}/fd/${fd}`) === pipe);
+    } catch {
+      return false;
+    }
+  };
+  return fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name) && has(name));
+}
 
 describe('while starting', () => {
   test('wins: the start rejects, and nothing is left', async () => {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::child::{FAILURE, become_daemon, decode_failure};
 use super::os::{self, Process};
 use super::protocol::{Command, DESCRIPTORS, Order, OwnerDeath, Report, Stage};
+use super::survivors;
 use super::sys::{self, Payload, Reaped};
 
 /// How often the tree is looked through again while it ends: a process may have been forked during the last look.
@@ -144,8 +145,14 @@ impl Keeper {
     }
 
     /// The tree is gone; what is left was to outlive it.
-    fn farewell(&self) -> Farewell {
-        if self.group_only && !os::descendants(sys::own_pid()).is_empty() { Farewell::SomeReleased } else { Farewell::NothingLeft }
+    fn farewell(self) -> Farewell {
+        if !self.group_only || os::descendants(sys::own_pid()).is_empty() {
+            return Farewell::NothingLeft;
+        }
+        // Whoever reads on doesn't keep the name.
+        drop(self.lock);
+        sys::note(survivors::leave_reader(self.owner, self.drains));
+        Farewell::SomeReleased
     }
 
     /// False if there is no daemon and never was one.
@@ -314,13 +321,8 @@ impl Keeper {
 
     fn discard(&mut self, output: usize) {
         let Some(drain) = self.drains.get_mut(output) else { return };
-        let Some(fd) = drain else { return };
-        // Small, so that a keeper stays small.
-        let mut buffer = [0; 4096];
-        match nix::unistd::read(&*fd, &mut buffer) {
-            Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
-            Ok(1..) => {}
-            Ok(0) | Err(_) => *drain = None,
+        if drain.as_ref().is_some_and(|fd| !sys::discard(fd)) {
+            *drain = None;
         }
     }
 }

@@ -23,6 +23,7 @@ mod keeper;
 mod os;
 #[expect(dead_code, reason = "the other end of each record is the addon's")]
 mod protocol;
+mod survivors;
 mod sys;
 
 use std::io;

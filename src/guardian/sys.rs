@@ -157,6 +157,22 @@ pub fn wait_for<const N: usize>(fds: [Option<RawFd>; N], timeout: Option<Duratio
     readable
 }
 
+/// Sleeps until something is to be told of one of `fds`, and tells it (poll(2)). Nothing wakes it but that and `timeout`.
+pub fn poll<const N: usize>(fds: [(Option<&OwnedFd>, libc::c_short); N], timeout: Option<Duration>) -> [libc::c_short; N] {
+    let mut polled = fds.map(|(fd, events)| libc::pollfd { fd: fd.map_or(-1, AsRawFd::as_raw_fd), events, revents: 0 });
+    let timeout = timeout.map_or(-1, |timeout| libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX));
+    let count = libc::nfds_t::try_from(N).unwrap_or_default();
+    // SAFETY: an array of as many as said, which outlives the call. A negative descriptor is passed over.
+    unsafe { libc::poll(polled.as_mut_ptr(), count, timeout) };
+    polled.map(|one| one.revents)
+}
+
+/// Reads a little and forgets it, so that whoever does so stays small. False at the end.
+pub fn discard(fd: &OwnedFd) -> bool {
+    let mut buffer = [0; 4096];
+    matches!(nix::unistd::read(fd, &mut buffer), Ok(1..) | Err(Errno::EINTR | Errno::EAGAIN))
+}
+
 pub fn send_report(stream: &OwnedFd, report: Report) -> io::Result<()> {
     loop {
         match send(stream.as_raw_fd(), &report.encode(), crate::os::NO_SIGPIPE) {
