@@ -1,6 +1,7 @@
 // A daemon that writes lines of 100 bytes as fast as they are taken.
 
 import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
 import { readFileSync, writeFileSync } from 'node:fs';
 import * as byhand from '../lib/byhand.mjs';
 import { sleep } from '../lib/clock.mjs';
@@ -11,7 +12,7 @@ export default {
   name: 'output',
   title: 'Captured output, lines of 100 bytes',
   rounds: { quick: 3, full: 7 },
-  contestants: { ally: 'ally', watched: "ally, 'output' listener and logger", byhand: "child_process, 'data' listener", limit: 'cat > /dev/null' },
+  contestants: { ally: 'ally', watched: "ally, 'output' listener and logger", byhand: "child_process, 'data' listener", readline: 'child_process, readline', limit: 'cat > /dev/null' },
   metrics: {
     speed: { label: 'written', unit: 'MB/s' },
     loop: { label: 'loop busy', unit: 'ms' },
@@ -69,6 +70,26 @@ const contestants = {
       go: () => child.kill('SIGUSR1'),
       async end() {
         assert(bytes === Math.trunc((size * 2 ** 20) / 100) * 100 && last.includes('the end'), 'every byte arrived');
+        await byhand.stop(child);
+      },
+    };
+  },
+
+  /** What one would do by hand to have lines. */
+  async readline(world, size) {
+    const child = byhand.start(world, 'd', ['--flood', size]);
+    let lines = 0;
+    let last;
+    const reader = createInterface({ input: child.stdout, crlfDelay: Infinity }).on('line', (line) => {
+      lines++;
+      last = line;
+    });
+    await world.stamped('d', 'listen');
+    return {
+      go: () => child.kill('SIGUSR1'),
+      async end() {
+        assert(lines === Math.trunc((size * 2 ** 20) / 100) && last.startsWith('the end'), 'every line arrived');
+        reader.close();
         await byhand.stop(child);
       },
     };

@@ -116,9 +116,9 @@ struct Unheard<L>(L);
 
 impl<S: Subscriber, L: Layer<S>> Layer<S> for Unheard<L> {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut record = Record::default();
-        event.record(&mut record);
-        let heard = match record.manager {
+        let mut manager = Manager::default();
+        event.record(&mut manager);
+        let heard = match manager.0 {
             Some(manager) => SINKS.read().unwrap_or_else(PoisonError::into_inner).contains_key(&manager),
             None => wanted() > LevelFilter::OFF,
         };
@@ -132,32 +132,51 @@ struct Router;
 
 impl<S: Subscriber> Layer<S> for Router {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut record = Record::default();
-        event.record(&mut record);
         let level = *event.metadata().level();
+        let mut manager = Manager::default();
+        event.record(&mut manager);
         let sinks = SINKS.read().unwrap_or_else(PoisonError::into_inner);
         // A record of no manager in particular is everyone's.
-        for (manager, sink) in sinks.iter() {
-            if record.manager.is_some_and(|named| named != *manager) || (level > Level::INFO && !sink.debug) {
+        let named = sinks.iter().filter(|(id, _)| manager.0.is_none_or(|named| named == **id)).map(|(_, sink)| sink);
+        for sink in named.filter(|sink| level <= Level::INFO || sink.debug) {
+            let Some(mailbox) = sink.mailbox.upgrade() else { continue };
+            // Lines come by the million; one that nobody will get is not put into words.
+            if level > Level::INFO && mailbox.drops_line() {
                 continue;
             }
-            if let Some(mailbox) = sink.mailbox.upgrade() {
-                mailbox.post(Message::Log { level, text: record.text.clone(), fields: record.fields.clone() });
-            }
+            let mut record = Record::default();
+            event.record(&mut record);
+            mailbox.post(Message::Log { level, text: record.text, fields: record.fields });
         }
     }
 }
 
+/// The manager that a record names, and nothing else of it.
+#[derive(Default)]
+struct Manager(Option<u64>);
+
+impl Visit for Manager {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "manager" {
+            self.0 = Some(value);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+}
+
 #[derive(Default)]
 struct Record {
-    manager: Option<u64>,
     text: String,
     fields: Vec<(&'static str, String)>,
 }
 
 impl Visit for Record {
     fn record_u64(&mut self, field: &Field, value: u64) {
-        if field.name() == "manager" { self.manager = Some(value) } else { self.fields.push((field.name(), value.to_string())) }
+        // Which manager it is routes the record, and is told by that.
+        if field.name() != "manager" {
+            self.fields.push((field.name(), value.to_string()));
+        }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {

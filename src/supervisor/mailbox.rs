@@ -136,6 +136,15 @@ impl Mailbox {
         self.call(queue);
     }
 
+    /// Counts one more line as dropped if there is no room for any: asked before a line is copied and put into words, which
+    /// costs far more than this.
+    pub fn drops_line(&self) -> bool {
+        let mut queue = self.lock();
+        let full = queue.lines >= LINES_MAX || queue.line_bytes >= LINE_BYTES_MAX;
+        queue.dropped_lines += u64::from(full);
+        full
+    }
+
     /// So that the reader looks at what is published, without there being news.
     pub fn nudge(&self) {
         self.call(self.lock());

@@ -45,7 +45,7 @@ impl Audience {
 
     fn hear(&self, stream: Stream, line: String) {
         tracing::debug!(target: "ally::output", manager = self.manager, plugin = self.plugin, stream = stream.as_str(), "{line}");
-        if self.listeners.output.load(Ordering::Relaxed) {
+        if self.listeners.output.load(Ordering::Relaxed) && !self.mailbox.drops_line() {
             self.mailbox.post(Message::Output { plugin: self.plugin.clone(), stream, line });
         }
     }
