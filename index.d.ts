@@ -427,6 +427,7 @@ export declare class BackgroundProcessManager extends EventEmitter {
   listenerCount<K>(event: K, listener?: (...args: any[]) => void): number;
   listeners<K>(event: K): any[];
   rawListeners<K>(event: K): any[];
+  eventNames(): any[];
 }
 
 /**

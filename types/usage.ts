@@ -267,7 +267,8 @@ export function relay<E extends keyof ManagerEvents>(event: E, to: (...args: Man
   manager.on(event, to);
 }
 
-// It still is an EventEmitter for those who take any.
+// It is an EventEmitter of these events where @types/node has such, and still one for those who take any.
+export const typed: EventEmitter<ManagerEvents> = manager;
 const emitter: EventEmitter = manager;
 export async function nextExit(): Promise<number> {
   const [exit] = (await once(emitter, 'exit')) as ManagerEvents['exit'];
