@@ -65,6 +65,21 @@ describe('what a dead owner left', () => {
     expect(left.filter(alive)).toEqual([]);
   });
 
+  testWith('strace')('is not forgotten by a start that cannot tell whether it is of this boot', async () => {
+    const [left, owner] = [await orphans(), await ready()];
+    world.finally(() => left.forEach((process) => signal(process, 'SIGKILL')));
+    const identity = path.join(world.folder('plugin'), 'daemon.id');
+    const record = fs.readFileSync(identity, 'utf8');
+    const fault = await inject(world, await thread(owner), ['openat:error=EMFILE'], { file: '/proc/sys/kernel/random/boot_id' });
+    expect((await owner.asks('startProcess', config())).error).toEqual(message('ERR_IO', 'daemon.id', 'EMFILE'));
+    expect(fs.existsSync(identity) && fs.readFileSync(identity, 'utf8')).toBe(record);
+    expect(left.every(alive)).toBe(true);
+    await fault.stop();
+    expect(fault.injected()).toBe(1);
+    await goesOn(owner);
+    expect(left.filter(alive)).toEqual([]);
+  });
+
   testWith('strace')('that refuses to die is named, and its identity stays', async () => {
     const [left, owner] = [await orphans(), await ready()];
     const fault = await inject(world, await thread(owner), ['pidfd_send_signal:error=EPERM']);

@@ -125,6 +125,36 @@ describe('one system call of the guardian or a keeper fails', () => {
   });
 });
 
+describe('a keeper that keeps its tree for a dead owner', () => {
+  testWith('strace')('and cannot end it: the next start names what is left, and its identity stays', async () => {
+    const former = obedient({ options: { onOwnerDeath: 'keep' } });
+    const marker = world.path('family');
+    expect(await former.asks('startProcess', config('plugin', ['family.py', marker, 'stubborn', 'fled'], { shutdownGracePeriod: 50 }))).toEqual({});
+    const leader = identify((await former.asks('getPid', 'plugin')).value);
+    const tree = [leader, ...Object.values(await world.family(marker))];
+    world.finally(() => tree.forEach((process) => signal(process, 'SIGKILL')));
+    const [keeper] = between(former, leader);
+    const file = (name) => fs.readFileSync(path.join(world.folder('plugin'), name), 'utf8');
+    const record = file('daemon.id');
+    former.child.kill('SIGKILL');
+    await former.exited;
+    await until(() => file('daemon.lock').startsWith(`keeper ${keeper.pid} `));
+
+    const next = obedient();
+    const fault = await inject(world, keeper.pid, ['pidfd_send_signal:error=EPERM']);
+    const { error } = await next.asks('startProcess', config());
+    expect(error).toEqual(message('ERR_STOP_FAILED', String(leader.pid)));
+    for (const { pid } of tree) expect(error.message).toContain(String(pid));
+    expect((await next.asks('getState', 'plugin')).value).toBe('error');
+    expect(tree.every(alive)).toBe(true);
+    expect([file('daemon.id'), file('daemon.pid')]).toEqual([record, `${leader.pid}\n`]);
+    await fault.stop();
+    expect(fault.injected()).toBeGreaterThan(0);
+    await goesOn(next);
+    expect(tree.filter(alive)).toEqual([]);
+  });
+});
+
 describe('a daemon that changed its user', () => {
   testWith('root', 'another user that can load the package')('is named by a stop, and not waited for; once it is gone the name is free', async () => {
     // A setuid program, as sudo is one: what comes of it can't be signalled by the user who started it.
@@ -182,6 +212,60 @@ describe('the guardian', () => {
     fs.rmSync(guardian, { recursive: true, force: true });
     fs.renameSync(kept, guardian);
     await goesOn(owner);
+  });
+
+  test('ends at once, again and again: the next one is waited with for ever longer', async () => {
+    const { copy, guardian } = copyPackage(world);
+    const kept = `${guardian}.kept`;
+    const owner = obedient({ package: copy });
+    expect(await owner.asks('startProcess', config())).toEqual({});
+    const daemon = identify((await owner.asks('getPid', 'plugin')).value);
+    const real = await guardianOf(owner);
+    // Each leaves a file whose time says when it was there. No other program is run for it: that it is short-lived counts.
+    fs.mkdirSync(world.path('lives'));
+    fs.renameSync(guardian, kept);
+    fs.writeFileSync(guardian, `#!/bin/sh\n: >'${world.path('lives')}'/$$\n`, { mode: 0o755 });
+    const lives = () => fs.readdirSync(world.path('lives')).map((name) => fs.statSync(world.path('lives', name)).mtimeMs).sort((a, b) => a - b);
+    signal(real, 'SIGKILL');
+    // 200 ms, and doubled from one to the next; what stamps a file has a clock of 10 ms at most. One that this machine was
+    // slow to run was no short life, and it begins anew.
+    await until(() => {
+      const gaps = lives().map((time, index, all) => time - all[index - 1]);
+      return gaps.some((_, index) => [200, 400, 800].every((pause, later) => gaps[index + later] >= pause - 10));
+    });
+    expect(lives().length).toBeLessThan(15);
+    expect(alive(daemon)).toBe(true);
+
+    // A start doesn't wait for that, and doesn't try for ever.
+    const before = lives().length;
+    expect((await owner.asks('startProcess', config('other'))).error).toMatchObject({ code: 'ERR_SPAWN', message: expect.stringContaining('guardian') });
+    expect(lives().length - before).toBeLessThan(10);
+    expect((await owner.asks('getState', 'plugin')).value).toBe('running');
+    fs.renameSync(kept, guardian);
+    await goesOn(owner, 'other');
+    expect(alive(daemon)).toBe(true);
+    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+    await until(() => zombies(owner.pid).length === 0, 2_000, 'no zombie is left');
+  });
+
+  testWith('strace')('has only what it needs open, also where close_range is unknown', async () => {
+    // Beyond the first ones, which Node sees to itself.
+    const owner = obedient({}, { before: ['bash', '-c', 'exec 200</dev/null; exec "$@"', 'bash'] });
+    await goesOn(owner);
+    signal(await guardianOf(owner), 'SIGKILL');
+    await until(() => children(owner.pid).length === 0);
+    const open = (pid) => fs.readdirSync(`/proc/${pid}/fd`).sort();
+    expect(open(owner.pid)).toContain('200');
+    const fault = await inject(world, await thread(owner), ['close_range:error=ENOSYS'], { follow: 'programs' });
+    expect(await owner.asks('startProcess', config())).toEqual({});
+    const guardian = await guardianOf(owner);
+    // It lets go of what it has handed on.
+    await until(() => open(guardian.pid).join() === '0,1,2');
+    const daemon = (await owner.asks('getPid', 'plugin')).value;
+    expect(open(daemon)).not.toContain('200');
+    await fault.stop();
+    expect(fault.injected()).toBeGreaterThan(0);
+    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
   });
 
   /** A guardian of nobody's making in its place, until `mend`. */

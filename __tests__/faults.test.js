@@ -87,13 +87,14 @@ describe('one system call of the supervisor fails', () => {
   });
 
   testWith('strace').each([
-    // The owner's own start time isn't known: its note says 0, and another owner takes it for dead.
-    ['openat', 'EMFILE', [3], null],
-    // The leader's start time, or the boot, isn't known: it runs on without daemon.pid and daemon.id.
+    // The owner's own start time, without which its note in the lock would name nobody.
+    ['openat', 'EMFILE', [2], null],
+    // The leader's start time and the boot, without which nobody could tell later whose daemon.id is.
     ['openat', 'EMFILE', [6], null],
     ['openat', 'EMFILE', [7], null],
-    // The namespace isn't known: what daemon.id says of the boot fits nothing later.
+    // Whose processes /proc shows, and in which namespace their numbers mean anything.
     ['readlink', 'EACCES', [1], null],
+    ['readlink', 'EACCES', [2], null],
   ])('%s: %s, where an identity is looked up: %j', async (call, errno, turns, file) => {
     await sweep(obedient(), call, errno, turns, file);
   });
@@ -147,6 +148,21 @@ describe('an owner that ends by itself', () => {
   });
 });
 
+describe('an owner that was killed', () => {
+  test('and a start with a shorter grace period: its trees have theirs, and that is waited for', async () => {
+    const owner = world.owner('starts.js', { configs: [config('plugin', ['stubborn.py'], { shutdownGracePeriod: 3_000 })] });
+    const leader = identify((await owner.says('ready')).plugin);
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    expect(alive(leader)).toBe(true);
+    const manager = world.manager();
+    // By itself it would wait for two seconds.
+    await manager.startProcess(config('plugin', ['willing.py'], { shutdownGracePeriod: 0 }));
+    expect(alive(leader)).toBe(false);
+    expect(manager.isRunning('plugin')).toBe(true);
+  });
+});
+
 describe('nothing tells of a new socket', () => {
   testWith('strace').each(['inotify_init1:error=EMFILE', 'inotify_add_watch:error=ENOSPC'])('%s: a start looks for itself', async (injection) => {
     const owner = obedient();
@@ -175,6 +191,21 @@ describe('connect says EAGAIN', () => {
     await until(() => fault.calls().length > 45);
     expect(fault.injected()).toBe(40);
     await fault.stop();
+    expect((await owner.asks('getProcessInfo', 'plugin')).value).toMatchObject({ state: 'running', failedHealthChecks: 0, totalRestarts: 0 });
+  });
+
+  testWith('strace')('a health check tries again within its timeout', async () => {
+    const owner = obedient();
+    expect(await owner.asks('startProcess', config('plugin', ['willing.py'], {
+      healthcheck: { interval: 20, timeout: 10_000, retries: 1 }, restart: { maxAttempts: 0 },
+    }))).toEqual({});
+    const daemon = identify((await owner.asks('getPid', 'plugin')).value);
+    // It is ready, so only checks meet it, and the first of them all of it.
+    const fault = await inject(world, await thread(owner), ['connect:error=EAGAIN:when=1..20']);
+    await until(() => fault.calls().length > 25);
+    await fault.stop();
+    expect(fault.injected()).toBe(20);
+    expect(alive(daemon)).toBe(true);
     expect((await owner.asks('getProcessInfo', 'plugin')).value).toMatchObject({ state: 'running', failedHealthChecks: 0, totalRestarts: 0 });
   });
 
@@ -229,5 +260,29 @@ describe('out of descriptors', () => {
     await fault.stop();
     await owner.asks('reached', 'plugin', 'running');
     expect(alive(daemon)).toBe(true);
+  });
+
+  testWith('strace').each([
+    ['the connection', 'AF_UNIX', 'socket:error=EMFILE'],
+    // Every other one: the connection is made, and what the kernel is asked by is not.
+    ['the question whether it was taken', 'AF_NETLINK', 'socket:error=EMFILE:when=2+2'],
+  ])('probe accept waits with its word until there is one for %s, and goes on', async (_, family, injection) => {
+    const owner = obedient({ logged: true });
+    expect(await owner.asks('startProcess', config('plugin', ['silent.py'], {
+      healthcheck: { interval: 20, timeout: 500, retries: 2, probe: { type: 'accept' } }, restart: { delay: 0 },
+    }))).toEqual({});
+    const daemon = identify((await owner.asks('getPid', 'plugin')).value);
+    const fault = await inject(world, await thread(owner), [injection]);
+    const failed = () => fault.calls().filter((line) => line.includes('(INJECTED)') && line.includes(family)).length;
+    await until(() => failed() >= 6 || !alive(daemon));
+    expect(alive(daemon)).toBe(true);
+    expect((await owner.asks('getProcessInfo', 'plugin')).value).toMatchObject({ state: 'running', failedHealthChecks: 0, totalRestarts: 0 });
+    await fault.stop();
+    // One check, that was tried again and again, and a warning.
+    expect((await owner.asks('records')).value.filter((line) => line.includes("can't be made"))).toHaveLength(1);
+    // The checks go on: this is what they find.
+    signal(daemon, 'SIGSTOP');
+    await until(() => !alive(daemon));
+    await owner.asks('reached', 'plugin', 'running');
   });
 });

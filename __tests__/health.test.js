@@ -153,6 +153,21 @@ describe('an unhealthy daemon', () => {
     for (const { latency } of failed.slice(0, 2)) expect(latency).toBeGreaterThanOrEqual(95);
   });
 
+  testOnLinux('is found by probe accept when it drops what waits in its queue', async () => {
+    const manager = world.manager();
+    const events = record(manager);
+    const marker = world.path('go');
+    const daemon = await started(manager, ['drops.py', marker], { probe: { type: 'accept' }, interval: 20, timeout: 5_000, retries: 1_000 });
+    await checks(events, 2, healthy);
+    expect(events.of('health').filter(sick)).toEqual([]);
+    fs.writeFileSync(marker, '');
+    await checks(events, 2, sick);
+    const [dropped, refused] = events.of('health').filter(sick);
+    expect(dropped).toMatchObject({ failures: 1, error: expect.stringContaining('ECONNRESET') });
+    expect(refused).toMatchObject({ failures: 2, error: expect.stringContaining('ECONNREFUSED') });
+    expect(manager.getPid('plugin')).toBe(daemon.pid);
+  });
+
   test('that ignores SIGTERM is killed after the grace period', async () => {
     const manager = world.manager();
     const daemon = await started(manager, ['stubborn.py'], { retries: 1 }, { shutdownGracePeriod: 300 });
@@ -195,6 +210,15 @@ describe('a daemon that passes', () => {
     const events = record(manager);
     const daemon = await started(manager, ['silent.py'], { probe: { type: 'accept' }, interval: 20 });
     await checks(events, 20);
+    expect(events.of('health').filter(sick)).toEqual([]);
+    expect(manager.getPid('plugin')).toBe(daemon.pid);
+  });
+
+  testOnLinux('probe accept: it accepts and hangs up at once, sooner than anyone can look', async () => {
+    const manager = world.manager();
+    const events = record(manager);
+    const daemon = await started(manager, ['willing.py'], { probe: { type: 'accept' }, interval: 5, retries: 1 });
+    await checks(events, 200);
     expect(events.of('health').filter(sick)).toEqual([]);
     expect(manager.getPid('plugin')).toBe(daemon.pid);
   });

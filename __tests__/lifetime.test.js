@@ -1,6 +1,7 @@
 'use strict';
 
 const { execFileSync } = require('node:child_process');
+const fs = require('node:fs');
 const { useWorld } = require('./helpers/world');
 const { alive, onLinux, testOnLinux } = require('./helpers/processes');
 const { until } = require('./helpers/until');
@@ -66,6 +67,17 @@ testOnLinux('no thread and no child before the first start, and no child after t
   expect(await owner.says('again')).toBe(true);
   expect(await owner.exited).toEqual({ code: 0, signal: null });
   expect(owner.errors).toBe('');
+});
+
+testOnLinux("the supervisor's thread handles no signal of the program's", async () => {
+  await world.manager().startProcess(world.config());
+  const read = (tid, name) => fs.readFileSync(`/proc/self/task/${tid}/${name}`, 'utf8');
+  const threads = fs.readdirSync('/proc/self/task').filter((tid) => read(tid, 'comm') === 'ally-bpm\n');
+  expect(threads).toHaveLength(1);
+  const blocked = BigInt(`0x${/^SigBlk:\s*(\w+)$/m.exec(read(threads[0], 'status'))[1]}`);
+  const open = Array.from({ length: 64 }, (_, index) => index + 1).filter((number) => !((blocked >> BigInt(number - 1)) & 1n));
+  // SIGKILL and SIGSTOP can't be blocked; two more are the C library's own.
+  expect(open.filter((number) => number !== 32 && number !== 33)).toEqual([9, 19]);
 });
 
 describe('as the first process of a container', () => {

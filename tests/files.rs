@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 fn world() -> TempDir {
@@ -81,6 +82,41 @@ fn everything_is_for_this_user_alone_whatever_the_umask() {
     for name in ["daemon.pid", "daemon.id", "daemon.lock"] {
         assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
     }
+}
+
+/// In a process of its own, for the umask is the whole process's.
+#[test]
+fn what_is_made_is_ours_to_use_also_under_a_umask_that_would_keep_us_out() {
+    const PLACE: &str = "ALLY_TEST_PLACE";
+    if let Some(place) = std::env::var_os(PLACE) {
+        nix::sys::stat::umask(nix::sys::stat::Mode::all());
+        let folder = Folder::open(&Path::new(&place).join("a/b/envs"), "p").unwrap();
+        folder.record(&identity()).unwrap();
+        drop(locked(&folder));
+        return;
+    }
+    let world = world();
+    let test = "what_is_made_is_ours_to_use_also_under_a_umask_that_would_keep_us_out";
+    let own = std::env::current_exe().unwrap();
+    let run = Command::new(own).args(["--exact", test, "--nocapture"]).env(PLACE, world.path()).output().unwrap();
+    assert!(run.status.success(), "{}\n{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    for made in ["a", "a/b", "a/b/envs", "a/b/envs/p"] {
+        assert_eq!(mode(&world.path().join(made)), 0o700, "{made}");
+    }
+    for name in ["daemon.pid", "daemon.id", "daemon.lock"] {
+        assert_eq!(mode(&world.path().join("a/b/envs/p").join(name)), 0o600, "{name}");
+    }
+}
+
+#[test]
+fn a_lock_that_was_open_to_others_is_closed() {
+    let world = world();
+    let folder = Folder::open(world.path(), "p").unwrap();
+    let lock = folder.join("daemon.lock");
+    fs::write(&lock, "").unwrap();
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
+    let _lock = locked(&folder);
+    assert_eq!(mode(&lock), 0o600);
 }
 
 #[test]
@@ -181,6 +217,36 @@ fn a_link_at_the_lock_is_refused() {
 }
 
 #[test]
+fn a_lock_with_another_name_is_refused_and_left_as_it_is() {
+    let world = world();
+    let folder = Folder::open(world.path(), "p").unwrap();
+    let [victim, lock] = [world.path().join("victim"), folder.join("daemon.lock")];
+    fs::write(&victim, "precious").unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::hard_link(&victim, &lock).unwrap();
+    let message = refused(folder.try_lock(), &lock);
+    assert!(message.contains("hard link"), "{message}");
+    assert_eq!((fs::read_to_string(&victim).unwrap().as_str(), mode(&victim)), ("precious", 0o640));
+}
+
+#[test]
+fn another_user_s_lock_is_refused_and_left_as_it_is() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can give a file away");
+        return;
+    }
+    let world = world();
+    let folder = Folder::open(world.path(), "p").unwrap();
+    let lock = folder.join("daemon.lock");
+    fs::write(&lock, "theirs").unwrap();
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o666)).unwrap();
+    std::os::unix::fs::chown(&lock, Some(1234), None).unwrap();
+    let message = refused(folder.try_lock(), &lock);
+    assert!(message.contains("1234"), "{message}");
+    assert_eq!((fs::read_to_string(&lock).unwrap().as_str(), mode(&lock)), ("theirs", 0o666));
+}
+
+#[test]
 fn a_folder_in_the_place_of_a_file_is_refused() {
     for name in ["daemon.pid", "daemon.id"] {
         let world = world();
@@ -192,6 +258,19 @@ fn a_folder_in_the_place_of_a_file_is_refused() {
         refused(folder.forget_record(), &folder.join(name));
         assert!(folder.join(name).is_dir());
     }
+}
+
+/// What it speaks of is gone, and must not be looked for at the next start.
+#[test]
+fn an_identity_is_forgotten_also_where_the_pid_file_can_t_be() {
+    let world = world();
+    let folder = Folder::open(world.path(), "p").unwrap();
+    let place = folder.join("daemon.pid");
+    fs::create_dir(&place).unwrap();
+    refused(folder.record(&identity()), &place);
+    assert_eq!(folder.read_identity(), Ok(Some(identity())));
+    refused(folder.forget_record(), &place);
+    assert!(!folder.join("daemon.id").exists() && place.is_dir());
 }
 
 #[test]

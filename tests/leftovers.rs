@@ -5,13 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
 
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command as Program, Stdio};
+use std::process::{Child, ChildStdout, Command as Program, Stdio};
 use std::time::{Duration, Instant};
 
 use ally_background_process_manager::config::Raw;
@@ -19,7 +19,8 @@ use ally_background_process_manager::error::{Code, Failure};
 use ally_background_process_manager::guardian::protocol::OwnerDeath;
 use ally_background_process_manager::lifecycle::ProcessState;
 use ally_background_process_manager::os;
-use ally_background_process_manager::supervisor::{Manager, Message, Options, Refusal};
+use ally_background_process_manager::supervisor::{Identity, LockNote, Manager, Message, Options, Refusal};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -57,15 +58,19 @@ fn until(what: &str, mut seen: impl FnMut() -> bool) {
 }
 
 /// Has as much of a daemon as a stranger can: a session of its own, the plugin's socket path in its
-/// environment, a keeper's name, perhaps the socket. But it works in another folder and hasn't the lock.
+/// environment, a keeper's name, perhaps the socket. But it hasn't the lock, and mostly works in another folder.
 struct Bystander(Child);
 
 impl Bystander {
     fn start(home: &Path, listens: bool) -> Self {
+        Self::start_in(Path::new("/"), home, listens)
+    }
+
+    fn start_in(folder: &Path, home: &Path, listens: bool) -> Self {
         let (name, socket) = (home.join("ally-keeper"), home.join("socket"));
         symlink("/bin/sh", &name).unwrap();
         let mut program = Program::new(name);
-        program.args(["-c", "read ending"]).env("SOCKET_PATH", &socket).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null());
+        program.args(["-c", "read ending"]).env("SOCKET_PATH", &socket).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::null());
         if listens {
             program.stdout(OwnedFd::from(UnixListener::bind(&socket).unwrap()));
         }
@@ -84,11 +89,72 @@ impl Bystander {
         i32::try_from(self.0.id()).unwrap()
     }
 
-    /// Its `read` ends with its stdin; only a signal ends it otherwise.
-    fn assert_unharmed(mut self) {
+    fn start_time(&self) -> u64 {
+        os::start_time(self.pid()).unwrap()
+    }
+
+    /// The signal that ended it, if one did. Its `read` ends with its stdin.
+    fn end(mut self) -> Option<i32> {
         drop(self.0.stdin.take());
-        let status = self.0.wait().unwrap();
-        assert_eq!(status.signal(), None, "it was signalled");
+        self.0.wait().unwrap().signal()
+    }
+
+    fn assert_unharmed(self) {
+        assert_eq!(self.end(), None, "it was signalled");
+    }
+}
+
+/// What a daemon leaves: a leader in a session of its own, with the plugin's socket path in its environment, and a member
+/// of that session. Either goes when the stdin that they share ends, and says so; one that is signalled says nothing.
+struct Session {
+    leader: Child,
+    member: i32,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Session {
+    /// The member by way of env(1), with these words for it.
+    fn start(home: &Path, words: &str) -> Self {
+        // Without a descriptor of its own, the shell would give what is in the background /dev/null for a stdin.
+        let script = "exec 3<&0; env $0 sh -c 'echo $$; read ending; echo member' <&3 & read ending; echo leader";
+        let mut program = Program::new("/bin/sh");
+        program.args(["-c", script, words]).env("SOCKET_PATH", home.join("socket")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // SAFETY: setsid(2) may be called between fork and exec.
+        unsafe { program.pre_exec(|| Ok(nix::unistd::setsid().map(|_| ())?)) };
+        let mut leader = program.spawn().unwrap();
+        let mut stdout = BufReader::new(leader.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let session = Self { leader, member: line.trim_end().parse().unwrap(), stdout };
+        assert_eq!(os::look_up(session.member).unwrap().session, session.pid());
+        session
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.leader.id()).unwrap()
+    }
+
+    /// A record of its leader that says that it began then.
+    fn record(&self, start: u64) -> [(&'static str, String); 2] {
+        let identity = Identity { leader: self.pid(), start, boot: os::boot_id().unwrap() };
+        [("daemon.id", identity.to_string()), ("daemon.pid", format!("{}\n", self.pid()))]
+    }
+
+    fn lose_leader(&mut self) {
+        // Its stdin stays open, which `wait` would close.
+        let stdin = self.leader.stdin.take();
+        self.leader.kill().unwrap();
+        self.leader.wait().unwrap();
+        self.leader.stdin = stdin;
+    }
+
+    /// Those who were not signalled.
+    fn end(mut self) -> Vec<String> {
+        drop(self.leader.stdin.take());
+        self.leader.wait().unwrap();
+        let mut unharmed: Vec<_> = self.stdout.lines().map(Result::unwrap).collect();
+        unharmed.sort_unstable();
+        unharmed
     }
 }
 
@@ -261,6 +327,98 @@ fn whatever_stands_in_a_lock_that_is_taken_signals_nobody_and_stays() {
         for (folder, before, _lock) in held {
             assert_eq!(found(&folder), before);
         }
+        bystander.assert_unharmed();
+    });
+}
+
+/// A start where these files were left, and why it failed: the daemon ends at once, if it comes to that.
+fn start_over(home: &Path, files: &[(&str, String)]) -> Code {
+    let folder = home.join("envs/p");
+    make(&folder);
+    for (name, text) in files {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    let manager = manager(home);
+    start(&manager, "p", home, "socket");
+    refusals(&manager, 1)[0].code()
+}
+
+/// The kernel gave the leader's pid away: whoever has it now, and made a session of that number, is older than the record.
+#[test]
+fn a_session_that_is_older_than_its_record_is_a_stranger_s() {
+    alone("a_session_that_is_older_than_its_record_is_a_stranger_s", || {
+        let home = tempfile::tempdir().unwrap();
+        let session = Session::start(home.path(), "");
+        let record = session.record(os::start_time(session.member).unwrap() + 1);
+        assert_eq!(start_over(home.path(), &record), Code::StartupExit);
+        assert_eq!(session.end(), ["leader", "member"]);
+    });
+}
+
+#[test]
+fn of_a_dead_leader_s_session_only_what_began_with_the_socket_path_is_stopped() {
+    alone("of_a_dead_leader_s_session_only_what_began_with_the_socket_path_is_stopped", || {
+        for (words, unharmed) in [("-u SOCKET_PATH", &["member"][..]), ("SOCKET_PATH=/elsewhere", &["member"]), ("", &[])] {
+            let home = tempfile::tempdir().unwrap();
+            let mut session = Session::start(home.path(), words);
+            let record = session.record(os::start_time(session.pid()).unwrap());
+            session.lose_leader();
+            assert_eq!(start_over(home.path(), &record), Code::StartupExit);
+            assert_eq!(session.end(), unharmed, "{words:?}");
+        }
+    });
+}
+
+#[test]
+fn a_bare_pid_counts_only_for_one_that_listens_and_works_where_the_plugin_does() {
+    alone("a_bare_pid_counts_only_for_one_that_listens_and_works_where_the_plugin_does", || {
+        enum Listener {
+            Nobody,
+            Another,
+            Itself,
+        }
+        for (works_there, listener, ended, code) in [
+            (true, Listener::Nobody, None, Code::StartupExit),
+            (true, Listener::Another, None, Code::SocketInUse),
+            (false, Listener::Itself, None, Code::SocketInUse),
+            (true, Listener::Itself, Some(libc::SIGTERM), Code::StartupExit),
+        ] {
+            let home = tempfile::tempdir().unwrap();
+            let folder = if works_there { home.path() } else { Path::new("/") };
+            let bystander = Bystander::start_in(folder, home.path(), matches!(listener, Listener::Itself));
+            let _other = matches!(listener, Listener::Another).then(|| UnixListener::bind(home.path().join("socket")).unwrap());
+            assert_eq!(start_over(home.path(), &[("daemon.pid", format!("{}\n", bystander.pid()))]), code);
+            assert_eq!(bystander.end(), ended);
+        }
+    });
+}
+
+/// A pid that was given away again is nobody's word: the lock is waited for, as that of any owner who is dead.
+#[test]
+fn an_owner_s_note_with_another_start_names_nobody() {
+    alone("an_owner_s_note_with_another_start_names_nobody", || {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("envs/p");
+        make(&folder);
+        let bystander = Bystander::start(home.path(), false);
+        let place = folder.join("daemon.lock");
+        let note = LockNote::Owner { pid: bystander.pid(), start: bystander.start_time() - 1, manager: 1 };
+        fs::write(&place, note.to_string()).unwrap();
+        let lock = fs::File::open(&place).unwrap();
+        lock.try_lock().unwrap();
+        // From here on only the start opens it: once to find it taken, and again if it waits.
+        let opened = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        opened.add_watch(&place, AddWatchFlags::IN_OPEN).unwrap();
+        let manager = manager(home.path());
+        start(&manager, "p", home.path(), "socket");
+        let mut looks = 0;
+        until("another look at the lock", || {
+            looks += opened.read_events().map_or(0, |events| events.len());
+            looks >= 2
+        });
+        drop(lock);
+        // It got as far as a daemon that ends at once.
+        assert_eq!(refusals(&manager, 1)[0].code(), Code::StartupExit);
         bystander.assert_unharmed();
     });
 }

@@ -105,6 +105,9 @@ impl Guardian {
                 None => self.sweeping.push(pid),
             }
         }
+        if !self.released.is_empty() {
+            self.forget_ended();
+        }
         // While something is swept, whose a stray is can't be told; then none is spared.
         if !self.sweeping.is_empty() {
             self.sweep();
@@ -135,13 +138,23 @@ impl Guardian {
     }
 
     /// Children that are neither keepers nor of a released session.
-    fn strays(&mut self) -> Vec<os::Process> {
+    fn strays(&self) -> Vec<os::Process> {
+        let mut children = self.left();
+        children.retain(|child| !self.released.contains(&child.session));
+        children
+    }
+
+    /// A released session that has ended is forgotten, before the next order: the system may give its number to anyone.
+    fn forget_ended(&mut self) {
+        let left = self.left();
+        self.released.retain(|session| left.iter().any(|child| child.session == *session));
+    }
+
+    /// Children that are no keepers.
+    fn left(&self) -> Vec<os::Process> {
         let own = sys::own_pid();
         let mut children = os::children(own, own, &self.keepers);
         children.retain(|child| !child.zombie);
-        // A session that has ended is forgotten: the system may give its number to anyone.
-        self.released.retain(|session| children.iter().any(|child| child.session == *session));
-        children.retain(|child| !self.released.contains(&child.session));
         children
     }
 }

@@ -158,11 +158,11 @@ impl GuardianClient {
     async fn watch(client: Weak<Self>, guardian: Arc<Guardian>, child: Child) {
         let begun = Instant::now();
         let killed = guardian.listen().await;
-        let pid = guardian.pid;
+        let (pid, lived) = (guardian.pid, begun.elapsed());
         // The end of the stream is what ends the guardian.
         drop(guardian);
         reap(child).await;
-        let Some(pause) = client.upgrade().filter(|_| killed).map(|client| client.mourn(pid, begun.elapsed())) else { return };
+        let Some(pause) = client.upgrade().filter(|_| killed).map(|client| client.mourn(pid, lived)) else { return };
         sleep(pause).await;
         let Some(client) = client.upgrade() else { return };
         let mut current = client.current.lock().await;

@@ -14,16 +14,16 @@ use ally_background_process_manager::supervisor::{Manager, Options};
 use crate::world::{Guardian, Plan, signal, until};
 
 /// A field of /proc/PID/status that is a mask of signals; bit 0 is signal 1 (proc_pid_status(5)).
-fn mask(status: &str, field: &str) -> u64 {
+pub fn mask(status: &str, field: &str) -> u64 {
     let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap_or_else(|| panic!("no {field}"));
     u64::from_str_radix(value.trim(), 16).unwrap()
 }
 
-fn status(pid: i32) -> String {
+pub fn status(pid: i32) -> String {
     fs::read_to_string(format!("/proc/{pid}/status")).unwrap()
 }
 
-const fn bit(signal: i32) -> u64 {
+pub const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 

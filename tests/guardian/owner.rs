@@ -7,6 +7,7 @@ use ally_background_process_manager::guardian::protocol::{Command, OwnerDeath, R
 use ally_background_process_manager::os;
 use ally_background_process_manager::supervisor::LockNote;
 
+use crate::hygiene::{bit, mask, status};
 use crate::world::{Daemon, FAMILY, Guardian, Plan, STUBBORN, await_gone, lives, signal, until};
 
 const GRACE: Duration = Duration::from_millis(250);
@@ -153,6 +154,46 @@ fn a_daemon_may_print_without_end_while_it_stops() {
     assert!(daemon.path("said").exists());
 }
 
+/// A member of the leader's group that is deaf to SIGTERM and ends when told, below one that left the group: the keeper
+/// is not told of its end.
+const UNHEARD: &str = "
+import os, signal, time
+if os.fork() == 0:
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print('member', os.getpid(), flush=True)
+        end = time.monotonic() + 60
+        while not os.access('go', os.F_OK) and time.monotonic() < end:
+            time.sleep(0.005)
+        os._exit(0)
+    os.setsid()
+    print('apart', os.getpid(), flush=True)
+    os.wait()
+    time.sleep(60)
+    os._exit(0)
+print('leader', os.getpid(), flush=True)
+time.sleep(60)
+";
+
+#[test]
+fn a_dead_owner_s_group_is_gone_with_its_last_member_and_not_with_the_grace_period() {
+    let guardian = Guardian::start();
+    // Longer than any wait of a test.
+    let plan = Plan { grace_ms: 600_000, group_only: true, ..Plan::program(&["/usr/bin/env", "python3", "-c", UNHEARD]) };
+    let mut daemon = guardian.make(&plan);
+    let [_, keeper] = daemon.born();
+    let [leader, member, apart] = daemon.meet(["leader", "member", "apart"]);
+    assert_eq!(member.group, leader.pid);
+    daemon.abandon();
+    await_gone(&[leader]);
+    assert!(lives(&member) && lives(&keeper) && !daemon.is_unlocked());
+    fs::write(daemon.path("go"), "").unwrap();
+    await_gone(&[member, keeper]);
+    await_unlocked(&daemon);
+    assert!(lives(&apart), "it was meant to outlive them");
+    signal(&apart, libc::SIGKILL);
+}
+
 // Trees that are kept.
 
 /// Told to go on, it prints far more than its pipes hold, and says so when it is through.
@@ -248,4 +289,31 @@ fn a_living_owner_s_keeper_is_not_to_be_asked_by_others() {
         fs::write(daemon.path("go"), "").unwrap();
         assert_eq!(daemon.report(), Some(Report::Exited { status: 4 << 8, remains: false }));
     }
+}
+
+#[test]
+fn what_was_asked_of_a_living_owner_s_keeper_is_not_done_when_that_owner_dies() {
+    let guardian = Guardian::start();
+    let script = "
+        (setsid sh -c 'echo fled $$; exec sleep 60' &)
+        echo leader $$
+        for again in $(seq 6000); do test -e go && break; sleep 0.01; done
+        : >went
+    ";
+    let mut daemon = guardian.make(&keep(Plan::shell(script)));
+    let [_, keeper] = daemon.born();
+    let [leader, fled] = daemon.meet(["leader", "fled"]);
+    signal(&keeper, libc::SIGTERM);
+    until("the signal to be taken", || {
+        let status = status(keeper.pid);
+        (mask(&status, "SigPnd") | mask(&status, "ShdPnd")) & bit(libc::SIGTERM) == 0
+    });
+    daemon.abandon();
+    until("the keeper to know", || daemon.lock_text().starts_with("keeper "));
+    // Reaped after that, and so after the keeper has done what it does for a dead owner.
+    signal(&fled, libc::SIGKILL);
+    until("the keeper to go on", || os::look_up(fled.pid).is_none());
+    fs::write(daemon.path("go"), "").unwrap();
+    await_gone(&[leader, keeper]);
+    assert!(daemon.path("went").exists(), "a signal would have come before");
 }

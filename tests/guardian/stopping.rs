@@ -1,6 +1,9 @@
 //! How trees end while their owner lives.
 
 use ally_background_process_manager::guardian::protocol::{Command, Report};
+use ally_background_process_manager::os;
+use std::ffi::OsStr;
+use std::process::Command as Program;
 
 use crate::world::{FAMILY, Guardian, Plan, STUBBORN, await_gone, lives, signal, state, until};
 
@@ -173,4 +176,70 @@ fn what_was_left_alive_on_purpose_is_swept_by_nobody() {
     assert!(guardian.await_exit().success(), "it doesn't wait for what it doesn't keep");
     assert!(lives(&survivor));
     signal(&survivor, libc::SIGKILL);
+}
+
+/// A session that was left alive on purpose stays spared, also for those of it that only come to the guardian later.
+#[test]
+fn what_outlives_a_group_that_went_by_itself_is_told_from_another_s_strays() {
+    let mut guardian = Guardian::start();
+    let mut other = guardian.make(&Plan::shell(STUBBORN));
+    let [keeper, family @ ..] = other.family();
+    let script = "(setsid sh -c 'sh -c \"echo below \\$\\$; exec sleep 60\" & echo survivor $$; : >out; wait' &)
+        for again in $(seq 6000); do test -e out && exit 0; sleep 0.01; done";
+    let mut first = guardian.make(&Plan { group_only: true, ..Plan::shell(script) });
+    assert!(matches!(first.report(), Some(Report::Spawned { .. })));
+    let [survivor, below] = first.meet(["survivor", "below"]);
+    assert_eq!(first.end(), 0);
+    // By the time that it makes another one, the guardian knows of the first one's end.
+    assert_eq!(guardian.make(&Plan::shell("echo next")).output(), "next\n");
+    signal(&survivor, libc::SIGKILL);
+    until("the guardian to inherit", || os::look_up(below.pid).is_some_and(|process| process.parent == guardian.pid()));
+    signal(&keeper, libc::SIGKILL);
+    assert_eq!(guardian.report(), Some(Report::Swept { keeper: keeper.pid }));
+    assert!(!family.iter().any(lives));
+    assert!(lives(&below));
+    signal(&below, libc::SIGKILL);
+}
+
+/// The last of what was released ends, and the system gives its session's number to a new leader, which is then nobody's to
+/// spare. The test runs itself again in a pid namespace, where it can say which number comes next.
+#[test]
+fn a_released_session_s_number_that_is_given_out_again_spares_nobody() {
+    const ALONE: &str = "ALLY_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let unshare = |words: &[&OsStr]| {
+            let mut program = Program::new("unshare");
+            program.args(["-pf", "--mount-proc", "--kill-child"]).args(words).env(ALONE, "1").output().unwrap()
+        };
+        if !unshare(&["sh".as_ref(), "-c".as_ref(), "echo 1000 > /proc/sys/kernel/ns_last_pid".as_ref()]).status.success() {
+            eprintln!("skipped: a pid namespace whose numbers can be chosen can't be had here");
+            return;
+        }
+        let own = std::env::current_exe().unwrap();
+        let test = ["--exact", "stopping::a_released_session_s_number_that_is_given_out_again_spares_nobody", "--nocapture"];
+        let words: Vec<&OsStr> = [own.as_os_str()].into_iter().chain(test.map(AsRef::as_ref)).collect();
+        let run = unshare(&words);
+        let told = format!("{}\n{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        assert!(run.status.success() && told.contains("1 passed"), "{told}");
+        return;
+    }
+    let mut guardian = Guardian::start();
+    let script = "(setsid sh -c 'echo survivor $$; : >out; exec sleep 60' &)
+        for again in $(seq 6000); do test -e out && exit 0; sleep 0.01; done";
+    let mut first = guardian.make(&Plan { group_only: true, ..Plan::shell(script) });
+    assert!(matches!(first.report(), Some(Report::Spawned { .. })));
+    let [survivor] = first.meet(["survivor"]);
+    assert_eq!(first.end(), 0);
+    // The guardian has it by now.
+    assert_eq!(guardian.make(&Plan::shell("echo next")).output(), "next\n");
+    signal(&survivor, libc::SIGKILL);
+    until("its reaping", || os::look_up(survivor.pid).is_none());
+    // The next keeper gets the number before it, the next leader its own.
+    std::fs::write("/proc/sys/kernel/ns_last_pid", (survivor.session - 2).to_string()).unwrap();
+    let mut second = guardian.make(&Plan::shell(STUBBORN));
+    let [keeper, leader, child, fled] = second.family();
+    assert_eq!(leader.pid, survivor.session);
+    signal(&keeper, libc::SIGKILL);
+    assert_eq!(guardian.report(), Some(Report::Swept { keeper: keeper.pid }));
+    assert!(![leader, child, fled].iter().any(lives), "it was taken for what was released");
 }

@@ -1,6 +1,7 @@
 //! Who processes are, what descends from them, and signals that hit no stranger.
 
 use ally_background_process_manager::os::{self, Process};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
@@ -31,9 +32,12 @@ impl Shell {
     }
 
     fn line(&mut self) -> String {
+        self.line_or_end().unwrap_or_default()
+    }
+
+    fn line_or_end(&mut self) -> Option<String> {
         let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
+        (self.stdout.read_line(&mut line).unwrap() > 0).then(|| line.trim_end().to_owned())
     }
 
     fn look_up(&self) -> Process {
@@ -106,6 +110,86 @@ fn a_working_directory_is_the_process_s_own() {
     let folder = tempfile::tempdir().unwrap();
     let shell = Shell::from(Command::new("/bin/sh").args(["-c", "read end"]).current_dir(folder.path()));
     assert_eq!(os::working_directory(shell.pid()), Some(fs::canonicalize(folder.path()).unwrap()));
+}
+
+#[test]
+fn one_that_lives_is_not_ending_and_one_that_is_gone_is_not_there_to_end() {
+    let mut sleeping = Shell::start("echo; read end");
+    sleeping.line();
+    assert!(!os::is_ending(own_pid()) && !os::is_ending(sleeping.pid()));
+    // Neither is one that was asked to go and doesn't.
+    let mut deaf = Shell::start("trap '' TERM; echo; read end");
+    deaf.line();
+    os::signal(&deaf.look_up(), libc::SIGTERM).unwrap();
+    assert!(!os::is_ending(deaf.pid()));
+    let pid = sleeping.pid();
+    os::signal(&sleeping.look_up(), libc::SIGKILL).unwrap();
+    until("the zombie", || sleeping.look_up().zombie);
+    assert!(os::is_ending(pid), "nothing saves it");
+    sleeping.child.wait().unwrap();
+    assert!(!os::is_ending(pid));
+    for nobody in [0, -1, i32::MAX] {
+        assert!(!os::is_ending(nobody), "{nobody}");
+    }
+}
+
+/// The first process of a pid namespace waits, in the middle of its end, until nobody is left there: not a zombie of a
+/// process that came from elsewhere either. Meanwhile it looks as if it lived.
+#[test]
+fn one_that_ends_and_can_t_go_yet_is_ending() {
+    for killed in [false, true] {
+        let first = "echo; read end; exit";
+        let mut outside = Shell::from(Command::new("unshare").args(["-pf", "--kill-child", "sh", "-c", first]).stderr(Stdio::null()));
+        if outside.line_or_end().is_none() {
+            eprintln!("skipped: a pid namespace can't be had here");
+            return;
+        }
+        let [first] = os::descendants(outside.pid())[..] else { panic!("not one process in the namespace") };
+        let mut guest = Shell::from(Command::new("nsenter").args(["-p", "-t", &first.pid.to_string(), "sh", "-c", "echo; read end; exit"]));
+        guest.line();
+        assert!(!os::is_ending(first.pid));
+        // It would reap the guest, whose parent it is.
+        os::signal(&guest.look_up(), libc::SIGSTOP).unwrap();
+        let stat = format!("/proc/{}/stat", guest.pid());
+        until("it to stop", || fs::read_to_string(&stat).unwrap().contains(") T "));
+        if killed {
+            os::signal(&first, libc::SIGKILL).unwrap();
+        } else {
+            drop(outside.child.stdin.take());
+        }
+        until("its end to begin", || os::is_ending(first.pid));
+        until("the guest's end", || os::descendants(guest.pid()).is_empty());
+        assert_eq!((os::start_time(first.pid), os::is_ending(first.pid)), (Some(first.start), true), "killed: {killed}");
+        os::signal(&guest.look_up(), libc::SIGCONT).unwrap();
+        until("its end", || os::look_up(first.pid).is_none());
+        assert!(!os::is_ending(first.pid));
+    }
+}
+
+/// The test runs itself again, in a namespace of which /proc tells nothing, and in one of which it does.
+#[test]
+fn another_namespace_s_proc_is_not_believed() {
+    const BELIEVED: &str = "ALLY_TEST_BELIEVED";
+    if let Some(believed) = std::env::var_os(BELIEVED) {
+        return assert_eq!(os::must_be_visible().is_ok(), believed == "true");
+    }
+    os::must_be_visible().unwrap();
+    let own = std::env::current_exe().unwrap();
+    let test = ["--exact", "processes::another_namespace_s_proc_is_not_believed", "--nocapture"];
+    for (mount, believed) in [(&[][..], "false"), (&["--mount-proc"], "true")] {
+        let unshare = |words: &[&OsStr]| {
+            let mut program = Command::new("unshare");
+            program.args(["-pf", "--kill-child"]).args(mount).args(words).env(BELIEVED, believed).output().unwrap()
+        };
+        if !unshare(&["true".as_ref()]).status.success() {
+            eprintln!("skipped: a pid namespace can't be had here");
+            return;
+        }
+        let words: Vec<&OsStr> = [own.as_os_str()].into_iter().chain(test.map(AsRef::as_ref)).collect();
+        let run = unshare(&words);
+        let told = format!("{}\n{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        assert!(run.status.success() && told.contains("1 passed"), "{mount:?}: {told}");
+    }
 }
 
 // Trees.
