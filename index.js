@@ -67,7 +67,7 @@ class BackgroundProcessManager extends EventEmitter {
       throw signal.reason;
     }
     this.#followLevel();
-    const { ticket, taken, failure } = this.#native.start(given, environment());
+    const { ticket, taken, failure } = this.#native.start(given, environment(given?.pluginName));
     if (failure) throw makeError(failure);
     const { pluginName } = given;
     if (taken) this.#configs.set(pluginName, given);

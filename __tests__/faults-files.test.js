@@ -7,7 +7,7 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { useWorld } = require('./helpers/world');
-const { alive, identify, signal } = require('./helpers/processes');
+const { alive, descendants, identify, signal } = require('./helpers/processes');
 const { until } = require('./helpers/until');
 const { message, setting } = require('./fixtures/faults/setting');
 const { SOMEBODY, as, inject, testWith } = require('./fixtures/faults/tools');
@@ -176,6 +176,11 @@ describe('the home of the files', () => {
     expect(error).toMatchObject({ isError: true, code: 'ERR_INVALID_CONFIG', message: expect.stringContaining('envsDir') });
   });
 
+  test("is the user's own where HOME is empty", async () => {
+    // Where exactly, the manifest's test says: this one shall leave nothing there.
+    expect(await obedient({ late: true }, { env: { HOME: '' } }).asks('make')).toEqual({});
+  });
+
   test('is not a relative HOME', async () => {
     const owner = obedient({ late: true }, { env: { HOME: 'relative' } });
     expect((await owner.asks('make')).error).toMatchObject({ isError: true, code: 'ERR_INVALID_CONFIG', message: expect.stringContaining('HOME') });
@@ -206,6 +211,45 @@ describe('the home of the files', () => {
     expect(others(owner)).toEqual([]);
     fs.chownSync(folder, 0, 0);
     await goesOn(owner);
+  });
+
+  testWith('root')('that another user owns: the folder above is refused and left as it is', async () => {
+    fs.mkdirSync(world.envsDir, { mode: 0o777 });
+    fs.chownSync(world.envsDir, Number(SOMEBODY), Number(SOMEBODY));
+    const before = precious(world.envsDir);
+    const owner = obedient();
+    const { error } = await owner.asks('startProcess', config('plugin', ['willing.py'], { socketPath: world.path('s') }));
+    expect(error).toEqual(message('ERR_IO', `${world.envsDir}: `, SOMEBODY));
+    expect(precious(world.envsDir)).toEqual(before);
+    expect(others(owner)).toEqual([]);
+    fs.chownSync(world.envsDir, 0, 0);
+    await goesOn(owner);
+  });
+
+  // Its socket is for everyone, whatever the umask.
+  const serves = { command: process.execPath, args: ['-e', `
+    process.umask(0);
+    setTimeout(() => process.exit(9), 60_000);
+    require('net').createServer((c) => c.destroy()).listen(process.env.SOCKET_PATH);
+  `] };
+
+  async function worksUnderEveryUmask(...before) {
+    const envsDir = world.path('two', 'levels');
+    const owner = obedient({ envsDir }, { before: [...before, '/bin/sh', '-c', 'umask 0777; exec "$@"', 'sh'] });
+    expect(await owner.asks('startProcess', config('plugin', [], { ...serves, socketPath: world.path('s') }))).toEqual({});
+    for (const [file, mode] of [['..', 0o700], ['.', 0o700], ['plugin', 0o700], ['plugin/daemon.pid', 0o600], ['plugin/daemon.id', 0o600], ['plugin/daemon.lock', 0o600]]) {
+      expect([file, fs.statSync(path.join(envsDir, file)).mode & 0o777]).toEqual([file, mode]);
+    }
+    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+    await goesOn(owner, 'plugin', { ...serves, socketPath: world.path('s') });
+  }
+
+  test('is made under a umask that takes everything, two levels deep', () => worksUnderEveryUmask());
+
+  // Whom such a folder keeps out, unlike root.
+  testWith('another user that can load the package')('is made under a umask that takes everything, by one who is not root', async () => {
+    for (const folder of [world.dir, world.pluginPath]) fs.chmodSync(folder, 0o777);
+    await worksUnderEveryUmask(...as(SOMEBODY));
   });
 
   testWith('another user that can load the package')('that another user owns: nothing can be made there', async () => {
@@ -244,6 +288,10 @@ describe('what is in the place of a file of ours', () => {
     },
     'a link to itself': (place) => fs.symlinkSync(path.basename(place), place),
     'a link to a device': (place) => fs.symlinkSync('/dev/full', place),
+    'a hard link to a file': (place, target) => {
+      fs.writeFileSync(target, 'precious', { mode: 0o640 });
+      fs.linkSync(target, place);
+    },
     'a folder': (place) => fs.mkdirSync(place),
     'a pipe': (place) => require('node:child_process').execFileSync('mkfifo', [place]),
   };
@@ -273,6 +321,22 @@ describe('what is in the place of a file of ours', () => {
     await goesOn(owner);
   });
 
+  test('a lock that is a hard link to a file is refused, and the file keeps what it holds', async () => {
+    const owner = obedient();
+    const [place, target] = [path.join(world.makeFolder('plugin'), 'daemon.lock'), world.path('target')];
+    fs.writeFileSync(target, 'precious', { mode: 0o640 });
+    fs.linkSync(target, place);
+    const before = look(target);
+    const { error } = await owner.asks('startProcess', config());
+    expect(error).toEqual(message('ERR_IO', place, 'hard link'));
+    expect(look(target)).toEqual(before);
+    expect(fs.statSync(place).ino).toBe(fs.statSync(target).ino);
+    expect(others(owner)).toEqual([]);
+    fs.unlinkSync(target);
+    // Now it has one name.
+    await goesOn(owner);
+  });
+
   test("a link in the place of the plugin's folder is refused, wherever it leads", async () => {
     const owner = obedient();
     fs.mkdirSync(world.envsDir);
@@ -286,5 +350,22 @@ describe('what is in the place of a file of ours', () => {
     expect(fs.readdirSync(world.path('elsewhere'))).toEqual([]);
     expect(fs.existsSync(world.path('nowhere'))).toBe(false);
     await goesOn(owner);
+  });
+});
+
+describe("another pid namespace's /proc", () => {
+  testWith('a pid namespace')('is named by a start, which makes no process', async () => {
+    // Without --mount-proc: what is called 1 there is somebody else.
+    const owner = obedient({}, { before: ['unshare', '-pf', '--kill-child'] });
+    const counter = world.path('starts');
+    const { error } = await owner.asks('startProcess', config('plugin', [], { command: '/bin/sh', args: ['-c', ': > "$0"; sleep 60', counter] }));
+    expect(error).toEqual(message('ERR_IO', '/proc: ', 'namespace'));
+    // unshare itself and the owner.
+    expect(descendants(owner.pid)).toHaveLength(1);
+    expect(fs.existsSync(counter)).toBe(false);
+    const { value } = await owner.asks('getProcessInfo', 'plugin');
+    expect(value).toMatchObject({ state: 'error' });
+    expect(value.lastExit).toBeUndefined();
+    expect(fs.existsSync(world.pidFile('plugin'))).toBe(false);
   });
 });

@@ -190,6 +190,29 @@ describe('an unhealthy daemon', () => {
     expect(events.states('plugin')).toEqual(['starting', 'running', 'stopping', 'error']);
   });
 
+  test("is one in whose socket's place a stranger's was put: the stranger is named, and left alone", async () => {
+    const manager = world.manager();
+    const events = record(manager);
+    // It takes nothing away when it goes.
+    const daemon = await started(manager, ['stubborn.py'], { retries: 1 }, { restart: { maxAttempts: 0 }, shutdownGracePeriod: 100 });
+    const stranger = world.program(['willing.py'], { socketPath: world.path('stranger.sock') });
+    await until(() => connects(world.path('stranger.sock')));
+    // In one step: a check in between would find nothing at all.
+    fs.renameSync(world.path('stranger.sock'), world.socket('plugin'));
+    const { ino } = fs.lstatSync(world.socket('plugin'));
+
+    await until(() => manager.getState('plugin') === 'error');
+    const [failed, ...more] = await until(() => events.of('health').some(sick) && events.of('health').filter(sick));
+    expect(more).toEqual([]);
+    expect(failed.error).toContain(`pid ${stranger.pid}`);
+    expect(failed.error).toContain(world.socket('plugin'));
+    expect(manager.getProcessInfo('plugin').lastError).toContain(`pid ${stranger.pid}`);
+    expect(alive(daemon)).toBe(false);
+    expect(alive(stranger)).toBe(true);
+    expect(fs.lstatSync(world.socket('plugin')).ino).toBe(ino);
+    expect(await connects(world.socket('plugin'))).toBe(true);
+  });
+
   test('can be stopped while it is being replaced', async () => {
     const manager = world.manager();
     const daemon = await started(manager, ['stubborn.py'], { retries: 1 }, { shutdownGracePeriod: 400 });

@@ -1,6 +1,7 @@
 'use strict';
 
 const fs = require('node:fs');
+const os = require('node:os');
 const path = require('node:path');
 const { configFromManifest, PLUGIN_TIMEOUTS } = require('..');
 const { DAEMONS, PYTHON, connects, useWorld } = require('./helpers/world');
@@ -77,6 +78,17 @@ test('finds the home of the plugins in HOME', () => {
   expect(config.socketPath).toBe('/home/of-the-test/.ally/plugin-envs/search-plugin/daemon.sock');
 });
 
+test.each([['empty', ''], ['not set', undefined]])('finds the home of the plugins in the user database where HOME is %s', (_, value) => {
+  const home = process.env.HOME;
+  world.finally(() => (home === undefined ? delete process.env.HOME : (process.env.HOME = home)));
+  if (value === undefined) delete process.env.HOME;
+  else process.env.HOME = value;
+  const { homedir } = os.userInfo();
+  expect(path.isAbsolute(homedir)).toBe(true);
+  const config = configFromManifest(manifest(), { pluginPath: '/plugins/search' });
+  expect(config.socketPath).toBe(path.join(homedir, '.ally', 'plugin-envs', 'search-plugin', 'daemon.sock'));
+});
+
 test('does not change the manifest, and shares nothing with it', () => {
   const given = manifest({ healthcheck: { interval: 1, timeout: 1, retries: 1 } });
   const before = structuredClone(given);
@@ -124,6 +136,27 @@ test.each([
   expect(error).toBeInstanceOf(Error);
   expect(error.code).toBe('ERR_INVALID_CONFIG');
   expect(error.message).toMatch(field);
+});
+
+test.each([
+  ['manifest', undefined, at],
+  ['manifest.name', manifest({}, { name: undefined }), at],
+  ['manifest.daemon.command', manifest({ command: undefined }), at],
+  ['at', manifest(), undefined],
+  ['at.pluginPath', manifest(), { envsDir: '/envs' }],
+])('says of %s that it is required, and what it must be', (field, given, place) => {
+  expect(thrown(() => configFromManifest(given, place)).message).toContain(`${field} is required and must be `);
+});
+
+test.each([
+  ['manifest.daemon', manifest({}, { daemon: new Map() }), at],
+  ['manifest.daemon.healthcheck', manifest({ healthcheck: new Map() }), at],
+  ['manifest.daemon.envVars', manifest({ envVars: new Map([['TOKEN', 'hunter2-value']]) }), at],
+  ['at.envVars', manifest(), { ...at, envVars: new Map([['TOKEN', 'hunter2-value']]) }],
+])('says of %s that it must not be a Map', (field, given, place) => {
+  const { message } = thrown(() => configFromManifest(given, place));
+  expect(message).toMatch(new RegExp(`${field.replaceAll('.', '\\.')} must be .*, got a Map$`));
+  expect(message).not.toContain('hunter2');
 });
 
 test('no argument and no value gets into a message', () => {

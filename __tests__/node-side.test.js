@@ -5,6 +5,7 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { execFile } = require('node:child_process');
+const { setImmediate: realSetImmediate } = require('node:timers');
 const { useWorld } = require('./helpers/world');
 const { alive, identify, testOnLinux } = require('./helpers/processes');
 const { testWith } = require('./fixtures/faults/tools');
@@ -93,6 +94,25 @@ test("children of the program's own, by the hundred and in every way, and ours: 
   expect(report.exits.stays).toEqual(exits([report.undisturbed.pid], {}, 'stopped'));
   expect(report.undisturbed).toMatchObject({ state: 'running', totalRestarts: 0 });
   expect(report.after.zombies).toBe(0);
+});
+
+test('under fake timers a manager works as ever', async () => {
+  const file = world.path('lines');
+  fs.writeFileSync(file, Array.from({ length: 3_000 }, (_, index) => `line ${index}\n`).join(''));
+  const manager = world.manager();
+  const seen = [];
+  const all = new Promise((resolve) => manager.on('output', ({ line }) => seen.push(line) === 3_000 && resolve()));
+  // From here on, whatever waits for a timer or a clock of the test's waits for ever.
+  jest.useFakeTimers();
+  world.finally(() => jest.useRealTimers());
+  await manager.startProcess(world.config('plugin', ['prints.py', 1, file]));
+  const { uptime } = manager.getProcessInfo('plugin');
+  await all;
+  for (let turn = 0; turn < 1_000 && manager.getProcessInfo('plugin').uptime <= uptime; turn++) await new Promise(realSetImmediate);
+  expect(manager.getProcessInfo('plugin').uptime).toBeGreaterThan(uptime);
+  await manager.stopProcess('plugin');
+  expect(seen).toEqual(Array.from({ length: 3_000 }, (_, index) => `line ${index}`));
+  expect(manager.getState('plugin')).toBe('stopped');
 });
 
 describe('listeners that throw', () => {

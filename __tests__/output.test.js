@@ -2,7 +2,7 @@
 
 const fs = require('node:fs');
 const { expectNothingLeft, record, useWorld } = require('./helpers/world');
-const { alive, signal } = require('./helpers/processes');
+const { alive, children, signal } = require('./helpers/processes');
 const { failure, until } = require('./helpers/until');
 
 const world = useWorld();
@@ -292,6 +292,42 @@ describe('the logger', () => {
     expect(JSON.stringify([logger.records, events.all, info])).not.toContain('hunter2');
   });
 
+  test('whose level changes gets the lines from the next start on', async () => {
+    let level = 'info';
+    const logger = Object.assign(new RecordingLogger(), { isLevelEnabled: (name) => name !== 'debug' || level === 'debug' });
+    const manager = world.manager({ logger });
+    await manager.startProcess(world.config('early', pieces([1, 'an early line\n'])));
+    await until(() => manager.getOutput('early').length === 1 && logger.at('info').length >= 2);
+    expect(logger.at('debug')).toEqual([]);
+
+    level = 'debug';
+    await manager.startProcess(world.config('late', pieces([1, 'a late line\n'])));
+    await until(() => logger.at('debug').some((message) => message.includes('a late line')));
+    expect(logger.at('debug').filter((message) => message.includes('an early line'))).toEqual([]);
+
+    level = 'info';
+    await manager.startProcess(world.config('last', pieces([1, 'a last line\n'])));
+    await until(() => manager.getOutput('last').length === 1);
+    await manager.stopAllProcesses();
+    expect(logger.at('debug').filter((message) => message.includes('a last line'))).toEqual([]);
+  });
+
+  test.each([
+    ['1', () => 1, true], ["'yes'", () => 'yes', true], ['an object', () => ({}), true], ['undefined', () => undefined, true],
+    ['0', () => 0, false], ['an empty text', () => '', false],
+    // One that doesn't say is told.
+    ['an error', () => { throw new Error('no level today'); }, true],
+  ])('may answer with %s whether it reads lines', async (_, isLevelEnabled, reads) => {
+    const logger = Object.assign(new RecordingLogger(), { isLevelEnabled });
+    const manager = world.manager({ logger });
+    await manager.startProcess(world.config('plugin', pieces([1, 'a line\n'])));
+    await until(() => manager.getOutput('plugin').length === 1);
+    await manager.stopProcess('plugin');
+    // The end is told after all lines.
+    await until(() => logger.at('info').length >= 3);
+    expect(logger.at('debug').some((message) => message.includes('a line'))).toBe(reads);
+  });
+
   test('is called as a method', async () => {
     const logger = new RecordingLogger();
     Object.freeze(logger);
@@ -308,6 +344,19 @@ describe('ALLY_LOG', () => {
     await owner.closed;
     expect(owner.errors).toContain('plugin');
     expect(owner.errors).not.toContain('(on stdout)');
+  });
+
+  test('without a logger tells how many lines were dropped while the loop was busy', async () => {
+    const marker = world.path('flooded');
+    const owner = world.owner('blocks.js', { configs: [world.config('plugin', ['floods.py', 4, marker])], marker }, { env: { ALLY_LOG: 'warn' } });
+    const lines = await owner.says('lines');
+    await owner.closed;
+    const counts = [...owner.errors.matchAll(/(\d+) events and (\d+) lines were dropped/g)].map(([, events, dropped]) => [Number(events), Number(dropped)]);
+    expect(counts.length).toBeGreaterThan(0);
+    expect(counts.every(([events]) => events === 0)).toBe(true);
+    // 4 MiB on each stream, in lines of 128 bytes. Each of them was heard or counted.
+    expect(lines + counts.reduce((sum, [, dropped]) => sum + dropped, 0)).toBe(2 * 4 * 8_192);
+    expect(lines).toBeLessThan(20_000);
   });
 
   test('where it is not set, stderr stays empty', async () => {
@@ -331,6 +380,25 @@ describe('a grandchild that holds the pipe open', () => {
     expect(error.stderr).toContain('the leader goes');
     expect(performance.now() - began).toBeLessThan(5_000);
     expect(alive(fled)).toBe(true);
+  });
+
+  test("delays no last line without an end: it is told before the leader's exit", async () => {
+    const manager = world.manager();
+    const seen = [];
+    manager.on('output', ({ line }) => seen.push(line));
+    manager.on('exit', ({ reason }) => seen.push(reason));
+    const willing = world.config('plugin', ['willing.py'], { restart: { maxAttempts: 0 }, killMode: 'group' });
+    // In a session of its own, where killMode 'group' leaves it alone.
+    const source = 'setsid sleep 60 & printf "whole\\nhalf a li"; exec "$@"';
+    await manager.startProcess({ ...willing, command: '/bin/sh', args: ['-c', source, 'sh', willing.command, ...willing.args] });
+    const [sleeper] = await until(() => children(manager.getPid('plugin')).length === 1 && children(manager.getPid('plugin')));
+    world.finally(() => signal(sleeper, 'SIGKILL'));
+    await until(() => manager.getOutput('plugin').includes('half a li'));
+    expect(seen).toEqual(['whole']);
+    process.kill(manager.getPid('plugin'), 'SIGKILL');
+    await until(() => seen.includes('crashed'));
+    expect(seen).toEqual(['whole', 'half a li', 'crashed']);
+    expect(alive(sleeper)).toBe(true);
   });
 
   test('delays no stop, no restart and no end', async () => {

@@ -147,6 +147,17 @@ describe('in a worker', () => {
     await until(() => children(owner.pid).length === 0, 5_000);
   });
 
+  testOnLinux('a manager that comes after it, in the same process, waits for its trees and is not refused', async () => {
+    const next = ['plugin', 'other'].map((name) => world.config(name, ['willing.py'], { shutdownGracePeriod: GRACE }));
+    const { owner, family, leader } = await owned({ end: 'terminate', next }, { script: 'in-worker.js', fixture: ['stubborn'] });
+    const said = await owner.says('next');
+    expect([leader, ...family].filter(alive)).toEqual([]);
+    // Neither refused with the pid of its own process, nor let in while the keeper had not even looked.
+    expect(said).toEqual({ waited: true, pid: expect.any(Number) });
+    expect(alive(said.pid)).toBe(true);
+    expect(await connects(world.socket('plugin'))).toBe(true);
+  });
+
   test('the trees go with the process', async () => {
     const { owner, family, leader } = await owned({ end: 'exit' }, { script: 'in-worker.js' });
     expect(await owner.exited).toEqual({ code: 3, signal: null });
@@ -221,6 +232,46 @@ describe('the guardian', () => {
       await owner.exited;
       await expectGone([second, other], DAEMONS_GONE);
       await expectGone(all, 1_000);
+    },
+  );
+
+  // One that dies young is replaced in another way than one that was there for a while.
+  testOnLinux.each([['right after the start', 0], ['when it has been there for a while', 250]])(
+    'that is killed %s is replaced at once, though nothing is started, and the new one keeps the promise',
+    async (_, age) => {
+      const owner = world.owner('obeys.js', {}, { ipc: true });
+      expect(await owner.asks('startProcess', world.config('plugin', ['willing.py'], { shutdownGracePeriod: GRACE }))).toEqual({});
+      const begun = performance.now();
+      const [first, ...more] = children(owner.pid);
+      expect(more).toEqual([]);
+      await until(() => performance.now() - begun >= age);
+      const { value: pid } = await owner.asks('getPid', 'plugin');
+      const daemon = identify(pid);
+      signal(first, 'SIGKILL');
+      await until(() => !alive(first));
+      const [second] = await until(() => children(owner.pid).length > 0 && children(owner.pid), 5_000, 'there is another guardian');
+      expect(second).not.toEqual(first);
+      expect(alive(daemon)).toBe(true);
+      expect((await owner.asks('getPid', 'plugin')).value).toBe(pid);
+
+      // A keeper that the new one has made is killed: what fled from its tree is swept all the same.
+      const marker = world.path('family');
+      const config = world.config('other', ['family.py', marker, 'fled'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+      expect(await owner.asks('startProcess', config)).toEqual({});
+      expect(children(owner.pid)).toEqual([second]);
+      const other = identify((await owner.asks('getPid', 'other')).value);
+      const { fled } = await world.family(marker);
+      const [keeper, maker] = ancestors(other.pid);
+      expect(maker).toEqual(second);
+      fs.unlinkSync(marker);
+      signal(keeper, 'SIGKILL');
+      await until(() => !alive(fled) && !alive(other));
+      // The next one comes when nothing is left of this one, and brings a family of its own.
+      await world.family(marker);
+      await until(async () => (await owner.asks('isRunning', 'other')).value);
+      expect(children(owner.pid)).toEqual([second]);
+      expect((await owner.asks('getPid', 'plugin')).value).toBe(pid);
+      expect(alive(daemon)).toBe(true);
     },
   );
 

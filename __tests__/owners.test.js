@@ -215,6 +215,40 @@ describe('an owner that has died', () => {
     expect(manager.isRunning('plugin')).toBe(true);
   });
 
+  test('that left a bare pid: what has a session of its own goes too, and what is made on SIGTERM', async () => {
+    const marker = world.path('family');
+    world.makeFolder('plugin');
+    const old = world.orphan(['family.py', marker, 'apart', 'forks'], { socketPath: world.socket('plugin') });
+    const family = Object.values(await world.family(marker));
+    await until(() => connects(world.socket('plugin')));
+    fs.writeFileSync(world.pidFile('plugin'), `${old.pid}\n`);
+
+    const manager = world.manager();
+    const start = watch(manager.startProcess(world.config('plugin', ['willing.py'], { shutdownGracePeriod: GRACE })));
+    // Made when SIGTERM had been sent to everyone.
+    const forked = identify(Number(await until(() => fs.existsSync(`${marker}.forked`) && fs.readFileSync(`${marker}.forked`, 'utf8'))));
+    expect(start.settled).toBe(false);
+    await start.promise;
+    expect([old, ...family, forked].filter(alive)).toEqual([]);
+    expect(manager.isRunning('plugin')).toBe(true);
+    expect(await connects(world.socket('plugin'))).toBe(true);
+  });
+
+  test('a moment ago, by SIGKILL: a start in the same turn is not refused', async () => {
+    const configs = Array.from({ length: 10 }, (_, index) => world.config(`plugin-${index}`, ['willing.py'], { shutdownGracePeriod: GRACE }));
+    const owners = configs.map((config) => world.owner('starts.js', { configs: [config] }));
+    await Promise.all(owners.map((owner) => owner.says('ready')));
+    const manager = world.manager();
+    // What a first start costs would give the owner its time to die.
+    await manager.startProcess(world.config('warm'));
+    for (const [index, config] of configs.entries()) {
+      const daemon = identify(owners[index].lines.find((line) => 'ready' in line).ready[config.pluginName]);
+      owners[index].child.kill('SIGKILL');
+      await manager.startProcess(config);
+      expect([index, alive(daemon), manager.isRunning(config.pluginName)]).toEqual([index, false, true]);
+    }
+  });
+
   test('with nothing but its files left behind is no hindrance', async () => {
     const { owner, daemon } = await elsewhere({ configs: [world.config('plugin', ['willing.py'], { shutdownGracePeriod: GRACE })] });
     const saved = belongings(daemon).files;

@@ -4,7 +4,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { execFileSync } = require('node:child_process');
 const { connects, expectCleared, useWorld } = require('./helpers/world');
-const { alive, identify, onLinux } = require('./helpers/processes');
+const { alive, children, identify, onLinux, signal, testOnLinux } = require('./helpers/processes');
 const { failure, until, watch } = require('./helpers/until');
 
 const world = useWorld();
@@ -294,6 +294,85 @@ describe('what somebody else has left in daemon.pid', () => {
     expect(error).toMatchObject({ code: 'ERR_SOCKET_IN_USE', pid: other.pid });
     expect(alive(other)).toBe(true);
     expect(await connects(world.socket('plugin'))).toBe(true);
+  });
+
+  test('a bare pid does not count if that process works in the folder and another one listens', async () => {
+    const heard = world.path('heard');
+    const worker = world.program(['signals.py', heard]);
+    const listener = world.program(['willing.py'], { socketPath: path.join(world.makeFolder('plugin'), 'daemon.sock') });
+    await until(async () => (await connects(world.path('program.sock'))) && connects(world.socket('plugin')));
+    leave(`${worker.pid}\n`);
+
+    const error = await failure(world.manager().startProcess(world.config('plugin')));
+    expect(error).toMatchObject({ code: 'ERR_SOCKET_IN_USE', pid: listener.pid });
+    expect([worker, listener].every(alive)).toBe(true);
+    expect(fs.existsSync(heard)).toBe(false);
+    expect(await connects(world.socket('plugin'))).toBe(true);
+  });
+
+  test('a bare pid counts beside what we once wrote of a process that is gone', async () => {
+    const manager = world.manager();
+    await manager.startProcess(world.config('plugin'));
+    const identity = fs.readFileSync(path.join(world.folder('plugin'), 'daemon.id'));
+    await manager.stopProcess('plugin');
+    const old = world.orphan(['stubborn.py'], { socketPath: world.socket('plugin') });
+    await until(() => connects(world.socket('plugin')));
+    fs.writeFileSync(path.join(world.folder('plugin'), 'daemon.id'), identity);
+    leave(String(old.pid));
+
+    await manager.startProcess(world.config('plugin', ['willing.py'], { shutdownGracePeriod: 200 }));
+    expect(alive(old)).toBe(false);
+    expect(manager.isRunning('plugin')).toBe(true);
+    expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${manager.getPid('plugin')}\n`);
+  });
+
+  testOnLinux('a bare pid counts if that process hangs, stopped, with a full queue', async () => {
+    const socketPath = path.join(world.makeFolder('plugin'), 'daemon.sock');
+    const old = world.orphan(['hung.py', 1], { socketPath });
+    await until(() => connects(socketPath));
+    signal(old, 'SIGSTOP');
+    // Each that finds a place keeps it, for nobody takes it out.
+    await until(async () => !(await connects(socketPath)));
+    leave(String(old.pid));
+
+    const manager = world.manager();
+    await manager.startProcess(world.config('plugin', ['willing.py'], { shutdownGracePeriod: 2_000 }));
+    expect(alive(old)).toBe(false);
+    expect(manager.isRunning('plugin')).toBe(true);
+    expect(await connects(socketPath)).toBe(true);
+  });
+
+  // Below a shell, so that whoever gets it wrong signals nobody but these two.
+  testOnLinux.each([
+    ['the owner itself', (shell, itself) => itself],
+    ["the owner's parent", (shell) => shell],
+  ])('an identity that is truly that of %s signals nobody and is replaced', async (_, choose) => {
+    const manager = world.manager();
+    await manager.startProcess(world.config('other'));
+    const identity = fs.readFileSync(path.join(world.folder('other'), 'daemon.id'), 'utf8');
+
+    const shell = `trap 'echo "{\\"signalled\\":true}"' TERM HUP INT CONT; "$@"; exit $?`;
+    const owner = world.owner('obeys.js', {}, { ipc: true, before: ['/bin/sh', '-c', shell, 'sh'] });
+    await owner.asks('isRunning', 'plugin');
+    const [itself] = children(owner.pid);
+    const somebody = choose(identify(owner.pid), itself);
+    leave(`${somebody.pid}\n`);
+    // As a start of ours would have written it, but for whom it names.
+    const text = identity.replace(/^pid .*$/m, `pid ${somebody.pid}`).replace(/^start .*$/m, `start ${somebody.start}`);
+    expect(text).not.toBe(identity);
+    fs.writeFileSync(path.join(world.folder('plugin'), 'daemon.id'), text);
+
+    expect(await owner.asks('startProcess', world.config('plugin', ['willing.py'], { shutdownGracePeriod: 100 }))).toEqual({});
+    const { value: pid } = await owner.asks('getPid', 'plugin');
+    expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${pid}\n`);
+    expect(fs.readFileSync(path.join(world.folder('plugin'), 'daemon.id'), 'utf8')).toContain(`pid ${pid}\n`);
+    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+    expect([identify(owner.pid), itself].every(alive)).toBe(true);
+
+    // The shell tells of what it has heard when its child is gone.
+    signal(itself, 'SIGKILL');
+    await owner.closed;
+    expect(owner.lines.some((line) => 'signalled' in line)).toBe(false);
   });
 
   // In a world of their own, because whoever gets these wrong signals a group, or everything there is.

@@ -128,6 +128,25 @@ describe('after a crash', () => {
     expect(manager.getProcessInfo('plugin').config.command).not.toBe('/no/such');
   });
 
+  test("the plugin's folder may be another one by then: its files and its lock are in the new one", async () => {
+    const [manager, other] = [world.manager(), world.manager()];
+    const config = world.config('plugin', ['willing.py'], { restart: { delay: 0 }, socketPath: world.path('s') });
+    await manager.startProcess(config);
+    // As an installation does it.
+    fs.rmSync(world.folder('plugin'), { recursive: true });
+    world.makeFolder('plugin');
+    await runningAgain(manager, await crash(manager));
+
+    const pid = manager.getPid('plugin');
+    expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${pid}\n`);
+    expect(fs.readFileSync(`${world.folder('plugin')}/daemon.id`, 'utf8')).toContain(`pid ${pid}\n`);
+    expect(await failure(other.startProcess(config))).toMatchObject({ code: 'ERR_OWNED_ELSEWHERE', pid: process.pid });
+    expect(manager.getPid('plugin')).toBe(pid);
+    await manager.stopProcess('plugin');
+    await other.startProcess(config);
+    expect(other.isRunning('plugin')).toBe(true);
+  });
+
   test('with the defaults the delay is five seconds, more or less', async () => {
     const manager = world.manager();
     const events = record(manager);

@@ -4,10 +4,16 @@ const fs = require('node:fs');
 const net = require('node:net');
 const path = require('node:path');
 const { connects, expectNothingLeft, record, useWorld } = require('./helpers/world');
-const { alive, identify, signal } = require('./helpers/processes');
+const { alive, identify, signal, testOnLinux } = require('./helpers/processes');
 const { failure, until } = require('./helpers/until');
+const { message, setting } = require('./fixtures/faults/setting');
+const { SOMEBODY, as, testWith } = require('./fixtures/faults/tools');
 
 const world = useWorld();
+const { obedient, others } = setting(world);
+
+/** Leaves a file as soon as it runs: a daemon in Python might be killed before its first line. */
+const counting = (counter) => ({ command: '/bin/sh', args: ['-c', ': > "$0"; sleep 60', counter] });
 
 /** A start that finds somebody else at its socket: at once, and without a daemon. */
 async function refused(manager, config) {
@@ -15,7 +21,7 @@ async function refused(manager, config) {
   const began = performance.now();
   const error = await failure(manager.startProcess({
     ...config,
-    args: world.config('x', ['by-turns.py', counter, 'good']).args,
+    ...counting(counter),
     startupTimeout: 20_000,
   }));
   expect(performance.now() - began).toBeLessThan(5_000);
@@ -23,6 +29,8 @@ async function refused(manager, config) {
   expect(error).toMatchObject({ code: 'ERR_SOCKET_IN_USE', pluginName: config.pluginName });
   expect(error.message).toContain(config.socketPath);
   expect(fs.existsSync(counter)).toBe(false);
+  // Nor was there one that was killed before it could leave anything.
+  expect(manager.getProcessInfo(config.pluginName).lastExit).toBeUndefined();
   expect(manager.getState(config.pluginName)).toBe('error');
   expect(manager.getProcessInfo(config.pluginName).lastError).toBeTruthy();
   expect(manager.getPid(config.pluginName)).toBeUndefined();
@@ -104,6 +112,44 @@ describe('somebody else at the socket', () => {
     expect(identity(socketPath)).toEqual(before);
   });
 
+  testOnLinux('that has the listener of one who is gone is named', async () => {
+    const manager = world.manager();
+    const socketPath = world.path('shared.sock');
+    const creator = world.program(['bequeaths.py', world.path('heir')], { socketPath });
+    const heir = identify(Number(await until(() => fs.existsSync(world.path('heir')) && fs.readFileSync(world.path('heir'), 'utf8'))));
+    world.finally(() => signal(heir, 'SIGKILL'));
+    await until(() => !alive(creator));
+    const before = identity(socketPath);
+
+    const error = await refused(manager, world.config('plugin', undefined, { socketPath }));
+    expect(error.pid).toBe(heir.pid);
+    expect(error.message).toContain(String(heir.pid));
+    expect(error.message).not.toContain(String(creator.pid));
+    expect(alive(heir)).toBe(true);
+    expect(identity(socketPath)).toEqual(before);
+    expect(await connects(socketPath)).toBe(true);
+  });
+
+  testWith('another user that can load the package')('is found also where it is for another user alone', async () => {
+    fs.chmodSync(world.dir, 0o777);
+    const socketPath = world.path('private.sock');
+    const program = world.program(['willing.py'], { socketPath });
+    await until(() => connects(socketPath));
+    fs.chmodSync(socketPath, 0o600);
+    const before = identity(socketPath);
+
+    const owner = obedient({}, { before: as(SOMEBODY) });
+    const config = world.config('plugin', undefined, { socketPath, ...counting(world.path('starts')) });
+    const { error } = await owner.asks('startProcess', config);
+    // Whose it is, that user may not know.
+    expect(error).toEqual(message('ERR_SOCKET_IN_USE', socketPath));
+    expect(fs.existsSync(world.path('starts'))).toBe(false);
+    expect((await owner.asks('getProcessInfo', 'plugin')).value.lastExit).toBeUndefined();
+    expect(others(owner)).toEqual([program]);
+    expect(identity(socketPath)).toEqual(before);
+    expect(await connects(socketPath)).toBe(true);
+  });
+
   test('that comes while the daemon starts does not pass for it', async () => {
     const manager = world.manager();
     const socketPath = world.path('shared.sock');
@@ -114,6 +160,7 @@ describe('somebody else at the socket', () => {
     const error = await failure(start);
     expect(error).toMatchObject({ code: 'ERR_SOCKET_IN_USE', pid: program.pid });
     expect(alive(daemon)).toBe(false);
+    expect(manager.getProcessInfo('plugin').lastExit).toMatchObject({ pid: daemon.pid });
     expect(alive(program)).toBe(true);
     expect(await connects(socketPath)).toBe(true);
     expect(fs.existsSync(world.pidFile('plugin'))).toBe(false);

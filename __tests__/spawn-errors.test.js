@@ -76,6 +76,24 @@ test('a file that is no program is not handed to a shell', async () => {
   expect(fs.existsSync(world.path('ran'))).toBe(false);
 });
 
+test('arguments that are too long for the system', async () => {
+  const command = '/bin/true';
+  const message = await refusal(world.manager(), { command, args: [`hunter2${'x'.repeat(200_000)}`] });
+  expect(message).toContain(command);
+  expect(message).toContain('E2BIG');
+  expect(message).not.toContain('hunter2');
+  expect(message.length).toBeLessThan(1_000);
+});
+
+test('a bare command that is in PATH and cannot be run is named with the path that was found', async () => {
+  const folder = world.path('bin');
+  fs.mkdirSync(folder);
+  fs.writeFileSync(path.join(folder, 'not-executable'), '#!/bin/sh\n', { mode: 0o644 });
+  const message = await refusal(world.manager(), { command: 'not-executable', envVars: { PATH: `/no/such:${folder}:/bin` } });
+  expect(message).toContain(path.join(folder, 'not-executable'));
+  expect(message).toContain('EACCES');
+});
+
 test('a script whose interpreter is not there', async () => {
   const command = world.path('script');
   fs.writeFileSync(command, '#!/no/such/interpreter\n', { mode: 0o755 });
@@ -109,6 +127,35 @@ describe("the plugin's environment", () => {
     const message = await refusal(world.manager(), { command });
     expect(message).toContain(command);
     expect(message).not.toMatch(/not installed/);
+  });
+
+  test('that is not installed, but for a script whose interpreter is missing', async () => {
+    const command = path.join(world.makeFolder('plugin'), 'bin', 'tool');
+    fs.mkdirSync(path.dirname(command));
+    fs.writeFileSync(command, `#!${path.join(world.folder('plugin'), 'bin', 'python3')}\n`, { mode: 0o755 });
+    const message = await refusal(world.manager(), { command });
+    expect(message).toMatch(/ENOENT: .*interpreter/);
+    expect(message).toContain(command);
+    expect(message).toMatch(/not installed/);
+    // It is told by the marker, and by nothing else.
+    fs.writeFileSync(path.join(world.folder('plugin'), '.installed'), '');
+    expect(await refusal(world.manager(), { command })).not.toMatch(/not installed/);
+  });
+
+  test.each([
+    ['an envsDir with .. in it', () => ({ envsDir: `${world.pluginPath}/../envs` })],
+    ['a command with .. in it', () => ({ command: `${world.pluginPath}/../envs/plugin/bin/python3` })],
+    ['an envsDir that is a link', () => ({ envsDir: world.path('link') })],
+    ['a command reached through a link', () => ({ command: path.join(world.path('link'), 'plugin', 'bin', 'python3') })],
+    ['a bare command with its folder in PATH', () => ({ command: 'python3-of-the-plugin', envVars: { PATH: `/no/such:${path.join(world.folder('plugin'), 'bin')}` } })],
+  ])('that is not installed is recognised through %s', async (_, make) => {
+    fs.mkdirSync(world.envsDir, { mode: 0o700 });
+    fs.symlinkSync(world.envsDir, world.path('link'));
+    const { envsDir = world.envsDir, ...changes } = make();
+    const message = await refusal(world.manager({ envsDir }), { command: path.join(world.folder('plugin'), 'bin', 'python3'), ...changes });
+    expect(message).toContain('ENOENT');
+    expect(message).toMatch(/not installed/);
+    expect(message).toContain('.installed');
   });
 
   test("has nothing to do with another folder's program", async () => {

@@ -167,6 +167,17 @@ test('counts a daemon as ready whose child is the one that listens', async () =>
   expect(await connects(world.socket('wrapped'))).toBe(true);
 });
 
+testOnLinux('counts a daemon as ready whose socket a child that is gone has made for it', async () => {
+  const manager = world.manager();
+  const events = record(manager);
+  await manager.startProcess(world.config('launched', ['lets-listen.py'], { healthcheck: { interval: 20, timeout: 2_000, retries: 1 } }));
+  expect(manager.isRunning('launched')).toBe(true);
+  expect(await connects(world.socket('launched'))).toBe(true);
+  // And as healthy.
+  await until(() => events.of('health').length >= 3);
+  expect(events.of('health').filter(({ healthy }) => !healthy)).toEqual([]);
+});
+
 test('is ready only when a daemon that has bound also listens', async () => {
   const manager = world.manager();
   const go = world.path('go');

@@ -81,6 +81,10 @@ const cases = [
   ['envVars that are a text', { envVars: SECRET_VALUE }, /envVars/],
   ['envVars that are a Map', { envVars: new Map([['TOKEN', SECRET_VALUE]]) }, /envVars must be plain data, got a Map/],
   ['a restart policy that is a Date', { restart: new Date() }, /restart must be plain data, got a Date/],
+  ['an empty Map for envVars', { envVars: new Map() }, /envVars must be plain data, got a Map/],
+  ['a Map for a healthcheck', { healthcheck: new Map(Object.entries({ interval: 1_000, timeout: 1_000, retries: 3 })) }, /: healthcheck\b/],
+  ['an empty Map for a restart policy', { restart: new Map() }, /restart must be plain data, got a Map/],
+  ['a Set for a probe', { healthcheck: { ...healthcheck, probe: new Set() } }, /: healthcheck\.probe\b/],
   ['an environment variable that is a number', { envVars: { TOKEN: SECRET_VALUE, PORT: 8080 } }, /envVars.*PORT|PORT.*envVars/],
   ['an environment variable that is null', { envVars: { PORT: null } }, /envVars.*PORT|PORT.*envVars/],
   ['an environment variable with NUL', { envVars: { TOKEN: `${SECRET_VALUE}\0` } }, /envVars.*TOKEN|TOKEN.*envVars/],
@@ -160,13 +164,44 @@ test.each(cases)('refuses %s', async (_, change, field) => {
   expect(children(process.pid).filter(({ pid }) => !before.some((child) => child.pid === pid))).toEqual([]);
 });
 
-test('a configuration whose getter throws is a rejection as well', async () => {
+const REQUIRED = ['pluginName', 'pluginPath', 'command', 'args', 'socketPath', 'startupTimeout', 'shutdownGracePeriod'];
+test.each([
+  ...REQUIRED.map((field) => [field, without(field)]),
+  ...Object.keys(healthcheck).map((field) => [`healthcheck.${field}`, (config) => ({ ...config, healthcheck: without(field)(healthcheck) })]),
+  ['restart.window.limit', (config) => ({ ...config, restart: { window: { period: 1_000 } } })],
+  ['restart.window.period', (config) => ({ ...config, restart: { window: { limit: 3 } } })],
+])('says of %s that it is required, and what it must be', async (field, change) => {
+  const error = await failure(world.manager().startProcess(change(world.config())));
+  expect(error.code).toBe('ERR_INVALID_CONFIG');
+  expect(error.message).toContain(`${field} is required and must be `);
+});
+
+test.each([
+  ['command', (get) => Object.defineProperty(world.config(), 'command', { enumerable: true, get })],
+  ['healthcheck', (get) => Object.defineProperty(world.config(), 'healthcheck', { enumerable: true, get })],
+  ['healthcheck.interval', (get) => ({ ...world.config(), healthcheck: Object.defineProperty({ ...healthcheck }, 'interval', { enumerable: true, get }) })],
+  ['envVars.TOKEN', (get) => ({ ...world.config(), envVars: Object.defineProperty({}, 'TOKEN', { enumerable: true, get }) })],
+])('a configuration whose getter of %s throws is a rejection as well, which does not quote it', async (field, make) => {
   const manager = world.manager();
-  const bad = Object.defineProperty(world.config(), 'command', { get: () => { throw new Error('no command today'); } });
+  const bad = make(() => { throw new Error(SECRET_VALUE); });
   let promise;
   expect(() => (promise = manager.startProcess(bad))).not.toThrow();
-  expect(await failure(promise)).toBeInstanceOf(Error);
+  const error = await failure(promise);
+  expect(error).toBeInstanceOf(Error);
+  expect(error).toMatchObject({ code: 'ERR_INVALID_CONFIG', pluginName: 'plugin' });
+  expect(error.message).toContain(`${field} can't be read`);
+  expect(error.message + error.stack).not.toContain('hunter2');
+  expect(error.cause).toBeUndefined();
   expect(manager.listProcesses()).toEqual([]);
+});
+
+test("a variable of a worker's process.env that no system carries is named, and its value is not", async () => {
+  const owner = world.owner('in-worker.js', { configs: [world.config()], workerEnv: { TEST_ODD: `${SECRET_VALUE}\0` } });
+  const error = await owner.says('failed');
+  expect(error).toMatchObject({ isError: true, code: 'ERR_INVALID_CONFIG', pluginName: 'plugin' });
+  expect(error.message).toContain('process.env.TEST_ODD must not contain NUL');
+  expect(error.message).not.toContain('hunter2');
+  expect(fs.existsSync(world.envsDir)).toBe(false);
 });
 
 test('no method throws instead of rejecting, whatever it is given', async () => {
@@ -236,6 +271,29 @@ test('lets unknown keys through, with a warning', async () => {
   expect(manager.isRunning('plugin')).toBe(true);
   await until(() => warnings.some((message) => message.includes('colour')));
   expect(descendants(process.pid).length).toBeGreaterThan(0);
+});
+
+test.each([
+  ['a Map', () => new Map([['key', SECRET_VALUE]])], ['a Date', () => new Date()], ['a Buffer', () => Buffer.from(SECRET_VALUE)],
+  ['a RegExp', () => /hunter2/], ['a function', () => () => SECRET_VALUE], ['a symbol', () => Symbol(SECRET_VALUE)],
+])('lets unknown keys through that hold %s, with a warning for each', async (_, make) => {
+  const warnings = [];
+  const nothing = () => {};
+  const manager = world.manager({ logger: { debug: nothing, info: nothing, warn: (message) => warnings.push(message), error: nothing } });
+  await manager.startProcess({
+    ...world.config(),
+    colour: make(),
+    shapes: [make(), { round: make() }],
+    healthcheck: { ...healthcheck, retires: make(), more: { of: { it: make() } } },
+    restart: { delai: make() },
+  });
+  expect(manager.isRunning('plugin')).toBe(true);
+  await until(() => warnings.length >= 5);
+  for (const key of ['colour', 'shapes', 'healthcheck.retires', 'healthcheck.more', 'restart.delai']) {
+    expect([key, warnings.filter((message) => message.endsWith(`unknown configuration key ${key}`)).length]).toEqual([key, 1]);
+  }
+  expect(warnings).toHaveLength(5);
+  expect(warnings.join()).not.toContain('hunter2');
 });
 
 test.each([

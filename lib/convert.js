@@ -30,7 +30,11 @@ function refuseOdd(given, odd) {
   };
   for (const [field, kind] of odd) if (field === 'config') refuse(field, `must be plain data, got ${kind}`);
   const wrong = NativeManager.checkConfig(given);
-  if (wrong) refuse(wrong.field, wrong.problem);
+  if (wrong) {
+    // What is said to be missing may be missing because it is in there.
+    const [at, kind] = [...odd].find(([field]) => wrong.field.startsWith(`${field}.`)) ?? [];
+    refuse(at ?? wrong.field, at ? `must be plain data, got ${kind}` : wrong.problem);
+  }
   const unknown = [...NativeManager.unknownKeys(given)];
   for (const [field, kind] of odd) {
     if (!unknown.some((key) => field === key || field.startsWith(`${key}.`) || field.startsWith(`${key}[`))) refuse(field, `must be plain data, got ${kind}`);
@@ -91,13 +95,13 @@ function builtIn(value) {
  * jest's and a worker's process.env never reach the real environment, and because reading that one
  * from another thread races with whoever writes it.
  */
-function environment() {
+function environment(pluginName) {
   const { env } = process;
   let text = '';
   for (const key of Object.keys(env)) {
     const value = env[key];
     // A worker's can hold what the system's can't.
-    if (key.includes('\0') || value.includes('\0')) throw invalidConfig(`process.env.${printable(key)}`, 'must not contain NUL');
+    if (key.includes('\0') || value.includes('\0')) throw invalidConfig(`process.env.${printable(key)}`, 'must not contain NUL', pluginName);
     text += `${key}=${value}\0`;
   }
   return text;

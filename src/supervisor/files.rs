@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmod, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use crate::error::{Failure, errno_text, io_text};
@@ -48,6 +48,12 @@ impl Folder {
             Err(Errno::EEXIST) => false,
             Err(error) => return Err(Failure::io(&path, errno_text(error as i32))),
         };
+        if made {
+            // Whatever the umask, which may even keep us out. The folder above is ours or root's, so that nobody can have put
+            // a link in its place.
+            fchmodat(AT_FDCWD, &path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)
+                .map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
+        }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let fd = openat(AT_FDCWD, &path, flags, Mode::empty()).map_err(|error| match error {
             Errno::ENOTDIR | Errno::ELOOP => Failure::io(&path, "must be a folder, and not a link to one"),
@@ -57,9 +63,9 @@ impl Folder {
         if stat.st_uid != geteuid().as_raw() {
             return Err(Failure::io(&path, foreign(stat.st_uid)));
         }
-        // Made under whatever umask; and one that was there may be open to others, who could swap our files in it.
+        // One that was there may be open to others, who could swap our files in it.
         let mode = Mode::from_bits_truncate(stat.st_mode);
-        let wanted = if made { Mode::S_IRWXU } else { mode.intersection(Mode::S_IRWXU) };
+        let wanted = mode.intersection(Mode::S_IRWXU);
         if mode & PERMISSIONS != wanted & PERMISSIONS {
             fchmod(&fd, wanted & PERMISSIONS).map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
         }
