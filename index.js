@@ -83,7 +83,7 @@ class BackgroundProcessManager extends EventEmitter {
     } catch (error) {
       throw signal?.aborted && error.code === 'ERR_STOPPED' ? signal.reason : error;
     } finally {
-      signal?.removeEventListener('abort', abort);
+      signal?.removeEventListener?.('abort', abort);
     }
   }
 

@@ -156,8 +156,8 @@ describe('a keeper that keeps its tree for a dead owner', () => {
 });
 
 describe('a daemon that changed its user', () => {
-  testWith('root', 'another user that can load the package')('is named by a stop, and not waited for; once it is gone the name is free', async () => {
-    // A setuid program, as sudo is one: what comes of it can't be signalled by the user who started it.
+  /** By a setuid program, as sudo is one: what comes of it can't be signalled by the user who started it. */
+  async function changed() {
     const change = world.path('setpriv');
     fs.copyFileSync('/usr/bin/setpriv', change);
     fs.chmodSync(change, 0o4755);
@@ -171,7 +171,11 @@ describe('a daemon that changed its user', () => {
     const daemon = identify((await owner.asks('getPid', 'plugin')).value);
     world.finally(() => signal(daemon, 'SIGKILL'));
     expect(fs.statSync(`/proc/${daemon.pid}`).uid).toBe(Number(ANOTHER));
+    return { owner, daemon, serve };
+  }
 
+  testWith('root', 'another user that can load the package')('is named by a stop, and not waited for; once it is gone the name is free', async () => {
+    const { owner, daemon, serve } = await changed();
     const { error } = await owner.asks('stopProcess', 'plugin');
     expect(error).toEqual(message('ERR_STOP_FAILED', String(daemon.pid)));
     expect((await owner.asks('getState', 'plugin')).value).toBe('error');
@@ -180,6 +184,27 @@ describe('a daemon that changed its user', () => {
     await until(() => !fs.existsSync(world.pidFile('plugin')));
     fs.rmSync(world.path('s'), { force: true });
     await goesOn(owner, 'plugin', { socketPath: world.path('t'), command: process.execPath, args: ['-e', serve] });
+  });
+
+  testWith('root', 'another user that can load the package')("and whose keeper was killed stays in nobody else's way", async () => {
+    const { owner, daemon, serve } = await changed();
+    const start = (name) => owner.asks('startProcess', config(name, [], {
+      command: process.execPath, args: ['-e', serve], socketPath: world.path(`${name}.s`), restart: { delay: 0 },
+    }));
+    expect(await start('other')).toEqual({});
+    const other = identify((await owner.asks('getPid', 'other')).value);
+
+    // A setuid program takes no parent-death signal, and the guardian can't end it either.
+    signal(between(owner, daemon)[0], 'SIGKILL');
+    await owner.asks('reached', 'plugin', 'error');
+    expect((await owner.asks('getProcessInfo', 'plugin')).value.lastError).toContain(String(daemon.pid));
+    signal(between(owner, other)[0], 'SIGKILL');
+    await until(() => !alive(other));
+    await owner.asks('reached', 'other', 'running');
+    expect(alive(daemon)).toBe(true);
+
+    signal(daemon, 'SIGKILL');
+    await until(async () => !(await start('plugin')).error);
   });
 });
 

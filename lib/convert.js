@@ -99,7 +99,10 @@ function environment(pluginName) {
   const { env } = process;
   let text = '';
   for (const key of Object.keys(env)) {
-    const value = env[key];
+    const given = env[key];
+    // Somebody's own object in its place may hold anything, and another thread may take what was there a moment ago.
+    if (given === undefined) continue;
+    const value = String(given);
     // A worker's can hold what the system's can't.
     if (key.includes('\0') || value.includes('\0')) throw invalidConfig(`process.env.${printable(key)}`, 'must not contain NUL', pluginName);
     text += `${key}=${value}\0`;

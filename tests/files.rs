@@ -307,6 +307,18 @@ fn a_folder_that_is_open_to_others_is_closed_and_what_its_owner_may_not_do_stays
 }
 
 #[test]
+fn nobody_else_may_write_in_the_folder_of_folders() {
+    let world = world();
+    for (name, found, left) in [("open", 0o777, 0o755), ("grouped", 0o2775, 0o2755), ("sticky", 0o1777, 0o1777), ("closed", 0o750, 0o750)] {
+        let envs = world.path().join(name);
+        fs::create_dir(&envs).unwrap();
+        fs::set_permissions(&envs, fs::Permissions::from_mode(found)).unwrap();
+        Folder::open(&envs, "p").unwrap();
+        assert_eq!(mode(&envs), left, "{name}");
+    }
+}
+
+#[test]
 fn another_user_s_folder_is_refused() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: only root can give a folder away");

@@ -8,7 +8,7 @@ pub enum Raw {
     Number(f64),
     String(String),
     Array(Vec<Raw>),
-    /// Own enumerable properties, in order.
+    /// Enumerable properties, in order; inherited ones count.
     Object(Vec<(String, Raw)>),
     /// A function, symbol, bigint or a value nested too deep.
     Other(&'static str),

@@ -42,8 +42,8 @@ impl Farewell {
 
 /// Never returns to the guardian's loop.
 pub fn run(payload: Payload, descriptors: Vec<OwnedFd>) -> ! {
-    // One that could make nothing of its order says no farewell.
-    let code = Keeper::new(payload, descriptors).map_or(1, |keeper| keeper.keep().code());
+    // One that could make nothing of its order has left nothing.
+    let code = Keeper::new(payload, descriptors).map_or(Farewell::NothingLeft, Keeper::keep).code();
     // SAFETY: ends this process without running what belongs to the guardian.
     unsafe { libc::_exit(code) }
 }
@@ -146,7 +146,7 @@ impl Keeper {
 
     /// The tree is gone; what is left was to outlive it.
     fn farewell(self) -> Farewell {
-        if !self.group_only || os::descendants(sys::own_pid()).is_empty() {
+        if !self.group_only || (os::descendants(sys::own_pid()).is_empty() && os::sees()) {
             return Farewell::NothingLeft;
         }
         // Whoever reads on doesn't keep the name.
@@ -299,9 +299,8 @@ impl Keeper {
         members
     }
 
-    /// Whether a look at the tree finds nobody. One that can't even see ourselves sees nothing (ENFILE, say).
     fn is_empty(&mut self) -> bool {
-        self.members().is_empty() && os::look_up(sys::own_pid()).is_some()
+        self.members().is_empty() && os::sees()
     }
 
     fn report(&self, report: Report) {

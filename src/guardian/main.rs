@@ -48,10 +48,19 @@ struct Guardian {
     /// `None` once the owner is gone.
     owner: Option<OwnedFd>,
     keepers: Vec<i32>,
-    /// Keepers that were killed, whose leavings are being killed.
-    sweeping: Vec<i32>,
+    /// What goes on for keepers that were killed.
+    sweep: Sweep,
+    /// Earlier sweeps that something refuses to end. What refuses is of these, and of no later one.
+    stuck: Vec<Sweep>,
     /// Sessions of what a keeper left alive on purpose (`killMode: 'group'`). Their children are theirs.
     released: Vec<i32>,
+}
+
+/// Keepers that were killed, and what the last look found of all that they have left.
+#[derive(Default)]
+struct Sweep {
+    keepers: Vec<i32>,
+    left: Vec<os::Process>,
 }
 
 impl Guardian {
@@ -59,11 +68,11 @@ impl Guardian {
         // SAFETY: descriptor 0 is ours by the contract with the addon; the call below refuses anything but a socket.
         let owner = unsafe { OwnedFd::from_raw_fd(0) };
         sys::become_guardian(&owner)?;
-        Ok(Self { owner: Some(owner), keepers: Vec::new(), sweeping: Vec::new(), released: Vec::new() })
+        Ok(Self { owner: Some(owner), keepers: Vec::new(), sweep: Sweep::default(), stuck: Vec::new(), released: Vec::new() })
     }
 
     fn run(mut self) -> ExitCode {
-        while self.owner.is_some() || !self.keepers.is_empty() || !self.sweeping.is_empty() {
+        while self.owner.is_some() || !self.keepers.is_empty() || !self.sweep.keepers.is_empty() {
             let readable = sys::wait_for([self.owner.as_ref().map(AsRawFd::as_raw_fd)], None);
             self.reap();
             if readable[0] && self.take_order().is_err() {
@@ -95,6 +104,25 @@ impl Guardian {
     }
 
     fn reap(&mut self) {
+        let mut released = self.bury();
+        self.forget_ended();
+        if released && self.sweep.keepers.is_empty() {
+            let left = self.strays();
+            // One that was killed a moment ago has strays among these.
+            released = self.bury() || released;
+            if released && self.sweep.keepers.is_empty() {
+                self.released.extend(left.iter().map(|stray| stray.session));
+            }
+        }
+        // While something is swept, whose a stray is can't be told; then none is spared.
+        if !self.sweep.keepers.is_empty() {
+            self.sweep();
+        }
+        self.look_after_stuck();
+    }
+
+    /// Reaps whoever has ended. Whether a keeper among them has left something alive on purpose.
+    fn bury(&mut self) -> bool {
         let mut released = false;
         while let Reaped::Child { pid, status } = sys::reap() {
             let Some(index) = self.keepers.iter().position(|keeper| *keeper == pid) else { continue };
@@ -102,50 +130,67 @@ impl Guardian {
             match Farewell::of(status) {
                 Some(Farewell::NothingLeft) => {}
                 Some(Farewell::SomeReleased) => released = true,
-                None => self.sweeping.push(pid),
+                None => {
+                    if !self.sweep.left.is_empty() {
+                        self.stuck.push(std::mem::take(&mut self.sweep));
+                    }
+                    self.sweep.keepers.push(pid);
+                }
             }
         }
-        if !self.released.is_empty() {
-            self.forget_ended();
-        }
-        // While something is swept, whose a stray is can't be told; then none is spared.
-        if !self.sweeping.is_empty() {
-            self.sweep();
-        } else if released {
-            let left = self.strays();
-            self.released.extend(left.iter().map(|stray| stray.session));
-        }
+        released
     }
 
     /// Ends what keepers that were killed have left. The leader died with its keeper
     /// (PR_SET_PDEATHSIG); the rest of the tree came here.
     fn sweep(&mut self) {
-        let mut left = false;
-        for stray in self.strays() {
-            left = true;
-            for process in os::descendants(stray.pid).iter().chain([&stray]) {
+        self.sweep.left = self.strays();
+        let mut refused = true;
+        for stray in &self.sweep.left {
+            for process in os::descendants(stray.pid).iter().chain([stray]) {
                 // What can't be killed is not ours to report: the owner's patience ends by itself.
-                sys::note(os::signal(process, libc::SIGKILL));
+                refused &= os::signal(process, libc::SIGKILL).is_err();
             }
         }
-        if !left {
-            for keeper in std::mem::take(&mut self.sweeping) {
-                if let Some(owner) = &self.owner {
-                    sys::note(sys::send_report(owner, Report::Swept { keeper }));
-                }
+        if self.sweep.left.is_empty() && os::sees() {
+            let sweep = std::mem::take(&mut self.sweep);
+            self.tell_swept(&sweep);
+        } else if refused && !self.sweep.left.is_empty() {
+            self.stuck.push(std::mem::take(&mut self.sweep));
+        }
+    }
+
+    fn look_after_stuck(&mut self) {
+        for sweep in std::mem::take(&mut self.stuck) {
+            if sweep.left.iter().any(|stray| os::start_time(stray.pid) == Some(stray.start)) || !os::sees() {
+                self.stuck.push(sweep);
+            } else {
+                self.tell_swept(&sweep);
             }
         }
     }
 
-    /// Children that are neither keepers nor of a released session.
+    fn tell_swept(&self, sweep: &Sweep) {
+        for keeper in &sweep.keepers {
+            if let Some(owner) = &self.owner {
+                sys::note(sys::send_report(owner, Report::Swept { keeper: *keeper }));
+            }
+        }
+    }
+
+    /// Children that are neither keepers nor of a released session, nor known to refuse.
     fn strays(&self) -> Vec<os::Process> {
         let mut children = self.left();
-        children.retain(|child| !self.released.contains(&child.session));
+        let refuses = |child: &os::Process| self.stuck.iter().flat_map(|sweep| &sweep.left).any(|stray| stray.pid == child.pid);
+        children.retain(|child| !self.released.contains(&child.session) && !refuses(child));
         children
     }
 
     /// A released session that has ended is forgotten, before the next order: the system may give its number to anyone.
     fn forget_ended(&mut self) {
+        if self.released.is_empty() || !os::sees() {
+            return;
+        }
         let left = self.left();
         self.released.retain(|session| left.iter().any(|child| child.session == *session));
     }

@@ -37,6 +37,11 @@ pub struct Process {
     pub zombie: bool,
 }
 
+/// Whether a look that finds nobody means that there is nobody: for want of descriptors or memory it sees nothing at all.
+pub fn sees() -> bool {
+    i32::try_from(std::process::id()).is_ok_and(|own| look_up(own).is_some())
+}
+
 /// Whether `pid` is `ancestor` or descends from it.
 pub fn descends_from(pid: i32, ancestor: i32) -> bool {
     // A chain breaks where one of it dies during the walk; its children have another parent then.

@@ -49,8 +49,8 @@ impl Folder {
             Err(error) => return Err(Failure::io(&path, errno_text(error as i32))),
         };
         if made {
-            // Whatever the umask, which may even keep us out. The folder above is ours or root's, so that nobody can have put
-            // a link in its place.
+            // Whatever the umask, which may even keep us out. Nobody else may write in the folder above, so that nobody can
+            // have put a link in its place.
             fchmodat(AT_FDCWD, &path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)
                 .map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
         }
@@ -185,7 +185,7 @@ impl Folder {
         self.remove(IDENTITY_FILE).and(pid)
     }
 
-    /// Takes the plugin's lock, or says who has it. `None`: taken, by whoever wrote the note.
+    /// Takes the plugin's lock, or says who has it.
     ///
     /// # Errors
     /// `Io`.
@@ -204,8 +204,8 @@ impl Folder {
     }
 }
 
-/// Makes `envs_dir` and what is missing above it. One that was there is left as it is, but must not be another user's
-/// (root apart), who could put other folders in the place of ours.
+/// Makes `envs_dir` and what is missing above it. One that was there must not be another user's (root apart), nor let others
+/// write: they could put other folders in the place of ours.
 fn make_parents(envs_dir: &Path) -> Result<(), Failure> {
     let told = |error: io::Error| Failure::io(envs_dir, io_text(&error));
     let (missing, there): (Vec<_>, Vec<_>) = envs_dir.ancestors().partition(|ancestor| !ancestor.exists());
@@ -229,6 +229,14 @@ fn make_parents(envs_dir: &Path) -> Result<(), Failure> {
     }
     if found.uid() != geteuid().as_raw() && found.uid() != 0 {
         return Err(Failure::io(envs_dir, foreign(found.uid())));
+    }
+    // Write permission of group and others; a sticky folder lets nobody touch what is not his (/tmp).
+    let (open, sticky) = (found.mode() & 0o022 != 0, found.mode() & 0o1000 != 0);
+    if open && !sticky {
+        if found.uid() != geteuid().as_raw() {
+            return Err(Failure::io(envs_dir, "can be written by others than its owner, root"));
+        }
+        std::fs::set_permissions(envs_dir, Permissions::from_mode(found.mode() & 0o7755)).map_err(told)?;
     }
     Ok(())
 }

@@ -41,22 +41,19 @@ fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure
     let identity = folder.read_identity()?;
     let recorded = folder.read_pid()?;
     // A pid that our own identity doesn't speak of was written by the TypeScript original, if by anyone.
-    if identity.as_ref().map(|identity| identity.leader) != recorded
-        && let Some(orphan) = recorded.and_then(|pid| bare(pid, config))
-    {
-        return Ok(vec![orphan]);
-    }
-    let Some(identity) = identity else { return Ok(Vec::new()) };
+    let unknown = recorded.filter(|pid| identity.as_ref().is_none_or(|identity| identity.leader != *pid));
+    let mut found: Vec<Process> = unknown.and_then(|pid| bare(pid, config)).into_iter().collect();
+    let Some(identity) = identity else { return Ok(found) };
     if !identity.is_of_this_boot().map_err(|error| Failure::io(&folder.join("daemon.id"), crate::error::io_text(&error)))? {
-        return Ok(Vec::new());
+        return Ok(found);
     }
     // The leader dies with its keeper, and what it made stays behind in its session. A session of that
     // number that began with our socket path in its environment is no accident.
     let socket = config.socket_path.display().to_string();
-    let mut found = os::session(identity.leader);
-    found.retain(|process| process.start >= identity.start && os::began_with(process.pid, "SOCKET_PATH", &socket));
-    found.retain(|process| process.pid != identity.leader);
-    found.extend(identity.find());
+    let mut session = os::session(identity.leader);
+    session.retain(|process| process.start >= identity.start && os::began_with(process.pid, "SOCKET_PATH", &socket));
+    session.retain(|process| process.pid != identity.leader);
+    found.extend(session.into_iter().chain(identity.find()));
     Ok(found)
 }
 
@@ -109,7 +106,7 @@ async fn stop(roots: &[Process], config: &ProcessConfig) -> Result<(), Failure> 
 /// Ends what a keeper that was killed has left. Its guardian, the subreaper above it, does that exactly;
 /// if that is gone too, the leader's session is what the kernel still tells of the tree. Does not end before nothing is
 /// left: who loses patience is the lifecycle's affair.
-pub async fn sweep(mut maker: Option<Maker>, keeper: Pid, leader: Option<Identity>, group_only: bool, manager: u64) {
+pub async fn sweep(mut maker: Option<Maker>, keeper: Pid, mut leader: Option<Identity>, group_only: bool, manager: u64) {
     let mut told = match &mut maker {
         Some(maker) => timeout(KILL_PATIENCE, maker.swept(keeper)).await.is_ok(),
         None => true,
@@ -120,8 +117,12 @@ pub async fn sweep(mut maker: Option<Maker>, keeper: Pid, leader: Option<Identit
     let mut pause = LOOK_AGAIN;
     loop {
         let left = leader.as_ref().map(|leader| left_of(leader, group_only)).unwrap_or_default();
-        if told && left.is_empty() {
-            return;
+        if left.is_empty() && os::sees() {
+            if told {
+                return;
+            }
+            // Once it is empty its number may be given to anyone.
+            leader = None;
         }
         for process in left {
             if let Err(error) = os::signal(&process, libc::SIGKILL) {

@@ -48,11 +48,32 @@ pub async fn prepare(envs_dir: &Path, config: &ProcessConfig, manager: u64) -> R
     let told = |error: std::io::Error| Failure::io(&folder.join("daemon.lock"), io_text(&error));
     let own = nix::unistd::getpid().as_raw();
     let own = os::identify(own).map_err(told)?.ok_or_else(|| told(std::io::ErrorKind::NotFound.into()))?;
-    let lock = obtain(&folder, config.shutdown_grace_period, &own).await?;
+    let lock = Taken(Some(obtain(&folder, config.shutdown_grace_period, &own).await?));
     lock.note(&LockNote::Owner { pid: own.pid, start: own.start, manager }).map_err(told)?;
     orphan::clear(&folder, config, manager).await?;
     socket::clear(&config.socket_path)?;
-    Ok(Lease { folder, lock: Arc::new(lock) })
+    Ok(Lease { folder, lock: Arc::new(lock.keep()?) })
+}
+
+/// A lock that is given up with whatever it was taken for: where that fails, or is called off.
+struct Taken(Option<Lock>);
+
+impl Taken {
+    fn note(&self, note: &LockNote) -> std::io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |lock| lock.note(note))
+    }
+
+    fn keep(mut self) -> Result<Lock, Failure> {
+        self.0.take().ok_or_else(|| Failure::Internal { problem: "a plugin's lock was kept twice".to_owned() })
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.take().map(|lock| lock.release()) {
+            tracing::debug!(target: super::TARGET, %error, "a plugin's lock could not be given up");
+        }
+    }
 }
 
 /// The lock of a live owner is not waited for; that of a dead one's keeper is, as long as its tree may take to stop.

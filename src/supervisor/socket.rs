@@ -8,6 +8,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::unistd::geteuid;
 
 use crate::error::{Failure, Occupant, errno_text, io_text};
 use crate::os;
@@ -59,8 +60,10 @@ pub fn clear(path: &Path) -> Result<(), Failure> {
         // The queue is full, so there is one.
         Err(Errno::EAGAIN) => in_use(holder(path)),
         // Bound but not listening refuses as well, and so do a datagram socket and another user's in their own ways.
-        Err(Errno::ECONNREFUSED | Errno::EPROTOTYPE | Errno::EACCES | Errno::EPERM) => match os::is_held(path) {
+        Err(error @ (Errno::ECONNREFUSED | Errno::EPROTOTYPE | Errno::EACCES | Errno::EPERM)) => match os::is_held(path) {
             Ok(true) => in_use(holder(path)),
+            // It may live where we can't see it, in another network namespace.
+            Ok(false) if matches!(error, Errno::EACCES | Errno::EPERM) && file.uid() != geteuid().as_raw() => in_use(Occupant::Unknown),
             Ok(false) => remove(path, &file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(Failure::io(path, io_text(&error))),

@@ -166,11 +166,10 @@ fn each_order_is_acknowledged_once_its_descriptors_are_there() {
 
 #[test]
 fn an_order_that_means_nothing_costs_only_itself() {
-    let mut guardian = Guardian::start();
+    let guardian = Guardian::start();
     let mut daemon = guardian.make(&Plan { programs: Vec::new(), ..Plan::program(&["x"]) });
     assert_eq!(daemon.report(), None);
     until("the lock's release", || daemon.is_unlocked());
-    assert!(matches!(guardian.report(), Some(Report::Swept { .. })));
     assert_eq!(guardian.make(&Plan::shell("echo next")).output(), "next\n");
 }
 

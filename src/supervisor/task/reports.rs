@@ -123,7 +123,10 @@ impl Task {
                 Ok(()) => Event::ProbePassed { generation, latency },
                 Err(error) => Event::ProbeFailed { generation, latency, error },
             }),
-            Outcome::Swept(generation) => self.feed(Event::TreeGone { generation }),
+            Outcome::Swept(generation) => {
+                self.sweeping = None;
+                self.feed(Event::TreeGone { generation });
+            }
         }
     }
 
