@@ -102,7 +102,7 @@ describe('variables', () => {
     const first = await report(manager, { restart: { delay: 0 }, envVars: { TEST_OWN: 'own' } });
     process.env.TEST_MOMENT = 'at the restart';
     process.kill(first.pid, 'SIGKILL');
-    await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== first.pid);
+    await until(() => manager.getPid('plugin') !== first.pid && manager.isRunning('plugin'));
 
     const second = JSON.parse(fs.readFileSync(world.path('report'), 'utf8'));
     expect(second.pid).toBe(manager.getPid('plugin'));
@@ -190,7 +190,7 @@ describe('the process', () => {
     const manager = world.manager();
     const first = await report(manager, { restart: { delay: 0 } });
     process.kill(first.pid, 'SIGKILL');
-    await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== first.pid);
+    await until(() => manager.getPid('plugin') !== first.pid && manager.isRunning('plugin'));
     const { descriptors } = JSON.parse(fs.readFileSync(world.path('report'), 'utf8'));
     expect(Object.keys(descriptors).sort()).toEqual(['0', '1', '2']);
   });

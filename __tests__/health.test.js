@@ -91,7 +91,7 @@ describe('an unhealthy daemon', () => {
     const events = record(manager);
     const daemon = await started(manager, ['willing.py'], { retries: 2 });
     fs.unlinkSync(world.socket('plugin'));
-    await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== daemon.pid);
+    await until(() => manager.getPid('plugin') !== daemon.pid && manager.isRunning('plugin'));
     await until(() => events.states('plugin').length === 5);
 
     expect(alive(daemon)).toBe(false);
@@ -118,7 +118,7 @@ describe('an unhealthy daemon', () => {
     await checks(events, 2, healthy);
     signal(daemon, 'SIGSTOP');
     const passed = events.of('health').filter(healthy).length;
-    await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== daemon.pid);
+    await until(() => manager.getPid('plugin') !== daemon.pid && manager.isRunning('plugin'));
     expect(alive(daemon)).toBe(false);
     // At once, not when its queue was full at last: one check may have been under way.
     expect(events.of('health').findIndex(sick)).toBeLessThanOrEqual(passed + 1);
@@ -174,7 +174,7 @@ describe('an unhealthy daemon', () => {
     fs.unlinkSync(world.socket('plugin'));
     await until(() => manager.getState('plugin') === 'stopping');
     expect(manager.getPid('plugin')).toBe(daemon.pid);
-    await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== daemon.pid);
+    await until(() => manager.getPid('plugin') !== daemon.pid && manager.isRunning('plugin'));
     expect(manager.getProcessInfo('plugin').lastExit).toMatchObject({ pid: daemon.pid, signal: 'SIGKILL', reason: 'unhealthy' });
   });
 
@@ -292,7 +292,7 @@ test('a crash between two checks is a crash, not a failed check', async () => {
   const events = record(manager);
   const daemon = await started(manager, ['willing.py'], { interval: 10_000 });
   signal(daemon, 'SIGKILL');
-  await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== daemon.pid);
+  await until(() => manager.getPid('plugin') !== daemon.pid && manager.isRunning('plugin'));
   expect(manager.getProcessInfo('plugin').lastExit).toMatchObject({ signal: 'SIGKILL', reason: 'crashed' });
   expect(events.of('health')).toEqual([]);
 });

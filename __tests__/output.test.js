@@ -411,7 +411,7 @@ describe('a grandchild that holds the pipe open', () => {
     fs.unlinkSync(marker);
     let began = performance.now();
     process.kill(pid, 'SIGKILL');
-    await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== pid);
+    await until(() => manager.getPid('plugin') !== pid && manager.isRunning('plugin'));
     expect(performance.now() - began).toBeLessThan(4_000);
     const second = await world.family(marker);
     world.finally(() => signal(second.fled, 'SIGKILL'));

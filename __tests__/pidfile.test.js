@@ -86,7 +86,7 @@ describe('daemon.pid', () => {
     await manager.startProcess(world.config('plugin', ['willing.py'], { restart: { delay: 0 } }));
     const first = manager.getPid('plugin');
     process.kill(first, 'SIGKILL');
-    const second = await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== first && manager.getPid('plugin'));
+    const second = await until(() => manager.getPid('plugin') !== first && manager.isRunning('plugin') && manager.getPid('plugin'));
     expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${second}\n`);
   });
 

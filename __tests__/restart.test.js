@@ -18,7 +18,7 @@ async function crash(manager, name = 'plugin') {
 }
 
 const runningAgain = (manager, old, name = 'plugin') =>
-  until(() => manager.isRunning(name) && manager.getPid(name) !== old.pid, 15_000, 'it runs again');
+  until(() => manager.getPid(name) !== old.pid && manager.isRunning(name), 15_000, 'it runs again');
 
 const starts = (counter) => Number(fs.readFileSync(counter, 'utf8'));
 

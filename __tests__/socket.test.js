@@ -276,7 +276,7 @@ test('a restarted daemon finds the socket of its dead predecessor out of the way
   await manager.startProcess(world.config('plugin', ['binds-plainly.py'], { restart: { delay: 0 } }));
   const first = manager.getPid('plugin');
   process.kill(first, 'SIGKILL');
-  await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== first);
+  await until(() => manager.getPid('plugin') !== first && manager.isRunning('plugin'));
   expect(await connects(world.socket('plugin'))).toBe(true);
   await until(() => events.states('plugin').length === 4);
   expect(events.of('restart')).toHaveLength(1);
