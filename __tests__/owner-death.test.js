@@ -82,6 +82,16 @@ describe('however the owner ends, its trees go', () => {
     await expectGone([leader, ...family], DAEMONS_GONE);
   });
 
+  test('and the record of what they were, since nobody else may be there to remove it', async () => {
+    const { owner, leader } = await owned();
+    expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${leader.pid}\n`);
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    const record = () => fs.readdirSync(world.folder('plugin')).filter((name) => /^daemon\.(pid|id)$/.test(name));
+    await until(() => record().length === 0);
+    expect(alive(leader)).toBe(false);
+  });
+
   test('while the daemon is starting', async () => {
     const { owner, family, leader } = await owned({ when: 'starting' }, { fixture: ['--never-bind', ...KINDS] });
     const all = brood(owner, leader);

@@ -2,14 +2,16 @@
 //! ends the tree when the owner says so or is gone.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
 use super::child::{FAILURE, become_daemon, decode_failure};
 use super::os::{self, Process};
-use super::protocol::{Command, DESCRIPTORS, Order, OwnerDeath, Report, Stage};
+use super::protocol::{Command, DESCRIPTORS, IDENTITY_FILE, Order, OwnerDeath, PID_FILE, Report, Stage};
 use super::survivors;
 use super::sys::{self, Payload, Reaped};
 
@@ -74,6 +76,8 @@ struct Keeper {
     lock: File,
     /// The read ends of both outputs, to be drained after the owner's death.
     drains: [Option<OwnedFd>; 2],
+    /// The plugin's, where its record is.
+    folder: OwnedFd,
     /// The tree at the last look, where what loses its parent doesn't come back.
     seen: Vec<Process>,
 }
@@ -89,6 +93,7 @@ impl Keeper {
         let mut descriptors = descriptors.into_iter();
         let (owner, stdout, stderr, lock) = (descriptors.next()?, descriptors.next()?, descriptors.next()?, descriptors.next()?);
         let drains = [descriptors.next(), descriptors.next()];
+        let folder = descriptors.next()?;
         let own = sys::own_pid();
         let made = sys::become_subreaper().and_then(|()| pipe()).and_then(|(birth, failure)| match sys::fork()? {
             0 => become_daemon(&order, own, [&stdout, &stderr], failure),
@@ -107,6 +112,7 @@ impl Keeper {
                 ending: Ending::No,
                 lock: File::from(lock),
                 drains,
+                folder,
                 seen: Vec::new(),
             }),
             Err(error) => {
@@ -146,6 +152,12 @@ impl Keeper {
 
     /// The tree is gone; what is left was to outlive it.
     fn farewell(self) -> Farewell {
+        if self.owner.is_none() {
+            // The owner would have done it. The name is still ours, so it is nobody else's record.
+            for name in [PID_FILE, IDENTITY_FILE] {
+                sys::note(unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir).map_err(io::Error::from));
+            }
+        }
         if !self.group_only || (os::descendants(sys::own_pid()).is_empty() && os::sees()) {
             return Farewell::NothingLeft;
         }

@@ -15,9 +15,12 @@ pub const HEADER: usize = 8;
 const MAGIC: u32 = 0x4142_5031;
 /// More than Linux carries in argv and environ together (execve(2)), so a longer one is a fault.
 pub const PAYLOAD_MAX: usize = 16 << 20;
-/// The descriptors with an order: keeper's stream, stdout, stderr, lock, and the read ends of both
-/// outputs. Somebody must read what a daemon prints in its grace period, when its owner is gone.
-pub const DESCRIPTORS: usize = 6;
+/// The descriptors with an order: keeper's stream, stdout, stderr, lock, the read ends of both outputs, and the plugin's
+/// folder. When the owner is gone somebody must read what a daemon prints in its grace period, and remove its record.
+pub const DESCRIPTORS: usize = 7;
+/// The record of a daemon, in the plugin's folder: what other programs read, and what makes that mean anything.
+pub const PID_FILE: &str = "daemon.pid";
+pub const IDENTITY_FILE: &str = "daemon.id";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerDeath {

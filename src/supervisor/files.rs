@@ -17,11 +17,10 @@ use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmod, fchmodat, fstat, mkdira
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use crate::error::{Failure, errno_text, io_text};
+use crate::guardian::protocol::{IDENTITY_FILE, PID_FILE};
 use crate::lifecycle::Pid;
 use crate::os;
 
-const PID_FILE: &str = "daemon.pid";
-const IDENTITY_FILE: &str = "daemon.id";
 const LOCK_FILE: &str = "daemon.lock";
 const PERMISSIONS: Mode = Mode::S_IRWXU.union(Mode::S_IRWXG).union(Mode::S_IRWXO);
 const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
@@ -76,6 +75,11 @@ impl Folder {
     pub fn is_in_place(&self) -> bool {
         let (Ok(here), Ok(there)) = (fstat(&self.fd), nix::sys::stat::lstat(&self.path)) else { return false };
         (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+    }
+
+    /// For the keeper, which must find it whatever becomes of its path.
+    pub fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
     }
 
     pub fn join(&self, name: &str) -> PathBuf {

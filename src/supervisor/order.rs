@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::daemon::Job;
-use super::files::Lock;
 use super::keeper::Keeper;
+use super::prepare::Lease;
 use crate::config::{KillMode, ProcessConfig};
 use crate::error::{Failure, io_text};
 use crate::guardian::protocol::{self, OwnerDeath, Stage};
@@ -34,13 +34,14 @@ pub struct Made {
 
 /// # Errors
 /// EMFILE, ENFILE and the like.
-pub fn make(job: &Job, owner_death: OwnerDeath, lock: &Lock) -> io::Result<Made> {
+pub fn make(job: &Job, owner_death: OwnerDeath, lease: &Lease) -> io::Result<Made> {
     let (keeper, theirs) = Keeper::pair()?;
     let (stdout, stdout_writer) = pipe()?;
     let (stderr, stderr_writer) = pipe()?;
     // A copy of the same lock: it is free when the owner has let go and the keeper is gone.
-    let lock = lock.as_file().try_clone()?.into();
-    let descriptors = vec![theirs, stdout_writer, stderr_writer, lock, stdout.try_clone()?, stderr.try_clone()?];
+    let lock = lease.lock.as_file().try_clone()?.into();
+    let folder = lease.folder.try_clone()?;
+    let descriptors = vec![theirs, stdout_writer, stderr_writer, lock, stdout.try_clone()?, stderr.try_clone()?, folder];
     let bytes = encode(job, owner_death);
     if bytes.len() > protocol::PAYLOAD_MAX {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));

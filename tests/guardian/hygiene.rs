@@ -101,8 +101,9 @@ fn nothing_inherited_stays_open() {
     // The guardian lets go of what it handed on, and while it loads a program opens one library after the other.
     until("the guardian has its three alone", || kinds(guardian.pid()) == ["/dev/null", "/dev/null", "socket"]);
     let lock = daemon.path("lock");
+    let folder = lock.parent().unwrap();
     until("the keeper has what is its own", || {
-        kinds(keeper.pid) == ["/dev/null", "/dev/null", lock.to_str().unwrap(), "pipe", "pipe", "socket"]
+        kinds(keeper.pid) == ["/dev/null", "/dev/null", folder.to_str().unwrap(), lock.to_str().unwrap(), "pipe", "pipe", "socket"]
     });
     until("the daemon has its three alone", || descriptors(leader.pid).keys().copied().collect::<Vec<_>>() == [0, 1, 2]);
     let daemons = descriptors(leader.pid);

@@ -267,7 +267,8 @@ impl Daemon {
         let lock = File::create(home.path().join("lock")).unwrap();
         lock.try_lock().unwrap();
         let [out_s_end, err_s_end] = [&stdout, &stderr].map(|pipe| pipe.try_clone().unwrap().into());
-        let ends = [theirs.into(), out.into(), err.into(), lock.into(), out_s_end, err_s_end];
+        let folder = File::open(home.path()).unwrap();
+        let ends = [theirs.into(), out.into(), err.into(), lock.into(), out_s_end, err_s_end, folder.into()];
         (Self { stream: Some(ours), stdout: Some(stdout), stderr: Some(stderr), home }, ends)
     }
 

@@ -73,7 +73,7 @@ impl Task {
             let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
         };
-        let made = order::make(&self.job, self.shared.options.owner_death, &lease.lock);
+        let made = order::make(&self.job, self.shared.options.owner_death, lease);
         let made =
             made.and_then(|made| Ok((Pumps::start(made.outputs, &self.daemon.tail, &self.daemon.audience())?, made.keeper, made.order)));
         let (pumps, keeper, order) = match made {
