@@ -2,6 +2,7 @@
 //
 //   npm run bench                      all scenarios, several rounds each
 //   npm run bench -- --quick           fewer and smaller ones
+//   npm run bench -- --rounds 2        of each scenario so many rounds at most
 //   npm run bench -- --only NAME,NAME  these alone (writes no files)
 //   npm run bench -- --markdown        only prints the latest results, as README has them
 
@@ -24,6 +25,7 @@ const here = fileURLToPath(new URL('.', import.meta.url));
 const args = process.argv.slice(2);
 const quick = args.includes('--quick');
 const only = args.includes('--only') ? (args[args.indexOf('--only') + 1] ?? '').split(',') : undefined;
+const atMost = args.includes('--rounds') ? Number(args[args.indexOf('--rounds') + 1]) : Infinity;
 const say = (text) => process.stderr.write(`${text}\n`);
 
 if (args.includes('--markdown')) {
@@ -78,7 +80,7 @@ async function measure(scenario) {
   const keep = (contestant, result) => {
     for (const [metric, list] of Object.entries(result)) (samples[contestant][metric] ??= []).push(...list.filter((value) => value !== null));
   };
-  const rounds = scenario.rounds[quick ? 'quick' : 'full'] || 1;
+  const rounds = Math.min(scenario.rounds[quick ? 'quick' : 'full'] || 1, atMost);
   for (let round = 0; round < rounds; round++) {
     say(`  ${scenario.name}, round ${round + 1} of ${rounds}`);
     if (scenario.together) {

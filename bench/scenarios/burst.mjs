@@ -43,7 +43,7 @@ const scenario = (count, rounds, contestants) => ({
     assert(heap.length > 0, 'the heap was there');
     // The limit's loop is not the one in question, and an idle one gets nothing ready.
     if (contestant === 'limit') return { ready: [result.ready] };
-    if (contestant === 'idle') return { stall: [stall] };
+    if (contestant === 'idle' || contestant === 'beside') return { stall: [stall] };
     return { stall: [stall], calls: [result.calls], waited: [result.waited], ready: [result.ready] };
   },
 });
@@ -54,6 +54,7 @@ const starters = {
   byhand: (world, names) => spawned(world, names, (name) => byhand.start(world, name)),
   execa: async (world, names) => spawned(world, names, await byhand.execa(world)),
   limit,
+  beside,
   idle: () => ({ starts: () => sleep(300), end() {} }),
 };
 
@@ -89,6 +90,22 @@ async function lastListen(world, names) {
   return last;
 }
 
+/** An idle loop while somebody else makes as many processes: how long the machine keeps it from a core. */
+function beside(world, names) {
+  const folder = join(world.dir, 'spawned');
+  mkdirSync(folder);
+  // Made before it counts, since Node's own spawn stalls the loop more than anything.
+  const spawner = spawn('sh', ['-c', 'sleep 0.5; exec "$0" --spawn "$1" "$2"', world.daemon, String(names.length), folder], { stdio: ['pipe', 'ignore', 'inherit'] });
+  return {
+    starts: () => sleep(1_200),
+    async end() {
+      assert(readdirSync(folder).filter((file) => file.endsWith('.stamp')).length === names.length, 'all of them were made');
+      spawner.stdin.end();
+      await byhand.ended(spawner);
+    },
+  };
+}
+
 /** A process of a megabyte that does nothing but posix_spawn(3). */
 function limit(world, names) {
   const folder = join(world.dir, 'spawned');
@@ -114,7 +131,7 @@ function limit(world, names) {
   };
 }
 
-const all = { ally: 'ally', watched: 'ally, events and logger', byhand: 'child_process.spawn', execa: 'execa', limit: 'posix_spawn alone, from a small process', idle: 'an idle loop' };
+const all = { ally: 'ally', watched: 'ally, events and logger', byhand: 'child_process.spawn', execa: 'execa', limit: 'posix_spawn alone, from a small process', idle: 'an idle loop', beside: 'an idle loop beside posix_spawn of as many' };
 const few = { ally: 'ally', byhand: 'child_process.spawn', limit: 'posix_spawn alone, from a small process' };
 
 export const burst50 = scenario(50, { quick: 3, full: 9 }, all);
