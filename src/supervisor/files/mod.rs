@@ -1,15 +1,17 @@
 //! A plugin's folder below `envsDir`: its lock, `daemon.pid`, and beside it the identity that makes a
-//! pid mean something.
+//! pid mean something. `lock`: who has the name; `identity`: who a leader is.
 //!
 //! Nothing here follows a symlink below `envsDir`, everything is written whole or not at all (a
 //! temporary file, then rename), and the lock file is never removed, so that there is only ever one.
 
+mod identity;
+mod lock;
+
 use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
@@ -19,7 +21,9 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use crate::error::{Failure, errno_text, io_text};
 use crate::guardian::protocol::{IDENTITY_FILE, PID_FILE};
 use crate::lifecycle::Pid;
-use crate::os;
+
+pub use identity::Identity;
+pub use lock::{Held, Lock, LockNote};
 
 const LOCK_FILE: &str = "daemon.lock";
 const PERMISSIONS: Mode = Mode::S_IRWXU.union(Mode::S_IRWXG).union(Mode::S_IRWXO);
@@ -196,7 +200,7 @@ impl Folder {
     pub fn try_lock(&self) -> Result<Result<Lock, Held>, Failure> {
         let mut file = self.open_file(LOCK_FILE, OFlag::O_RDWR | OFlag::O_CREAT)?;
         match file.try_lock() {
-            Ok(()) => Ok(Ok(Lock { file, ours: Mutex::new(true) })),
+            Ok(()) => Ok(Ok(Lock::of(file))),
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 let read = file.rewind().and_then(|()| (&file).take(READ_MAX).read_to_string(&mut text));
@@ -252,155 +256,4 @@ fn foreign(owner: u32) -> String {
 /// The pid in a pid file, if it is nothing but one that could belong to a plugin.
 fn parse_pid(text: &str) -> Option<Pid> {
     text.trim_end_matches('\n').parse().ok().filter(|pid| *pid > 1)
-}
-
-/// A lock that somebody else has, and what that one says of himself.
-#[derive(Debug)]
-pub struct Held {
-    pub note: LockNote,
-    pub file: File,
-}
-
-/// The plugin's flock(2). The keeper holds a copy of the same lock, so it is free only when both the
-/// owner has let go and the tree is gone.
-#[derive(Debug)]
-pub struct Lock {
-    file: File,
-    /// False once it was released. Held while the note is written, which is nobody's business any more then.
-    ours: Mutex<bool>,
-}
-
-impl Lock {
-    /// What others read who find it taken.
-    pub fn note(&self, note: &LockNote) -> io::Result<()> {
-        let ours = self.ours();
-        if *ours { self.write(note) } else { Ok(()) }
-    }
-
-    /// Frees the name, and for the keeper's copy as well: only once the tree is gone. Not left to close(2),
-    /// because a child_process between fork and exec has a copy of the descriptor too. Where this is merely
-    /// dropped, the lock stays with the keeper for as long as there is one.
-    pub fn release(&self) -> io::Result<()> {
-        let mut ours = self.ours();
-        if !std::mem::take(&mut *ours) {
-            return Ok(());
-        }
-        // Free even where the note can't be taken back: it counts only while the lock is held.
-        let written = self.write(&LockNote::Nobody);
-        self.file.unlock().and(written)
-    }
-
-    pub fn as_file(&self) -> &File {
-        &self.file
-    }
-
-    fn write(&self, note: &LockNote) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.write_all_at(note.to_string().as_bytes(), 0)
-    }
-
-    fn ours(&self) -> MutexGuard<'_, bool> {
-        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AsFd for Lock {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
-/// What stands in the lock file while it is locked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LockNote {
-    Owner {
-        pid: Pid,
-        start: u64,
-        manager: u64,
-    },
-    /// The owner is dead. This keeper still has its tree, and ends it on SIGTERM.
-    Keeper {
-        pid: Pid,
-        start: u64,
-        grace_ms: u64,
-    },
-    Nobody,
-}
-
-impl LockNote {
-    pub fn parse(text: &str) -> Self {
-        let mut words = text.split_ascii_whitespace();
-        let kind = words.next();
-        let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
-        let (Some(pid), Some(start), Some(last)) = (number().and_then(|pid| Pid::try_from(pid).ok()), number(), number()) else {
-            return Self::Nobody;
-        };
-        match kind {
-            _ if pid <= 1 && kind != Some("owner") => Self::Nobody,
-            Some("owner") => Self::Owner { pid, start, manager: last },
-            Some("keeper") => Self::Keeper { pid, start, grace_ms: last },
-            _ => Self::Nobody,
-        }
-    }
-}
-
-impl std::fmt::Display for LockNote {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Owner { pid, start, manager } => writeln!(f, "owner {pid} {start} {manager}"),
-            Self::Keeper { pid, start, grace_ms } => writeln!(f, "keeper {pid} {start} {grace_ms}"),
-            Self::Nobody => Ok(()),
-        }
-    }
-}
-
-/// Who a leader is, beyond its pid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    pub leader: Pid,
-    pub start: u64,
-    /// The boot, and the pid namespace, in which the two mean anything.
-    pub boot: String,
-}
-
-const IDENTITY_TITLE: &str = "ally-daemon 1";
-
-impl Identity {
-    /// `None` if the process doesn't live.
-    ///
-    /// # Errors
-    /// Where the system doesn't tell.
-    pub fn of(leader: Pid) -> io::Result<Option<Self>> {
-        let Some(process) = os::identify(leader)?.filter(|process| !process.zombie) else { return Ok(None) };
-        Ok(Some(Self { leader, start: process.start, boot: os::boot_id()? }))
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
-        if lines.next()? != IDENTITY_TITLE {
-            return None;
-        }
-        let leader = lines.next()?.strip_prefix("pid ")?.parse().ok().filter(|pid| *pid > 1)?;
-        let start = lines.next()?.strip_prefix("start ")?.parse().ok()?;
-        let boot = lines.next()?.strip_prefix("boot ")?.to_owned();
-        Some(Self { leader, start, boot })
-    }
-
-    pub fn is_of_this_boot(&self) -> io::Result<bool> {
-        Ok(os::boot_id()? == self.boot)
-    }
-
-    /// The process itself, if it still lives.
-    pub fn find(&self) -> Option<os::Process> {
-        if !self.is_of_this_boot().ok()? {
-            return None;
-        }
-        os::look_up(self.leader).filter(|process| process.start == self.start && !process.zombie)
-    }
-}
-
-impl std::fmt::Display for Identity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{IDENTITY_TITLE}\npid {}\nstart {}\nboot {}", self.leader, self.start, self.boot)
-    }
 }
