@@ -92,6 +92,18 @@ describe('however the owner ends, its trees go', () => {
     expect(alive(leader)).toBe(false);
   });
 
+  test('and the record of one that ended in the last moment, when the owner has not yet heard of it', async () => {
+    const { owner, family, leader } = await owned();
+    const pidFile = world.pidFile('plugin');
+    expect(fs.existsSync(pidFile)).toBe(true);
+    owner.child.kill('SIGSTOP');
+    await until(() => stat(owner.pid).state === 'T');
+    for (const process of [leader, ...family]) signal(process, 'SIGKILL');
+    await until(() => !fs.existsSync(pidFile));
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+  });
+
   test('while the daemon is starting', async () => {
     const { owner, family, leader } = await owned({ when: 'starting' }, { fixture: ['--never-bind', ...KINDS] });
     const all = brood(owner, leader);

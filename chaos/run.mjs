@@ -7,7 +7,7 @@ import { execFileSync, fork } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { everyone, helpers, look, marked } from './world.mjs';
+import { belongs, environmentOf, everyone, helpers, look, marked } from './world.mjs';
 
 const { values } = parseArgs({ options: { seed: { type: 'string', default: '1' }, seconds: { type: 'string', default: '10' }, owners: { type: 'string', default: '3' } } });
 const seconds = Number(values.seconds);
@@ -27,6 +27,8 @@ const violations = [];
 const owners = new Map();
 let tickets = 0;
 let born = 0;
+/** The longest that a pid file has named a process whose environment was gone, in ms. */
+let longest = 0;
 
 /** mulberry32 */
 let state = Number(values.seed) >>> 0;
@@ -121,17 +123,36 @@ function pidFileOf(plugin) {
   }
 }
 
+/** Between close-on-exec, by which we know of it, and its new environment, and again while it ends, a process has none. */
+const WITHOUT_ENVIRONMENT = 2_000;
+
 async function checkPidFiles() {
   for (const plugin of NAMES) {
-    const pid = pidFileOf(plugin);
-    if (pid === undefined) continue;
-    const process = look(pid);
-    if (process && !marked(envsDir).some((daemon) => daemon.pid === pid && daemon.plugin === plugin)) {
-      // Between the two looks it may have ended, and while it becomes its program it has no environment.
-      await pause(20);
-      if (look(pid) && pidFileOf(plugin) === pid && !marked(envsDir).some((daemon) => daemon.pid === pid)) violated(`the pid file of ${plugin} names ${pid} (${process.name}), which is none of its daemons`);
+    const began = performance.now();
+    let found = named(plugin);
+    while (found && !found.daemon) {
+      const waited = performance.now() - began;
+      longest = Math.max(longest, waited);
+      if (found.environment || waited > WITHOUT_ENVIRONMENT) {
+        violated(`the pid file of ${plugin} names what is none of its daemons: ${JSON.stringify(found)}`);
+        break;
+      }
+      count(found.exiting ? 'looks at one that ends' : 'looks at one in exec');
+      await pause(5);
+      found = named(plugin);
     }
   }
+}
+
+/** The living process that a pid file names; `daemon` if it is one of the plugin's. */
+function named(plugin) {
+  const pid = pidFileOf(plugin);
+  const process = pid && look(pid);
+  if (!process) return undefined;
+  const environment = environmentOf(pid);
+  const found = { ...process, parentName: look(process.parent)?.name, environment: environment.size, daemon: belongs(environment, envsDir) && environment.get('CHAOS_NAME') === plugin };
+  // One look at one process, and the file still says so?
+  return pidFileOf(plugin) === pid && look(pid)?.start === process.start ? found : undefined;
 }
 
 async function step(pending) {
@@ -200,5 +221,6 @@ for (const { child } of owners.values()) child.disconnect();
 rmSync(envsDir, { recursive: true, force: true });
 const operations = Object.values(counts).reduce((sum, n) => sum + n, 0);
 console.log(`seed ${values.seed}, ${seconds} s, ${born} owners, ${operations} operations and outcomes:`, counts);
+console.log(`what a pid file named was without an environment for up to ${longest.toFixed(0)} ms`);
 console.log(violations.length === 0 ? 'no invariant was violated' : `${violations.length} violations`);
 process.exitCode = violations.length === 0 ? 0 : 1;

@@ -152,12 +152,6 @@ impl Keeper {
 
     /// The tree is gone; what is left was to outlive it.
     fn farewell(self) -> Farewell {
-        if self.owner.is_none() {
-            // The owner would have done it. The name is still ours, so it is nobody else's record.
-            for name in [PID_FILE, IDENTITY_FILE] {
-                sys::note(unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir).map_err(io::Error::from));
-            }
-        }
         if !self.group_only || (os::descendants(sys::own_pid()).is_empty() && os::sees()) {
             return Farewell::NothingLeft;
         }
@@ -201,12 +195,24 @@ impl Keeper {
             return false;
         }
         let gone = if self.group_only || !os::CHILDREN_COME_BACK { self.is_empty() } else { childless };
+        if gone {
+            self.forget_record();
+        }
         match exited {
             Some(status) => self.report(Report::Exited { status, remains: !gone }),
             None if gone => self.report(Report::TreeGone),
             None => {}
         }
         gone
+    }
+
+    /// Before the owner is told: it may die before it could do it, and its next daemon has another record. The name is
+    /// still ours, so it is nobody else's.
+    fn forget_record(&self) {
+        for name in [PID_FILE, IDENTITY_FILE] {
+            // An owner that lives tries again, and warns.
+            sys::note(unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir).map_err(io::Error::from));
+        }
     }
 
     fn obey(&mut self) {
