@@ -71,7 +71,7 @@ describe('what a dead owner left', () => {
     const identity = path.join(world.folder('plugin'), 'daemon.id');
     const record = fs.readFileSync(identity, 'utf8');
     const fault = await inject(world, await thread(owner), ['openat:error=EMFILE'], { file: '/proc/sys/kernel/random/boot_id' });
-    expect((await owner.asks('startProcess', config())).error).toEqual(message('ERR_IO', 'daemon.id', 'EMFILE'));
+    expect((await owner.asks('startProcess', config())).error).toEqual(message('ERR_IO', 'boot_id', 'EMFILE'));
     expect(fs.existsSync(identity) && fs.readFileSync(identity, 'utf8')).toBe(record);
     expect(left.every(alive)).toBe(true);
     await fault.stop();

@@ -384,11 +384,13 @@ fn an_identity_of_a_pid_that_no_daemon_can_have_is_none() {
 
 #[test]
 fn an_identity_finds_its_process_and_no_other() {
-    let me = Identity::of(own_pid()).unwrap().unwrap();
-    assert_eq!(me.find().map(|process| process.pid), Some(own_pid()));
-    assert_eq!(Identity { start: me.start + 1, ..me.clone() }.find(), None, "the pid was given to another");
-    assert_eq!(Identity { boot: me.boot.replace('-', "_"), ..me.clone() }.find(), None, "before a reboot");
-    assert_eq!(Identity { leader: i32::MAX, ..me }.find(), None);
+    let parent = nix::unistd::getppid().as_raw();
+    let me = Identity::of(own_pid(), parent).unwrap().unwrap();
+    assert_eq!(Identity::of(own_pid(), parent + 1).unwrap(), None, "no child of that keeper");
+    assert_eq!(me.find().unwrap().map(|process| process.pid), Some(own_pid()));
+    assert_eq!(Identity { start: me.start + 1, ..me.clone() }.find().unwrap(), None, "the pid was given to another");
+    assert_eq!(Identity { boot: me.boot.replace('-', "_"), ..me.clone() }.find().unwrap(), None, "before a reboot");
+    assert_eq!(Identity { leader: i32::MAX, ..me }.find().unwrap(), None);
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn fits(event: &Event, manner: Manner, world: &World, machine: &Machine) -> bool
             _ => false,
         },
         Manner::Unwilling => match event {
-            Event::PrepareFailed { .. } | Event::SpawnFailed { .. } | Event::NotReady { .. } => true,
+            Event::PrepareFailed { .. } | Event::SpawnFailed { .. } | Event::OrderLost { .. } | Event::NotReady { .. } => true,
             Event::Exited { remains, .. } => *remains && stopping,
             Event::TreeGone { .. } => world.tree == Tree::Remains,
             _ => false,

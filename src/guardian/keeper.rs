@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::child::{FAILURE, become_daemon, decode_failure};
-use super::os::{self, Process};
+use super::os::{self, Group, Look, Process};
 use super::protocol::{Command, DESCRIPTORS, IDENTITY_FILE, Order, OwnerDeath, PID_FILE, Report, Stage};
 use super::survivors;
 use super::sys::{self, Payload, Reaped};
@@ -68,6 +68,8 @@ struct Keeper {
     /// The leader while it lives.
     leader: Option<i32>,
     group: i32,
+    /// The same, for signals that meet all of it at once. `None` where the system has no such thing.
+    whole_group: Option<Group>,
     group_only: bool,
     owner_death: OwnerDeath,
     stop_signal: i32,
@@ -78,8 +80,14 @@ struct Keeper {
     drains: [Option<OwnedFd>; 2],
     /// The plugin's, where its record is.
     folder: OwnedFd,
+    /// The leader, while the session that it made has not been seen empty.
+    session_of: Option<i32>,
     /// The tree at the last look, where what loses its parent doesn't come back.
     seen: Vec<Process>,
+    /// Who was asked to stop, by pid.
+    asked: Vec<i32>,
+    /// Whether some may have been missed then.
+    ask_again: bool,
 }
 
 impl Keeper {
@@ -105,6 +113,7 @@ impl Keeper {
                 birth: Some(birth),
                 leader: Some(leader),
                 group: leader,
+                whole_group: Group::of(leader).ok(),
                 group_only: order.group_only,
                 owner_death: order.owner_death,
                 stop_signal: order.stop_signal,
@@ -113,7 +122,10 @@ impl Keeper {
                 lock: File::from(lock),
                 drains,
                 folder,
+                session_of: Some(leader),
                 seen: Vec::new(),
+                asked: Vec::new(),
+                ask_again: false,
             }),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
@@ -152,7 +164,7 @@ impl Keeper {
 
     /// The tree is gone; what is left was to outlive it.
     fn farewell(self) -> Farewell {
-        if !self.group_only || (os::descendants(sys::own_pid()).is_empty() && os::sees()) {
+        if !self.group_only || os::descendants(sys::own_pid()).found_nobody() {
             return Farewell::NothingLeft;
         }
         // Whoever reads on doesn't keep the name.
@@ -194,7 +206,7 @@ impl Keeper {
         if self.leader.is_some() {
             return false;
         }
-        let gone = if self.group_only || !os::CHILDREN_COME_BACK { self.is_empty() } else { childless };
+        let gone = if self.group_only || !os::CHILDREN_COME_BACK { self.members(&mut |_| {}).found_nobody() } else { childless };
         if gone {
             self.forget_record();
         }
@@ -247,7 +259,8 @@ impl Keeper {
         // Whoever finds the lock taken must not take our dead owner for a live one.
         let start = os::start_time(sys::own_pid()).unwrap_or_default();
         let note = format!("keeper {} {start} {}\n", sys::own_pid(), self.grace.as_millis());
-        sys::note(self.lock.set_len(0).and_then(|()| self.lock.write_all_at(note.as_bytes(), 0)));
+        // In place, and then cut: a full disk has no room for what would be written anew.
+        sys::note(self.lock.write_all_at(note.as_bytes(), 0).and_then(|()| self.lock.set_len(note.len() as u64)));
         match (self.owner_death, self.ending) {
             (OwnerDeath::Keep, Ending::No) => {}
             (OwnerDeath::Stop, Ending::No) => self.terminate(),
@@ -266,10 +279,10 @@ impl Keeper {
     fn patience(&self) -> Option<Duration> {
         match self.ending {
             Ending::No => self.unheard(KILL_AGAIN_LATER),
-            Ending::Asked(None) => self.unheard(KILL_AGAIN),
-            Ending::Asked(Some(until)) => {
-                let left = until.saturating_duration_since(Instant::now());
-                Some(self.unheard(KILL_AGAIN).map_or(left, |pause| pause.min(left)))
+            Ending::Asked(until) => {
+                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+                let pause = if self.ask_again { Some(KILL_AGAIN) } else { self.unheard(KILL_AGAIN) };
+                left.into_iter().chain(pause).min()
             }
             Ending::Killing(pause) => Some(pause),
         }
@@ -284,15 +297,28 @@ impl Keeper {
         match self.ending {
             Ending::Asked(Some(until)) if Instant::now() >= until => self.kill(),
             Ending::Killing(_) => self.kill(),
+            Ending::Asked(_) if self.ask_again => self.signal_stop(),
             Ending::No | Ending::Asked(_) => {}
         }
     }
 
+    /// Asks everyone who wasn't asked before.
     fn signal_stop(&mut self) {
-        for process in self.members() {
-            sys::note(os::signal(&process, self.stop_signal));
-            sys::note(os::signal(&process, libc::SIGCONT));
+        let (mut asked, stop_signal) = (std::mem::take(&mut self.asked), self.stop_signal);
+        let members = self.members(&mut |process| {
+            if !asked.contains(&process.pid) {
+                sys::note(os::signal(process, stop_signal));
+                sys::note(os::signal(process, libc::SIGCONT));
+                asked.push(process.pid);
+            }
+        });
+        if let Some(leader) = self.unseen_leader(&members).filter(|leader| !asked.contains(leader)) {
+            sys::note(sys::kill(leader, stop_signal));
+            sys::note(sys::kill(leader, libc::SIGCONT));
+            asked.push(leader);
         }
+        self.ask_again = members.failed.is_some();
+        self.asked = asked;
     }
 
     fn kill(&mut self) {
@@ -300,25 +326,37 @@ impl Keeper {
             Ending::Killing(pause) => (pause * 2).min(KILL_AGAIN_LATER),
             Ending::No | Ending::Asked(_) => KILL_AGAIN,
         });
-        for process in self.members() {
-            // One that can't be killed is named by the owner when its patience ends.
-            sys::note(os::signal(&process, libc::SIGKILL));
+        if let Some(group) = &self.whole_group {
+            sys::note(group.signal(libc::SIGKILL));
+        }
+        // One that can't be killed is named by the owner when its patience ends.
+        let members = self.members(&mut |process| sys::note(os::signal(process, libc::SIGKILL)));
+        if let Some(leader) = self.unseen_leader(&members) {
+            sys::note(sys::kill(leader, libc::SIGKILL));
         }
     }
 
-    fn members(&mut self) -> Vec<Process> {
-        let mut members = os::members(sys::own_pid(), self.group, &self.seen);
-        if self.group_only {
-            members.retain(|process| process.group == self.group);
-        }
+    /// A leader that we have not reaped and that doesn't show: /proc may hide it. Its pid is nobody else's.
+    fn unseen_leader(&self, members: &Look) -> Option<i32> {
+        self.leader.filter(|leader| !members.seen.iter().any(|process| process.pid == *leader))
+    }
+
+    /// Who there is, each handed to `meet` when it is found.
+    fn members(&mut self, meet: &mut dyn FnMut(&Process)) -> Look {
+        let (group, group_only) = (self.group, self.group_only);
+        let counts = |process: &Process| !group_only || process.group == group;
+        let mut members = os::members(sys::own_pid(), &mut self.session_of, &self.seen, &mut |process| {
+            if counts(process) {
+                meet(process);
+            }
+        });
+        members.seen.retain(counts);
         if !os::CHILDREN_COME_BACK {
-            self.seen.clone_from(&members);
+            // Who was missed may be there all the same.
+            let missed = self.seen.iter().filter(|before| members.failed.is_some() && !members.seen.iter().any(|now| now.is(before)));
+            self.seen = members.seen.iter().chain(missed).copied().collect();
         }
         members
-    }
-
-    fn is_empty(&mut self) -> bool {
-        self.members().is_empty() && os::sees()
     }
 
     fn report(&self, report: Report) {

@@ -26,13 +26,19 @@ mod protocol;
 mod survivors;
 mod sys;
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use keeper::Farewell;
+use os::{Look, Process};
 use protocol::{Report, Stage};
 use sys::Reaped;
+
+/// While something of a killed keeper's is left.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match Guardian::new() {
@@ -47,7 +53,7 @@ fn main() -> ExitCode {
 struct Guardian {
     /// `None` once the owner is gone.
     owner: Option<OwnedFd>,
-    keepers: Vec<i32>,
+    keepers: HashSet<i32>,
     /// What goes on for keepers that were killed.
     sweep: Sweep,
     /// Earlier sweeps that something refuses to end. What refuses is of these, and of no later one.
@@ -60,7 +66,7 @@ struct Guardian {
 #[derive(Default)]
 struct Sweep {
     keepers: Vec<i32>,
-    left: Vec<os::Process>,
+    left: Vec<Process>,
 }
 
 impl Guardian {
@@ -68,12 +74,14 @@ impl Guardian {
         // SAFETY: descriptor 0 is ours by the contract with the addon; the call below refuses anything but a socket.
         let owner = unsafe { OwnedFd::from_raw_fd(0) };
         sys::become_guardian(&owner)?;
-        Ok(Self { owner: Some(owner), keepers: Vec::new(), sweep: Sweep::default(), stuck: Vec::new(), released: Vec::new() })
+        Ok(Self { owner: Some(owner), keepers: HashSet::new(), sweep: Sweep::default(), stuck: Vec::new(), released: Vec::new() })
     }
 
     fn run(mut self) -> ExitCode {
         while self.owner.is_some() || !self.keepers.is_empty() || !self.sweep.keepers.is_empty() {
-            let readable = sys::wait_for([self.owner.as_ref().map(AsRawFd::as_raw_fd)], None);
+            // A look that failed, or a process that refuses, is followed by no signal.
+            let pause = (!self.sweep.keepers.is_empty() || !self.stuck.is_empty()).then_some(LOOK_AGAIN);
+            let readable = sys::wait_for([self.owner.as_ref().map(AsRawFd::as_raw_fd)], pause);
             self.reap();
             if readable[0] && self.take_order().is_err() {
                 // Gone, or no longer to be understood, which is as bad.
@@ -93,7 +101,9 @@ impl Guardian {
                 self.owner = None;
                 keeper::run(payload, descriptors)
             }
-            Ok(keeper) => self.keepers.push(keeper),
+            Ok(keeper) => {
+                self.keepers.insert(keeper);
+            }
             Err(error) => {
                 let report = Report::SpawnFailed { stage: Stage::Fork, errno: error.raw_os_error().unwrap_or(libc::EAGAIN) };
                 // A daemon that is given up meanwhile is no reason to give up the owner.
@@ -107,7 +117,7 @@ impl Guardian {
         let mut released = self.bury();
         self.forget_ended();
         if released && self.sweep.keepers.is_empty() {
-            let left = self.strays();
+            let left = self.strays().seen;
             // One that was killed a moment ago has strays among these.
             released = self.bury() || released;
             if released && self.sweep.keepers.is_empty() {
@@ -125,8 +135,9 @@ impl Guardian {
     fn bury(&mut self) -> bool {
         let mut released = false;
         while let Reaped::Child { pid, status } = sys::reap() {
-            let Some(index) = self.keepers.iter().position(|keeper| *keeper == pid) else { continue };
-            self.keepers.swap_remove(index);
+            if !self.keepers.remove(&pid) {
+                continue;
+            }
             match Farewell::of(status) {
                 Some(Farewell::NothingLeft) => {}
                 Some(Farewell::SomeReleased) => released = true,
@@ -144,15 +155,17 @@ impl Guardian {
     /// Ends what keepers that were killed have left. The leader died with its keeper
     /// (PR_SET_PDEATHSIG); the rest of the tree came here.
     fn sweep(&mut self) {
-        self.sweep.left = self.strays();
-        let mut refused = true;
+        let strays = self.strays();
+        let nobody = strays.found_nobody();
+        let mut refused = strays.failed.is_none();
+        self.sweep.left = strays.seen;
         for stray in &self.sweep.left {
-            for process in os::descendants(stray.pid).iter().chain([stray]) {
+            for process in os::descendants(stray.pid).seen.iter().chain([stray]) {
                 // What can't be killed is not ours to report: the owner's patience ends by itself.
                 refused &= os::signal(process, libc::SIGKILL).is_err();
             }
         }
-        if self.sweep.left.is_empty() && os::sees() {
+        if nobody {
             let sweep = std::mem::take(&mut self.sweep);
             self.tell_swept(&sweep);
         } else if refused && !self.sweep.left.is_empty() {
@@ -162,7 +175,7 @@ impl Guardian {
 
     fn look_after_stuck(&mut self) {
         for sweep in std::mem::take(&mut self.stuck) {
-            if sweep.left.iter().any(|stray| os::start_time(stray.pid) == Some(stray.start)) || !os::sees() {
+            if sweep.left.iter().any(|stray| stray.lives().unwrap_or(true)) {
                 self.stuck.push(sweep);
             } else {
                 self.tell_swept(&sweep);
@@ -179,27 +192,26 @@ impl Guardian {
     }
 
     /// Children that are neither keepers nor of a released session, nor known to refuse.
-    fn strays(&self) -> Vec<os::Process> {
+    fn strays(&self) -> Look {
         let mut children = self.left();
-        let refuses = |child: &os::Process| self.stuck.iter().flat_map(|sweep| &sweep.left).any(|stray| stray.pid == child.pid);
-        children.retain(|child| !self.released.contains(&child.session) && !refuses(child));
+        let refuses = |child: &Process| self.stuck.iter().flat_map(|sweep| &sweep.left).any(|stray| stray.pid == child.pid);
+        children.seen.retain(|child| !self.released.contains(&child.session) && !refuses(child));
         children
     }
 
     /// A released session that has ended is forgotten, before the next order: the system may give its number to anyone.
     fn forget_ended(&mut self) {
-        if self.released.is_empty() || !os::sees() {
+        if self.released.is_empty() {
             return;
         }
         let left = self.left();
-        self.released.retain(|session| left.iter().any(|child| child.session == *session));
+        self.released.retain(|session| left.failed.is_some() || left.seen.iter().any(|child| child.session == *session));
     }
 
     /// Children that are no keepers.
-    fn left(&self) -> Vec<os::Process> {
-        let own = sys::own_pid();
-        let mut children = os::children(own, own, &self.keepers);
-        children.retain(|child| !child.zombie);
+    fn left(&self) -> Look {
+        let mut children = os::own_children(&self.keepers);
+        children.seen.retain(|child| !child.zombie);
         children
     }
 }

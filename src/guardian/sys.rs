@@ -112,6 +112,15 @@ pub enum Reaped {
     Childless,
 }
 
+/// Only for a child of our own that we have not reaped: nobody else has its pid.
+///
+/// # Errors
+/// EPERM.
+pub fn kill(child: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: integers only.
+    if unsafe { libc::kill(child, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 pub fn reap() -> Reaped {
     loop {
         let mut status = 0;

@@ -41,6 +41,10 @@ pub enum Event {
         generation: Generation,
         failure: Failure,
     },
+    /// The guardian is gone, and whether it ever looked at the order can't be known; no process came of it.
+    OrderLost {
+        generation: Generation,
+    },
     /// The pid file or the identity could not be written.
     RecordFailed {
         generation: Generation,
@@ -115,6 +119,7 @@ impl Event {
             | Self::PrepareFailed { generation, .. }
             | Self::Spawned { generation, .. }
             | Self::SpawnFailed { generation, .. }
+            | Self::OrderLost { generation }
             | Self::RecordFailed { generation, .. }
             | Self::Ready { generation }
             | Self::NotReady { generation, .. }

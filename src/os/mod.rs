@@ -21,6 +21,8 @@ pub use macos::*;
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("only Linux and macOS are supported");
 
+use std::io;
+
 /// One process as it was when it was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
@@ -37,28 +39,93 @@ pub struct Process {
     pub zombie: bool,
 }
 
-/// Whether a look that finds nobody means that there is nobody: for want of descriptors or memory it sees nothing at all.
-pub fn sees() -> bool {
-    i32::try_from(std::process::id()).is_ok_and(|own| look_up(own).is_some())
+impl Process {
+    /// Whether both are one process, whatever became of it between two looks.
+    pub const fn is(&self, other: &Self) -> bool {
+        self.pid == other.pid && self.start == other.start
+    }
+
+    /// Whether this process, and no other of its pid, is still there; a zombie is gone.
+    ///
+    /// # Errors
+    /// Where that can't be found out.
+    pub fn lives(&self) -> io::Result<bool> {
+        Ok(identify(self.pid)?.is_some_and(|now| now.is(self) && !now.zombie))
+    }
+}
+
+/// What a look at many processes has found.
+#[derive(Debug, Default)]
+pub struct Look {
+    pub seen: Vec<Process>,
+    /// What first went wrong, or that it never came to an end. Then it may have missed some: those seen are there, but
+    /// nobody seen doesn't mean that there is nobody.
+    pub failed: Option<io::Error>,
+}
+
+impl Look {
+    /// Whether there certainly is nobody.
+    pub fn found_nobody(&self) -> bool {
+        self.seen.is_empty() && self.failed.is_none()
+    }
+
+    /// # Errors
+    /// What went wrong.
+    pub fn whole(self) -> io::Result<Vec<Process>> {
+        self.failed.map_or(Ok(self.seen), Err)
+    }
+
+    fn of(pids: io::Result<Vec<i32>>) -> Self {
+        let mut look = Self::default();
+        for pid in look.or_none(pids) {
+            let process = look.or_none(identify(pid));
+            look.seen.extend(process);
+        }
+        look
+    }
+
+    /// Takes note of an error.
+    fn or_none<T: Default>(&mut self, result: io::Result<T>) -> T {
+        result.unwrap_or_else(|error| {
+            self.failed.get_or_insert(error);
+            T::default()
+        })
+    }
+
+    /// What another look found.
+    fn take(&mut self, other: Self) -> Vec<Process> {
+        if let Some(error) = other.failed {
+            self.failed.get_or_insert(error);
+        }
+        other.seen
+    }
 }
 
 /// Whether `pid` is `ancestor` or descends from it.
-pub fn descends_from(pid: i32, ancestor: i32) -> bool {
+///
+/// # Errors
+/// Where that can't be found out.
+pub fn descends_from(pid: i32, ancestor: i32) -> io::Result<bool> {
     // A chain breaks where one of it dies during the walk; its children have another parent then.
-    (0..3).any(|_| climbs_to(pid, ancestor))
+    for _ in 0..3 {
+        if climbs_to(pid, ancestor)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-fn climbs_to(pid: i32, ancestor: i32) -> bool {
+fn climbs_to(pid: i32, ancestor: i32) -> io::Result<bool> {
     let mut current = pid;
     // No chain of parents is longer than this unless it changes under our eyes.
     for _ in 0..1024 {
         if current == ancestor {
-            return true;
+            return Ok(true);
         }
-        match look_up(current) {
+        match identify(current)? {
             Some(process) if process.parent > 0 => current = process.parent,
-            _ => return false,
+            _ => return Ok(false),
         }
     }
-    false
+    Ok(false)
 }

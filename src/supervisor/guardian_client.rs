@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, sendmsg};
+use nix::unistd::{Gid, Uid, getegid, geteuid, getgid, getuid};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
@@ -45,10 +46,30 @@ pub struct GuardianClient {
 struct Guardian {
     stream: UnixStream,
     pid: Pid,
+    credentials: Credentials,
     /// How many orders were sent.
     sent: AtomicU64,
     news: watch::Sender<News>,
     let_go: Notify,
+}
+
+/// Whose rights a process has: the user's and the group's, real and effective, and those of further groups.
+#[derive(PartialEq, Eq)]
+struct Credentials {
+    users: [Uid; 2],
+    groups: [Gid; 2],
+    further: Vec<Gid>,
+}
+
+impl Credentials {
+    fn now() -> Self {
+        #[cfg(target_os = "linux")]
+        let further = nix::unistd::getgroups().unwrap_or_default();
+        // There they are the directory's to tell, and not the process's.
+        #[cfg(not(target_os = "linux"))]
+        let further = Vec::new();
+        Self { users: [getuid(), geteuid()], groups: [getgid(), getegid()], further }
+    }
 }
 
 #[derive(Clone)]
@@ -61,13 +82,19 @@ struct News {
 }
 
 /// The guardian that made a process, as far as its client may ask it.
-pub struct Maker(watch::Receiver<News>);
+pub struct Maker {
+    news: watch::Receiver<News>,
+    /// How many keepers it had swept up after before: one of those may have had the same pid.
+    before: usize,
+}
 
 impl Maker {
-    /// Resolves when what that keeper left is gone, or when the guardian can't tell any more.
-    pub async fn swept(&mut self, keeper: Pid) {
+    /// Whether what that keeper left is gone; false if the guardian can't tell any more.
+    pub async fn swept(&mut self, keeper: Pid) -> bool {
+        let before = self.before;
+        let told = |news: &News| news.swept.iter().skip(before).any(|swept| *swept == keeper);
         // An error means that the guardian is gone.
-        drop(self.0.wait_for(|news| !news.alive || news.swept.contains(&keeper)).await);
+        self.news.wait_for(|news| !news.alive || told(news)).await.is_ok_and(|news| told(&news))
     }
 }
 
@@ -87,10 +114,16 @@ impl GuardianClient {
             problem: format!("{}: the guardian can't be told: {}", self.program.display(), io_text(error)),
         };
         for _ in 0..2 {
+            let credentials = Credentials::now();
+            // One with other rights than ours would give them to its daemons.
+            if let Some(other) = current.take_if(|guardian| guardian.credentials != credentials) {
+                other.let_go.notify_one();
+            }
             let guardian = match &*current {
                 Some(guardian) if guardian.news.borrow().alive => Arc::clone(guardian),
-                Some(_) | None => Arc::clone(current.insert(self.spawn()?)),
+                Some(_) | None => Arc::clone(current.insert(self.spawn(credentials)?)),
             };
+            let before = guardian.news.borrow().swept.len();
             match guardian.send(order, descriptors).await {
                 Ok(()) => {
                     let number = 1 + guardian.sent.fetch_add(1, Ordering::Relaxed);
@@ -99,11 +132,16 @@ impl GuardianClient {
                     drop(current);
                     // An error means that the guardian is gone, and with it the keeper's end of its stream.
                     drop(news.wait_for(|news| !news.alive || news.taken >= number).await);
-                    return Ok(Maker(news));
+                    return Ok(Maker { news, before });
                 }
                 // Killed since the last order: the next one is as good.
                 Err(error) if is_gone(&error) => *current = None,
-                Err(error) => return Err(told(&error)),
+                Err(error) => {
+                    // It may have half of it, and would take the next one for its rest.
+                    *current = None;
+                    guardian.let_go.notify_one();
+                    return Err(told(&error));
+                }
             }
         }
         Err(told(&io::ErrorKind::BrokenPipe.into()))
@@ -129,7 +167,7 @@ impl GuardianClient {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spawn(self: &Arc<Self>) -> Result<Arc<Guardian>, Failure> {
+    fn spawn(self: &Arc<Self>, credentials: Credentials) -> Result<Arc<Guardian>, Failure> {
         let failed = |error: io::Error| Failure::Spawn {
             problem: format!("the guardian {} can't be started: {}", self.program.display(), io_text(&error)),
         };
@@ -148,7 +186,7 @@ impl GuardianClient {
             .map_err(failed)?;
         let pid = Pid::try_from(child.id()).unwrap_or_default();
         let news = watch::Sender::new(News { taken: 0, swept: Vec::new(), alive: true });
-        let guardian = Arc::new(Guardian { stream, pid, sent: AtomicU64::new(0), news, let_go: Notify::new() });
+        let guardian = Arc::new(Guardian { stream, pid, credentials, sent: AtomicU64::new(0), news, let_go: Notify::new() });
         tracing::debug!(target: TARGET, manager = self.manager, pid, "guardian started");
         drop(runtime::spawn(Self::watch(Arc::downgrade(self), Arc::clone(&guardian), child)));
         Ok(guardian)
@@ -170,7 +208,7 @@ impl GuardianClient {
         if replaced || client.idle().is_some() {
             return;
         }
-        match client.spawn() {
+        match client.spawn(Credentials::now()) {
             Ok(guardian) => *current = Some(guardian),
             Err(failure) => tracing::warn!(target: TARGET, manager = client.manager, %failure, "the guardian can't be replaced yet"),
         }

@@ -1,5 +1,6 @@
 //! What a dead owner left: recognised by more than a pid, and stopped as a whole tree.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::files::{Folder, Identity};
+use super::files::{Folder, Identity, untold};
 use super::guardian_client::Maker;
 use super::socket::dial;
-use crate::config::ProcessConfig;
+use crate::config::{KillMode, ProcessConfig};
 use crate::error::Failure;
 use crate::lifecycle::{KILL_PATIENCE, Pid};
 use crate::os::{self, Handle, Process};
@@ -24,17 +25,37 @@ const LOOK_AGAIN_LATER: Duration = Duration::from_secs(1);
 /// Ends what the plugin's record names, if that is beyond doubt. What can't be verified is not signalled.
 ///
 /// # Errors
-/// `StopFailed` with what could not be killed; `Io`.
+/// `StopFailed` with what could not be killed; `Io`, also where it can't be found out what is left.
 pub async fn clear(folder: &Folder, config: &ProcessConfig, manager: u64) -> Result<(), Failure> {
-    let mut orphans = find(folder, config)?;
-    // Neither ourselves nor anything that we descend from, whatever a file says.
-    orphans.retain(|orphan| !os::descends_from(own_pid(), orphan.pid));
-    if !orphans.is_empty() {
-        let pids = orphans.iter().map(|orphan| orphan.pid.to_string()).collect::<Vec<_>>().join(", ");
-        tracing::warn!(target: super::TARGET, manager, plugin = config.plugin_name, pids, "stopping what a dead owner left");
-        stop(&orphans, config).await?;
+    let mut tree = Tree::default();
+    let mut killing = config.shutdown_grace_period.is_zero();
+    let mut deadline = Instant::now() + if killing { KILL_PATIENCE } else { config.shutdown_grace_period };
+    let mut told = false;
+    // Who ends may have left another one behind, so that nobody is known to be left only when nobody is found.
+    loop {
+        let orphans = find(folder, config)?;
+        if !orphans.is_empty() && !std::mem::replace(&mut told, true) {
+            let pids = orphans.iter().map(|orphan| orphan.pid.to_string()).collect::<Vec<_>>().join(", ");
+            tracing::warn!(target: super::TARGET, manager, plugin = config.plugin_name, pids, "stopping what a dead owner left");
+        }
+        tree.enlist(orphans, config.kill_mode).map_err(|error| untold(&error))?;
+        if tree.0.is_empty() {
+            return folder.forget_record();
+        }
+        if killing {
+            tree.kill(config.kill_mode).map_err(|error| untold(&error))?;
+        } else {
+            tree.ask(config.stop_signal);
+        }
+        if tree.gone(deadline).await {
+            continue;
+        }
+        if killing {
+            return Err(Failure::StopFailed { survivors: tree.pids() });
+        }
+        killing = true;
+        deadline = Instant::now() + KILL_PATIENCE;
     }
-    folder.forget_record()
 }
 
 fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure> {
@@ -42,19 +63,49 @@ fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure
     let recorded = folder.read_pid()?;
     // A pid that our own identity doesn't speak of was written by the TypeScript original, if by anyone.
     let unknown = recorded.filter(|pid| identity.as_ref().is_none_or(|identity| identity.leader != *pid));
-    let mut found: Vec<Process> = unknown.and_then(|pid| bare(pid, config)).into_iter().collect();
-    let Some(identity) = identity else { return Ok(found) };
-    if !identity.is_of_this_boot().map_err(|error| Failure::io(&folder.join("daemon.id"), crate::error::io_text(&error)))? {
-        return Ok(found);
+    let mut found: Vec<Process> = Vec::new();
+    if let Some(pid) = unknown {
+        found.extend(bare(pid, config)?);
     }
-    // The leader dies with its keeper, and what it made stays behind in its session. A session of that
-    // number that began with our socket path in its environment is no accident.
+    if let Some(identity) = identity {
+        found.extend(left_of(&identity, config)?);
+    }
+    // Neither ourselves nor anything that we descend from, whatever a file says.
+    let mut orphans = Vec::new();
+    for process in found {
+        if !os::descends_from(own_pid(), process.pid).map_err(|error| untold(&error))? {
+            orphans.push(process);
+        }
+    }
+    Ok(orphans)
+}
+
+/// What is left of a leader and its session, as far as that is beyond doubt: the leader dies with its keeper, what it made
+/// stays behind. While the leader lives its number is nobody else's; and a session of that number that began with our socket
+/// path in its environment is no accident.
+///
+/// # Errors
+/// `Io` where it can't be found out.
+pub fn left_of(leader: &Identity, config: &ProcessConfig) -> Result<Vec<Process>, Failure> {
+    if !leader.is_of_this_boot()? {
+        return Ok(Vec::new());
+    }
     let socket = config.socket_path.display().to_string();
-    let mut session = os::session(identity.leader);
-    session.retain(|process| process.start >= identity.start && os::began_with(process.pid, "SOCKET_PATH", &socket));
-    session.retain(|process| process.pid != identity.leader);
-    found.extend(session.into_iter().chain(identity.find()));
-    Ok(found)
+    let session = os::session(leader.leader).whole().map_err(|error| untold(&error))?;
+    let lives = leader.find()?;
+    let mut left = Vec::new();
+    let ours = |process: &Process| {
+        process.pid != leader.leader
+            && process.start >= leader.start
+            && (config.kill_mode == KillMode::Tree || process.group == leader.leader)
+    };
+    for process in session.into_iter().filter(ours) {
+        if lives.is_some() || os::began_with(process.pid, "SOCKET_PATH", &socket).map_err(|error| untold(&error))? {
+            left.push(process);
+        }
+    }
+    left.extend(lives);
+    Ok(left)
 }
 
 fn own_pid() -> Pid {
@@ -63,15 +114,14 @@ fn own_pid() -> Pid {
 
 /// A pid file of the TypeScript original: counts only if that process listens at the plugin's socket and
 /// works in the plugin's folder.
-fn bare(pid: Pid, config: &ProcessConfig) -> Option<Process> {
-    let before = os::look_up(pid).filter(|process| !process.zombie)?;
-    let listens = match dial(&config.socket_path) {
-        Ok(client) => os::peer_pid(&client).ok()? == pid,
-        // A hung one whose queue is full.
-        Err(Errno::EAGAIN) => os::holders(&config.socket_path).contains(&pid),
-        Err(_) => false,
-    };
-    (listens && same_folder(&os::working_directory(pid)?, &config.plugin_path)).then_some(before)
+fn bare(pid: Pid, config: &ProcessConfig) -> Result<Option<Process>, Failure> {
+    let Some(process) = os::identify(pid).map_err(|error| untold(&error))?.filter(|process| !process.zombie) else { return Ok(None) };
+    // By who has the socket, and not by who once made it: that one's pid may be another's by now.
+    let answers = matches!(dial(&config.socket_path), Ok(_) | Err(Errno::EAGAIN));
+    let listens = answers && os::holders(&config.socket_path).contains(&pid);
+    let works_there = listens && os::working_directory(pid).is_some_and(|folder| same_folder(&folder, &config.plugin_path));
+    // All of that was about this very process.
+    Ok(Some(process).filter(|process| works_there && process.lives().is_ok_and(|lives| lives)))
 }
 
 fn same_folder(a: &Path, b: &Path) -> bool {
@@ -81,120 +131,137 @@ fn same_folder(a: &Path, b: &Path) -> bool {
     }
 }
 
-async fn stop(roots: &[Process], config: &ProcessConfig) -> Result<(), Failure> {
-    let mut tree = Vec::new();
-    if !config.shutdown_grace_period.is_zero() {
-        enlist(&mut tree, roots)?;
-        for (_, handle) in &tree {
-            signal(handle, config.stop_signal);
-            signal(handle, libc::SIGCONT);
-        }
-        if gone(&mut tree, Instant::now() + config.shutdown_grace_period).await {
-            return Ok(());
-        }
-    }
-    enlist(&mut tree, roots)?;
-    for (_, handle) in &tree {
-        signal(handle, libc::SIGKILL);
-    }
-    if gone(&mut tree, Instant::now() + KILL_PATIENCE).await {
-        return Ok(());
-    }
-    Err(Failure::StopFailed { survivors: tree.iter().map(|(process, _)| process.pid).collect() })
-}
-
 /// Ends what a keeper that was killed has left. Its guardian, the subreaper above it, does that exactly;
 /// if that is gone too, the leader's session is what the kernel still tells of the tree. Does not end before nothing is
 /// left: who loses patience is the lifecycle's affair.
-pub async fn sweep(mut maker: Option<Maker>, keeper: Pid, mut leader: Option<Identity>, group_only: bool, manager: u64) {
-    let mut told = match &mut maker {
-        Some(maker) => timeout(KILL_PATIENCE, maker.swept(keeper)).await.is_ok(),
-        None => true,
-    };
-    if !told {
-        tracing::warn!(target: super::TARGET, manager, keeper, "the guardian doesn't say that the tree is gone");
-    }
+pub async fn sweep(mut maker: Option<Maker>, keeper: Pid, leader: Option<Identity>, config: &ProcessConfig, manager: u64) {
+    let mut patience = KILL_PATIENCE;
     let mut pause = LOOK_AGAIN;
     loop {
-        let left = leader.as_ref().map(|leader| left_of(leader, group_only)).unwrap_or_default();
-        if left.is_empty() && os::sees() {
-            if told {
-                return;
-            }
-            // Once it is empty its number may be given to anyone.
-            leader = None;
-        }
-        for process in left {
-            if let Err(error) = os::signal(&process, libc::SIGKILL) {
-                tracing::debug!(target: super::TARGET, manager, pid = process.pid, %error, "what a keeper left can't be killed");
+        if let Some(guardian) = &mut maker {
+            match timeout(patience, guardian.swept(keeper)).await {
+                Ok(true) => return,
+                Ok(false) => maker = None,
+                Err(_) if patience == KILL_PATIENCE => {
+                    tracing::warn!(target: super::TARGET, manager, keeper, "the guardian doesn't say that the tree is gone");
+                }
+                Err(_) => {}
             }
         }
-        match &mut maker {
-            Some(maker) if !told => told = timeout(pause, maker.swept(keeper)).await.is_ok(),
-            Some(_) | None => sleep(pause).await,
+        match leader.as_ref().map_or(Ok(Vec::new()), |leader| left_of(leader, config)) {
+            Ok(left) if left.is_empty() && maker.is_none() => return,
+            Ok(left) => {
+                for process in left {
+                    if let Err(error) = os::signal(&process, libc::SIGKILL) {
+                        tracing::debug!(target: super::TARGET, manager, pid = process.pid, %error, "what a keeper left can't be killed");
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(target: super::TARGET, manager, keeper, %error, "what a keeper left can't be looked at"),
+        }
+        if maker.is_none() {
+            sleep(pause).await;
         }
         pause = (pause * 2).min(LOOK_AGAIN_LATER);
+        patience = pause;
     }
 }
 
-/// What is left in the session of a leader whose keeper is gone.
-pub fn left_of(leader: &Identity, group_only: bool) -> Vec<Process> {
-    let mut left = os::session(leader.leader);
-    left.retain(|process| process.start >= leader.start && (!group_only || process.group == leader.leader));
-    left
+/// Processes that are to end, each held so that nobody else can be meant.
+#[derive(Default)]
+struct Tree(Vec<Member>);
+
+struct Member {
+    process: Process,
+    handle: Handle,
+    asked: bool,
 }
 
-/// Adds what descends from the roots, or from anyone already known, and isn't known yet.
-fn enlist(tree: &mut Vec<(Process, Handle)>, roots: &[Process]) -> Result<(), Failure> {
-    let mut found = roots.to_vec();
-    for parent in roots.iter().chain(tree.iter().map(|(process, _)| process)) {
-        let children = os::descendants(parent.pid);
-        // Its pid may have gone to a stranger since; then those are the stranger's children.
-        if os::look_up(parent.pid).is_some_and(|now| now.start == parent.start) {
-            found.extend(children);
+impl Tree {
+    /// Adds these, and what descends from them or from anyone already known. With `killMode: 'group'` only those of the
+    /// same group.
+    fn enlist(&mut self, roots: Vec<Process>, kill_mode: KillMode) -> io::Result<()> {
+        let mut found = roots;
+        let parents: Vec<Process> = found.iter().chain(self.0.iter().map(|member| &member.process)).copied().collect();
+        for parent in parents {
+            let below = os::descendants(parent.pid);
+            // Its pid may have gone to a stranger since; then those are the stranger's children.
+            if parent.lives()? {
+                found.extend(below.whole()?.into_iter().filter(|process| kill_mode == KillMode::Tree || process.group == parent.group));
+            }
+        }
+        for process in found {
+            if self.0.iter().any(|known| known.process.is(&process)) {
+                continue;
+            }
+            if let Some(handle) = os::open(&process)? {
+                self.0.push(Member { process, handle, asked: false });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever was not asked before.
+    fn ask(&mut self, stop_signal: i32) {
+        for member in self.0.iter_mut().filter(|member| !member.asked) {
+            member.signal(stop_signal);
+            member.signal(libc::SIGCONT);
+            member.asked = true;
         }
     }
-    for process in found {
-        if tree.iter().any(|(known, _)| known.pid == process.pid) {
-            continue;
+
+    fn kill(&mut self, kill_mode: KillMode) -> io::Result<()> {
+        // Who is stopped forks nobody behind our back.
+        let mut stopped = 0;
+        while let Some(new) = self.0.get(stopped..).filter(|new| !new.is_empty()) {
+            new.iter().for_each(|member| member.signal(libc::SIGSTOP));
+            stopped = self.0.len();
+            self.enlist(Vec::new(), kill_mode)?;
         }
-        if let Some(handle) = os::open(&process).map_err(|error| Failure::Internal { problem: crate::error::io_text(&error) })? {
-            tree.push((process, handle));
-        }
+        self.0.iter().for_each(|member| member.signal(libc::SIGKILL));
+        Ok(())
     }
-    Ok(())
+
+    /// Leaves only those that live; true if none does.
+    async fn gone(&mut self, deadline: Instant) -> bool {
+        while let Some(member) = self.0.last() {
+            let lives = member.process.lives();
+            if matches!(lives, Ok(false)) {
+                self.0.pop();
+            } else if Instant::now() >= deadline {
+                return false;
+            } else if lives.is_ok() {
+                member.ended(deadline).await;
+            } else {
+                sleep(LOOK_AGAIN).await;
+            }
+        }
+        true
+    }
+
+    fn pids(&self) -> Vec<Pid> {
+        self.0.iter().map(|member| member.process.pid).collect()
+    }
 }
 
-fn signal(handle: &Handle, signal: i32) {
-    // What refuses is still there when the patience ends, and is named then.
-    if let Err(error) = handle.signal(signal) {
-        tracing::debug!(target: super::TARGET, %error, "an orphan can't be signalled");
+impl Member {
+    fn signal(&self, signal: i32) {
+        // What refuses is still there when the patience ends, and is named then.
+        if let Err(error) = self.handle.signal(signal) {
+            tracing::debug!(target: super::TARGET, pid = self.process.pid, %error, "an orphan can't be signalled");
+        }
     }
-}
 
-/// Leaves only those that live; true if none does.
-async fn gone(tree: &mut Vec<(Process, Handle)>, deadline: Instant) -> bool {
-    while let Some((process, handle)) = tree.last() {
-        let alive = os::look_up(process.pid).is_some_and(|now| now.start == process.start && !now.zombie);
-        if !alive {
-            tree.pop();
-        } else if Instant::now() >= deadline {
-            return false;
+    /// It has ended, or it is time to look.
+    async fn ended(&self, deadline: Instant) {
+        let copy = self.handle.fd.as_ref().and_then(|fd| fd.try_clone().ok());
+        // SAFETY: an OwnedFd keeps its descriptor open and unchanged for as long as it lives.
+        let watched = copy.and_then(|fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok());
+        if let Some(watched) = watched {
+            // Elapsed or ended: the caller looks for itself.
+            drop(timeout_at(deadline, watched.readable()).await);
         } else {
-            wait(handle, deadline).await;
+            sleep(LOOK_AGAIN).await;
         }
-    }
-    true
-}
-
-async fn wait(handle: &Handle, deadline: Instant) {
-    let copy = handle.fd.as_ref().and_then(|fd| fd.try_clone().ok());
-    // SAFETY: an OwnedFd keeps its descriptor open and unchanged for as long as it lives.
-    let watched = copy.and_then(|fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok());
-    if let Some(watched) = watched {
-        // Elapsed or ended: the caller looks for itself.
-        drop(timeout_at(deadline, watched.readable()).await);
-    } else {
-        sleep(LOOK_AGAIN).await;
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use once_cell::sync::Lazy;
 use tokio::time::{Instant, sleep};
 
-use super::files::{Folder, Lock, LockNote};
+use super::files::{Folder, Lock, LockNote, untold};
 use super::{orphan, socket};
 use crate::config::ProcessConfig;
 use crate::error::{Failure, io_text};
@@ -94,6 +94,10 @@ async fn obtain(folder: &Folder, grace: Duration, own: &Process) -> Result<Lock,
                 // Anybody can write a note: it must be a keeper, and one that has this very lock.
                 let keeper = os::look_up(pid).filter(|process| process.start == start && os::holds(pid, KEEPER, &held.file));
                 if let Some(keeper) = keeper {
+                    if os::descends_from(own.pid, pid).map_err(|error| untold(&error))? {
+                        // It would end us with its tree.
+                        return Err(Failure::OwnedElsewhere { owner: Some(pid) });
+                    }
                     asked = Some(pid);
                     deadline = Instant::now() + Duration::from_millis(grace_ms) + KILL_PATIENCE;
                     os::signal(&keeper, libc::SIGTERM).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
@@ -103,7 +107,7 @@ async fn obtain(folder: &Folder, grace: Duration, own: &Process) -> Result<Lock,
         }
         if Instant::now() > deadline {
             return Err(match asked {
-                Some(keeper) => Failure::StopFailed { survivors: os::descendants(keeper).iter().map(|process| process.pid).collect() },
+                Some(keeper) => Failure::StopFailed { survivors: os::descendants(keeper).seen.iter().map(|process| process.pid).collect() },
                 None => Failure::OwnedElsewhere { owner: None },
             });
         }

@@ -11,6 +11,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use nix::unistd::geteuid;
 
 use crate::error::{Failure, Occupant, errno_text, io_text};
+use crate::lifecycle::Pid;
 use crate::os;
 
 /// A connection, or at once why there is none: EAGAIN where the listener's queue is full.
@@ -36,56 +37,90 @@ pub fn dial(path: &Path) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// How often another file may take a dead one's place while it is looked at.
+const ATTEMPTS: u32 = 3;
+
+/// Tells one socket file from the next: a file system may give both the same inode.
+#[derive(PartialEq, Eq)]
+pub struct Mark {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Mark {
+    fn of(file: &fs::Metadata) -> Self {
+        Self { device: file.dev(), inode: file.ino(), changed: (file.ctime(), file.ctime_nsec()) }
+    }
+}
+
+/// `None` if there is no file.
+pub fn mark(path: &Path) -> Option<Mark> {
+    fs::symlink_metadata(path).ok().map(|file| Mark::of(&file))
+}
+
 /// Makes the path free for a daemon of ours. Removes only a socket that refuses and that nobody holds.
 ///
 /// # Errors
 /// `SocketInUse` with whoever is there; `Io` where that can't be found out.
 pub fn clear(path: &Path) -> Result<(), Failure> {
-    let in_use = |by| Err(Failure::SocketInUse { path: path.display().to_string(), by });
+    for _ in 0..ATTEMPTS {
+        if try_clear(path)? {
+            return Ok(());
+        }
+    }
+    Err(in_use(path, Occupant::Unknown))
+}
+
+fn in_use(path: &Path, by: Occupant) -> Failure {
+    Failure::SocketInUse { path: path.display().to_string(), by }
+}
+
+/// False if another file took its place meanwhile.
+fn try_clear(path: &Path) -> Result<bool, Failure> {
+    let in_use = |by| Err(in_use(path, by));
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(true),
         Err(error) => return Err(Failure::io(path, io_text(&error))),
     };
     if !file.file_type().is_socket() {
         return in_use(Occupant::NotASocket);
     }
     match dial(path) {
-        Ok(client) => in_use(match os::peer_pid(&client) {
-            Ok(pid) if pid > 0 && os::start_time(pid).is_some() => Occupant::Process(pid),
-            // Whoever called listen(2) is gone and has left it to somebody, or can't be seen from here.
-            Ok(_) | Err(_) => holder(path),
-        }),
-        Err(Errno::ENOENT) => Ok(()),
-        // The queue is full, so there is one.
-        Err(Errno::EAGAIN) => in_use(holder(path)),
-        // Bound but not listening refuses as well, and so do a datagram socket and another user's in their own ways.
-        Err(error @ (Errno::ECONNREFUSED | Errno::EPROTOTYPE | Errno::EACCES | Errno::EPERM)) => match os::is_held(path) {
-            Ok(true) => in_use(holder(path)),
+        // Whoever once called listen(2) may be gone and have left it to somebody, and his pid be another's by now.
+        Ok(client) => in_use(holder(path, os::peer_pid(&client).ok())),
+        Err(Errno::ENOENT) => Ok(true),
+        // The queue is full, or the socket is one for datagrams, so there is one.
+        Err(Errno::EAGAIN | Errno::EPROTOTYPE) => in_use(holder(path, None)),
+        // Bound but not listening refuses as well, and so does another user's in its own way.
+        Err(error @ (Errno::ECONNREFUSED | Errno::EACCES | Errno::EPERM)) => match os::is_held(path) {
+            Ok(true) => in_use(holder(path, None)),
             // It may live where we can't see it, in another network namespace.
             Ok(false) if matches!(error, Errno::EACCES | Errno::EPERM) && file.uid() != geteuid().as_raw() => in_use(Occupant::Unknown),
             Ok(false) => remove(path, &file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) => Err(Failure::io(path, io_text(&error))),
         },
         Err(error) => Err(Failure::io(path, errno_text(error as i32))),
     }
 }
 
-/// Whoever holds the socket now.
-fn holder(path: &Path) -> Occupant {
-    os::holders(path).first().map_or(Occupant::Unknown, |pid| Occupant::Process(*pid))
+/// Whoever holds the socket now: its maker, if that is one of them, or can't be looked into.
+fn holder(path: &Path, maker: Option<Pid>) -> Occupant {
+    let holders = os::holders(path);
+    let maker = maker.filter(|maker| *maker > 0 && (holders.is_empty() || holders.contains(maker)));
+    maker.or_else(|| holders.first().copied()).map_or(Occupant::Unknown, Occupant::Process)
 }
 
-fn remove(path: &Path, seen: &fs::Metadata) -> Result<(), Failure> {
+fn remove(path: &Path, seen: &fs::Metadata) -> Result<bool, Failure> {
     // Somebody may have bound a new one since.
-    let same = fs::symlink_metadata(path).is_ok_and(|now| (now.ino(), now.dev()) == (seen.ino(), seen.dev()));
-    if !same {
-        return Ok(());
+    if mark(path) != Some(Mark::of(seen)) {
+        return Ok(false);
     }
     match fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(Failure::io(path, io_text(&error))),
     }
 }

@@ -38,6 +38,7 @@ samples! { f:
     PrepareFailed { generation: f.generation, failure: unwritable() },
     Spawned { generation: f.generation, pid: f.pid },
     SpawnFailed { generation: f.generation, failure: unspawnable() },
+    OrderLost { generation: f.generation },
     RecordFailed { generation: f.generation, failure: unwritable() },
     Ready { generation: f.generation },
     NotReady { generation: f.generation, failure: Failure::SocketInUse { path: "/run/p.sock".to_owned(), by: foreigner() } },

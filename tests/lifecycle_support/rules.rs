@@ -78,7 +78,9 @@ impl World {
                 Ok(())
             }
             Effect::Signal { signal } => {
-                ensure(matches!(self.tree, Tree::Alive | Tree::Remains), "Signal without a tree")?;
+                // SIGKILL may meet what is on its way; a stop signal would meet it before it is the program that knows it.
+                let meets = matches!(self.tree, Tree::Alive | Tree::Remains) || (self.tree == Tree::Asked && *signal == Signal::Kill);
+                ensure(meets, "Signal without a tree")?;
                 if self.urged != Some(Signal::Kill) {
                     self.urged = Some(*signal);
                 }

@@ -96,6 +96,7 @@ impl World {
             Tree::Asked => {
                 reports.push(Event::Spawned { generation, pid });
                 reports.push(Event::SpawnFailed { generation, failure: unspawnable() });
+                reports.push(Event::OrderLost { generation });
             }
             Tree::Alive => {
                 // The code matters only to a policy that looks at it.
@@ -146,7 +147,7 @@ impl World {
                 self.files = true;
                 self.owed.insert(Owed::Record);
             }
-            Event::SpawnFailed { .. } | Event::TreeGone { .. } => self.bury(),
+            Event::SpawnFailed { .. } | Event::OrderLost { .. } | Event::TreeGone { .. } => self.bury(),
             Event::RecordFailed { .. } => {
                 self.owed.remove(&Owed::Record);
             }

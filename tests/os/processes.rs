@@ -87,7 +87,7 @@ fn a_zombie_has_no_start_time_and_descends_from_nobody() {
     let shell = Shell::start("exit 0");
     until("the zombie", || os::look_up(shell.pid()).unwrap().zombie);
     assert_eq!(os::start_time(shell.pid()), None);
-    assert!(!os::descendants(own_pid()).iter().any(|process| process.pid == shell.pid()));
+    assert!(!os::descendants(own_pid()).whole().unwrap().iter().any(|process| process.pid == shell.pid()));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn one_that_ends_and_can_t_go_yet_is_ending() {
             eprintln!("skipped: a pid namespace can't be had here");
             return;
         }
-        let [first] = os::descendants(outside.pid())[..] else { panic!("not one process in the namespace") };
+        let [first] = os::descendants(outside.pid()).whole().unwrap()[..] else { panic!("not one process in the namespace") };
         let mut guest = Shell::from(Command::new("nsenter").args(["-p", "-t", &first.pid.to_string(), "sh", "-c", "echo; read end; exit"]));
         guest.line();
         assert!(!os::is_ending(first.pid));
@@ -158,7 +158,7 @@ fn one_that_ends_and_can_t_go_yet_is_ending() {
             drop(outside.child.stdin.take());
         }
         until("its end to begin", || os::is_ending(first.pid));
-        until("the guest's end", || os::descendants(guest.pid()).is_empty());
+        until("the guest's end", || os::descendants(guest.pid()).found_nobody());
         assert_eq!((os::start_time(first.pid), os::is_ending(first.pid)), (Some(first.start), true), "killed: {killed}");
         os::signal(&guest.look_up(), libc::SIGCONT).unwrap();
         until("its end", || os::look_up(first.pid).is_none());
@@ -223,7 +223,7 @@ fn end(pids: &[i32]) {
 fn descendants_are_all_that_live_and_parents_come_first() {
     let mut shell = Shell::start(NESTED);
     let [outer, inner, alone] = nested(&mut shell);
-    let found = os::descendants(shell.pid());
+    let found = os::descendants(shell.pid()).whole().unwrap();
     let pids: Vec<i32> = found.iter().map(|process| process.pid).collect();
     let position = |pid| pids.iter().position(|found| *found == pid).unwrap_or_else(|| panic!("{pid} is missing in {pids:?}"));
     assert!(position(outer) < position(inner));
@@ -231,12 +231,12 @@ fn descendants_are_all_that_live_and_parents_come_first() {
     assert_eq!(pids.len(), 3, "{pids:?}");
     let parents: Vec<i32> = [outer, inner, alone].map(|pid| found[position(pid)].parent).into();
     assert_eq!(parents, [shell.pid(), outer, shell.pid()]);
-    assert_eq!(os::descendants(inner), []);
+    assert_eq!(os::descendants(inner).whole().unwrap(), []);
     // Our children are those of any of our threads; this is not the first one.
-    let all = os::descendants(own_pid());
+    let all = os::descendants(own_pid()).whole().unwrap();
     assert!([shell.pid(), outer, inner, alone].iter().all(|pid| all.iter().any(|process| process.pid == *pid)));
     end(&pids);
-    until("their end", || os::descendants(shell.pid()).is_empty());
+    until("their end", || os::descendants(shell.pid()).found_nobody());
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_session_is_whoever_did_not_leave_it() {
     unsafe { command.pre_exec(|| Ok(nix::unistd::setsid().map(|_| ())?)) };
     let mut shell = Shell::from(command.args(["-c", NESTED]));
     let [outer, inner, alone] = nested(&mut shell);
-    let mut pids: Vec<i32> = os::session(shell.pid()).iter().map(|process| process.pid).collect();
+    let mut pids: Vec<i32> = os::session(shell.pid()).whole().unwrap().iter().map(|process| process.pid).collect();
     let mut expected = [shell.pid(), outer, inner];
     pids.sort_unstable();
     expected.sort_unstable();
@@ -259,12 +259,12 @@ fn descent_is_by_parents() {
     let mut shell = Shell::start(NESTED);
     let [outer, inner, alone] = nested(&mut shell);
     for ancestor in [inner, outer, shell.pid(), own_pid()] {
-        assert!(os::descends_from(inner, ancestor));
+        assert!(os::descends_from(inner, ancestor).unwrap());
     }
     for other in [alone, i32::MAX, -1] {
-        assert!(!os::descends_from(inner, other));
+        assert!(!os::descends_from(inner, other).unwrap());
     }
-    assert!(!os::descends_from(own_pid(), shell.pid()) && !os::descends_from(i32::MAX, own_pid()));
+    assert!(!os::descends_from(own_pid(), shell.pid()).unwrap() && !os::descends_from(i32::MAX, own_pid()).unwrap());
     end(&[outer, inner, alone]);
 }
 
@@ -272,11 +272,11 @@ fn descent_is_by_parents() {
 fn an_environment_is_the_one_that_a_process_began_with() {
     let mut shell = Shell::from(Command::new("/bin/sh").args(["-c", "export LATER=1; unset FIRST; echo; read end"]).env("FIRST", "a=b"));
     shell.line();
-    assert!(os::began_with(shell.pid(), "FIRST", "a=b"));
+    assert!(os::began_with(shell.pid(), "FIRST", "a=b").unwrap());
     for (variable, value) in [("FIRST", "a"), ("FIRST", "a=bc"), ("IRST", "a=b"), ("LATER", "1"), ("FIRST", "")] {
-        assert!(!os::began_with(shell.pid(), variable, value), "{variable}={value}");
+        assert!(!os::began_with(shell.pid(), variable, value).unwrap(), "{variable}={value}");
     }
-    assert!(!os::began_with(i32::MAX, "FIRST", "a=b"));
+    assert!(!os::began_with(i32::MAX, "FIRST", "a=b").unwrap());
 }
 
 // Signals.

@@ -16,6 +16,9 @@ use crate::lifecycle::state::{Generation, LastExit, Now, Phase, Snapshot, Ticket
 /// How long what got SIGKILL may take to be gone before it is reported as unkillable.
 pub const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often an order is given before a spawn is given up because the guardian is killed each time.
+const ORDERS_MAX: u32 = 3;
+
 /// What the configuration says about the lifecycle.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -33,6 +36,8 @@ pub struct Machine {
     phase: Phase,
     generation: Generation,
     closed: bool,
+    /// How often the guardian was asked for this generation's process.
+    orders: u32,
     attempts: u32,
     history: History,
     dice: Dice,
@@ -54,6 +59,7 @@ impl Machine {
             phase: Phase::Stopped,
             generation: 0,
             closed: false,
+            orders: 0,
             attempts: 0,
             history: History::default(),
             dice: Dice(seed),
@@ -121,6 +127,7 @@ impl Machine {
             Event::PrepareFailed { failure, .. } => self.prepare_failed(failure, now),
             Event::Spawned { pid, .. } => self.spawned(pid),
             Event::SpawnFailed { failure, .. } => self.spawn_failed(failure, now),
+            Event::OrderLost { .. } => self.order_lost(now),
             Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. } => self.boot_failed(failure, now),
             Event::Ready { .. } => self.ready(now),
             Event::Exited { exit, remains, tail, .. } => self.exited(exit, remains, tail, now),

@@ -3,7 +3,7 @@
 use core::mem;
 use core::time::Duration;
 
-use super::{KILL_PATIENCE, Machine};
+use super::{KILL_PATIENCE, Machine, ORDERS_MAX};
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
 use crate::lifecycle::restart::RestartOn;
@@ -15,6 +15,7 @@ impl Machine {
             Phase::Preparing { run } => {
                 // The same public state, so nothing is shown.
                 self.phase = Phase::Spawning { run };
+                self.orders = 1;
                 self.effects.push(Effect::Spawn { generation: self.generation });
                 self.arm(Timer::Startup, self.plan.startup_timeout);
             }
@@ -93,6 +94,17 @@ impl Machine {
             | Phase::Booting { .. }
             | Phase::Running { .. } => {}
         }
+    }
+
+    /// Someone killed the guardian while it had the order, which is no reason to give up a daemon that is still wanted.
+    pub(super) fn order_lost(&mut self, now: Now) {
+        if let Phase::Spawning { .. } = self.phase
+            && self.orders < ORDERS_MAX
+        {
+            self.orders += 1;
+            return self.effects.push(Effect::Spawn { generation: self.generation });
+        }
+        self.spawn_failed(Failure::Spawn { problem: "the guardian was killed while it made the process".to_owned() }, now);
     }
 
     /// The process lives, or is being made, but will not become ready.
@@ -250,9 +262,7 @@ impl Machine {
         match &mut self.phase {
             Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. } if !tree.killed => {
                 tree.killed = true;
-                if tree.leader != Leader::Unborn {
-                    self.effects.push(Effect::Signal { signal: Signal::Kill });
-                }
+                self.effects.push(Effect::Signal { signal: Signal::Kill });
                 self.arm(Timer::Kill, KILL_PATIENCE);
             }
             Phase::Stopping { .. }

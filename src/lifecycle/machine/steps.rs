@@ -90,7 +90,8 @@ impl Machine {
         let killed = self.plan.grace.is_zero();
         let (signal, timer, after) =
             if killed { (Signal::Kill, Timer::Kill, KILL_PATIENCE) } else { (Signal::Terminate, Timer::Grace, self.plan.grace) };
-        if leader != Leader::Unborn {
+        // One that is being made is asked when it is there; SIGKILL may meet it on its way.
+        if leader != Leader::Unborn || killed {
             self.effects.push(Effect::Signal { signal });
         }
         self.arm(timer, after);

@@ -9,10 +9,13 @@ use std::str::SplitAsciiWhitespace;
 
 use crate::os::Process;
 
+/// Where the boot's id is to be had.
+pub const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// Differs after every boot of the machine, and between its pid namespaces: a pid of another container
 /// means nothing here.
 pub fn boot_id() -> io::Result<String> {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let boot = fs::read_to_string(BOOT_ID)?;
     let namespace = match fs::read_link("/proc/self/ns/pid") {
         // A kernel without namespaces.
         Err(error) if error.kind() == io::ErrorKind::NotFound => PathBuf::new(),
@@ -29,13 +32,27 @@ pub fn look_up(pid: i32) -> Option<Process> {
 /// `None` if there is no such process.
 ///
 /// # Errors
-/// Where it can't be found out: EMFILE, EACCES.
+/// Where it can't be found out: EMFILE, ENFILE, EACCES.
 pub fn identify(pid: i32) -> io::Result<Option<Process>> {
     if pid <= 0 {
         return Ok(None);
     }
-    match fs::read(format!("/proc/{pid}/stat")) {
-        Ok(stat) => Ok(parse_stat(pid, &stat)),
+    let Some(stat) = unless_gone(fs::read(format!("/proc/{pid}/stat")))? else {
+        return if exists(pid) { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(None) };
+    };
+    parse_stat(pid, &stat).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Whether anyone has this pid, also where /proc hides it (its mount option hidepid, from a process that may not be traced).
+fn exists(pid: i32) -> bool {
+    // SAFETY: integers only; signal 0 is none.
+    unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() != libc::ESRCH }
+}
+
+/// What /proc tells of a process, or of a thread: nothing once that is gone.
+pub fn unless_gone<T>(told: io::Result<T>) -> io::Result<Option<T>> {
+    match told {
+        Ok(told) => Ok(Some(told)),
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
@@ -71,9 +88,16 @@ pub fn is_ending(pid: i32) -> bool {
 }
 
 /// Whether this variable was in the environment that the process began with. False where nobody may know.
-pub fn began_with(pid: i32, variable: &str, value: &str) -> bool {
+///
+/// # Errors
+/// Where it can't be found out: EMFILE, ENFILE.
+pub fn began_with(pid: i32, variable: &str, value: &str) -> io::Result<bool> {
     let wanted = format!("{variable}={value}");
-    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|env| env.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+    match unless_gone(fs::read(format!("/proc/{pid}/environ"))) {
+        Ok(env) => Ok(env.is_some_and(|env| env.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether this process is called `name` (the kernel's word for it, of at most 15 bytes) and has `file` open.
@@ -104,7 +128,10 @@ pub fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
-    // state, ppid, pgrp and session were fields 3 to 6; the start time is field 22.
-    let start = fields.nth(15)?.parse().ok()?;
-    Some(Process { pid, parent, group, session, start, zombie: matches!(state, "Z" | "X" | "x") })
+    // state, ppid, pgrp and session were fields 3 to 6; the number of threads is field 20, the start time field 22.
+    let threads: i64 = fields.nth(13)?.parse().ok()?;
+    let start = fields.nth(1)?.parse().ok()?;
+    // A process whose first thread has ended looks like a zombie for as long as its others go on.
+    let zombie = matches!(state, "Z" | "X" | "x") && threads <= 1;
+    Some(Process { pid, parent, group, session, start, zombie })
 }

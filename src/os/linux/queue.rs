@@ -4,13 +4,15 @@
 //! accept(2). So one question about our own end tells whether the daemon took the connection, and
 //! the daemon need not do anything for it. (`sk_diag_dump_peer` in net/unix/diag.c, Linux 3.3.)
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::sys::socket::{MsgFlags, recv, send};
-use nix::sys::stat::{fstat, lstat};
+use nix::sys::stat::{FileStat, fstat, lstat};
 use once_cell::sync::OnceCell;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -102,9 +104,18 @@ pub fn holders(path: &Path) -> Vec<i32> {
 /// but holds nothing: whoever comes next can't reach it.
 fn sockets_at(path: &Path) -> io::Result<Vec<u32>> {
     let file = lstat(path)?;
+    match sockets_by_inode(path, &file) {
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)) => {
+            // No AF_NETLINK (a seccomp filter) or no unix_diag: the names that the sockets were given must do.
+            sockets_by_name(path, &file)
+        }
+        found => found,
+    }
+}
+
+fn sockets_by_inode(path: &Path, file: &FileStat) -> io::Result<Vec<u32>> {
     let inode = u32::try_from(file.st_ino & u64::from(u32::MAX)).map_err(io::Error::other)?;
     let device = kernel_device(file.st_dev);
-    let name = path.file_name().map(|name| name.as_encoded_bytes().to_vec()).unwrap_or_default();
     let mut found = Vec::new();
     ask(0, NLM_F_DUMP, u32::MAX, SHOW_NAME | SHOW_VFS, |answer, attributes| {
         let Some(vfs) = attribute(attributes, ATTR_VFS) else { return };
@@ -112,15 +123,49 @@ fn sockets_at(path: &Path) -> io::Result<Vec<u32>> {
         if !datagrams && answer.get(SOCKET_STATE) == Some(&ESTABLISHED) {
             return;
         }
-        // Some file systems show stat(2) another device than the kernel has inside; then the name must do.
-        let same_place = word(vfs, 4) == Some(device)
-            || attribute(attributes, ATTR_NAME)
-                .is_some_and(|bound| bound.split(|byte| *byte == 0).next().is_some_and(|bound| bound.ends_with(&name)));
-        if word(vfs, 0) == Some(inode) && same_place {
+        // Some file systems (btrfs, overlayfs) show stat(2) another device than the kernel has inside.
+        let same_place = || {
+            let name = attribute(attributes, ATTR_NAME).and_then(|name| name.split(|byte| *byte == 0).next());
+            word(vfs, 4) == Some(device) || name.is_some_and(|name| leads_to(name, path, file))
+        };
+        if word(vfs, 0) == Some(inode) && same_place() {
             found.extend(word(answer, SOCKET_INODE));
         }
     })?;
     Ok(found)
+}
+
+/// From the lines of /proc/net/unix: number, references, protocol, flags, type, state, inode, name.
+fn sockets_by_name(path: &Path, file: &FileStat) -> io::Result<Vec<u32>> {
+    const CONNECTED: &[u8] = b"03";
+    const DATAGRAMS: &[u8] = b"0002";
+    let mut found = Vec::new();
+    for line in fs::read("/proc/net/unix")?.split(|byte| *byte == b'\n').skip(1) {
+        let mut rest = line;
+        let [.., kind, state, inode] = [(); 7].map(|()| {
+            rest = rest.trim_ascii_start();
+            let (field, after) = rest.split_at(rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len()));
+            rest = after;
+            field
+        });
+        let holds = kind == DATAGRAMS || state != CONNECTED;
+        let inode = std::str::from_utf8(inode).ok().and_then(|inode| inode.parse().ok());
+        if let Some(inode) = inode.filter(|_| holds && rest.get(1..).is_some_and(|name| leads_to(name, path, file))) {
+            found.push(inode);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a socket of this name is the one at `path`. Where that can't be told it is: better left alone than taken from
+/// somebody.
+fn leads_to(name: &[u8], path: &Path, file: &FileStat) -> bool {
+    let bound = Path::new(OsStr::from_bytes(name));
+    match lstat(bound) {
+        Ok(named) if bound.is_absolute() => (named.st_dev, named.st_ino) == (file.st_dev, file.st_ino),
+        // Renamed, moved, in another mount namespace, or relative to a folder that nobody tells.
+        Ok(_) | Err(_) => bound.file_name() == path.file_name(),
+    }
 }
 
 /// The kernel's own dev_t: 12 bits of major, 20 of minor (linux/kdev_t.h).

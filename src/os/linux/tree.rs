@@ -1,76 +1,129 @@
 //! What descends from a process. Everything that flees its parent comes back to the nearest
 //! subreaper (prctl(2)), so a keeper's descendants are exactly its daemon's tree.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-use super::identity::look_up;
-use crate::os::Process;
+use super::identity::{identify, unless_gone};
+use crate::os::{Look, Process};
 
 /// Whether every descendant that loses its parent becomes the keeper's child.
 pub const CHILDREN_COME_BACK: bool = true;
 
-/// Everything of a tree whose subreaper is `root`. Neither the leader's group nor what was `seen` of the tree before needs
-/// a look of its own here.
-pub fn members(root: i32, _group: i32, _seen: &[Process]) -> Vec<Process> {
-    descendants(root)
+/// Where processes fork and end faster than they can be looked at, a look would never come to an end. So many may have ended
+/// before they were looked at, or else it ends after this time.
+const CHURN: u32 = 100;
+const LONGEST_LOOK: Duration = Duration::from_millis(50);
+
+/// Everything of a tree whose subreaper is `root`; each is handed to `meet` in the moment in which it is found. Neither the
+/// leader's session nor what was `seen` of the tree before needs a look of its own here.
+pub fn members(root: i32, _session_of: &mut Option<i32>, _seen: &[Process], meet: &mut dyn FnMut(&Process)) -> Look {
+    walk(root, meet)
 }
 
-/// All that descend from `root`, zombies left out, parents before children. A process that is born
-/// during the walk may be missed; whoever must have them all walks again until nothing is left.
-pub fn descendants(root: i32) -> Vec<Process> {
-    let mut found: Vec<Process> = Vec::new();
-    let mut known = Vec::new();
-    let mut parents = vec![root];
-    while let Some(parent) = parents.pop() {
-        for process in children(parent, root, &known) {
-            known.push(process.pid);
-            parents.push(process.pid);
-            if !process.zombie {
-                found.push(process);
+/// All that descend from `root`, zombies left out, parents before children. If `root` is a subreaper and nobody is found
+/// there is nobody: whoever loses its parent during the walk turns up among the children of `root`, which are looked at
+/// again until no more turn up. One that is forked during the walk may be missed, but not its parent.
+pub fn descendants(root: i32) -> Look {
+    walk(root, &mut |_| {})
+}
+
+fn walk(root: i32, meet: &mut dyn FnMut(&Process)) -> Look {
+    let until = Instant::now() + LONGEST_LOOK;
+    let mut look = Look::default();
+    let Some(root) = look.or_none(identify(root)) else { return look };
+    let mut known = HashSet::new();
+    let mut ended = 0;
+    loop {
+        let before = known.len();
+        let mut parents = vec![root];
+        while let Some(parent) = parents.pop() {
+            for pid in look.or_none(children(&parent)) {
+                if known.contains(&pid) {
+                    continue;
+                }
+                if ended > CHURN && Instant::now() > until {
+                    look.failed.get_or_insert_with(|| io::Error::other("the processes change faster than they can be looked at"));
+                    return look;
+                }
+                // One whose parent has died since it was listed is now a child of `root`, and listed again.
+                let Some(process) = look.or_none(identify(pid)).filter(|process| process.parent == parent.pid) else {
+                    ended += 1;
+                    continue;
+                };
+                known.insert(pid);
+                parents.push(process);
+                if process.zombie {
+                    ended += 1;
+                } else {
+                    meet(&process);
+                    look.seen.push(process);
+                }
             }
         }
+        if known.len() == before {
+            return look;
+        }
     }
-    found
 }
 
-/// The children of `parent`, zombies too, without those known.
-pub fn children(parent: i32, subreaper: i32, known: &[i32]) -> Vec<Process> {
-    let unknown = child_pids(parent).into_iter().filter(|pid| !known.contains(pid));
-    // Between the list and this look the child may have died and its pid gone to a stranger: then its
-    // parent is another one. A child whose parent just died now belongs to the subreaper.
-    unknown.filter_map(look_up).filter(|process| process.parent == parent || process.parent == subreaper).collect()
+/// The children of this process, zombies too, without those known.
+pub fn own_children(known: &HashSet<i32>) -> Look {
+    let mut look = Look::default();
+    let own = look.or_none(i32::try_from(std::process::id()).map_err(io::Error::other).and_then(identify));
+    let Some(own) = own else { return look };
+    let pids = children(&own).map(|pids| pids.into_iter().filter(|pid| !known.contains(pid)).collect());
+    let children = Look::of(pids);
+    look.seen = look.take(children);
+    look.seen.retain(|process| process.parent == own.pid);
+    look
+}
+
+/// Who was a child of `parent` a moment ago; of that one, and not of a later process of its pid.
+fn children(parent: &Process) -> io::Result<Vec<i32>> {
+    let pids = child_pids(parent.pid)?;
+    let same = identify(parent.pid)?.is_some_and(|now| now.is(parent));
+    Ok(if same { pids } else { Vec::new() })
 }
 
 /// /proc/PID/task/TID/children lists per thread; every thread has children of its own.
-fn child_pids(parent: i32) -> Vec<i32> {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{parent}/task")) else { return Vec::new() };
+fn child_pids(parent: i32) -> io::Result<Vec<i32>> {
+    let Some(tasks) = unless_gone(fs::read_dir(format!("/proc/{parent}/task")))? else { return Ok(Vec::new()) };
     let mut pids = Vec::new();
-    for task in tasks.flatten() {
-        match fs::read_to_string(task.path().join("children")) {
-            Ok(list) => pids.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+    for task in tasks {
+        let Some(task) = unless_gone(task)? else { continue };
+        match unless_gone(fs::read_to_string(task.path().join("children")))? {
+            Some(list) => pids.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
             // Kernels without CONFIG_PROC_CHILDREN have no such file; a thread that just ended has none either.
-            Err(_) if !task.path().exists() => {}
-            Err(_) => return children_by_sweep(parent),
+            None if !task.path().try_exists()? => {}
+            None => return children_by_sweep(parent),
         }
     }
-    pids
+    Ok(pids)
 }
 
-fn children_by_sweep(parent: i32) -> Vec<i32> {
-    everyone().filter(|process| process.parent == parent).map(|process| process.pid).collect()
+fn children_by_sweep(parent: i32) -> io::Result<Vec<i32>> {
+    let everyone = Look::of(everyone()).whole()?;
+    Ok(everyone.into_iter().filter(|process| process.parent == parent).map(|process| process.pid).collect())
 }
 
 /// The members of the session that `leader` made, or had made. A look at every process there is: for
 /// the rare case that whoever kept them is gone.
-pub fn session(leader: i32) -> Vec<Process> {
-    everyone().filter(|process| process.session == leader && !process.zombie).collect()
+pub fn session(leader: i32) -> Look {
+    let mut look = Look::of(everyone());
+    look.seen.retain(|process| process.session == leader && !process.zombie);
+    look
 }
 
-fn everyone() -> impl Iterator<Item = Process> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| look_up(entry.file_name().to_str()?.parse().ok()?))
+fn everyone() -> io::Result<Vec<i32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(pids)
 }
 
 /// A process that can't be confused with a later one of the same pid.
@@ -84,23 +137,16 @@ pub struct Handle {
 /// Opens `process` if it is still the same one; `None` if it is gone.
 ///
 /// # Errors
-/// A descriptor that is none, which the kernel doesn't give.
+/// Where it can't be found out whether it is the same one.
 pub fn open(process: &Process) -> io::Result<Option<Handle>> {
-    // SAFETY: pidfd_open takes two integers and touches no memory of ours.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.pid, 0) };
-    let fd = if fd >= 0 {
-        let raw = i32::try_from(fd).map_err(io::Error::other)?;
-        // SAFETY: the kernel just handed out this descriptor, close-on-exec, and nobody else knows it.
-        Some(unsafe { OwnedFd::from_raw_fd(raw) })
-    } else {
-        if io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH) {
-            return Ok(None);
-        }
+    let fd = match unless_gone(pidfd(process.pid)) {
+        Ok(None) => return Ok(None),
+        Ok(fd) => fd,
         // ENOSYS, a seccomp filter, no descriptor left: a process that must be ended is, without one.
-        None
+        Err(_) => None,
     };
     // Looked at after the open: if it is the same process now, the descriptor can mean no other.
-    let same = look_up(process.pid).is_some_and(|now| now.start == process.start);
+    let same = identify(process.pid)?.is_some_and(|now| now.start == process.start);
     Ok(same.then_some(Handle { pid: process.pid, fd }))
 }
 
@@ -108,20 +154,54 @@ impl Handle {
     /// # Errors
     /// EPERM where the process belongs to someone else. One that is gone is no error.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
-        let result = match &self.fd {
-            // SAFETY: integers and a null siginfo, which the call allows.
-            Some(fd) => unsafe {
-                libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
-            },
+        let Some(fd) = &self.fd else {
             // SAFETY: integers only. The pid was verified a moment ago, which is all that such a kernel offers.
-            None => i64::from(unsafe { libc::kill(self.pid, signal) }),
+            let sent = unsafe { libc::kill(self.pid, signal) };
+            return unless_gone(if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }).map(|_| ());
         };
-        if result == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+        send(fd, signal, 0)
     }
+}
+
+/// The group of a process that is still there, by something that means no later group of its number.
+#[derive(Debug)]
+pub struct Group(OwnedFd);
+
+impl Group {
+    /// `leader` must not have been reaped yet.
+    ///
+    /// # Errors
+    /// ENOSYS before Linux 5.3; EMFILE.
+    pub fn of(leader: i32) -> io::Result<Self> {
+        pidfd(leader).map(Self)
+    }
+
+    /// Signals all of it at once: no fork can slip through.
+    ///
+    /// # Errors
+    /// EINVAL before Linux 6.9. An empty group is no error.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        /// `PIDFD_SIGNAL_PROCESS_GROUP` of linux/pidfd.h.
+        const PROCESS_GROUP: u32 = 4;
+        send(&self.0, signal, PROCESS_GROUP)
+    }
+}
+
+fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let raw = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel just handed out this descriptor, close-on-exec, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+fn send(pidfd: &OwnedFd, signal: i32, flags: u32) -> io::Result<()> {
+    // SAFETY: integers and a null siginfo, which the call allows.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), flags) };
+    unless_gone(if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }).map(|_| ())
 }
 
 /// Signals exactly this process, or nobody.

@@ -47,6 +47,9 @@ const _: () = assert!(mem::size_of::<ShortInfo>() == 64 && mem::size_of::<Unique
 /// `SZOMB` of sys/proc.h.
 const ZOMBIE: u32 = 5;
 
+/// Where the boot's id is to be had: a sysctl.
+pub const BOOT_ID: &str = "kern.bootsessionuuid";
+
 pub fn boot_id() -> io::Result<String> {
     let mut buffer = [0_u8; 64];
     let mut length = buffer.len();
@@ -106,8 +109,8 @@ pub fn start_time(pid: i32) -> Option<u64> {
 
 /// macOS shows a process's environment to its own user only through a sysctl without a fixed form; so
 /// nothing is proven by it there.
-pub fn began_with(_pid: i32, _variable: &str, _value: &str) -> bool {
-    false
+pub fn began_with(_pid: i32, _variable: &str, _value: &str) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// Whether this process is called by our guardian's name (a keeper has no other here) and has `file` open.

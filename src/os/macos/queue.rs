@@ -134,23 +134,26 @@ pub fn was_taken(client: &(impl AsFd + AsRawFd)) -> io::Result<Taken> {
 pub fn refuses_when_full(path: &Path, keeper: i32, leader: i32) -> bool {
     let Ok(file) = fs::symlink_metadata(path) else { return false };
     let holds = |pid: i32| sockets_of(pid).iter().any(|socket| socket.listens() && socket.stands_behind(pid, path, &file));
-    members(keeper, leader, &[]).iter().any(|process| holds(process.pid))
+    members(keeper, &mut Some(leader), &[], &mut |_| {}).seen.iter().any(|process| holds(process.pid))
 }
 
 /// Whether any process of ours holds the socket that this file stands for, listening or only bound. Other users'
 /// are not shown.
 pub fn is_held(path: &Path) -> io::Result<bool> {
-    fs::symlink_metadata(path)?;
-    Ok(!holders(path).is_empty())
+    Ok(!held_by(path)?.is_empty())
 }
 
 /// The processes that hold it, where we may see that. A look at every process's descriptors: for the rare
 /// case that somebody is in the way and doesn't answer.
 pub fn holders(path: &Path) -> Vec<i32> {
-    let Ok(file) = fs::symlink_metadata(path) else { return Vec::new() };
-    let mut pids = everyone();
+    held_by(path).unwrap_or_default()
+}
+
+fn held_by(path: &Path) -> io::Result<Vec<i32>> {
+    let file = fs::symlink_metadata(path)?;
+    let mut pids = everyone()?;
     pids.retain(|pid| sockets_of(*pid).iter().any(|socket| socket.stands_behind(*pid, path, &file)));
-    pids
+    Ok(pids)
 }
 
 fn sockets_of(pid: i32) -> Vec<SocketInfo> {

@@ -1,7 +1,9 @@
 //! Who a leader is, beyond its pid, as `daemon.id` has it.
 
 use std::io;
+use std::path::Path;
 
+use crate::error::{Failure, io_text};
 use crate::lifecycle::Pid;
 use crate::os;
 
@@ -17,13 +19,15 @@ pub struct Identity {
 const IDENTITY_TITLE: &str = "ally-daemon 1";
 
 impl Identity {
-    /// `None` if the process doesn't live.
+    /// `None` if it doesn't live. A keeper's child: by the time that the keeper's report is read its leader may be gone,
+    /// and the pid a stranger's.
     ///
     /// # Errors
-    /// Where the system doesn't tell.
-    pub fn of(leader: Pid) -> io::Result<Option<Self>> {
-        let Some(process) = os::identify(leader)?.filter(|process| !process.zombie) else { return Ok(None) };
-        Ok(Some(Self { leader, start: process.start, boot: os::boot_id()? }))
+    /// `Io` where the system doesn't tell.
+    pub fn of(leader: Pid, keeper: Pid) -> Result<Option<Self>, Failure> {
+        let process = os::identify(leader).map_err(|error| untold(&error))?.filter(|process| !process.zombie && process.parent == keeper);
+        let Some(process) = process else { return Ok(None) };
+        Ok(Some(Self { leader, start: process.start, boot: boot_id()? }))
     }
 
     pub fn parse(text: &str) -> Option<Self> {
@@ -37,17 +41,32 @@ impl Identity {
         Some(Self { leader, start, boot })
     }
 
-    pub fn is_of_this_boot(&self) -> io::Result<bool> {
-        Ok(os::boot_id()? == self.boot)
+    /// # Errors
+    /// `Io` where the system doesn't tell.
+    pub fn is_of_this_boot(&self) -> Result<bool, Failure> {
+        Ok(boot_id()? == self.boot)
     }
 
     /// The process itself, if it still lives.
-    pub fn find(&self) -> Option<os::Process> {
-        if !self.is_of_this_boot().ok()? {
-            return None;
+    ///
+    /// # Errors
+    /// `Io` where the system doesn't tell.
+    pub fn find(&self) -> Result<Option<os::Process>, Failure> {
+        if !self.is_of_this_boot()? {
+            return Ok(None);
         }
-        os::look_up(self.leader).filter(|process| process.start == self.start && !process.zombie)
+        let process = os::identify(self.leader).map_err(|error| untold(&error))?;
+        Ok(process.filter(|process| process.start == self.start && !process.zombie))
     }
+}
+
+/// What /proc, or its counterpart, doesn't tell of processes.
+pub fn untold(error: &io::Error) -> Failure {
+    Failure::io(Path::new("/proc"), io_text(error))
+}
+
+fn boot_id() -> Result<String, Failure> {
+    os::boot_id().map_err(|error| Failure::io(Path::new(os::BOOT_ID), io_text(&error)))
 }
 
 impl std::fmt::Display for Identity {

@@ -54,8 +54,10 @@ impl Lock {
     }
 
     fn write(&self, note: &LockNote) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.write_all_at(note.to_string().as_bytes(), 0)
+        let note = note.to_string();
+        // In place, and then cut: a full disk has no room for what would be written anew.
+        self.file.write_all_at(note.as_bytes(), 0)?;
+        self.file.set_len(note.len() as u64)
     }
 
     fn ours(&self) -> MutexGuard<'_, bool> {
@@ -87,8 +89,9 @@ pub enum LockNote {
 }
 
 impl LockNote {
+    /// The first line: what follows is left of a longer one before.
     pub fn parse(text: &str) -> Self {
-        let mut words = text.split_ascii_whitespace();
+        let mut words = text.lines().next().unwrap_or_default().split_ascii_whitespace();
         let kind = words.next();
         let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
         let (Some(pid), Some(start), Some(last)) = (number().and_then(|pid| Pid::try_from(pid).ok()), number(), number()) else {

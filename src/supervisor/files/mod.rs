@@ -22,7 +22,7 @@ use crate::error::{Failure, errno_text, io_text};
 use crate::guardian::protocol::{IDENTITY_FILE, PID_FILE};
 use crate::lifecycle::Pid;
 
-pub use identity::Identity;
+pub use identity::{Identity, untold};
 pub use lock::{Held, Lock, LockNote};
 
 const LOCK_FILE: &str = "daemon.lock";

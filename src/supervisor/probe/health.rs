@@ -8,8 +8,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Daemon;
 use super::taken::{Refused, is_ours, taken};
+use super::{Answering, Daemon};
 use crate::config::{Health, Probe};
 use crate::error::{errno_text, io_text};
 use crate::os;
@@ -58,12 +58,15 @@ async fn ask(path: &Path, health: Health, daemon: Daemon, deadline: Instant) -> 
             Err(error) => return Err(Refused::By(io_text(&error))),
         }
     };
-    if !daemon.includes(listener) && os::start_time(listener).is_some() {
-        return Err(Refused::By(format!("another process answers at {} (pid {listener})", path.display())));
+    match daemon.who_answers(listener, path) {
+        // Nobody that shows: a daemon that has changed its user shows nothing.
+        Ok(Answering::Ours | Answering::Nobody) => {}
+        Ok(Answering::Other(pid)) => return Err(Refused::By(format!("another process answers at {} (pid {pid})", path.display()))),
+        Err(error) => return Err(Refused::Unasked(format!("who answers can't be found out ({})", io_text(&error)))),
     }
     match health.probe {
         Probe::Socket => Ok(()),
-        Probe::Accept => taken(&client, Some(deadline)).await,
+        Probe::Accept => taken(&client, deadline).await,
     }
 }
 

@@ -10,12 +10,12 @@ use nix::errno::Errno;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Daemon;
 use super::taken::{Refused, taken};
+use super::{Answering, Daemon};
 use crate::config::Probe;
-use crate::error::{Failure, Occupant, errno_text};
+use crate::error::{Failure, Occupant, errno_text, io_text};
 use crate::os;
-use crate::supervisor::socket::dial;
+use crate::supervisor::socket::{dial, mark};
 use crate::supervisor::watch::FolderNews;
 
 /// Between bind(2) and listen(2) there is no event, and usually no time either.
@@ -25,6 +25,9 @@ const EAGER_TIME: Duration = Duration::from_millis(200);
 const PATIENT: Duration = Duration::from_millis(5);
 /// A look without an event, for file systems that report none (some overlays, network mounts).
 const UNTOLD: Duration = Duration::from_millis(250);
+
+/// How long a connection waits to be accepted before it is asked whether it leads to the socket still.
+const STILL_THERE: Duration = Duration::from_secs(1);
 
 enum Look {
     Ready,
@@ -91,6 +94,7 @@ pub async fn await_ready(path: &Path, probe: Probe, daemon: Daemon, sight: &Sigh
 }
 
 async fn look(path: &Path, probe: Probe, daemon: Daemon, sight: &Sight) -> Result<Look, Failure> {
+    let dialled = mark(path);
     let client = match dial(path) {
         Ok(client) => client,
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(Look::Absent),
@@ -104,27 +108,29 @@ async fn look(path: &Path, probe: Probe, daemon: Daemon, sight: &Sight) -> Resul
         Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(Look::Silent("it hung up at once".to_owned())),
         Err(_) => 0,
     };
-    if !daemon.includes(listener) {
-        // One that is gone has left its listener to somebody.
-        let gone = listener > 0 && os::start_time(listener).is_none();
-        let heirs = if gone { os::holders(path) } else { vec![listener] };
-        if !heirs.iter().any(|pid| daemon.includes(*pid)) {
-            let Some(pid) = heirs.first() else {
-                return Ok(Look::Silent(format!("it belongs to process {listener}, which is gone")));
-            };
-            let by = if *pid > 0 { Occupant::Process(*pid) } else { Occupant::Unknown };
+    match daemon.who_answers(listener, path) {
+        Ok(Answering::Ours) => {}
+        Ok(Answering::Nobody) => return Ok(Look::Silent(format!("it belongs to process {listener}, which is gone"))),
+        Ok(Answering::Other(pid)) => {
+            let by = if pid > 0 { Occupant::Process(pid) } else { Occupant::Unknown };
             return Err(Failure::SocketInUse { path: path.display().to_string(), by });
         }
+        Err(error) => return Ok(Look::Silent(format!("who answers there can't be found out: {}", io_text(&error)))),
     }
     match probe {
         Probe::Socket => Ok(Look::Ready),
         Probe::Accept => {
             *sight.slot() = Some("the connection was not accepted".to_owned());
-            Ok(match taken(&client, None).await {
-                Ok(()) => Look::Ready,
-                Err(Refused::By(reason) | Refused::Unasked(reason)) => Look::Silent(reason),
-                Err(Refused::Late) => Look::Silent("the connection was not accepted".to_owned()),
-            })
+            loop {
+                return Ok(match taken(&client, Instant::now() + STILL_THERE).await {
+                    Ok(()) => Look::Ready,
+                    Err(Refused::By(reason) | Refused::Unasked(reason)) => Look::Silent(reason),
+                    // It has bound another one since, and may never accept from the first.
+                    Err(Refused::Late) if mark(path) != dialled => Look::Silent("the connection was not accepted".to_owned()),
+                    // Another connection would only take the place of a client.
+                    Err(Refused::Late) => continue,
+                });
+            }
         }
     }
 }

@@ -17,11 +17,11 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// # Errors
 /// What stands against it, in words: it was dropped, or `deadline` has come and it still waits.
-pub async fn taken(client: &OwnedFd, deadline: Option<Instant>) -> Result<(), Refused> {
+pub async fn taken(client: &OwnedFd, deadline: Instant) -> Result<(), Refused> {
     let mut pause = FIRST_PAUSE;
     loop {
         // Before the look, so that there is one at the very end.
-        let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let late = Instant::now() >= deadline;
         // Accepted and hung up, or even answered: then the kernel no longer names the peer.
         match recv(client.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
             Ok(_) => return Ok(()),
@@ -39,8 +39,7 @@ pub async fn taken(client: &OwnedFd, deadline: Option<Instant>) -> Result<(), Re
         if late {
             return Err(Refused::Late);
         }
-        let next = Instant::now() + pause;
-        sleep_until(deadline.map_or(next, |deadline| next.min(deadline))).await;
+        sleep_until(deadline.min(Instant::now() + pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

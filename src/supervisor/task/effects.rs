@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Hands, Order, Outcome, Preparing, Task, report};
+use tokio::sync::oneshot;
+
+use super::{Hands, Outcome, Preparing, Task, report};
 use crate::error::{Failure, Occupant};
 use crate::guardian::protocol::Command;
 use crate::lifecycle::{Effect, Event, Generation, Pid, Signal};
@@ -21,7 +23,7 @@ impl Task {
             match effect {
                 Effect::Prepare { generation } => self.prepare(generation),
                 Effect::CancelPrepare => self.preparing = None,
-                Effect::Spawn { generation } => self.spawn((generation, 1)),
+                Effect::Spawn { generation } => self.spawn(generation),
                 Effect::AwaitReady { generation, .. } => self.await_ready(generation),
                 Effect::StopAwaiting => self.awaiting = None,
                 Effect::Signal { signal } => self.signal(signal),
@@ -67,8 +69,7 @@ impl Task {
         self.preparing = Some(Preparing { generation, work });
     }
 
-    pub(super) fn spawn(&mut self, number: Order) {
-        let (generation, _) = number;
+    pub(super) fn spawn(&mut self, generation: Generation) {
         let Some(lease) = &self.lease else {
             let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
@@ -81,20 +82,22 @@ impl Task {
             Err(error) => return self.feed(Event::SpawnFailed { generation, failure: order::no_process(&self.job, &error) }),
         };
         self.pumps = Some(pumps);
-        self.hands = Some(Hands { order: number, keeper, born: None, maker: None, identity: None, leader_reaped: false });
-        let (guardian, done) = (Arc::clone(&self.shared.guardian), self.outcomes.0.clone());
+        let (told, ordered) = oneshot::channel();
+        self.hands =
+            Some(Hands { generation, keeper, ordered: Some(ordered), born: None, maker: None, identity: None, leader_reaped: false });
+        let guardian = Arc::clone(&self.shared.guardian);
         // Not to be broken off: half an order would be the beginning of the next one's.
         drop(runtime::spawn(async move {
-            let ordered = guardian.order(&order.bytes, &order.descriptors()).await;
-            report(&done, Outcome::Ordered(number, ordered));
+            // The process may be given up meanwhile.
+            drop(told.send(guardian.order(&order.bytes, &order.descriptors()).await));
         }));
     }
 
     /// Writes down who the process is.
-    pub(super) fn record(&mut self, pid: Pid) -> Result<(), Failure> {
+    pub(super) fn record(&mut self, leader: Pid, keeper: Pid) -> Result<(), Failure> {
         self.littered = true;
         let Some(lease) = &self.lease else { return Ok(()) };
-        let identified = Identity::of(pid).map_err(|error| Failure::io(&lease.folder.join("daemon.id"), crate::error::io_text(&error)))?;
+        let identified = Identity::of(leader, keeper)?;
         // One that has ended already is about to be reported, and there is nobody to identify.
         let Some(identity) = identified else { return Ok(()) };
         let recorded = lease.folder.record(&identity);

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 
 use crate::error::Failure;
 use crate::guardian::protocol::Report;
@@ -26,19 +27,19 @@ use crate::supervisor::runtime;
 use crate::supervisor::shared::Shared;
 use timers::Timers;
 
-/// How often an order is given again because someone killed the guardian while it had it.
-const ORDERS: u32 = 3;
-
 /// What was going on beside the task and is done.
 enum Outcome {
-    Ordered(Order, Result<Maker, Failure>),
     Ready(Generation, Result<(), Failure>),
     Checked(Generation, Checkup),
     Swept(Generation),
 }
 
-/// Which order it was for which generation's process.
-type Order = (Generation, u32);
+/// What becomes of an order.
+enum News {
+    Ordered(Result<Maker, Failure>),
+    /// `None`: the keeper is gone.
+    Told(Option<Report>),
+}
 
 /// The way to the first spawn. No errand beside the task: called off, it has let go of the lock before anything else.
 struct Preparing {
@@ -48,8 +49,10 @@ struct Preparing {
 
 /// One process and its keeper.
 struct Hands {
-    order: Order,
+    generation: Generation,
     keeper: Keeper,
+    /// Until the guardian has taken the order, or is known to be gone.
+    ordered: Option<oneshot::Receiver<Result<Maker, Failure>>>,
     /// Known once the keeper has told.
     born: Option<probe::Daemon>,
     maker: Option<Maker>,
@@ -120,7 +123,10 @@ impl Task {
                     Some(work) => self.carry_out(work),
                     None => return,
                 },
-                (generation, report) = Hands::next(&mut self.hands) => self.hear(generation, report),
+                (generation, news) = Hands::next(&mut self.hands) => match news {
+                    News::Ordered(ordered) => self.ordered(generation, ordered),
+                    News::Told(report) => self.hear(generation, report),
+                },
                 (generation, lease) = Preparing::next(&mut self.preparing) => self.prepared(generation, lease),
                 Some(outcome) = self.outcomes.1.recv() => self.conclude(outcome),
                 (timer, generation) = self.timers.next() => self.fire(timer, generation),
@@ -134,11 +140,22 @@ impl Task {
 }
 
 impl Hands {
-    async fn next(hands: &mut Option<Self>) -> (Generation, Option<Report>) {
-        match hands {
-            Some(hands) => (hands.order.0, hands.keeper.next().await),
-            None => pending().await,
-        }
+    /// Who made the keeper comes before all that the keeper tells, its end too.
+    async fn next(hands: &mut Option<Self>) -> (Generation, News) {
+        let Some(hands) = hands else { return pending().await };
+        let news = if let Some(ordered) = &mut hands.ordered {
+            tokio::select! {
+                biased;
+                ordered = ordered => {
+                    hands.ordered = None;
+                    News::Ordered(ordered.unwrap_or_else(|_| Err(Failure::Internal { problem: "an order was dropped".to_owned() })))
+                }
+                report = hands.keeper.next() => News::Told(report),
+            }
+        } else {
+            News::Told(hands.keeper.next().await)
+        };
+        (hands.generation, news)
     }
 }
 

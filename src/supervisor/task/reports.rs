@@ -1,12 +1,15 @@
 //! What happens, told to the machine.
 
-use super::{ORDERS, Outcome, Task, report};
+use std::sync::Arc;
+
+use super::{Outcome, Task, report};
 use crate::config::KillMode;
 use crate::error::Failure;
 use crate::guardian::protocol::Report;
 use crate::lifecycle::{Event, Exit, Generation, Pid, Timer};
 use crate::os;
 use crate::supervisor::TARGET;
+use crate::supervisor::guardian_client::Maker;
 use crate::supervisor::prepare::Lease;
 use crate::supervisor::probe::{self, Checkup};
 use crate::supervisor::{order, orphan, runtime};
@@ -19,7 +22,7 @@ impl Task {
                     hands.born = Some(probe::Daemon { leader, keeper });
                 }
                 // Before the pid is published: whoever learns it from us finds its file.
-                let recorded = self.record(leader);
+                let recorded = self.record(leader, keeper);
                 self.feed(Event::Spawned { generation, pid: leader });
                 if let Err(failure) = recorded {
                     self.feed(Event::RecordFailed { generation, failure });
@@ -68,13 +71,8 @@ impl Task {
     pub(super) fn lost(&mut self, generation: Generation) {
         let Some(hands) = self.hands.take() else { return };
         let Some(born) = hands.born else {
-            let (_, orders) = hands.order;
-            if orders < ORDERS {
-                tracing::warn!(target: TARGET, manager = self.shared.id, plugin = self.daemon.name, "the guardian was lost with an order; giving it again");
-                return self.spawn((generation, orders + 1));
-            }
-            let failure = Failure::Spawn { problem: "the guardian was killed while it made the process".to_owned() };
-            return self.feed(Event::SpawnFailed { generation, failure });
+            tracing::warn!(target: TARGET, manager = self.shared.id, plugin = self.daemon.name, "the guardian was lost with an order");
+            return self.feed(Event::OrderLost { generation });
         };
         tracing::warn!(target: TARGET, manager = self.shared.id, plugin = self.daemon.name, keeper = born.keeper, "the keeper was killed; its tree is swept");
         if !hands.leader_reaped {
@@ -82,11 +80,10 @@ impl Task {
             self.feed(Event::Exited { generation, exit: Exit::UNKNOWN, remains: true, tail: self.evidence() });
         }
         let (maker, identity) = (hands.maker, hands.identity);
-        let group_only = self.job.config.kill_mode == KillMode::Group;
-        let (manager, done) = (self.shared.id, self.outcomes.0.clone());
+        let (job, manager, done) = (Arc::clone(&self.job), self.shared.id, self.outcomes.0.clone());
         let leader = identity.clone();
         let errand = runtime::Errand::new(async move {
-            orphan::sweep(maker, born.keeper, leader, group_only, manager).await;
+            orphan::sweep(maker, born.keeper, leader, &job.config, manager).await;
             report(&done, Outcome::Swept(generation));
         });
         self.sweeping = Some((errand, identity));
@@ -104,19 +101,22 @@ impl Task {
         }
     }
 
-    pub(super) fn conclude(&mut self, outcome: Outcome) {
-        match outcome {
-            Outcome::Ordered(order, ordered) => {
-                // An order that was given again has another number, and another's outcome is not this one's.
-                let Some(hands) = self.hands.as_mut().filter(|hands| hands.order == order) else { return };
-                match ordered {
-                    Ok(maker) => hands.maker = Some(maker),
-                    Err(failure) => {
-                        self.hands = None;
-                        self.feed(Event::SpawnFailed { generation: order.0, failure });
-                    }
+    pub(super) fn ordered(&mut self, generation: Generation, ordered: Result<Maker, Failure>) {
+        match ordered {
+            Ok(maker) => {
+                if let Some(hands) = &mut self.hands {
+                    hands.maker = Some(maker);
                 }
             }
+            Err(failure) => {
+                self.hands = None;
+                self.feed(Event::SpawnFailed { generation, failure });
+            }
+        }
+    }
+
+    pub(super) fn conclude(&mut self, outcome: Outcome) {
+        match outcome {
             Outcome::Ready(generation, Ok(())) => self.feed(Event::Ready { generation }),
             Outcome::Ready(generation, Err(failure)) => self.feed(Event::NotReady { generation, failure }),
             Outcome::Checked(generation, Checkup { latency, outcome }) => self.feed(match outcome {
@@ -146,11 +146,11 @@ impl Task {
     pub(super) fn survivors(&self) -> Vec<Pid> {
         let group_only = self.job.config.kill_mode == KillMode::Group;
         let members = if let Some(born) = self.hands.as_ref().and_then(|hands| hands.born) {
-            let mut members = os::members(born.keeper, born.leader, &[]);
+            let mut members = os::members(born.keeper, &mut Some(born.leader), &[], &mut |_| {}).seen;
             members.retain(|process| !group_only || process.group == born.leader);
             members
         } else if let Some((_, Some(leader))) = &self.sweeping {
-            orphan::left_of(leader, group_only)
+            orphan::left_of(leader, &self.job.config).unwrap_or_default()
         } else {
             Vec::new()
         };
