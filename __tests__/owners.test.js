@@ -2,6 +2,7 @@
 
 const { spawn } = require('node:child_process');
 const fs = require('node:fs');
+const path = require('node:path');
 const { connects, useWorld } = require('./helpers/world');
 const { alive, ancestors, descendants, identify, signal, testOnLinux } = require('./helpers/processes');
 const { failure, until, watch } = require('./helpers/until');
@@ -22,6 +23,38 @@ function belongings(daemon) {
   const files = fs.readdirSync(world.folder('plugin')).filter((name) => name !== 'daemon.sock').sort();
   return { alive: alive(daemon), ino, files: files.map((name) => [name, fs.readFileSync(`${world.folder('plugin')}/${name}`, 'latin1')]) };
 }
+
+describe('a daemon that starts its own name', () => {
+  testOnLinux('when its owner is dead, does not end itself', async () => {
+    const [started, outcome] = [world.path('go'), world.path('outcome')];
+    // With the package, as a plugin of Ally's would have it.
+    const script = `
+      const fs = require('node:fs');
+      const { BackgroundProcessManager } = require(${JSON.stringify(path.join(__dirname, '..'))});
+      require('node:net').createServer((client) => client.destroy()).listen(process.env.SOCKET_PATH);
+      setTimeout(() => process.exit(9), 60_000);
+      process.on('SIGTERM', () => { fs.writeFileSync(${JSON.stringify(outcome)}, 'SIGTERM'); process.exit(); });
+      const timer = setInterval(() => {
+        if (!fs.existsSync(${JSON.stringify(started)})) return;
+        clearInterval(timer);
+        const config = JSON.parse(fs.readFileSync(${JSON.stringify(started)}, 'utf8'));
+        new BackgroundProcessManager({ envsDir: ${JSON.stringify(world.envsDir)} }).startProcess(config).catch(({ code }) => fs.writeFileSync(${JSON.stringify(outcome)}, code));
+      }, 5);`;
+    const config = world.config('plugin', [], { command: process.execPath, args: ['-e', script] });
+    const { owner, daemon } = await elsewhere({ options: { onOwnerDeath: 'keep' }, configs: [config] });
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    // By then its keeper has noticed.
+    await until(() => /^keeper /.test(fs.readFileSync(`${world.folder('plugin')}/daemon.lock`, 'utf8')));
+    fs.writeFileSync(`${started}.new`, JSON.stringify(config));
+    fs.renameSync(`${started}.new`, started);
+    expect(await until(() => fs.existsSync(outcome) && fs.readFileSync(outcome, 'utf8'))).toBe('ERR_OWNED_ELSEWHERE');
+    expect(alive(daemon)).toBe(true);
+    // And another's start replaces it.
+    await world.manager().startProcess(world.config('plugin'));
+    expect(alive(daemon)).toBe(false);
+  });
+});
 
 describe('another live owner', () => {
   test('is named, and what is its is left alone', async () => {
@@ -202,6 +235,23 @@ describe('an owner that has died', () => {
     expect(Object.keys(provable).filter((kind) => alive(provable[kind]))).toEqual([]);
   });
 
+  testOnLinux('with its guardian: also what one of its tree leaves behind on SIGTERM', async () => {
+    const marker = world.path('family');
+    const { owner, daemon } = await elsewhere({ configs: [world.config('plugin', ['family.py', marker, 'heir'])] });
+    const { heir } = await world.family(marker);
+    const between = ancestors(daemon.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
+    killTogether([identify(owner.pid), ...between]);
+    await owner.exited;
+    await until(() => ![...between, daemon].some(alive));
+    expect(alive(heir)).toBe(true);
+
+    const manager = world.manager();
+    await manager.startProcess(world.config('plugin', ['willing.py'], { shutdownGracePeriod: GRACE }));
+    const forked = identify(Number(fs.readFileSync(`${marker}.forked`, 'utf8')));
+    expect([heir, forked].filter(alive)).toEqual([]);
+    expect(manager.isRunning('plugin')).toBe(true);
+  });
+
   testOnLinux("with its guardian, where daemons are kept: the orphan is replaced at the next start", async () => {
     const { owner, daemon } = await elsewhere({ options: { onOwnerDeath: 'keep' }, configs: [world.config('plugin')] });
     const guardians = ancestors(daemon.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
@@ -232,6 +282,21 @@ describe('an owner that has died', () => {
     expect([old, ...family, forked].filter(alive)).toEqual([]);
     expect(manager.isRunning('plugin')).toBe(true);
     expect(await connects(world.socket('plugin'))).toBe(true);
+  });
+
+  testOnLinux('that left a bare pid: what it makes while it is being killed goes too', async () => {
+    const marker = world.path('children');
+    world.makeFolder('plugin');
+    const old = world.orphan(['breeds.py', marker], { socketPath: world.socket('plugin') });
+    world.finally(() => children().forEach((child) => signal(child, 'SIGKILL')));
+    const children = () => fs.readFileSync(marker, 'utf8').trim().split('\n').map((pid) => identify(Number(pid)));
+    await until(() => fs.existsSync(marker) && children().length > 20);
+    fs.writeFileSync(world.pidFile('plugin'), `${old.pid}\n`);
+
+    const manager = world.manager();
+    await manager.startProcess(world.config('plugin', ['willing.py'], { shutdownGracePeriod: 0 }));
+    expect([old, ...children()].filter(alive)).toEqual([]);
+    expect(manager.isRunning('plugin')).toBe(true);
   });
 
   test('a moment ago, by SIGKILL: a start in the same turn is not refused', async () => {

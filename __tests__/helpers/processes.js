@@ -45,7 +45,8 @@ function everyProcess() {
   return onLinux ? everyPid().map(fromProc).filter(Boolean) : fromPs(['-ax']);
 }
 
-const breathes = (found) => found !== undefined && !['Z', 'X', 'x'].includes(found.state);
+/** One whose first thread has ended looks like a zombie while the others go on. */
+const breathes = (found) => found !== undefined && (!['Z', 'X', 'x'].includes(found.state) || found.threads > 1);
 
 /** The process that has this pid now. */
 function identify(pid) {

@@ -38,7 +38,7 @@ pub fn identify(pid: i32) -> io::Result<Option<Process>> {
         return Ok(None);
     }
     let Some(stat) = unless_gone(fs::read(format!("/proc/{pid}/stat")))? else {
-        return if exists(pid) { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(None) };
+        return if exists(pid) { Err(io::Error::from_raw_os_error(libc::EACCES)) } else { Ok(None) };
     };
     parse_stat(pid, &stat).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
