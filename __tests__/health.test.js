@@ -287,6 +287,19 @@ describe('a daemon that passes', () => {
   });
 });
 
+testOnLinux("a stranger in the daemon's place is no daemon, also when whoever made its socket is gone", async () => {
+  const manager = world.manager();
+  const events = record(manager);
+  await started(manager, ['willing.py'], { retries: 1_000, interval: 20 });
+  const creator = world.program(['bequeaths.py', world.path('heir')], { socketPath: world.socket('plugin') });
+  const heir = identify(Number(await until(() => fs.existsSync(world.path('heir')) && fs.readFileSync(world.path('heir'), 'utf8'))));
+  world.finally(() => signal(heir, 'SIGKILL'));
+  await until(() => !alive(creator));
+  await checks(events, 2);
+  const { healthy: value, error } = events.of('health').at(-1);
+  expect([value, error]).toEqual([false, expect.stringContaining(`pid ${heir.pid}`)]);
+});
+
 test('a crash between two checks is a crash, not a failed check', async () => {
   const manager = world.manager();
   const events = record(manager);

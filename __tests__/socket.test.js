@@ -3,14 +3,15 @@
 const fs = require('node:fs');
 const net = require('node:net');
 const path = require('node:path');
+const { spawn } = require('node:child_process');
 const { connects, expectNothingLeft, record, useWorld } = require('./helpers/world');
 const { alive, identify, signal, testOnLinux } = require('./helpers/processes');
 const { failure, until } = require('./helpers/until');
 const { message, setting } = require('./fixtures/faults/setting');
-const { SOMEBODY, as, testWith } = require('./fixtures/faults/tools');
+const { SOMEBODY, as, inject, testWith } = require('./fixtures/faults/tools');
 
 const world = useWorld();
-const { obedient, others } = setting(world);
+const { obedient, goesOn, others, thread } = setting(world);
 
 /** Leaves a file as soon as it runs: a daemon in Python might be killed before its first line. */
 const counting = (counter) => ({ command: '/bin/sh', args: ['-c', ': > "$0"; sleep 60', counter] });
@@ -150,6 +151,40 @@ describe('somebody else at the socket', () => {
     expect(await connects(socketPath)).toBe(true);
   });
 
+  testWith('namespaces of its own').each(['SOCK_SEQPACKET', 'SOCK_DGRAM'])('a %s in another network namespace is found as well', async (type) => {
+    const socketPath = world.path('shared.sock');
+    const script = `import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.${type}); s.bind(${JSON.stringify(socketPath)}); time.sleep(60)`;
+    const holder = spawn('unshare', ['-n', 'python3', '-c', script], { stdio: 'ignore' });
+    world.finally(() => holder.kill('SIGKILL'));
+    await until(() => fs.existsSync(socketPath));
+    const before = identity(socketPath);
+    await refused(world.manager(), world.config('plugin', undefined, { socketPath }));
+    expect(identity(socketPath)).toEqual(before);
+  });
+
+  testWith('strace')('that takes the place of a dead one while that is looked at is found, whatever its inode', async () => {
+    const socketPath = world.path('shared.sock');
+    const dead = world.program(['willing.py'], { socketPath });
+    await until(() => connects(socketPath));
+    signal(dead, 'SIGKILL');
+    await until(() => !alive(dead));
+    const owner = obedient();
+    await goesOn(owner, 'warm');
+    const tid = await thread(owner);
+    // The kernel's answer to who holds it comes late.
+    const fault = await inject(world, tid, ['recvfrom:delay_exit=1000000:when=1']);
+    const start = owner.asks('startProcess', world.config('plugin', undefined, { socketPath }));
+    // recvfrom(2), of x64 and of arm64.
+    await until(() => /^(45|207) /.test(fs.readFileSync(`/proc/${owner.pid}/task/${tid}/syscall`, 'latin1')));
+    const stranger = world.program(['willing.py'], { socketPath });
+    await until(() => connects(socketPath));
+    const before = identity(socketPath);
+    expect((await start).error).toEqual({ ...message('ERR_SOCKET_IN_USE', socketPath), pid: stranger.pid });
+    await fault.stop();
+    expect(identity(socketPath)).toEqual(before);
+    expect(alive(stranger)).toBe(true);
+  });
+
   test('that comes while the daemon starts does not pass for it', async () => {
     const manager = world.manager();
     const socketPath = world.path('shared.sock');
@@ -182,6 +217,47 @@ describe('somebody else at the socket', () => {
     await manager.stopProcess('first');
     await manager.startProcess(world.config('second', ['willing.py'], { socketPath }));
     expect(manager.isRunning('second')).toBe(true);
+  });
+});
+
+describe('a dead socket', () => {
+  testWith('strace')('gives way also where the kernel cannot be asked who has it', async () => {
+    const socketPath = world.path('shared.sock');
+    const program = world.program(['binds-only.py'], { socketPath });
+    await until(() => fs.existsSync(socketPath));
+    const owner = obedient();
+    await goesOn(owner, 'warm');
+    const config = world.config('plugin', undefined, { socketPath });
+    // The first is the one that tries to connect; the second would ask.
+    const blind = async () => inject(world, await thread(owner), ['socket:error=EAFNOSUPPORT:when=2']);
+    const first = await blind();
+    expect((await owner.asks('startProcess', config)).error).toEqual({ ...message('ERR_SOCKET_IN_USE', socketPath), pid: program.pid });
+    await first.stop();
+    expect(first.injected()).toBe(1);
+    signal(program, 'SIGKILL');
+    await until(() => !alive(program));
+    expect(fs.existsSync(socketPath)).toBe(true);
+    const second = await blind();
+    expect(await owner.asks('startProcess', config)).toEqual({});
+    await second.stop();
+    expect(second.injected()).toBe(1);
+    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+  });
+
+  testWith('namespaces of its own')("is not taken for another file system's of the same name and inode", async () => {
+    const [one, two] = [world.path('one'), world.path('two')];
+    for (const folder of [one, two]) fs.mkdirSync(folder);
+    const mount = 'mount -t tmpfs tmpfs "$0/one" && mount -t tmpfs tmpfs "$0/two" && exec "$@"';
+    const owner = obedient({}, { before: ['unshare', '-m', '/bin/sh', '-c', mount, world.dir] });
+    const config = (name) => world.config(name, ['willing.py'], { socketPath: world.path(name, 'daemon.sock'), restart: { delay: 0 } });
+    for (const name of ['one', 'two']) expect(await owner.asks('startProcess', config(name))).toEqual({});
+    const inode = async (name) => (await owner.asks('run', 'stat', '-c', '%i', world.path(name, 'daemon.sock'))).value;
+    expect(await inode('one')).toBe(await inode('two'));
+    const { value: pid } = await owner.asks('getPid', 'two');
+    signal(identify(pid), 'SIGKILL');
+    await until(async () => (await owner.asks('getPid', 'two')).value !== pid && (await owner.asks('getState', 'two')).value === 'running');
+    expect((await owner.asks('getProcessInfo', 'two')).value.totalRestarts).toBe(1);
+    expect(await owner.asks('stopAllProcesses')).toEqual({});
   });
 });
 

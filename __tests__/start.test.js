@@ -218,6 +218,12 @@ testOnLinux('accept readiness: a daemon that listens but takes no connection is 
   expect(manager.isRunning('silent')).toBe(true);
 });
 
+testOnLinux('accept readiness: a daemon that binds anew is ready where it accepts', async () => {
+  const manager = world.manager();
+  await manager.startProcess(world.config('plugin', ['rebinds.py'], { readiness: { type: 'accept' } }));
+  expect(await connects(world.socket('plugin'))).toBe(true);
+});
+
 test('a program that starts without Python does as well', async () => {
   const manager = world.manager();
   const socketPath = world.path('node.sock');

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{own_pid, until};
 
@@ -279,7 +280,81 @@ fn an_environment_is_the_one_that_a_process_began_with() {
     assert!(!os::began_with(i32::MAX, "FIRST", "a=b").unwrap());
 }
 
+/// One process at a time, each of which makes its successor and goes; the last one stays.
+const HOPPERS: &str = "
+import os, sys, time
+for _ in range(1500):
+    if os.fork():
+        os._exit(0)
+    time.sleep(0.0002)
+print(flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn a_subreaper_finds_whoever_is_there_all_the_time_at_every_look() {
+    const SUBREAPER: &str = "ALLY_TEST_SUBREAPER";
+    if std::env::var_os(SUBREAPER).is_none() {
+        // Whose children come and go must be nobody else's.
+        let own = std::env::current_exe().unwrap();
+        let test = "processes::a_subreaper_finds_whoever_is_there_all_the_time_at_every_look";
+        let run = Command::new(own).args(["--exact", test, "--nocapture"]).env(SUBREAPER, "1").output().unwrap();
+        assert!(run.status.success(), "{}\n{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        return;
+    }
+    // SAFETY: integers only.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }, 0);
+    let mut hoppers = Command::new("python3").args(["-S", "-c", HOPPERS]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let end = hoppers.stdin.take();
+    let stdout = hoppers.stdout.take().unwrap();
+    let over = AtomicBool::new(false);
+    let looks = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            BufReader::new(stdout).read_line(&mut String::new()).unwrap();
+            over.store(true, Ordering::Relaxed);
+        });
+        let mut looks = 0;
+        while !over.load(Ordering::Relaxed) {
+            assert!(!os::descendants(own_pid()).found_nobody(), "after {looks} looks");
+            looks += 1;
+            // SAFETY: no status is asked for.
+            while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+        }
+        looks
+    });
+    assert!(looks > 100, "{looks} looks");
+    drop(end);
+    // It was reaped with the others.
+    assert!(hoppers.wait().is_err());
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_not_nobody() {
+    // As where a descriptor is missing: this file can't be opened.
+    let hidden = os::Look { seen: Vec::new(), failed: Some(std::io::Error::other("EMFILE")) };
+    assert!(!hidden.found_nobody() && hidden.whole().is_err());
+    assert!(os::Look::default().found_nobody() && os::Look::default().whole().is_ok_and(|seen| seen.is_empty()));
+}
+
 // Signals.
+
+#[test]
+fn a_group_is_met_as_a_whole_and_no_other_of_its_number() {
+    let mut shell = Shell::from(Command::new("/bin/sh").args(["-c", "sleep 60 & sleep 60 & echo; read end"]).process_group(0));
+    shell.line();
+    let group = os::Group::of(shell.pid()).unwrap();
+    match group.signal(0) {
+        // Linux 6.9.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return,
+        asked => asked.unwrap(),
+    }
+    let members: Vec<Process> = os::descendants(shell.pid()).whole().unwrap();
+    assert_eq!(members.len(), 2);
+    group.signal(libc::SIGKILL).unwrap();
+    until("their end", || members.iter().all(|member| !member.lives().unwrap()));
+    drop(shell);
+    group.signal(libc::SIGKILL).unwrap();
+}
 
 #[test]
 fn a_signal_hits_the_one_that_was_meant_or_nobody() {

@@ -24,9 +24,10 @@ pub fn members(root: i32, _session_of: &mut Option<i32>, _seen: &[Process], meet
     walk(root, meet)
 }
 
-/// All that descend from `root`, zombies left out, parents before children. If `root` is a subreaper and nobody is found
-/// there is nobody: whoever loses its parent during the walk turns up among the children of `root`, which are looked at
-/// again until no more turn up. One that is forked during the walk may be missed, but not its parent.
+/// All that descend from `root`, zombies left out, parents before children. One that is forked during the walk may be missed,
+/// but not its parent. If a subreaper looks at its own and finds nobody, then there is nobody: whoever loses its parent
+/// during the walk turns up among its own children, which are looked at again until no more turn up. (Not so from outside:
+/// a list in /proc may skip one while another of it is being reaped.)
 pub fn descendants(root: i32) -> Look {
     walk(root, &mut |_| {})
 }
@@ -38,48 +39,67 @@ fn walk(root: i32, meet: &mut dyn FnMut(&Process)) -> Look {
     let mut known = HashSet::new();
     let mut ended = 0;
     loop {
-        let before = known.len();
+        // Also one that is gone when it is looked at: it may have left another one.
+        let mut news = false;
         let mut parents = vec![root];
         while let Some(parent) = parents.pop() {
             for pid in look.or_none(children(&parent)) {
                 if known.contains(&pid) {
                     continue;
                 }
+                news = true;
                 if ended > CHURN && Instant::now() > until {
-                    look.failed.get_or_insert_with(|| io::Error::other("the processes change faster than they can be looked at"));
+                    look.failed.get_or_insert_with(endless);
                     return look;
                 }
-                // One whose parent has died since it was listed is now a child of `root`, and listed again.
-                let Some(process) = look.or_none(identify(pid)).filter(|process| process.parent == parent.pid) else {
-                    ended += 1;
-                    continue;
-                };
-                known.insert(pid);
-                parents.push(process);
-                if process.zombie {
-                    ended += 1;
-                } else {
-                    meet(&process);
-                    look.seen.push(process);
+                match identify(pid) {
+                    Ok(Some(process)) if process.parent == parent.pid => {
+                        known.insert(pid);
+                        parents.push(process);
+                        if process.zombie {
+                            ended += 1;
+                        } else {
+                            meet(&process);
+                            look.seen.push(process);
+                        }
+                    }
+                    // Gone, or its parent is: then it is now a child of `root`, and listed again.
+                    Ok(_) => ended += 1,
+                    Err(error) => {
+                        known.insert(pid);
+                        look.failed.get_or_insert(error);
+                    }
                 }
             }
         }
-        if known.len() == before {
+        if !news {
             return look;
         }
     }
 }
 
-/// The children of this process, zombies too, without those known.
+/// The children of this process, zombies too, without those known. Looked at again until no more turn up: one that ends
+/// during the look leaves its own here.
 pub fn own_children(known: &HashSet<i32>) -> Look {
     let mut look = Look::default();
     let own = look.or_none(i32::try_from(std::process::id()).map_err(io::Error::other).and_then(identify));
     let Some(own) = own else { return look };
-    let pids = children(&own).map(|pids| pids.into_iter().filter(|pid| !known.contains(pid)).collect());
-    let children = Look::of(pids);
-    look.seen = look.take(children);
-    look.seen.retain(|process| process.parent == own.pid);
+    let mut met = HashSet::new();
+    for _ in 0..CHURN {
+        let mut new = look.or_none(children(&own));
+        new.retain(|pid| !known.contains(pid) && met.insert(*pid));
+        if new.is_empty() {
+            return look;
+        }
+        let found = look.take(Look::of(Ok(new)));
+        look.seen.extend(found.into_iter().filter(|process| process.parent == own.pid));
+    }
+    look.failed.get_or_insert_with(endless);
     look
+}
+
+fn endless() -> io::Error {
+    io::Error::other("the processes change faster than they can be looked at")
 }
 
 /// Who was a child of `parent` a moment ago; of that one, and not of a later process of its pid.
