@@ -208,6 +208,31 @@ describe('a daemon that changed its user', () => {
   });
 });
 
+describe('an owner that changes its user', () => {
+  testWith('root', 'another user that can load the package')('gives its next daemons no more than it has', async () => {
+    fs.chmodSync(world.dir, 0o777);
+    fs.chmodSync(world.pluginPath, 0o777);
+    fs.mkdirSync(world.envsDir, { mode: 0o755 });
+    fs.chownSync(world.makeFolder('second'), Number(SOMEBODY), Number(SOMEBODY));
+    const owner = obedient();
+    const lasts = (name) => config(name, [], { command: '/bin/sh', args: ['-c', 'sleep 60'], socketPath: world.path(`${name}.sock`) });
+    const user = async (name) => {
+      const start = owner.asks('startProcess', lasts(name));
+      const pid = await until(async () => (await owner.asks('getPid', name)).value);
+      return { start, uid: fs.statSync(`/proc/${pid}`).uid };
+    };
+    const first = await user('first');
+    expect(first.uid).toBe(0);
+    expect(await owner.asks('stopProcess', 'first')).toEqual({});
+    await first.start;
+    await owner.asks('become', Number(SOMEBODY));
+    const second = await user('second');
+    expect(second.uid).toBe(Number(SOMEBODY));
+    expect(await owner.asks('stopProcess', 'second')).toEqual({});
+    await second.start;
+  });
+});
+
 describe('the guardian', () => {
   const broken = {
     'is missing': [(file) => fs.rmSync(file), 'ENOENT'],

@@ -4,6 +4,7 @@
 
 const fs = require('node:fs');
 const path = require('node:path');
+const { execFileSync } = require('node:child_process');
 const { useWorld } = require('./helpers/world');
 const { alive, ancestors, descendants, identify, signal, stat, testOnLinux } = require('./helpers/processes');
 const { until } = require('./helpers/until');
@@ -106,6 +107,25 @@ describe('a process whose first thread has ended', () => {
     await isHeadless(member.pid);
     await manager.stopProcess('plugin');
     expect(alive(member)).toBe(false);
+  });
+});
+
+describe('a number that comes to mean another process', () => {
+  function recycled(scenario, order) {
+    const driver = path.join(__dirname, 'fixtures/faults/recycles.js');
+    const words = ['-pf', '--mount-proc', '--kill-child', process.execPath, driver, scenario, JSON.stringify({ dir: world.dir, envsDir: world.envsDir, ...order })];
+    return JSON.parse(execFileSync('unshare', words, { encoding: 'utf8', env: { ...process.env, TEST_WORLD: world.dir } }));
+  }
+  const once = { restart: { maxAttempts: 0 } };
+
+  testWith('namespaces of its own')("is not taken for the leader's whose keeper was killed", () => {
+    expect(recycled('leader', { config: config('plugin', ['willing.py'], once) })).toEqual({ harmed: false });
+  });
+
+  testWith('namespaces of its own')("is not taken for the keeper's that was swept up after before", () => {
+    const marker = world.path('family');
+    const other = config('other', ['family.py', marker, 'fled'], { ...once, socketPath: world.path('o') });
+    expect(recycled('keeper', { config: config('plugin', ['willing.py'], once), other, marker })).toEqual({ stop: 'ERR_STOP_FAILED', fledLives: true });
   });
 });
 
