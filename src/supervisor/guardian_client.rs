@@ -58,17 +58,12 @@ struct Guardian {
 struct Credentials {
     users: [Uid; 2],
     groups: [Gid; 2],
-    further: Vec<Gid>,
+    further: Vec<u32>,
 }
 
 impl Credentials {
     fn now() -> Self {
-        #[cfg(target_os = "linux")]
-        let further = nix::unistd::getgroups().unwrap_or_default();
-        // There they are the directory's to tell, and not the process's.
-        #[cfg(not(target_os = "linux"))]
-        let further = Vec::new();
-        Self { users: [getuid(), geteuid()], groups: [getgid(), getegid()], further }
+        Self { users: [getuid(), geteuid()], groups: [getgid(), getegid()], further: os::further_groups() }
     }
 }
 

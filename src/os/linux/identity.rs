@@ -2,9 +2,9 @@
 //! proc_pid_stat(5)), and the boot's own id. Wall-clock start times drift, so none is used.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::SplitAsciiWhitespace;
 
 use crate::os::Process;
@@ -15,7 +15,7 @@ pub const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Differs after every boot of the machine, and between its pid namespaces: a pid of another container
 /// means nothing here.
 pub fn boot_id() -> io::Result<String> {
-    let boot = fs::read_to_string(BOOT_ID)?;
+    let boot = String::from_utf8(read(BOOT_ID)?).map_err(io::Error::other)?;
     let namespace = match fs::read_link("/proc/self/ns/pid") {
         // A kernel without namespaces.
         Err(error) if error.kind() == io::ErrorKind::NotFound => PathBuf::new(),
@@ -37,10 +37,18 @@ pub fn identify(pid: i32) -> io::Result<Option<Process>> {
     if pid <= 0 {
         return Ok(None);
     }
-    let Some(stat) = unless_gone(fs::read(format!("/proc/{pid}/stat")))? else {
+    let Some(stat) = unless_gone(read(format!("/proc/{pid}/stat")))? else {
         return if exists(pid) { Err(io::Error::from_raw_os_error(libc::EACCES)) } else { Ok(None) };
     };
     parse_stat(pid, &stat).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// A whole file of /proc, which has no size to go by. Few system calls: walks are made of these.
+pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    const MOST: u64 = 16 * 1024 * 1024;
+    let mut bytes = Vec::with_capacity(1024);
+    fs::File::open(path)?.take(MOST).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Whether anyone has this pid, also where /proc hides it (its mount option hidepid, from a process that may not be traced).
@@ -63,6 +71,17 @@ pub fn start_time(pid: i32) -> Option<u64> {
     look_up(pid).filter(|process| !process.zombie).map(|process| process.start)
 }
 
+/// The groups that this process is in besides its own.
+pub fn further_groups() -> Vec<u32> {
+    // SAFETY: asks for the number alone, and writes nothing.
+    let count = unsafe { libc::getgroups(0, std::ptr::null_mut()) };
+    let mut groups = vec![0; usize::try_from(count).unwrap_or_default()];
+    // SAFETY: there is room for so many.
+    let count = if count > 0 { unsafe { libc::getgroups(count, groups.as_mut_ptr()) } } else { 0 };
+    groups.truncate(usize::try_from(count).unwrap_or_default());
+    groups
+}
+
 /// Whether what we learn of processes is about those that we see and signal.
 ///
 /// # Errors
@@ -79,7 +98,7 @@ pub fn must_be_visible() -> io::Result<()> {
 pub fn is_ending(pid: i32) -> bool {
     /// `PF_EXITING` of linux/sched.h, in field 9 of /proc/PID/stat.
     const EXITING: u64 = 4;
-    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { return false };
+    let Ok(stat) = read(format!("/proc/{pid}/stat")) else { return false };
     let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
     let flags = after_name(&stat).and_then(|mut fields| fields.nth(6)?.parse::<u64>().ok()).unwrap_or_default();
     let pending = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
@@ -93,7 +112,7 @@ pub fn is_ending(pid: i32) -> bool {
 /// Where it can't be found out: EMFILE, ENFILE.
 pub fn began_with(pid: i32, variable: &str, value: &str) -> io::Result<bool> {
     let wanted = format!("{variable}={value}");
-    match unless_gone(fs::read(format!("/proc/{pid}/environ"))) {
+    match unless_gone(read(format!("/proc/{pid}/environ"))) {
         Ok(env) => Ok(env.is_some_and(|env| env.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
         Err(error) => Err(error),

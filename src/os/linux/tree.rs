@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::identity::{identify, unless_gone};
+use super::identity::{identify, read, unless_gone};
 use crate::os::{Look, Process};
 
 /// Whether every descendant that loses its parent becomes the keeper's child.
@@ -115,8 +115,8 @@ fn child_pids(parent: i32) -> io::Result<Vec<i32>> {
     let mut pids = Vec::new();
     for task in tasks {
         let Some(task) = unless_gone(task)? else { continue };
-        match unless_gone(fs::read_to_string(task.path().join("children")))? {
-            Some(list) => pids.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+        match unless_gone(read(task.path().join("children")))? {
+            Some(list) => pids.extend(String::from_utf8_lossy(&list).split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
             // Kernels without CONFIG_PROC_CHILDREN have no such file; a thread that just ended has none either.
             None if !task.path().try_exists()? => {}
             None => return children_by_sweep(parent),

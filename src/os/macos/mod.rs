@@ -8,7 +8,9 @@ mod queue;
 mod tree;
 mod watch;
 
-pub use identity::{BOOT_ID, began_with, boot_id, holds, identify, is_ending, look_up, must_be_visible, start_time, working_directory};
+pub use identity::{
+    BOOT_ID, began_with, boot_id, further_groups, holds, identify, is_ending, look_up, must_be_visible, start_time, working_directory,
+};
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use queue::{Taken, accept_queue_is_visible, holders, is_held, refuses_when_full, was_taken};
 pub use tree::{CHILDREN_COME_BACK, Group, Handle, descendants, members, open, own_children, session, signal};
