@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
         if !identity.boot.is_empty() {
             assert_eq!(Identity::parse(&identity.to_string()).as_ref(), Some(identity));
         }
-        if let Some(found) = identity.find() {
+        if let Ok(Some(found)) = identity.find() {
             assert_eq!((found.pid, found.start), (identity.leader, identity.start));
         }
     }
