@@ -261,6 +261,27 @@ describe('the home of the files', () => {
     expect(fs.readdirSync(world.envsDir)).toEqual([]);
   });
 
+  testWith('another user that can load the package')('in which nothing can be removed any more: a stop says what stays, and nothing runs', async () => {
+    for (const folder of [world.dir, world.pluginPath]) fs.chmodSync(folder, 0o777);
+    const owner = obedient({}, { before: as(SOMEBODY) });
+    const outside = { ...serves, socketPath: world.path('s') };
+    for (const verb of ['stopProcess', 'stopAllProcesses']) {
+      expect(await owner.asks('startProcess', config('plugin', [], outside))).toEqual({});
+      const daemon = identify((await owner.asks('getPid', 'plugin')).value);
+      await owner.asks('chmod', world.folder('plugin'), 0o500);
+      // The latter never rejects.
+      expect(await owner.asks(verb, 'plugin')).toEqual(verb === 'stopProcess' ? { error: message('ERR_IO', 'Failed to stop', 'daemon.id', 'EACCES') } : {});
+      expect(alive(daemon)).toBe(false);
+      expect((await owner.asks('getState', 'plugin')).value).toBe('stopped');
+      expect((await owner.asks('getProcessInfo', 'plugin')).value.lastError).toContain('EACCES');
+      expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${daemon.pid}\n`);
+      await owner.asks('chmod', world.folder('plugin'), 0o700);
+      await owner.asks('remove', world.path('s'));
+    }
+    await goesOn(owner, 'plugin', outside);
+    expect(fs.readdirSync(world.folder('plugin'))).toEqual(['daemon.lock']);
+  });
+
   test('and all in it is ours alone, whatever the umask', async () => {
     for (const [umask, name] of [['0', 'open'], ['077', 'shut']]) {
       const owner = obedient({ envsDir: world.path(name) }, { before: ['/bin/sh', '-c', `umask ${umask}; exec "$@"`, 'sh'] });

@@ -268,11 +268,10 @@ fn what_survives_sigkill_is_named() {
     let failure = Failure::StopFailed { survivors: vec![PID, 4243] };
     assert_eq!(settled(&effects, 2), Some(&Err(failure.clone())));
     assert!(failure.message("p").contains("4242") && failure.message("p").contains("4243"), "{}", failure.message("p"));
-    assert!(!effects.contains(&Effect::Clean), "the identity stays on disk: {effects:?}");
     assert_eq!((story.seen().state, story.seen().pid), (ProcessState::Error, Some(PID)));
     assert_eq!(story.last_error(), failure.to_string());
     // When it goes at last, the name is free again.
-    assert!(story.crash().ends_with(&[Effect::Clean, Effect::Release]));
+    assert!(story.crash().ends_with(&[Effect::Release]));
     assert_eq!(story.machine.phase(), &Phase::Failed);
 }
 
@@ -342,9 +341,25 @@ fn a_stop_that_a_restart_follows_resolves_when_the_name_is_free() {
 }
 
 #[test]
-fn what_another_owner_holds_is_not_cleaned_up() {
-    let mut story = Story::new(plan());
-    story.hear(Event::StartRequested { ticket: 1 });
-    let effects = story.hear(Event::PrepareFailed { generation: 1, failure: Failure::OwnedElsewhere { owner: Some(7) } });
-    assert!(!effects.contains(&Effect::Clean), "{effects:?}");
+fn a_stop_hears_of_files_that_could_not_be_removed() {
+    let stays = Failure::Io { path: "/p/daemon.pid".to_owned(), problem: "EROFS".to_owned() };
+    for whole in [false, true] {
+        let mut story = Story::started(plan());
+        let generation = story.machine.generation();
+        story.hear(Event::StopRequested { ticket: 2 });
+        story.hear(Event::StopRequested { ticket: 3 });
+        let exit = Exit { code: Some(0), signal: None };
+        let litter = whole.then(|| stays.clone());
+        let mut effects = story.hear(Event::Exited { generation, exit, remains: !whole, tail: String::new(), litter }).to_vec();
+        if !whole {
+            effects = story.hear(Event::TreeGone { generation, litter: Some(stays.clone()) }).to_vec();
+        }
+        for ticket in [2, 3] {
+            assert_eq!(settled(&effects, ticket), Some(&Err(stays.clone())));
+        }
+        // All the same, nothing runs any more, and another owner may try.
+        assert!(effects.contains(&Effect::Release));
+        assert_eq!((story.seen().state, story.seen().pid), (ProcessState::Stopped, None));
+        assert_eq!(story.last_error(), stays.to_string());
+    }
 }

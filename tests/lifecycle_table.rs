@@ -9,6 +9,7 @@ mod events;
 #[path = "lifecycle_support/fixture.rs"]
 mod fixture;
 
+use ally_background_process_manager::error::Failure;
 use ally_background_process_manager::lifecycle::{Effect, Event, Goal, Leader, Machine, Notice, Phase, ProcessState, Run, Signal};
 use events::{Filling, code, exited, name, of_generation, samples, unwritable};
 use fixture::{at, plan};
@@ -208,6 +209,11 @@ fn columns(generation: u64) -> Vec<(String, Event)> {
                     columns.push((format!("{name} {number}{more}"), exited(generation, code(number), remains)));
                 }
             }
+            Event::TreeGone { .. } => {
+                columns.push((name.to_owned(), event));
+                let litter = Some(Failure::Io { path: "/p/daemon.pid".to_owned(), problem: "EROFS".to_owned() });
+                columns.push((format!("{name}, a file stays"), Event::TreeGone { generation, litter }));
+            }
             event => columns.push((name.to_owned(), event)),
         }
     }
@@ -227,7 +233,6 @@ fn told(effect: &Effect) -> String {
         Effect::StopProbe => "stop probe".to_owned(),
         Effect::Arm { timer, generation, after } => format!("arm {timer:?} #{generation} {after:?}").to_lowercase(),
         Effect::Disarm { timer } => format!("disarm {timer:?}").to_lowercase(),
-        Effect::Clean => "clean".to_owned(),
         Effect::Release => "release".to_owned(),
         Effect::Abandon => "abandon".to_owned(),
         Effect::Settle { ticket, outcome: Ok(()) } => format!("settle {ticket} ok"),

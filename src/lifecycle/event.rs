@@ -58,15 +58,18 @@ pub enum Event {
         generation: Generation,
         failure: Failure,
     },
-    /// The leader was reaped. `remains`: others of its tree are left. `tail`: its last lines.
+    /// The leader was reaped. `remains`: others of its tree are left. `tail`: its last lines. `litter`: as with `TreeGone`.
     Exited {
         generation: Generation,
         exit: Exit,
         remains: bool,
         tail: String,
+        litter: Option<Failure>,
     },
+    /// Nothing of it is left. Its files were removed before this is told; `litter`: why one of them could not be.
     TreeGone {
         generation: Generation,
+        litter: Option<Failure>,
     },
     ProbePassed {
         generation: Generation,
@@ -124,7 +127,7 @@ impl Event {
             | Self::Ready { generation }
             | Self::NotReady { generation, .. }
             | Self::Exited { generation, .. }
-            | Self::TreeGone { generation }
+            | Self::TreeGone { generation, .. }
             | Self::ProbePassed { generation, .. }
             | Self::ProbeFailed { generation, .. }
             | Self::StartupElapsed { generation, .. }
@@ -181,8 +184,6 @@ pub enum Effect {
     Disarm {
         timer: Timer,
     },
-    /// The tree is gone: remove its pid file, identity and socket.
-    Clean,
     /// Give up the name, so that another owner may have it.
     Release,
     /// Let go of whatever there is; the keeper ends the tree.

@@ -42,8 +42,8 @@ samples! { f:
     RecordFailed { generation: f.generation, failure: unwritable() },
     Ready { generation: f.generation },
     NotReady { generation: f.generation, failure: Failure::SocketInUse { path: "/run/p.sock".to_owned(), by: foreigner() } },
-    Exited { generation: f.generation, exit: code(1), remains: false, tail: String::new() },
-    TreeGone { generation: f.generation },
+    Exited { generation: f.generation, exit: code(1), remains: false, tail: String::new(), litter: None },
+    TreeGone { generation: f.generation, litter: None },
     ProbePassed { generation: f.generation, latency: Duration::from_millis(2) },
     ProbeFailed { generation: f.generation, latency: Duration::from_millis(3), error: "refused".to_owned() },
     StartupElapsed { generation: f.generation, seen: None, tail: String::new() },
@@ -64,7 +64,7 @@ pub const fn code(code: i32) -> Exit {
 }
 
 pub fn exited(generation: Generation, exit: Exit, remains: bool) -> Event {
-    Event::Exited { generation, exit, remains, tail: String::new() }
+    Event::Exited { generation, exit, remains, tail: String::new(), litter: None }
 }
 
 pub fn unwritable() -> Failure {

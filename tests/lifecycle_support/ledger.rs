@@ -84,6 +84,8 @@ impl Ledger {
             (Wish::Start, Err(_)) => matches!(shown, ProcessState::Stopped | ProcessState::Error),
             (Wish::Stop, Ok(())) => shown == ProcessState::Stopped,
             (Wish::Stop, Err(Failure::StopFailed { .. } | Failure::Internal { .. })) => shown == ProcessState::Error,
+            // Nothing runs any more, but a file stays.
+            (Wish::Stop, Err(Failure::Io { .. })) => shown == ProcessState::Stopped,
             (Wish::Stop, Err(_)) => false,
         };
         ensure(true_answer, format_args!("in {shown:?} a {wish:?} is answered {outcome:?}"))

@@ -40,7 +40,7 @@ impl World {
         let current = |of: Generation| ensure(of == generation, format_args!("generation {of} instead of {generation}"));
         match effect {
             Effect::Prepare { .. } => {
-                ensure(self.tree == Tree::None && !self.files, "Prepare before the former tree is gone and cleaned up")?;
+                ensure(self.tree == Tree::None, "Prepare before the former tree is gone")?;
                 self.late_answers.clear();
                 self.late_timers.clear();
                 self.was_ready = false;
@@ -86,15 +86,8 @@ impl World {
                 }
                 Ok(())
             }
-            Effect::Clean => {
-                ensure(self.tree == Tree::None, "Clean while there is a tree")?;
-                self.files = false;
-                // Without the lock, the files and the socket are another owner's.
-                ensure(self.lock, "Clean without the lock")
-            }
             Effect::Release => {
                 ensure(self.tree == Tree::None, "Release while there is a tree")?;
-                ensure(!self.files, "Release before Clean")?;
                 self.lock = false;
                 Ok(())
             }

@@ -69,7 +69,7 @@ impl Story {
     }
 
     pub fn exit(&mut self, exit: Exit) -> &[Effect] {
-        self.hear(Event::Exited { generation: self.machine.generation(), exit, remains: false, tail: String::new() })
+        self.hear(Event::Exited { generation: self.machine.generation(), exit, remains: false, tail: String::new(), litter: None })
     }
 
     pub fn crash(&mut self) -> &[Effect] {

@@ -34,8 +34,6 @@ pub struct World {
     pub ledger: Ledger,
     pub tree: Tree,
     pub lock: bool,
-    /// Whether the pid file and the identity are on the disk, or may be.
-    pub files: bool,
     pub owed: BTreeSet<Owed>,
     pub armed: BTreeSet<Timer>,
     /// Called off, and perhaps already under way to the machine when it did so.
@@ -62,7 +60,6 @@ impl World {
             ledger: Ledger::new(),
             tree: Tree::None,
             lock: false,
-            files: false,
             owed: BTreeSet::new(),
             armed: BTreeSet::new(),
             late_answers: BTreeSet::new(),
@@ -106,7 +103,10 @@ impl World {
                     reports.push(exited(generation, code(*number), true));
                 }
             }
-            Tree::Remains => reports.push(Event::TreeGone { generation }),
+            Tree::Remains => {
+                reports.push(Event::TreeGone { generation, litter: None });
+                reports.push(Event::TreeGone { generation, litter: Some(unwritable()) });
+            }
         }
         reports.extend(self.armed.iter().map(|timer| fired(*timer, generation)));
         reports
@@ -144,7 +144,6 @@ impl World {
             }
             Event::Spawned { .. } => {
                 self.tree = Tree::Alive;
-                self.files = true;
                 self.owed.insert(Owed::Record);
             }
             Event::SpawnFailed { .. } | Event::OrderLost { .. } | Event::TreeGone { .. } => self.bury(),

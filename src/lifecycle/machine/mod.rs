@@ -130,8 +130,8 @@ impl Machine {
             Event::OrderLost { .. } => self.order_lost(now),
             Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. } => self.boot_failed(failure, now),
             Event::Ready { .. } => self.ready(now),
-            Event::Exited { exit, remains, tail, .. } => self.exited(exit, remains, tail, now),
-            Event::TreeGone { .. } => self.tree_gone(now),
+            Event::Exited { exit, remains, tail, litter, .. } => self.exited(exit, remains, tail, litter, now),
+            Event::TreeGone { litter, .. } => self.tree_gone(litter, now),
             Event::ProbePassed { latency, .. } => self.probe_passed(latency),
             Event::ProbeFailed { latency, error, .. } => self.probe_failed(latency, error, now),
             Event::StartupElapsed { seen, tail, .. } => {

@@ -83,7 +83,7 @@ impl Machine {
             Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. }
                 if tree.leader == Leader::Unborn =>
             {
-                self.tree_gone(now);
+                self.tree_gone(None, now);
             }
             Phase::Stopping { .. }
             | Phase::Stuck { .. }
@@ -151,7 +151,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn exited(&mut self, exit: Exit, remains: bool, tail: String, now: Now) {
+    pub(super) fn exited(&mut self, exit: Exit, remains: bool, tail: String, litter: Option<Failure>, now: Now) {
         let Some(pid) = self.phase.pid() else { return };
         let reason = self.exit_reason(exit);
         self.last_exit = Some(LastExit { pid, exit, reason, at: now.wall });
@@ -162,16 +162,10 @@ impl Machine {
                 let run = *run;
                 self.disarm(Timer::Startup);
                 self.effects.push(Effect::StopAwaiting);
-                if !remains {
-                    self.effects.push(Effect::Clean);
-                }
                 self.run_failed(run, left, Failure::StartupExit { exit, tail }, now);
             }
             Phase::Running { .. } => {
                 self.leave_running();
-                if !remains {
-                    self.effects.push(Effect::Clean);
-                }
                 if reason == ExitReason::Exited && self.plan.restart.on == RestartOn::Failure {
                     self.end_with(left, Goal::Rest, now);
                 } else {
@@ -181,24 +175,25 @@ impl Machine {
             Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. } => {
                 tree.leader = Leader::Exited;
                 if !remains {
-                    self.tree_gone(now);
+                    self.tree_gone(litter, now);
                 }
             }
             Phase::Stopped | Phase::Failed | Phase::Preparing { .. } | Phase::Spawning { .. } | Phase::BackingOff { tree: None, .. } => {}
         }
     }
 
-    pub(super) fn tree_gone(&mut self, now: Now) {
+    pub(super) fn tree_gone(&mut self, litter: Option<Failure>, now: Now) {
         match mem::replace(&mut self.phase, Phase::Stopped) {
             Phase::Stopping { tree, goal } => {
                 self.phase = Phase::Stopping { tree, goal: goal.clone() };
                 self.disarm(Timer::Grace);
                 self.disarm(Timer::Kill);
-                self.effects.push(Effect::Clean);
+                if let Some(failure) = litter {
+                    self.fail_stops(failure);
+                }
                 self.come_to_rest(goal, now);
             }
             Phase::Stuck { .. } => {
-                self.effects.push(Effect::Clean);
                 self.effects.push(Effect::Release);
                 self.phase = Phase::Failed;
             }
@@ -206,7 +201,6 @@ impl Machine {
                 self.phase = Phase::BackingOff { tree: None, waited };
                 self.disarm(Timer::Grace);
                 self.disarm(Timer::Kill);
-                self.effects.push(Effect::Clean);
                 if waited {
                     self.prepare(Run::Restart, None, now);
                 }
@@ -305,16 +299,20 @@ impl Machine {
         if let Goal::Relaunch(ticket) = goal {
             self.waiting.push((ticket, Ok(())));
         }
+        self.fail_stops(failure);
+        self.next_restart_at = None;
+        self.enter(Phase::Stuck { tree }, self.last_error.as_ref().map(ToString::to_string), now);
+        self.settle_waiting();
+    }
+
+    /// Whoever waits for the end hears of this, but a start that failed before: that one is told of its own failure.
+    fn fail_stops(&mut self, failure: Failure) {
         for (_, outcome) in &mut self.waiting {
-            // A start that failed before is told of its own failure.
             if outcome.is_ok() {
                 *outcome = Err(failure.clone());
             }
         }
-        self.next_restart_at = None;
         self.last_error = Some(failure);
-        self.enter(Phase::Stuck { tree }, self.last_error.as_ref().map(ToString::to_string), now);
-        self.settle_waiting();
     }
 
     pub(super) fn backoff_elapsed(&mut self, now: Now) {

@@ -14,8 +14,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmod, fchmodat, fstat, mkdirat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmod, fchmodat, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use crate::error::{Failure, errno_text, io_text};
@@ -154,6 +154,8 @@ impl Folder {
     fn remove(&self, name: &str) -> Result<(), Failure> {
         match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            // What is not there need not be removed, whatever stands against it (EROFS comes first).
+            Err(_) if fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) => Ok(()),
             Err(error) => Err(Failure::io(&self.join(name), errno_text(error as i32))),
         }
     }
@@ -173,7 +175,7 @@ impl Folder {
     /// `Io` if a folder is in the place of one of our files.
     pub fn check_places(&self) -> Result<(), Failure> {
         for name in [PID_FILE, IDENTITY_FILE] {
-            let found = nix::sys::stat::fstatat(&self.fd, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
+            let found = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW);
             if found.is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR) {
                 return Err(Failure::io(&self.join(name), "EISDIR: a folder is in the place of this file"));
             }

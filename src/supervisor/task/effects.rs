@@ -32,7 +32,6 @@ impl Task {
                 Effect::Arm { timer, generation, after } if after.is_zero() => self.fire(timer, generation),
                 Effect::Arm { timer, generation, after } => self.timers.arm(timer, generation, after),
                 Effect::Disarm { timer } => self.timers.disarm(timer),
-                Effect::Clean => self.clean(),
                 Effect::Release => self.release(),
                 // The keeper has the lock for as long as it takes to end the tree.
                 Effect::Abandon => {
@@ -137,18 +136,24 @@ impl Task {
         }));
     }
 
-    pub(super) fn clean(&mut self) {
+    /// Removes the files of a daemon that is gone, or says why one of them stays.
+    pub(super) fn clean(&mut self) -> Option<Failure> {
         if !std::mem::take(&mut self.littered) {
-            return;
+            return None;
         }
-        if let Some(Err(failure)) = self.lease.as_ref().map(|lease| lease.folder.forget_record()) {
-            self.warn(&failure, "the record of a daemon that is gone stays");
+        let record = self.lease.as_ref().map_or(Ok(()), |lease| lease.folder.forget_record());
+        if let Err(failure) = &record {
+            self.warn(failure, "the record of a daemon that is gone stays");
         }
-        match socket::clear(&self.job.config.socket_path) {
+        let socket = match socket::clear(&self.job.config.socket_path) {
             // Somebody else's by now, or left alive on purpose.
-            Ok(()) | Err(Failure::SocketInUse { .. }) => {}
-            Err(failure) => self.warn(&failure, "the socket of a daemon that is gone stays"),
+            Err(Failure::SocketInUse { .. }) => Ok(()),
+            cleared => cleared,
+        };
+        if let Err(failure) = &socket {
+            self.warn(failure, "the socket of a daemon that is gone stays");
         }
+        record.and(socket).err().map(|cause| Failure::Litter { cause: Box::new(cause) })
     }
 
     pub(super) fn warn(&self, failure: &Failure, what: &str) {

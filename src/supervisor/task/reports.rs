@@ -41,7 +41,8 @@ impl Task {
             }
             Some(Report::TreeGone) => {
                 self.hands = None;
-                self.feed(Event::TreeGone { generation });
+                let litter = self.clean();
+                self.feed(Event::TreeGone { generation, litter });
             }
             // Those are for the guardian to tell.
             Some(Report::Swept { .. } | Report::Taken) => {}
@@ -56,7 +57,8 @@ impl Task {
         if let Some(pumps) = &self.pumps {
             pumps.finish();
         }
-        self.feed(Event::Exited { generation, exit, remains, tail: self.evidence() });
+        let litter = if remains { None } else { self.clean() };
+        self.feed(Event::Exited { generation, exit, remains, tail: self.evidence(), litter });
     }
 
     /// Its last lines, those included that still wait in the pipes.
@@ -77,7 +79,7 @@ impl Task {
         tracing::warn!(target: TARGET, manager = self.shared.id, plugin = self.daemon.name, keeper = born.keeper, "the keeper was killed; its tree is swept");
         if !hands.leader_reaped {
             // The leader goes with its keeper (PR_SET_PDEATHSIG); its status went to the guardian.
-            self.feed(Event::Exited { generation, exit: Exit::UNKNOWN, remains: true, tail: self.evidence() });
+            self.exited(generation, Exit::UNKNOWN, true);
         }
         let (maker, identity) = (hands.maker, hands.identity);
         let (job, manager, done) = (Arc::clone(&self.job), self.shared.id, self.outcomes.0.clone());
@@ -125,7 +127,8 @@ impl Task {
             }),
             Outcome::Swept(generation) => {
                 self.sweeping = None;
-                self.feed(Event::TreeGone { generation });
+                let litter = self.clean();
+                self.feed(Event::TreeGone { generation, litter });
             }
         }
     }
