@@ -265,21 +265,27 @@ describe('the home of the files', () => {
     for (const folder of [world.dir, world.pluginPath]) fs.chmodSync(folder, 0o777);
     const owner = obedient({}, { before: as(SOMEBODY) });
     const outside = { ...serves, socketPath: world.path('s') };
-    for (const verb of ['stopProcess', 'stopAllProcesses']) {
+    const shut = async () => {
       expect(await owner.asks('startProcess', config('plugin', [], outside))).toEqual({});
-      const daemon = identify((await owner.asks('getPid', 'plugin')).value);
       await owner.asks('chmod', world.folder('plugin'), 0o500);
-      // The latter never rejects.
-      expect(await owner.asks(verb, 'plugin')).toEqual(verb === 'stopProcess' ? { error: message('ERR_IO', 'Failed to stop', 'daemon.id', 'EACCES') } : {});
+      return identify((await owner.asks('getPid', 'plugin')).value);
+    };
+    const expectRecord = async (daemon) => {
       expect(alive(daemon)).toBe(false);
       expect((await owner.asks('getState', 'plugin')).value).toBe('stopped');
       expect((await owner.asks('getProcessInfo', 'plugin')).value.lastError).toContain('EACCES');
       expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${daemon.pid}\n`);
       await owner.asks('chmod', world.folder('plugin'), 0o700);
-      await owner.asks('remove', world.path('s'));
-    }
+    };
+    const first = await shut();
+    expect((await owner.asks('stopProcess', 'plugin')).error).toEqual(message('ERR_IO', 'Failed to stop', 'daemon.id', 'EACCES'));
+    await expectRecord(first);
     await goesOn(owner, 'plugin', outside);
     expect(fs.readdirSync(world.folder('plugin'))).toEqual(['daemon.lock']);
+    const second = await shut();
+    // Which never rejects.
+    expect(await owner.asks('stopAllProcesses')).toEqual({});
+    await expectRecord(second);
   });
 
   test('and all in it is ours alone, whatever the umask', async () => {

@@ -37,8 +37,8 @@ describe('a look that fails', () => {
 
   testWith('strace')("of a keeper's is no end of the group", async () => {
     const { keeper, stubborn, owner } = await family(['stubborn'], { killMode: 'group' });
-    // The first is the one that asks; then the leader has gone.
-    const fault = await inject(world, keeper.pid, ['openat:error=ENFILE:when=2'], { file: `/proc/${keeper.pid}/task` });
+    // A look reads its list twice if it finds anyone. The first look is for who is to be asked; at the next the leader has gone.
+    const fault = await inject(world, keeper.pid, ['openat:error=ENFILE:when=3'], { file: `/proc/${keeper.pid}/task` });
     expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
     expect(alive(stubborn)).toBe(false);
     await fault.stop();

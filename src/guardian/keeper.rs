@@ -60,6 +60,13 @@ enum Ending {
     Killing(Duration),
 }
 
+/// Another look that is due.
+#[derive(Clone, Copy)]
+struct Again {
+    at: Instant,
+    pause: Duration,
+}
+
 struct Keeper {
     /// `None` once the owner is gone.
     owner: Option<OwnedFd>,
@@ -86,8 +93,8 @@ struct Keeper {
     seen: Vec<Process>,
     /// Who was asked to stop, by pid.
     asked: Vec<i32>,
-    /// Whether some may have been missed then.
-    ask_again: bool,
+    /// If some may have been missed then.
+    ask_again: Option<Again>,
 }
 
 impl Keeper {
@@ -125,7 +132,7 @@ impl Keeper {
                 session_of: Some(leader),
                 seen: Vec::new(),
                 asked: Vec::new(),
-                ask_again: false,
+                ask_again: None,
             }),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
@@ -280,9 +287,9 @@ impl Keeper {
         match self.ending {
             Ending::No => self.unheard(KILL_AGAIN_LATER),
             Ending::Asked(until) => {
-                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-                let pause = if self.ask_again { Some(KILL_AGAIN) } else { self.unheard(KILL_AGAIN) };
-                left.into_iter().chain(pause).min()
+                let next = until.into_iter().chain(self.ask_again.map(|again| again.at)).min();
+                let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+                left.into_iter().chain(self.unheard(KILL_AGAIN)).min()
             }
             Ending::Killing(pause) => Some(pause),
         }
@@ -297,28 +304,31 @@ impl Keeper {
         match self.ending {
             Ending::Asked(Some(until)) if Instant::now() >= until => self.kill(),
             Ending::Killing(_) => self.kill(),
-            Ending::Asked(_) if self.ask_again => self.signal_stop(),
+            Ending::Asked(_) if self.ask_again.is_some_and(|again| Instant::now() >= again.at) => self.signal_stop(),
             Ending::No | Ending::Asked(_) => {}
         }
     }
 
     /// Asks everyone who wasn't asked before.
     fn signal_stop(&mut self) {
-        let (mut asked, stop_signal) = (std::mem::take(&mut self.asked), self.stop_signal);
-        let members = self.members(&mut |process| {
-            if !asked.contains(&process.pid) {
-                sys::note(os::signal(process, stop_signal));
+        // Only when the look is over: what one starts to clean up is not asked to stop.
+        let members = self.members(&mut |_| {});
+        for process in &members.seen {
+            if !self.asked.contains(&process.pid) {
+                sys::note(os::signal(process, self.stop_signal));
                 sys::note(os::signal(process, libc::SIGCONT));
-                asked.push(process.pid);
+                self.asked.push(process.pid);
             }
-        });
-        if let Some(leader) = self.unseen_leader(&members).filter(|leader| !asked.contains(leader)) {
-            sys::note(sys::kill(leader, stop_signal));
-            sys::note(sys::kill(leader, libc::SIGCONT));
-            asked.push(leader);
         }
-        self.ask_again = members.failed.is_some();
-        self.asked = asked;
+        if let Some(leader) = self.unseen_leader(&members).filter(|leader| !self.asked.contains(leader)) {
+            sys::note(sys::kill(leader, self.stop_signal));
+            sys::note(sys::kill(leader, libc::SIGCONT));
+            self.asked.push(leader);
+        }
+        self.ask_again = members.failed.map(|_| {
+            let pause = self.ask_again.map_or(KILL_AGAIN, |again| (again.pause * 2).min(KILL_AGAIN_LATER));
+            Again { at: Instant::now() + pause, pause }
+        });
     }
 
     fn kill(&mut self) {

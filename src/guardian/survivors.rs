@@ -48,7 +48,7 @@ fn read_on(mut owner: Option<Owner>, mut outputs: [Option<OwnedFd>; 2]) -> ! {
             [(handle, libc::POLLIN), (outputs[0].as_ref(), interest), (outputs[1].as_ref(), interest)],
             (owner.is_some() && handle.is_none()).then_some(LOOK_AGAIN),
         );
-        if owner.as_ref().is_some_and(|owner| owner.process.lives().is_ok_and(|lives| !lives)) {
+        if owner.as_ref().is_some_and(|owner| ended[0] != 0 || owner.process.lives().is_ok_and(|lives| !lives)) {
             owner = None;
         }
         for (output, told) in outputs.iter_mut().zip([ended[1], ended[2]]) {

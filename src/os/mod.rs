@@ -122,9 +122,12 @@ fn climbs_to(pid: i32, ancestor: i32) -> io::Result<bool> {
         if current == ancestor {
             return Ok(true);
         }
-        match identify(current)? {
-            Some(process) if process.parent > 0 => current = process.parent,
-            _ => return Ok(false),
+        match identify(current) {
+            Ok(Some(process)) if process.parent > 0 => current = process.parent,
+            Ok(_) => return Ok(false),
+            // Where /proc hides other users' processes every chain ends so, at the first one at the latest.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
+            Err(error) => return Err(error),
         }
     }
     Ok(false)

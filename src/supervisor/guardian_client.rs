@@ -71,23 +71,23 @@ impl Credentials {
 struct News {
     /// How many orders it has taken.
     taken: u64,
-    /// The keepers whose leavings were swept.
-    swept: Vec<Pid>,
+    /// The keepers whose leavings were swept, and how many orders it had taken then.
+    swept: Vec<(u64, Pid)>,
     alive: bool,
 }
 
 /// The guardian that made a process, as far as its client may ask it.
 pub struct Maker {
     news: watch::Receiver<News>,
-    /// How many keepers it had swept up after before: one of those may have had the same pid.
-    before: usize,
+    /// Which of its orders it was. An older one's keeper may have had the same pid.
+    number: u64,
 }
 
 impl Maker {
     /// Whether what that keeper left is gone; false if the guardian can't tell any more.
     pub async fn swept(&mut self, keeper: Pid) -> bool {
-        let before = self.before;
-        let told = |news: &News| news.swept.iter().skip(before).any(|swept| *swept == keeper);
+        let number = self.number;
+        let told = |news: &News| news.swept.iter().any(|(taken, swept)| *taken >= number && *swept == keeper);
         // An error means that the guardian is gone.
         self.news.wait_for(|news| !news.alive || told(news)).await.is_ok_and(|news| told(&news))
     }
@@ -118,7 +118,6 @@ impl GuardianClient {
                 Some(guardian) if guardian.news.borrow().alive => Arc::clone(guardian),
                 Some(_) | None => Arc::clone(current.insert(self.spawn(credentials)?)),
             };
-            let before = guardian.news.borrow().swept.len();
             match guardian.send(order, descriptors).await {
                 Ok(()) => {
                     let number = 1 + guardian.sent.fetch_add(1, Ordering::Relaxed);
@@ -127,16 +126,11 @@ impl GuardianClient {
                     drop(current);
                     // An error means that the guardian is gone, and with it the keeper's end of its stream.
                     drop(news.wait_for(|news| !news.alive || news.taken >= number).await);
-                    return Ok(Maker { news, before });
+                    return Ok(Maker { news, number });
                 }
                 // Killed since the last order: the next one is as good.
                 Err(error) if is_gone(&error) => *current = None,
-                Err(error) => {
-                    // It may have half of it, and would take the next one for its rest.
-                    *current = None;
-                    guardian.let_go.notify_one();
-                    return Err(told(&error));
-                }
+                Err(error) => return Err(told(&error)),
             }
         }
         Err(told(&io::ErrorKind::BrokenPipe.into()))
@@ -252,7 +246,7 @@ impl Guardian {
                 unread.drain(..Report::SIZE);
                 match report {
                     Report::Taken => self.news.send_modify(|news| news.taken += 1),
-                    Report::Swept { keeper } => self.news.send_modify(|news| news.swept.push(keeper)),
+                    Report::Swept { keeper } => self.news.send_modify(|news| news.swept.push((news.taken, keeper))),
                     // Those are for keepers to tell.
                     Report::Spawned { .. } | Report::SpawnFailed { .. } | Report::Exited { .. } | Report::TreeGone => {}
                 }
@@ -276,11 +270,14 @@ impl Guardian {
             return Err(io::ErrorKind::WriteZero.into());
         }
         while !payload.is_empty() {
-            self.stream.writable().await?;
-            match self.stream.try_write(payload) {
+            match self.stream.writable().await.and_then(|()| self.stream.try_write(payload)) {
                 Ok(count) => payload = payload.get(count..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+                Err(_) => {
+                    // It has half an order, and would take the next one for its rest. So it is as good as gone.
+                    self.let_go.notify_one();
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
             }
         }
         Ok(())

@@ -22,6 +22,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// What SIGKILL hasn't ended by then may never end, and a look at all processes has its price.
 const LOOK_AGAIN_LATER: Duration = Duration::from_secs(1);
 
+/// How deep a tree may grow while it is being stopped.
+const GENERATIONS: u32 = 16;
+
 /// Ends what the plugin's record names, if that is beyond doubt. What can't be verified is not signalled.
 ///
 /// # Errors
@@ -51,7 +54,7 @@ pub async fn clear(folder: &Folder, config: &ProcessConfig, manager: u64) -> Res
             continue;
         }
         if killing {
-            return Err(Failure::StopFailed { survivors: tree.pids() });
+            return Err(Failure::StopFailed { survivors: tree.survivors() });
         }
         killing = true;
         deadline = Instant::now() + KILL_PATIENCE;
@@ -68,7 +71,7 @@ fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure
         found.extend(bare(pid, config)?);
     }
     if let Some(identity) = identity {
-        found.extend(left_of(&identity, config)?);
+        found.extend(left_of(&identity, config, &[])?.certain);
     }
     // Neither ourselves nor anything that we descend from, whatever a file says.
     let mut orphans = Vec::new();
@@ -80,31 +83,48 @@ fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure
     Ok(orphans)
 }
 
-/// What is left of a leader and its session, as far as that is beyond doubt: the leader dies with its keeper, what it made
-/// stays behind. While the leader lives its number is nobody else's; and a session of that number that began with our socket
-/// path in its environment is no accident.
+/// What is left in the session of a leader.
+#[derive(Default)]
+pub struct Left {
+    /// Beyond doubt of the leader's making.
+    pub certain: Vec<Process>,
+    /// Perhaps so, perhaps a stranger's session, if the leader's number was given to one: neither to be signalled nor to be
+    /// taken for gone.
+    pub doubtful: Vec<Process>,
+}
+
+impl Left {
+    fn is_empty(&self) -> bool {
+        self.certain.is_empty() && self.doubtful.is_empty()
+    }
+}
+
+/// What is left of a leader and its session: the leader dies with its keeper, what it made stays behind. While the leader
+/// lives its number is nobody else's; a session of that number that began with our socket path in its environment is no
+/// accident; and who was `known` before stays so.
 ///
 /// # Errors
 /// `Io` where it can't be found out.
-pub fn left_of(leader: &Identity, config: &ProcessConfig) -> Result<Vec<Process>, Failure> {
+pub fn left_of(leader: &Identity, config: &ProcessConfig, known: &[Process]) -> Result<Left, Failure> {
+    let mut left = Left::default();
     if !leader.is_of_this_boot()? {
-        return Ok(Vec::new());
+        return Ok(left);
     }
     let socket = config.socket_path.display().to_string();
     let session = os::session(leader.leader).whole().map_err(|error| untold(&error))?;
     let lives = leader.find()?;
-    let mut left = Vec::new();
     let ours = |process: &Process| {
         process.pid != leader.leader
             && process.start >= leader.start
             && (config.kill_mode == KillMode::Tree || process.group == leader.leader)
     };
     for process in session.into_iter().filter(ours) {
-        if lives.is_some() || os::began_with(process.pid, "SOCKET_PATH", &socket).map_err(|error| untold(&error))? {
-            left.push(process);
-        }
+        let certain = lives.is_some()
+            || known.iter().any(|known| known.is(&process))
+            || os::began_with(process.pid, "SOCKET_PATH", &socket).map_err(|error| untold(&error))?;
+        if certain { &mut left.certain } else { &mut left.doubtful }.push(process);
     }
-    left.extend(lives);
+    left.certain.extend(lives);
     Ok(left)
 }
 
@@ -137,25 +157,28 @@ fn same_folder(a: &Path, b: &Path) -> bool {
 pub async fn sweep(mut maker: Option<Maker>, keeper: Pid, leader: Option<Identity>, config: &ProcessConfig, manager: u64) {
     let mut patience = KILL_PATIENCE;
     let mut pause = LOOK_AGAIN;
+    let mut known = Vec::new();
     loop {
         if let Some(guardian) = &mut maker {
             match timeout(patience, guardian.swept(keeper)).await {
-                Ok(true) => return,
-                Ok(false) => maker = None,
+                Ok(true) if os::CHILDREN_COME_BACK => return,
+                // Gone, or no subreaper: what it has swept is not all there was.
+                Ok(_) => maker = None,
                 Err(_) if patience == KILL_PATIENCE => {
                     tracing::warn!(target: super::TARGET, manager, keeper, "the guardian doesn't say that the tree is gone");
                 }
                 Err(_) => {}
             }
         }
-        match leader.as_ref().map_or(Ok(Vec::new()), |leader| left_of(leader, config)) {
+        match leader.as_ref().map_or(Ok(Left::default()), |leader| left_of(leader, config, &known)) {
             Ok(left) if left.is_empty() && maker.is_none() => return,
             Ok(left) => {
-                for process in left {
-                    if let Err(error) = os::signal(&process, libc::SIGKILL) {
+                for process in &left.certain {
+                    if let Err(error) = os::signal(process, libc::SIGKILL) {
                         tracing::debug!(target: super::TARGET, manager, pid = process.pid, %error, "what a keeper left can't be killed");
                     }
                 }
+                known = left.certain;
             }
             Err(error) => tracing::debug!(target: super::TARGET, manager, keeper, %error, "what a keeper left can't be looked at"),
         }
@@ -213,13 +236,15 @@ impl Tree {
     fn kill(&mut self, kill_mode: KillMode) -> io::Result<()> {
         // Who is stopped forks nobody behind our back.
         let mut stopped = 0;
-        while let Some(new) = self.0.get(stopped..).filter(|new| !new.is_empty()) {
+        let mut enlisted = Ok(());
+        for _ in 0..GENERATIONS {
+            let Some(new) = self.0.get(stopped..).filter(|new| !new.is_empty() && enlisted.is_ok()) else { break };
             new.iter().for_each(|member| member.signal(libc::SIGSTOP));
             stopped = self.0.len();
-            self.enlist(Vec::new(), kill_mode)?;
+            enlisted = self.enlist(Vec::new(), kill_mode);
         }
         self.0.iter().for_each(|member| member.signal(libc::SIGKILL));
-        Ok(())
+        enlisted
     }
 
     /// Leaves only those that live; true if none does.
@@ -239,8 +264,9 @@ impl Tree {
         true
     }
 
-    fn pids(&self) -> Vec<Pid> {
-        self.0.iter().map(|member| member.process.pid).collect()
+    fn survivors(&self) -> Vec<Pid> {
+        // Who can't be looked at may live.
+        self.0.iter().map(|member| member.process).filter(|process| process.lives().unwrap_or(true)).map(|process| process.pid).collect()
     }
 }
 

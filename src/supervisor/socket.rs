@@ -41,7 +41,7 @@ pub fn dial(path: &Path) -> Result<OwnedFd, Errno> {
 const ATTEMPTS: u32 = 3;
 
 /// Tells one socket file from the next: a file system may give both the same inode.
-#[derive(PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     device: u64,
     inode: u64,
@@ -106,7 +106,7 @@ fn try_clear(path: &Path) -> Result<bool, Failure> {
     }
 }
 
-/// Whoever holds the socket now: its maker, if that is one of them, or can't be looked into.
+/// Whoever holds the socket now: its maker, if that is one of them, or none of them can be looked into.
 fn holder(path: &Path, maker: Option<Pid>) -> Occupant {
     let holders = os::holders(path);
     let maker = maker.filter(|maker| *maker > 0 && (holders.is_empty() || holders.contains(maker)));

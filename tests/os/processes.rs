@@ -328,14 +328,6 @@ fn a_subreaper_finds_whoever_is_there_all_the_time_at_every_look() {
     assert!(hoppers.wait().is_err());
 }
 
-#[test]
-fn what_cannot_be_looked_at_is_not_nobody() {
-    // As where a descriptor is missing: this file can't be opened.
-    let hidden = os::Look { seen: Vec::new(), failed: Some(std::io::Error::other("EMFILE")) };
-    assert!(!hidden.found_nobody() && hidden.whole().is_err());
-    assert!(os::Look::default().found_nobody() && os::Look::default().whole().is_ok_and(|seen| seen.is_empty()));
-}
-
 // Signals.
 
 #[test]

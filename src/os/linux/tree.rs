@@ -133,7 +133,9 @@ fn children_by_sweep(parent: i32) -> io::Result<Vec<i32>> {
 /// The members of the session that `leader` made, or had made. A look at every process there is: for
 /// the rare case that whoever kept them is gone.
 pub fn session(leader: i32) -> Look {
-    let mut look = Look::of(everyone());
+    // SAFETY: an integer only. Unlike /proc it tells of everyone, hidden or not.
+    let pids = everyone().map(|pids| pids.into_iter().filter(|pid| unsafe { libc::getsid(*pid) } == leader).collect());
+    let mut look = Look::of(pids);
     look.seen.retain(|process| process.session == leader && !process.zombie);
     look
 }

@@ -28,7 +28,7 @@ pub struct Checkup {
 }
 
 /// Asks until the question could be put: what keeps us from it says nothing about the daemon.
-pub async fn check(path: &Path, health: Health, daemon: Daemon) -> Checkup {
+pub async fn check(path: &Path, health: Health, daemon: &Daemon) -> Checkup {
     let mut told = false;
     loop {
         let begun = Instant::now();
@@ -48,7 +48,7 @@ pub async fn check(path: &Path, health: Health, daemon: Daemon) -> Checkup {
     }
 }
 
-async fn ask(path: &Path, health: Health, daemon: Daemon, deadline: Instant) -> Result<(), Refused> {
+async fn ask(path: &Path, health: Health, daemon: &Daemon, deadline: Instant) -> Result<(), Refused> {
     let (client, listener) = loop {
         let client = connect(path, health.timeout, daemon, deadline).await?;
         match os::peer_pid(&client) {
@@ -70,7 +70,7 @@ async fn ask(path: &Path, health: Health, daemon: Daemon, deadline: Instant) -> 
     }
 }
 
-async fn connect(path: &Path, limit: Duration, daemon: Daemon, deadline: Instant) -> Result<OwnedFd, Refused> {
+async fn connect(path: &Path, limit: Duration, daemon: &Daemon, deadline: Instant) -> Result<OwnedFd, Refused> {
     loop {
         let late = Instant::now() >= deadline;
         let error = match dial(path) {

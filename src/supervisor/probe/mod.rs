@@ -9,15 +9,20 @@ pub use ready::{Sight, await_ready};
 
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::socket::{Mark, mark};
 use crate::lifecycle::Pid;
 use crate::os;
 
 /// Whose answer counts: the leader's, and that of anyone its keeper looks after.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Daemon {
     pub leader: Pid,
     pub keeper: Pid,
+    /// The socket that one of the tree was found to have from a maker who is none of it, and that maker: who has a socket is
+    /// asked of all processes, and not at every check.
+    inherited: Arc<Mutex<Option<(Mark, Pid)>>>,
 }
 
 enum Answering {
@@ -29,11 +34,15 @@ enum Answering {
 }
 
 impl Daemon {
+    pub fn new(leader: Pid, keeper: Pid) -> Self {
+        Self { leader, keeper, inherited: Arc::default() }
+    }
+
     /// A process that is gone can't be told from a stranger's, so it counts as one that isn't ours.
     ///
     /// # Errors
     /// Where that can't be found out.
-    fn includes(self, pid: Pid) -> io::Result<bool> {
+    fn includes(&self, pid: Pid) -> io::Result<bool> {
         Ok(pid == self.leader || os::descends_from(pid, self.keeper)?)
     }
 
@@ -42,20 +51,29 @@ impl Daemon {
     ///
     /// # Errors
     /// Where that can't be found out.
-    fn who_answers(self, listener: Pid, path: &Path) -> io::Result<Answering> {
+    fn who_answers(&self, listener: Pid, path: &Path) -> io::Result<Answering> {
         if self.includes(listener)? {
+            return Ok(Answering::Ours);
+        }
+        let socket = mark(path).map(|mark| (mark, listener));
+        if socket.is_some() && *self.inherited() == socket {
             return Ok(Answering::Ours);
         }
         let heirs = os::holders(path);
         for heir in &heirs {
             if self.includes(*heir)? {
+                *self.inherited() = socket;
                 return Ok(Answering::Ours);
             }
         }
-        if let Some(heir) = heirs.first() {
+        if let Some(heir) = heirs.iter().find(|heir| **heir == listener).or(heirs.first()) {
             return Ok(Answering::Other(*heir));
         }
         let gone = listener > 0 && os::identify(listener)?.is_none_or(|process| process.zombie);
         Ok(if gone { Answering::Nobody } else { Answering::Other(listener) })
+    }
+
+    fn inherited(&self) -> MutexGuard<'_, Option<(Mark, Pid)>> {
+        self.inherited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -55,7 +55,7 @@ impl Sight {
 ///
 /// # Errors
 /// `SocketInUse` if somebody else answers.
-pub async fn await_ready(path: &Path, probe: Probe, daemon: Daemon, sight: &Sight) -> Result<(), Failure> {
+pub async fn await_ready(path: &Path, probe: Probe, daemon: &Daemon, sight: &Sight) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(path);
     let mut news = FolderNews::of(folder).ok();
     let mut silent_since: Option<Instant> = None;
@@ -93,7 +93,7 @@ pub async fn await_ready(path: &Path, probe: Probe, daemon: Daemon, sight: &Sigh
     }
 }
 
-async fn look(path: &Path, probe: Probe, daemon: Daemon, sight: &Sight) -> Result<Look, Failure> {
+async fn look(path: &Path, probe: Probe, daemon: &Daemon, sight: &Sight) -> Result<Look, Failure> {
     let dialled = mark(path);
     let client = match dial(path) {
         Ok(client) => client,

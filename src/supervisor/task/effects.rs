@@ -107,12 +107,12 @@ impl Task {
     }
 
     pub(super) fn await_ready(&mut self, generation: Generation) {
-        let Some(daemon) = self.hands.as_ref().and_then(|hands| hands.born) else { return };
+        let Some(daemon) = self.hands.as_ref().and_then(|hands| hands.born.clone()) else { return };
         let (job, done) = (Arc::clone(&self.job), self.outcomes.0.clone());
         let sight = Sight::default();
         let seen = sight.clone();
         let errand = runtime::Errand::new(async move {
-            let ready = await_ready(&job.config.socket_path, job.config.readiness, daemon, &seen).await;
+            let ready = await_ready(&job.config.socket_path, job.config.readiness, &daemon, &seen).await;
             report(&done, Outcome::Ready(generation, ready));
         });
         self.awaiting = Some((errand, sight));
@@ -128,10 +128,12 @@ impl Task {
     }
 
     pub(super) fn probe(&mut self, generation: Generation) {
-        let (Some(daemon), Some(health)) = (self.hands.as_ref().and_then(|hands| hands.born), self.job.config.health) else { return };
+        let (Some(daemon), Some(health)) = (self.hands.as_ref().and_then(|hands| hands.born.clone()), self.job.config.health) else {
+            return;
+        };
         let (job, done) = (Arc::clone(&self.job), self.outcomes.0.clone());
         self.probing = Some(runtime::Errand::new(async move {
-            let checkup = check(&job.config.socket_path, health, daemon).await;
+            let checkup = check(&job.config.socket_path, health, &daemon).await;
             report(&done, Outcome::Checked(generation, checkup));
         }));
     }

@@ -19,7 +19,7 @@ impl Task {
         match report {
             Some(Report::Spawned { leader, keeper }) => {
                 if let Some(hands) = &mut self.hands {
-                    hands.born = Some(probe::Daemon { leader, keeper });
+                    hands.born = Some(probe::Daemon::new(leader, keeper));
                 }
                 // Before the pid is published: whoever learns it from us finds its file.
                 let recorded = self.record(leader, keeper);
@@ -148,12 +148,13 @@ impl Task {
 
     pub(super) fn survivors(&self) -> Vec<Pid> {
         let group_only = self.job.config.kill_mode == KillMode::Group;
-        let members = if let Some(born) = self.hands.as_ref().and_then(|hands| hands.born) {
+        let members = if let Some(born) = self.hands.as_ref().and_then(|hands| hands.born.as_ref()) {
             let mut members = os::members(born.keeper, &mut Some(born.leader), &[], &mut |_| {}).seen;
             members.retain(|process| !group_only || process.group == born.leader);
             members
         } else if let Some((_, Some(leader))) = &self.sweeping {
-            orphan::left_of(leader, &self.job.config).unwrap_or_default()
+            let left = orphan::left_of(leader, &self.job.config, &[]).unwrap_or_default();
+            left.certain.into_iter().chain(left.doubtful).collect()
         } else {
             Vec::new()
         };
