@@ -298,6 +298,30 @@ describe('the guardian', () => {
   );
 
   // What fled to a session of its own has nothing left that proves where it came from, once its keeper is gone.
+  testOnLinux("that is killed with its keeper, and the leader is gone: what can't be known for the plugin's is not signalled, nor taken for gone", async () => {
+    const owner = world.owner('obeys.js', {}, { ipc: true });
+    // It has nothing of the plugin's in its environment.
+    const { command, args, ...rest } = world.config('plugin', ['willing.py'], { shutdownGracePeriod: 50, restart: { maxAttempts: 0 } });
+    expect(await owner.asks('startProcess', { ...rest, command: '/bin/sh', args: ['-c', 'env -i sleep 60 & exec "$0" "$@"', command, ...args] })).toEqual({});
+    const leader = identify((await owner.asks('getPid', 'plugin')).value);
+    const [doubtful] = await until(() => children(leader.pid).length === 1 && children(leader.pid));
+    world.finally(() => signal(doubtful, 'SIGKILL'));
+    await until(() => fs.readFileSync(`/proc/${doubtful.pid}/environ`).length === 0);
+    const [keeper, guardian] = ancestors(leader.pid);
+    // While the leader lives its session is its own for certain.
+    for (const process of [identify(owner.pid), guardian, keeper]) signal(process, 'SIGSTOP');
+    for (const process of [guardian, keeper]) signal(process, 'SIGKILL');
+    await until(() => !alive(leader));
+    signal(owner.pid, 'SIGCONT');
+    await until(async () => (await owner.asks('getState', 'plugin')).value === 'error');
+    expect((await owner.asks('getProcessInfo', 'plugin')).value.lastError).toContain(String(doubtful.pid));
+    expect(alive(doubtful)).toBe(true);
+    expect(fs.existsSync(world.pidFile('plugin'))).toBe(true);
+    signal(doubtful, 'SIGKILL');
+    await until(() => !fs.existsSync(world.pidFile('plugin')));
+    await until(async () => !(await owner.asks('startProcess', world.config('plugin'))).error);
+  });
+
   testOnLinux.each([['alone', false, KINDS], ['with all that stands between owner and daemon', true, ['stubborn', 'grouped']]])(
     'that is killed, %s: a stop still stops the whole tree',
     async (_, everything, kinds) => {

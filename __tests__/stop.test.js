@@ -19,6 +19,14 @@ async function stop(manager, name = 'plugin') {
   return performance.now() - began;
 }
 
+test('what a process starts to clean up, when it is asked to stop, is not asked itself', async () => {
+  const manager = world.manager();
+  const marker = world.path('family');
+  await started(manager, ['family.py', marker, ...Array(20).fill('cleans')], { shutdownGracePeriod: 10_000 });
+  await stop(manager);
+  expect(fs.existsSync(`${marker}.asked`)).toBe(false);
+});
+
 describe('one daemon', () => {
   test('that is willing goes at once, by itself', async () => {
     const manager = world.manager();
