@@ -55,6 +55,15 @@ describe('a look that fails', () => {
     expect(fault.injected()).toBe(1);
   });
 
+  testWith('strace', 'Linux 6.9')("of a keeper's, again and again, leaves the leader's group nowhere to hide", async () => {
+    const { keeper, stubborn, leader, owner } = await family(['stubborn']);
+    const fault = await inject(world, keeper.pid, ['openat:error=ENFILE'], { file: `/proc/${keeper.pid}/task` });
+    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+    expect([leader, stubborn].filter(alive)).toEqual([]);
+    await fault.stop();
+    expect(fault.injected()).toBeGreaterThan(0);
+  });
+
   testWith('strace')("at a dead owner's daemon refuses the start, and its record stays", async () => {
     const { owner: dead, leader, keeper, guardian, stubborn } = await family(['stubborn']);
     const owner = obedient();
