@@ -16,7 +16,7 @@ const CHARACTERS = ['willing', 'willing', 'stubborn', 'crashing', 'family', 'flo
 /** Grace 0.3 s, and the contract's 2 s, and a busy machine. */
 const GONE_WITHIN = 300 + 2_000 + 2_000;
 const SETTLED_WITHIN = 20_000;
-/** A sweep needs its owner for a moment: who kills keeper and owner together is beyond the promise (README, limits). */
+/** A sweep needs guardian and owner for a moment: who kills one of them together with a keeper is beyond the promise (README, limits). */
 const SPARED_AFTER_KEEPER = 3_000;
 
 const envsDir = mkdtempSync('/tmp/chaos-');
@@ -50,7 +50,7 @@ function violated(what) {
 async function spawnOwner() {
   const id = `owner-${++born}`;
   const child = fork(new URL('owner.mjs', import.meta.url), [envsDir, id, python], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
-  const owner = { id, child, waiting: new Map(), keeperKilled: 0, gone: false };
+  const owner = { id, child, waiting: new Map(), keeperKilled: 0, gone: false, history: [] };
   owners.set(id, owner);
   child.on('message', ({ ticket, ...outcome }) => {
     owner.waiting.get(ticket)?.(outcome);
@@ -78,10 +78,20 @@ async function ask(owner, verb, order = {}) {
   return outcome;
 }
 
-function kill(pid, signal, what) {
+/** What was done to an owner's processes, for the report of what went wrong. */
+function noted(owner, what) {
+  if (!owner) return;
+  owner.history.push(`${(performance.now() / 1_000).toFixed(3)} s ${what}`);
+  if (owner.history.length > 20) owner.history.shift();
+}
+
+const told = ({ pid, parent, session, name, plugin }) => `${plugin ?? ''} ${pid} (${name}, session ${session}, parent ${parent} ${look(parent)?.name ?? ''})`;
+
+function kill(pid, signal, what, owner) {
   try {
     process.kill(pid, signal);
     count(what);
+    noted(owner, `${what} ${pid}`);
   } catch {
     // Gone by itself in the meantime.
   }
@@ -89,6 +99,7 @@ function kill(pid, signal, what) {
 
 async function killOwner(owner) {
   count('owner killed');
+  noted(owner, 'owner killed');
   owner.child.kill('SIGKILL');
   await new Promise((resolve) => (owner.gone ? resolve() : owner.child.once('exit', resolve)));
   const deadline = performance.now() + GONE_WITHIN;
@@ -98,7 +109,7 @@ async function killOwner(owner) {
     if (left.length === 0) return;
     await pause(50);
   } while (performance.now() < deadline);
-  violated(`${owner.id} is dead, and its daemons are not: ${left.map(({ pid, plugin }) => `${plugin} ${pid}`).join(', ')}`);
+  violated(`${owner.id} is dead, and its daemons are not: ${left.map(told).join(', ')}\n  ${owner.history.join('\n  ')}`);
 }
 
 /** Two leaders of one plugin at a time would be two owners, or a restart beside the old tree. */
@@ -163,19 +174,24 @@ async function step(pending) {
   const dice = random();
   const later = (promise) => pending.add(promise.finally(() => pending.delete(promise)));
   const daemons = () => marked(envsDir).filter(leaderOfKeeper);
-  if (dice < 0.4) later(ask(owner, 'start', { name, character: pick(CHARACTERS) }));
-  else if (dice < 0.6) later(ask(owner, 'stop', { name }));
+  const spared = performance.now() - owner.keeperKilled <= SPARED_AFTER_KEEPER;
+  const ownerOf = (daemon) => owners.get(daemon.owner);
+  if (dice < 0.4) {
+    const character = pick(CHARACTERS);
+    noted(owner, `start of ${name}, ${character}`);
+    later(ask(owner, 'start', { name, character }));
+  } else if (dice < 0.6) later(ask(owner, 'stop', { name }));
   else if (dice < 0.7) later(ask(owner, 'restart', { name }));
-  else if (dice < 0.82) daemons().slice(0, 1).forEach(({ pid }) => kill(pid, 'SIGKILL', 'daemon killed'));
-  else if (dice < 0.88) daemons().slice(-1).forEach(({ pid }) => kill(pid, 'SIGSTOP', 'daemon stopped'));
-  else if (dice < 0.91) helpers(owner.child.pid).guardians.forEach(({ pid }) => kill(pid, 'SIGKILL', 'guardian killed'));
-  else if (dice < 0.94) {
+  else if (dice < 0.82) daemons().slice(0, 1).forEach((daemon) => kill(daemon.pid, 'SIGKILL', 'daemon killed', ownerOf(daemon)));
+  else if (dice < 0.88) daemons().slice(-1).forEach((daemon) => kill(daemon.pid, 'SIGSTOP', 'daemon stopped', ownerOf(daemon)));
+  else if (dice < 0.91 && !spared) helpers(owner.child.pid).guardians.forEach(({ pid }) => kill(pid, 'SIGKILL', 'guardian killed', owner));
+  else if (dice >= 0.91 && dice < 0.94) {
     const [keeper] = helpers(owner.child.pid).keepers;
     if (keeper) {
       owner.keeperKilled = performance.now();
-      kill(keeper.pid, 'SIGKILL', 'keeper killed');
+      kill(keeper.pid, 'SIGKILL', 'keeper killed', owner);
     }
-  } else if (performance.now() - owner.keeperKilled > SPARED_AFTER_KEEPER) later(killOwner(owner));
+  } else if (dice >= 0.94 && !spared) later(killOwner(owner));
   await checkPidFiles();
   checkLeaders();
   await pause(random() * 60);
@@ -205,7 +221,7 @@ do {
   left = [...marked(envsDir), ...everyone().filter(({ parent }) => pids.has(parent))];
   await pause(50);
 } while (left.length > 0 && performance.now() < deadline);
-for (const { pid, name, plugin, owner } of left) violated(`left behind: ${name} ${pid} (${plugin ?? ''} ${owner ?? ''})`);
+for (const process of left) violated(`left behind: ${told(process)} of ${process.owner ?? ''}`);
 for (const owner of owners.values()) {
   const { value } = await ask(owner, 'usage');
   // Node's own, the supervisor's epoll, its waker and inotify; and what a first start loads for good.
