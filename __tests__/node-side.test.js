@@ -31,17 +31,17 @@ async function whole(owner) {
 const live = (scenario, order, options) => whole(world.owner('node-side.js', { scenario, ...order }, options));
 
 /** Everything but memory, of which some is cached for good. */
-function expectAsBefore({ memory: after, ...counts }, { memory: before, ...expected }, growth = Infinity) {
-  expect(counts).toEqual({ ...expected, zombies: 0 });
-  expect(after - before).toBeLessThan(growth);
+function expectAsBefore(after, before) {
+  expect({ ...after, memory: undefined }).toEqual({ ...before, zombies: 0, memory: undefined });
 }
 
 testOnLinux('five hundred starts and stops leave descriptors, threads, zombies and memory where they were', async () => {
   // A young generation that is small and swept at once: otherwise its size is a matter of the moment, several MB of it.
   const flags = ['--expose-gc', '--single-threaded-gc', '--max-semi-space-size=1'];
-  const { before, after } = await live('cycles', { configs: named('plugin', 2), warm: 25, times: 250 }, { flags });
-  // In kB: less than 5 a cycle.
-  expectAsBefore(after, before, 2_500);
+  const { before, middle, after } = await live('cycles', { configs: named('plugin', 2), warm: 50, times: 250 }, { flags });
+  expectAsBefore(after, before);
+  // In kB: less than 5 a cycle. What a compiler of V8's takes for itself it takes at once; what leaks does so in both halves.
+  expect(Math.min(middle.memory - before.memory, after.memory - middle.memory)).toBeLessThan(1_250);
 }, 60_000);
 
 testOnLinux('a hundred workers that are terminated with daemons in flight leave nothing, and nobody notices', async () => {
