@@ -306,7 +306,9 @@ describe('the guardian', () => {
     const leader = identify((await owner.asks('getPid', 'plugin')).value);
     const [doubtful] = await until(() => children(leader.pid).length === 1 && children(leader.pid));
     world.finally(() => signal(doubtful, 'SIGKILL'));
-    await until(() => fs.readFileSync(`/proc/${doubtful.pid}/environ`).length === 0);
+    // By its name as well: while it becomes env(1) it has no environment either.
+    await until(() => fs.readFileSync(`/proc/${doubtful.pid}/comm`, 'utf8') === 'sleep\n');
+    expect(fs.readFileSync(`/proc/${doubtful.pid}/environ`, 'utf8')).toBe('');
     const [keeper, guardian] = ancestors(leader.pid);
     // While the leader lives its session is its own for certain.
     for (const process of [identify(owner.pid), guardian, keeper]) signal(process, 'SIGSTOP');
