@@ -73,7 +73,7 @@ fn describe(phase: &Phase) -> String {
     let mut words = vec![phase_name(phase)];
     let tree = match phase {
         Phase::Stopped | Phase::Failed | Phase::Running { .. } => None,
-        Phase::Preparing { run } | Phase::Spawning { run } | Phase::Booting { run, .. } => {
+        Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => {
             words.push(run_name(run));
             None
         }

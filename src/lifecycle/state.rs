@@ -152,8 +152,10 @@ pub enum Phase {
         run: Run,
     },
     /// The guardian was asked for a process.
+    /// `orders`: how often it was asked.
     Spawning {
         run: Run,
+        orders: u32,
     },
     /// The process lives and is not ready.
     Booting {

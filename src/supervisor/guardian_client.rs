@@ -1,6 +1,7 @@
 //! The manager's guardian: spawned at the first need, sent one order per daemon, let go of when there
 //! is nothing left to guard, and replaced if someone kills it.
 
+use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -72,7 +73,7 @@ struct News {
     /// How many orders it has taken.
     taken: u64,
     /// The keepers whose leavings were swept, and how many orders it had taken then.
-    swept: Vec<(u64, Pid)>,
+    swept: HashMap<Pid, u64>,
     alive: bool,
 }
 
@@ -87,7 +88,7 @@ impl Maker {
     /// Whether what that keeper left is gone; false if the guardian can't tell any more.
     pub async fn swept(&mut self, keeper: Pid) -> bool {
         let number = self.number;
-        let told = |news: &News| news.swept.iter().any(|(taken, swept)| *taken >= number && *swept == keeper);
+        let told = |news: &News| news.swept.get(&keeper).is_some_and(|taken| *taken >= number);
         // An error means that the guardian is gone.
         self.news.wait_for(|news| !news.alive || told(news)).await.is_ok_and(|news| told(&news))
     }
@@ -174,7 +175,7 @@ impl GuardianClient {
             .spawn()
             .map_err(failed)?;
         let pid = Pid::try_from(child.id()).unwrap_or_default();
-        let news = watch::Sender::new(News { taken: 0, swept: Vec::new(), alive: true });
+        let news = watch::Sender::new(News { taken: 0, swept: HashMap::new(), alive: true });
         let guardian = Arc::new(Guardian { stream, pid, credentials, sent: AtomicU64::new(0), news, let_go: Notify::new() });
         tracing::debug!(target: TARGET, manager = self.manager, pid, "guardian started");
         drop(runtime::spawn(Self::watch(Arc::downgrade(self), Arc::clone(&guardian), child)));
@@ -246,7 +247,7 @@ impl Guardian {
                 unread.drain(..Report::SIZE);
                 match report {
                     Report::Taken => self.news.send_modify(|news| news.taken += 1),
-                    Report::Swept { keeper } => self.news.send_modify(|news| news.swept.push((news.taken, keeper))),
+                    Report::Swept { keeper } => self.news.send_modify(|news| news.swept.extend([(keeper, news.taken)])),
                     // Those are for keepers to tell.
                     Report::Spawned { .. } | Report::SpawnFailed { .. } | Report::Exited { .. } | Report::TreeGone => {}
                 }

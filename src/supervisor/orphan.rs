@@ -155,21 +155,15 @@ fn same_folder(a: &Path, b: &Path) -> bool {
 /// if that is gone too, the leader's session is what the kernel still tells of the tree. Does not end before nothing is
 /// left: who loses patience is the lifecycle's affair.
 pub async fn sweep(mut maker: Option<Maker>, keeper: Pid, leader: Option<Identity>, config: &ProcessConfig, manager: u64) {
-    let mut patience = KILL_PATIENCE;
+    if is_swept(&mut maker, keeper, KILL_PATIENCE).await {
+        return;
+    }
+    if maker.is_some() {
+        tracing::warn!(target: super::TARGET, manager, keeper, "the guardian doesn't say that the tree is gone");
+    }
     let mut pause = LOOK_AGAIN;
     let mut known = Vec::new();
     loop {
-        if let Some(guardian) = &mut maker {
-            match timeout(patience, guardian.swept(keeper)).await {
-                Ok(true) if os::CHILDREN_COME_BACK => return,
-                // Gone, or no subreaper: what it has swept is not all there was.
-                Ok(_) => maker = None,
-                Err(_) if patience == KILL_PATIENCE => {
-                    tracing::warn!(target: super::TARGET, manager, keeper, "the guardian doesn't say that the tree is gone");
-                }
-                Err(_) => {}
-            }
-        }
         match leader.as_ref().map_or(Ok(Left::default()), |leader| left_of(leader, config, &known)) {
             Ok(left) if left.is_empty() && maker.is_none() => return,
             Ok(left) => {
@@ -184,9 +178,24 @@ pub async fn sweep(mut maker: Option<Maker>, keeper: Pid, leader: Option<Identit
         }
         if maker.is_none() {
             sleep(pause).await;
+        } else if is_swept(&mut maker, keeper, pause).await {
+            return;
         }
         pause = (pause * 2).min(LOOK_AGAIN_LATER);
-        patience = pause;
+    }
+}
+
+/// Whether the guardian has swept all that this keeper left, within `patience`. One that can't tell any more is let go of.
+async fn is_swept(maker: &mut Option<Maker>, keeper: Pid, patience: Duration) -> bool {
+    let Some(guardian) = maker else { return false };
+    match timeout(patience, guardian.swept(keeper)).await {
+        Ok(true) if os::CHILDREN_COME_BACK => true,
+        // Gone, or no subreaper: what it has swept is not all there was.
+        Ok(_) => {
+            *maker = None;
+            false
+        }
+        Err(_) => false,
     }
 }
 

@@ -78,26 +78,27 @@ fn in_use(path: &Path, by: Occupant) -> Failure {
 
 /// False if another file took its place meanwhile.
 fn try_clear(path: &Path) -> Result<bool, Failure> {
-    let in_use = |by| Err(in_use(path, by));
+    let held = |maker| Err(in_use(path, holders(path, maker).first().map_or(Occupant::Unknown, |pid| Occupant::Process(*pid))));
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(true),
         Err(error) => return Err(Failure::io(path, io_text(&error))),
     };
     if !file.file_type().is_socket() {
-        return in_use(Occupant::NotASocket);
+        return Err(in_use(path, Occupant::NotASocket));
     }
     match dial(path) {
-        // Whoever once called listen(2) may be gone and have left it to somebody, and his pid be another's by now.
-        Ok(client) => in_use(holder(path, os::peer_pid(&client).ok())),
+        Ok(client) => held(os::peer_pid(&client).ok()),
         Err(Errno::ENOENT) => Ok(true),
         // The queue is full, or the socket is one for datagrams, so there is one.
-        Err(Errno::EAGAIN | Errno::EPROTOTYPE) => in_use(holder(path, None)),
+        Err(Errno::EAGAIN | Errno::EPROTOTYPE) => held(None),
         // Bound but not listening refuses as well, and so does another user's in its own way.
         Err(error @ (Errno::ECONNREFUSED | Errno::EACCES | Errno::EPERM)) => match os::is_held(path) {
-            Ok(true) => in_use(holder(path, None)),
+            Ok(true) => held(None),
             // It may live where we can't see it, in another network namespace.
-            Ok(false) if matches!(error, Errno::EACCES | Errno::EPERM) && file.uid() != geteuid().as_raw() => in_use(Occupant::Unknown),
+            Ok(false) if matches!(error, Errno::EACCES | Errno::EPERM) && file.uid() != geteuid().as_raw() => {
+                Err(in_use(path, Occupant::Unknown))
+            }
             Ok(false) => remove(path, &file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) => Err(Failure::io(path, io_text(&error))),
@@ -106,11 +107,17 @@ fn try_clear(path: &Path) -> Result<bool, Failure> {
     }
 }
 
-/// Whoever holds the socket now: its maker, if that is one of them, or none of them can be looked into.
-fn holder(path: &Path, maker: Option<Pid>) -> Occupant {
-    let holders = os::holders(path);
-    let maker = maker.filter(|maker| *maker > 0 && (holders.is_empty() || holders.contains(maker)));
-    maker.or_else(|| holders.first().copied()).map_or(Occupant::Unknown, Occupant::Process)
+/// Who has the socket, as far as that shows. Its `maker`, who called listen(2), comes first if he is one of them, and counts
+/// for want of any while he lives: he may have left it to somebody, and his pid be another's by now.
+pub fn holders(path: &Path, maker: Option<Pid>) -> Vec<Pid> {
+    let mut holders = os::holders(path);
+    let Some(maker) = maker.filter(|maker| *maker > 0) else { return holders };
+    if let Some(at) = holders.iter().position(|holder| *holder == maker) {
+        holders.swap(0, at);
+    } else if holders.is_empty() && os::start_time(maker).is_some() {
+        holders.push(maker);
+    }
+    holders
 }
 
 fn remove(path: &Path, seen: &fs::Metadata) -> Result<bool, Failure> {

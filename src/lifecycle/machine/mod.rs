@@ -36,8 +36,6 @@ pub struct Machine {
     phase: Phase,
     generation: Generation,
     closed: bool,
-    /// How often the guardian was asked for this generation's process.
-    orders: u32,
     attempts: u32,
     history: History,
     dice: Dice,
@@ -59,7 +57,6 @@ impl Machine {
             phase: Phase::Stopped,
             generation: 0,
             closed: false,
-            orders: 0,
             attempts: 0,
             history: History::default(),
             dice: Dice(seed),

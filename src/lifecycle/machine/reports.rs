@@ -14,8 +14,7 @@ impl Machine {
         match self.phase {
             Phase::Preparing { run } => {
                 // The same public state, so nothing is shown.
-                self.phase = Phase::Spawning { run };
-                self.orders = 1;
+                self.phase = Phase::Spawning { run, orders: 1 };
                 self.effects.push(Effect::Spawn { generation: self.generation });
                 self.arm(Timer::Startup, self.plan.startup_timeout);
             }
@@ -47,7 +46,7 @@ impl Machine {
     pub(super) fn spawned(&mut self, pid: Pid) {
         let generation = self.generation;
         match &mut self.phase {
-            Phase::Spawning { run } => {
+            Phase::Spawning { run, .. } => {
                 self.phase = Phase::Booting { run: *run, pid };
                 self.effects.push(Effect::Notify(Notice::Spawned { pid }));
                 self.effects.push(Effect::AwaitReady { generation, pid });
@@ -74,7 +73,7 @@ impl Machine {
 
     pub(super) fn spawn_failed(&mut self, failure: Failure, now: Now) {
         match &self.phase {
-            Phase::Spawning { run } => {
+            Phase::Spawning { run, .. } => {
                 let run = *run;
                 self.disarm(Timer::Startup);
                 self.run_failed(run, None, failure, now);
@@ -98,10 +97,10 @@ impl Machine {
 
     /// Someone killed the guardian while it had the order, which is no reason to give up a daemon that is still wanted.
     pub(super) fn order_lost(&mut self, now: Now) {
-        if let Phase::Spawning { .. } = self.phase
-            && self.orders < ORDERS_MAX
+        if let Phase::Spawning { orders, .. } = &mut self.phase
+            && *orders < ORDERS_MAX
         {
-            self.orders += 1;
+            *orders += 1;
             return self.effects.push(Effect::Spawn { generation: self.generation });
         }
         self.spawn_failed(Failure::Spawn { problem: "the guardian was killed while it made the process".to_owned() }, now);
@@ -110,7 +109,7 @@ impl Machine {
     /// The process lives, or is being made, but will not become ready.
     pub(super) fn boot_failed(&mut self, failure: Failure, now: Now) {
         let (run, leader) = match self.phase {
-            Phase::Spawning { run } => (run, Leader::Unborn),
+            Phase::Spawning { run, .. } => (run, Leader::Unborn),
             Phase::Booting { run, pid } => (run, Leader::Alive(pid)),
             Phase::Stopped
             | Phase::Failed
@@ -334,7 +333,7 @@ impl Machine {
     pub(super) fn faulted(&mut self, problem: String, now: Now) {
         let failure = Failure::Internal { problem };
         match &self.phase {
-            Phase::Preparing { run } | Phase::Spawning { run } | Phase::Booting { run, .. } => {
+            Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => {
                 if let Run::Asked(ticket) = run {
                     self.waiting.push((*ticket, Ok(())));
                 }

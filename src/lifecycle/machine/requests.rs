@@ -31,7 +31,7 @@ impl Machine {
 
     pub(super) fn start_aborted(&mut self, ticket: Ticket, now: Now) {
         let asked = match &self.phase {
-            Phase::Preparing { run } | Phase::Spawning { run } | Phase::Booting { run, .. } => *run == Run::Asked(ticket),
+            Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => *run == Run::Asked(ticket),
             Phase::Stopping { goal, .. } => *goal == Goal::Relaunch(ticket),
             Phase::Stopped | Phase::Failed | Phase::Stuck { .. } | Phase::Running { .. } | Phase::BackingOff { .. } => false,
         };
@@ -79,8 +79,8 @@ impl Machine {
                 self.show_stopping(goal.clone(), now);
                 self.come_to_rest(goal, now);
             }
-            Phase::Spawning { run } => {
-                self.phase = Phase::Spawning { run };
+            Phase::Spawning { run, orders } => {
+                self.phase = Phase::Spawning { run, orders };
                 self.doom(run);
                 self.disarm(Timer::Startup);
                 self.stop_tree(Leader::Unborn, goal, now);

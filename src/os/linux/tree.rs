@@ -168,7 +168,7 @@ pub fn open(process: &Process) -> io::Result<Option<Handle>> {
         Err(_) => None,
     };
     // Looked at after the open: if it is the same process now, the descriptor can mean no other.
-    let same = identify(process.pid)?.is_some_and(|now| now.start == process.start);
+    let same = identify(process.pid)?.is_some_and(|now| now.is(process));
     Ok(same.then_some(Handle { pid: process.pid, fd }))
 }
 

@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::socket::{Mark, mark};
+use super::socket::{Mark, holders, mark};
 use crate::lifecycle::Pid;
 use crate::os;
 
@@ -59,18 +59,16 @@ impl Daemon {
         if socket.is_some() && *self.inherited() == socket {
             return Ok(Answering::Ours);
         }
-        let heirs = os::holders(path);
+        let heirs = holders(path, Some(listener));
         for heir in &heirs {
             if self.includes(*heir)? {
                 *self.inherited() = socket;
                 return Ok(Answering::Ours);
             }
         }
-        if let Some(heir) = heirs.iter().find(|heir| **heir == listener).or(heirs.first()) {
-            return Ok(Answering::Other(*heir));
-        }
-        let gone = listener > 0 && os::identify(listener)?.is_none_or(|process| process.zombie);
-        Ok(if gone { Answering::Nobody } else { Answering::Other(listener) })
+        // One that this namespace has no number for is somebody all the same.
+        let unnumbered = (listener <= 0).then_some(listener);
+        Ok(heirs.first().copied().or(unnumbered).map_or(Answering::Nobody, Answering::Other))
     }
 
     fn inherited(&self) -> MutexGuard<'_, Option<(Mark, Pid)>> {

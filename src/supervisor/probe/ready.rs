@@ -121,16 +121,19 @@ async fn look(path: &Path, probe: Probe, daemon: &Daemon, sight: &Sight) -> Resu
         Probe::Socket => Ok(Look::Ready),
         Probe::Accept => {
             *sight.slot() = Some("the connection was not accepted".to_owned());
-            loop {
-                return Ok(match taken(&client, Instant::now() + STILL_THERE).await {
-                    Ok(()) => Look::Ready,
-                    Err(Refused::By(reason) | Refused::Unasked(reason)) => Look::Silent(reason),
-                    // It has bound another one since, and may never accept from the first.
-                    Err(Refused::Late) if mark(path) != dialled => Look::Silent("the connection was not accepted".to_owned()),
+            let accepted = loop {
+                match taken(&client, Instant::now() + STILL_THERE).await {
                     // Another connection would only take the place of a client.
-                    Err(Refused::Late) => continue,
-                });
-            }
+                    Err(Refused::Late) if mark(path) == dialled => {}
+                    accepted => break accepted,
+                }
+            };
+            Ok(match accepted {
+                Ok(()) => Look::Ready,
+                Err(Refused::By(reason) | Refused::Unasked(reason)) => Look::Silent(reason),
+                // It has bound another one since, and may never accept from the first.
+                Err(Refused::Late) => Look::Silent("the connection was not accepted".to_owned()),
+            })
         }
     }
 }
