@@ -10,15 +10,11 @@ use std::time::{Duration, Instant};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::child::{FAILURE, become_daemon, decode_failure};
-use super::os::{self, Group, Look, Process};
+use super::os;
 use super::protocol::{Command, DESCRIPTORS, IDENTITY_FILE, Order, OwnerDeath, PID_FILE, Report, Stage};
 use super::survivors;
 use super::sys::{self, Payload, Reaped};
-
-/// How often the tree is looked through again while it ends: a process may have been forked during the last look.
-const KILL_AGAIN: Duration = Duration::from_millis(20);
-/// What has not gone by then, or was not asked to, may never go, and costs a look now and then.
-const KILL_AGAIN_LATER: Duration = Duration::from_secs(1);
+use super::tree::{LOOK_AGAIN, LOOK_AGAIN_LATER, Tree};
 
 /// What a keeper's end tells the guardian, as its exit code. One that was killed tells nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,26 +56,13 @@ enum Ending {
     Killing(Duration),
 }
 
-/// Another look that is due.
-#[derive(Clone, Copy)]
-struct Again {
-    at: Instant,
-    pause: Duration,
-}
-
 struct Keeper {
     /// `None` once the owner is gone.
     owner: Option<OwnedFd>,
     /// Open until the leader has become its program, or could not.
     birth: Option<OwnedFd>,
-    /// The leader while it lives.
-    leader: Option<i32>,
-    group: i32,
-    /// The same, for signals that meet all of it at once. `None` where the system has no such thing.
-    whole_group: Option<Group>,
-    group_only: bool,
+    tree: Tree,
     owner_death: OwnerDeath,
-    stop_signal: i32,
     grace: Duration,
     ending: Ending,
     lock: File,
@@ -87,14 +70,6 @@ struct Keeper {
     drains: [Option<OwnedFd>; 2],
     /// The plugin's, where its record is.
     folder: OwnedFd,
-    /// The leader, while the session that it made has not been seen empty.
-    session_of: Option<i32>,
-    /// The tree at the last look, where what loses its parent doesn't come back.
-    seen: Vec<Process>,
-    /// Who was asked to stop, by pid.
-    asked: Vec<i32>,
-    /// If some may have been missed then.
-    ask_again: Option<Again>,
 }
 
 impl Keeper {
@@ -118,21 +93,13 @@ impl Keeper {
             Ok((birth, leader)) => Some(Self {
                 owner: Some(owner),
                 birth: Some(birth),
-                leader: Some(leader),
-                group: leader,
-                whole_group: Group::of(leader).ok(),
-                group_only: order.group_only,
+                tree: Tree::new(leader, order.group_only, order.stop_signal),
                 owner_death: order.owner_death,
-                stop_signal: order.stop_signal,
                 grace: Duration::from_millis(order.grace_ms.into()),
                 ending: Ending::No,
                 lock: File::from(lock),
                 drains,
                 folder,
-                session_of: Some(leader),
-                seen: Vec::new(),
-                asked: Vec::new(),
-                ask_again: None,
             }),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
@@ -171,7 +138,7 @@ impl Keeper {
 
     /// The tree is gone; what is left was to outlive it.
     fn farewell(self) -> Farewell {
-        if !self.group_only || os::descendants(sys::own_pid()).found_nobody() {
+        if !self.tree.group_only || os::descendants(sys::own_pid()).found_nobody() {
             return Farewell::NothingLeft;
         }
         // Whoever reads on doesn't keep the name.
@@ -182,7 +149,7 @@ impl Keeper {
 
     /// False if there is no daemon and never was one.
     fn birth(&mut self) -> bool {
-        let (Some(birth), Some(leader)) = (self.birth.take(), self.leader) else { return true };
+        let (Some(birth), Some(leader)) = (self.birth.take(), self.tree.leader) else { return true };
         let mut failure = [0; FAILURE];
         if File::from(birth).read_exact(&mut failure).is_err() {
             self.report(Report::Spawned { leader, keeper: sys::own_pid() });
@@ -198,7 +165,7 @@ impl Keeper {
         let mut exited = None;
         let childless = loop {
             match sys::reap() {
-                Reaped::Child { pid, status } if Some(pid) == self.leader => exited = Some(status),
+                Reaped::Child { pid, status } if Some(pid) == self.tree.leader => exited = Some(status),
                 Reaped::Child { .. } => {}
                 Reaped::Nobody => break false,
                 Reaped::Childless => break true,
@@ -208,12 +175,12 @@ impl Keeper {
             if !self.birth() {
                 return true;
             }
-            self.leader = None;
+            self.tree.leader = None;
         }
-        if self.leader.is_some() {
+        if self.tree.leader.is_some() {
             return false;
         }
-        let gone = if self.group_only || !os::CHILDREN_COME_BACK { self.members(&mut |_| {}).found_nobody() } else { childless };
+        let gone = self.tree.is_gone(childless);
         if gone {
             self.forget_record();
         }
@@ -249,7 +216,7 @@ impl Keeper {
             match command {
                 Command::Terminate => {
                     self.ending = Ending::Asked(None);
-                    self.signal_stop();
+                    self.tree.ask();
                 }
                 Command::Kill => {
                     self.kill();
@@ -279,17 +246,17 @@ impl Keeper {
     fn terminate(&mut self) {
         self.ending = Ending::Asked(Some(Instant::now() + self.grace));
         if !self.grace.is_zero() {
-            self.signal_stop();
+            self.tree.ask();
         }
     }
 
     fn patience(&self) -> Option<Duration> {
         match self.ending {
-            Ending::No => self.unheard(KILL_AGAIN_LATER),
+            Ending::No => self.unheard(LOOK_AGAIN_LATER),
             Ending::Asked(until) => {
-                let next = until.into_iter().chain(self.ask_again.map(|again| again.at)).min();
+                let next = until.into_iter().chain(self.tree.asks_again()).min();
                 let left = next.map(|next| next.saturating_duration_since(Instant::now()));
-                left.into_iter().chain(self.unheard(KILL_AGAIN)).min()
+                left.into_iter().chain(self.unheard(LOOK_AGAIN)).min()
             }
             Ending::Killing(pause) => Some(pause),
         }
@@ -297,76 +264,24 @@ impl Keeper {
 
     /// The pause before the next look at those that are nobody's children and end without telling, if there can be any.
     fn unheard(&self, pause: Duration) -> Option<Duration> {
-        (self.leader.is_none() && (self.group_only || !os::CHILDREN_COME_BACK)).then_some(pause)
+        (self.tree.leader.is_none() && self.tree.ends_untold()).then_some(pause)
     }
 
     fn lose_patience(&mut self) {
         match self.ending {
             Ending::Asked(Some(until)) if Instant::now() >= until => self.kill(),
             Ending::Killing(_) => self.kill(),
-            Ending::Asked(_) if self.ask_again.is_some_and(|again| Instant::now() >= again.at) => self.signal_stop(),
+            Ending::Asked(_) if self.tree.asks_again().is_some_and(|at| Instant::now() >= at) => self.tree.ask(),
             Ending::No | Ending::Asked(_) => {}
         }
     }
 
-    /// Asks everyone who wasn't asked before.
-    fn signal_stop(&mut self) {
-        // Only when the look is over: what one starts to clean up is not asked to stop.
-        let members = self.members(&mut |_| {});
-        for process in &members.seen {
-            if !self.asked.contains(&process.pid) {
-                sys::note(os::signal(process, self.stop_signal));
-                sys::note(os::signal(process, libc::SIGCONT));
-                self.asked.push(process.pid);
-            }
-        }
-        if let Some(leader) = self.unseen_leader(&members).filter(|leader| !self.asked.contains(leader)) {
-            sys::note(sys::kill(leader, self.stop_signal));
-            sys::note(sys::kill(leader, libc::SIGCONT));
-            self.asked.push(leader);
-        }
-        self.ask_again = members.failed.map(|_| {
-            let pause = self.ask_again.map_or(KILL_AGAIN, |again| (again.pause * 2).min(KILL_AGAIN_LATER));
-            Again { at: Instant::now() + pause, pause }
-        });
-    }
-
     fn kill(&mut self) {
         self.ending = Ending::Killing(match self.ending {
-            Ending::Killing(pause) => (pause * 2).min(KILL_AGAIN_LATER),
-            Ending::No | Ending::Asked(_) => KILL_AGAIN,
+            Ending::Killing(pause) => (pause * 2).min(LOOK_AGAIN_LATER),
+            Ending::No | Ending::Asked(_) => LOOK_AGAIN,
         });
-        if let Some(group) = &self.whole_group {
-            sys::note(group.signal(libc::SIGKILL));
-        }
-        // One that can't be killed is named by the owner when its patience ends.
-        let members = self.members(&mut |process| sys::note(os::signal(process, libc::SIGKILL)));
-        if let Some(leader) = self.unseen_leader(&members) {
-            sys::note(sys::kill(leader, libc::SIGKILL));
-        }
-    }
-
-    /// A leader that we have not reaped and that doesn't show: /proc may hide it. Its pid is nobody else's.
-    fn unseen_leader(&self, members: &Look) -> Option<i32> {
-        self.leader.filter(|leader| !members.seen.iter().any(|process| process.pid == *leader))
-    }
-
-    /// Who there is, each handed to `meet` when it is found.
-    fn members(&mut self, meet: &mut dyn FnMut(&Process)) -> Look {
-        let (group, group_only) = (self.group, self.group_only);
-        let counts = |process: &Process| !group_only || process.group == group;
-        let mut members = os::members(sys::own_pid(), &mut self.session_of, &self.seen, &mut |process| {
-            if counts(process) {
-                meet(process);
-            }
-        });
-        members.seen.retain(counts);
-        if !os::CHILDREN_COME_BACK {
-            // Who was missed may be there all the same.
-            let missed = self.seen.iter().filter(|before| members.failed.is_some() && !members.seen.iter().any(|now| now.is(before)));
-            self.seen = members.seen.iter().chain(missed).copied().collect();
-        }
-        members
+        self.tree.kill();
     }
 
     fn report(&self, report: Report) {

@@ -25,6 +25,7 @@ mod os;
 mod protocol;
 mod survivors;
 mod sys;
+mod tree;
 
 use std::collections::HashSet;
 use std::io;
