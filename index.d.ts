@@ -262,9 +262,7 @@ export interface ProcessMetrics {
 /** The arguments of each event's listeners. */
 export interface ManagerEvents {
   /** `from` is absent when the plugin is new. */
-  stateChange: [
-    { pluginName: string; from?: ProcessState; to: ProcessState; pid?: number; reason?: string; at: Date },
-  ];
+  stateChange: [{ pluginName: string; from?: ProcessState; to: ProcessState; pid?: number; reason?: string; at: Date }];
   /** A daemon's process has ended, asked or not. */
   exit: [{ pluginName: string; pid: number; code?: number; signal?: string; reason: ExitReason }];
   /** A restart is pending: attempt number `attempt`, in `delay` milliseconds. */

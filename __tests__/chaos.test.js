@@ -5,9 +5,16 @@ const path = require('node:path');
 
 const testOnLinux = process.platform === 'linux' ? test : test.skip;
 
-testOnLinux('no invariant is violated by an adversary who kills at random', () => {
-  const run = path.join(__dirname, '..', 'chaos', 'run.mjs');
-  const { status, stdout, stderr } = spawnSync(process.execPath, [run, '--seed', '7', '--seconds', '8'], { encoding: 'utf8', timeout: 100_000 });
-  expect(`${stdout}${stderr}`).toContain('no invariant was violated');
-  expect(status).toBe(0);
-}, 120_000);
+testOnLinux(
+  'no invariant is violated by an adversary who kills at random',
+  () => {
+    const run = path.join(__dirname, '..', 'chaos', 'run.mjs');
+    const { status, stdout, stderr } = spawnSync(process.execPath, [run, '--seed', '7', '--seconds', '8'], {
+      encoding: 'utf8',
+      timeout: 100_000,
+    });
+    expect(`${stdout}${stderr}`).toContain('no invariant was violated');
+    expect(status).toBe(0);
+  },
+  120_000,
+);

@@ -55,11 +55,17 @@ describe('variables', () => {
     expect((await promise).environment.TEST_MOMENT).toBe('before');
   });
 
-  test("leave out what the service manager meant for the owner", async () => {
+  test('leave out what the service manager meant for the owner', async () => {
     setEnvironment({
-      LISTEN_FDS: '1', LISTEN_PID: String(process.pid), LISTEN_FDNAMES: 'web', LISTEN_PIDFDID: '7',
-      NOTIFY_SOCKET: '/run/notify', WATCHDOG_USEC: '1000', WATCHDOG_PID: '1',
-      LISTENER: 'stays', NOTIFY_SOCKETS: 'stays',
+      LISTEN_FDS: '1',
+      LISTEN_PID: String(process.pid),
+      LISTEN_FDNAMES: 'web',
+      LISTEN_PIDFDID: '7',
+      NOTIFY_SOCKET: '/run/notify',
+      WATCHDOG_USEC: '1000',
+      WATCHDOG_PID: '1',
+      LISTENER: 'stays',
+      NOTIFY_SOCKETS: 'stays',
     });
     const { environment } = await report(world.manager());
     expect(Object.keys(environment).filter((name) => /^(LISTEN_|NOTIFY_SOCKET$|WATCHDOG_)/.test(name))).toEqual([]);
@@ -69,15 +75,31 @@ describe('variables', () => {
   test('of the configuration win', async () => {
     setEnvironment({ TEST_BOTH: 'inherited' });
     const elsewhere = world.socket('plugin');
-    const { environment } = await report(world.manager(), {
-      envVars: {
-        TEST_BOTH: 'configured', TEST_ONE: 'one', PYTHONUNBUFFERED: '0', ALLY_PLUGIN_NAME: 'renamed',
-        SOCKET_PATH: '/nowhere', NOTIFY_SOCKET: '/mine', LISTEN_FDS: '2', WATCHDOG_USEC: '5',
+    const { environment } = await report(
+      world.manager(),
+      {
+        envVars: {
+          TEST_BOTH: 'configured',
+          TEST_ONE: 'one',
+          PYTHONUNBUFFERED: '0',
+          ALLY_PLUGIN_NAME: 'renamed',
+          SOCKET_PATH: '/nowhere',
+          NOTIFY_SOCKET: '/mine',
+          LISTEN_FDS: '2',
+          WATCHDOG_USEC: '5',
+        },
       },
-    }, ['--at', elsewhere]);
+      ['--at', elsewhere],
+    );
     expect(environment).toMatchObject({
-      TEST_BOTH: 'configured', TEST_ONE: 'one', PYTHONUNBUFFERED: '0', ALLY_PLUGIN_NAME: 'renamed',
-      SOCKET_PATH: '/nowhere', NOTIFY_SOCKET: '/mine', LISTEN_FDS: '2', WATCHDOG_USEC: '5',
+      TEST_BOTH: 'configured',
+      TEST_ONE: 'one',
+      PYTHONUNBUFFERED: '0',
+      ALLY_PLUGIN_NAME: 'renamed',
+      SOCKET_PATH: '/nowhere',
+      NOTIFY_SOCKET: '/mine',
+      LISTEN_FDS: '2',
+      WATCHDOG_USEC: '5',
     });
   });
 
@@ -93,7 +115,12 @@ describe('variables', () => {
   test('may have names that belong to every object', async () => {
     const envVars = JSON.parse('{"__proto__": "a", "constructor": "b"}');
     const { environment } = await report(world.manager(), { envVars });
-    expect(Object.entries(environment)).toEqual(expect.arrayContaining([['__proto__', 'a'], ['constructor', 'b']]));
+    expect(Object.entries(environment)).toEqual(
+      expect.arrayContaining([
+        ['__proto__', 'a'],
+        ['constructor', 'b'],
+      ]),
+    );
   });
 
   test('stay those of the start when the daemon is restarted', async () => {
@@ -202,10 +229,12 @@ describe('the process', () => {
     expect(ignored(fs.readFileSync('/proc/self/status', 'utf8'))).not.toBe(0n);
 
     const file = world.path('status');
-    await world.manager().startProcess(world.config('plugin', [], {
-      command: path.join(DAEMONS, 'status.sh'),
-      args: [file, PYTHON, ...script('willing.py')],
-    }));
+    await world.manager().startProcess(
+      world.config('plugin', [], {
+        command: path.join(DAEMONS, 'status.sh'),
+        args: [file, PYTHON, ...script('willing.py')],
+      }),
+    );
     const status = fs.readFileSync(file, 'utf8');
     expect(ignored(status)).toBe(0n);
     expect(blocked(status)).toBe(0n);

@@ -83,9 +83,12 @@ test('exit and restart tell of the crash in its order', async () => {
 test('no state follows itself, whatever happens to a daemon', async () => {
   const manager = world.manager();
   const events = record(manager);
-  await manager.startProcess(world.config('plugin', ['by-turns.py', world.path('starts'), 'good', 'refuse', 'good'], {
-    restart: { delay: 5, jitter: 0 }, healthcheck: { interval: 20, timeout: 200, retries: 2 },
-  }));
+  await manager.startProcess(
+    world.config('plugin', ['by-turns.py', world.path('starts'), 'good', 'refuse', 'good'], {
+      restart: { delay: 5, jitter: 0 },
+      healthcheck: { interval: 20, timeout: 200, retries: 2 },
+    }),
+  );
   process.kill(manager.getPid('plugin'), 'SIGKILL');
   await until(() => manager.getProcessInfo('plugin').totalRestarts >= 1 && manager.isRunning('plugin'));
   fs.unlinkSync(world.socket('plugin'));
@@ -134,9 +137,12 @@ test('a failure is no error event, so nobody has to listen for one', async () =>
 
 test('a listener that throws is an uncaught exception as with any emitter, and disturbs nothing', async () => {
   const owner = world.owner('throws-in-listeners.js', {
-    configs: [world.config('plugin', ['beats.py', world.path('beats')], {
-      restart: { delay: 0 }, healthcheck: { interval: 20, timeout: 1_000, retries: 3 },
-    })],
+    configs: [
+      world.config('plugin', ['beats.py', world.path('beats')], {
+        restart: { delay: 0 },
+        healthcheck: { interval: 20, timeout: 1_000, retries: 3 },
+      }),
+    ],
   });
   const done = await owner.says('done');
   expect(done).toMatchObject({ first: expect.any(Number), second: expect.any(Number), state: 'stopped', restarts: 1 });

@@ -104,7 +104,11 @@ describe('a file system of sixteen pages', () => {
   }
   const outside = () => ({ socketPath: world.path('s') });
 
-  testWith('namespaces of its own').each([[0, 'daemon.lock'], [1, 'daemon.id'], [2, 'daemon.pid']])('with %d free: no %s, nothing left running, and no half of a file', async (pages, name) => {
+  testWith('namespaces of its own').each([
+    [0, 'daemon.lock'],
+    [1, 'daemon.id'],
+    [2, 'daemon.pid'],
+  ])('with %d free: no %s, nothing left running, and no half of a file', async (pages, name) => {
     const { owner, leave, clear } = await small();
     expect(await leave(pages)).toEqual({});
     const { error } = await owner.asks('startProcess', config('plugin', ['willing.py'], outside()));
@@ -119,12 +123,16 @@ describe('a file system of sixteen pages', () => {
     const { owner } = await small();
     const remount = async (how) => expect(await owner.asks('run', 'mount', '-o', `remount,${how}`, world.envsDir)).toEqual({ value: '' });
     await remount('ro');
-    expect((await owner.asks('startProcess', config('plugin', ['willing.py'], outside()))).error).toEqual(message('ERR_IO', world.folder('plugin'), 'EROFS'));
+    expect((await owner.asks('startProcess', config('plugin', ['willing.py'], outside()))).error).toEqual(
+      message('ERR_IO', world.folder('plugin'), 'EROFS'),
+    );
     expect(others(owner)).toEqual([]);
     await remount('rw');
     await goesOn(owner, 'plugin', outside());
     await remount('ro');
-    expect((await owner.asks('startProcess', config('plugin', ['willing.py'], outside()))).error).toEqual(message('ERR_IO', 'daemon.lock', 'EROFS'));
+    expect((await owner.asks('startProcess', config('plugin', ['willing.py'], outside()))).error).toEqual(
+      message('ERR_IO', 'daemon.lock', 'EROFS'),
+    );
     await remount('rw');
     await goesOn(owner, 'plugin', outside());
   });
@@ -132,18 +140,27 @@ describe('a file system of sixteen pages', () => {
   testWith('namespaces of its own')('that has no place for the folders above it either', async () => {
     const { owner } = await small({ envsDir: path.join(world.envsDir, 'a', 'b') });
     await owner.asks('run', 'mount', '-o', 'remount,ro', world.envsDir);
-    expect((await owner.asks('startProcess', config('plugin', ['willing.py'], outside()))).error).toEqual(message('ERR_IO', path.join(world.envsDir, 'a', 'b'), 'EROFS'));
+    expect((await owner.asks('startProcess', config('plugin', ['willing.py'], outside()))).error).toEqual(
+      message('ERR_IO', path.join(world.envsDir, 'a', 'b'), 'EROFS'),
+    );
   });
 });
 
 describe('the disk is full at a restart', () => {
   testWith('strace')('it is tried again, and works once there is room', async () => {
     const owner = obedient();
-    expect(await owner.asks('startProcess', config('plugin', ['willing.py'], {
-      restart: { delay: 10, backoff: 'constant', maxAttempts: 1_000, window: { limit: 10_000, period: 1_000 } },
-    }))).toEqual({});
+    expect(
+      await owner.asks(
+        'startProcess',
+        config('plugin', ['willing.py'], {
+          restart: { delay: 10, backoff: 'constant', maxAttempts: 1_000, window: { limit: 10_000, period: 1_000 } },
+        }),
+      ),
+    ).toEqual({});
     const first = identify((await owner.asks('getPid', 'plugin')).value);
-    const fault = await inject(world, await thread(owner), ['write:error=ENOSPC'], { file: path.join(world.folder('plugin'), '.daemon.pid.new') });
+    const fault = await inject(world, await thread(owner), ['write:error=ENOSPC'], {
+      file: path.join(world.folder('plugin'), '.daemon.pid.new'),
+    });
     signal(first, 'SIGKILL');
     await until(async () => {
       const { value } = await owner.asks('getProcessInfo', 'plugin');
@@ -167,7 +184,8 @@ describe('the home of the files', () => {
     await goesOn(owner, 'plugin', { socketPath: world.path('s') });
     const folder = path.join(home, '.ally', 'plugin-envs', 'plugin');
     expect(fs.readdirSync(folder)).toEqual(['daemon.lock']);
-    for (let made = folder; made !== world.dir; made = path.dirname(made)) expect([made, fs.statSync(made).mode & 0o777]).toEqual([made, 0o700]);
+    for (let made = folder; made !== world.dir; made = path.dirname(made))
+      expect([made, fs.statSync(made).mode & 0o777]).toEqual([made, 0o700]);
   });
 
   testWith('another user that can load the package')('is asked for where neither HOME nor the user database tells it', async () => {
@@ -183,7 +201,11 @@ describe('the home of the files', () => {
 
   test('is not a relative HOME', async () => {
     const owner = obedient({ late: true }, { env: { HOME: 'relative' } });
-    expect((await owner.asks('make')).error).toMatchObject({ isError: true, code: 'ERR_INVALID_CONFIG', message: expect.stringContaining('HOME') });
+    expect((await owner.asks('make')).error).toMatchObject({
+      isError: true,
+      code: 'ERR_INVALID_CONFIG',
+      message: expect.stringContaining('HOME'),
+    });
   });
 
   testWith('another user that can load the package')('without any HOME can be told', async () => {
@@ -227,17 +249,30 @@ describe('the home of the files', () => {
   });
 
   // Its socket is for everyone, whatever the umask.
-  const serves = { command: process.execPath, args: ['-e', `
+  const serves = {
+    command: process.execPath,
+    args: [
+      '-e',
+      `
     process.umask(0);
     setTimeout(() => process.exit(9), 60_000);
     require('net').createServer((c) => c.destroy()).listen(process.env.SOCKET_PATH);
-  `] };
+  `,
+    ],
+  };
 
   async function worksUnderEveryUmask(...before) {
     const envsDir = world.path('two', 'levels');
     const owner = obedient({ envsDir }, { before: [...before, '/bin/sh', '-c', 'umask 0777; exec "$@"', 'sh'] });
     expect(await owner.asks('startProcess', config('plugin', [], { ...serves, socketPath: world.path('s') }))).toEqual({});
-    for (const [file, mode] of [['..', 0o700], ['.', 0o700], ['plugin', 0o700], ['plugin/daemon.pid', 0o600], ['plugin/daemon.id', 0o600], ['plugin/daemon.lock', 0o600]]) {
+    for (const [file, mode] of [
+      ['..', 0o700],
+      ['.', 0o700],
+      ['plugin', 0o700],
+      ['plugin/daemon.pid', 0o600],
+      ['plugin/daemon.id', 0o600],
+      ['plugin/daemon.lock', 0o600],
+    ]) {
       expect([file, fs.statSync(path.join(envsDir, file)).mode & 0o777]).toEqual([file, mode]);
     }
     expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
@@ -261,39 +296,50 @@ describe('the home of the files', () => {
     expect(fs.readdirSync(world.envsDir)).toEqual([]);
   });
 
-  testWith('another user that can load the package')('in which nothing can be removed any more: a stop says what stays, and nothing runs', async () => {
-    for (const folder of [world.dir, world.pluginPath]) fs.chmodSync(folder, 0o777);
-    const owner = obedient({}, { before: as(SOMEBODY) });
-    const outside = { ...serves, socketPath: world.path('s') };
-    const shut = async () => {
-      expect(await owner.asks('startProcess', config('plugin', [], outside))).toEqual({});
-      await owner.asks('chmod', world.folder('plugin'), 0o500);
-      return identify((await owner.asks('getPid', 'plugin')).value);
-    };
-    const expectRecord = async (daemon) => {
-      expect(alive(daemon)).toBe(false);
-      expect((await owner.asks('getState', 'plugin')).value).toBe('stopped');
-      expect((await owner.asks('getProcessInfo', 'plugin')).value.lastError).toContain('EACCES');
-      expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${daemon.pid}\n`);
-      await owner.asks('chmod', world.folder('plugin'), 0o700);
-    };
-    const first = await shut();
-    expect((await owner.asks('stopProcess', 'plugin')).error).toEqual(message('ERR_IO', 'Failed to stop', 'daemon.id', 'EACCES'));
-    await expectRecord(first);
-    await goesOn(owner, 'plugin', outside);
-    expect(fs.readdirSync(world.folder('plugin'))).toEqual(['daemon.lock']);
-    const second = await shut();
-    // Which never rejects.
-    expect(await owner.asks('stopAllProcesses')).toEqual({});
-    await expectRecord(second);
-  });
+  testWith('another user that can load the package')(
+    'in which nothing can be removed any more: a stop says what stays, and nothing runs',
+    async () => {
+      for (const folder of [world.dir, world.pluginPath]) fs.chmodSync(folder, 0o777);
+      const owner = obedient({}, { before: as(SOMEBODY) });
+      const outside = { ...serves, socketPath: world.path('s') };
+      const shut = async () => {
+        expect(await owner.asks('startProcess', config('plugin', [], outside))).toEqual({});
+        await owner.asks('chmod', world.folder('plugin'), 0o500);
+        return identify((await owner.asks('getPid', 'plugin')).value);
+      };
+      const expectRecord = async (daemon) => {
+        expect(alive(daemon)).toBe(false);
+        expect((await owner.asks('getState', 'plugin')).value).toBe('stopped');
+        expect((await owner.asks('getProcessInfo', 'plugin')).value.lastError).toContain('EACCES');
+        expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${daemon.pid}\n`);
+        await owner.asks('chmod', world.folder('plugin'), 0o700);
+      };
+      const first = await shut();
+      expect((await owner.asks('stopProcess', 'plugin')).error).toEqual(message('ERR_IO', 'Failed to stop', 'daemon.id', 'EACCES'));
+      await expectRecord(first);
+      await goesOn(owner, 'plugin', outside);
+      expect(fs.readdirSync(world.folder('plugin'))).toEqual(['daemon.lock']);
+      const second = await shut();
+      // Which never rejects.
+      expect(await owner.asks('stopAllProcesses')).toEqual({});
+      await expectRecord(second);
+    },
+  );
 
   test('and all in it is ours alone, whatever the umask', async () => {
-    for (const [umask, name] of [['0', 'open'], ['077', 'shut']]) {
+    for (const [umask, name] of [
+      ['0', 'open'],
+      ['077', 'shut'],
+    ]) {
       const owner = obedient({ envsDir: world.path(name) }, { before: ['/bin/sh', '-c', `umask ${umask}; exec "$@"`, 'sh'] });
       expect(await owner.asks('startProcess', config('plugin', ['willing.py'], { socketPath: world.path(`${name}.sock`) }))).toEqual({});
       const folder = world.path(name, 'plugin');
-      for (const [file, mode] of [['', 0o700], ['daemon.pid', 0o600], ['daemon.id', 0o600], ['daemon.lock', 0o600]]) {
+      for (const [file, mode] of [
+        ['', 0o700],
+        ['daemon.pid', 0o600],
+        ['daemon.id', 0o600],
+        ['daemon.lock', 0o600],
+      ]) {
         expect([name, file, fs.statSync(path.join(folder, file)).mode & 0o777]).toEqual([name, file, mode]);
       }
       expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
@@ -325,7 +371,14 @@ describe('what is in the place of a file of ours', () => {
 
   const look = (target) => {
     const found = fs.lstatSync(target, { throwIfNoEntry: false });
-    return found && { mode: found.mode, size: found.size, mtime: found.mtimeMs, text: found.isFile() ? fs.readFileSync(target, 'utf8') : fs.readdirSync(target) };
+    return (
+      found && {
+        mode: found.mode,
+        size: found.size,
+        mtime: found.mtimeMs,
+        text: found.isFile() ? fs.readFileSync(target, 'utf8') : fs.readdirSync(target),
+      }
+    );
   };
 
   test.each(Object.keys(things))('%s is replaced or refused, and never followed', async (kind) => {
@@ -385,7 +438,10 @@ describe("another pid namespace's /proc", () => {
     // Without --mount-proc: what is called 1 there is somebody else.
     const owner = obedient({}, { before: ['unshare', '-pf', '--kill-child'] });
     const counter = world.path('starts');
-    const { error } = await owner.asks('startProcess', config('plugin', [], { command: '/bin/sh', args: ['-c', ': > "$0"; sleep 60', counter] }));
+    const { error } = await owner.asks(
+      'startProcess',
+      config('plugin', [], { command: '/bin/sh', args: ['-c', ': > "$0"; sleep 60', counter] }),
+    );
     expect(error).toEqual(message('ERR_IO', '/proc: ', 'namespace'));
     // unshare itself and the owner.
     expect(descendants(owner.pid)).toHaveLength(1);

@@ -129,7 +129,9 @@ describe('a keeper that keeps its tree for a dead owner', () => {
   testWith('strace')('and cannot end it: the next start names what is left, and its identity stays', async () => {
     const former = obedient({ options: { onOwnerDeath: 'keep' } });
     const marker = world.path('family');
-    expect(await former.asks('startProcess', config('plugin', ['family.py', marker, 'stubborn', 'fled'], { shutdownGracePeriod: 50 }))).toEqual({});
+    expect(
+      await former.asks('startProcess', config('plugin', ['family.py', marker, 'stubborn', 'fled'], { shutdownGracePeriod: 50 })),
+    ).toEqual({});
     const leader = identify((await former.asks('getPid', 'plugin')).value);
     const tree = [leader, ...Object.values(await world.family(marker))];
     world.finally(() => tree.forEach((process) => signal(process, 'SIGKILL')));
@@ -165,32 +167,50 @@ describe('a daemon that changed its user', () => {
     const [, ...words] = as(ANOTHER);
     const serve = `const net = require('net'); process.umask(0); net.createServer((c) => c.destroy()).listen(process.env.SOCKET_PATH); setTimeout(() => {}, 60_000)`;
     const owner = obedient({}, { before: as(SOMEBODY) });
-    expect(await owner.asks('startProcess', config('plugin', [], {
-      command: change, args: [...words, process.execPath, '-e', serve], socketPath: world.path('s'), shutdownGracePeriod: 50,
-    }))).toEqual({});
+    expect(
+      await owner.asks(
+        'startProcess',
+        config('plugin', [], {
+          command: change,
+          args: [...words, process.execPath, '-e', serve],
+          socketPath: world.path('s'),
+          shutdownGracePeriod: 50,
+        }),
+      ),
+    ).toEqual({});
     const daemon = identify((await owner.asks('getPid', 'plugin')).value);
     world.finally(() => signal(daemon, 'SIGKILL'));
     expect(fs.statSync(`/proc/${daemon.pid}`).uid).toBe(Number(ANOTHER));
     return { owner, daemon, serve };
   }
 
-  testWith('root', 'another user that can load the package')('is named by a stop, and not waited for; once it is gone the name is free', async () => {
-    const { owner, daemon, serve } = await changed();
-    const { error } = await owner.asks('stopProcess', 'plugin');
-    expect(error).toEqual(message('ERR_STOP_FAILED', String(daemon.pid)));
-    expect((await owner.asks('getState', 'plugin')).value).toBe('error');
-    expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${daemon.pid}\n`);
-    signal(daemon, 'SIGKILL');
-    await until(() => !fs.existsSync(world.pidFile('plugin')));
-    fs.rmSync(world.path('s'), { force: true });
-    await goesOn(owner, 'plugin', { socketPath: world.path('t'), command: process.execPath, args: ['-e', serve] });
-  });
+  testWith('root', 'another user that can load the package')(
+    'is named by a stop, and not waited for; once it is gone the name is free',
+    async () => {
+      const { owner, daemon, serve } = await changed();
+      const { error } = await owner.asks('stopProcess', 'plugin');
+      expect(error).toEqual(message('ERR_STOP_FAILED', String(daemon.pid)));
+      expect((await owner.asks('getState', 'plugin')).value).toBe('error');
+      expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${daemon.pid}\n`);
+      signal(daemon, 'SIGKILL');
+      await until(() => !fs.existsSync(world.pidFile('plugin')));
+      fs.rmSync(world.path('s'), { force: true });
+      await goesOn(owner, 'plugin', { socketPath: world.path('t'), command: process.execPath, args: ['-e', serve] });
+    },
+  );
 
   testWith('root', 'another user that can load the package')("and whose keeper was killed stays in nobody else's way", async () => {
     const { owner, daemon, serve } = await changed();
-    const start = (name) => owner.asks('startProcess', config(name, [], {
-      command: process.execPath, args: ['-e', serve], socketPath: world.path(`${name}.s`), restart: { delay: 0 },
-    }));
+    const start = (name) =>
+      owner.asks(
+        'startProcess',
+        config(name, [], {
+          command: process.execPath,
+          args: ['-e', serve],
+          socketPath: world.path(`${name}.s`),
+          restart: { delay: 0 },
+        }),
+      );
     expect(await start('other')).toEqual({});
     const other = identify((await owner.asks('getPid', 'other')).value);
 
@@ -275,7 +295,11 @@ describe('the guardian', () => {
     fs.mkdirSync(world.path('lives'));
     fs.renameSync(guardian, kept);
     fs.writeFileSync(guardian, `#!/bin/sh\n: >'${world.path('lives')}'/$$\n`, { mode: 0o755 });
-    const lives = () => fs.readdirSync(world.path('lives')).map((name) => fs.statSync(world.path('lives', name)).mtimeMs).sort((a, b) => a - b);
+    const lives = () =>
+      fs
+        .readdirSync(world.path('lives'))
+        .map((name) => fs.statSync(world.path('lives', name)).mtimeMs)
+        .sort((a, b) => a - b);
     signal(real, 'SIGKILL');
     // 200 ms, and doubled from one to the next; what stamps a file has a clock of 10 ms at most. One that this machine was
     // slow to run was no short life, and it begins anew.
@@ -288,7 +312,10 @@ describe('the guardian', () => {
 
     // A start doesn't wait for that, and doesn't try for ever.
     const before = lives().length;
-    expect((await owner.asks('startProcess', config('other'))).error).toMatchObject({ code: 'ERR_SPAWN', message: expect.stringContaining('guardian') });
+    expect((await owner.asks('startProcess', config('other'))).error).toMatchObject({
+      code: 'ERR_SPAWN',
+      message: expect.stringContaining('guardian'),
+    });
     expect(lives().length - before).toBeLessThan(10);
     expect((await owner.asks('getState', 'plugin')).value).toBe('running');
     fs.renameSync(kept, guardian);
@@ -338,7 +365,9 @@ describe('the guardian', () => {
     const { owner, mend } = raving();
     // One order each; what raves.py answers goes by their number.
     const names = Array.from({ length: 24 }, (_, index) => `plugin-${index}`);
-    const outcomes = await Promise.all(names.map((name) => owner.asks('startProcess', config(name, ['willing.py'], { startupTimeout: 400, shutdownGracePeriod: 50 }))));
+    const outcomes = await Promise.all(
+      names.map((name) => owner.asks('startProcess', config(name, ['willing.py'], { startupTimeout: 400, shutdownGracePeriod: 50 }))),
+    );
     const codes = outcomes.map(({ error }) => error?.code ?? 'resolved');
     // Some of the orders are taken, and nothing is ever said.
     expect(codes).toContain('ERR_STARTUP_TIMEOUT');
@@ -366,23 +395,32 @@ describe('two owners start the same name in the same instant', () => {
     return { outcomes, winner: outcomes.findIndex(({ value }) => value && !value.code) };
   }
 
-  test(`${ROUNDS} times: one has it each time`, async () => {
-    const owners = await racing();
-    const wins = [0, 0];
-    for (let round = 0; round < ROUNDS; round++) {
-      const { winner, outcomes } = await race(owners);
-      const loser = 1 - winner;
-      const { pid } = outcomes[winner].value;
-      expect({ round, loser: outcomes[loser].value }).toEqual({ round, loser: { code: 'ERR_OWNED_ELSEWHERE', pid: expect.any(Number) } });
-      expect({ round, file: fs.readFileSync(world.pidFile('plugin'), 'utf8') }).toEqual({ round, file: `${pid}\n` });
-      if (round % 20 === 0) expect(mentioning(world.dir).filter((found) => !owners.some((owner) => owner.pid === found.pid)).map((found) => found.pid)).toEqual([pid]);
-      wins[winner]++;
-      expect({ round, stop: await owners[winner].asks('stop') }).toEqual({ round, stop: { value: 'stopped' } });
-    }
-    // Otherwise they did not race.
-    expect(Math.min(...wins)).toBeGreaterThan(0);
-    if (ROUNDS > 100) console.log(`won ${wins[0]} to ${wins[1]}`);
-  }, 20_000 + ROUNDS * 200);
+  test(
+    `${ROUNDS} times: one has it each time`,
+    async () => {
+      const owners = await racing();
+      const wins = [0, 0];
+      for (let round = 0; round < ROUNDS; round++) {
+        const { winner, outcomes } = await race(owners);
+        const loser = 1 - winner;
+        const { pid } = outcomes[winner].value;
+        expect({ round, loser: outcomes[loser].value }).toEqual({ round, loser: { code: 'ERR_OWNED_ELSEWHERE', pid: expect.any(Number) } });
+        expect({ round, file: fs.readFileSync(world.pidFile('plugin'), 'utf8') }).toEqual({ round, file: `${pid}\n` });
+        if (round % 20 === 0)
+          expect(
+            mentioning(world.dir)
+              .filter((found) => !owners.some((owner) => owner.pid === found.pid))
+              .map((found) => found.pid),
+          ).toEqual([pid]);
+        wins[winner]++;
+        expect({ round, stop: await owners[winner].asks('stop') }).toEqual({ round, stop: { value: 'stopped' } });
+      }
+      // Otherwise they did not race.
+      expect(Math.min(...wins)).toBeGreaterThan(0);
+      if (ROUNDS > 100) console.log(`won ${wins[0]} to ${wins[1]}`);
+    },
+    20_000 + ROUNDS * 200,
+  );
 
   testWith('strace')('and the other one is told by whom it is owned', async () => {
     const [former, next] = [obedient(), obedient()];

@@ -122,7 +122,15 @@ describe('a process whose first thread has ended', () => {
 describe('a number that comes to mean another process', () => {
   function recycled(scenario, order) {
     const driver = path.join(__dirname, 'fixtures/faults/recycles.js');
-    const words = ['-pf', '--mount-proc', '--kill-child', process.execPath, driver, scenario, JSON.stringify({ dir: world.dir, envsDir: world.envsDir, ...order })];
+    const words = [
+      '-pf',
+      '--mount-proc',
+      '--kill-child',
+      process.execPath,
+      driver,
+      scenario,
+      JSON.stringify({ dir: world.dir, envsDir: world.envsDir, ...order }),
+    ];
     return JSON.parse(execFileSync('unshare', words, { encoding: 'utf8', env: { ...process.env, TEST_WORLD: world.dir } }));
   }
   const once = { restart: { maxAttempts: 0 } };
@@ -134,7 +142,10 @@ describe('a number that comes to mean another process', () => {
   testWith('namespaces of its own')("is not taken for the keeper's that was swept up after before", () => {
     const marker = world.path('family');
     const other = config('other', ['family.py', marker, 'fled'], { ...once, socketPath: world.path('o') });
-    expect(recycled('keeper', { config: config('plugin', ['willing.py'], once), other, marker })).toEqual({ stop: 'ERR_STOP_FAILED', fledLives: true });
+    expect(recycled('keeper', { config: config('plugin', ['willing.py'], once), other, marker })).toEqual({
+      stop: 'ERR_STOP_FAILED',
+      fledLives: true,
+    });
   });
 });
 
@@ -149,13 +160,20 @@ describe('where /proc hides what may not be traced', () => {
     return owner;
   };
 
-  testWith('namespaces of its own', 'another user that can load the package', 'perl')('a stop meets it all the same', async () => {
+  testWith(
+    'namespaces of its own',
+    'another user that can load the package',
+    'perl',
+  )('a stop meets it all the same', async () => {
     const owner = hidden();
     // prctl(PR_SET_DUMPABLE, 0), once its pid file is there.
     const prctl = process.arch === 'arm64' ? 167 : 157;
     const script = `select(undef, undef, undef, 0.005) until -e $ENV{GO}; syscall(${prctl}, 4, 0); open(DONE, ">", "$ENV{GO}.done"); close(DONE); sleep 60 while 1`;
     const go = world.path('go');
-    const start = owner.asks('startProcess', config('plugin', [], { command: 'perl', args: ['-e', script], envVars: { GO: go }, socketPath: world.path('s') }));
+    const start = owner.asks(
+      'startProcess',
+      config('plugin', [], { command: 'perl', args: ['-e', script], envVars: { GO: go }, socketPath: world.path('s') }),
+    );
     const pid = await until(async () => (await owner.asks('getPid', 'plugin')).value);
     fs.writeFileSync(go, '');
     await until(() => fs.existsSync(`${go}.done`));
@@ -165,14 +183,20 @@ describe('where /proc hides what may not be traced', () => {
     expect((await start).error.code).toBe('ERR_STOPPED');
   });
 
-  testWith('namespaces of its own', 'another user that can load the package')('one that nobody could recognise later is not kept', async () => {
-    const owner = hidden();
-    // Who may not read its program may not trace it.
-    const program = world.path('program');
-    fs.copyFileSync('/bin/sh', program);
-    fs.chmodSync(program, 0o711);
-    const { error } = await owner.asks('startProcess', config('plugin', [], { command: program, args: ['-c', 'while :; do sleep 60; done'], socketPath: world.path('s') }));
-    expect(error).toEqual(message('ERR_IO', '/proc: EACCES'));
-    expect(descendants(owner.pid).filter(({ pid }) => /sleep|program/.test(fs.readFileSync(`/proc/${pid}/comm`, 'utf8')))).toEqual([]);
-  });
+  testWith('namespaces of its own', 'another user that can load the package')(
+    'one that nobody could recognise later is not kept',
+    async () => {
+      const owner = hidden();
+      // Who may not read its program may not trace it.
+      const program = world.path('program');
+      fs.copyFileSync('/bin/sh', program);
+      fs.chmodSync(program, 0o711);
+      const { error } = await owner.asks(
+        'startProcess',
+        config('plugin', [], { command: program, args: ['-c', 'while :; do sleep 60; done'], socketPath: world.path('s') }),
+      );
+      expect(error).toEqual(message('ERR_IO', '/proc: EACCES'));
+      expect(descendants(owner.pid).filter(({ pid }) => /sleep|program/.test(fs.readFileSync(`/proc/${pid}/comm`, 'utf8')))).toEqual([]);
+    },
+  );
 });

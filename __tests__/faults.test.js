@@ -47,17 +47,28 @@ describe('one system call of the supervisor fails', () => {
       const { error } = await owner.asks('startProcess', config());
       const { value: state } = await owner.asks('getState', 'plugin');
       if (error) {
-        expect({ here, state, error }).toEqual({ here, state: 'error', error: { ...message('', errno), code: expect.stringMatching(/^ERR_(IO|SPAWN)$/) } });
+        expect({ here, state, error }).toEqual({
+          here,
+          state: 'error',
+          error: { ...message('', errno), code: expect.stringMatching(/^ERR_(IO|SPAWN)$/) },
+        });
         expect({ here, left: others(owner) }).toEqual({ here, left: [] });
       } else {
         const { value: pid } = await owner.asks('getPid', 'plugin');
-        const files = ['daemon.pid', 'daemon.id', 'daemon.lock'].map((name) => fs.existsSync(path.join(world.folder('plugin'), name)) && fs.readFileSync(path.join(world.folder('plugin'), name), 'utf8'));
+        const files = ['daemon.pid', 'daemon.id', 'daemon.lock'].map(
+          (name) =>
+            fs.existsSync(path.join(world.folder('plugin'), name)) && fs.readFileSync(path.join(world.folder('plugin'), name), 'utf8'),
+        );
         const { start } = stat(pid);
-        expect({ here, state, files }).toEqual({ here, state: 'running', files: [
-          `${pid}\n`,
-          expect.stringMatching(`^ally-daemon 1\npid ${pid}\nstart ${start}\nboot [0-9a-f-]+ pid:`),
-          expect.stringMatching(`^owner ${owner.pid} ${stat(owner.pid).start} `),
-        ] });
+        expect({ here, state, files }).toEqual({
+          here,
+          state: 'running',
+          files: [
+            `${pid}\n`,
+            expect.stringMatching(`^ally-daemon 1\npid ${pid}\nstart ${start}\nboot [0-9a-f-]+ pid:`),
+            expect.stringMatching(`^owner ${owner.pid} ${stat(owner.pid).start} `),
+          ],
+        });
       }
       expect({ here, stop: await owner.asks('stopProcess', 'plugin') }).toEqual({ here, stop: {} });
       expect({ here, left: others(owner) }).toEqual({ here, left: [] });
@@ -129,7 +140,8 @@ describe('an owner that ends by itself', () => {
   test.each(['starts.js', 'in-worker.js'])('a start elsewhere waits until its trees are gone: %s', async (script) => {
     const marker = world.path('family');
     const owner = world.owner(script, {
-      configs: [config('plugin', ['family.py', marker, 'stubborn', 'fled'], { shutdownGracePeriod: 600 })], end: script === 'starts.js' ? 'return' : 'terminate',
+      configs: [config('plugin', ['family.py', marker, 'stubborn', 'fled'], { shutdownGracePeriod: 600 })],
+      end: script === 'starts.js' ? 'return' : 'terminate',
     });
     const family = Object.values(await world.family(marker));
     const leader = identify((await owner.says('ready')).plugin);
@@ -141,7 +153,9 @@ describe('an owner that ends by itself', () => {
   test('and keeps its daemons: the whole tree is replaced', async () => {
     const marker = world.path('family');
     const owner = world.owner('starts.js', {
-      options: { onOwnerDeath: 'keep' }, configs: [config('plugin', ['family.py', marker, 'stubborn', 'fled'])], end: 'return',
+      options: { onOwnerDeath: 'keep' },
+      configs: [config('plugin', ['family.py', marker, 'stubborn', 'fled'])],
+      end: 'return',
     });
     const family = Object.values(await world.family(marker));
     world.finally(() => family.forEach((process) => signal(process, 'SIGKILL')));
@@ -167,20 +181,23 @@ describe('an owner that was killed', () => {
 });
 
 describe('nothing tells of a new socket', () => {
-  testWith('strace').each(['inotify_init1:error=EMFILE', 'inotify_add_watch:error=ENOSPC'])('%s: a start looks for itself', async (injection) => {
-    const owner = obedient();
-    // Makes the thread, and needs no watch yet.
-    expect((await owner.asks('startProcess', config('other', [], { command: '/no/such' }))).error.code).toBe('ERR_SPAWN');
-    const fault = await inject(world, await thread(owner), [injection]);
-    const start = owner.asks('startProcess', config('plugin', ['listens-late.py', world.path('go')]));
-    await until(() => fs.existsSync(world.socket('plugin')));
-    fs.writeFileSync(world.path('go'), '');
-    expect(await start).toEqual({});
-    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
-    await fault.stop();
-    expect(fault.injected()).toBeGreaterThan(0);
-    await goesOn(owner);
-  });
+  testWith('strace').each(['inotify_init1:error=EMFILE', 'inotify_add_watch:error=ENOSPC'])(
+    '%s: a start looks for itself',
+    async (injection) => {
+      const owner = obedient();
+      // Makes the thread, and needs no watch yet.
+      expect((await owner.asks('startProcess', config('other', [], { command: '/no/such' }))).error.code).toBe('ERR_SPAWN');
+      const fault = await inject(world, await thread(owner), [injection]);
+      const start = owner.asks('startProcess', config('plugin', ['listens-late.py', world.path('go')]));
+      await until(() => fs.existsSync(world.socket('plugin')));
+      fs.writeFileSync(world.path('go'), '');
+      expect(await start).toEqual({});
+      expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+      await fault.stop();
+      expect(fault.injected()).toBeGreaterThan(0);
+      await goesOn(owner);
+    },
+  );
 });
 
 describe('connect says EAGAIN', () => {
@@ -188,20 +205,36 @@ describe('connect says EAGAIN', () => {
     const owner = obedient();
     await goesOn(owner);
     const fault = await inject(world, await thread(owner), ['connect:error=EAGAIN:when=1..40']);
-    expect(await owner.asks('startProcess', config('plugin', ['willing.py'], {
-      healthcheck: { interval: 20, timeout: 5_000, retries: 1 }, restart: { maxAttempts: 0 },
-    }))).toEqual({});
+    expect(
+      await owner.asks(
+        'startProcess',
+        config('plugin', ['willing.py'], {
+          healthcheck: { interval: 20, timeout: 5_000, retries: 1 },
+          restart: { maxAttempts: 0 },
+        }),
+      ),
+    ).toEqual({});
     await until(() => fault.calls().length > 45);
     expect(fault.injected()).toBe(40);
     await fault.stop();
-    expect((await owner.asks('getProcessInfo', 'plugin')).value).toMatchObject({ state: 'running', failedHealthChecks: 0, totalRestarts: 0 });
+    expect((await owner.asks('getProcessInfo', 'plugin')).value).toMatchObject({
+      state: 'running',
+      failedHealthChecks: 0,
+      totalRestarts: 0,
+    });
   });
 
   testWith('strace')('a health check tries again within its timeout', async () => {
     const owner = obedient();
-    expect(await owner.asks('startProcess', config('plugin', ['willing.py'], {
-      healthcheck: { interval: 20, timeout: 10_000, retries: 1 }, restart: { maxAttempts: 0 },
-    }))).toEqual({});
+    expect(
+      await owner.asks(
+        'startProcess',
+        config('plugin', ['willing.py'], {
+          healthcheck: { interval: 20, timeout: 10_000, retries: 1 },
+          restart: { maxAttempts: 0 },
+        }),
+      ),
+    ).toEqual({});
     const daemon = identify((await owner.asks('getPid', 'plugin')).value);
     // It is ready, so only checks meet it, and the first of them all of it.
     const fault = await inject(world, await thread(owner), ['connect:error=EAGAIN:when=1..20']);
@@ -209,15 +242,25 @@ describe('connect says EAGAIN', () => {
     await fault.stop();
     expect(fault.injected()).toBe(20);
     expect(alive(daemon)).toBe(true);
-    expect((await owner.asks('getProcessInfo', 'plugin')).value).toMatchObject({ state: 'running', failedHealthChecks: 0, totalRestarts: 0 });
+    expect((await owner.asks('getProcessInfo', 'plugin')).value).toMatchObject({
+      state: 'running',
+      failedHealthChecks: 0,
+      totalRestarts: 0,
+    });
   });
 
   testWith('strace')('a daemon that keeps saying so is replaced within its retries', async () => {
     const owner = obedient();
     await goesOn(owner);
-    expect(await owner.asks('startProcess', config('plugin', ['willing.py'], {
-      healthcheck: { interval: 20, timeout: 100, retries: 2 }, restart: { delay: 0 },
-    }))).toEqual({});
+    expect(
+      await owner.asks(
+        'startProcess',
+        config('plugin', ['willing.py'], {
+          healthcheck: { interval: 20, timeout: 100, retries: 2 },
+          restart: { delay: 0 },
+        }),
+      ),
+    ).toEqual({});
     const first = identify((await owner.asks('getPid', 'plugin')).value);
     const fault = await inject(world, await thread(owner), ['connect:error=EAGAIN']);
     await until(() => !alive(first));
@@ -230,13 +273,18 @@ describe('connect says EAGAIN', () => {
 describe('out of descriptors', () => {
   const few = ['prlimit', '--nofile=96:96'];
 
-  testWith('root').each([['warm', true], ['cold', false]])('with any number of them a start works or says so: %s', async (_, warm) => {
+  testWith('root').each([
+    ['warm', true],
+    ['cold', false],
+  ])('with any number of them a start works or says so: %s', async (_, warm) => {
     const owner = obedient({}, { before: few });
     if (warm) await goesOn(owner);
     let works = 0;
     for (let free = 0; works < 2; free++) {
       expect(free).toBeLessThan(40);
-      const { value: { error, state } } = await owner.asks('startWith', free, config());
+      const {
+        value: { error, state },
+      } = await owner.asks('startWith', free, config());
       if (error) {
         // Where not even the supervisor's thread could be made, nothing is known of the plugin.
         expect(['error', ...(warm ? [] : [undefined])]).toContain(state);
@@ -254,9 +302,15 @@ describe('out of descriptors', () => {
 
   testWith('strace')('a healthy daemon is not replaced because its owner has none left', async () => {
     const owner = obedient();
-    expect(await owner.asks('startProcess', config('plugin', ['willing.py'], {
-      healthcheck: { interval: 20, timeout: 200, retries: 2 }, restart: { delay: 0 },
-    }))).toEqual({});
+    expect(
+      await owner.asks(
+        'startProcess',
+        config('plugin', ['willing.py'], {
+          healthcheck: { interval: 20, timeout: 200, retries: 2 },
+          restart: { delay: 0 },
+        }),
+      ),
+    ).toEqual({});
     const daemon = identify((await owner.asks('getPid', 'plugin')).value);
     const fault = await inject(world, await thread(owner), ['socket:error=EMFILE']);
     await until(() => fault.injected() >= 6 || !alive(daemon));
@@ -271,15 +325,25 @@ describe('out of descriptors', () => {
     ['the question whether it was taken', 'AF_NETLINK', 'socket:error=EMFILE:when=2+2'],
   ])('probe accept waits with its word until there is one for %s, and goes on', async (_, family, injection) => {
     const owner = obedient({ logged: true });
-    expect(await owner.asks('startProcess', config('plugin', ['silent.py'], {
-      healthcheck: { interval: 20, timeout: 500, retries: 2, probe: { type: 'accept' } }, restart: { delay: 0 },
-    }))).toEqual({});
+    expect(
+      await owner.asks(
+        'startProcess',
+        config('plugin', ['silent.py'], {
+          healthcheck: { interval: 20, timeout: 500, retries: 2, probe: { type: 'accept' } },
+          restart: { delay: 0 },
+        }),
+      ),
+    ).toEqual({});
     const daemon = identify((await owner.asks('getPid', 'plugin')).value);
     const fault = await inject(world, await thread(owner), [injection]);
     const failed = () => fault.calls().filter((line) => line.includes('(INJECTED)') && line.includes(family)).length;
     await until(() => failed() >= 6 || !alive(daemon));
     expect(alive(daemon)).toBe(true);
-    expect((await owner.asks('getProcessInfo', 'plugin')).value).toMatchObject({ state: 'running', failedHealthChecks: 0, totalRestarts: 0 });
+    expect((await owner.asks('getProcessInfo', 'plugin')).value).toMatchObject({
+      state: 'running',
+      failedHealthChecks: 0,
+      totalRestarts: 0,
+    });
     await fault.stop();
     // One check, that was tried again and again, and a warning.
     expect((await owner.asks('records')).value.filter((line) => line.includes("can't be made"))).toHaveLength(1);

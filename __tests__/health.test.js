@@ -11,11 +11,13 @@ const healthy = ({ healthy: value }) => value;
 const sick = ({ healthy: value }) => !value;
 
 async function started(manager, fixture, healthcheck, changes) {
-  await manager.startProcess(world.config('plugin', fixture, {
-    healthcheck: { interval: 40, timeout: 1_000, retries: 3, ...healthcheck },
-    restart: { delay: 0 },
-    ...changes,
-  }));
+  await manager.startProcess(
+    world.config('plugin', fixture, {
+      healthcheck: { interval: 40, timeout: 1_000, retries: 3, ...healthcheck },
+      restart: { delay: 0 },
+      ...changes,
+    }),
+  );
   return identify(manager.getPid('plugin'));
 }
 
@@ -54,7 +56,9 @@ test('the first check comes one interval after ready', async () => {
   const manager = world.manager();
   const first = new Promise((resolve) => manager.once('health', () => resolve(performance.now())));
   let ready;
-  manager.on('stateChange', ({ to }) => { if (to === 'running') ready = performance.now(); });
+  manager.on('stateChange', ({ to }) => {
+    if (to === 'running') ready = performance.now();
+  });
   await started(manager, ['willing.py'], { interval: 500 });
   const at = await first;
   expect(at - ready).toBeGreaterThanOrEqual(450);
@@ -105,7 +109,10 @@ describe('an unhealthy daemon', () => {
     expect(events.of('exit')).toEqual([expect.objectContaining({ pid: daemon.pid, reason: 'unhealthy', code: 0 })]);
     expect(events.of('restart')).toEqual([expect.objectContaining({ attempt: 1, delay: 0, reason: 'unhealthy' })]);
     expect(manager.getProcessInfo('plugin')).toMatchObject({
-      failedHealthChecks: 0, restartAttempts: 0, totalRestarts: 1, lastExit: { pid: daemon.pid, reason: 'unhealthy' },
+      failedHealthChecks: 0,
+      restartAttempts: 0,
+      totalRestarts: 1,
+      lastExit: { pid: daemon.pid, reason: 'unhealthy' },
     });
     expect(await connects(world.socket('plugin'))).toBe(true);
   });
@@ -124,7 +131,12 @@ describe('an unhealthy daemon', () => {
     expect(events.of('health').findIndex(sick)).toBeLessThanOrEqual(passed + 1);
     await until(() => events.states('plugin').length === 5);
     expect(events.states('plugin')).toEqual(['starting', 'running', 'stopping', 'starting', 'running']);
-    expect(events.of('health').filter(sick).map(({ failures }) => failures)).toEqual([1, 2, 3]);
+    expect(
+      events
+        .of('health')
+        .filter(sick)
+        .map(({ failures }) => failures),
+    ).toEqual([1, 2, 3]);
     for (const { error, latency } of events.of('health').filter(sick)) {
       expect(error).toBeTruthy();
       expect(latency).toBeGreaterThanOrEqual(95);
@@ -157,7 +169,12 @@ describe('an unhealthy daemon', () => {
     const manager = world.manager();
     const events = record(manager);
     const marker = world.path('go');
-    const daemon = await started(manager, ['drops.py', marker], { probe: { type: 'accept' }, interval: 20, timeout: 5_000, retries: 1_000 });
+    const daemon = await started(manager, ['drops.py', marker], {
+      probe: { type: 'accept' },
+      interval: 20,
+      timeout: 5_000,
+      retries: 1_000,
+    });
     await checks(events, 2, healthy);
     expect(events.of('health').filter(sick)).toEqual([]);
     fs.writeFileSync(marker, '');

@@ -81,21 +81,29 @@ testOnLinux("the supervisor's thread handles no signal of the program's", async 
 });
 
 describe('as the first process of a container', () => {
-  const canUnshare = onLinux && process.getuid() === 0 && (() => {
-    try {
-      execFileSync('unshare', ['-pf', '--mount-proc', 'true'], { stdio: 'ignore' });
-      return true;
-    } catch {
-      return false;
-    }
-  })();
+  const canUnshare =
+    onLinux &&
+    process.getuid() === 0 &&
+    (() => {
+      try {
+        execFileSync('unshare', ['-pf', '--mount-proc', 'true'], { stdio: 'ignore' });
+        return true;
+      } catch {
+        return false;
+      }
+    })();
 
   (canUnshare ? test : test.skip)('a whole tree stops, and the stop does not wait for zombies', async () => {
     const marker = world.path('family');
     const began = performance.now();
-    const owner = world.owner('starts.js', {
-      configs: [world.config('plugin', ['family.py', marker, 'stubborn', 'fled'], { shutdownGracePeriod: 300 })], end: 'stop',
-    }, { before: ['unshare', '-pf', '--mount-proc'] });
+    const owner = world.owner(
+      'starts.js',
+      {
+        configs: [world.config('plugin', ['family.py', marker, 'stubborn', 'fled'], { shutdownGracePeriod: 300 })],
+        end: 'stop',
+      },
+      { before: ['unshare', '-pf', '--mount-proc'] },
+    );
     await owner.says('ready');
     expect(await owner.says('stopped')).toBe(true);
     expect(await owner.exited).toEqual({ code: 0, signal: null });

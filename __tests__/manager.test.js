@@ -15,7 +15,13 @@ describe('the package', () => {
   test('exports what it declares', () => {
     expect(typeof BackgroundProcessManager).toBe('function');
     expect(typeof configFromManifest).toBe('function');
-    expect({ ...ProcessState }).toEqual({ STARTING: 'starting', RUNNING: 'running', STOPPING: 'stopping', STOPPED: 'stopped', ERROR: 'error' });
+    expect({ ...ProcessState }).toEqual({
+      STARTING: 'starting',
+      RUNNING: 'running',
+      STOPPING: 'stopping',
+      STOPPED: 'stopped',
+      ERROR: 'error',
+    });
     expect({ ...PLUGIN_TIMEOUTS }).toEqual({
       BACKGROUND_PROCESS_STARTUP: 30_000,
       BACKGROUND_PROCESS_SHUTDOWN_GRACE_PERIOD: 5_000,
@@ -66,7 +72,10 @@ describe('the constructor', () => {
   });
 
   test.each([
-    [undefined], [{}], [{ envsDir: undefined, logger: undefined, onOwnerDeath: undefined }], [{ onOwnerDeath: 'keep' }],
+    [undefined],
+    [{}],
+    [{ envsDir: undefined, logger: undefined, onOwnerDeath: undefined }],
+    [{ onOwnerDeath: 'keep' }],
     [{ logger: { debug() {}, info() {}, warn() {}, error() {} } }],
   ])('takes %p, and does nothing yet', (options) => {
     expect(new BackgroundProcessManager(options).listProcesses()).toEqual([]);
@@ -145,7 +154,11 @@ describe('getProcessInfo', () => {
     await manager.stopProcess('b');
     const list = manager.listProcesses();
     expect(Array.isArray(list)).toBe(true);
-    expect(Object.fromEntries(list.map(({ config, state }) => [config.pluginName, state]))).toEqual({ a: 'running', b: 'stopped', c: 'error' });
+    expect(Object.fromEntries(list.map(({ config, state }) => [config.pluginName, state]))).toEqual({
+      a: 'running',
+      b: 'stopped',
+      c: 'error',
+    });
     for (const info of list) {
       const { uptime, ...rest } = info;
       const { uptime: _, ...expected } = manager.getProcessInfo(info.config.pluginName);
@@ -230,10 +243,12 @@ describe('an AbortSignal', () => {
     const manager = world.manager();
     const controller = new AbortController();
     const marker = world.path('family');
-    const start = watch(manager.startProcess(
-      world.config('plugin', ['family.py', marker, '--never-bind', 'stubborn', 'fled'], { shutdownGracePeriod: 300 }),
-      { signal: controller.signal },
-    ));
+    const start = watch(
+      manager.startProcess(
+        world.config('plugin', ['family.py', marker, '--never-bind', 'stubborn', 'fled'], { shutdownGracePeriod: 300 }),
+        { signal: controller.signal },
+      ),
+    );
     const family = Object.values(await world.family(marker));
     const daemon = identify(manager.getPid('plugin'));
     const reason = new Error('changed my mind');
@@ -295,7 +310,9 @@ describe('in a worker', () => {
   test("it works, with the worker's own environment and errors of its realm", async () => {
     const file = world.path('report');
     const owner = world.owner('in-worker.js', {
-      configs: [world.config('plugin', ['reports.py', file])], workerEnv: { OF_THE_WORKER: 'yes' }, end: 'stop',
+      configs: [world.config('plugin', ['reports.py', file])],
+      workerEnv: { OF_THE_WORKER: 'yes' },
+      end: 'stop',
     });
     expect(await owner.says('invalid')).toMatchObject({ isError: true, code: 'ERR_INVALID_CONFIG' });
     const { plugin } = await owner.says('ready');
@@ -341,7 +358,9 @@ describe('not supported yet', () => {
   });
 
   test.each([
-    ['upgradeProcess', ['plugin']], ['startGroup', [[]]], ['stopGroup', ['search']],
+    ['upgradeProcess', ['plugin']],
+    ['startGroup', [[]]],
+    ['stopGroup', ['search']],
   ])('%s', async (method, args) => {
     const manager = world.manager();
     await manager.startProcess(world.config());

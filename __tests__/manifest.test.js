@@ -9,7 +9,11 @@ const { DAEMONS, PYTHON, connects, useWorld } = require('./helpers/world');
 const world = useWorld();
 
 const manifest = (daemon = {}, changes = {}) => ({
-  name: 'search-plugin', version: '1.0.0', runtime: 'python3', daemon: { command: 'python3', args: ['daemon.py'], ...daemon }, ...changes,
+  name: 'search-plugin',
+  version: '1.0.0',
+  runtime: 'python3',
+  daemon: { command: 'python3', args: ['daemon.py'], ...daemon },
+  ...changes,
 });
 const at = { pluginPath: '/plugins/search', envsDir: '/envs' };
 
@@ -44,7 +48,11 @@ test('takes the health checks that are given', () => {
 });
 
 test('completes health checks with the defaults of the specification', () => {
-  expect(configFromManifest(manifest({ healthcheck: { retries: 1 } }), at).healthcheck).toEqual({ interval: 30_000, timeout: 5_000, retries: 1 });
+  expect(configFromManifest(manifest({ healthcheck: { retries: 1 } }), at).healthcheck).toEqual({
+    interval: 30_000,
+    timeout: 5_000,
+    retries: 1,
+  });
   expect(configFromManifest(manifest({ healthcheck: {} }), at).healthcheck).toEqual({ interval: 30_000, timeout: 5_000, retries: 3 });
 });
 
@@ -78,7 +86,10 @@ test('finds the home of the plugins in HOME', () => {
   expect(config.socketPath).toBe('/home/of-the-test/.ally/plugin-envs/search-plugin/daemon.sock');
 });
 
-test.each([['empty', ''], ['not set', undefined]])('finds the home of the plugins in the user database where HOME is %s', (_, value) => {
+test.each([
+  ['empty', ''],
+  ['not set', undefined],
+])('finds the home of the plugins in the user database where HOME is %s', (_, value) => {
   const home = process.env.HOME;
   world.finally(() => (home === undefined ? delete process.env.HOME : (process.env.HOME = home)));
   if (value === undefined) delete process.env.HOME;

@@ -24,7 +24,12 @@ const named = (stem, count) => Array.from({ length: count }, (_, index) => willi
 async function whole(owner) {
   const ended = await owner.exited;
   await owner.closed;
-  expect({ ...ended, failed: owner.lines.find((line) => 'failed' in line), errors: owner.errors }).toEqual({ code: 0, signal: null, failed: undefined, errors: '' });
+  expect({ ...ended, failed: owner.lines.find((line) => 'failed' in line), errors: owner.errors }).toEqual({
+    code: 0,
+    signal: null,
+    failed: undefined,
+    errors: '',
+  });
   return Object.assign({}, ...owner.lines);
 }
 
@@ -35,29 +40,37 @@ function expectAsBefore(after, before) {
   expect({ ...after, memory: undefined }).toEqual({ ...before, zombies: 0, memory: undefined });
 }
 
-testOnLinux('five hundred starts and stops leave descriptors, threads, zombies and memory where they were', async () => {
-  // A young generation that is small and swept at once: otherwise its size is a matter of the moment, several MB of it.
-  const flags = ['--expose-gc', '--single-threaded-gc', '--max-semi-space-size=1'];
-  const { before, middle, after } = await live('cycles', { configs: named('plugin', 2), warm: 50, times: 250 }, { flags });
-  expectAsBefore(after, before);
-  // In kB: less than 5 a cycle. What a compiler of V8's takes for itself it takes at once; what leaks does so in both halves.
-  expect(Math.min(middle.memory - before.memory, after.memory - middle.memory)).toBeLessThan(1_250);
-}, 60_000);
+testOnLinux(
+  'five hundred starts and stops leave descriptors, threads, zombies and memory where they were',
+  async () => {
+    // A young generation that is small and swept at once: otherwise its size is a matter of the moment, several MB of it.
+    const flags = ['--expose-gc', '--single-threaded-gc', '--max-semi-space-size=1'];
+    const { before, middle, after } = await live('cycles', { configs: named('plugin', 2), warm: 50, times: 250 }, { flags });
+    expectAsBefore(after, before);
+    // In kB: less than 5 a cycle. What a compiler of V8's takes for itself it takes at once; what leaks does so in both halves.
+    expect(Math.min(middle.memory - before.memory, after.memory - middle.memory)).toBeLessThan(1_250);
+  },
+  60_000,
+);
 
-testOnLinux('a hundred workers that are terminated with daemons in flight leave nothing, and nobody notices', async () => {
-  const place = (index) => [willing(`runs-${index}`), world.config(`starts-${index}`, ['never-binds.py'])];
-  const owner = world.owner('many-workers.js', { own: willing('own'), configs: [0, 1, 2].map(place), times: 100 });
-  const { report } = await whole(owner);
-  expect(report.failures).toEqual([]);
-  expectAsBefore(report.after, report.before);
-  expect(report.still).toBe(true);
-  // Each of five moments was reached by its share of them (the first six workers are the warm-up).
-  expect(Object.values(report.moments).reduce((sum, count) => sum + count)).toBeGreaterThanOrEqual(106);
-  for (const moment of ['called', 'starting', 'running', 'restarting', 'stopping']) expect(report.moments[moment]).toBeGreaterThan(18);
-  // Two were up in most of them: those are gone, as the owner itself has looked.
-  expect(report.daemons).toBeGreaterThan(100);
-  expect(report.end.zombies).toBe(0);
-}, 60_000);
+testOnLinux(
+  'a hundred workers that are terminated with daemons in flight leave nothing, and nobody notices',
+  async () => {
+    const place = (index) => [willing(`runs-${index}`), world.config(`starts-${index}`, ['never-binds.py'])];
+    const owner = world.owner('many-workers.js', { own: willing('own'), configs: [0, 1, 2].map(place), times: 100 });
+    const { report } = await whole(owner);
+    expect(report.failures).toEqual([]);
+    expectAsBefore(report.after, report.before);
+    expect(report.still).toBe(true);
+    // Each of five moments was reached by its share of them (the first six workers are the warm-up).
+    expect(Object.values(report.moments).reduce((sum, count) => sum + count)).toBeGreaterThanOrEqual(106);
+    for (const moment of ['called', 'starting', 'running', 'restarting', 'stopping']) expect(report.moments[moment]).toBeGreaterThan(18);
+    // Two were up in most of them: those are gone, as the owner itself has looked.
+    expect(report.daemons).toBeGreaterThan(100);
+    expect(report.end.zombies).toBe(0);
+  },
+  60_000,
+);
 
 testOnLinux('several managers in one process are owners like any other', async () => {
   const own = [0, 1, 2, 3, 4].flatMap((manager) => named(`of-${manager}`, 3));
@@ -118,7 +131,8 @@ test('under fake timers a manager works as ever', async () => {
 describe('listeners that throw', () => {
   test('are heard of once for each call, and every call and state is as without them', async () => {
     const beats = world.config('plugin', ['beats.py', world.path('beats')], {
-      ...EAGER, healthcheck: { interval: 20, timeout: 5_000, retries: 3 },
+      ...EAGER,
+      healthcheck: { interval: 20, timeout: 5_000, retries: 3 },
     });
     const { outcomes, end } = await live('throws', { configs: [beats, world.config('refused', [], { command: '/no/such' })], times: 5 });
     expect(outcomes).toEqual({
@@ -128,7 +142,8 @@ describe('listeners that throw', () => {
       state: 'stopped',
     });
     expect(end.caught).toEqual(end.called);
-    for (const what of ['exit', 'restart', 'health', 'output', 'debug', 'info', 'warn', 'error']) expect(end.called[what]).toBeGreaterThan(0);
+    for (const what of ['exit', 'restart', 'health', 'output', 'debug', 'info', 'warn', 'error'])
+      expect(end.called[what]).toBeGreaterThan(0);
     expect(end.states).toEqual({
       plugin: [...Array(6).fill(['starting', 'running']).flat(), 'stopping', 'stopped'],
       refused: ['starting', 'error', 'stopped'],
@@ -163,7 +178,9 @@ describe('when all is stopped', () => {
 
   test('jest knows of no reason to stay, and detects no open handle', async () => {
     const config = willing('plugin');
-    fs.writeFileSync(world.path('one.test.js'), `
+    fs.writeFileSync(
+      world.path('one.test.js'),
+      `
       const { BackgroundProcessManager } = require(${JSON.stringify(ROOT)});
       test('starts and stops', async () => {
         const manager = new BackgroundProcessManager({ envsDir: ${JSON.stringify(world.envsDir)} });
@@ -171,11 +188,14 @@ describe('when all is stopped', () => {
         await manager.startProcess(${JSON.stringify(config)});
         await manager.stopAllProcesses();
       });
-    `);
+    `,
+    );
     const flags = ['--detectOpenHandles', '--runInBand', '--rootDir', world.dir, '--config', '{"transform":{}}'];
     const jest = path.join(ROOT, 'node_modules', 'jest', 'bin', 'jest.js');
     const said = await new Promise((resolve) => {
-      execFile(process.execPath, [jest, ...flags], { cwd: world.dir }, (error, stdout, stderr) => resolve(`${error?.message ?? ''}${stdout}${stderr}`));
+      execFile(process.execPath, [jest, ...flags], { cwd: world.dir }, (error, stdout, stderr) =>
+        resolve(`${error?.message ?? ''}${stdout}${stderr}`),
+      );
     });
     expect(said).toContain('1 passed');
     expect(said).not.toMatch(/open handle|did not exit/i);
@@ -183,7 +203,11 @@ describe('when all is stopped', () => {
 });
 
 testWith('a pid namespace')('as PID 1, restarts and stops leave no process and no zombie', async () => {
-  const { report } = await live('first', { configs: named('plugin', 2), times: 15 }, { before: ['unshare', '-pf', '--mount-proc', '--kill-child'] });
+  const { report } = await live(
+    'first',
+    { configs: named('plugin', 2), times: 15 },
+    { before: ['unshare', '-pf', '--mount-proc', '--kill-child'] },
+  );
   expect(report.pid).toBe(1);
   expect(report.restarts).toBe(15);
   expectAsBefore(report.after, report.before);

@@ -9,11 +9,14 @@ const world = useWorld();
 
 /** The arguments for prints.py: each piece is one write, [descriptor, text or bytes]. */
 function pieces(...list) {
-  return ['prints.py', ...list.flatMap(([fd, bytes], index) => {
-    const file = world.path(`piece-${index}`);
-    fs.writeFileSync(file, bytes);
-    return [fd, file];
-  })];
+  return [
+    'prints.py',
+    ...list.flatMap(([fd, bytes], index) => {
+      const file = world.path(`piece-${index}`);
+      fs.writeFileSync(file, bytes);
+      return [fd, file];
+    }),
+  ];
 }
 
 /** Starts a daemon that prints this, stops it, and returns what there is to read. */
@@ -27,16 +30,26 @@ async function printed(...list) {
 class RecordingLogger {
   records = [];
 
-  debug(message, fields) { this.records.push({ level: 'debug', message, fields }); }
+  debug(message, fields) {
+    this.records.push({ level: 'debug', message, fields });
+  }
 
-  info(message, fields) { this.records.push({ level: 'info', message, fields }); }
+  info(message, fields) {
+    this.records.push({ level: 'info', message, fields });
+  }
 
-  warn(message, fields) { this.records.push({ level: 'warn', message, fields }); }
+  warn(message, fields) {
+    this.records.push({ level: 'warn', message, fields });
+  }
 
-  error(message, fields) { this.records.push({ level: 'error', message, fields }); }
+  error(message, fields) {
+    this.records.push({ level: 'error', message, fields });
+  }
 
   /** Message and fields as one text: what a line of a log would have. */
-  at(level) { return this.records.filter((entry) => entry.level === level).map(({ message, fields }) => `${message} ${JSON.stringify(fields ?? {})}`); }
+  at(level) {
+    return this.records.filter((entry) => entry.level === level).map(({ message, fields }) => `${message} ${JSON.stringify(fields ?? {})}`);
+  }
 }
 
 describe('getOutput', () => {
@@ -189,11 +202,13 @@ describe('output events', () => {
     await manager.startProcess(world.config('plugin', pieces([1, 'to stdout\n'], [2, 'to stderr \xff\n'], [1, 'no end'])));
     await manager.stopProcess('plugin');
     await until(() => seen.length === 3);
-    expect(seen.map(({ pluginName, stream, line }) => ({ pluginName, stream, line }))).toEqual(expect.arrayContaining([
-      { pluginName: 'plugin', stream: 'stdout', line: 'to stdout' },
-      { pluginName: 'plugin', stream: 'stderr', line: 'to stderr ÿ' },
-      { pluginName: 'plugin', stream: 'stdout', line: 'no end' },
-    ]));
+    expect(seen.map(({ pluginName, stream, line }) => ({ pluginName, stream, line }))).toEqual(
+      expect.arrayContaining([
+        { pluginName: 'plugin', stream: 'stdout', line: 'to stdout' },
+        { pluginName: 'plugin', stream: 'stderr', line: 'to stderr ÿ' },
+        { pluginName: 'plugin', stream: 'stdout', line: 'no end' },
+      ]),
+    );
   });
 
   test('come while somebody listens, whenever that began, and not for the past', async () => {
@@ -255,9 +270,11 @@ describe('the logger', () => {
   test('gets crash and restart as a warning, and giving up as an error', async () => {
     const logger = new RecordingLogger();
     const manager = world.manager({ logger });
-    await manager.startProcess(world.config('plugin', ['by-turns.py', world.path('starts'), 'good', 'refuse'], {
-      restart: { maxAttempts: 1, delay: 0 },
-    }));
+    await manager.startProcess(
+      world.config('plugin', ['by-turns.py', world.path('starts'), 'good', 'refuse'], {
+        restart: { maxAttempts: 1, delay: 0 },
+      }),
+    );
     process.kill(manager.getPid('plugin'), 'SIGKILL');
     await until(() => logger.at('error').length > 0);
     expect(logger.at('warn').some((message) => message.includes('SIGKILL'))).toBe(true);
@@ -279,7 +296,8 @@ describe('the logger', () => {
     const manager = world.manager({ logger });
     const events = record(manager);
     const config = world.config('plugin', ['by-turns.py', world.path('starts'), 'good', 'refuse', 'hunter2-argument'], {
-      envVars: { TOKEN: 'hunter2-value' }, restart: { maxAttempts: 1, delay: 0 },
+      envVars: { TOKEN: 'hunter2-value' },
+      restart: { maxAttempts: 1, delay: 0 },
       healthcheck: { interval: 20, timeout: 200, retries: 2 },
     });
     await manager.startProcess(config);
@@ -313,10 +331,20 @@ describe('the logger', () => {
   });
 
   test.each([
-    ['1', () => 1, true], ["'yes'", () => 'yes', true], ['an object', () => ({}), true], ['undefined', () => undefined, true],
-    ['0', () => 0, false], ['an empty text', () => '', false],
+    ['1', () => 1, true],
+    ["'yes'", () => 'yes', true],
+    ['an object', () => ({}), true],
+    ['undefined', () => undefined, true],
+    ['0', () => 0, false],
+    ['an empty text', () => '', false],
     // One that doesn't say is told.
-    ['an error', () => { throw new Error('no level today'); }, true],
+    [
+      'an error',
+      () => {
+        throw new Error('no level today');
+      },
+      true,
+    ],
   ])('may answer with %s whether it reads lines', async (_, isLevelEnabled, reads) => {
     const logger = Object.assign(new RecordingLogger(), { isLevelEnabled });
     const manager = world.manager({ logger });
@@ -348,10 +376,17 @@ describe('ALLY_LOG', () => {
 
   test('without a logger tells how many lines were dropped while the loop was busy', async () => {
     const marker = world.path('flooded');
-    const owner = world.owner('blocks.js', { configs: [world.config('plugin', ['floods.py', 4, marker])], marker }, { env: { ALLY_LOG: 'warn' } });
+    const owner = world.owner(
+      'blocks.js',
+      { configs: [world.config('plugin', ['floods.py', 4, marker])], marker },
+      { env: { ALLY_LOG: 'warn' } },
+    );
     const lines = await owner.says('lines');
     await owner.closed;
-    const counts = [...owner.errors.matchAll(/(\d+) events and (\d+) lines were dropped/g)].map(([, events, dropped]) => [Number(events), Number(dropped)]);
+    const counts = [...owner.errors.matchAll(/(\d+) events and (\d+) lines were dropped/g)].map(([, events, dropped]) => [
+      Number(events),
+      Number(dropped),
+    ]);
     expect(counts.length).toBeGreaterThan(0);
     expect(counts.every(([events]) => events === 0)).toBe(true);
     // 4 MiB on each stream, in lines of 128 bytes. Each of them was heard or counted.
@@ -373,7 +408,9 @@ describe('a grandchild that holds the pipe open', () => {
     const marker = world.path('family');
     const began = performance.now();
     // killMode 'group' leaves it alive with the descriptors of the leader.
-    const error = await failure(manager.startProcess(world.config('plugin', ['family.py', marker, '--exit', 3, 'fled'], { killMode: 'group' })));
+    const error = await failure(
+      manager.startProcess(world.config('plugin', ['family.py', marker, '--exit', 3, 'fled'], { killMode: 'group' })),
+    );
     const { fled } = await world.family(marker);
     world.finally(() => signal(fled, 'SIGKILL'));
     expect(error).toMatchObject({ code: 'ERR_STARTUP_EXIT', exitCode: 3 });

@@ -15,11 +15,15 @@ const KINDS = ['stubborn', 'fled', 'grouped'];
 /** An owner with a whole family to leave behind, at the moment that its order names. */
 async function owned(order = {}, { script = 'starts.js', fixture = KINDS, ...options } = {}) {
   const marker = world.path('family');
-  const owner = world.owner(script, {
-    after: marker,
-    configs: [world.config('plugin', ['family.py', marker, ...fixture], { shutdownGracePeriod: GRACE, startupTimeout: 20_000 })],
-    ...order,
-  }, options);
+  const owner = world.owner(
+    script,
+    {
+      after: marker,
+      configs: [world.config('plugin', ['family.py', marker, ...fixture], { shutdownGracePeriod: GRACE, startupTimeout: 20_000 })],
+      ...order,
+    },
+    options,
+  );
   const family = await world.family(marker);
   const { plugin } = await owner.says('ready');
   return { owner, family: Object.values(family), leader: identify(plugin) };
@@ -128,7 +132,9 @@ describe('however the owner ends, its trees go', () => {
 
   test('in the moment of the start, before anything is known of it', async () => {
     // Twelve plugins, and an owner that is killed as soon as one of them has a pid.
-    const configs = Array.from({ length: 12 }, (_, index) => world.config(`plugin-${index}`, ['willing.py'], { shutdownGracePeriod: GRACE }));
+    const configs = Array.from({ length: 12 }, (_, index) =>
+      world.config(`plugin-${index}`, ['willing.py'], { shutdownGracePeriod: GRACE }),
+    );
     const owner = world.owner('starts.js', { configs });
     await until(() => configs.some(({ pluginName }) => fs.existsSync(world.pidFile(pluginName))));
     const found = descendants(owner.pid);
@@ -140,7 +146,9 @@ describe('however the owner ends, its trees go', () => {
   });
 
   test('the willing ones by themselves, without waiting for the grace period', async () => {
-    const owner = world.owner('starts.js', { configs: [world.config('plugin', ['signals.py', world.path('heard')], { shutdownGracePeriod: 20_000 })] });
+    const owner = world.owner('starts.js', {
+      configs: [world.config('plugin', ['signals.py', world.path('heard')], { shutdownGracePeriod: 20_000 })],
+    });
     const leader = identify((await owner.says('ready')).plugin);
     owner.child.kill('SIGKILL');
     await owner.exited;
@@ -149,7 +157,9 @@ describe('however the owner ends, its trees go', () => {
   });
 
   test('also those that were stopped by SIGSTOP', async () => {
-    const owner = world.owner('starts.js', { configs: [world.config('plugin', ['signals.py', world.path('heard')], { shutdownGracePeriod: 20_000 })] });
+    const owner = world.owner('starts.js', {
+      configs: [world.config('plugin', ['signals.py', world.path('heard')], { shutdownGracePeriod: 20_000 })],
+    });
     const leader = identify((await owner.says('ready')).plugin);
     signal(leader, 'SIGSTOP');
     owner.child.kill('SIGKILL');
@@ -207,9 +217,13 @@ describe('the guardian', () => {
   });
 
   testOnLinux('tells no secrets: no name and no value in its arguments and environment', async () => {
-    const owner = world.owner('starts.js', {
-      configs: [world.config('named-plugin', ['willing.py', 'hunter2-argument'], { envVars: { TOKEN: 'hunter2-value' } })],
-    }, { env: { OWN_TOKEN: 'hunter2-own' } });
+    const owner = world.owner(
+      'starts.js',
+      {
+        configs: [world.config('named-plugin', ['willing.py', 'hunter2-argument'], { envVars: { TOKEN: 'hunter2-value' } })],
+      },
+      { env: { OWN_TOKEN: 'hunter2-own' } },
+    );
     const leader = identify((await owner.says('ready'))['named-plugin']);
     const between = guardians(owner, leader);
     expect(between.length).toBeGreaterThan(0);
@@ -225,123 +239,136 @@ describe('the guardian', () => {
     for (const process of killed) signal(process, 'SIGKILL');
     await until(() => !killed.some(alive));
     let calm = 0;
-    return until(async () => {
-      const { value: pid } = await owner.asks('getPid', 'plugin');
-      const runs = (await owner.asks('isRunning', 'plugin')).value && pid && alive(pid) && (await connects(world.socket('plugin')));
-      calm = runs ? calm + 1 : 0;
-      return calm > 5 && identify(pid);
-    }, 15_000, 'a daemon runs');
+    return until(
+      async () => {
+        const { value: pid } = await owner.asks('getPid', 'plugin');
+        const runs = (await owner.asks('isRunning', 'plugin')).value && pid && alive(pid) && (await connects(world.socket('plugin')));
+        calm = runs ? calm + 1 : 0;
+        return calm > 5 && identify(pid);
+      },
+      15_000,
+      'a daemon runs',
+    );
   }
 
   // With what else stands between: a keeper for each daemon, for instance.
-  testOnLinux.each([['alone', false], ['with all that stands between owner and daemon', true]])(
-    'that is killed, %s, is replaced: then the promise holds again',
-    async (_, everything) => {
-      const owner = world.owner('obeys.js', {}, { ipc: true });
-      const config = world.config('plugin', ['willing.py'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
-      expect(await owner.asks('startProcess', config)).toEqual({});
-      const first = identify((await owner.asks('getPid', 'plugin')).value);
-      const killed = everything ? guardians(owner, first) : children(owner.pid);
-      expect(killed.length).toBeGreaterThan(0);
-      const second = await recovered(owner, killed);
-      if (second.pid !== first.pid) expect(alive(first)).toBe(false);
-      expect(owner.gone).toBe(false);
-
-      expect(await owner.asks('startProcess', world.config('other', ['stubborn.py'], { shutdownGracePeriod: GRACE }))).toEqual({});
-      const other = identify((await owner.asks('getPid', 'other')).value);
-      const all = [...descendants(owner.pid), second, other];
-      owner.child.kill('SIGKILL');
-      await owner.exited;
-      await expectGone([second, other], DAEMONS_GONE);
-      await expectGone(all, 1_000);
-    },
-  );
-
-  // One that dies young is replaced in another way than one that was there for a while.
-  testOnLinux.each([['right after the start', 0], ['when it has been there for a while', 250]])(
-    'that is killed %s is replaced at once, though nothing is started, and the new one keeps the promise',
-    async (_, age) => {
-      const owner = world.owner('obeys.js', {}, { ipc: true });
-      expect(await owner.asks('startProcess', world.config('plugin', ['willing.py'], { shutdownGracePeriod: GRACE }))).toEqual({});
-      const begun = performance.now();
-      const [first, ...more] = children(owner.pid);
-      expect(more).toEqual([]);
-      await until(() => performance.now() - begun >= age);
-      const { value: pid } = await owner.asks('getPid', 'plugin');
-      const daemon = identify(pid);
-      signal(first, 'SIGKILL');
-      await until(() => !alive(first));
-      const [second] = await until(() => children(owner.pid).length > 0 && children(owner.pid), 5_000, 'there is another guardian');
-      expect(second).not.toEqual(first);
-      expect(alive(daemon)).toBe(true);
-      expect((await owner.asks('getPid', 'plugin')).value).toBe(pid);
-
-      // A keeper that the new one has made is killed: what fled from its tree is swept all the same.
-      const marker = world.path('family');
-      const config = world.config('other', ['family.py', marker, 'fled'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
-      expect(await owner.asks('startProcess', config)).toEqual({});
-      expect(children(owner.pid)).toEqual([second]);
-      const other = identify((await owner.asks('getPid', 'other')).value);
-      const { fled } = await world.family(marker);
-      const [keeper, maker] = ancestors(other.pid);
-      expect(maker).toEqual(second);
-      fs.unlinkSync(marker);
-      signal(keeper, 'SIGKILL');
-      await until(() => !alive(fled) && !alive(other));
-      // The next one comes when nothing is left of this one, and brings a family of its own.
-      await world.family(marker);
-      await until(async () => (await owner.asks('isRunning', 'other')).value);
-      expect(children(owner.pid)).toEqual([second]);
-      expect((await owner.asks('getPid', 'plugin')).value).toBe(pid);
-      expect(alive(daemon)).toBe(true);
-    },
-  );
-
-  // What fled to a session of its own has nothing left that proves where it came from, once its keeper is gone.
-  testOnLinux("that is killed with its keeper, and the leader is gone: what can't be known for the plugin's is not signalled, nor taken for gone", async () => {
+  testOnLinux.each([
+    ['alone', false],
+    ['with all that stands between owner and daemon', true],
+  ])('that is killed, %s, is replaced: then the promise holds again', async (_, everything) => {
     const owner = world.owner('obeys.js', {}, { ipc: true });
-    // It has nothing of the plugin's in its environment.
-    const { command, args, ...rest } = world.config('plugin', ['willing.py'], { shutdownGracePeriod: 50, restart: { maxAttempts: 0 } });
-    expect(await owner.asks('startProcess', { ...rest, command: '/bin/sh', args: ['-c', 'env -i sleep 60 & exec "$0" "$@"', command, ...args] })).toEqual({});
-    const leader = identify((await owner.asks('getPid', 'plugin')).value);
-    const [doubtful] = await until(() => children(leader.pid).length === 1 && children(leader.pid));
-    world.finally(() => signal(doubtful, 'SIGKILL'));
-    // By its name as well: while it becomes env(1) it has no environment either.
-    await until(() => fs.readFileSync(`/proc/${doubtful.pid}/comm`, 'utf8') === 'sleep\n');
-    expect(fs.readFileSync(`/proc/${doubtful.pid}/environ`, 'utf8')).toBe('');
-    const [keeper, guardian] = ancestors(leader.pid);
-    // While the leader lives its session is its own for certain.
-    for (const process of [identify(owner.pid), guardian, keeper]) signal(process, 'SIGSTOP');
-    for (const process of [guardian, keeper]) signal(process, 'SIGKILL');
-    await until(() => !alive(leader));
-    signal(owner.pid, 'SIGCONT');
-    await until(async () => (await owner.asks('getState', 'plugin')).value === 'error');
-    expect((await owner.asks('getProcessInfo', 'plugin')).value.lastError).toContain(String(doubtful.pid));
-    expect(alive(doubtful)).toBe(true);
-    expect(fs.existsSync(world.pidFile('plugin'))).toBe(true);
-    signal(doubtful, 'SIGKILL');
-    await until(() => !fs.existsSync(world.pidFile('plugin')));
-    await until(async () => !(await owner.asks('startProcess', world.config('plugin'))).error);
+    const config = world.config('plugin', ['willing.py'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+    expect(await owner.asks('startProcess', config)).toEqual({});
+    const first = identify((await owner.asks('getPid', 'plugin')).value);
+    const killed = everything ? guardians(owner, first) : children(owner.pid);
+    expect(killed.length).toBeGreaterThan(0);
+    const second = await recovered(owner, killed);
+    if (second.pid !== first.pid) expect(alive(first)).toBe(false);
+    expect(owner.gone).toBe(false);
+
+    expect(await owner.asks('startProcess', world.config('other', ['stubborn.py'], { shutdownGracePeriod: GRACE }))).toEqual({});
+    const other = identify((await owner.asks('getPid', 'other')).value);
+    const all = [...descendants(owner.pid), second, other];
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    await expectGone([second, other], DAEMONS_GONE);
+    await expectGone(all, 1_000);
   });
 
-  testOnLinux.each([['alone', false, KINDS], ['with all that stands between owner and daemon', true, ['stubborn', 'grouped']]])(
-    'that is killed, %s: a stop still stops the whole tree',
-    async (_, everything, kinds) => {
-      const owner = world.owner('obeys.js', {}, { ipc: true });
-      const marker = world.path('family');
-      const config = world.config('plugin', ['family.py', marker, ...kinds], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
-      expect(await owner.asks('startProcess', config)).toEqual({});
-      const first = identify((await owner.asks('getPid', 'plugin')).value);
-      const family = Object.values(await world.family(marker));
-      const second = await recovered(owner, everything ? guardians(owner, first) : children(owner.pid));
-      if (second.pid !== first.pid) expect([first, ...family].filter(alive)).toEqual([]);
+  // One that dies young is replaced in another way than one that was there for a while.
+  testOnLinux.each([
+    ['right after the start', 0],
+    ['when it has been there for a while', 250],
+  ])('that is killed %s is replaced at once, though nothing is started, and the new one keeps the promise', async (_, age) => {
+    const owner = world.owner('obeys.js', {}, { ipc: true });
+    expect(await owner.asks('startProcess', world.config('plugin', ['willing.py'], { shutdownGracePeriod: GRACE }))).toEqual({});
+    const begun = performance.now();
+    const [first, ...more] = children(owner.pid);
+    expect(more).toEqual([]);
+    await until(() => performance.now() - begun >= age);
+    const { value: pid } = await owner.asks('getPid', 'plugin');
+    const daemon = identify(pid);
+    signal(first, 'SIGKILL');
+    await until(() => !alive(first));
+    const [second] = await until(() => children(owner.pid).length > 0 && children(owner.pid), 5_000, 'there is another guardian');
+    expect(second).not.toEqual(first);
+    expect(alive(daemon)).toBe(true);
+    expect((await owner.asks('getPid', 'plugin')).value).toBe(pid);
 
-      expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
-      expect([first, second, ...family, ...Object.values(await world.family(marker))].filter(alive)).toEqual([]);
+    // A keeper that the new one has made is killed: what fled from its tree is swept all the same.
+    const marker = world.path('family');
+    const config = world.config('other', ['family.py', marker, 'fled'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+    expect(await owner.asks('startProcess', config)).toEqual({});
+    expect(children(owner.pid)).toEqual([second]);
+    const other = identify((await owner.asks('getPid', 'other')).value);
+    const { fled } = await world.family(marker);
+    const [keeper, maker] = ancestors(other.pid);
+    expect(maker).toEqual(second);
+    fs.unlinkSync(marker);
+    signal(keeper, 'SIGKILL');
+    await until(() => !alive(fled) && !alive(other));
+    // The next one comes when nothing is left of this one, and brings a family of its own.
+    await world.family(marker);
+    await until(async () => (await owner.asks('isRunning', 'other')).value);
+    expect(children(owner.pid)).toEqual([second]);
+    expect((await owner.asks('getPid', 'plugin')).value).toBe(pid);
+    expect(alive(daemon)).toBe(true);
+  });
+
+  // What fled to a session of its own has nothing left that proves where it came from, once its keeper is gone.
+  testOnLinux(
+    "that is killed with its keeper, and the leader is gone: what can't be known for the plugin's is not signalled, nor taken for gone",
+    async () => {
+      const owner = world.owner('obeys.js', {}, { ipc: true });
+      // It has nothing of the plugin's in its environment.
+      const { command, args, ...rest } = world.config('plugin', ['willing.py'], { shutdownGracePeriod: 50, restart: { maxAttempts: 0 } });
+      expect(
+        await owner.asks('startProcess', {
+          ...rest,
+          command: '/bin/sh',
+          args: ['-c', 'env -i sleep 60 & exec "$0" "$@"', command, ...args],
+        }),
+      ).toEqual({});
+      const leader = identify((await owner.asks('getPid', 'plugin')).value);
+      const [doubtful] = await until(() => children(leader.pid).length === 1 && children(leader.pid));
+      world.finally(() => signal(doubtful, 'SIGKILL'));
+      // By its name as well: while it becomes env(1) it has no environment either.
+      await until(() => fs.readFileSync(`/proc/${doubtful.pid}/comm`, 'utf8') === 'sleep\n');
+      expect(fs.readFileSync(`/proc/${doubtful.pid}/environ`, 'utf8')).toBe('');
+      const [keeper, guardian] = ancestors(leader.pid);
+      // While the leader lives its session is its own for certain.
+      for (const process of [identify(owner.pid), guardian, keeper]) signal(process, 'SIGSTOP');
+      for (const process of [guardian, keeper]) signal(process, 'SIGKILL');
+      await until(() => !alive(leader));
+      signal(owner.pid, 'SIGCONT');
+      await until(async () => (await owner.asks('getState', 'plugin')).value === 'error');
+      expect((await owner.asks('getProcessInfo', 'plugin')).value.lastError).toContain(String(doubtful.pid));
+      expect(alive(doubtful)).toBe(true);
+      expect(fs.existsSync(world.pidFile('plugin'))).toBe(true);
+      signal(doubtful, 'SIGKILL');
+      await until(() => !fs.existsSync(world.pidFile('plugin')));
+      await until(async () => !(await owner.asks('startProcess', world.config('plugin'))).error);
     },
   );
 
-  testOnLinux('that does not say what became of a killed keeper\'s tree makes no stop believe that it is gone', async () => {
+  testOnLinux.each([
+    ['alone', false, KINDS],
+    ['with all that stands between owner and daemon', true, ['stubborn', 'grouped']],
+  ])('that is killed, %s: a stop still stops the whole tree', async (_, everything, kinds) => {
+    const owner = world.owner('obeys.js', {}, { ipc: true });
+    const marker = world.path('family');
+    const config = world.config('plugin', ['family.py', marker, ...kinds], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+    expect(await owner.asks('startProcess', config)).toEqual({});
+    const first = identify((await owner.asks('getPid', 'plugin')).value);
+    const family = Object.values(await world.family(marker));
+    const second = await recovered(owner, everything ? guardians(owner, first) : children(owner.pid));
+    if (second.pid !== first.pid) expect([first, ...family].filter(alive)).toEqual([]);
+
+    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+    expect([first, second, ...family, ...Object.values(await world.family(marker))].filter(alive)).toEqual([]);
+  });
+
+  testOnLinux("that does not say what became of a killed keeper's tree makes no stop believe that it is gone", async () => {
     const manager = world.manager();
     const marker = world.path('family');
     const config = world.config('plugin', ['family.py', marker, 'stubborn', 'fled'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
@@ -361,7 +388,12 @@ describe('the guardian', () => {
     // It goes on where it stood, and so does the manager.
     signal(guardian, 'SIGCONT');
     await until(() => !alive(fled));
-    await until(() => manager.startProcess(config).then(() => true, () => false));
+    await until(() =>
+      manager.startProcess(config).then(
+        () => true,
+        () => false,
+      ),
+    );
     expect(manager.isRunning('plugin')).toBe(true);
   });
 
@@ -370,7 +402,9 @@ describe('the guardian', () => {
     const events = record(manager);
     await manager.startProcess(world.config());
     const daemon = identify(manager.getPid('plugin'));
-    const [guardian] = guardians({ pid: process.pid }, daemon).filter(({ pid }) => children(process.pid).some((child) => child.pid === pid));
+    const [guardian] = guardians({ pid: process.pid }, daemon).filter(({ pid }) =>
+      children(process.pid).some((child) => child.pid === pid),
+    );
     signal(guardian, 'SIGKILL');
     await until(() => !alive(guardian));
     await manager.startProcess(world.config('other'));

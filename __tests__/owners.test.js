@@ -20,7 +20,10 @@ async function elsewhere(order, options) {
 /** Daemon, files and socket of another owner, to see that nothing has touched them. */
 function belongings(daemon) {
   const { ino } = fs.lstatSync(world.socket('plugin'));
-  const files = fs.readdirSync(world.folder('plugin')).filter((name) => name !== 'daemon.sock').sort();
+  const files = fs
+    .readdirSync(world.folder('plugin'))
+    .filter((name) => name !== 'daemon.sock')
+    .sort();
   return { alive: alive(daemon), ino, files: files.map((name) => [name, fs.readFileSync(`${world.folder('plugin')}/${name}`, 'latin1')]) };
 }
 
@@ -78,7 +81,10 @@ describe('another live owner', () => {
 
   test('is named also while its daemon is starting', async () => {
     const marker = world.path('family');
-    const owner = world.owner('starts.js', { configs: [world.config('plugin', ['family.py', marker, '--never-bind', 'willing'])], when: 'starting' });
+    const owner = world.owner('starts.js', {
+      configs: [world.config('plugin', ['family.py', marker, '--never-bind', 'willing'])],
+      when: 'starting',
+    });
     const daemon = identify((await owner.says('ready')).plugin);
     const error = await failure(world.manager().startProcess(world.config('plugin')));
     expect(error).toMatchObject({ code: 'ERR_OWNED_ELSEWHERE', pid: owner.pid });
@@ -196,7 +202,11 @@ describe('an owner that has died', () => {
     // As in a container that was made anew around the same volume: everything but the start is the same.
     fs.mkdirSync(world.folder('plugin'));
     fs.writeFileSync(`${world.folder('plugin')}/daemon.lock`, `owner ${pid} ${Number(began) - 1} ${id}\n`);
-    const holder = spawn('python3', ['-c', 'import fcntl, sys, time; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX); print(1, flush=True); time.sleep(60)', `${world.folder('plugin')}/daemon.lock`]);
+    const holder = spawn('python3', [
+      '-c',
+      'import fcntl, sys, time; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX); print(1, flush=True); time.sleep(60)',
+      `${world.folder('plugin')}/daemon.lock`,
+    ]);
     world.finally(() => holder.kill('SIGKILL'));
     await new Promise((resolve) => holder.stdout.once('data', resolve));
     const start = watch(manager.startProcess(world.config('plugin', ['willing.py'], { shutdownGracePeriod: 10_000 })));
@@ -216,7 +226,9 @@ describe('an owner that has died', () => {
   testOnLinux('with its guardian: the orphan and its tree are replaced at the next start', async () => {
     const marker = world.path('family');
     const kinds = ['stubborn', 'grouped', 'fled', 'quiet'];
-    const { owner, daemon } = await elsewhere({ configs: [world.config('plugin', ['family.py', marker, ...kinds], { shutdownGracePeriod: GRACE })] });
+    const { owner, daemon } = await elsewhere({
+      configs: [world.config('plugin', ['family.py', marker, ...kinds], { shutdownGracePeriod: GRACE })],
+    });
     const family = await world.family(marker);
     const guardians = ancestors(daemon.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
     expect(guardians.length).toBeGreaterThan(0);
@@ -252,7 +264,7 @@ describe('an owner that has died', () => {
     expect(manager.isRunning('plugin')).toBe(true);
   });
 
-  testOnLinux("with its guardian, where daemons are kept: the orphan is replaced at the next start", async () => {
+  testOnLinux('with its guardian, where daemons are kept: the orphan is replaced at the next start', async () => {
     const { owner, daemon } = await elsewhere({ options: { onOwnerDeath: 'keep' }, configs: [world.config('plugin')] });
     const guardians = ancestors(daemon.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
     killTogether([identify(owner.pid), ...guardians]);
@@ -289,7 +301,12 @@ describe('an owner that has died', () => {
     world.makeFolder('plugin');
     const old = world.orphan(['breeds.py', marker], { socketPath: world.socket('plugin') });
     world.finally(() => children().forEach((child) => signal(child, 'SIGKILL')));
-    const children = () => fs.readFileSync(marker, 'utf8').trim().split('\n').map((pid) => identify(Number(pid)));
+    const children = () =>
+      fs
+        .readFileSync(marker, 'utf8')
+        .trim()
+        .split('\n')
+        .map((pid) => identify(Number(pid)));
     await until(() => fs.existsSync(marker) && children().length > 20);
     fs.writeFileSync(world.pidFile('plugin'), `${old.pid}\n`);
 
@@ -300,7 +317,9 @@ describe('an owner that has died', () => {
   });
 
   test('a moment ago, by SIGKILL: a start in the same turn is not refused', async () => {
-    const configs = Array.from({ length: 10 }, (_, index) => world.config(`plugin-${index}`, ['willing.py'], { shutdownGracePeriod: GRACE }));
+    const configs = Array.from({ length: 10 }, (_, index) =>
+      world.config(`plugin-${index}`, ['willing.py'], { shutdownGracePeriod: GRACE }),
+    );
     const owners = configs.map((config) => world.owner('starts.js', { configs: [config] }));
     await Promise.all(owners.map((owner) => owner.says('ready')));
     const manager = world.manager();

@@ -101,7 +101,9 @@ describe('daemon.pid', () => {
   test('stays until the last of the tree is gone', async () => {
     const manager = world.manager();
     const marker = world.path('family');
-    await manager.startProcess(world.config('plugin', ['family.py', marker, 'stubborn'], { restart: { delay: 0 }, shutdownGracePeriod: 700 }));
+    await manager.startProcess(
+      world.config('plugin', ['family.py', marker, 'stubborn'], { restart: { delay: 0 }, shutdownGracePeriod: 700 }),
+    );
     const { stubborn } = await world.family(marker);
     const leader = identify(manager.getPid('plugin'));
     process.kill(leader.pid, 'SIGKILL');
@@ -228,8 +230,15 @@ describe('what somebody else has left in daemon.pid', () => {
   };
 
   test.each([
-    ['nothing', ''], ['a newline', '\n'], ['a text', 'not a pid\n'], ['a huge number', '99999999999999999999\n'], ['a number past 32 bits', '4294967297\n'],
-    ['a fraction', '1.5\n'], ['a pid and more', '12 34\n'], ['bytes', Buffer.from([0xff, 0xfe, 0, 1])], ['a great deal', '7'.repeat(1 << 20)],
+    ['nothing', ''],
+    ['a newline', '\n'],
+    ['a text', 'not a pid\n'],
+    ['a huge number', '99999999999999999999\n'],
+    ['a number past 32 bits', '4294967297\n'],
+    ['a fraction', '1.5\n'],
+    ['a pid and more', '12 34\n'],
+    ['bytes', Buffer.from([0xff, 0xfe, 0, 1])],
+    ['a great deal', '7'.repeat(1 << 20)],
   ])('%s signals nobody and is replaced', async (_, text) => {
     const bystander = world.program(['never-binds.py']);
     leave(text);
@@ -376,18 +385,23 @@ describe('what somebody else has left in daemon.pid', () => {
   });
 
   // In a world of their own, because whoever gets these wrong signals a group, or everything there is.
-  const canUnshare = onLinux && process.getuid() === 0 && (() => {
-    try {
-      execFileSync('unshare', ['-pf', '--mount-proc', 'true'], { stdio: 'ignore' });
-      return true;
-    } catch {
-      return false;
-    }
-  })();
+  const canUnshare =
+    onLinux &&
+    process.getuid() === 0 &&
+    (() => {
+      try {
+        execFileSync('unshare', ['-pf', '--mount-proc', 'true'], { stdio: 'ignore' });
+        return true;
+      } catch {
+        return false;
+      }
+    })();
 
-  (canUnshare ? test : test.skip).each(['0', '-1', '1', '0\n', '-1\n', '1\n', '-0', '+1', '00', ' 1'])('%j signals nobody', async (text) => {
-    leave(text);
-    const guard = `
+  (canUnshare ? test : test.skip).each(['0', '-1', '1', '0\n', '-1\n', '1\n', '-0', '+1', '00', ' 1'])(
+    '%j signals nobody',
+    async (text) => {
+      leave(text);
+      const guard = `
       trap 'echo "{\\"signalled\\":true}"' TERM HUP INT CONT
       sleep 50 & bystander=$!
       "$@"
@@ -396,13 +410,18 @@ describe('what somebody else has left in daemon.pid', () => {
       echo "{\\"bystander\\":\\"$state\\"}"
       kill -s KILL $bystander
       exit $code`;
-    const owner = world.owner('starts.js', { configs: [world.config('plugin')], end: 'stop' }, {
-      before: ['unshare', '-pf', '--mount-proc', '/bin/sh', '-c', guard, 'sh'],
-    });
-    expect(await owner.says('ready')).toEqual({ plugin: expect.any(Number) });
-    expect(await owner.says('stopped')).toBe(true);
-    expect(await owner.says('bystander')).toBe('S');
-    expect(owner.lines.some((line) => 'signalled' in line)).toBe(false);
-    expect(await owner.exited).toEqual({ code: 0, signal: null });
-  });
+      const owner = world.owner(
+        'starts.js',
+        { configs: [world.config('plugin')], end: 'stop' },
+        {
+          before: ['unshare', '-pf', '--mount-proc', '/bin/sh', '-c', guard, 'sh'],
+        },
+      );
+      expect(await owner.says('ready')).toEqual({ plugin: expect.any(Number) });
+      expect(await owner.says('stopped')).toBe(true);
+      expect(await owner.says('bystander')).toBe('S');
+      expect(owner.lines.some((line) => 'signalled' in line)).toBe(false);
+      expect(await owner.exited).toEqual({ code: 0, signal: null });
+    },
+  );
 });

@@ -36,7 +36,8 @@ describe('after a crash', () => {
     expect(manager.getPid('plugin')).toBeUndefined();
     const info = manager.getProcessInfo('plugin');
     expect(info).toMatchObject({
-      state: 'starting', restartAttempts: 1,
+      state: 'starting',
+      restartAttempts: 1,
       lastExit: { pid: daemon.pid, signal: 'SIGKILL', reason: 'crashed' },
     });
     expect(info.pid).toBeUndefined();
@@ -62,9 +63,12 @@ describe('after a crash', () => {
 
   test('it is seen when it happens, not at the next check', async () => {
     const manager = world.manager();
-    await manager.startProcess(world.config('plugin', ['willing.py'], {
-      restart: { ...EXACT, delay: 5_000 }, healthcheck: { interval: 30_000, timeout: 5_000, retries: 3 },
-    }));
+    await manager.startProcess(
+      world.config('plugin', ['willing.py'], {
+        restart: { ...EXACT, delay: 5_000 },
+        healthcheck: { interval: 30_000, timeout: 5_000, retries: 3 },
+      }),
+    );
     const exit = new Promise((resolve) => manager.once('exit', resolve));
     const began = performance.now();
     process.kill(manager.getPid('plugin'), 'SIGKILL');
@@ -99,9 +103,12 @@ describe('after a crash', () => {
   test('what is left of the tree goes before the next one comes', async () => {
     const manager = world.manager();
     const marker = world.path('family');
-    await manager.startProcess(world.config('plugin', ['family.py', marker, 'stubborn', 'fled', 'willing'], {
-      restart: { delay: 0 }, shutdownGracePeriod: 400,
-    }));
+    await manager.startProcess(
+      world.config('plugin', ['family.py', marker, 'stubborn', 'fled', 'willing'], {
+        restart: { delay: 0 },
+        shutdownGracePeriod: 400,
+      }),
+    );
     const family = await world.family(marker);
     let overlap = false;
     const daemon = await crash(manager);
@@ -204,9 +211,11 @@ describe('giving up', () => {
     const manager = world.manager();
     const events = record(manager);
     const counter = world.path('starts');
-    await manager.startProcess(world.config('plugin', ['by-turns.py', counter, 'good', 'refuse'], {
-      restart: { ...EXACT, maxAttempts: 2, delay: 10 },
-    }));
+    await manager.startProcess(
+      world.config('plugin', ['by-turns.py', counter, 'good', 'refuse'], {
+        restart: { ...EXACT, maxAttempts: 2, delay: 10 },
+      }),
+    );
     await crash(manager);
     await until(() => manager.getState('plugin') === 'error');
     expect(starts(counter)).toBe(3);
@@ -235,9 +244,12 @@ describe('giving up', () => {
   test('counts a restart that is not ready in time', async () => {
     const manager = world.manager();
     const counter = world.path('starts');
-    await manager.startProcess(world.config('plugin', ['by-turns.py', counter, 'good', 'never', 'never', 'good'], {
-      restart: { ...EXACT, maxAttempts: 2, delay: 0 }, startupTimeout: 700,
-    }));
+    await manager.startProcess(
+      world.config('plugin', ['by-turns.py', counter, 'good', 'never', 'never', 'good'], {
+        restart: { ...EXACT, maxAttempts: 2, delay: 0 },
+        startupTimeout: 700,
+      }),
+    );
     await crash(manager);
     await until(() => manager.getState('plugin') === 'error');
     expect(starts(counter)).toBe(3);
@@ -251,9 +263,11 @@ describe('giving up', () => {
     const manager = world.manager();
     const events = record(manager);
     const counter = world.path('starts');
-    await manager.startProcess(world.config('plugin', ['by-turns.py', counter, 'good', 'refuse', 'refuse', 'good', 'refuse', 'refuse', 'good'], {
-      restart: { ...EXACT, maxAttempts: 3, delay: 5, backoff: 'constant' },
-    }));
+    await manager.startProcess(
+      world.config('plugin', ['by-turns.py', counter, 'good', 'refuse', 'refuse', 'good', 'refuse', 'refuse', 'good'], {
+        restart: { ...EXACT, maxAttempts: 3, delay: 5, backoff: 'constant' },
+      }),
+    );
     for (const expected of [4, 7]) {
       await crash(manager);
       await until(() => starts(counter) === expected && manager.isRunning('plugin'));
@@ -281,9 +295,11 @@ describe('giving up', () => {
   test('comes past the window, though every restart succeeded', async () => {
     const manager = world.manager();
     const events = record(manager);
-    await manager.startProcess(world.config('plugin', ['willing.py'], {
-      restart: { delay: 0, maxAttempts: 100, window: { limit: 2, period: 60_000 } },
-    }));
+    await manager.startProcess(
+      world.config('plugin', ['willing.py'], {
+        restart: { delay: 0, maxAttempts: 100, window: { limit: 2, period: 60_000 } },
+      }),
+    );
     for (let round = 0; round < 2; round++) await runningAgain(manager, await crash(manager));
     await crash(manager);
     await until(() => manager.getState('plugin') === 'error');
@@ -295,9 +311,11 @@ describe('giving up', () => {
 
   test('does not come when the window has passed', async () => {
     const manager = world.manager();
-    await manager.startProcess(world.config('plugin', ['willing.py'], {
-      restart: { delay: 0, window: { limit: 1, period: 200 } },
-    }));
+    await manager.startProcess(
+      world.config('plugin', ['willing.py'], {
+        restart: { delay: 0, window: { limit: 1, period: 200 } },
+      }),
+    );
     for (let round = 1; round <= 3; round++) {
       const daemon = await crash(manager);
       await runningAgain(manager, daemon);
@@ -309,9 +327,10 @@ describe('giving up', () => {
 });
 
 describe("on: 'failure'", () => {
-  const config = (code) => world.config('plugin', ['exits.py', '--bind', '--after', 500, '--code', code], {
-    restart: { delay: 30_000, on: 'failure' },
-  });
+  const config = (code) =>
+    world.config('plugin', ['exits.py', '--bind', '--after', 500, '--code', code], {
+      restart: { delay: 30_000, on: 'failure' },
+    });
 
   test('an exit with 0 is the end', async () => {
     const manager = world.manager();
@@ -335,7 +354,7 @@ describe("on: 'failure'", () => {
     expect(manager.getProcessInfo('plugin').lastExit).toMatchObject({ code: 1, reason: 'crashed' });
   });
 
-  test("without it, an exit with 0 that nobody asked for is restarted", async () => {
+  test('without it, an exit with 0 that nobody asked for is restarted', async () => {
     const manager = world.manager();
     await manager.startProcess({ ...config(0), restart: { delay: 0 } });
     await until(() => manager.getProcessInfo('plugin').totalRestarts >= 1);

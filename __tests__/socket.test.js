@@ -20,11 +20,13 @@ const counting = (counter) => ({ command: '/bin/sh', args: ['-c', ': > "$0"; sle
 async function refused(manager, config) {
   const counter = world.path('starts');
   const began = performance.now();
-  const error = await failure(manager.startProcess({
-    ...config,
-    ...counting(counter),
-    startupTimeout: 20_000,
-  }));
+  const error = await failure(
+    manager.startProcess({
+      ...config,
+      ...counting(counter),
+      startupTimeout: 20_000,
+    }),
+  );
   expect(performance.now() - began).toBeLessThan(5_000);
   expect(error).toBeInstanceOf(Error);
   expect(error).toMatchObject({ code: 'ERR_SOCKET_IN_USE', pluginName: config.pluginName });
@@ -79,7 +81,11 @@ describe('somebody else at the socket', () => {
     expect(error.pid).toBe(process.pid);
     const answer = await new Promise((resolve, reject) => {
       let text = '';
-      net.connect(socketPath).on('data', (data) => (text += data)).on('end', () => resolve(text)).on('error', reject);
+      net
+        .connect(socketPath)
+        .on('data', (data) => (text += data))
+        .on('end', () => resolve(text))
+        .on('error', reject);
     });
     expect(answer).toBe('still here');
   });
@@ -87,15 +93,19 @@ describe('somebody else at the socket', () => {
   test.each([
     ['that has bound and does not listen yet', ['binds-only.py'], (socketPath) => fs.existsSync(socketPath)],
     ['that hangs', ['hung.py', '8'], connects],
-    ['whose queue is full', ['hung.py', '0'], async (socketPath) => {
-      // One connection fits; it is kept until the end.
-      if (!(await connects(socketPath))) return false;
-      for (let tries = 0; tries < 3; tries++) {
-        const client = net.connect(socketPath).on('error', () => {});
-        world.finally(() => client.destroy());
-      }
-      return true;
-    }],
+    [
+      'whose queue is full',
+      ['hung.py', '0'],
+      async (socketPath) => {
+        // One connection fits; it is kept until the end.
+        if (!(await connects(socketPath))) return false;
+        for (let tries = 0; tries < 3; tries++) {
+          const client = net.connect(socketPath).on('error', () => {});
+          world.finally(() => client.destroy());
+        }
+        return true;
+      },
+    ],
     ['that is stopped', ['willing.py'], connects],
   ])('is found also as a program %s', async (what, fixture, ready) => {
     const manager = world.manager();
@@ -151,16 +161,19 @@ describe('somebody else at the socket', () => {
     expect(await connects(socketPath)).toBe(true);
   });
 
-  testWith('namespaces of its own').each(['SOCK_SEQPACKET', 'SOCK_DGRAM'])('a %s in another network namespace is found as well', async (type) => {
-    const socketPath = world.path('shared.sock');
-    const script = `import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.${type}); s.bind(${JSON.stringify(socketPath)}); time.sleep(60)`;
-    const holder = spawn('unshare', ['-n', 'python3', '-c', script], { stdio: 'ignore' });
-    world.finally(() => holder.kill('SIGKILL'));
-    await until(() => fs.existsSync(socketPath));
-    const before = identity(socketPath);
-    await refused(world.manager(), world.config('plugin', undefined, { socketPath }));
-    expect(identity(socketPath)).toEqual(before);
-  });
+  testWith('namespaces of its own').each(['SOCK_SEQPACKET', 'SOCK_DGRAM'])(
+    'a %s in another network namespace is found as well',
+    async (type) => {
+      const socketPath = world.path('shared.sock');
+      const script = `import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.${type}); s.bind(${JSON.stringify(socketPath)}); time.sleep(60)`;
+      const holder = spawn('unshare', ['-n', 'python3', '-c', script], { stdio: 'ignore' });
+      world.finally(() => holder.kill('SIGKILL'));
+      await until(() => fs.existsSync(socketPath));
+      const before = identity(socketPath);
+      await refused(world.manager(), world.config('plugin', undefined, { socketPath }));
+      expect(identity(socketPath)).toEqual(before);
+    },
+  );
 
   testWith('strace')('that takes the place of a dead one while that is looked at is found, whatever its inode', async () => {
     const socketPath = world.path('shared.sock');
@@ -268,10 +281,13 @@ describe('a file at the socket path', () => {
     ['a regular file', (file) => fs.writeFileSync(file, 'precious')],
     ['an empty file', (file) => fs.writeFileSync(file, '')],
     ['a folder', (file) => fs.mkdirSync(file)],
-    ['a link to a file', (file) => {
-      fs.writeFileSync(`${file}.target`, 'precious');
-      fs.symlinkSync(`${file}.target`, file);
-    }],
+    [
+      'a link to a file',
+      (file) => {
+        fs.writeFileSync(`${file}.target`, 'precious');
+        fs.symlinkSync(`${file}.target`, file);
+      },
+    ],
   ])('that is %s is never removed', async (_, make) => {
     const socketPath = world.path('precious');
     make(socketPath);

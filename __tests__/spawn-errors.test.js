@@ -147,7 +147,10 @@ describe("the plugin's environment", () => {
     ['a command with .. in it', () => ({ command: `${world.pluginPath}/../envs/plugin/bin/python3` })],
     ['an envsDir that is a link', () => ({ envsDir: world.path('link') })],
     ['a command reached through a link', () => ({ command: path.join(world.path('link'), 'plugin', 'bin', 'python3') })],
-    ['a bare command with its folder in PATH', () => ({ command: 'python3-of-the-plugin', envVars: { PATH: `/no/such:${path.join(world.folder('plugin'), 'bin')}` } })],
+    [
+      'a bare command with its folder in PATH',
+      () => ({ command: 'python3-of-the-plugin', envVars: { PATH: `/no/such:${path.join(world.folder('plugin'), 'bin')}` } }),
+    ],
   ])('that is not installed is recognised through %s', async (_, make) => {
     fs.mkdirSync(world.envsDir, { mode: 0o700 });
     fs.symlinkSync(world.envsDir, world.path('link'));

@@ -67,11 +67,15 @@ test('is starting, with the pid of the leader, until the daemon is ready', async
 test.each([
   ['running', ['willing.py'], (manager) => until(() => manager.isRunning('plugin'))],
   ['starting', ['never-binds.py'], (manager) => until(() => manager.getPid('plugin'))],
-  ['stopping', ['stubborn.py'], async (manager) => {
-    await until(() => manager.isRunning('plugin'));
-    manager.stopProcess('plugin');
-    await until(() => manager.getState('plugin') === 'stopping');
-  }],
+  [
+    'stopping',
+    ['stubborn.py'],
+    async (manager) => {
+      await until(() => manager.isRunning('plugin'));
+      manager.stopProcess('plugin');
+      await until(() => manager.getState('plugin') === 'stopping');
+    },
+  ],
 ])('refuses a name that is already %s', async (state, fixture, reach) => {
   const manager = world.manager();
   const start = watch(manager.startProcess(world.config('plugin', fixture, { shutdownGracePeriod: 1_000 })));

@@ -12,9 +12,19 @@ describe('an exit before ready', () => {
     const manager = world.manager();
     const events = record(manager);
     const began = performance.now();
-    const error = await failure(manager.startProcess(world.config('plugin', [
-      'exits.py', '--code', 3, '--out', 'on stdout', 'loading the model', 'ModuleNotFoundError: no module named ‘search’',
-    ])));
+    const error = await failure(
+      manager.startProcess(
+        world.config('plugin', [
+          'exits.py',
+          '--code',
+          3,
+          '--out',
+          'on stdout',
+          'loading the model',
+          'ModuleNotFoundError: no module named ‘search’',
+        ]),
+      ),
+    );
     expect(performance.now() - began).toBeLessThan(5_000);
 
     expect(error).toBeInstanceOf(Error);
@@ -48,7 +58,11 @@ describe('an exit before ready', () => {
     expect(error.stderr ?? '').toBe('');
   });
 
-  test.each([['SIGKILL', 9], ['SIGSEGV', 11], ['SIGABRT', 6]])('by %s', async (signal, number) => {
+  test.each([
+    ['SIGKILL', 9],
+    ['SIGSEGV', 11],
+    ['SIGABRT', 6],
+  ])('by %s', async (signal, number) => {
     const error = await failure(world.manager().startProcess(world.config('plugin', ['exits.py', '--signal', number, 'going'])));
     expect(error).toMatchObject({ code: 'ERR_STARTUP_EXIT', signal, stderr: expect.stringContaining('going') });
     expect(error.exitCode).toBeUndefined();
@@ -69,9 +83,11 @@ describe('an exit before ready', () => {
   test('takes the rest of the tree along before it is told', async () => {
     const manager = world.manager();
     const marker = world.path('family');
-    const start = manager.startProcess(world.config('plugin', ['family.py', marker, '--exit', 5, 'stubborn', 'grouped', 'fled', 'willing'], {
-      shutdownGracePeriod: 300,
-    }));
+    const start = manager.startProcess(
+      world.config('plugin', ['family.py', marker, '--exit', 5, 'stubborn', 'grouped', 'fled', 'willing'], {
+        shutdownGracePeriod: 300,
+      }),
+    );
     const error = await failure(start);
     expect(error).toMatchObject({ code: 'ERR_STARTUP_EXIT', exitCode: 5 });
     expect(error.stderr).toContain('the leader goes');
@@ -116,9 +132,9 @@ describe('out of time', () => {
     expect(performance.now() - began).toBeGreaterThanOrEqual(595);
     expect(error).toBeInstanceOf(Error);
     expect(error).toMatchObject({ code: 'ERR_STARTUP_TIMEOUT', pluginName: 'plugin' });
-    expect(error.message.startsWith(
-      `Failed to start background process 'plugin': Timeout waiting for socket: ${world.socket('plugin')}`,
-    )).toBe(true);
+    expect(
+      error.message.startsWith(`Failed to start background process 'plugin': Timeout waiting for socket: ${world.socket('plugin')}`),
+    ).toBe(true);
     expect(error.stderr).toContain('looking for the model');
     expectNothingLeft(world, 'plugin', [daemon]);
 
@@ -137,7 +153,9 @@ describe('out of time', () => {
     ['never accepts, where that is asked for', ['hung.py', '5'], 'the connection was not accepted', { readiness: { type: 'accept' } }],
   ])('a daemon that %s', async (_, fixture, reason, options) => {
     const manager = world.manager();
-    const start = manager.startProcess(world.config('plugin', typeof fixture === 'function' ? fixture() : fixture, { ...timeouts, ...options }));
+    const start = manager.startProcess(
+      world.config('plugin', typeof fixture === 'function' ? fixture() : fixture, { ...timeouts, ...options }),
+    );
     const daemon = identify(await until(() => manager.getPid('plugin')));
     const error = await failure(start);
     expect(error.code).toBe('ERR_STARTUP_TIMEOUT');
@@ -148,9 +166,12 @@ describe('out of time', () => {
   test('the whole tree is gone when it is told', async () => {
     const manager = world.manager();
     const marker = world.path('family');
-    const start = manager.startProcess(world.config('plugin', ['family.py', marker, '--never-bind', 'stubborn', 'fled', 'grouped'], {
-      startupTimeout: 1_500, shutdownGracePeriod: 300,
-    }));
+    const start = manager.startProcess(
+      world.config('plugin', ['family.py', marker, '--never-bind', 'stubborn', 'fled', 'grouped'], {
+        startupTimeout: 1_500,
+        shutdownGracePeriod: 300,
+      }),
+    );
     const family = Object.values(await world.family(marker));
     expect(family).toHaveLength(3);
     expect(family.every(alive)).toBe(true);

@@ -76,17 +76,21 @@ describe('one daemon', () => {
     expect(manager.getProcessInfo('plugin').lastExit).toMatchObject({ code: 0, reason: 'stopped' });
   });
 
-  test.each([[undefined, 15], ['SIGTERM', 15], ['SIGINT', 2], ['SIGUSR2', 12], ['SIGQUIT', 3], ['SIGHUP', 1]])(
-    'hears stopSignal %s',
-    async (stopSignal, number) => {
-      const manager = world.manager();
-      const marker = world.path('heard');
-      const daemon = await started(manager, ['signals.py', marker], { stopSignal, shutdownGracePeriod: 20_000 });
-      expect(await stop(manager)).toBeLessThan(5_000);
-      expect(fs.readFileSync(marker, 'utf8')).toBe(String(number));
-      expectNothingLeft(world, 'plugin', [daemon]);
-    },
-  );
+  test.each([
+    [undefined, 15],
+    ['SIGTERM', 15],
+    ['SIGINT', 2],
+    ['SIGUSR2', 12],
+    ['SIGQUIT', 3],
+    ['SIGHUP', 1],
+  ])('hears stopSignal %s', async (stopSignal, number) => {
+    const manager = world.manager();
+    const marker = world.path('heard');
+    const daemon = await started(manager, ['signals.py', marker], { stopSignal, shutdownGracePeriod: 20_000 });
+    expect(await stop(manager)).toBeLessThan(5_000);
+    expect(fs.readFileSync(marker, 'utf8')).toBe(String(number));
+    expectNothingLeft(world, 'plugin', [daemon]);
+  });
 
   test('with stopSignal SIGKILL has no grace to wait for', async () => {
     const manager = world.manager();
@@ -172,7 +176,8 @@ describe('the whole tree', () => {
     const manager = world.manager();
     const marker = world.path('family');
     const leader = await started(manager, ['family.py', marker, 'stubborn', 'willing', 'quiet', 'fled'], {
-      killMode: 'group', shutdownGracePeriod: 300,
+      killMode: 'group',
+      shutdownGracePeriod: 300,
     });
     const family = await world.family(marker);
     world.finally(() => [family.quiet, family.fled].forEach((process) => signal(process, 'SIGKILL')));
@@ -186,26 +191,29 @@ describe('the whole tree', () => {
     expect([family.quiet, family.fled].map(alive)).toEqual([true, true]);
   });
 
-  testOnLinux("killMode 'group': what it spares goes on printing when its owner is gone, and nobody stays to read when it has ended", async () => {
-    const owner = world.owner('obeys.js', {}, { ipc: true });
-    const marker = world.path('family');
-    const config = world.config('plugin', ['family.py', marker, 'chatty'], { killMode: 'group', shutdownGracePeriod: 300 });
-    expect(await owner.asks('startProcess', config)).toEqual({});
-    const { chatty } = await world.family(marker);
-    world.finally(() => signal(chatty, 'SIGKILL'));
-    expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
-    const pipe = fs.readlinkSync(`/proc/${chatty.pid}/fd/1`);
-    owner.child.disconnect();
-    await owner.exited;
+  testOnLinux(
+    "killMode 'group': what it spares goes on printing when its owner is gone, and nobody stays to read when it has ended",
+    async () => {
+      const owner = world.owner('obeys.js', {}, { ipc: true });
+      const marker = world.path('family');
+      const config = world.config('plugin', ['family.py', marker, 'chatty'], { killMode: 'group', shutdownGracePeriod: 300 });
+      expect(await owner.asks('startProcess', config)).toEqual({});
+      const { chatty } = await world.family(marker);
+      world.finally(() => signal(chatty, 'SIGKILL'));
+      expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+      const pipe = fs.readlinkSync(`/proc/${chatty.pid}/fd/1`);
+      owner.child.disconnect();
+      await owner.exited;
 
-    // Far more than a pipe holds.
-    const said = () => (fs.existsSync(`${marker}.chatty`) ? Number(fs.readFileSync(`${marker}.chatty`, 'utf8')) : 0);
-    const before = said();
-    await until(() => said() > before + 20_000 || !alive(chatty), 30_000);
-    expect(alive(chatty)).toBe(true);
-    signal(chatty, 'SIGKILL');
-    await until(() => holding(pipe).length === 0);
-  });
+      // Far more than a pipe holds.
+      const said = () => (fs.existsSync(`${marker}.chatty`) ? Number(fs.readFileSync(`${marker}.chatty`, 'utf8')) : 0);
+      const before = said();
+      await until(() => said() > before + 20_000 || !alive(chatty), 30_000);
+      expect(alive(chatty)).toBe(true);
+      signal(chatty, 'SIGKILL');
+      await until(() => holding(pipe).length === 0);
+    },
+  );
 });
 
 /** Who has this pipe open. */
@@ -249,9 +257,13 @@ describe('while starting', () => {
   test('has the same grace and takes the same tree', async () => {
     const manager = world.manager();
     const marker = world.path('family');
-    const start = watch(manager.startProcess(world.config('plugin', ['family.py', marker, '--never-bind', 'stubborn', 'fled'], {
-      shutdownGracePeriod: 300,
-    })));
+    const start = watch(
+      manager.startProcess(
+        world.config('plugin', ['family.py', marker, '--never-bind', 'stubborn', 'fled'], {
+          shutdownGracePeriod: 300,
+        }),
+      ),
+    );
     const family = Object.values(await world.family(marker));
     const took = await stop(manager);
     expect(took).toBeGreaterThanOrEqual(295);
@@ -275,11 +287,13 @@ describe('while starting', () => {
 test('several stops at once all settle at the real end', async () => {
   const manager = world.manager();
   const daemon = await started(manager, ['stubborn.py'], { shutdownGracePeriod: 400 });
-  const left = await Promise.all(Array.from({ length: 8 }, async (_, index) => {
-    if (index > 3) await until(() => manager.getState('plugin') === 'stopping');
-    await manager.stopProcess('plugin');
-    return alive(daemon);
-  }));
+  const left = await Promise.all(
+    Array.from({ length: 8 }, async (_, index) => {
+      if (index > 3) await until(() => manager.getState('plugin') === 'stopping');
+      await manager.stopProcess('plugin');
+      return alive(daemon);
+    }),
+  );
   expect(left).toEqual(Array(8).fill(false));
   expect(manager.getState('plugin')).toBe('stopped');
 });

@@ -9,11 +9,13 @@ const world = useWorld();
 
 const SECRET_ARGUMENT = 'hunter2-argument';
 const SECRET_VALUE = 'hunter2-value';
-const without = (...keys) => (config) => {
-  const copy = { ...config };
-  for (const key of keys) delete copy[key];
-  return copy;
-};
+const without =
+  (...keys) =>
+  (config) => {
+    const copy = { ...config };
+    for (const key of keys) delete copy[key];
+    return copy;
+  };
 const healthcheck = { interval: 1_000, timeout: 1_000, retries: 3 };
 
 /** What is wrong, what makes it so, and the field that the message must name. */
@@ -167,7 +169,10 @@ test.each(cases)('refuses %s', async (_, change, field) => {
 const REQUIRED = ['pluginName', 'pluginPath', 'command', 'args', 'socketPath', 'startupTimeout', 'shutdownGracePeriod'];
 test.each([
   ...REQUIRED.map((field) => [field, without(field)]),
-  ...Object.keys(healthcheck).map((field) => [`healthcheck.${field}`, (config) => ({ ...config, healthcheck: without(field)(healthcheck) })]),
+  ...Object.keys(healthcheck).map((field) => [
+    `healthcheck.${field}`,
+    (config) => ({ ...config, healthcheck: without(field)(healthcheck) }),
+  ]),
   ['restart.window.limit', (config) => ({ ...config, restart: { window: { period: 1_000 } } })],
   ['restart.window.period', (config) => ({ ...config, restart: { window: { limit: 3 } } })],
 ])('says of %s that it is required, and what it must be', async (field, change) => {
@@ -179,11 +184,16 @@ test.each([
 test.each([
   ['command', (get) => Object.defineProperty(world.config(), 'command', { enumerable: true, get })],
   ['healthcheck', (get) => Object.defineProperty(world.config(), 'healthcheck', { enumerable: true, get })],
-  ['healthcheck.interval', (get) => ({ ...world.config(), healthcheck: Object.defineProperty({ ...healthcheck }, 'interval', { enumerable: true, get }) })],
+  [
+    'healthcheck.interval',
+    (get) => ({ ...world.config(), healthcheck: Object.defineProperty({ ...healthcheck }, 'interval', { enumerable: true, get }) }),
+  ],
   ['envVars.TOKEN', (get) => ({ ...world.config(), envVars: Object.defineProperty({}, 'TOKEN', { enumerable: true, get }) })],
 ])('a configuration whose getter of %s throws is a rejection as well, which does not quote it', async (field, make) => {
   const manager = world.manager();
-  const bad = make(() => { throw new Error(SECRET_VALUE); });
+  const bad = make(() => {
+    throw new Error(SECRET_VALUE);
+  });
   let promise;
   expect(() => (promise = manager.startProcess(bad))).not.toThrow();
   const error = await failure(promise);
@@ -274,8 +284,12 @@ test('lets unknown keys through, with a warning', async () => {
 });
 
 test.each([
-  ['a Map', () => new Map([['key', SECRET_VALUE]])], ['a Date', () => new Date()], ['a Buffer', () => Buffer.from(SECRET_VALUE)],
-  ['a RegExp', () => /hunter2/], ['a function', () => () => SECRET_VALUE], ['a symbol', () => Symbol(SECRET_VALUE)],
+  ['a Map', () => new Map([['key', SECRET_VALUE]])],
+  ['a Date', () => new Date()],
+  ['a Buffer', () => Buffer.from(SECRET_VALUE)],
+  ['a RegExp', () => /hunter2/],
+  ['a function', () => () => SECRET_VALUE],
+  ['a symbol', () => Symbol(SECRET_VALUE)],
 ])('lets unknown keys through that hold %s, with a warning for each', async (_, make) => {
   const warnings = [];
   const nothing = () => {};
@@ -299,10 +313,30 @@ test.each([
 test.each([
   ['fractions of a millisecond', { startupTimeout: 10_000.5, shutdownGracePeriod: 1_000.25 }],
   ['a grace period of 0', { shutdownGracePeriod: 0 }],
-  ['optional fields that are undefined', { envVars: undefined, healthcheck: undefined, restart: undefined, readiness: undefined, killMode: undefined, stopSignal: undefined }],
+  [
+    'optional fields that are undefined',
+    { envVars: undefined, healthcheck: undefined, restart: undefined, readiness: undefined, killMode: undefined, stopSignal: undefined },
+  ],
   ['an empty restart policy', { restart: {} }],
-  ['a whole restart policy', { restart: { maxAttempts: 0, delay: 0, backoff: 'linear', factor: 1, maxDelay: 0, jitter: 1, window: { limit: 1, period: 1 }, on: 'failure' } }],
-  ['a day', { startupTimeout: 86_400_000, shutdownGracePeriod: 86_400_000, healthcheck: { interval: 86_400_000, timeout: 86_400_000, retries: 1 } }],
+  [
+    'a whole restart policy',
+    {
+      restart: {
+        maxAttempts: 0,
+        delay: 0,
+        backoff: 'linear',
+        factor: 1,
+        maxDelay: 0,
+        jitter: 1,
+        window: { limit: 1, period: 1 },
+        on: 'failure',
+      },
+    },
+  ],
+  [
+    'a day',
+    { startupTimeout: 86_400_000, shutdownGracePeriod: 86_400_000, healthcheck: { interval: 86_400_000, timeout: 86_400_000, retries: 1 } },
+  ],
 ])('accepts %s', async (_, change) => {
   const manager = world.manager();
   await expect(manager.startProcess({ ...world.config(), ...change })).resolves.toBeUndefined();

@@ -78,7 +78,8 @@ async function measure(scenario) {
   const available = Object.keys(scenario.contestants).filter((key) => !needs[key] || common.peers[needs[key]]);
   const samples = Object.fromEntries(available.map((key) => [key, {}]));
   const keep = (contestant, result) => {
-    for (const [metric, list] of Object.entries(result)) (samples[contestant][metric] ??= []).push(...list.filter((value) => value !== null));
+    for (const [metric, list] of Object.entries(result))
+      (samples[contestant][metric] ??= []).push(...list.filter((value) => value !== null));
   };
   const rounds = Math.min(scenario.rounds[quick ? 'quick' : 'full'] || 1, atMost);
   for (let round = 0; round < rounds; round++) {
@@ -93,8 +94,15 @@ async function measure(scenario) {
       keep(contestant, await trial(scenario, contestant));
     }
   }
-  const figures = (list) => Object.fromEntries(Object.entries(list).filter(([, values]) => values.length > 0).map(([metric, values]) => [metric, summary(values)]));
-  const contestants = Object.fromEntries(available.map((key) => [key, { label: scenario.contestants[key], figures: figures(samples[key]) }]));
+  const figures = (list) =>
+    Object.fromEntries(
+      Object.entries(list)
+        .filter(([, values]) => values.length > 0)
+        .map(([metric, values]) => [metric, summary(values)]),
+    );
+  const contestants = Object.fromEntries(
+    available.map((key) => [key, { label: scenario.contestants[key], figures: figures(samples[key]) }]),
+  );
   return { title: scenario.title, metrics: scenario.metrics, contestants };
 }
 
@@ -117,7 +125,8 @@ try {
 
 results.targets = judge(results.scenarios);
 const { cpu, cores, kernel, node } = results.machine;
-if (results.targets.length > 0) console.log(`\nWhat was to be reached (${cpu}, ${cores} cores, ${kernel}, Node ${node})\n${verdicts(results.targets)}`);
+if (results.targets.length > 0)
+  console.log(`\nWhat was to be reached (${cpu}, ${cores} cores, ${kernel}, Node ${node})\n${verdicts(results.targets)}`);
 if (!only && !failed) {
   writeFileSync(join(here, 'results.json'), `${JSON.stringify(results, null, 2)}\n`);
   writeFileSync(join(here, 'chart.svg'), chart(results));

@@ -9,7 +9,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { belongs, environmentOf, everyone, helpers, look, marked } from './world.mjs';
 
-const { values } = parseArgs({ options: { seed: { type: 'string', default: '1' }, seconds: { type: 'string', default: '10' }, owners: { type: 'string', default: '3' } } });
+const { values } = parseArgs({
+  options: { seed: { type: 'string', default: '1' }, seconds: { type: 'string', default: '10' }, owners: { type: 'string', default: '3' } },
+});
 const seconds = Number(values.seconds);
 const NAMES = ['ash', 'birch', 'cedar', 'elm', 'fir'];
 const CHARACTERS = ['willing', 'willing', 'stubborn', 'crashing', 'family', 'flooding'];
@@ -85,7 +87,8 @@ function noted(owner, what) {
   if (owner.history.length > 20) owner.history.shift();
 }
 
-const told = ({ pid, parent, session, name, plugin }) => `${plugin ?? ''} ${pid} (${name}, session ${session}, parent ${parent} ${look(parent)?.name ?? ''})`;
+const told = ({ pid, parent, session, name, plugin }) =>
+  `${plugin ?? ''} ${pid} (${name}, session ${session}, parent ${parent} ${look(parent)?.name ?? ''})`;
 
 function kill(pid, signal, what, owner) {
   try {
@@ -161,7 +164,12 @@ function named(plugin) {
   const process = pid && look(pid);
   if (!process) return undefined;
   const environment = environmentOf(pid);
-  const found = { ...process, parentName: look(process.parent)?.name, environment: environment.size, daemon: belongs(environment, envsDir) && environment.get('CHAOS_NAME') === plugin };
+  const found = {
+    ...process,
+    parentName: look(process.parent)?.name,
+    environment: environment.size,
+    daemon: belongs(environment, envsDir) && environment.get('CHAOS_NAME') === plugin,
+  };
   // One look at one process, and the file still says so?
   return pidFileOf(plugin) === pid && look(pid)?.start === process.start ? found : undefined;
 }
@@ -182,8 +190,14 @@ async function step(pending) {
     later(ask(owner, 'start', { name, character }));
   } else if (dice < 0.6) later(ask(owner, 'stop', { name }));
   else if (dice < 0.7) later(ask(owner, 'restart', { name }));
-  else if (dice < 0.82) daemons().slice(0, 1).forEach((daemon) => kill(daemon.pid, 'SIGKILL', 'daemon killed', ownerOf(daemon)));
-  else if (dice < 0.88) daemons().slice(-1).forEach((daemon) => kill(daemon.pid, 'SIGSTOP', 'daemon stopped', ownerOf(daemon)));
+  else if (dice < 0.82)
+    daemons()
+      .slice(0, 1)
+      .forEach((daemon) => kill(daemon.pid, 'SIGKILL', 'daemon killed', ownerOf(daemon)));
+  else if (dice < 0.88)
+    daemons()
+      .slice(-1)
+      .forEach((daemon) => kill(daemon.pid, 'SIGSTOP', 'daemon stopped', ownerOf(daemon)));
   else if (dice < 0.91 && !spared) helpers(owner.child.pid).guardians.forEach(({ pid }) => kill(pid, 'SIGKILL', 'guardian killed', owner));
   else if (dice >= 0.91 && dice < 0.94) {
     const [keeper] = helpers(owner.child.pid).keepers;
@@ -199,7 +213,10 @@ async function step(pending) {
 
 const decoys = await Promise.all(
   Array.from({ length: 4 }, async (_, index) => {
-    const child = fork(new URL('decoy.mjs', import.meta.url), ['daemon.py', 'willing'], { detached: index % 2 === 0, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+    const child = fork(new URL('decoy.mjs', import.meta.url), ['daemon.py', 'willing'], {
+      detached: index % 2 === 0,
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    });
     await new Promise((resolve) => child.once('message', resolve));
     child.on('message', ({ signal }) => violated(`a bystander got ${signal}`));
     child.on('exit', (code, signal) => child.connected && violated(`a bystander was ended (${signal ?? code})`));

@@ -20,16 +20,28 @@ export function look(pid) {
   const fields = stat.slice(end + 2).split(' ');
   const [state, parent, , session, , , flags] = fields;
   if (/[ZX]/.test(state)) return undefined;
-  return { pid, parent: Number(parent), session: Number(session), name: stat.slice(stat.indexOf('(') + 1, end), start: fields[19], exiting: (Number(flags) & PF_EXITING) !== 0 };
+  return {
+    pid,
+    parent: Number(parent),
+    session: Number(session),
+    name: stat.slice(stat.indexOf('(') + 1, end),
+    start: fields[19],
+    exiting: (Number(flags) & PF_EXITING) !== 0,
+  };
 }
 
 export function everyone() {
-  return readdirSync('/proc').filter((entry) => /^\d+$/.test(entry)).map((pid) => look(Number(pid))).filter(Boolean);
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map((pid) => look(Number(pid)))
+    .filter(Boolean);
 }
 
 /** Empty for what isn't ours to read, is gone, or is just becoming another program. */
 export function environmentOf(pid) {
-  const entries = read(`/proc/${pid}/environ`).split('\0').filter((entry) => entry.includes('='));
+  const entries = read(`/proc/${pid}/environ`)
+    .split('\0')
+    .filter((entry) => entry.includes('='));
   return new Map(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]));
 }
 
@@ -42,7 +54,8 @@ export function marked(envsDir) {
   const found = [];
   for (const process of everyone()) {
     const environment = environmentOf(process.pid);
-    if (belongs(environment, envsDir)) found.push({ ...process, owner: environment.get('CHAOS_OWNER'), plugin: environment.get('CHAOS_NAME') });
+    if (belongs(environment, envsDir))
+      found.push({ ...process, owner: environment.get('CHAOS_OWNER'), plugin: environment.get('CHAOS_NAME') });
   }
   return found;
 }

@@ -37,7 +37,8 @@ function refuseOdd(given, odd) {
   }
   const unknown = [...NativeManager.unknownKeys(given)];
   for (const [field, kind] of odd) {
-    if (!unknown.some((key) => field === key || field.startsWith(`${key}.`) || field.startsWith(`${key}[`))) refuse(field, `must be plain data, got ${kind}`);
+    if (!unknown.some((key) => field === key || field.startsWith(`${key}.`) || field.startsWith(`${key}[`)))
+      refuse(field, `must be plain data, got ${kind}`);
   }
 }
 
@@ -58,7 +59,8 @@ function copyPlain(value, odd, at, depth, unreadable) {
       odd.set(field, kind);
       return value;
     }
-    if (Array.isArray(value)) return Object.freeze(value.map((item, index) => copyPlain(item, odd, `${at}[${index}]`, depth + 1, unreadable)));
+    if (Array.isArray(value))
+      return Object.freeze(value.map((item, index) => copyPlain(item, odd, `${at}[${index}]`, depth + 1, unreadable)));
     const copy = {};
     // Inherited properties count: a configuration may be an instance of somebody's class.
     for (const key in value) {
@@ -104,7 +106,8 @@ function environment(pluginName) {
     if (given === undefined) continue;
     const value = String(given);
     // A worker's can hold what the system's can't.
-    if (key.includes('\0') || value.includes('\0')) throw invalidConfig(`process.env.${printable(key)}`, 'must not contain NUL', pluginName);
+    if (key.includes('\0') || value.includes('\0'))
+      throw invalidConfig(`process.env.${printable(key)}`, 'must not contain NUL', pluginName);
     text += `${key}=${value}\0`;
   }
   return text;
@@ -122,7 +125,15 @@ function managerOptions(options = {}) {
       if (typeof logger?.[level] !== 'function') throw invalidConfig('logger', `must have a method ${level}`);
     }
   }
-  return { envsDir: envsDir ?? defaultEnvsDir((problem) => { throw invalidConfig('envsDir', problem); }), logger, onOwnerDeath };
+  return {
+    envsDir:
+      envsDir ??
+      defaultEnvsDir((problem) => {
+        throw invalidConfig('envsDir', problem);
+      }),
+    logger,
+    onOwnerDeath,
+  };
 }
 
 /** Whether this logger reads what is told at debug. One that doesn't say so does. */

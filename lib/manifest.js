@@ -77,7 +77,10 @@ function completeHealthcheck(given, fail) {
 
 // An entry of the caller's that is undefined is kept: it takes the manifest's variable out again.
 function mergeEnvVars(fromManifest, fromCaller, fail) {
-  for (const [field, value] of [['manifest.daemon.envVars', fromManifest], ['at.envVars', fromCaller]]) {
+  for (const [field, value] of [
+    ['manifest.daemon.envVars', fromManifest],
+    ['at.envVars', fromCaller],
+  ]) {
     if (value !== undefined && !isObject(value)) fail(field, mistyped(value, 'an object of strings'));
   }
   if (fromManifest === undefined && fromCaller === undefined) return undefined;

@@ -190,8 +190,7 @@ export class PluginLoader {
 
   async loadPlugin(manifest: PluginManifest, pluginPath: string): Promise<void> {
     if (manifest.daemon) {
-      const command =
-        manifest.daemon.command === 'python3' ? this.envManager.getPythonPath(manifest.name) : manifest.daemon.command;
+      const command = manifest.daemon.command === 'python3' ? this.envManager.getPythonPath(manifest.name) : manifest.daemon.command;
 
       await this.backgroundManager.startProcess({
         pluginName: manifest.name,
@@ -292,7 +291,14 @@ manager.on('output', ({ line }: { line: number }) => console.log(line));
 // The rest of the surface
 
 const options: ManagerOptions = { envsDir: PLUGIN_ENVS_DIR, logger: console, onOwnerDeath: 'stop' };
-const logger: Logger = { debug() {}, info() {}, warn(message, fields) { console.log(message, fields); }, error() {} };
+const logger: Logger = {
+  debug() {},
+  info() {},
+  warn(message, fields) {
+    console.log(message, fields);
+  },
+  error() {},
+};
 const probes: Probe[] = [
   { type: 'socket' },
   { type: 'accept' },

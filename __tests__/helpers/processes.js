@@ -62,7 +62,9 @@ function alive(process) {
 }
 
 function children(pid) {
-  return everyProcess().filter((process) => process.ppid === pid && breathes(process)).map(({ pid, start }) => ({ pid, start }));
+  return everyProcess()
+    .filter((process) => process.ppid === pid && breathes(process))
+    .map(({ pid, start }) => ({ pid, start }));
 }
 
 function descendants(pid) {

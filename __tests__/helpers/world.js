@@ -98,11 +98,15 @@ class World {
   }
 
   owner(name, order, { env, ...options } = {}) {
-    const owner = new Owner(name, { envsDir: this.envsDir, ...order }, {
-      cwd: this.dir,
-      env: { ...process.env, TEST_WORLD: this.dir, ...env },
-      ...options,
-    });
+    const owner = new Owner(
+      name,
+      { envsDir: this.envsDir, ...order },
+      {
+        cwd: this.dir,
+        env: { ...process.env, TEST_WORLD: this.dir, ...env },
+        ...options,
+      },
+    );
     this.programs.push(owner.child);
     return owner;
   }

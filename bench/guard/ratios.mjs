@@ -15,7 +15,10 @@ export async function ratios(world, check) {
   // Starts: user and system time of the whole owner, and the time until the call returns.
   const best = { ally: [Infinity, Infinity], byhand: [Infinity, Infinity] };
   for (let round = 0; round < ROUNDS; round++) {
-    for (const [who, start, stop] of [['ally', ...managed(manager, world)], ['byhand', ...handmade(world)]]) {
+    for (const [who, start, stop] of [
+      ['ally', ...managed(manager, world)],
+      ['byhand', ...handmade(world)],
+    ]) {
       // The same each round: the first one's folders are not what is compared.
       const names = Array.from({ length: STARTS }, (_, index) => `${who}${index}`);
       names.forEach((name) => world.place(name));
@@ -41,7 +44,10 @@ export async function ratios(world, check) {
   const child = byhand.start(world, 'louder', ['--flood', MIB]);
   await world.stamped('louder', 'listen');
   for (let round = 1; round <= ROUNDS; round++) {
-    for (const [who, name, pid] of [['ally', 'loud', manager.getPid('loud')], ['byhand', 'louder', child.pid]]) {
+    for (const [who, name, pid] of [
+      ['ally', 'loud', manager.getPid('loud')],
+      ['byhand', 'louder', child.pid],
+    ]) {
       const before = process.cpuUsage();
       process.kill(pid, 'SIGUSR1');
       await world.stamped(name, 'done', round);
@@ -59,9 +65,11 @@ export async function ratios(world, check) {
   const looks = { map: (name) => map.get(name).state, isRunning: null, getState: null, getPid: null, getProcessInfo: null };
   const times = {};
   for (let round = 0; round < 20; round++) {
-    for (const [getter, look] of Object.entries(looks)) times[getter] = Math.min(times[getter] ?? Infinity, time(names, look ?? ((name) => manager[getter](name))));
+    for (const [getter, look] of Object.entries(looks))
+      times[getter] = Math.min(times[getter] ?? Infinity, time(names, look ?? ((name) => manager[getter](name))));
   }
-  for (const getter of ['isRunning', 'getState', 'getPid', 'getProcessInfo']) below(`${getter}, of a Map's get`, times[getter] / times.map, LIMITS[getter]);
+  for (const getter of ['isRunning', 'getState', 'getPid', 'getProcessInfo'])
+    below(`${getter}, of a Map's get`, times[getter] / times.map, LIMITS[getter]);
   await manager.stopAllProcesses();
   await world.nothingLeft();
 }

@@ -27,7 +27,8 @@ export function syscalls(world, check, skip) {
     for (const [what, value] of Object.entries(counts(trace))) best[what] = Math.min(best[what] ?? Infinity, value);
     if (Object.entries(LIMITS).every(([what, limit]) => best[what] <= limit)) break;
   }
-  for (const [what, limit] of Object.entries(LIMITS)) check(what, best[what] <= limit, `${Number(best[what].toFixed(2))}, at most ${limit}`);
+  for (const [what, limit] of Object.entries(LIMITS))
+    check(what, best[what] <= limit, `${Number(best[what].toFixed(2))}, at most ${limit}`);
   return undefined;
 }
 
@@ -35,9 +36,19 @@ export function syscalls(world, check, skip) {
 function traced(world, name) {
   const folder = join(world.dir, name);
   mkdirSync(folder);
-  const order = JSON.stringify({ dir: join(world.dir, `${name}d`), daemon: world.daemon, starts: STARTS, others: OTHERS, checks: CHECKS, mib: MIB });
+  const order = JSON.stringify({
+    dir: join(world.dir, `${name}d`),
+    daemon: world.daemon,
+    starts: STARTS,
+    others: OTHERS,
+    checks: CHECKS,
+    mib: MIB,
+  });
   const owner = fileURLToPath(new URL('traced.mjs', import.meta.url));
-  const { status, stderr } = spawnSync('strace', ['-ff', '-ttt', '-s', '32', '-o', join(folder, 't'), process.execPath, owner, order], { encoding: 'utf8', timeout: 60_000 });
+  const { status, stderr } = spawnSync('strace', ['-ff', '-ttt', '-s', '32', '-o', join(folder, 't'), process.execPath, owner, order], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
   return status === 0 ? { trace: read(folder) } : { problem: stderr.trim().split('\n').at(-1) };
 }
 
@@ -47,8 +58,16 @@ function processes({ owner, supervisor, marks }, check) {
   const threads = made.filter(({ text }) => text.includes('CLONE_THREAD'));
   const forks = made.filter(({ text }) => !text.includes('CLONE_THREAD'));
   check('the owner makes one process: the guardian', forks.length === 1, forks.length);
-  check('... without a copy of its memory (CLONE_VFORK)', forks.every(({ text, name }) => name === 'vfork' || text.includes('CLONE_VFORK')), forks.map(({ name }) => name).join());
-  check('no start after the first makes a thread in the owner', threads.every(({ at }) => at < marks.starts), 'yes');
+  check(
+    '... without a copy of its memory (CLONE_VFORK)',
+    forks.every(({ text, name }) => name === 'vfork' || text.includes('CLONE_VFORK')),
+    forks.map(({ name }) => name).join(),
+  );
+  check(
+    'no start after the first makes a thread in the owner',
+    threads.every(({ at }) => at < marks.starts),
+    'yes',
+  );
   check('one thread of ours in the owner', supervisor.length === 1, supervisor.length);
 }
 

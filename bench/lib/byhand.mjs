@@ -41,7 +41,8 @@ export async function answers(socket) {
   while (!(await connects(socket))) await sleep(10);
 }
 
-export const ended = (child) => new Promise((resolve) => (child.exitCode ?? child.signalCode) === null ? child.once('exit', resolve) : resolve());
+export const ended = (child) =>
+  new Promise((resolve) => ((child.exitCode ?? child.signalCode) === null ? child.once('exit', resolve) : resolve()));
 
 export async function stop(child) {
   child.kill('SIGTERM');

@@ -59,7 +59,8 @@ const style = `
 const escape = (text) => text.replace(/[&<>]/g, (sign) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;' })[sign]);
 const text = (x, y, content, kind = '') => `<text x="${x}" y="${y}" class="${kind}">${escape(content)}</text>`;
 const line = (x1, y1, x2, y2, kind) => `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" class="${kind}"/>`;
-const kindOf = (contestant) => (contestant === 'ally' || contestant === 'crowd' ? 'ally' : contestant === 'limit' || contestant === 'idle' ? 'limit' : 'other');
+const kindOf = (contestant) =>
+  contestant === 'ally' || contestant === 'crowd' ? 'ally' : contestant === 'limit' || contestant === 'idle' ? 'limit' : 'other';
 
 function group({ scenarios }, [scenario, metric, heading, contestants]) {
   const measured = scenarios[scenario];
@@ -85,7 +86,14 @@ export function chart(results) {
   parts.push(text(PAD, y, 'How fast', 'title'));
   y += 20;
   const { cpu, cores, node, kernel, date } = results.machine;
-  parts.push(text(PAD, y, `${cpu}, ${cores} cores, ${kernel}, Node ${node}, ${date.slice(0, 10)}. Left is better, unless said. Hollow: the physical limit.`, 'dim'));
+  parts.push(
+    text(
+      PAD,
+      y,
+      `${cpu}, ${cores} cores, ${kernel}, Node ${node}, ${date.slice(0, 10)}. Left is better, unless said. Hollow: the physical limit.`,
+      'dim',
+    ),
+  );
   y += 30;
 
   if (timed.length > 0) {
@@ -97,7 +105,14 @@ export function chart(results) {
     const bottom = y + 8 + timed.reduce((sum, { rows }) => sum + HEAD + rows.length * ROW, 0);
     for (let power = low; power <= high; power++) {
       parts.push(line(at(10 ** power), top, at(10 ** power), bottom, 'grid'));
-      parts.push(text(at(10 ** power), bottom + 15, power >= 3 ? `${10 ** (power - 3)} s` : power < 0 ? `${10 ** (power + 3)} µs` : `${10 ** power} ms`, 'dim middle'));
+      parts.push(
+        text(
+          at(10 ** power),
+          bottom + 15,
+          power >= 3 ? `${10 ** (power - 3)} s` : power < 0 ? `${10 ** (power + 3)} µs` : `${10 ** power} ms`,
+          'dim middle',
+        ),
+      );
     }
     for (const { heading, rows } of timed) {
       parts.push(text(PAD, y + 24, heading, 'head'));
@@ -112,7 +127,9 @@ export function chart(results) {
       }
     }
     y = bottom + 38;
-    parts.push(text(PAD, y, 'Times on a logarithmic axis: the dot is the median, the line goes from the 10th to the 90th percentile.', 'dim'));
+    parts.push(
+      text(PAD, y, 'Times on a logarithmic axis: the dot is the median, the line goes from the 10th to the 90th percentile.', 'dim'),
+    );
     y += 6;
   }
 

@@ -41,7 +41,11 @@ function npmPackages(say) {
   const manifest = join(folder, 'package.json');
   const wanted = JSON.stringify({ private: true, dependencies: packages });
   if (!existsSync(join(folder, 'node_modules')) || readFileSync(manifest, 'utf8') !== wanted) {
-    say(`installing ${Object.entries(packages).map((pair) => pair.join(' ')).join(' and ')}`);
+    say(
+      `installing ${Object.entries(packages)
+        .map((pair) => pair.join(' '))
+        .join(' and ')}`,
+    );
     rmSync(join(folder, 'node_modules'), { recursive: true, force: true });
     writeFileSync(manifest, wanted);
     run('npm', ['install', '--ignore-scripts', '--no-package-lock', '--no-audit', '--no-fund', '--loglevel=error'], folder);
@@ -54,7 +58,8 @@ function npmPackages(say) {
 function debian(say, name, program, needs) {
   const path = join(folder, name, program);
   if (existsSync(path)) return path;
-  if (spawnSync('apt-get', ['--version']).error || spawnSync('dpkg-deb', ['--version']).error) throw new Error('no apt-get and dpkg-deb here');
+  if (spawnSync('apt-get', ['--version']).error || spawnSync('dpkg-deb', ['--version']).error)
+    throw new Error('no apt-get and dpkg-deb here');
   say(`fetching Debian's ${name}`);
   const place = join(folder, name);
   mkdirSync(place, { recursive: true });

@@ -18,7 +18,14 @@ export async function connect(world) {
   return {
     start(name) {
       const { folder, socket, stamps } = world.place(name);
-      return call('start', { name, script: world.daemon, interpreter: 'none', exec_mode: 'fork', cwd: folder, env: { SOCKET_PATH: socket, BENCH_STAMP: stamps } });
+      return call('start', {
+        name,
+        script: world.daemon,
+        interpreter: 'none',
+        exec_mode: 'fork',
+        cwd: folder,
+        env: { SOCKET_PATH: socket, BENCH_STAMP: stamps },
+      });
     },
     stop: (name) => call('stop', name),
     async end() {

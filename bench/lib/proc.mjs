@@ -25,7 +25,9 @@ export const name = (pid, tid) => read(tid ? `/proc/${pid}/task/${tid}/comm` : `
 
 function list(folder) {
   try {
-    return readdirSync(folder).filter((entry) => /^\d+$/.test(entry)).map(Number);
+    return readdirSync(folder)
+      .filter((entry) => /^\d+$/.test(entry))
+      .map(Number);
   } catch {
     return [];
   }
@@ -33,7 +35,8 @@ function list(folder) {
 
 export const threads = (pid) => list(`/proc/${pid}/task`);
 
-const children = (pid) => threads(pid).flatMap((tid) => (read(`/proc/${pid}/task/${tid}/children`) ?? '').trim().split(' ').filter(Boolean).map(Number));
+const children = (pid) =>
+  threads(pid).flatMap((tid) => (read(`/proc/${pid}/task/${tid}/children`) ?? '').trim().split(' ').filter(Boolean).map(Number));
 
 export function descendants(pid) {
   const found = children(pid);
@@ -55,5 +58,7 @@ export const switches = (pid, tid) => status(pid, 'voluntary_ctxt_switches', tid
 
 /** Those that were started with `text` in their environment. */
 export function mentioning(text) {
-  return list('/proc').filter((pid) => pid !== process.pid && read(`/proc/${pid}/environ`)?.includes(text) && read(`/proc/${pid}/stat`)?.includes(') Z') === false);
+  return list('/proc').filter(
+    (pid) => pid !== process.pid && read(`/proc/${pid}/environ`)?.includes(text) && read(`/proc/${pid}/stat`)?.includes(') Z') === false,
+  );
 }

@@ -4,7 +4,12 @@ import { show } from './stats.mjs';
 
 function align(rows) {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  return rows.map((row) => row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column]) : cell.padStart(widths[column]))).join('  ').trimEnd());
+  return rows.map((row) =>
+    row
+      .map((cell, column) => (column === 0 ? cell.padEnd(widths[column]) : cell.padStart(widths[column])))
+      .join('  ')
+      .trimEnd(),
+  );
 }
 
 /** One scenario: a row per contestant and metric. */
@@ -14,7 +19,12 @@ export function table({ title, metrics, contestants }) {
     rows.push([`  ${label}, ${unit}`, '', '', '', '', '', '']);
     for (const { label: contestant, figures } of Object.values(contestants)) {
       const figure = figures[metric];
-      if (figure) rows.push([`    ${contestant}`, '', ...['median', 'p10', 'p90', 'max', 'n'].map((key) => (key === 'n' ? String(figure.n) : show(figure[key])))]);
+      if (figure)
+        rows.push([
+          `    ${contestant}`,
+          '',
+          ...['median', 'p10', 'p90', 'max', 'n'].map((key) => (key === 'n' ? String(figure.n) : show(figure[key]))),
+        ]);
     }
   }
   return [title, ...align(rows)].join('\n');
@@ -39,6 +49,9 @@ export function markdown({ machine, targets }) {
     '',
     '| | measured | wanted | beside it, in the same run |',
     '|---|--:|--:|---|',
-    ...targets.map(({ what, value, limit, unit, met, beside }) => `| ${what} | ${show(value)} ${unit}${met ? '' : ' (missed)'} | ≤ ${show(limit)} | ${beside} |`),
+    ...targets.map(
+      ({ what, value, limit, unit, met, beside }) =>
+        `| ${what} | ${show(value)} ${unit}${met ? '' : ' (missed)'} | ≤ ${show(limit)} | ${beside} |`,
+    ),
   ].join('\n');
 }

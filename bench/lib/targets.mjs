@@ -7,29 +7,127 @@ export function judge(scenarios) {
   const figure = (scenario, contestant, metric) => scenarios[scenario]?.contestants[contestant]?.figures[metric];
   const median = (...path) => figure(...path)?.median;
   const beside = (unit, ...list) =>
-    list.filter(([, value]) => value !== undefined).map(([what, value]) => `${what} ${show(value)} ${unit}`).join(', ');
+    list
+      .filter(([, value]) => value !== undefined)
+      .map(([what, value]) => `${what} ${show(value)} ${unit}`)
+      .join(', ');
   const ratio = (above, below) => (above !== undefined && below !== undefined ? above / below : undefined);
   const cpu = (count) => median(`many${count}`, 'ally', 'cpu');
   const slowestGetter = Math.max(...Object.values(scenarios.getters?.contestants.ally.figures ?? {}).map(({ median: ns }) => ns));
 
   const wanted = [
-    ['listen → resolved, median', median('ready', 'ally', 'resolved'), 2, 'ms', beside('ms', ['limit', median('ready', 'limit', 'resolved')], ['by hand', median('ready', 'byhand', 'resolved')])],
-    ['listen → resolved, max', figure('ready', 'ally', 'resolved')?.max, 10, 'ms', beside('ms', ['limit', figure('ready', 'limit', 'resolved')?.max])],
-    ['worst stall, 50 starts, 1 GiB of heap', median('burst50', 'ally', 'stall'), 5, 'ms', beside('ms', ['idle loop', median('burst50', 'idle', 'stall')], ['idle beside as many spawns', median('burst50', 'beside', 'stall')], ['child_process', median('burst50', 'byhand', 'stall')])],
-    ['50 starts, all ready', median('burst50', 'ally', 'ready'), 300, 'ms', beside('ms', ['posix_spawn alone', median('burst50', 'limit', 'ready')], ['child_process', median('burst50', 'byhand', 'ready')])],
+    [
+      'listen → resolved, median',
+      median('ready', 'ally', 'resolved'),
+      2,
+      'ms',
+      beside('ms', ['limit', median('ready', 'limit', 'resolved')], ['by hand', median('ready', 'byhand', 'resolved')]),
+    ],
+    [
+      'listen → resolved, max',
+      figure('ready', 'ally', 'resolved')?.max,
+      10,
+      'ms',
+      beside('ms', ['limit', figure('ready', 'limit', 'resolved')?.max]),
+    ],
+    [
+      'worst stall, 50 starts, 1 GiB of heap',
+      median('burst50', 'ally', 'stall'),
+      5,
+      'ms',
+      beside(
+        'ms',
+        ['idle loop', median('burst50', 'idle', 'stall')],
+        ['idle beside as many spawns', median('burst50', 'beside', 'stall')],
+        ['child_process', median('burst50', 'byhand', 'stall')],
+      ),
+    ],
+    [
+      '50 starts, all ready',
+      median('burst50', 'ally', 'ready'),
+      300,
+      'ms',
+      beside('ms', ['posix_spawn alone', median('burst50', 'limit', 'ready')], ['child_process', median('burst50', 'byhand', 'ready')]),
+    ],
     ['kill -9 → seen', median('death', 'ally', 'event'), 5, 'ms', beside('ms', ['child_process', median('death', 'byhand', 'event')])],
-    ['kill -9 → listening again, of runit', ratio(median('back', 'ally', 'back'), median('back', 'runit', 'back')), 1, 'times', beside('ms', ['ally', median('back', 'ally', 'back')], ['beside 200 others', median('back', 'crowd', 'back')], ['runit', median('back', 'runit', 'back')], ['pm2', median('back', 'pm2', 'back')], ['s6', median('back', 's6', 'back')])],
-    ['stop of a willing daemon', median('stop', 'ally', 'stop'), 1.5, 'ms', beside('ms', ['child_process', median('stop', 'byhand', 'stop')], ['pm2', median('stop', 'pm2', 'stop')])],
+    [
+      'kill -9 → listening again, of runit',
+      ratio(median('back', 'ally', 'back'), median('back', 'runit', 'back')),
+      1,
+      'times',
+      beside(
+        'ms',
+        ['ally', median('back', 'ally', 'back')],
+        ['beside 200 others', median('back', 'crowd', 'back')],
+        ['runit', median('back', 'runit', 'back')],
+        ['pm2', median('back', 'pm2', 'back')],
+        ['s6', median('back', 's6', 'back')],
+      ),
+    ],
+    [
+      'stop of a willing daemon',
+      median('stop', 'ally', 'stop'),
+      1.5,
+      'ms',
+      beside('ms', ['child_process', median('stop', 'byhand', 'stop')], ['pm2', median('stop', 'pm2', 'stop')]),
+    ],
     ['200 daemons: CPU of the owner', cpu(200), 15, 'ms/s', beside('ms/s', ['by hand', median('many200', 'byhand', 'cpu')])],
     ['200 daemons: loop busy', median('many200', 'ally', 'loop'), 0.1, '%', beside('%', ['by hand', median('many200', 'byhand', 'loop')])],
     ['CPU for 1,000 daemons, of that for 200', ratio(cpu(1000), cpu(200)), 5.5, 'times', beside('ms/s', ['1,000', cpu(1000)])],
-    ['memory of the owner per daemon (of 1,000)', median('many1000', 'ally', 'memory'), 40, 'KB', beside('KB', ['guardian and keepers', median('many1000', 'ally', 'helpers')], ['by hand', median('many1000', 'byhand', 'memory')])],
-    ['captured output: how much slower than cat', ratio(median('output', 'limit', 'speed'), median('output', 'ally', 'speed')), 1.3, 'times', beside('MB/s', ['ally', median('output', 'ally', 'speed')], ['cat', median('output', 'limit', 'speed')], ['child_process', median('output', 'byhand', 'speed')])],
-    ['captured output: loop busy', median('output', 'ally', 'loop'), 10, 'ms', beside('ms', ['child_process', median('output', 'byhand', 'loop')])],
-    ['captured output: growth', median('output', 'ally', 'growth'), 8, 'MB', beside('MB', ['child_process', median('output', 'byhand', 'growth')])],
-    ['the slowest getter', Number.isFinite(slowestGetter) ? slowestGetter : undefined, 1_000, 'ns', beside('ns', ['isRunning', median('getters', 'ally', 'isRunning')], ['a Map', median('getters', 'limit', 'get')])],
-    ['load', median('load', 'ally', 'require'), 5, 'ms', beside('ms', ['execa', median('load', 'execa', 'require')], ['pm2', median('load', 'pm2', 'require')])],
-    ['size of ally.node', median('load', 'ally', 'addon'), 2_000, 'KB', beside('KB', ['ally-guardian', median('load', 'ally', 'guardian')])],
+    [
+      'memory of the owner per daemon (of 1,000)',
+      median('many1000', 'ally', 'memory'),
+      40,
+      'KB',
+      beside('KB', ['guardian and keepers', median('many1000', 'ally', 'helpers')], ['by hand', median('many1000', 'byhand', 'memory')]),
+    ],
+    [
+      'captured output: how much slower than cat',
+      ratio(median('output', 'limit', 'speed'), median('output', 'ally', 'speed')),
+      1.3,
+      'times',
+      beside(
+        'MB/s',
+        ['ally', median('output', 'ally', 'speed')],
+        ['cat', median('output', 'limit', 'speed')],
+        ['child_process', median('output', 'byhand', 'speed')],
+      ),
+    ],
+    [
+      'captured output: loop busy',
+      median('output', 'ally', 'loop'),
+      10,
+      'ms',
+      beside('ms', ['child_process', median('output', 'byhand', 'loop')]),
+    ],
+    [
+      'captured output: growth',
+      median('output', 'ally', 'growth'),
+      8,
+      'MB',
+      beside('MB', ['child_process', median('output', 'byhand', 'growth')]),
+    ],
+    [
+      'the slowest getter',
+      Number.isFinite(slowestGetter) ? slowestGetter : undefined,
+      1_000,
+      'ns',
+      beside('ns', ['isRunning', median('getters', 'ally', 'isRunning')], ['a Map', median('getters', 'limit', 'get')]),
+    ],
+    [
+      'load',
+      median('load', 'ally', 'require'),
+      5,
+      'ms',
+      beside('ms', ['execa', median('load', 'execa', 'require')], ['pm2', median('load', 'pm2', 'require')]),
+    ],
+    [
+      'size of ally.node',
+      median('load', 'ally', 'addon'),
+      2_000,
+      'KB',
+      beside('KB', ['ally-guardian', median('load', 'ally', 'guardian')]),
+    ],
   ];
   return wanted
     .filter(([, value]) => value !== undefined)

@@ -64,10 +64,13 @@ export class World {
     } catch {
       // not started yet
     }
-    return text.split('\n').filter(Boolean).map((line) => {
-      const [word, micros, pid] = line.split(' ');
-      return { word, at: Number(micros) / 1e3, pid: Number(pid) };
-    });
+    return text
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => {
+        const [word, micros, pid] = line.split(' ');
+        return { word, at: Number(micros) / 1e3, pid: Number(pid) };
+      });
   }
 
   /** The latest `word` of a daemon, once it has noted that at least `count` times. */

@@ -16,7 +16,15 @@ export default {
   title: 'kill -9 → listening again, no delay configured',
   rounds: { quick: 1, full: 1 },
   together: true,
-  contestants: { ally: 'ally', watched: 'ally, events and logger', crowd: 'ally, beside 200 other daemons', byhand: "child_process, spawn at 'exit'", runit: 'runit (runsv)', pm2: 'pm2', s6: 's6 (s6-supervise)' },
+  contestants: {
+    ally: 'ally',
+    watched: 'ally, events and logger',
+    crowd: 'ally, beside 200 other daemons',
+    byhand: "child_process, spawn at 'exit'",
+    runit: 'runit (runsv)',
+    pm2: 'pm2',
+    s6: 's6 (s6-supervise)',
+  },
   metrics: { back: { label: 'kill → listening', unit: 'ms' } },
 
   async run(world, available) {
@@ -82,7 +90,9 @@ const contestants = {
 async function managed(world, name, watched) {
   const manager = world.manager({ watched });
   // As many as are needed: how often is not the question.
-  await manager.startProcess(world.config(name, { restart: { delay: 0, jitter: 0, maxAttempts: 1_000, window: { limit: 100_000, period: 300_000 } } }));
+  await manager.startProcess(
+    world.config(name, { restart: { delay: 0, jitter: 0, maxAttempts: 1_000, window: { limit: 100_000, period: 300_000 } } }),
+  );
   return {
     manager,
     async end() {

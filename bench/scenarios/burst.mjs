@@ -66,7 +66,10 @@ function managed(world, names, configs, watched) {
       return now();
     },
     async end() {
-      assert(names.every((name) => manager.isRunning(name)), 'all of them run');
+      assert(
+        names.every((name) => manager.isRunning(name)),
+        'all of them run',
+      );
       await manager.stopAllProcesses();
     },
   };
@@ -95,7 +98,9 @@ function beside(world, names) {
   const folder = join(world.dir, 'spawned');
   mkdirSync(folder);
   // Made before it counts, since Node's own spawn stalls the loop more than anything.
-  const spawner = spawn('sh', ['-c', 'sleep 0.5; exec "$0" --spawn "$1" "$2"', world.daemon, String(names.length), folder], { stdio: ['pipe', 'ignore', 'inherit'] });
+  const spawner = spawn('sh', ['-c', 'sleep 0.5; exec "$0" --spawn "$1" "$2"', world.daemon, String(names.length), folder], {
+    stdio: ['pipe', 'ignore', 'inherit'],
+  });
   return {
     starts: () => sleep(1_200),
     async end() {
@@ -110,11 +115,18 @@ function beside(world, names) {
 function limit(world, names) {
   const folder = join(world.dir, 'spawned');
   mkdirSync(folder);
-  const stamps = (file) => readFileSync(join(folder, file), 'latin1').split('\n').filter(Boolean).map((line) => Number(line.split(' ')[1]) / 1e3);
+  const stamps = (file) =>
+    readFileSync(join(folder, file), 'latin1')
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => Number(line.split(' ')[1]) / 1e3);
   let spawner;
   return {
     async starts() {
-      spawner = spawn(world.daemon, ['--spawn', String(names.length), folder], { env: { ...process.env, BENCH_STAMP: join(folder, 'begin') }, stdio: ['pipe', 'ignore', 'inherit'] });
+      spawner = spawn(world.daemon, ['--spawn', String(names.length), folder], {
+        env: { ...process.env, BENCH_STAMP: join(folder, 'begin') },
+        stdio: ['pipe', 'ignore', 'inherit'],
+      });
       const begun = now();
       const all = await until(() => {
         const files = readdirSync(folder).filter((file) => file.endsWith('.stamp'));
@@ -131,7 +143,15 @@ function limit(world, names) {
   };
 }
 
-const all = { ally: 'ally', watched: 'ally, events and logger', byhand: 'child_process.spawn', execa: 'execa', limit: 'posix_spawn alone, from a small process', idle: 'an idle loop', beside: 'an idle loop beside posix_spawn of as many' };
+const all = {
+  ally: 'ally',
+  watched: 'ally, events and logger',
+  byhand: 'child_process.spawn',
+  execa: 'execa',
+  limit: 'posix_spawn alone, from a small process',
+  idle: 'an idle loop',
+  beside: 'an idle loop beside posix_spawn of as many',
+};
 const few = { ally: 'ally', byhand: 'child_process.spawn', limit: 'posix_spawn alone, from a small process' };
 
 export const burst50 = scenario(50, { quick: 3, full: 9 }, all);

@@ -10,7 +10,10 @@ export default {
   title: 'Getters, per call',
   rounds: { quick: 2, full: 5 },
   contestants: { ally: 'ally', limit: 'a JavaScript Map' },
-  metrics: { ...Object.fromEntries(GETTERS.map((getter) => [getter, { label: getter, unit: 'ns' }])), get: { label: 'Map.get', unit: 'ns' } },
+  metrics: {
+    ...Object.fromEntries(GETTERS.map((getter) => [getter, { label: getter, unit: 'ns' }])),
+    get: { label: 'Map.get', unit: 'ns' },
+  },
 
   async run(world, contestant) {
     const names = Array.from({ length: DAEMONS }, (_, index) => `plugin-${index}`);
@@ -22,7 +25,10 @@ export default {
     await Promise.all(names.map((name) => manager.startProcess(world.config(name))));
     const samples = {};
     for (const getter of GETTERS) {
-      assert(names.every((name) => manager[getter](name)), `${getter} answers`);
+      assert(
+        names.every((name) => manager[getter](name)),
+        `${getter} answers`,
+      );
       samples[getter] = time(names, (name) => manager[getter](name));
     }
     await manager.stopAllProcesses();

@@ -11,13 +11,26 @@ export default {
   title: 'Load',
   rounds: { quick: 5, full: 20 },
   contestants: { ally: 'ally', execa: 'execa', pm2: 'pm2' },
-  metrics: { require: { label: 'require or import', unit: 'ms' }, addon: { label: 'ally.node', unit: 'KB' }, guardian: { label: 'ally-guardian', unit: 'KB' } },
+  metrics: {
+    require: { label: 'require or import', unit: 'ms' },
+    addon: { label: 'ally.node', unit: 'KB' },
+    guardian: { label: 'ally-guardian', unit: 'KB' },
+  },
 
   async run(world, contestant) {
-    const load = contestant === 'ally' ? `require(${JSON.stringify(root)})` : contestant === 'pm2' ? `require(${JSON.stringify(world.peers.pm2)})` : `await import(${JSON.stringify(pathToFileURL(world.peers.execa).href)})`;
+    const load =
+      contestant === 'ally'
+        ? `require(${JSON.stringify(root)})`
+        : contestant === 'pm2'
+          ? `require(${JSON.stringify(world.peers.pm2)})`
+          : `await import(${JSON.stringify(pathToFileURL(world.peers.execa).href)})`;
     const script = `(async () => { const begun = performance.now(); ${load}; const ms = performance.now() - begun; process.stdout.write(String(ms)); process.exit(); })()`;
     // What it says on its way is not asked for.
-    const require = Number(execFileSync(process.execPath, ['-e', script], { encoding: 'utf8', env: { ...process.env, PM2_HOME: join(world.dir, 'pm2') } }).match(/[\d.]+$/)[0]);
+    const require = Number(
+      execFileSync(process.execPath, ['-e', script], { encoding: 'utf8', env: { ...process.env, PM2_HOME: join(world.dir, 'pm2') } }).match(
+        /[\d.]+$/,
+      )[0],
+    );
     if (contestant !== 'ally') return { require: [require] };
     const built = join(root, 'prebuilt', `${process.platform}-${process.arch}`);
     const [addon, guardian] = ['ally.node', 'ally-guardian'].map((name) => statSync(join(built, name)).size / 1e3);

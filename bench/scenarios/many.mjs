@@ -62,7 +62,10 @@ const cpuOf = (pids) => pids.reduce((sum, pid) => sum + ranFor(pid), 0);
 function managed(world, watched) {
   const manager = world.manager({ watched });
   return {
-    start: (names) => Promise.all(names.map((name) => manager.startProcess(world.config(name, { healthcheck: { interval: 1_000, timeout: 900, retries: 3 } })))),
+    start: (names) =>
+      Promise.all(
+        names.map((name) => manager.startProcess(world.config(name, { healthcheck: { interval: 1_000, timeout: 900, retries: 3 } }))),
+      ),
     async check(names) {
       for (const name of names) {
         const { state, failedHealthChecks, totalRestarts } = manager.getProcessInfo(name);

@@ -12,7 +12,13 @@ export default {
   name: 'output',
   title: 'Captured output, lines of 100 bytes',
   rounds: { quick: 3, full: 7 },
-  contestants: { ally: 'ally', watched: "ally, 'output' listener and logger", byhand: "child_process, 'data' listener", readline: 'child_process, readline', limit: 'cat > /dev/null' },
+  contestants: {
+    ally: 'ally',
+    watched: "ally, 'output' listener and logger",
+    byhand: "child_process, 'data' listener",
+    readline: 'child_process, readline',
+    limit: 'cat > /dev/null',
+  },
   metrics: {
     speed: { label: 'written', unit: 'MB/s' },
     loop: { label: 'loop busy', unit: 'ms' },
@@ -35,7 +41,7 @@ export default {
       await sleep(100);
     });
     const { user, system } = process.cpuUsage(cpuBefore);
-    const growth = (peak() - before) * 1024 / 1e6;
+    const growth = ((peak() - before) * 1024) / 1e6;
     await end();
     const at = (word) => world.stamps('d').find((stamp) => stamp.word === word).at;
     const result = { speed: [(size * 2 ** 20) / 1e3 / (at('done') - at('begin'))] };
@@ -111,7 +117,10 @@ async function managed(world, size, watched) {
     go: () => process.kill(manager.getPid('d'), 'SIGUSR1'),
     async end() {
       const lines = manager.getOutput('d');
-      assert(lines.length === 1_000 && lines.at(-1).startsWith('the end') && lines.every((line) => line.length === 99), 'the last lines were kept');
+      assert(
+        lines.length === 1_000 && lines.at(-1).startsWith('the end') && lines.every((line) => line.length === 99),
+        'the last lines were kept',
+      );
       if (watched) assert(manager.heard.events > 1_000 && manager.heard.records > 1_000, 'lines were told');
       assert(manager.isRunning('d'), 'it still runs');
       await manager.stopAllProcesses();

@@ -9,7 +9,12 @@ export default {
   name: 'ready',
   title: 'Daemon listens → start resolved',
   rounds: { quick: 3, full: 8 },
-  contestants: { ally: 'ally', watched: 'ally, events and logger', byhand: 'child_process, connect every 10 ms', limit: 'physical limit: connect without a pause' },
+  contestants: {
+    ally: 'ally',
+    watched: 'ally, events and logger',
+    byhand: 'child_process, connect every 10 ms',
+    limit: 'physical limit: connect without a pause',
+  },
   metrics: { resolved: { label: 'listen → resolved', unit: 'ms' }, start: { label: 'call → resolved', unit: 'ms' } },
 
   async run(world, contestant) {
@@ -43,7 +48,10 @@ function managed(world, watched) {
       return resolved;
     },
     async end() {
-      assert(names.every((name) => manager.isRunning(name)), 'all of them still run');
+      assert(
+        names.every((name) => manager.isRunning(name)),
+        'all of them still run',
+      );
       await manager.stopAllProcesses();
       if (watched) assert(manager.heard.events >= names.length * 4, 'every state was told');
     },
@@ -66,7 +74,10 @@ function limit(world) {
   const children = [];
   return {
     async one(name) {
-      const dialer = spawn(world.daemon, ['--dial'], { env: { ...world.env(name), BENCH_STAMP: `${world.place(name).stamps}.dial` }, stdio: 'ignore' });
+      const dialer = spawn(world.daemon, ['--dial'], {
+        env: { ...world.env(name), BENCH_STAMP: `${world.place(name).stamps}.dial` },
+        stdio: 'ignore',
+      });
       children.push(byhand.start(world, name));
       await byhand.ended(dialer);
       return (await world.stamped(name, 'connected', 1, '.dial')).at;

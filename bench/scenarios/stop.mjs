@@ -10,8 +10,18 @@ export default {
   name: 'stop',
   title: 'Stop of a willing daemon',
   rounds: { quick: 2, full: 6 },
-  contestants: { ally: 'ally', watched: 'ally, events and logger', byhand: "child_process, kill → 'exit'", execa: "execa, kill → 'exit'", pm2: 'pm2.stop' },
-  metrics: { stop: { label: 'call → resolved', unit: 'ms' }, asked: { label: 'call → the daemon gets SIGTERM', unit: 'ms' }, after: { label: "the daemon's exit → resolved", unit: 'ms' } },
+  contestants: {
+    ally: 'ally',
+    watched: 'ally, events and logger',
+    byhand: "child_process, kill → 'exit'",
+    execa: "execa, kill → 'exit'",
+    pm2: 'pm2.stop',
+  },
+  metrics: {
+    stop: { label: 'call → resolved', unit: 'ms' },
+    asked: { label: 'call → the daemon gets SIGTERM', unit: 'ms' },
+    after: { label: "the daemon's exit → resolved", unit: 'ms' },
+  },
 
   async run(world, contestant) {
     const stops = world.quick ? 10 : 25;
@@ -54,5 +64,9 @@ function spawned(call) {
 async function managed(world, watched) {
   const manager = world.manager({ watched });
   await manager.startProcess(world.config('other'));
-  return { start: (name) => manager.startProcess(world.config(name)), stop: (name) => manager.stopProcess(name), end: () => manager.stopAllProcesses() };
+  return {
+    start: (name) => manager.startProcess(world.config(name)),
+    stop: (name) => manager.stopProcess(name),
+    end: () => manager.stopAllProcesses(),
+  };
 }

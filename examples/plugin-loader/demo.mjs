@@ -109,7 +109,10 @@ async function lookForRemains() {
   const files = await runtimeFiles(envsDir);
   report('sockets and pid files', files);
   const strays = await census.strays(envsDir);
-  report('processes that got away', strays.map((pid) => `pid ${pid}`));
+  report(
+    'processes that got away',
+    strays.map((pid) => `pid ${pid}`),
+  );
   const helpers = await untilNothing(HELPERS_GONE, () => census.remains());
   report(`processes out of ${census.size} seen, and children of this one`, helpers.map(describe));
 }
