@@ -39,7 +39,7 @@ run(cli, ['build', '--release', '--platform', '--no-js', '--output-dir', staging
 // addon, so that what both are made of is compiled once.
 const host = /^host: (.+)$/m.exec(spawnSync('rustc', ['-vV'], { encoding: 'utf8' }).stdout)[1];
 const flags = process.platform === 'linux' ? ['-C', 'target-feature=+crt-static'] : [];
-run('cargo', ['rustc', '--release', '--target', host, '--bin', 'ally-guardian', '--', ...flags]);
+run('cargo', ['rustc', '--release', '--package', 'ally-guardian', '--target', host, '--bin', 'ally-guardian', '--', ...flags]);
 
 const library = readdirSync(staging).find((name) => name.endsWith('.node'));
 if (!library) {

@@ -1,35 +1,50 @@
-// The floors of ARCHITECTURE.md, checked: who may name what.
+// Checks the floors of ARCHITECTURE.md: which crate may use which, and which file may name what.
+// `node scripts/floors.mjs [FOLDER]`: of another checkout. `--self-test`: plants what must be found in a copy, and looks.
 
-import { readFileSync, readdirSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const home = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** What each crate may depend on, tests apart. A crate that is not listed is not known here, which is an error. */
+const crates = {
+  'ally-background-process-manager': /./,
+  'ally-base': /^(libc|nix|once_cell)$/,
+  'ally-core': /^(ally-base|libc|memchr|nix|once_cell|tokio|tracing)$/,
+  'ally-guardian': /^(ally-base|libc|nix)$/,
+};
 
 /** Where (a prefix of the path), what must not be named there, and why. `except`: prefixes that may. */
 const rules = [
-  { where: 'src/', except: ['src/binding/'], banned: /\bnapi(_derive)?::|#\[napi/, why: 'only the binding knows napi' },
+  { where: 'crates/', banned: /\bnapi/, why: 'only the addon knows napi' },
+  { where: 'src/', except: ['src/binding/'], banned: /\bnapi/, why: 'only the binding knows napi' },
   {
-    where: 'src/lifecycle/',
-    banned: /\b(tokio|nix|libc|tracing|once_cell)::|std::(time|fs|io|thread|process|os|env|net)\b/,
+    where: 'crates/core/src/lifecycle/',
+    banned: /\b(ally_base|tokio|nix|libc|tracing|once_cell)::|std::(time|fs|io|thread|process|os|env|net)\b/,
     why: 'the lifecycle is pure',
   },
-  { where: 'src/lifecycle/', banned: /crate::(supervisor|binding|guardian|os|config)\b/, why: 'the lifecycle knows no floor above it' },
   {
-    where: 'src/guardian/',
-    banned: /\b(tokio|napi|tracing|once_cell)::|crate::(supervisor|binding|lifecycle|config)\b/,
-    why: 'the guardian is small and by itself',
+    where: 'crates/core/src/lifecycle/',
+    banned: /crate::(supervisor|config)\b/,
+    why: 'the lifecycle knows no floor above it',
   },
   {
-    where: 'src/os/',
-    banned: /\b(tokio|napi|tracing)::|crate::(supervisor|binding|lifecycle|config|guardian)\b/,
-    why: 'the system corner decides nothing',
-  },
-  { where: 'src/supervisor/', banned: /crate::binding\b/, why: 'the supervisor knows nothing of JavaScript' },
-  {
-    where: 'src/config/',
-    banned: /\b(tokio|napi)::|crate::(supervisor|binding)\b/,
+    where: 'crates/core/src/config/',
+    banned: /\btokio::|\bally_base::wire|crate::supervisor\b/,
     why: 'a configuration is checked without doing anything',
+  },
+  {
+    where: 'crates/core/src/error.rs',
+    banned: /crate::(supervisor|config|lifecycle)\b/,
+    why: 'failures know only the words that they are made of',
+  },
+  {
+    where: 'crates/core/src/model.rs',
+    banned: /crate::/,
+    why: 'the words are the ground',
   },
 ];
 
@@ -41,21 +56,88 @@ function* files(folder) {
   }
 }
 
-let broken = 0;
-for (const path of files(join(root, 'src'))) {
-  const name = relative(root, path);
-  const applying = rules.filter(({ where, except = [] }) => name.startsWith(where) && !except.some((prefix) => name.startsWith(prefix)));
-  readFileSync(path, 'utf8')
-    .split('\n')
-    .forEach((line, index) => {
-      // Comments may name anything.
-      const code = line.replace(/\/\/.*$/, '');
-      for (const { banned, why } of applying) {
-        if (!banned.test(code)) continue;
-        broken += 1;
-        console.error(`${name}:${index + 1}: ${why}: ${line.trim()}`);
-      }
-    });
+function* sources(root) {
+  yield* files(join(root, 'src'));
+  for (const crate of readdirSync(join(root, 'crates'))) yield* files(join(root, 'crates', crate, 'src'));
 }
-if (broken > 0) process.exit(1);
-console.log('floors: every file knows only what lies below it');
+
+/** Every violation, as a line. */
+function violations(root) {
+  const found = [];
+  const { status, stdout, stderr } = spawnSync('cargo', ['metadata', '--no-deps', '--format-version', '1'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`cargo metadata failed: ${stderr}`);
+  for (const { name, dependencies } of JSON.parse(stdout).packages) {
+    if (!(name in crates)) found.push(`crate ${name}: has no floor; add it to scripts/floors.mjs`);
+    for (const dependency of dependencies.filter(({ kind }) => kind === null)) {
+      if (name in crates && !crates[name].test(dependency.name)) found.push(`crate ${name}: must not depend on ${dependency.name}`);
+    }
+  }
+  for (const path of sources(root)) {
+    const name = relative(root, path);
+    const applying = rules.filter(({ where, except = [] }) => name.startsWith(where) && !except.some((prefix) => name.startsWith(prefix)));
+    readFileSync(path, 'utf8')
+      .split('\n')
+      .forEach((line, index) => {
+        // Comments may name anything.
+        const code = line.replace(/\/\/.*$/, '');
+        for (const { banned, why } of applying) {
+          if (banned.test(code)) found.push(`${name}:${index + 1}: ${why}: ${line.trim()}`);
+        }
+      });
+  }
+  return found;
+}
+
+/** A check that finds nothing may be blind: each of these is planted in a copy and must be found there. */
+const plants = [
+  {
+    file: 'crates/core/src/lifecycle/event.rs',
+    text: 'use crate::supervisor::Manager as _;\n',
+    found: /event\.rs:\d+: the lifecycle knows no floor above it/,
+  },
+  { file: 'crates/core/src/lifecycle/event.rs', text: 'use tokio::time::Instant as _;\n', found: /event\.rs:\d+: the lifecycle is pure/ },
+  { file: 'crates/core/src/supervisor/mod.rs', text: 'use napi::Env as _;\n', found: /supervisor\/mod\.rs:\d+: only the addon knows napi/ },
+  { file: 'src/lib.rs', text: 'use napi::Env as _;\n', found: /src\/lib\.rs:\d+: only the binding knows napi/ },
+  {
+    file: 'crates/base/Cargo.toml',
+    text: '\n[target."cfg(unix)".dependencies]\nally-core.workspace = true\n',
+    found: /crate ally-base: must not depend on ally-core/,
+  },
+  {
+    file: 'crates/guardian/Cargo.toml',
+    text: '\n[target."cfg(unix)".dependencies]\ntokio.workspace = true\n',
+    found: /crate ally-guardian: must not depend on tokio/,
+  },
+];
+
+function selfTest() {
+  const copy = mkdtempSync(join(tmpdir(), 'ally-floors-'));
+  try {
+    for (const part of ['Cargo.toml', 'Cargo.lock', 'build.rs', 'src', 'crates', 'bench/daemon.rs']) {
+      cpSync(join(home, part), join(copy, part), { recursive: true });
+    }
+    for (const { file, text, found } of plants) {
+      const path = join(copy, file);
+      const before = readFileSync(path, 'utf8');
+      writeFileSync(path, before + text);
+      if (!violations(copy).some((violation) => found.test(violation)))
+        throw new Error(`floors: what was planted in ${file} was not found`);
+      writeFileSync(path, before);
+    }
+  } finally {
+    rmSync(copy, { recursive: true });
+  }
+  console.log(`floors: all ${plants.length} planted violations were found`);
+}
+
+if (process.argv[2] === '--self-test') {
+  selfTest();
+} else {
+  const found = violations(process.argv[2] ?? home);
+  for (const violation of found) console.error(violation);
+  if (found.length > 0) process.exit(1);
+  console.log('floors: every crate and file knows only what lies below it');
+}

@@ -14,5 +14,5 @@ function run(command, args) {
 }
 
 const chosen = process.argv.slice(2);
-if (chosen.length === 0) run('cargo', ['test', '--quiet']);
+if (chosen.length === 0) run('cargo', ['test', '--quiet', '--workspace']);
 run(process.execPath, [jest, ...chosen]);

@@ -3,8 +3,8 @@
 
 #![no_main]
 
-use ally_background_process_manager::config::{Parsed, Raw, parse};
-use ally_background_process_manager::error::Code;
+use ally_core::config::{Parsed, Raw, parse};
+use ally_core::error::Code;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 

@@ -6,7 +6,7 @@
 use std::fs;
 use std::sync::LazyLock;
 
-use ally_background_process_manager::supervisor::{Folder, Identity, LockNote};
+use ally_core::supervisor::{Folder, Identity, LockNote};
 use libfuzzer_sys::fuzz_target;
 
 /// In memory where there is such a thing: one file is written per run.

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use ally_background_process_manager::guardian::protocol::{Command, HEADER, Order, PAYLOAD_MAX, payload_length};
+use ally_base::wire::{Command, HEADER, Order, PAYLOAD_MAX, payload_length};
 use libfuzzer_sys::fuzz_target;
 
 fn check(payload: &[u8]) {

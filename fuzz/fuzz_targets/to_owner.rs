@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use ally_background_process_manager::guardian::protocol::Report;
+use ally_base::wire::Report;
 use libfuzzer_sys::fuzz_target;
 
 fn reports(pieces: impl Iterator<Item = impl AsRef<[u8]>>) -> Vec<Report> {

@@ -3,9 +3,9 @@
 use napi_derive::napi;
 
 use super::types::{NativeFailure, count};
-use crate::error::signal_name;
-use crate::lifecycle::Notice;
-use crate::supervisor::Message;
+use ally_base::text::signal_name;
+use ally_core::lifecycle::Notice;
+use ally_core::supervisor::Message;
 
 /// `kind` says which of the others are there.
 #[napi(object)]

@@ -13,7 +13,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 
-use crate::supervisor::{Mailbox, Message};
+use ally_core::supervisor::{Mailbox, Message};
 
 struct Sink {
     mailbox: Weak<Mailbox>,

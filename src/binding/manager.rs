@@ -13,11 +13,12 @@ use super::events::NativeMessage;
 use super::log;
 use super::types::{NativeInfo, NativeProblem, NativeStart, count, failure, raw};
 use super::wake::Wake;
-use crate::config::{Raw, parse};
-use crate::error::Failure;
-use crate::guardian::protocol::OwnerDeath;
-use crate::lifecycle::{ProcessState, Ticket};
-use crate::supervisor::{Manager, Message, Options};
+use ally_base::wire::OwnerDeath;
+use ally_core::config::{Raw, parse};
+use ally_core::error::Failure;
+use ally_core::lifecycle::Ticket;
+use ally_core::model::ProcessState;
+use ally_core::supervisor::{Manager, Message, Options};
 
 #[napi(object)]
 pub struct NativeOptions {

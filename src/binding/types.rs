@@ -4,10 +4,12 @@ use napi::bindgen_prelude::{Array, JsObjectValue, Object, Unknown};
 use napi::{JsValue, ValueType};
 use napi_derive::napi;
 
-use crate::config::Raw;
-use crate::error::{Failure, signal_name};
-use crate::lifecycle::{Exit, LastExit};
-use crate::supervisor::{Published, Refusal};
+use ally_base::text::signal_name;
+use ally_core::config::Raw;
+use ally_core::error::Failure;
+use ally_core::lifecycle::LastExit;
+use ally_core::model::Exit;
+use ally_core::supervisor::{Published, Refusal};
 
 /// A configuration has four levels; deeper is nobody's, or goes round in a circle.
 const DEPTH: u32 = 5;

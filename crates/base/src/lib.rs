@@ -1,0 +1,9 @@
+//! What the addon, the guardian and the keepers must agree on, once:
+//!
+//! - [`os`]: Linux and macOS behind one interface;
+//! - [`wire`]: the messages between owner, guardian and keepers;
+//! - [`text`]: names of signals and errnos, and text that a terminal can show.
+
+pub mod os;
+pub mod text;
+pub mod wire;

@@ -1,0 +1,306 @@
+//! From a [`Raw`] value to a [`ProcessConfig`], or the first field that is wrong.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::{Health, KillMode, Probe, ProcessConfig, Raw};
+use crate::error::Failure;
+use crate::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
+
+/// `sun_path` less its final NUL: unix(7), and `sys/un.h` on macOS.
+pub const SOCKET_PATH_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
+/// What a file name may have on every file system of ours.
+const NAME_MAX: usize = 255;
+/// The longest timer that Node itself has: 2^31 - 1 ms, almost 25 days.
+const TIMER_MAX: f64 = 2_147_483_647.0;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    pub config: ProcessConfig,
+    /// Keys that mean nothing here, with their path.
+    pub unknown: Vec<String>,
+}
+
+type Checked<T> = Result<T, Failure>;
+
+/// # Errors
+/// `InvalidConfig` with the first field that is missing, mistyped, out of range or not built yet.
+pub fn parse(raw: &Raw) -> Checked<Parsed> {
+    let mut top = Fields::open(raw, "config", "")?;
+    let plugin_name = plugin_name(&mut top)?;
+    let plugin_path = top.absolute("pluginPath")?;
+    let command = top.text("command")?;
+    let args = args(&mut top)?;
+    let socket_path = top.absolute("socketPath")?;
+    if socket_path.as_os_str().len() > SOCKET_PATH_MAX {
+        let problem = format!(
+            "must be at most {SOCKET_PATH_MAX} bytes long, which is what a socket address holds; it has {}",
+            socket_path.as_os_str().len()
+        );
+        return Err(top.wrong("socketPath", problem));
+    }
+    let startup_timeout = top.required_duration("startupTimeout", 1.0)?;
+    let shutdown_grace_period = top.required_duration("shutdownGracePeriod", 0.0)?;
+    let env_vars = env_vars(&mut top)?;
+    let health = top.nested("healthcheck", health)?;
+    let restart = top.nested("restart", restart)?.unwrap_or_default();
+    let readiness = top.nested("readiness", probe)?.unwrap_or(Probe::Socket);
+    top.choice("socket", &[("daemon", Some(())), ("manager", None)])?;
+    let kill_mode = top.choice("killMode", &[("tree", Some(KillMode::Tree)), ("group", Some(KillMode::Group))])?.unwrap_or(KillMode::Tree);
+    let stop_signal = stop_signal(&mut top)?;
+    for unbuilt in ["logs", "limits", "group", "dependsOn"] {
+        if !matches!(top.take(unbuilt), Raw::Undefined) {
+            return Err(top.wrong(unbuilt, "is not supported yet"));
+        }
+    }
+    Ok(Parsed {
+        config: ProcessConfig {
+            plugin_name,
+            plugin_path,
+            command,
+            args,
+            socket_path,
+            startup_timeout,
+            shutdown_grace_period,
+            env_vars,
+            health,
+            restart,
+            readiness,
+            kill_mode,
+            stop_signal,
+        },
+        unknown: top.close(),
+    })
+}
+
+fn plugin_name(top: &mut Fields) -> Checked<String> {
+    let name = top.text("pluginName")?;
+    if name.len() > NAME_MAX {
+        return Err(top.wrong("pluginName", format!("must be at most {NAME_MAX} bytes long, got {}", name.len())));
+    }
+    if name == "." || name == ".." || name.contains('/') {
+        return Err(top.wrong("pluginName", "must be a plain folder name: not '.' or '..', and without '/'"));
+    }
+    Ok(name)
+}
+
+fn args(top: &mut Fields) -> Checked<Vec<String>> {
+    let Raw::Array(items) = top.take("args") else { return Err(top.mistyped("args", "an array of strings")) };
+    items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| match item {
+            Raw::String(text) if !text.contains('\0') => Ok(text.clone()),
+            Raw::String(_) => Err(top.wrong(&format!("args[{index}]"), "must not contain NUL")),
+            other => Err(top.wrong(&format!("args[{index}]"), format!("must be a string, got {}", other.kind()))),
+        })
+        .collect()
+}
+
+fn env_vars(top: &mut Fields) -> Checked<Vec<(String, Option<String>)>> {
+    let entries = match top.take("envVars") {
+        Raw::Undefined => return Ok(Vec::new()),
+        Raw::Object(entries) => entries.clone(),
+        _ => return Err(top.mistyped("envVars", "an object of strings")),
+    };
+    entries
+        .into_iter()
+        .map(|(key, value)| {
+            // What comes behind a '=' may be a value.
+            let shown = key.split('=').next().unwrap_or_default();
+            let field = format!("envVars.{}", ally_base::text::printable(shown));
+            if key.is_empty() || key.contains(['=', '\0']) {
+                return Err(top.wrong(&field, "must have a name that is not empty and has neither '=' nor NUL"));
+            }
+            match value {
+                Raw::Undefined => Ok((key, None)),
+                Raw::String(text) if !text.contains('\0') => Ok((key, Some(text))),
+                Raw::String(_) => Err(top.wrong(&field, "must not contain NUL")),
+                other => Err(top.wrong(&field, format!("must be a string or undefined, got {}", other.kind()))),
+            }
+        })
+        .collect()
+}
+
+fn health(fields: &mut Fields) -> Checked<Health> {
+    Ok(Health {
+        interval: fields.required_duration("interval", 1.0)?,
+        timeout: fields.required_duration("timeout", 1.0)?,
+        retries: fields.required_count("retries", 1)?,
+        probe: fields.nested("probe", probe)?.unwrap_or(Probe::Socket),
+    })
+}
+
+fn probe(fields: &mut Fields) -> Checked<Probe> {
+    let kinds = [("socket", Some(Probe::Socket)), ("accept", Some(Probe::Accept)), ("http", None), ("exec", None), ("notify", None)];
+    let probe = fields.choice("type", &kinds)?.ok_or_else(|| fields.missing("type", "the name of a probe, as 'socket' or 'accept'"))?;
+    if probe == Probe::Accept && !ally_base::os::accept_queue_is_visible() {
+        return Err(
+            fields.wrong("type", "'accept' is not supported by this system's kernel, which doesn't tell who waits in a socket's queue")
+        );
+    }
+    Ok(probe)
+}
+
+fn restart(fields: &mut Fields) -> Checked<RestartPlan> {
+    let default = RestartPlan::default();
+    let backoffs = [("exponential", Some(Backoff::Exponential)), ("linear", Some(Backoff::Linear)), ("constant", Some(Backoff::Constant))];
+    Ok(RestartPlan {
+        max_attempts: fields.count("maxAttempts", 0)?.unwrap_or(default.max_attempts),
+        delay: fields.duration("delay", 0.0)?.unwrap_or(default.delay),
+        backoff: fields.choice("backoff", &backoffs)?.unwrap_or(default.backoff),
+        factor: fields.number("factor", 1.0, 1e6)?.unwrap_or(default.factor),
+        max_delay: fields.duration("maxDelay", 0.0)?.unwrap_or(default.max_delay),
+        jitter: fields.number("jitter", 0.0, 1.0)?.unwrap_or(default.jitter),
+        window: fields.nested("window", window)?.unwrap_or(default.window),
+        on: fields.choice("on", &[("always", Some(RestartOn::Always)), ("failure", Some(RestartOn::Failure))])?.unwrap_or(default.on),
+    })
+}
+
+fn window(fields: &mut Fields) -> Checked<Window> {
+    Ok(Window { limit: fields.required_count("limit", 1)?, period: fields.required_duration("period", 1.0)? })
+}
+
+fn stop_signal(top: &mut Fields) -> Checked<i32> {
+    let name = match top.take("stopSignal") {
+        Raw::Undefined => return Ok(Signal::SIGTERM as i32),
+        Raw::String(name) => name.clone(),
+        _ => return Err(top.mistyped("stopSignal", "the name of a signal")),
+    };
+    match Signal::from_str(&name) {
+        Ok(signal) if can_end(signal) => Ok(signal as i32),
+        Ok(_) | Err(_) => Err(top.wrong("stopSignal", "must be the name of a signal that can end a process, as 'SIGTERM' or 'SIGINT'")),
+    }
+}
+
+/// Not those that stop, continue, or are ignored by default.
+fn can_end(signal: Signal) -> bool {
+    use Signal::{SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH};
+    #[cfg(target_os = "macos")]
+    if matches!(signal, Signal::SIGINFO | Signal::SIGIO) {
+        return false;
+    }
+    !matches!(signal, SIGCHLD | SIGCONT | SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU | SIGURG | SIGWINCH)
+}
+
+/// The properties of one object, and which of them were asked for.
+struct Fields<'a> {
+    prefix: String,
+    entries: &'a [(String, Raw)],
+    known: Vec<String>,
+    unknown: Vec<String>,
+}
+
+impl<'a> Fields<'a> {
+    fn open(raw: &'a Raw, field: &str, prefix: &str) -> Checked<Self> {
+        match raw {
+            Raw::Object(entries) => Ok(Self { prefix: prefix.to_owned(), entries, known: Vec::new(), unknown: Vec::new() }),
+            other => Err(Failure::InvalidConfig { field: field.to_owned(), problem: format!("must be an object, got {}", other.kind()) }),
+        }
+    }
+
+    fn take(&mut self, field: &str) -> &'a Raw {
+        self.known.push(field.to_owned());
+        self.entries.iter().find(|(key, _)| key == field).map_or(&Raw::Undefined, |(_, value)| value)
+    }
+
+    /// The keys that nobody asked for, those of nested objects included.
+    fn close(mut self) -> Vec<String> {
+        let own = self.entries.iter().filter(|(key, _)| !self.known.contains(key)).map(|(key, _)| format!("{}{key}", self.prefix));
+        self.unknown.extend(own);
+        self.unknown
+    }
+
+    fn wrong(&self, field: &str, problem: impl Into<String>) -> Failure {
+        Failure::InvalidConfig { field: format!("{}{field}", self.prefix), problem: problem.into() }
+    }
+
+    fn missing(&self, field: &str, wanted: &str) -> Failure {
+        self.wrong(field, format!("is required and must be {wanted}"))
+    }
+
+    fn mistyped(&mut self, field: &str, wanted: &str) -> Failure {
+        match self.take(field) {
+            Raw::Undefined => self.missing(field, wanted),
+            got => self.wrong(field, format!("must be {wanted}, got {}", got.kind())),
+        }
+    }
+
+    /// A required string that is not empty and that the system can carry.
+    fn text(&mut self, field: &str) -> Checked<String> {
+        match self.take(field) {
+            Raw::String(text) if text.is_empty() => Err(self.wrong(field, "must not be empty")),
+            Raw::String(text) if text.contains('\0') => Err(self.wrong(field, "must not contain NUL")),
+            Raw::String(text) => Ok(text.clone()),
+            _ => Err(self.mistyped(field, "a string")),
+        }
+    }
+
+    fn absolute(&mut self, field: &str) -> Checked<PathBuf> {
+        let path = PathBuf::from(self.text(field)?);
+        if path.is_absolute() { Ok(path) } else { Err(self.wrong(field, "must be an absolute path")) }
+    }
+
+    fn number(&mut self, field: &str, least: f64, most: f64) -> Checked<Option<f64>> {
+        match self.take(field) {
+            Raw::Undefined => Ok(None),
+            Raw::Number(number) if (least..=most).contains(number) => Ok(Some(*number)),
+            Raw::Number(number) => Err(self.wrong(field, format!("must be a number from {least} to {most}, got {number}"))),
+            other => Err(self.wrong(field, format!("must be a number, got {}", other.kind()))),
+        }
+    }
+
+    fn count(&mut self, field: &str, least: u32) -> Checked<Option<u32>> {
+        match self.number(field, f64::from(least), f64::from(u32::MAX))? {
+            None => Ok(None),
+            Some(number) if number.fract() == 0.0 => {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and within range, as just checked")]
+                let count = number as u32;
+                Ok(Some(count))
+            }
+            Some(number) => Err(self.wrong(field, format!("must be a whole number, got {number}"))),
+        }
+    }
+
+    /// Milliseconds.
+    fn duration(&mut self, field: &str, least: f64) -> Checked<Option<Duration>> {
+        Ok(self.number(field, least, TIMER_MAX)?.map(|ms| Duration::from_secs_f64(ms / 1e3)))
+    }
+
+    fn required_duration(&mut self, field: &str, least: f64) -> Checked<Duration> {
+        self.duration(field, least)?.ok_or_else(|| self.missing(field, "a number of milliseconds"))
+    }
+
+    fn required_count(&mut self, field: &str, least: u32) -> Checked<u32> {
+        self.count(field, least)?.ok_or_else(|| self.missing(field, "a whole number"))
+    }
+
+    /// One of the named values; a `None` beside the name says that it isn't built yet.
+    fn choice<T: Clone>(&mut self, field: &str, choices: &[(&str, Option<T>)]) -> Checked<Option<T>> {
+        let names = || choices.iter().map(|(name, _)| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+        match self.take(field) {
+            Raw::Undefined => Ok(None),
+            Raw::String(text) => match choices.iter().find(|(name, _)| name == text) {
+                Some((_, Some(value))) => Ok(Some(value.clone())),
+                Some((name, None)) => Err(self.wrong(field, format!("'{name}' is not supported yet"))),
+                None => Err(self.wrong(field, format!("must be one of {}", names()))),
+            },
+            other => Err(self.wrong(field, format!("must be one of {}, got {}", names(), other.kind()))),
+        }
+    }
+
+    fn nested<T>(&mut self, field: &str, read: impl FnOnce(&mut Fields) -> Checked<T>) -> Checked<Option<T>> {
+        let raw = self.take(field);
+        if matches!(raw, Raw::Undefined) {
+            return Ok(None);
+        }
+        let path = format!("{}{field}", self.prefix);
+        let mut fields = Fields::open(raw, &path, &format!("{path}."))?;
+        let value = read(&mut fields)?;
+        self.unknown.extend(fields.close());
+        Ok(Some(value))
+    }
+}

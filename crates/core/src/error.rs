@@ -1,0 +1,259 @@
+//! What can go wrong, once: one enum, one text for each case. The face makes a JavaScript Error of
+//! it; nothing below the face knows that. Fragments fit after "failed to …:".
+
+use std::fmt;
+use std::time::Duration;
+
+use ally_base::text::{printable, signal_name};
+
+use crate::model::{Exit, Pid, ProcessState};
+
+/// The codes of the public surface (`ManagerError['code']`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    InvalidConfig,
+    AlreadyRunning,
+    ShuttingDown,
+    OwnedElsewhere,
+    SocketInUse,
+    Spawn,
+    StartupExit,
+    StartupTimeout,
+    Stopped,
+    StopFailed,
+    NotFound,
+    Io,
+}
+
+impl Code {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidConfig => "ERR_INVALID_CONFIG",
+            Self::AlreadyRunning => "ERR_ALREADY_RUNNING",
+            Self::ShuttingDown => "ERR_SHUTTING_DOWN",
+            Self::OwnedElsewhere => "ERR_OWNED_ELSEWHERE",
+            Self::SocketInUse => "ERR_SOCKET_IN_USE",
+            Self::Spawn => "ERR_SPAWN",
+            Self::StartupExit => "ERR_STARTUP_EXIT",
+            Self::StartupTimeout => "ERR_STARTUP_TIMEOUT",
+            Self::Stopped => "ERR_STOPPED",
+            Self::StopFailed => "ERR_STOP_FAILED",
+            Self::NotFound => "ERR_NOT_FOUND",
+            Self::Io => "ERR_IO",
+        }
+    }
+}
+
+/// Who is in the way at a socket path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Occupant {
+    Process(Pid),
+    Plugin(String),
+    /// A listener whose process this namespace can't see.
+    Unknown,
+    NotASocket,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Failure {
+    /// `field problem` reads as a sentence: "startupTimeout must be …".
+    InvalidConfig {
+        field: String,
+        problem: String,
+    },
+    AlreadyRunning(ProcessState),
+    ShuttingDown,
+    NotFound,
+    OwnedElsewhere {
+        owner: Option<Pid>,
+    },
+    SocketInUse {
+        path: String,
+        by: Occupant,
+    },
+    Spawn {
+        problem: String,
+    },
+    StartupExit {
+        exit: Exit,
+        tail: String,
+    },
+    StartupTimeout {
+        socket: String,
+        after: Duration,
+        /// What was found at the path at last.
+        seen: Option<String>,
+        tail: String,
+    },
+    Stopped,
+    StopFailed {
+        survivors: Vec<Pid>,
+    },
+    Io {
+        path: String,
+        problem: String,
+    },
+    /// A daemon is gone, and a file of it could not be removed.
+    Litter {
+        cause: Box<Failure>,
+    },
+    /// The daemon ended by itself.
+    Ended {
+        exit: Exit,
+        tail: String,
+    },
+    Unhealthy {
+        checks: u32,
+        last: String,
+    },
+    AttemptsExhausted {
+        attempts: u32,
+        last: Box<Failure>,
+    },
+    WindowExhausted {
+        limit: u32,
+        period: Duration,
+        last: Box<Failure>,
+    },
+    Internal {
+        problem: String,
+    },
+}
+
+impl Failure {
+    pub fn io(path: &std::path::Path, error: impl fmt::Display) -> Self {
+        Self::Io { path: path.display().to_string(), problem: error.to_string() }
+    }
+
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::InvalidConfig { .. } => Code::InvalidConfig,
+            Self::AlreadyRunning(_) => Code::AlreadyRunning,
+            Self::ShuttingDown => Code::ShuttingDown,
+            Self::NotFound => Code::NotFound,
+            Self::OwnedElsewhere { .. } => Code::OwnedElsewhere,
+            Self::SocketInUse { .. } => Code::SocketInUse,
+            Self::StartupExit { .. } | Self::Ended { .. } => Code::StartupExit,
+            Self::StartupTimeout { .. } => Code::StartupTimeout,
+            Self::Stopped => Code::Stopped,
+            Self::StopFailed { .. } => Code::StopFailed,
+            Self::Io { .. } | Self::Litter { .. } => Code::Io,
+            Self::Spawn { .. }
+            | Self::Internal { .. }
+            | Self::Unhealthy { .. }
+            | Self::AttemptsExhausted { .. }
+            | Self::WindowExhausted { .. } => Code::Spawn,
+        }
+    }
+
+    pub const fn pid(&self) -> Option<Pid> {
+        match self {
+            Self::OwnedElsewhere { owner } => *owner,
+            Self::SocketInUse { by: Occupant::Process(pid), .. } => Some(*pid),
+            _ => None,
+        }
+    }
+
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::StartupExit { exit, .. } | Self::Ended { exit, .. } => *exit,
+            _ => Exit::UNKNOWN,
+        }
+    }
+
+    /// The daemon's last lines as it wrote them.
+    pub fn tail(&self) -> Option<&str> {
+        match self {
+            Self::StartupExit { tail, .. } | Self::StartupTimeout { tail, .. } | Self::Ended { tail, .. } if !tail.is_empty() => Some(tail),
+            _ => None,
+        }
+    }
+
+    /// The sentence that a caller reads.
+    pub fn message(&self, plugin: &str) -> String {
+        let plugin = printable(plugin);
+        match self {
+            Self::InvalidConfig { .. } if plugin.is_empty() => format!("Invalid configuration: {self}"),
+            Self::InvalidConfig { .. } => format!("Invalid configuration for background process '{plugin}': {self}"),
+            Self::AlreadyRunning(_) => format!("Process '{plugin}' is {self}"),
+            Self::ShuttingDown => self.to_string(),
+            Self::NotFound => format!("Process '{plugin}' {self}"),
+            Self::StopFailed { .. } | Self::Litter { .. } => format!("Failed to stop background process '{plugin}': {self}"),
+            Self::Internal { .. } => format!("Background process '{plugin}' is lost: {self}"),
+            _ => format!("Failed to start background process '{plugin}': {self}"),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidConfig { field, problem } => write!(f, "{field} {problem}"),
+            Self::AlreadyRunning(state) => write!(f, "already {}", state.as_str()),
+            Self::ShuttingDown => f.write_str("Cannot start process during shutdown"),
+            Self::NotFound => f.write_str("is not known to this manager"),
+            Self::OwnedElsewhere { owner: Some(pid) } => write!(f, "another live owner runs it (pid {pid})"),
+            Self::OwnedElsewhere { owner: None } => f.write_str("another live owner runs it"),
+            Self::SocketInUse { path, by } => match by {
+                Occupant::Process(pid) => write!(f, "socket {path} is in use by process {pid}"),
+                Occupant::Plugin(name) => write!(f, "socket {path} is in use by plugin '{}'", printable(name)),
+                Occupant::Unknown => write!(f, "socket {path} is in use by another process"),
+                Occupant::NotASocket => write!(f, "socket path {path} is in use by a file that is not a socket"),
+            },
+            Self::Spawn { problem } | Self::Internal { problem } => f.write_str(problem),
+            Self::StartupExit { exit, tail } => {
+                write!(f, "the process {} before it was ready{}", Verdict(*exit), Quoted(tail))
+            }
+            Self::StartupTimeout { socket, after, seen, tail } => {
+                let seen = seen.as_ref().map(|seen| format!(": {seen}")).unwrap_or_default();
+                write!(f, "Timeout waiting for socket: {socket} (not ready within {} ms{seen}){}", after.as_millis(), Quoted(tail))
+            }
+            Self::Stopped => f.write_str("stopped before it was ready"),
+            Self::StopFailed { survivors } if survivors.is_empty() => f.write_str("it is not gone 2 s after SIGKILL"),
+            Self::StopFailed { survivors } => {
+                let pids: Vec<String> = survivors.iter().map(ToString::to_string).collect();
+                write!(f, "not gone 2 s after SIGKILL: pid {}", pids.join(", "))
+            }
+            Self::Io { path, problem } => write!(f, "{path}: {problem}"),
+            Self::Litter { cause } => write!(f, "it is gone, but a file of it stays: {cause}"),
+            Self::Ended { exit, tail } => write!(f, "the process {}{}", Verdict(*exit), Quoted(tail)),
+            Self::Unhealthy { checks, last } => write!(f, "unhealthy after {checks} failed health checks: {last}"),
+            Self::AttemptsExhausted { attempts, last } => {
+                write!(f, "Maximum restart attempts exceeded ({attempts}): {last}")
+            }
+            Self::WindowExhausted { limit, period, last } => {
+                write!(f, "too many restarts: more than {limit} within {} ms: {last}", period.as_millis())
+            }
+        }
+    }
+}
+
+/// `exited with code 3`, `was killed by SIGKILL`.
+struct Verdict(Exit);
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.code, self.0.signal) {
+            (Some(code), _) => write!(f, "exited with code {code}"),
+            (None, Some(signal)) => write!(f, "was killed by {}", signal_name(signal)),
+            (None, None) => f.write_str("ended"),
+        }
+    }
+}
+
+/// The end of a daemon's output as it may enter a message: few lines, no control characters.
+struct Quoted<'a>(&'a str);
+
+const QUOTED_LINES: usize = 10;
+const QUOTED_LINE: usize = 400;
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<&str> = self.0.lines().filter(|line| !line.trim().is_empty()).collect();
+        for (index, line) in lines.iter().skip(lines.len().saturating_sub(QUOTED_LINES)).enumerate() {
+            f.write_str(if index == 0 { ": " } else { "\n  " })?;
+            f.write_str(&printable(line).chars().take(QUOTED_LINE).collect::<String>())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,365 @@
+//! What the supervisor reports.
+
+use core::mem;
+use core::time::Duration;
+
+use super::{KILL_PATIENCE, Machine, ORDERS_MAX};
+use crate::error::Failure;
+use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
+use crate::lifecycle::restart::RestartOn;
+use crate::lifecycle::state::{Goal, LastExit, Leader, Now, Phase, Run};
+use crate::model::{Exit, ExitReason, Pid, ProcessState};
+
+impl Machine {
+    pub(super) fn prepared(&mut self) {
+        match self.phase {
+            Phase::Preparing { run } => {
+                // The same public state, so nothing is shown.
+                self.phase = Phase::Spawning { run, orders: 1 };
+                self.effects.push(Effect::Spawn { generation: self.generation });
+                self.arm(Timer::Startup, self.plan.startup_timeout);
+            }
+            Phase::Stopped
+            | Phase::Failed
+            | Phase::Stuck { .. }
+            | Phase::Spawning { .. }
+            | Phase::Booting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::BackingOff { .. } => {}
+        }
+    }
+
+    pub(super) fn prepare_failed(&mut self, failure: Failure, now: Now) {
+        match self.phase {
+            Phase::Preparing { run } => self.run_failed(run, None, failure, now),
+            Phase::Stopped
+            | Phase::Failed
+            | Phase::Stuck { .. }
+            | Phase::Spawning { .. }
+            | Phase::Booting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::BackingOff { .. } => {}
+        }
+    }
+
+    pub(super) fn spawned(&mut self, pid: Pid) {
+        let generation = self.generation;
+        match &mut self.phase {
+            Phase::Spawning { run, .. } => {
+                self.phase = Phase::Booting { run: *run, pid };
+                self.effects.push(Effect::Notify(Notice::Spawned { pid }));
+                self.effects.push(Effect::AwaitReady { generation, pid });
+            }
+            // Born while it was already to be stopped. Its grace period began with the request.
+            Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. }
+                if tree.leader == Leader::Unborn =>
+            {
+                tree.leader = Leader::Alive(pid);
+                let signal = if tree.killed { Signal::Kill } else { Signal::Terminate };
+                self.effects.push(Effect::Notify(Notice::Spawned { pid }));
+                self.effects.push(Effect::Signal { signal });
+            }
+            Phase::Stopping { .. }
+            | Phase::Stuck { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Stopped
+            | Phase::Failed
+            | Phase::Preparing { .. }
+            | Phase::Booting { .. }
+            | Phase::Running { .. } => {}
+        }
+    }
+
+    pub(super) fn spawn_failed(&mut self, failure: Failure, now: Now) {
+        match &self.phase {
+            Phase::Spawning { run, .. } => {
+                let run = *run;
+                self.disarm(Timer::Startup);
+                self.run_failed(run, None, failure, now);
+            }
+            // There never was a tree.
+            Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. }
+                if tree.leader == Leader::Unborn =>
+            {
+                self.tree_gone(None, now);
+            }
+            Phase::Stopping { .. }
+            | Phase::Stuck { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Stopped
+            | Phase::Failed
+            | Phase::Preparing { .. }
+            | Phase::Booting { .. }
+            | Phase::Running { .. } => {}
+        }
+    }
+
+    /// Someone killed the guardian while it had the order, which is no reason to give up a daemon that is still wanted.
+    pub(super) fn order_lost(&mut self, now: Now) {
+        if let Phase::Spawning { orders, .. } = &mut self.phase
+            && *orders < ORDERS_MAX
+        {
+            *orders += 1;
+            return self.effects.push(Effect::Spawn { generation: self.generation });
+        }
+        self.spawn_failed(Failure::Spawn { problem: "the guardian was killed while it made the process".to_owned() }, now);
+    }
+
+    /// The process lives, or is being made, but will not become ready.
+    pub(super) fn boot_failed(&mut self, failure: Failure, now: Now) {
+        let (run, leader) = match self.phase {
+            Phase::Spawning { run, .. } => (run, Leader::Unborn),
+            Phase::Booting { run, pid } => (run, Leader::Alive(pid)),
+            Phase::Stopped
+            | Phase::Failed
+            | Phase::Stuck { .. }
+            | Phase::Preparing { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::BackingOff { .. } => return,
+        };
+        self.disarm(Timer::Startup);
+        self.effects.push(Effect::StopAwaiting);
+        self.run_failed(run, Some(leader), failure, now);
+    }
+
+    pub(super) fn ready(&mut self, now: Now) {
+        match self.phase {
+            Phase::Booting { run, pid } => {
+                self.disarm(Timer::Startup);
+                self.attempts = 0;
+                self.failed_checks = 0;
+                self.last_error = None;
+                self.enter(Phase::Running { pid, since: now.mono }, None, now);
+                if let Some((interval, _)) = self.plan.health {
+                    self.arm(Timer::Probe, interval);
+                }
+                if let Run::Asked(ticket) = run {
+                    self.settle(ticket, Ok(()));
+                }
+            }
+            Phase::Stopped
+            | Phase::Failed
+            | Phase::Stuck { .. }
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::BackingOff { .. } => {}
+        }
+    }
+
+    pub(super) fn exited(&mut self, exit: Exit, remains: bool, tail: String, litter: Option<Failure>, now: Now) {
+        let Some(pid) = self.phase.pid() else { return };
+        let reason = self.exit_reason(exit);
+        self.last_exit = Some(LastExit { pid, exit, reason, at: now.wall });
+        self.effects.push(Effect::Notify(Notice::Exited { pid, exit, reason }));
+        let left = remains.then_some(Leader::Exited);
+        match &mut self.phase {
+            Phase::Booting { run, .. } => {
+                let run = *run;
+                self.disarm(Timer::Startup);
+                self.effects.push(Effect::StopAwaiting);
+                self.run_failed(run, left, Failure::StartupExit { exit, tail }, now);
+            }
+            Phase::Running { .. } => {
+                self.leave_running();
+                if reason == ExitReason::Exited && self.plan.restart.on == RestartOn::Failure {
+                    self.end_with(left, Goal::Rest, now);
+                } else {
+                    self.retry_or_give_up(left, reason, Failure::Ended { exit, tail }, now);
+                }
+            }
+            Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. } => {
+                tree.leader = Leader::Exited;
+                if !remains {
+                    self.tree_gone(litter, now);
+                }
+            }
+            Phase::Stopped | Phase::Failed | Phase::Preparing { .. } | Phase::Spawning { .. } | Phase::BackingOff { tree: None, .. } => {}
+        }
+    }
+
+    pub(super) fn tree_gone(&mut self, litter: Option<Failure>, now: Now) {
+        match mem::replace(&mut self.phase, Phase::Stopped) {
+            Phase::Stopping { tree, goal } => {
+                self.phase = Phase::Stopping { tree, goal: goal.clone() };
+                self.disarm(Timer::Grace);
+                self.disarm(Timer::Kill);
+                if let Some(failure) = litter {
+                    self.fail_stops(failure);
+                }
+                self.come_to_rest(goal, now);
+            }
+            Phase::Stuck { .. } => {
+                self.effects.push(Effect::Release);
+                self.phase = Phase::Failed;
+            }
+            Phase::BackingOff { tree: Some(_), waited } => {
+                self.phase = Phase::BackingOff { tree: None, waited };
+                self.disarm(Timer::Grace);
+                self.disarm(Timer::Kill);
+                if waited {
+                    self.prepare(Run::Restart, None, now);
+                }
+            }
+            phase @ (Phase::Stopped
+            | Phase::Failed
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Booting { .. }
+            | Phase::Running { .. }
+            | Phase::BackingOff { tree: None, .. }) => self.phase = phase,
+        }
+    }
+
+    pub(super) fn probe_due(&mut self) {
+        if let Phase::Running { .. } = self.phase {
+            self.effects.push(Effect::StartProbe { generation: self.generation });
+        }
+    }
+
+    pub(super) fn probe_passed(&mut self, latency: Duration) {
+        if let (Phase::Running { .. }, Some((interval, _))) = (&self.phase, self.plan.health) {
+            self.failed_checks = 0;
+            self.effects.push(Effect::Notify(Notice::Checked { healthy: true, latency, failures: 0, error: None }));
+            self.arm(Timer::Probe, next_check(interval, latency));
+        }
+    }
+
+    pub(super) fn probe_failed(&mut self, latency: Duration, error: String, now: Now) {
+        let (Phase::Running { pid, .. }, Some((interval, retries))) = (&self.phase, self.plan.health) else { return };
+        let pid = *pid;
+        self.failed_checks += 1;
+        let failures = self.failed_checks;
+        self.effects.push(Effect::Notify(Notice::Checked { healthy: false, latency, failures, error: Some(error.clone()) }));
+        if failures < retries {
+            return self.arm(Timer::Probe, next_check(interval, latency));
+        }
+        let failure = Failure::Unhealthy { checks: failures, last: error };
+        self.last_error = Some(failure.clone());
+        match self.admit_restart(failure, now) {
+            Ok(delay) => {
+                self.schedule(delay, ExitReason::Unhealthy, now);
+                self.stop_tree(Leader::Alive(pid), Goal::Retry { due: now.mono + delay }, now);
+            }
+            Err(failure) => {
+                let goal = Goal::Fail { failure, shown: ProcessState::Stopping, reason: ExitReason::Unhealthy };
+                self.stop_tree(Leader::Alive(pid), goal, now);
+            }
+        }
+    }
+
+    pub(super) fn grace_elapsed(&mut self) {
+        match &mut self.phase {
+            Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. } if !tree.killed => {
+                tree.killed = true;
+                self.effects.push(Effect::Signal { signal: Signal::Kill });
+                self.arm(Timer::Kill, KILL_PATIENCE);
+            }
+            Phase::Stopping { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Stopped
+            | Phase::Failed
+            | Phase::Stuck { .. }
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Booting { .. }
+            | Phase::Running { .. } => {}
+        }
+    }
+
+    pub(super) fn kill_elapsed(&mut self, survivors: Vec<Pid>, now: Now) {
+        let (tree, goal) = match mem::replace(&mut self.phase, Phase::Stopped) {
+            Phase::Stopping { tree, goal } if tree.killed => {
+                self.phase = Phase::Stopping { tree, goal: goal.clone() };
+                (tree, goal)
+            }
+            Phase::BackingOff { tree: Some(tree), waited } if tree.killed => {
+                self.phase = Phase::BackingOff { tree: Some(tree), waited };
+                self.leave_backoff();
+                (tree, Goal::Rest)
+            }
+            phase @ (Phase::Stopping { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Stopped
+            | Phase::Failed
+            | Phase::Stuck { .. }
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Booting { .. }
+            | Phase::Running { .. }) => {
+                self.phase = phase;
+                return;
+            }
+        };
+        let failure = Failure::StopFailed { survivors };
+        if let Goal::Relaunch(ticket) = goal {
+            self.waiting.push((ticket, Ok(())));
+        }
+        self.fail_stops(failure);
+        self.next_restart_at = None;
+        self.enter(Phase::Stuck { tree }, self.last_error.as_ref().map(ToString::to_string), now);
+        self.settle_waiting();
+    }
+
+    /// Whoever waits for the end hears of this, but a start that failed before: that one is told of its own failure.
+    fn fail_stops(&mut self, failure: Failure) {
+        for (_, outcome) in &mut self.waiting {
+            if outcome.is_ok() {
+                *outcome = Err(failure.clone());
+            }
+        }
+        self.last_error = Some(failure);
+    }
+
+    pub(super) fn backoff_elapsed(&mut self, now: Now) {
+        match &mut self.phase {
+            Phase::BackingOff { tree: None, .. } => self.prepare(Run::Restart, None, now),
+            Phase::BackingOff { waited, .. } => *waited = true,
+            Phase::Stopped
+            | Phase::Failed
+            | Phase::Stuck { .. }
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Booting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. } => {}
+        }
+    }
+
+    /// The hands are gone: nothing more can be learned about this daemon, so nobody is kept waiting.
+    pub(super) fn faulted(&mut self, problem: String, now: Now) {
+        let failure = Failure::Internal { problem };
+        match &self.phase {
+            Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => {
+                if let Run::Asked(ticket) = run {
+                    self.waiting.push((*ticket, Ok(())));
+                }
+            }
+            Phase::Stopping { goal, .. } => {
+                if let Goal::Relaunch(ticket) = goal {
+                    self.waiting.push((*ticket, Ok(())));
+                }
+            }
+            Phase::Stopped | Phase::Failed | Phase::Stuck { .. } | Phase::Running { .. } | Phase::BackingOff { .. } => {}
+        }
+        for (_, outcome) in &mut self.waiting {
+            *outcome = Err(failure.clone());
+        }
+        self.next_restart_at = None;
+        self.last_error = Some(failure);
+        self.effects.push(Effect::Abandon);
+        self.generation += 1;
+        self.enter(Phase::Failed, self.last_error.as_ref().map(ToString::to_string), now);
+        self.settle_waiting();
+    }
+}
+
+/// One interval after the last check began, or at once where that took longer: so that a hung daemon is found within
+/// `retries` intervals, whatever its checks take.
+const fn next_check(interval: Duration, latency: Duration) -> Duration {
+    interval.saturating_sub(latency)
+}

@@ -1,0 +1,71 @@
+//! The words that failures, the lifecycle and the supervisor share.
+
+use core::fmt;
+
+pub type Pid = i32;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProcessState {
+    Starting,
+    Running,
+    Stopping,
+    Stopped,
+    Error,
+}
+
+impl ProcessState {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Starting, Self::Running, Self::Stopping, Self::Stopped, Self::Error];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// How a leader ended, from its wait status. Neither field is set where nobody could learn it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Exit {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+}
+
+impl Exit {
+    pub const UNKNOWN: Self = Self { code: None, signal: None };
+
+    pub const fn succeeded(self) -> bool {
+        matches!(self.code, Some(0))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExitReason {
+    Stopped,
+    Crashed,
+    Exited,
+    Unhealthy,
+    Startup,
+}
+
+impl ExitReason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Crashed => "crashed",
+            Self::Exited => "exited",
+            Self::Unhealthy => "unhealthy",
+            Self::Startup => "startup",
+        }
+    }
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,97 @@
+//! What the daemon finds in its environment.
+
+use ally_core::config::{Raw, parse};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::raw::{minimal, object, text, with};
+
+const OURS: [&str; 3] = ["SOCKET_PATH", "ALLY_PLUGIN_NAME", "PYTHONUNBUFFERED"];
+
+/// The environment of a daemon whose `envVars` and whose caller's environment are these.
+fn environment(env_vars: Raw, inherited: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let inherited: Vec<_> = inherited.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let list = parse(&with(minimal(), "envVars", env_vars)).unwrap().config.environment(&inherited);
+    let length = list.len();
+    let map: BTreeMap<_, _> = list.into_iter().collect();
+    assert_eq!(map.len(), length, "no name comes twice, for then it would be chance who wins");
+    map
+}
+
+fn expected(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let ours = [("SOCKET_PATH", "/run/weather.sock"), ("ALLY_PLUGIN_NAME", "weather"), ("PYTHONUNBUFFERED", "1")];
+    ours.iter().chain(entries).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn what_is_inherited_is_as_it_was() {
+    let inherited = [("PATH", "/bin:/usr/bin"), ("EMPTY", ""), ("HOME", "/home/é"), ("path", "other"), ("A", "b=c")];
+    assert_eq!(environment(Raw::Undefined, &inherited), expected(&inherited));
+    assert_eq!(environment(object([]), &[]), expected(&[]));
+}
+
+#[test]
+fn what_the_owner_s_own_supervisor_gave_it_stays_with_it() {
+    let stripped = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+    let inherited: Vec<_> = stripped.into_iter().map(|name| (name, "1")).collect();
+    assert_eq!(environment(Raw::Undefined, &inherited), expected(&[]));
+    let alike = [("LISTEN", "1"), ("MY_LISTEN_FDS", "1"), ("NOTIFY_SOCKETS", "1"), ("WATCHDOG", "1"), ("listen_fds", "1")];
+    assert_eq!(environment(Raw::Undefined, &alike), expected(&alike), "only those");
+}
+
+#[test]
+fn ours_win_over_what_is_inherited() {
+    let inherited = OURS.map(|name| (name, "theirs"));
+    assert_eq!(environment(Raw::Undefined, &inherited), expected(&[]));
+}
+
+#[test]
+fn the_caller_s_wishes_win_over_everything() {
+    let names = [OURS.as_slice(), &["PATH", "LISTEN_FDS", "NOTIFY_SOCKET", "WATCHDOG_USEC"]].concat();
+    let inherited: Vec<_> = names.iter().map(|name| (*name, "theirs")).collect();
+    let wishes = Raw::Object(names.iter().map(|name| ((*name).to_owned(), text("wished"))).collect());
+    let wished = names.iter().map(|name| ((*name).to_owned(), "wished".to_owned())).collect();
+    assert_eq!(environment(wishes, &inherited), wished);
+}
+
+#[test]
+fn a_variable_that_is_undefined_is_left_out() {
+    let wishes = object([("PATH", Raw::Undefined), ("SOCKET_PATH", Raw::Undefined), ("NEVER_WAS", Raw::Undefined), ("KEPT", text(""))]);
+    let env = environment(wishes, &[("PATH", "/bin"), ("KEPT", "old"), ("HOME", "/")]);
+    let mut wanted = expected(&[("KEPT", ""), ("HOME", "/")]);
+    wanted.remove("SOCKET_PATH");
+    assert_eq!(env, wanted);
+}
+
+/// Few names, so that they meet.
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[AB]",
+        "LISTEN_[AB]",
+        "WATCHDOG_A",
+        Just("NOTIFY_SOCKET".to_owned()),
+        proptest::sample::select(&OURS[..]).prop_map(str::to_owned)
+    ]
+}
+
+proptest! {
+    #[test]
+    fn each_variable_is_decided_by_the_same_rule(inherited in btree_map(name(), "[a-z]{0,3}", 0..8), wishes in vec((name(), proptest::option::of("[a-z]{0,3}")), 0..6)) {
+        let wishes: BTreeMap<_, _> = wishes.into_iter().collect();
+        let raw = Raw::Object(wishes.iter().map(|(key, value)| (key.clone(), value.clone().map_or(Raw::Undefined, Raw::String))).collect());
+        let list: Vec<_> = inherited.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let env = environment(raw, &list);
+        let ours = expected(&[]);
+        let names: BTreeSet<&String> = inherited.keys().chain(wishes.keys()).chain(ours.keys()).chain(env.keys()).collect();
+        for name in names {
+            let belongs_to_owner = name.starts_with("LISTEN_") || name.starts_with("WATCHDOG_") || name == "NOTIFY_SOCKET";
+            let wanted = match (wishes.get(name), ours.get(name)) {
+                (Some(wish), _) => wish.as_ref(),
+                (None, Some(ours)) => Some(ours),
+                (None, None) => inherited.get(name).filter(|_| !belongs_to_owner),
+            };
+            prop_assert_eq!(env.get(name), wanted, "{}", name);
+        }
+    }
+}

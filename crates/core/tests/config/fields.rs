@@ -1,0 +1,285 @@
+//! Each field: refused, allowed, by default.
+
+use ally_core::config::{Health, KillMode, Probe, ProcessConfig, Raw, parse};
+use ally_core::error::Code;
+use ally_core::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::raw::{array, health, minimal, object, text, with};
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn checked(raw: &Raw) -> ProcessConfig {
+    parse(raw).unwrap().config
+}
+
+// What is refused.
+
+#[test]
+fn every_bad_field_is_named_first() {
+    use Raw::{Bool, Null, Number, Other, Undefined};
+    let long = |length: usize| format!("/{}", "s".repeat(length - 1));
+    let most = if cfg!(target_os = "macos") { 103 } else { 107 };
+    let table: Vec<(&str, Raw)> = vec![
+        ("pluginName", Undefined),
+        ("pluginName", Null),
+        ("pluginName", Number(1.0)),
+        ("pluginName", text("")),
+        ("pluginName", text(".")),
+        ("pluginName", text("..")),
+        ("pluginName", text("a/b")),
+        ("pluginName", text("a\0b")),
+        ("pluginName", text("n".repeat(256))),
+        // 128 characters of two bytes.
+        ("pluginName", text("é".repeat(128))),
+        ("pluginPath", Undefined),
+        ("pluginPath", text("")),
+        ("pluginPath", text("plugins/weather")),
+        ("pluginPath", text("/plugins\0/weather")),
+        ("pluginPath", array([text("/plugins")])),
+        ("command", Undefined),
+        ("command", text("")),
+        ("command", text("pyth\0n")),
+        ("command", object([])),
+        ("args", Undefined),
+        ("args", Null),
+        ("args", text("daemon.py")),
+        ("args", object([("0", text("daemon.py"))])),
+        ("args[1]", array([text("a"), Number(2.0)])),
+        ("args[0]", array([Undefined])),
+        ("args[0]", array([text("a\0")])),
+        ("socketPath", Undefined),
+        ("socketPath", text("weather.sock")),
+        ("socketPath", text("/run/\0")),
+        ("socketPath", text(long(most + 1))),
+        ("socketPath", text(format!("/{}", "é".repeat(most / 2 + 1)))),
+        ("startupTimeout", Undefined),
+        ("startupTimeout", text("30000")),
+        ("startupTimeout", Number(0.0)),
+        ("startupTimeout", Number(0.9)),
+        ("startupTimeout", Number(-1.0)),
+        ("startupTimeout", Number(f64::NAN)),
+        ("startupTimeout", Number(f64::INFINITY)),
+        ("startupTimeout", Number(2_147_483_648.0)),
+        ("shutdownGracePeriod", Undefined),
+        ("shutdownGracePeriod", Null),
+        ("shutdownGracePeriod", Number(-0.1)),
+        ("shutdownGracePeriod", Number(f64::NAN)),
+        ("shutdownGracePeriod", Number(f64::NEG_INFINITY)),
+        ("shutdownGracePeriod", Number(1e300)),
+        ("envVars", text("A=b")),
+        ("envVars", array([text("A=b")])),
+        ("envVars.A", Null),
+        ("envVars.A", Number(1.0)),
+        ("envVars.A", text("a\0b")),
+        ("envVars.A=B", text("c")),
+        ("envVars.A\0B", text("c")),
+        ("envVars.", text("c")),
+        ("healthcheck", Null),
+        ("healthcheck", Bool(true)),
+        ("healthcheck.interval", Undefined),
+        ("healthcheck.interval", Number(0.5)),
+        ("healthcheck.timeout", Undefined),
+        ("healthcheck.timeout", Number(0.0)),
+        ("healthcheck.retries", Undefined),
+        ("healthcheck.retries", Number(0.0)),
+        ("healthcheck.retries", Number(1.5)),
+        ("healthcheck.retries", Number(f64::INFINITY)),
+        ("healthcheck.probe", text("socket")),
+        ("healthcheck.probe.type", Undefined),
+        ("healthcheck.probe.type", text("tcp")),
+        ("healthcheck.probe.type", text("http")),
+        ("healthcheck.probe.type", text("exec")),
+        ("healthcheck.probe.type", text("notify")),
+        ("restart", array([])),
+        ("restart.maxAttempts", Number(-1.0)),
+        ("restart.maxAttempts", Number(2.5)),
+        ("restart.delay", Number(-1.0)),
+        ("restart.delay", text("5s")),
+        ("restart.backoff", text("fibonacci")),
+        ("restart.factor", Number(f64::NAN)),
+        ("restart.factor", Number(-2.0)),
+        ("restart.maxDelay", Number(f64::INFINITY)),
+        ("restart.jitter", Number(1.1)),
+        ("restart.jitter", Number(-0.1)),
+        ("restart.window.limit", Number(0.0)),
+        ("restart.window.period", Number(0.0)),
+        ("restart.on", text("success")),
+        ("readiness", text("socket")),
+        ("readiness.type", Undefined),
+        ("readiness.type", text("exec")),
+        ("socket", text("manager")),
+        ("socket", text("both")),
+        ("killMode", text("process")),
+        ("killMode", Bool(false)),
+        ("stopSignal", text("SIGNOTHING")),
+        ("stopSignal", text("SIGSTOP")),
+        ("stopSignal", text("SIGCONT")),
+        ("stopSignal", text("SIGCHLD")),
+        ("stopSignal", text("SIGWINCH")),
+        ("stopSignal", text("15")),
+        ("stopSignal", Number(15.0)),
+        ("logs", object([])),
+        ("limits", object([])),
+        ("group", text("g")),
+        ("dependsOn", array([])),
+        ("pluginName", Other("a function")),
+    ];
+    for (field, value) in table {
+        let path = field.split('[').next().unwrap();
+        let nested = [("healthcheck.", health()), ("restart.window.", object([("limit", Number(1.0)), ("period", Number(1.0))]))];
+        let raw = nested
+            .into_iter()
+            .find(|(prefix, _)| path.starts_with(prefix))
+            .map_or_else(minimal, |(prefix, good)| with(minimal(), prefix.trim_end_matches('.'), good));
+        let raw = with(raw, path, value.clone());
+        let failure = parse(&raw).expect_err(&format!("{field}: {value:?}"));
+        assert_eq!(failure.code(), Code::InvalidConfig);
+        // Of a name with '=' what comes behind may be a value.
+        let shown = field.replace('\0', "");
+        let shown = shown.split('=').next().unwrap();
+        let text = failure.to_string();
+        assert!(text.starts_with(&format!("{shown} ")), "{field} = {value:?} is told as: {text}");
+        let problem = text[shown.len()..].trim();
+        assert!(problem.starts_with("must ") || problem.starts_with("is required") || problem.contains("not supported"), "{text}");
+        let message = failure.message("weather");
+        assert_eq!(message, format!("Invalid configuration for background process 'weather': {text}"));
+    }
+}
+
+#[test]
+fn something_else_than_an_object_is_no_configuration() {
+    for raw in [Raw::Undefined, Raw::Null, text("x"), array([]), Raw::Other("a function")] {
+        let failure = parse(&raw).unwrap_err();
+        assert!(failure.to_string().starts_with("config must be an object, got "), "{failure}");
+    }
+}
+
+#[test]
+fn the_first_wrong_field_is_the_one_that_is_told() {
+    let raw = with(with(minimal(), "stopSignal", Raw::Null), "command", Raw::Null);
+    assert!(parse(&raw).unwrap_err().to_string().starts_with("command "));
+}
+
+#[test]
+fn bounds_are_within_what_is_allowed() {
+    let most = if cfg!(target_os = "macos") { 103 } else { 107 };
+    let edges = [
+        ("pluginName", text("n".repeat(255))),
+        ("pluginName", text("é".repeat(127))),
+        ("pluginName", text("...")),
+        ("pluginName", text("-rf *")),
+        ("socketPath", text(format!("/{}", "s".repeat(most - 1)))),
+        ("startupTimeout", Raw::Number(1.0)),
+        ("startupTimeout", Raw::Number(2_147_483_647.0)),
+        ("shutdownGracePeriod", Raw::Number(0.0)),
+        ("args", array([])),
+        ("args", array([text("")])),
+        ("envVars", object([])),
+        ("restart.maxAttempts", Raw::Number(0.0)),
+        ("restart.jitter", Raw::Number(1.0)),
+        ("restart.delay", Raw::Number(0.0)),
+        ("stopSignal", text("SIGKILL")),
+        ("socket", text("daemon")),
+    ];
+    for (path, value) in edges {
+        parse(&with(minimal(), path, value.clone())).unwrap_or_else(|failure| panic!("{path}: {value:?}: {failure}"));
+    }
+}
+
+// What it becomes.
+
+#[test]
+fn every_default_is_the_contract_s() {
+    let expected = ProcessConfig {
+        plugin_name: "weather".to_owned(),
+        plugin_path: "/plugins/weather".into(),
+        command: "python3".to_owned(),
+        args: vec!["daemon.py".to_owned()],
+        socket_path: "/run/weather.sock".into(),
+        startup_timeout: ms(30_000),
+        shutdown_grace_period: ms(5_000),
+        env_vars: Vec::new(),
+        health: None,
+        restart: RestartPlan {
+            max_attempts: 3,
+            delay: ms(5_000),
+            backoff: Backoff::Exponential,
+            factor: 2.0,
+            max_delay: ms(60_000),
+            jitter: 0.1,
+            window: Window { limit: 10, period: ms(300_000) },
+            on: RestartOn::Always,
+        },
+        readiness: Probe::Socket,
+        kill_mode: KillMode::Tree,
+        stop_signal: libc::SIGTERM,
+    };
+    assert_eq!(checked(&minimal()), expected);
+    // An empty object and a property that is `undefined` are as good as none.
+    assert_eq!(checked(&with(minimal(), "restart", object([]))), expected);
+    let optional =
+        ["envVars", "healthcheck", "restart", "readiness", "socket", "killMode", "stopSignal", "logs", "limits", "group", "dependsOn"];
+    let undefined = optional.into_iter().fold(minimal(), |raw, field| with(raw, field, Raw::Undefined));
+    let parsed = parse(&undefined).unwrap();
+    assert_eq!((parsed.config, parsed.unknown), (expected, Vec::new()));
+    let probe = checked(&with(minimal(), "healthcheck", health())).health.unwrap();
+    assert_eq!(probe, Health { interval: ms(1_000), timeout: ms(500), retries: 3, probe: Probe::Socket });
+}
+
+#[test]
+fn every_field_has_its_place() {
+    let accept = || object([("type", text("accept"))]);
+    let fields = [
+        ("healthcheck", with(health(), "probe", accept())),
+        ("restart.maxAttempts", Raw::Number(7.0)),
+        ("restart.delay", Raw::Number(1.5)),
+        ("restart.backoff", text("linear")),
+        ("restart.factor", Raw::Number(3.5)),
+        ("restart.maxDelay", Raw::Number(90.0)),
+        ("restart.jitter", Raw::Number(0.0)),
+        ("restart.window", object([("limit", Raw::Number(4.0)), ("period", Raw::Number(9.0))])),
+        ("restart.on", text("failure")),
+        ("readiness", accept()),
+        ("killMode", text("group")),
+        ("stopSignal", text("SIGINT")),
+        ("envVars", object([("A", text("b")), ("C", Raw::Undefined)])),
+    ];
+    let config = checked(&fields.into_iter().fold(minimal(), |raw, (path, value)| with(raw, path, value)));
+    assert_eq!(config.health.map(|health| health.probe), Some(Probe::Accept));
+    let restart = RestartPlan {
+        max_attempts: 7,
+        delay: Duration::from_micros(1_500),
+        backoff: Backoff::Linear,
+        factor: 3.5,
+        max_delay: ms(90),
+        jitter: 0.0,
+        window: Window { limit: 4, period: ms(9) },
+        on: RestartOn::Failure,
+    };
+    assert_eq!(config.restart, restart);
+    assert_eq!((config.readiness, config.kill_mode, config.stop_signal), (Probe::Accept, KillMode::Group, libc::SIGINT));
+    assert_eq!(config.env_vars, [("A".to_owned(), Some("b".to_owned())), ("C".to_owned(), None)]);
+    let plan = config.plan();
+    assert_eq!((plan.socket_path.as_str(), plan.startup_timeout, plan.grace), ("/run/weather.sock", ms(30_000), ms(5_000)));
+    assert_eq!((plan.health, plan.restart), (Some((ms(1_000), 3)), restart));
+    assert_eq!(config.socket_path, Path::new("/run/weather.sock"));
+}
+
+#[test]
+fn unknown_keys_are_let_through_and_reported_with_their_path() {
+    let paths = ["typo", "healthcheck.retrys", "healthcheck.probe.path", "restart.window.size", "restart.jiter", "readiness.port"];
+    let good =
+        with(with(with(minimal(), "healthcheck", health()), "healthcheck.probe.type", text("socket")), "readiness.type", text("socket"));
+    let good = with(good, "restart.window", object([("limit", Raw::Number(1.0)), ("period", Raw::Number(1.0))]));
+    let parsed = parse(&paths.into_iter().fold(good.clone(), |raw, path| with(raw, path, Raw::Null))).unwrap();
+    let mut unknown = parsed.unknown;
+    unknown.sort_unstable();
+    let mut expected = paths;
+    expected.sort_unstable();
+    assert_eq!(unknown, expected);
+    assert_eq!(parsed.config, checked(&good), "they change nothing");
+}
