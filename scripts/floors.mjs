@@ -13,8 +13,9 @@ const home = dirname(dirname(fileURLToPath(import.meta.url)));
 const crates = {
   'ally-background-process-manager': /./,
   'ally-base': /^(libc|nix|once_cell)$/,
+  'ally-build-id': /^$/,
   'ally-core': /^(ally-base|libc|memchr|nix|once_cell|tokio|tracing)$/,
-  'ally-guardian': /^(ally-base|libc|nix)$/,
+  'ally-guardian': /^(ally-base|ally-build-id|libc|nix)$/,
 };
 
 /** Where (a prefix of the path), what must not be named there, and why. `except`: prefixes that may. */

@@ -6,7 +6,9 @@
 use std::fs;
 use std::sync::LazyLock;
 
-use ally_core::supervisor::{Folder, Identity, LockNote};
+use ally_base::record::{Identity, LockNote};
+use ally_core::supervisor::Folder;
+use ally_core::supervisor::identity::find_leader;
 use libfuzzer_sys::fuzz_target;
 
 /// In memory where there is such a thing: one file is written per run.
@@ -32,7 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
         if !identity.boot.is_empty() {
             assert_eq!(Identity::parse(&identity.to_string()).as_ref(), Some(identity));
         }
-        if let Ok(Some(found)) = identity.find() {
+        if let Ok(Some(found)) = find_leader(identity) {
             assert_eq!((found.pid, found.start), (identity.leader, identity.start));
         }
     }

@@ -1,9 +1,9 @@
-//! Owner to guardian and keeper: any bytes are one order, accounted for to the last byte, or none; and
-//! only two of 256 bytes command anything.
+//! Owner to guardian and keeper: any bytes are one order, accounted for to the last byte, or none; a greeting, or none; and
+//! frames, of which only two kinds command a keeper.
 
 #![no_main]
 
-use ally_base::wire::{Command, HEADER, Order, PAYLOAD_MAX, payload_length};
+use ally_base::wire::{FrameBuffer, HEADER, Hello, KeeperCommand, ORDER, Order, PAYLOAD_MAX, parse_header};
 use libfuzzer_sys::fuzz_target;
 
 fn check(payload: &[u8]) {
@@ -13,20 +13,31 @@ fn check(payload: &[u8]) {
     assert!(strings.all(|string| !string.contains(&0)), "execve(2) would cut it");
     assert!(order.stop_signal >= 0);
     let again = order.encode();
-    assert_eq!(payload_length(&again), Some(payload.len()));
+    let header = *again.first_chunk().expect("a header");
+    assert_eq!(parse_header(header, PAYLOAD_MAX), Ok((ORDER, payload.len())));
     assert_eq!(again[HEADER..], *payload);
     assert_eq!(Order::decode(&again[HEADER..]).as_ref(), Some(&order));
 }
 
 fuzz_target!(|bytes: &[u8]| {
     check(bytes);
-    if let Some(length) = payload_length(bytes) {
-        assert!(length <= PAYLOAD_MAX);
-        if let Some(payload) = bytes[HEADER..].get(..length) {
-            check(payload);
+    if let Some((header, rest)) = bytes.split_first_chunk::<HEADER>()
+        && let Ok((_, length)) = parse_header(*header, PAYLOAD_MAX)
+        && let Some(payload) = rest.get(..length)
+    {
+        check(payload);
+    }
+    let mut commands = FrameBuffer::default();
+    commands.extend(bytes);
+    while let Ok(Some(frame)) = commands.next_frame() {
+        if let Some(command) = KeeperCommand::decode(&frame) {
+            assert_eq!(command.encode()[HEADER..], frame.payload[..]);
         }
     }
-    for byte in bytes {
-        assert!(Command::decode(*byte).is_none_or(|command| command.encode() == *byte));
+    let mut greeting = FrameBuffer::default();
+    greeting.extend(bytes);
+    if let Ok(Some(hello)) = Hello::take_from(&mut greeting) {
+        let again = hello.encode();
+        assert_eq!(Hello::decode(&again[Hello::PREFIX..]).as_ref(), Some(&hello));
     }
 });

@@ -1,28 +1,32 @@
-//! Guardian and keeper to owner: a stream of any bytes is a sequence of reports up to the first that is
-//! none. Read as the owner reads it, in pieces of any length.
+//! Guardian and keeper to owner: a stream of any bytes is a sequence of frames up to the first that is none, however it
+//! arrives, and a report accounts for every byte of its frame.
 
 #![no_main]
 
-use ally_base::wire::Report;
+use ally_base::wire::{Frame, FrameBuffer, GuardianReport, HEADER, KeeperReport};
 use libfuzzer_sys::fuzz_target;
 
-fn reports(pieces: impl Iterator<Item = impl AsRef<[u8]>>) -> Vec<Report> {
-    let (mut unread, mut read) = (Vec::new(), Vec::new());
+fn frames(pieces: impl Iterator<Item = impl AsRef<[u8]>>) -> Vec<Frame> {
+    let (mut received, mut frames) = (FrameBuffer::default(), Vec::new());
     for piece in pieces {
-        unread.extend_from_slice(piece.as_ref());
-        while let Some(report) = Report::decode(&unread) {
-            unread.drain(..Report::SIZE);
-            read.push(report);
+        received.extend(piece.as_ref());
+        while let Ok(Some(frame)) = received.next_frame() {
+            frames.push(frame);
         }
     }
-    read
+    frames
 }
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((size, stream)) = bytes.split_first() else { return };
-    let read = reports(stream.chunks(usize::from(*size).max(1)));
-    assert_eq!(read, reports([stream].iter()), "the pieces don't matter");
-    for (report, record) in read.iter().zip(stream.chunks(Report::SIZE)) {
-        assert_eq!(report.encode(), record, "it accounts for every byte");
+    let read = frames(stream.chunks(usize::from(*size).max(1)));
+    assert_eq!(read, frames([stream].iter()), "the pieces don't matter");
+    for frame in &read {
+        if let Some(report) = KeeperReport::decode(frame) {
+            assert_eq!(report.encode()[HEADER..], frame.payload[..]);
+        }
+        if let Some(report) = GuardianReport::decode(frame) {
+            assert_eq!(report.encode()[HEADER..], frame.payload[..]);
+        }
     }
 });

@@ -14,11 +14,12 @@ use super::log;
 use super::types::{NativeInfo, NativeProblem, NativeStart, count, failure, raw};
 use super::wake::Wake;
 use ally_base::wire::OwnerDeath;
+use ally_build_id::{BUILD_ID, VERSION};
 use ally_core::config::{Raw, parse};
 use ally_core::error::Failure;
 use ally_core::lifecycle::Ticket;
 use ally_core::model::ProcessState;
-use ally_core::supervisor::{Manager, Message, Options};
+use ally_core::supervisor::{GuardianProgram, Manager, Message, Options};
 
 #[napi(object)]
 pub struct NativeOptions {
@@ -55,7 +56,11 @@ impl NativeManager {
         let waker = Arc::clone(&wake);
         let owner_death = if options.keep_on_owner_death { OwnerDeath::Keep } else { OwnerDeath::Stop };
         let manager = Box::new(Manager::new(
-            Options { envs_dir: PathBuf::from(options.envs_dir), owner_death, guardian: PathBuf::from(options.guardian) },
+            Options {
+                envs_dir: PathBuf::from(options.envs_dir),
+                owner_death,
+                guardian: GuardianProgram { path: PathBuf::from(options.guardian), version: VERSION, build: BUILD_ID },
+            },
             Box::new(move || waker.call()),
         ));
         if options.has_logger {
@@ -201,7 +206,7 @@ impl NativeManager {
     /// Whether anything is going on that the face must stay reachable for.
     #[napi]
     pub fn is_busy(&self) -> bool {
-        self.pending > 0 || self.manager.is_active()
+        self.pending > 0 || self.manager.is_pending()
     }
 
     /// Whether the event loop is being kept alive.
@@ -226,7 +231,7 @@ impl NativeManager {
     }
 
     fn hold(&mut self, env: Env) -> napi::Result<()> {
-        let hold = self.pending > 0 || (self.attached && self.manager.is_active());
+        let hold = self.pending > 0 || (self.attached && self.manager.is_pending());
         if hold != self.holding {
             self.wake.keep_alive(env.raw(), hold)?;
             self.holding = hold;

@@ -2,8 +2,10 @@
 //!
 //! - [`os`]: Linux and macOS behind one interface;
 //! - [`wire`]: the messages between owner, guardian and keepers;
+//! - [`record`]: the files in a plugin's folder;
 //! - [`text`]: names of signals and errnos, and text that a terminal can show.
 
 pub mod os;
+pub mod record;
 pub mod text;
 pub mod wire;

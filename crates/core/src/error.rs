@@ -94,7 +94,7 @@ pub enum Failure {
         problem: String,
     },
     /// A daemon is gone, and a file of it could not be removed.
-    Litter {
+    LeftoverFile {
         cause: Box<Failure>,
     },
     /// The daemon ended by itself.
@@ -137,7 +137,7 @@ impl Failure {
             Self::StartupTimeout { .. } => Code::StartupTimeout,
             Self::Stopped => Code::Stopped,
             Self::StopFailed { .. } => Code::StopFailed,
-            Self::Io { .. } | Self::Litter { .. } => Code::Io,
+            Self::Io { .. } | Self::LeftoverFile { .. } => Code::Io,
             Self::Spawn { .. }
             | Self::Internal { .. }
             | Self::Unhealthy { .. }
@@ -178,7 +178,7 @@ impl Failure {
             Self::AlreadyRunning(_) => format!("Process '{plugin}' is {self}"),
             Self::ShuttingDown => self.to_string(),
             Self::NotFound => format!("Process '{plugin}' {self}"),
-            Self::StopFailed { .. } | Self::Litter { .. } => format!("Failed to stop background process '{plugin}': {self}"),
+            Self::StopFailed { .. } | Self::LeftoverFile { .. } => format!("Failed to stop background process '{plugin}': {self}"),
             Self::Internal { .. } => format!("Background process '{plugin}' is lost: {self}"),
             _ => format!("Failed to start background process '{plugin}': {self}"),
         }
@@ -215,7 +215,7 @@ impl fmt::Display for Failure {
                 write!(f, "not gone 2 s after SIGKILL: pid {}", pids.join(", "))
             }
             Self::Io { path, problem } => write!(f, "{path}: {problem}"),
-            Self::Litter { cause } => write!(f, "it is gone, but a file of it stays: {cause}"),
+            Self::LeftoverFile { cause } => write!(f, "it is gone, but a file of it stays: {cause}"),
             Self::Ended { exit, tail } => write!(f, "the process {}{}", Verdict(*exit), Quoted(tail)),
             Self::Unhealthy { checks, last } => write!(f, "unhealthy after {checks} failed health checks: {last}"),
             Self::AttemptsExhausted { attempts, last } => {

@@ -348,10 +348,10 @@ fn a_stop_hears_of_files_that_could_not_be_removed() {
         story.hear(Event::StopRequested { ticket: 2 });
         story.hear(Event::StopRequested { ticket: 3 });
         let exit = Exit { code: Some(0), signal: None };
-        let litter = whole.then(|| stays.clone());
-        let mut effects = story.hear(Event::Exited { generation, exit, remains: !whole, tail: String::new(), litter }).to_vec();
+        let leftover_file = whole.then(|| stays.clone());
+        let mut effects = story.hear(Event::Exited { generation, exit, remains: !whole, tail: String::new(), leftover_file }).to_vec();
         if !whole {
-            effects = story.hear(Event::TreeGone { generation, litter: Some(stays.clone()) }).to_vec();
+            effects = story.hear(Event::TreeGone { generation, leftover_file: Some(stays.clone()) }).to_vec();
         }
         for ticket in [2, 3] {
             assert_eq!(settled(&effects, ticket), Some(&Err(stays.clone())));

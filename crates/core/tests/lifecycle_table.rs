@@ -212,8 +212,8 @@ fn columns(generation: u64) -> Vec<(String, Event)> {
             }
             Event::TreeGone { .. } => {
                 columns.push((name.to_owned(), event));
-                let litter = Some(Failure::Io { path: "/p/daemon.pid".to_owned(), problem: "EROFS".to_owned() });
-                columns.push((format!("{name}, a file stays"), Event::TreeGone { generation, litter }));
+                let leftover_file = Some(Failure::Io { path: "/p/daemon.pid".to_owned(), problem: "EROFS".to_owned() });
+                columns.push((format!("{name}, a file stays"), Event::TreeGone { generation, leftover_file }));
             }
             event => columns.push((name.to_owned(), event)),
         }

@@ -106,9 +106,9 @@ fn a_long_queue_is_handed_over_in_turns() {
 }
 
 #[test]
-fn a_nudge_wakes_the_reader_without_news() {
+fn a_wake_reader_wakes_the_reader_without_news() {
     let (mailbox, wakes) = mailbox();
-    mailbox.nudge();
+    mailbox.wake_reader();
     assert_eq!(wakes.load(Ordering::Relaxed), 1);
     assert_eq!(mailbox.take(), []);
 }

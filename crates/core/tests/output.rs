@@ -310,22 +310,22 @@ proptest! {
 // What goes with an error.
 
 #[test]
-fn evidence_is_stderr_and_stdout_only_where_stderr_was_silent() {
-    assert_eq!(Tail::default().evidence(), "");
-    assert_eq!(tail_of(&[(Stdout, "starting\nready\n")]).evidence(), "starting\nready");
-    assert_eq!(tail_of(&[(Stderr, "bad\n"), (Stdout, "starting\n"), (Stderr, "worse")]).evidence(), "bad\nworse");
+fn excerpt_is_stderr_and_stdout_only_where_stderr_was_silent() {
+    assert_eq!(Tail::default().error_excerpt(), "");
+    assert_eq!(tail_of(&[(Stdout, "starting\nready\n")]).error_excerpt(), "starting\nready");
+    assert_eq!(tail_of(&[(Stderr, "bad\n"), (Stdout, "starting\n"), (Stderr, "worse")]).error_excerpt(), "bad\nworse");
 }
 
 #[test]
-fn evidence_is_the_current_process_s_alone() {
+fn excerpt_is_the_current_process_s_alone() {
     let tail = tail_of(&[(Stderr, "the first one's fault\n")]);
     let second = tail.begin();
-    assert_eq!(tail.evidence(), "");
+    assert_eq!(tail.error_excerpt(), "");
     tail.append(second, Stdout, b"hello\n");
-    assert_eq!(tail.evidence(), "hello", "an older stderr doesn't silence it");
+    assert_eq!(tail.error_excerpt(), "hello", "an older stderr doesn't silence it");
     tail.append(second, Stderr, b"the second one's fault\n");
     tail.append(0, Stderr, b"a survivor of the first goes on\n");
-    assert_eq!(tail.evidence(), "the second one's fault");
+    assert_eq!(tail.error_excerpt(), "the second one's fault");
     assert_eq!(
         tail.lines(9),
         ["the first one's fault", "hello", "the second one's fault", "a survivor of the first goes on"],
@@ -344,23 +344,23 @@ fn the_last_words_of_one_process_are_not_joined_with_the_first_of_the_next() {
 }
 
 #[test]
-fn evidence_has_its_first_line_though_an_older_process_lost_its_own() {
+fn excerpt_has_its_first_line_though_an_older_process_lost_its_own() {
     let tail = Tail::default();
     // Less than the tail, and in the middle of a line.
     (0..40).for_each(|_| tail.append(0, Stderr, &[b'x'; 8_000]));
     let second = tail.begin();
     tail.append(second, Stderr, b"the reason\nand more\n");
-    assert_eq!(tail.evidence(), "the reason\nand more");
+    assert_eq!(tail.error_excerpt(), "the reason\nand more");
 }
 
 #[test]
-fn evidence_is_short() {
+fn excerpt_is_short() {
     let tail = Tail::default();
     let lines: Vec<String> = (0..200).map(|number| format!("line {number}")).collect();
     tail.append(0, Stderr, lines.join("\n").as_bytes());
-    assert_eq!(tail.evidence(), lines[150..].join("\n"));
+    assert_eq!(tail.error_excerpt(), lines[150..].join("\n"));
     let second = tail.begin();
     let lines: Vec<String> = (0..20).map(|number| format!("{number:>1000}")).collect();
     tail.append(second, Stderr, lines.join("\n").as_bytes());
-    assert_eq!(tail.evidence(), lines[12..].join("\n"), "8 KiB");
+    assert_eq!(tail.error_excerpt(), lines[12..].join("\n"), "8 KiB");
 }

@@ -35,7 +35,7 @@ pub fn become_daemon(order: &Order, keeper: i32, outputs: [&OwnedFd; 2], failure
         Err((stage, error)) => (stage, error.raw_os_error().unwrap_or(libc::EINVAL)),
     };
     // If the keeper is gone there is nobody to tell.
-    super::sys::note(File::from(failure).write_all(&encode_failure(stage, errno)));
+    super::sys::ignore(File::from(failure).write_all(&encode_failure(stage, errno)));
     // SAFETY: ends this process without running what belongs to the keeper.
     unsafe { libc::_exit(127) }
 }

@@ -1,125 +1,135 @@
-//! The subreaper of one daemon's tree: it makes the leader, reaps everybody, tells the owner, and
-//! ends the tree when the owner says so or is gone.
+//! The subreaper of one daemon's tree: it makes the leader, reaps every process of the tree, reports to the owner, and ends the
+//! tree on command or after the owner's death.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use ally_base::os;
+use ally_base::record::{IDENTITY_FILE, LockNote, PID_FILE};
+use ally_base::wire::{Descriptors, FrameBuffer, KeeperCommand, KeeperReport, Order, OwnerDeath, Stage};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::child::{FAILURE, become_daemon, decode_failure};
 use super::survivors;
 use super::sys::{self, Payload, Reaped};
-use super::tree::{LOOK_AGAIN, LOOK_AGAIN_LATER, Tree};
-use ally_base::os;
-use ally_base::wire::{Command, DESCRIPTORS, IDENTITY_FILE, Order, OwnerDeath, PID_FILE, Report, Stage};
+use super::tree::{SCAN_INTERVAL, SCAN_INTERVAL_MAX, Tree};
 
-/// What a keeper's end tells the guardian, as its exit code. One that was killed tells nothing.
+/// The exit code of a keeper. A keeper that was killed has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Farewell {
+pub enum KeeperExit {
     NothingLeft,
     /// What is left may live (`killMode: 'group'`).
-    SomeReleased,
+    SomeSpared,
 }
 
-impl Farewell {
+impl KeeperExit {
     const fn code(self) -> i32 {
         match self {
             Self::NothingLeft => 0,
-            Self::SomeReleased => 3,
+            Self::SomeSpared => 3,
         }
     }
 
     /// From a wait status.
     pub fn of(status: i32) -> Option<Self> {
-        [Self::NothingLeft, Self::SomeReleased].into_iter().find(|one| libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == one.code())
+        [Self::NothingLeft, Self::SomeSpared].into_iter().find(|one| libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == one.code())
     }
 }
 
 /// Never returns to the guardian's loop.
 pub fn run(payload: Payload, descriptors: Vec<OwnedFd>) -> ! {
-    // One that could make nothing of its order has left nothing.
-    let code = Keeper::new(payload, descriptors).map_or(Farewell::NothingLeft, Keeper::keep).code();
+    // If the order can't be understood, there is no tree.
+    let code = Keeper::new(&payload, descriptors).map_or(KeeperExit::NothingLeft, Keeper::keep).code();
     // SAFETY: ends this process without running what belongs to the guardian.
     unsafe { libc::_exit(code) }
 }
 
-/// How far the end of the tree has got.
+/// For the guardian, if it could not fork the keeper of this order.
+pub fn report_instead(payload: &Payload, descriptors: Vec<OwnedFd>, report: KeeperReport) {
+    let order = Order::decode(payload.bytes());
+    let Some(descriptors) = order.and_then(|order| Descriptors::from_wire(order.descriptors, descriptors)) else { return };
+    // If the daemon was given up meanwhile, nobody reads.
+    sys::ignore(sys::send(&descriptors.stream, &report.encode()));
+}
+
+/// How far the stop of the tree has got.
 #[derive(Clone, Copy, PartialEq)]
-enum Ending {
-    No,
-    /// Asked; with the time to lose patience where the owner can't tell it any more.
+enum StopProgress {
+    NotBegun,
+    /// The stop signal was sent. With the end of the grace period, if the owner is gone and can't send SIGKILL's time.
     Asked(Option<Instant>),
-    /// With the pause before the next look.
+    /// SIGKILL was sent. With the pause before the next scan.
     Killing(Duration),
 }
 
 struct Keeper {
     /// `None` once the owner is gone.
     owner: Option<OwnedFd>,
+    received: FrameBuffer,
     /// Open until the leader has become its program, or could not.
-    birth: Option<OwnedFd>,
+    exec_result: Option<OwnedFd>,
     tree: Tree,
     owner_death: OwnerDeath,
     grace: Duration,
-    ending: Ending,
+    stop: StopProgress,
     lock: File,
     /// The read ends of both outputs, to be drained after the owner's death.
-    drains: [Option<OwnedFd>; 2],
+    readers: [Option<OwnedFd>; 2],
     /// The plugin's, where its record is.
     folder: OwnedFd,
 }
 
 impl Keeper {
-    fn new(payload: Payload, descriptors: Vec<OwnedFd>) -> Option<Self> {
+    fn new(payload: &Payload, descriptors: Vec<OwnedFd>) -> Option<Self> {
         rename();
         sys::forget_requests();
         let order = Order::decode(payload.bytes())?;
-        if descriptors.len() != DESCRIPTORS {
-            return None;
-        }
-        let mut descriptors = descriptors.into_iter();
-        let (owner, stdout, stderr, lock) = (descriptors.next()?, descriptors.next()?, descriptors.next()?, descriptors.next()?);
-        let drains = [descriptors.next(), descriptors.next()];
-        let folder = descriptors.next()?;
-        let own = sys::own_pid();
-        let made = sys::become_subreaper().and_then(|()| pipe()).and_then(|(birth, failure)| match sys::fork()? {
+        let Descriptors { stream: owner, stdout, stderr, lock, folder, stdout_reader, stderr_reader } =
+            Descriptors::from_wire(order.descriptors, descriptors)?;
+        let own = os::own_pid();
+        let made = sys::become_subreaper().and_then(|()| pipe()).and_then(|(exec_result, failure)| match sys::fork()? {
             0 => become_daemon(&order, own, [&stdout, &stderr], failure),
-            leader => Ok((birth, leader)),
+            leader => Ok((exec_result, leader)),
         });
         match made {
-            Ok((birth, leader)) => Some(Self {
+            Ok((exec_result, leader)) => Some(Self {
                 owner: Some(owner),
-                birth: Some(birth),
+                received: FrameBuffer::default(),
+                exec_result: Some(exec_result),
                 tree: Tree::new(leader, order.group_only, order.stop_signal),
                 owner_death: order.owner_death,
                 grace: Duration::from_millis(order.grace_ms.into()),
-                ending: Ending::No,
+                stop: StopProgress::NotBegun,
                 lock: File::from(lock),
-                drains,
+                readers: [stdout_reader, stderr_reader],
                 folder,
             }),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
-                sys::note(sys::send_report(&owner, Report::SpawnFailed { stage: Stage::Fork, errno }));
+                sys::ignore(sys::send(&owner, &KeeperReport::SpawnFailed { stage: Stage::Fork, errno }.encode()));
                 None
             }
         }
     }
 
-    fn keep(mut self) -> Farewell {
+    fn keep(mut self) -> KeeperExit {
         loop {
-            let [commanded, born, stdout, stderr] = sys::wait_for(
-                [self.owner.as_ref().map(AsRawFd::as_raw_fd), self.birth.as_ref().map(AsRawFd::as_raw_fd), self.drain(0), self.drain(1)],
-                self.patience(),
+            let [commanded, exec_done, stdout, stderr] = sys::wait_for(
+                [
+                    self.owner.as_ref().map(AsRawFd::as_raw_fd),
+                    self.exec_result.as_ref().map(AsRawFd::as_raw_fd),
+                    self.reader(0),
+                    self.reader(1),
+                ],
+                self.next_deadline(),
             );
-            if born && !self.birth() {
-                return Farewell::NothingLeft;
+            if exec_done && !self.on_exec_result() {
+                return KeeperExit::NothingLeft;
             }
             if self.reap() {
-                return self.farewell();
+                return self.exit();
             }
             if commanded {
                 self.obey();
@@ -129,34 +139,34 @@ impl Keeper {
                     self.discard(output);
                 }
             }
-            if self.owner.is_none() && sys::asked_to_stop() && self.ending == Ending::No {
+            if self.owner.is_none() && sys::asked_to_stop() && self.stop == StopProgress::NotBegun {
                 self.terminate();
             }
-            self.lose_patience();
+            self.on_deadline();
         }
     }
 
     /// The tree is gone; what is left was to outlive it.
-    fn farewell(self) -> Farewell {
-        if !self.tree.group_only || os::descendants(sys::own_pid()).found_nobody() {
-            return Farewell::NothingLeft;
+    fn exit(self) -> KeeperExit {
+        if !self.tree.group_only || os::descendants(os::own_pid()).is_certainly_empty() {
+            return KeeperExit::NothingLeft;
         }
         // Whoever reads on doesn't keep the name.
         drop(self.lock);
-        sys::note(survivors::leave_reader(self.owner, self.drains));
-        Farewell::SomeReleased
+        sys::ignore(survivors::leave_reader(self.owner, self.readers));
+        KeeperExit::SomeSpared
     }
 
     /// False if there is no daemon and never was one.
-    fn birth(&mut self) -> bool {
-        let (Some(birth), Some(leader)) = (self.birth.take(), self.tree.leader) else { return true };
+    fn on_exec_result(&mut self) -> bool {
+        let (Some(exec_result), Some(leader)) = (self.exec_result.take(), self.tree.leader) else { return true };
         let mut failure = [0; FAILURE];
-        if File::from(birth).read_exact(&mut failure).is_err() {
-            self.report(Report::Spawned { leader, keeper: sys::own_pid() });
+        if File::from(exec_result).read_exact(&mut failure).is_err() {
+            self.report(KeeperReport::Spawned { leader, keeper: os::own_pid() });
             return true;
         }
         let (stage, errno) = decode_failure(failure);
-        self.report(Report::SpawnFailed { stage, errno });
+        self.report(KeeperReport::SpawnFailed { stage, errno });
         false
     }
 
@@ -172,7 +182,7 @@ impl Keeper {
             }
         };
         if exited.is_some() {
-            if !self.birth() {
+            if !self.on_exec_result() {
                 return true;
             }
             self.tree.leader = None;
@@ -182,11 +192,11 @@ impl Keeper {
         }
         let gone = self.tree.is_gone(childless);
         if gone {
-            self.forget_record();
+            self.remove_record();
         }
         match exited {
-            Some(status) => self.report(Report::Exited { status, remains: !gone }),
-            None if gone => self.report(Report::TreeGone),
+            Some(status) => self.report(KeeperReport::Exited { status, remains: !gone }),
+            None if gone => self.report(KeeperReport::TreeGone),
             None => {}
         }
         gone
@@ -194,113 +204,115 @@ impl Keeper {
 
     /// Before the owner is told: it may die before it could do it, and its next daemon has another record. The name is
     /// still ours, so it is nobody else's.
-    fn forget_record(&self) {
+    fn remove_record(&self) {
         for name in [PID_FILE, IDENTITY_FILE] {
             // An owner that lives tries again, and warns.
-            sys::note(unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir).map_err(io::Error::from));
+            sys::ignore(unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir).map_err(io::Error::from));
         }
     }
 
     fn obey(&mut self) {
         let Some(owner) = &self.owner else { return };
-        let mut commands = [0; 16];
-        let count = match nix::sys::socket::recv(owner.as_raw_fd(), &mut commands, nix::sys::socket::MsgFlags::empty()) {
-            Ok(count) => count,
-            Err(nix::errno::Errno::EINTR) => return,
+        let mut bytes = [0; 64];
+        // Descriptors that a later command may carry are closed by the drop: no command of this build has any.
+        let count = match sys::receive(owner, &mut bytes) {
+            Ok((count, _)) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
             Err(_) => 0,
         };
         if count == 0 {
-            return self.bereaved();
+            return self.owner_gone();
         }
-        for command in commands.iter().take(count).filter_map(|byte| Command::decode(*byte)) {
-            match command {
-                Command::Terminate => {
-                    self.ending = Ending::Asked(None);
+        self.received.extend(bytes.get(..count).unwrap_or_default());
+        loop {
+            match self.received.next_frame().map(|frame| frame.map(|frame| KeeperCommand::decode(&frame))) {
+                Ok(None) => return,
+                Ok(Some(Some(KeeperCommand::Terminate))) => {
+                    self.stop = StopProgress::Asked(None);
                     self.tree.ask();
                 }
-                Command::Kill => {
-                    self.kill();
-                }
+                Ok(Some(Some(KeeperCommand::Kill))) => self.kill(),
+                // An owner that can't be understood is as bad as none.
+                Ok(Some(None)) | Err(_) => return self.owner_gone(),
             }
         }
     }
 
     /// The owner is gone, however that came.
-    fn bereaved(&mut self) {
+    fn owner_gone(&mut self) {
         self.owner = None;
         // Asked while the owner lived, it was not for others to ask.
         sys::forget_requests();
         // Whoever finds the lock taken must not take our dead owner for a live one.
-        let start = os::start_time(sys::own_pid()).unwrap_or_default();
-        let note = format!("keeper {} {start} {}\n", sys::own_pid(), self.grace.as_millis());
-        // In place, and then cut: a full disk has no room for what would be written anew.
-        sys::note(self.lock.write_all_at(note.as_bytes(), 0).and_then(|()| self.lock.set_len(note.len() as u64)));
-        match (self.owner_death, self.ending) {
-            (OwnerDeath::Keep, Ending::No) => {}
-            (OwnerDeath::Stop, Ending::No) => self.terminate(),
-            (_, Ending::Asked(_)) => self.ending = Ending::Asked(Some(Instant::now() + self.grace)),
-            (_, Ending::Killing(_)) => {}
+        let grace_ms = u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX);
+        let note = LockNote::Keeper { pid: os::own_pid(), start: os::start_time(os::own_pid()).unwrap_or_default(), grace_ms };
+        sys::ignore(note.write_to(&self.lock));
+        match (self.owner_death, self.stop) {
+            (OwnerDeath::Keep, StopProgress::NotBegun) => {}
+            (OwnerDeath::Stop, StopProgress::NotBegun) => self.terminate(),
+            (_, StopProgress::Asked(_)) => self.stop = StopProgress::Asked(Some(Instant::now() + self.grace)),
+            (_, StopProgress::Killing(_)) => {}
         }
     }
 
     fn terminate(&mut self) {
-        self.ending = Ending::Asked(Some(Instant::now() + self.grace));
+        self.stop = StopProgress::Asked(Some(Instant::now() + self.grace));
         if !self.grace.is_zero() {
             self.tree.ask();
         }
     }
 
-    fn patience(&self) -> Option<Duration> {
-        match self.ending {
-            Ending::No => self.unheard(LOOK_AGAIN_LATER),
-            Ending::Asked(until) => {
-                let next = until.into_iter().chain(self.tree.asks_again()).min();
+    fn next_deadline(&self) -> Option<Duration> {
+        match self.stop {
+            StopProgress::NotBegun => self.scan_pause(SCAN_INTERVAL_MAX),
+            StopProgress::Asked(until) => {
+                let next = until.into_iter().chain(self.tree.next_ask()).min();
                 let left = next.map(|next| next.saturating_duration_since(Instant::now()));
-                left.into_iter().chain(self.unheard(LOOK_AGAIN)).min()
+                left.into_iter().chain(self.scan_pause(SCAN_INTERVAL)).min()
             }
-            Ending::Killing(pause) => Some(pause),
+            StopProgress::Killing(pause) => Some(pause),
         }
     }
 
     /// The pause before the next look at those that are nobody's children and end without telling, if there can be any.
-    fn unheard(&self, pause: Duration) -> Option<Duration> {
-        (self.tree.leader.is_none() && self.tree.ends_untold()).then_some(pause)
+    fn scan_pause(&self, pause: Duration) -> Option<Duration> {
+        (self.tree.leader.is_none() && self.tree.ends_unnoticed()).then_some(pause)
     }
 
-    fn lose_patience(&mut self) {
-        match self.ending {
-            Ending::Asked(Some(until)) if Instant::now() >= until => self.kill(),
-            Ending::Killing(_) => self.kill(),
-            Ending::Asked(_) if self.tree.asks_again().is_some_and(|at| Instant::now() >= at) => self.tree.ask(),
-            Ending::No | Ending::Asked(_) => {}
+    fn on_deadline(&mut self) {
+        match self.stop {
+            StopProgress::Asked(Some(until)) if Instant::now() >= until => self.kill(),
+            StopProgress::Killing(_) => self.kill(),
+            StopProgress::Asked(_) if self.tree.next_ask().is_some_and(|at| Instant::now() >= at) => self.tree.ask(),
+            StopProgress::NotBegun | StopProgress::Asked(_) => {}
         }
     }
 
     fn kill(&mut self) {
-        self.ending = Ending::Killing(match self.ending {
-            Ending::Killing(pause) => (pause * 2).min(LOOK_AGAIN_LATER),
-            Ending::No | Ending::Asked(_) => LOOK_AGAIN,
+        self.stop = StopProgress::Killing(match self.stop {
+            StopProgress::Killing(pause) => (pause * 2).min(SCAN_INTERVAL_MAX),
+            StopProgress::NotBegun | StopProgress::Asked(_) => SCAN_INTERVAL,
         });
         self.tree.kill();
     }
 
-    fn report(&self, report: Report) {
+    fn report(&self, report: KeeperReport) {
         if let Some(owner) = &self.owner {
             // A dead owner shows as end of file on the next look.
-            sys::note(sys::send_report(owner, report));
+            sys::ignore(sys::send(owner, &report.encode()));
         }
     }
 
     /// An output of the daemon, while nobody else reads it.
-    fn drain(&self, output: usize) -> Option<i32> {
+    fn reader(&self, output: usize) -> Option<i32> {
         if self.owner.is_some() {
             return None;
         }
-        self.drains.get(output)?.as_ref().map(AsRawFd::as_raw_fd)
+        self.readers.get(output)?.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     fn discard(&mut self, output: usize) {
-        let Some(drain) = self.drains.get_mut(output) else { return };
+        let Some(drain) = self.readers.get_mut(output) else { return };
         if drain.as_ref().is_some_and(|fd| !sys::discard(fd)) {
             *drain = None;
         }

@@ -9,7 +9,7 @@ use super::sys;
 use ally_base::os::{self, Handle, Process};
 
 /// How often the owner is looked for where the system gives no handle that tells of its end.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const OWNER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Leaves a process behind that reads `outputs` when the owner is gone, until nobody can write to them any more. In a
 /// session of its own, so that the guardian spares it as it spares the survivors.
@@ -46,7 +46,7 @@ fn read_on(mut owner: Option<Owner>, mut outputs: [Option<OwnedFd>; 2]) -> ! {
         let interest = if owner.is_some() { 0 } else { libc::POLLIN };
         let ended = sys::poll(
             [(handle, libc::POLLIN), (outputs[0].as_ref(), interest), (outputs[1].as_ref(), interest)],
-            (owner.is_some() && handle.is_none()).then_some(LOOK_AGAIN),
+            (owner.is_some() && handle.is_none()).then_some(OWNER_CHECK_INTERVAL),
         );
         if owner.as_ref().is_some_and(|owner| ended[0] != 0 || owner.process.lives().is_ok_and(|lives| !lives)) {
             owner = None;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recv, recvmsg, send};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recv, recvmsg};
 
-use ally_base::wire::{DESCRIPTORS, HEADER, Report, payload_length};
+use ally_base::wire::{DESCRIPTORS_MAX, HEADER, Hello, ORDER, PAYLOAD_MAX, parse_header};
 
 /// Whether someone asked, by SIGTERM, for the end of a tree whose owner is gone.
 static ASKED_TO_STOP: AtomicBool = AtomicBool::new(false);
@@ -31,7 +31,7 @@ pub fn forget_requests() {
 }
 
 /// For failures that nobody can do anything about: the owner is gone, or the process is.
-pub fn note<T>(result: io::Result<T>) {
+pub fn ignore<T>(result: io::Result<T>) {
     drop(result);
 }
 
@@ -46,7 +46,7 @@ pub fn become_guardian(owner: &OwnedFd) -> io::Result<()> {
         unsafe { sigaction(signal, &noted) }?;
     }
     // Fails only for a group leader, which the addon doesn't make of us; without a session of our own we still work.
-    note(nix::unistd::setsid().map_err(io::Error::from));
+    ignore(nix::unistd::setsid().map_err(io::Error::from));
     std::env::set_current_dir("/")?;
     close_inherited();
     become_subreaper()
@@ -86,10 +86,6 @@ pub fn become_subreaper() -> io::Result<()> {
 #[cfg(target_os = "macos")]
 pub fn become_subreaper() -> io::Result<()> {
     Ok(())
-}
-
-pub fn own_pid() -> i32 {
-    nix::unistd::getpid().as_raw()
 }
 
 /// 0 in the child.
@@ -182,14 +178,20 @@ pub fn discard(fd: &OwnedFd) -> bool {
     matches!(nix::unistd::read(fd, &mut buffer), Ok(1..) | Err(Errno::EINTR | Errno::EAGAIN))
 }
 
-pub fn send_report(stream: &OwnedFd, report: Report) -> io::Result<()> {
-    loop {
-        match send(stream.as_raw_fd(), &report.encode(), ally_base::os::NO_SIGPIPE) {
-            Ok(_) => return Ok(()),
+/// A frame, whole.
+///
+/// # Errors
+/// EPIPE if nobody reads any more.
+pub fn send(stream: &OwnedFd, frame: &[u8]) -> io::Result<()> {
+    let mut rest = frame;
+    while !rest.is_empty() {
+        match nix::sys::socket::send(stream.as_raw_fd(), rest, ally_base::os::NO_SIGPIPE) {
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
+    Ok(())
 }
 
 /// An anonymous mapping.
@@ -225,36 +227,57 @@ impl Drop for Payload {
     }
 }
 
+/// Reads what is there, with the descriptors that came with it; 0 at the end of file.
+///
 /// # Errors
-/// End of file, a broken record, or what the system says.
-pub fn receive_order(owner: &OwnedFd) -> io::Result<(Payload, Vec<OwnedFd>)> {
-    let mut header = [0; HEADER];
-    let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS]);
+/// What the system says.
+pub fn receive(stream: &OwnedFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
     #[cfg(target_os = "linux")]
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     #[cfg(target_os = "macos")]
     let flags = MsgFlags::empty();
-    let (count, descriptors) = {
-        let mut parts = [IoSliceMut::new(&mut header)];
-        let message = recvmsg::<()>(owner.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-        let mut descriptors = Vec::new();
-        for control in message.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(raw) = control {
-                // SAFETY: the kernel just installed these for us alone.
-                descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-            }
+    let mut parts = [IoSliceMut::new(bytes)];
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = control {
+            // SAFETY: the kernel just installed these for this process alone.
+            descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
-        (message.bytes, descriptors)
-    };
+    }
     #[cfg(target_os = "macos")]
     for descriptor in &descriptors {
         nix::fcntl::fcntl(descriptor, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
     }
+    Ok((message.bytes, descriptors))
+}
+
+/// The owner's greeting and nothing behind it: the next bytes may come with descriptors, which only [`receive`] takes.
+///
+/// # Errors
+/// End of file; anything but a greeting.
+pub fn receive_hello(owner: &OwnedFd) -> io::Result<Hello> {
+    let mut prefix = [0; Hello::PREFIX];
+    read_whole(owner, &mut prefix)?;
+    let mut rest = vec![0; Hello::length(prefix).map_err(io::Error::other)?];
+    read_whole(owner, &mut rest)?;
+    Hello::decode(&rest).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// # Errors
+/// End of file, a frame that is no order, or what the system says.
+pub fn receive_order(owner: &OwnedFd) -> io::Result<(Payload, Vec<OwnedFd>)> {
+    let mut header = [0; HEADER];
+    let (count, descriptors) = receive(owner, &mut header)?;
     if count == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     read_whole(owner, &mut header[count..])?;
-    let length = payload_length(&header).ok_or(io::ErrorKind::InvalidData)?;
+    let length = match parse_header(header, PAYLOAD_MAX) {
+        Ok((ORDER, length)) => length,
+        Ok(_) | Err(_) => return Err(io::ErrorKind::InvalidData.into()),
+    };
     let mut payload = Payload::new(length)?;
     read_whole(owner, payload.bytes_mut())?;
     Ok((payload, descriptors))

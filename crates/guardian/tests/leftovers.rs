@@ -15,11 +15,13 @@ use std::process::{Child, ChildStdout, Command as Program, Stdio};
 use std::time::{Duration, Instant};
 
 use ally_base::os;
+use ally_base::record::{Identity, LockNote};
 use ally_base::wire::OwnerDeath;
+use ally_build_id::{BUILD_ID, VERSION};
 use ally_core::config::Raw;
 use ally_core::error::{Code, Failure};
 use ally_core::model::ProcessState;
-use ally_core::supervisor::{Identity, LockNote, Manager, Message, Options, Refusal};
+use ally_core::supervisor::{GuardianProgram, Manager, Message, Options, Refusal};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use proptest::collection::vec;
 use proptest::option;
@@ -218,7 +220,7 @@ fn files() -> impl Strategy<Value = [Option<Content>; 3]> {
 const NAMES: [&str; 3] = ["daemon.pid", "daemon.id", "daemon.lock"];
 
 fn manager(home: &Path) -> Manager {
-    let guardian = env!("CARGO_BIN_EXE_ally-guardian").into();
+    let guardian = GuardianProgram { path: env!("CARGO_BIN_EXE_ally-guardian").into(), version: VERSION, build: BUILD_ID };
     Manager::new(Options { envs_dir: home.join("envs"), owner_death: OwnerDeath::Stop, guardian }, Box::new(|| {}))
 }
 

@@ -1,4 +1,4 @@
-//! The system's odd corners behind one face, one file a concern:
+//! Linux and macOS behind one interface, one file a concern:
 //!
 //! - `identity`: who a process is, beyond its pid;
 //! - `tree`: what descends from a process, and signals that can't hit a stranger;
@@ -6,7 +6,7 @@
 //! - `queue`: whether a listener took a connection, and whether anyone holds a socket file;
 //! - `watch`: tells when something appears in a folder.
 //!
-//! Nothing here decides anything. The addon and the guardian compile the same sources.
+//! Nothing here decides anything.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -54,45 +54,45 @@ impl Process {
     }
 }
 
-/// What a look at many processes has found.
+/// One scan of many processes.
 #[derive(Debug, Default)]
-pub struct Look {
+pub struct ProcessScan {
     pub seen: Vec<Process>,
-    /// What first went wrong, or that it never came to an end. Then it may have missed some: those seen are there, but
-    /// nobody seen doesn't mean that there is nobody.
+    /// The first error, or that the scan never came to an end. Then it may have missed some: the processes seen are there, but
+    /// an empty list doesn't mean that there are none.
     pub failed: Option<io::Error>,
 }
 
-impl Look {
-    /// Whether there certainly is nobody.
-    pub fn found_nobody(&self) -> bool {
+impl ProcessScan {
+    /// Whether there is certainly no process.
+    pub fn is_certainly_empty(&self) -> bool {
         self.seen.is_empty() && self.failed.is_none()
     }
 
     /// # Errors
-    /// What went wrong.
+    /// The first error of the scan.
     pub fn whole(self) -> io::Result<Vec<Process>> {
         self.failed.map_or(Ok(self.seen), Err)
     }
 
     fn of(pids: io::Result<Vec<i32>>) -> Self {
-        let mut look = Self::default();
-        for pid in look.or_none(pids) {
-            let process = look.or_none(identify(pid));
-            look.seen.extend(process);
+        let mut scan = Self::default();
+        for pid in scan.note_error(pids) {
+            let process = scan.note_error(identify(pid));
+            scan.seen.extend(process);
         }
-        look
+        scan
     }
 
-    /// Takes note of an error.
-    fn or_none<T: Default>(&mut self, result: io::Result<T>) -> T {
+    /// The value; an error is kept in the scan.
+    fn note_error<T: Default>(&mut self, result: io::Result<T>) -> T {
         result.unwrap_or_else(|error| {
             self.failed.get_or_insert(error);
             T::default()
         })
     }
 
-    /// What another look found.
+    /// The processes of another scan; its error is kept.
     fn take(&mut self, other: Self) -> Vec<Process> {
         if let Some(error) = other.failed {
             self.failed.get_or_insert(error);
@@ -131,4 +131,8 @@ fn climbs_to(pid: i32, ancestor: i32) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+pub fn own_pid() -> i32 {
+    nix::unistd::getpid().as_raw()
 }

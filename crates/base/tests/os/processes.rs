@@ -159,7 +159,7 @@ fn one_that_ends_and_can_t_go_yet_is_ending() {
             drop(outside.child.stdin.take());
         }
         until("its end to begin", || os::is_ending(first.pid));
-        until("the guest's end", || os::descendants(guest.pid()).found_nobody());
+        until("the guest's end", || os::descendants(guest.pid()).is_certainly_empty());
         assert_eq!((os::start_time(first.pid), os::is_ending(first.pid)), (Some(first.start), true), "killed: {killed}");
         os::signal(&guest.look_up(), libc::SIGCONT).unwrap();
         until("its end", || os::look_up(first.pid).is_none());
@@ -237,7 +237,7 @@ fn descendants_are_all_that_live_and_parents_come_first() {
     let all = os::descendants(own_pid()).whole().unwrap();
     assert!([shell.pid(), outer, inner, alone].iter().all(|pid| all.iter().any(|process| process.pid == *pid)));
     end(&pids);
-    until("their end", || os::descendants(shell.pid()).found_nobody());
+    until("their end", || os::descendants(shell.pid()).is_certainly_empty());
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_session_is_whoever_did_not_leave_it() {
     unsafe { command.pre_exec(|| Ok(nix::unistd::setsid().map(|_| ())?)) };
     let mut shell = Shell::from(command.args(["-c", NESTED]));
     let [outer, inner, alone] = nested(&mut shell);
-    let mut pids: Vec<i32> = os::session(shell.pid()).whole().unwrap().iter().map(|process| process.pid).collect();
+    let mut pids: Vec<i32> = os::posix_session(shell.pid()).whole().unwrap().iter().map(|process| process.pid).collect();
     let mut expected = [shell.pid(), outer, inner];
     pids.sort_unstable();
     expected.sort_unstable();
@@ -317,7 +317,7 @@ fn a_subreaper_finds_whoever_is_there_all_the_time_at_every_look() {
         });
         let mut looks = 0;
         while !over.load(Ordering::Relaxed) {
-            assert!(!os::descendants(own_pid()).found_nobody(), "after {looks} looks");
+            assert!(!os::descendants(own_pid()).is_certainly_empty(), "after {looks} looks");
             looks += 1;
             // SAFETY: no status is asked for.
             while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}

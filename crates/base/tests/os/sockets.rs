@@ -1,7 +1,7 @@
 //! What the kernel knows about Unix sockets: who took a connection, who holds a file, who listens;
 //! and about folders, that something appeared in one.
 
-use ally_base::os::{self, FolderWatcher, Taken};
+use ally_base::os::{self, AcceptState, FolderWatcher};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -28,15 +28,15 @@ fn a_connection_waits_until_it_is_accepted() {
     let path = home.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
     let [first, second] = [(); 2].map(|()| UnixStream::connect(&path).unwrap());
-    assert_eq!((os::was_taken(&first).unwrap(), os::was_taken(&second).unwrap()), (Taken::Waiting, Taken::Waiting));
+    assert_eq!((os::accept_state(&first).unwrap(), os::accept_state(&second).unwrap()), (AcceptState::Waiting, AcceptState::Waiting));
     let (served, _) = listener.accept().unwrap();
-    assert_eq!((os::was_taken(&first).unwrap(), os::was_taken(&second).unwrap()), (Taken::Accepted, Taken::Waiting));
+    assert_eq!((os::accept_state(&first).unwrap(), os::accept_state(&second).unwrap()), (AcceptState::Accepted, AcceptState::Waiting));
     // Silence is fine, and so is talk.
     (&first).write_all(b"?").unwrap();
     (&served).write_all(b"!").unwrap();
-    assert_eq!(os::was_taken(&first).unwrap(), Taken::Accepted);
+    assert_eq!(os::accept_state(&first).unwrap(), AcceptState::Accepted);
     let (_served, _) = listener.accept().unwrap();
-    assert_eq!(os::was_taken(&second).unwrap(), Taken::Accepted);
+    assert_eq!(os::accept_state(&second).unwrap(), AcceptState::Accepted);
 }
 
 /// The socket itself tells of the hangup, and the kernel must not tell more than it knows.
@@ -47,9 +47,9 @@ fn a_connection_that_was_never_taken_never_counts_as_taken() {
     let listener = UnixListener::bind(&path).unwrap();
     let mut waiting = UnixStream::connect(&path).unwrap();
     drop(listener);
-    assert!(!matches!(os::was_taken(&waiting), Ok(Taken::Accepted)));
+    assert!(!matches!(os::accept_state(&waiting), Ok(AcceptState::Accepted)));
     assert_eq!(waiting.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
-    assert!(os::was_taken(&UnixDatagram::unbound().unwrap()).is_err());
+    assert!(os::accept_state(&UnixDatagram::unbound().unwrap()).is_err());
 }
 
 // Whether a file is held. A process that another test is just starting has copies of our descriptors for a moment.

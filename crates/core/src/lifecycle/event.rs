@@ -59,18 +59,18 @@ pub enum Event {
         generation: Generation,
         failure: Failure,
     },
-    /// The leader was reaped. `remains`: others of its tree are left. `tail`: its last lines. `litter`: as with `TreeGone`.
+    /// The leader was reaped. `remains`: others of its tree are left. `tail`: its last lines. `leftover_file`: as with `TreeGone`.
     Exited {
         generation: Generation,
         exit: Exit,
         remains: bool,
         tail: String,
-        litter: Option<Failure>,
+        leftover_file: Option<Failure>,
     },
-    /// Nothing of it is left. Its files were removed before this is told; `litter`: why one of them could not be.
+    /// Nothing of it is left. Its files were removed before this is told; `leftover_file`: why one of them could not be.
     TreeGone {
         generation: Generation,
-        litter: Option<Failure>,
+        leftover_file: Option<Failure>,
     },
     ProbePassed {
         generation: Generation,

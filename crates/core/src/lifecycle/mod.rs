@@ -33,4 +33,4 @@ mod state;
 pub use event::{Effect, Event, Notice, Signal, Timer};
 pub use machine::{KILL_PATIENCE, Machine, Plan};
 pub use restart::{Backoff, RestartOn, RestartPlan, Window};
-pub use state::{Generation, Goal, LastExit, Leader, Now, Phase, Run, Snapshot, Ticket, Tree};
+pub use state::{Activity, Generation, Goal, LastExit, Leader, Now, Phase, Run, Snapshot, Ticket, Tree};

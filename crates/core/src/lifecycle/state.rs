@@ -134,14 +134,38 @@ impl Phase {
         }
     }
 
-    /// Whether no process is left and none is coming.
-    pub const fn at_rest(&self) -> bool {
+    /// Whether a start may bring another configuration.
+    pub const fn accepts_config(&self) -> bool {
         matches!(self, Self::Stopped | Self::Failed)
     }
 
-    /// Whether something is still going to happen by itself: what keeps the owner's event loop alive.
-    pub const fn is_active(&self) -> bool {
-        !matches!(self, Self::Stopped | Self::Failed | Self::Stuck { .. })
+    /// Whether the plugin can be forgotten: nothing of it is left.
+    pub const fn is_forgettable(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed)
+    }
+
+    pub const fn activity(&self) -> Activity {
+        Activity {
+            guarded: !matches!(self, Self::Stopped | Self::Failed),
+            // A process that can't be killed may never end, and nothing waits for it.
+            pending: !matches!(self, Self::Stopped | Self::Failed | Self::Stuck { .. }),
+        }
+    }
+}
+
+/// What a daemon needs from its manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Activity {
+    /// A process lives, or is coming: the guardian is needed.
+    pub guarded: bool,
+    /// Something is still going to happen without a call: the event loop is kept alive.
+    pub pending: bool,
+}
+
+impl Activity {
+    /// What is in this and not in `other`.
+    pub const fn without(self, other: Self) -> Self {
+        Self { guarded: self.guarded && !other.guarded, pending: self.pending && !other.pending }
     }
 }
 
@@ -159,8 +183,7 @@ pub struct LastExit {
 pub struct Snapshot {
     pub state: ProcessState,
     pub pid: Option<Pid>,
-    pub at_rest: bool,
-    pub active: bool,
+    pub forgettable: bool,
     pub failed_health_checks: u32,
     pub restart_attempts: u32,
     pub last_error: Option<String>,

@@ -1,40 +1,44 @@
-//! Carries out what the lifecycle decides: files, sockets, timers, output and the guardian. One task
-//! owns one daemon; commands come in by a channel, and what the getters read goes out as a published
-//! value.
+//! Carries out what the lifecycle decides. One task owns one daemon; calls come in as events, and the getters read a
+//! published snapshot.
 //!
 //! ```text
-//!   Manager ── feed(event) ──▶ Daemon { machine }  ── effects ──▶ task ──▶ guardian, keeper, probes, files
-//!      ▲                          │  ▲                              │
-//!      └── snapshot ◀── publish ──┘  └──────── feed(event) ─────────┘
+//!   Manager ── feed(event) ──▶ Daemon { machine } ── effects ──▶ Task ──▶ guardian, keeper, probes, files
+//!      ▲                          │  ▲                             │
+//!      └── snapshot ◀── publish ──┘  └──────── feed(event) ────────┘
 //! ```
 //!
-//! All of it runs on one thread of our own, made at the first start.
+//! From a call down to the system:
+//!
+//! - `manager`: the registry and the verbs;
+//! - `daemon`: one plugin's machine, task and attempt;
+//! - `launch`: the order from which a daemon is made;
+//! - `guardian`: the owner's ends of the streams;
+//! - `probe`: readiness and health;
+//! - `ownership`: folder, lock, identity, orphans;
+//! - `socket`: the socket path;
+//! - `output`: what daemons print;
+//! - `report`: messages to the caller, entries for the logger;
+//! - `runtime`: the one thread on which all of this runs.
 
-mod announce;
-mod clock;
 mod daemon;
-mod files;
-mod guardian_client;
-mod keeper;
-mod mailbox;
+mod guardian;
+mod launch;
 mod manager;
-mod order;
-mod orphan;
 mod output;
-mod prepare;
+mod ownership;
 mod probe;
+mod report;
 mod runtime;
-mod shared;
 mod socket;
-mod task;
-mod watch;
 
 pub use daemon::Published;
-pub use files::{Folder, Identity, Lock, LockNote};
-pub use mailbox::{Mailbox, Message, Refusal};
-pub use manager::{Accepted, Manager};
+pub use guardian::GuardianProgram;
+pub use manager::{Accepted, Manager, Options};
 pub use output::{LINE_MAX, Splitter, Stream, Tail};
-pub use shared::Options;
+pub use ownership::{Folder, Lock, LockGuard, identity};
+pub use report::{Mailbox, Message, Refusal};
 
-/// The target of every record but those of output, for `ALLY_LOG` filters.
+/// The target of all log entries but lines of output, for `ALLY_LOG` filters.
 const TARGET: &str = "ally";
+/// The target of lines of output.
+const LINES_TARGET: &str = "ally::output";

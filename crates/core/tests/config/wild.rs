@@ -7,7 +7,7 @@ use std::time::Duration;
 use ally_base::wire::OwnerDeath;
 use ally_core::config::{Parsed, Raw, parse};
 use ally_core::error::Code;
-use ally_core::supervisor::{Manager, Options};
+use ally_core::supervisor::{GuardianProgram, Manager, Options};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -148,10 +148,10 @@ proptest! {
         prop_assert_eq!(failure.code(), Code::InvalidConfig);
         prop_assert!(spoilt.iter().any(|(path, _)| names(&told, path)), "{}", told);
         prop_assert!(!failure.message("weather").contains(char::is_control), "{:?}", told);
-        let options = Options { envs_dir: home.path().join("envs"), owner_death: OwnerDeath::Stop, guardian: "/nowhere".into() };
+        let options = Options { envs_dir: home.path().join("envs"), owner_death: OwnerDeath::Stop, guardian: GuardianProgram { path: "/nowhere".into(), version: "0", build: "0" } };
         let manager = Manager::new(options, Box::new(|| {}));
         prop_assert_eq!(manager.start(&raw, "".into()).map(|accepted| accepted.ticket), Err(failure));
-        prop_assert!(manager.names().is_empty() && !manager.is_active());
+        prop_assert!(manager.names().is_empty() && !manager.is_pending());
         prop_assert_eq!(std::fs::read_dir(home.path())?.count(), 0);
     }
 

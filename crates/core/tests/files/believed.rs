@@ -1,6 +1,8 @@
 //! What is believed.
 
-use ally_core::supervisor::{Folder, Identity, LockNote};
+use ally_base::record::{Identity, LockNote};
+use ally_core::supervisor::Folder;
+use ally_core::supervisor::identity::{find_leader, identify_leader};
 use proptest::prelude::*;
 use std::fs;
 
@@ -56,12 +58,12 @@ fn an_identity_of_a_pid_that_no_daemon_can_have_is_none() {
 #[test]
 fn an_identity_finds_its_process_and_no_other() {
     let parent = nix::unistd::getppid().as_raw();
-    let me = Identity::of(own_pid(), parent).unwrap().unwrap();
-    assert_eq!(Identity::of(own_pid(), parent + 1).unwrap(), None, "no child of that keeper");
-    assert_eq!(me.find().unwrap().map(|process| process.pid), Some(own_pid()));
-    assert_eq!(Identity { start: me.start + 1, ..me.clone() }.find().unwrap(), None, "the pid was given to another");
-    assert_eq!(Identity { boot: me.boot.replace('-', "_"), ..me.clone() }.find().unwrap(), None, "before a reboot");
-    assert_eq!(Identity { leader: i32::MAX, ..me }.find().unwrap(), None);
+    let me = identify_leader(own_pid(), parent).unwrap().unwrap();
+    assert_eq!(identify_leader(own_pid(), parent + 1).unwrap(), None, "no child of that keeper");
+    assert_eq!(find_leader(&me).unwrap().map(|process| process.pid), Some(own_pid()));
+    assert_eq!(find_leader(&Identity { start: me.start + 1, ..me.clone() }).unwrap(), None, "the pid was given to another");
+    assert_eq!(find_leader(&Identity { boot: me.boot.replace('-', "_"), ..me.clone() }).unwrap(), None, "before a reboot");
+    assert_eq!(find_leader(&Identity { leader: i32::MAX, ..me }).unwrap(), None);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The lock.
 
 use ally_base::os;
-use ally_core::supervisor::{Folder, LockNote};
+use ally_base::record::LockNote;
+use ally_core::supervisor::Folder;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -57,7 +58,7 @@ fn the_lock_file_stays_the_same_file_for_ever() {
     let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
     let before = inode(folder.join("daemon.lock"));
     folder.record(&identity()).unwrap();
-    folder.forget_record().unwrap();
+    folder.remove_record().unwrap();
     drop(locked(&folder));
     assert_eq!(inode(folder.join("daemon.lock")), before);
 }

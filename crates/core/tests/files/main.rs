@@ -8,8 +8,9 @@ mod lock;
 mod refused;
 mod written;
 
+use ally_base::record::{Identity, LockNote};
 use ally_core::error::{Code, Failure};
-use ally_core::supervisor::{Folder, Identity, Lock, LockNote};
+use ally_core::supervisor::{Folder, Lock};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

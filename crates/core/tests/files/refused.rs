@@ -108,7 +108,7 @@ fn a_folder_in_the_place_of_a_file_is_refused() {
         for message in [refused(folder.check_places(), &folder.join(name)), refused(folder.record(&identity()), &folder.join(name))] {
             assert!(message.contains("EISDIR"), "{message}");
         }
-        refused(folder.forget_record(), &folder.join(name));
+        refused(folder.remove_record(), &folder.join(name));
         assert!(folder.join(name).is_dir());
     }
 }
@@ -122,7 +122,7 @@ fn an_identity_is_forgotten_also_where_the_pid_file_can_t_be() {
     fs::create_dir(&place).unwrap();
     refused(folder.record(&identity()), &place);
     assert_eq!(folder.read_identity(), Ok(Some(identity())));
-    refused(folder.forget_record(), &place);
+    refused(folder.remove_record(), &place);
     assert!(!folder.join("daemon.id").exists() && place.is_dir());
 }
 

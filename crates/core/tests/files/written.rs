@@ -1,6 +1,7 @@
 //! What is written.
 
-use ally_core::supervisor::{Folder, Identity};
+use ally_base::record::Identity;
+use ally_core::supervisor::Folder;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -21,9 +22,9 @@ fn a_record_is_a_pid_and_beside_it_an_identity() {
     assert_eq!(folder.read_pid(), Ok(Some(12)));
     let names: Vec<_> = fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "no temporary file stays: {names:?}");
-    folder.forget_record().unwrap();
+    folder.remove_record().unwrap();
     assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
-    folder.forget_record().unwrap();
+    folder.remove_record().unwrap();
 }
 
 /// The only test here that cares about the process's umask, so that it may change it.

@@ -67,7 +67,7 @@ impl Ledger {
         let seen = machine.snapshot();
         ensure(seen.state == self.shown, format_args!("the getters say {:?}, the listeners heard {:?}", seen.state, self.shown))?;
         ensure(seen.restart_attempts <= plan.restart.max_attempts, format_args!("{} attempts", seen.restart_attempts))?;
-        ensure(seen.active || self.open.is_empty(), format_args!("all is over, and {:?} still wait", self.open))?;
+        ensure(machine.activity().pending || self.open.is_empty(), format_args!("all is over, and {:?} still wait", self.open))?;
         ensure(seen.running_since.is_some() == (seen.state == ProcessState::Running), "uptime and state differ")?;
         let may_pend = matches!(seen.state, ProcessState::Starting | ProcessState::Stopping);
         ensure(may_pend || seen.next_restart_at.is_none(), format_args!("a restart is pending in {:?}", seen.state))?;

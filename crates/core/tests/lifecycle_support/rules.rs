@@ -77,7 +77,7 @@ impl World {
                 Ok(())
             }
             Effect::Signal { signal } => {
-                // SIGKILL may meet what is on its way; a stop signal would meet it before it is the program that knows it.
+                // SIGKILL may on_found what is on its way; a stop signal would on_found it before it is the program that knows it.
                 let meets = matches!(self.tree, Tree::Alive | Tree::Remains) || (self.tree == Tree::Asked && *signal == Signal::Kill);
                 ensure(meets, "Signal without a tree")?;
                 if self.urged != Some(Signal::Kill) {
@@ -192,7 +192,7 @@ impl World {
         let seen = machine.snapshot();
         let leader = (self.tree == Tree::Alive).then(|| pid_of(machine.generation()));
         ensure(seen.pid == leader, format_args!("getPid says {:?}", seen.pid))?;
-        ensure(!seen.at_rest || !self.lock, "at rest, and the lock is held")?;
+        ensure(!seen.forgettable || !self.lock, "at rest, and the lock is held")?;
         ensure(seen.restart_attempts == self.attempts, format_args!("restartAttempts is {}", seen.restart_attempts))?;
         let pending = matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { goal: Goal::Retry { .. }, .. });
         ensure(pending == seen.next_restart_at.is_some(), format_args!("nextRestartAt is {:?}", seen.next_restart_at))

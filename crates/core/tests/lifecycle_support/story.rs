@@ -70,7 +70,7 @@ impl Story {
     }
 
     pub fn exit(&mut self, exit: Exit) -> &[Effect] {
-        self.hear(Event::Exited { generation: self.machine.generation(), exit, remains: false, tail: String::new(), litter: None })
+        self.hear(Event::Exited { generation: self.machine.generation(), exit, remains: false, tail: String::new(), leftover_file: None })
     }
 
     pub fn crash(&mut self) -> &[Effect] {

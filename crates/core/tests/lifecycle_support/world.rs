@@ -105,8 +105,8 @@ impl World {
                 }
             }
             Tree::Remains => {
-                reports.push(Event::TreeGone { generation, litter: None });
-                reports.push(Event::TreeGone { generation, litter: Some(unwritable()) });
+                reports.push(Event::TreeGone { generation, leftover_file: None });
+                reports.push(Event::TreeGone { generation, leftover_file: Some(unwritable()) });
             }
         }
         reports.extend(self.armed.iter().map(|timer| fired(*timer, generation)));

@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use ally_base::wire::{Report, Stage};
+use ally_base::wire::{GuardianReport, KeeperReport, Stage};
 use tempfile::TempDir;
 
 use crate::world::{Guardian, Plan, until};
 
-fn exited(status: i32) -> Option<Report> {
-    Some(Report::Exited { status, remains: false })
+fn exited(status: i32) -> Option<KeeperReport> {
+    Some(KeeperReport::Exited { status, remains: false })
 }
 
 fn file(folder: &TempDir, name: &str, content: &str, mode: u32) -> String {
@@ -26,7 +26,7 @@ fn a_daemon_is_spawned_and_its_exit_told_with_its_status() {
     for (script, status) in [("exit 0", 0), ("exit 7", 7 << 8), ("kill -KILL $$", libc::SIGKILL), ("kill -TERM $$", libc::SIGTERM)] {
         let mut daemon = guardian.make(&Plan::shell(script));
         assert!(
-            matches!(daemon.report(), Some(Report::Spawned { leader, keeper }) if leader > 1 && keeper > 1 && leader != keeper),
+            matches!(daemon.report(), Some(KeeperReport::Spawned { leader, keeper }) if leader > 1 && keeper > 1 && leader != keeper),
             "{script}"
         );
         assert_eq!(daemon.report(), exited(status), "{script}");
@@ -100,7 +100,7 @@ fn what_can_t_become_a_daemon_is_told_with_its_stage_and_cause() {
     let guardian = Guardian::start();
     for (plan, stage, errno) in table {
         let mut daemon = guardian.make(&plan);
-        assert_eq!(daemon.report(), Some(Report::SpawnFailed { stage, errno }), "{}", String::from_utf8_lossy(&plan.programs[0]));
+        assert_eq!(daemon.report(), Some(KeeperReport::SpawnFailed { stage, errno }), "{}", String::from_utf8_lossy(&plan.programs[0]));
         assert_eq!(daemon.report(), None);
         assert_eq!(daemon.output(), "");
         until("the lock's release", || daemon.is_unlocked());
@@ -130,7 +130,7 @@ fn programs_are_tried_in_turn_as_execvp_does() {
         (&[&denied, &no_format, &good], libc::ENOEXEC),
     ] {
         let report = guardian.make(&order(programs)).report();
-        assert_eq!(report, Some(Report::SpawnFailed { stage: Stage::Exec, errno }), "{programs:?}");
+        assert_eq!(report, Some(KeeperReport::SpawnFailed { stage: Stage::Exec, errno }), "{programs:?}");
     }
 }
 
@@ -147,7 +147,7 @@ fn many_daemons_don_t_mix() {
     let guardian = Guardian::start();
     let mut daemons: Vec<_> = (0..40).map(|number| guardian.make(&Plan::shell(&format!("echo {number}; exit {number}")))).collect();
     for (number, daemon) in (0..).zip(&mut daemons) {
-        assert!(matches!(daemon.report(), Some(Report::Spawned { .. })));
+        assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
         assert_eq!(daemon.output(), format!("{number}\n"));
         assert_eq!(daemon.end(), number << 8);
     }
@@ -160,7 +160,7 @@ fn each_order_is_acknowledged_once_its_descriptors_are_there() {
     // One that means nothing has descriptors all the same.
     daemons.push(guardian.make(&Plan { programs: Vec::new(), ..Plan::program(&["x"]) }));
     for _ in &daemons {
-        assert_eq!(guardian.any_report(), Some(Report::Taken));
+        assert_eq!(guardian.any_report(), Some(GuardianReport::Accepted));
     }
 }
 
@@ -176,7 +176,7 @@ fn an_order_that_means_nothing_costs_only_itself() {
 #[test]
 fn an_owner_that_talks_nonsense_is_as_good_as_gone() {
     // The last one is an order as far as it goes, but nobody could be told what becomes of it.
-    let order = Plan::program(&["/bin/true"]).encode(Path::new("/"));
+    let order = Plan::program(&["/bin/true"]).encode(Path::new("/"), 0);
     for nonsense in [&b"nonsense"[..], &[0; 8], &[0xFF; 8], &order] {
         let mut guardian = Guardian::start();
         guardian.send(nonsense, &[]);

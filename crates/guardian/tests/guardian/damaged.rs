@@ -6,13 +6,13 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use ally_base::os;
-use ally_base::wire::{Command, DESCRIPTORS, HEADER, PAYLOAD_MAX, Report};
+use ally_base::wire::{HEADER, Hello, KeeperCommand, KeeperReport, ORDER, PAYLOAD_MAX};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use crate::hygiene::kinds;
-use crate::world::{Daemon, Guardian, Plan, lives, read_all, until};
+use crate::world::{Daemon, Guardian, Plan, hello, lives, read_all, until};
 
 /// What a guardian or a keeper of it says before it breaks down; at an end only when all of them are gone.
 struct Complaints(PipeReader);
@@ -34,27 +34,30 @@ fn end(mut guardian: Guardian, Complaints(mut complaints): Complaints) {
 
 /// That nobody has any of its descriptors, and that what was told of it before is a story.
 fn assert_over(mut daemon: Daemon) {
-    let told: Vec<Report> = std::iter::from_fn(|| daemon.report()).collect();
-    let spawned = matches!(told[..], [Report::Spawned { .. }, Report::Exited { remains: false, .. }]);
-    assert!(spawned || matches!(told[..], [] | [Report::SpawnFailed { .. }]), "{told:?}");
+    let told: Vec<KeeperReport> = std::iter::from_fn(|| daemon.report()).collect();
+    let spawned = matches!(told[..], [KeeperReport::Spawned { .. }, KeeperReport::Exited { remains: false, .. }]);
+    assert!(spawned || matches!(told[..], [] | [KeeperReport::SpawnFailed { .. }]), "{told:?}");
     daemon.output();
     daemon.complaints();
     until("the lock's release", || daemon.is_unlocked());
 }
 
 /// With an order come between none of them and this many.
-const MOST: usize = DESCRIPTORS;
+const MOST: usize = 7;
 
-fn raw(ends: &[OwnedFd; DESCRIPTORS]) -> Vec<RawFd> {
+fn raw(ends: &[OwnedFd]) -> Vec<RawFd> {
     ends.iter().cycle().take(MOST).map(AsRawFd::as_raw_fd).collect()
 }
 
+/// With the mask of all descriptors.
 fn order() -> Vec<u8> {
-    Plan::program(&["/bin/true", "one", "two"]).encode(Path::new("/"))
+    Plan::program(&["/bin/true", "one", "two"]).encode(Path::new("/"), (1 << MOST) - 1)
 }
 
+/// A frame that says of its payload what it likes.
 fn framed(length: usize, payload: &[u8]) -> Vec<u8> {
-    [&order()[..4], &u32::try_from(length).unwrap().to_ne_bytes(), payload].concat()
+    let length = u32::try_from(length).unwrap().saturating_add(1);
+    [&length.to_ne_bytes(), &[ORDER][..], payload].concat()
 }
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -105,11 +108,11 @@ proptest! {
     fn an_order_that_was_damaged_costs_only_itself(
         payload in payload(),
         count in 1..=MOST,
-        turn in prop_oneof![3 => Just(0), 1 => 0..DESCRIPTORS],
+        turn in prop_oneof![3 => Just(0), 1 => 0..MOST],
         too_late in 0..3_usize,
     ) {
         let (guardian, complaints) = start();
-        let (daemon, ends) = Daemon::expect();
+        let (daemon, _, ends) = Daemon::expect();
         let mut raw = raw(&ends);
         raw.rotate_left(turn);
         guardian.send_piece(&framed(payload.len(), &[]), &raw[..count])?;
@@ -118,7 +121,7 @@ proptest! {
         assert_over(daemon);
         prop_assert_eq!(guardian.make(&Plan::shell("echo next")).output(), "next\n");
         until("nothing but its own descriptors", || kinds(guardian.pid()) == ["/dev/null", "pipe", "socket"]);
-        until("no children", || os::descendants(guardian.pid()).found_nobody());
+        until("no children", || os::descendants(guardian.pid()).is_certainly_empty());
         end(guardian, complaints);
     }
 
@@ -128,7 +131,7 @@ proptest! {
         let mut beside = guardian.make(&Plan::program(&["/bin/sleep", "60"]));
         let family = beside.born();
         let sent = pieces.into_iter().map(|(bytes, count)| {
-            let (daemon, ends) = Daemon::expect();
+            let (daemon, _, ends) = Daemon::expect();
             // What comes after its end reaches nobody.
             guardian.send_piece(&bytes, &raw(&ends)[..count]).unwrap_or_default();
             daemon
@@ -138,8 +141,28 @@ proptest! {
         sent.into_iter().for_each(assert_over);
         until("the guardian without its stream", || kinds(guardian.pid()) == ["/dev/null", "pipe"]);
         prop_assert!(family.iter().all(lives));
-        beside.command(Command::Kill);
+        beside.command(KeeperCommand::Kill);
         prop_assert_eq!(beside.end(), libc::SIGKILL);
         end(guardian, complaints);
+    }
+}
+
+#[test]
+fn an_owner_of_another_build_is_told_so_and_its_orders_are_not_read() {
+    let other = Hello { build: "another".to_owned(), ..hello() };
+    let mut guardian = Guardian::start_greeted(&other.encode());
+    assert_eq!(guardian.hello(), Some(Hello { pid: guardian.pid(), ..hello() }), "the owner learns which build this is");
+    assert_eq!(guardian.await_exit().code(), Some(3));
+    guardian.forget();
+}
+
+#[test]
+fn a_greeting_that_is_none_ends_the_guardian() {
+    let cut = hello().encode();
+    for greeting in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 64], &[u8::MAX; 64], &cut[..cut.len() - 1]] {
+        let mut guardian = Guardian::start_greeted(greeting);
+        guardian.let_go();
+        assert_eq!(guardian.await_exit().code(), Some(3), "{greeting:?}");
+        guardian.forget();
     }
 }

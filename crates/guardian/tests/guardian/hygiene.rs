@@ -8,8 +8,9 @@ use std::os::unix::process::CommandExt;
 
 use ally_base::os;
 use ally_base::wire::OwnerDeath;
+use ally_build_id::{BUILD_ID, VERSION};
 use ally_core::config::Raw;
-use ally_core::supervisor::{Manager, Options};
+use ally_core::supervisor::{GuardianProgram, Manager, Options};
 
 use crate::world::{Guardian, Plan, signal, until};
 
@@ -152,7 +153,11 @@ fn a_daemon_has_no_terminal_and_reads_nothing() {
 fn the_addon_s_guardian_knows_no_environment_and_shows_no_plugin() {
     let home = tempfile::tempdir().unwrap();
     let guardian = env!("CARGO_BIN_EXE_ally-guardian");
-    let options = Options { envs_dir: home.path().join("envs"), owner_death: OwnerDeath::Stop, guardian: guardian.into() };
+    let options = Options {
+        envs_dir: home.path().join("envs"),
+        owner_death: OwnerDeath::Stop,
+        guardian: GuardianProgram { path: guardian.into(), version: VERSION, build: BUILD_ID },
+    };
     let manager = Manager::new(options, Box::new(|| {}));
     let text = |text: &str| Raw::String(text.to_owned());
     let path = |name: &str| text(home.path().join(name).to_str().unwrap());

@@ -1,6 +1,6 @@
 //! Guardians and keepers that somebody kills.
 
-use ally_base::wire::{Command, Report};
+use ally_base::wire::{GuardianReport, KeeperCommand, KeeperReport};
 
 use crate::world::{FAMILY, Guardian, Plan, STUBBORN, await_gone, lives, signal, until};
 
@@ -11,7 +11,7 @@ fn the_tree_of_a_killed_keeper_is_swept() {
     let [keeper, family @ ..] = daemon.family();
     signal(&keeper, libc::SIGKILL);
     assert_eq!(daemon.report(), None, "that is how the owner learns of it");
-    assert_eq!(guardian.report(), Some(Report::Swept { keeper: keeper.pid }));
+    assert_eq!(guardian.report(), Some(GuardianReport::Swept { keeper: keeper.pid }));
     assert!(!family.iter().any(lives), "it is said when it is done, and not before");
     until("the lock's release", || daemon.is_unlocked());
 }
@@ -21,12 +21,12 @@ fn what_a_killed_keeper_s_leader_left_is_swept_with_all_below_it() {
     let mut guardian = Guardian::start();
     let script = "trap '' TERM; (setsid sh -c 'setsid -f sh -c \"echo below \\$\\$; exec sleep 60\"; echo fled $$; sleep 60; :' &)";
     let mut daemon = guardian.make(&Plan::shell(script));
-    let Some(Report::Spawned { keeper, .. }) = daemon.report() else { panic!("not spawned") };
-    let left = daemon.meet(["fled", "below"]);
-    assert_eq!(daemon.report(), Some(Report::Exited { status: 0, remains: true }));
+    let Some(KeeperReport::Spawned { keeper, .. }) = daemon.report() else { panic!("not spawned") };
+    let left = daemon.on_found(["fled", "below"]);
+    assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 0, remains: true }));
     let keeper = ally_base::os::look_up(keeper).unwrap();
     signal(&keeper, libc::SIGKILL);
-    assert_eq!(guardian.report(), Some(Report::Swept { keeper: keeper.pid }));
+    assert_eq!(guardian.report(), Some(GuardianReport::Swept { keeper: keeper.pid }));
     assert!(!left.iter().any(lives));
     assert_eq!(daemon.output(), "", "nor is anyone else left who held the pipe");
 }
@@ -38,11 +38,11 @@ fn the_death_of_one_keeper_costs_no_other_daemon_anything() {
     let [lost, family @ ..] = second.family();
     let others = [first.family(), third.family()].concat();
     signal(&lost, libc::SIGKILL);
-    assert_eq!(guardian.report(), Some(Report::Swept { keeper: lost.pid }));
+    assert_eq!(guardian.report(), Some(GuardianReport::Swept { keeper: lost.pid }));
     assert!(!family.iter().any(lives));
     assert!(others.iter().all(lives));
     for daemon in [&mut first, &mut third] {
-        daemon.command(Command::Terminate);
+        daemon.command(KeeperCommand::Terminate);
         assert_eq!(daemon.end(), libc::SIGTERM);
     }
 }
@@ -53,8 +53,10 @@ fn several_keepers_may_be_killed_at_once() {
     let mut daemons = [(); 5].map(|()| guardian.make(&Plan::shell(FAMILY)));
     let families = daemons.each_mut().map(|daemon| daemon.family());
     families.iter().for_each(|[keeper, ..]| signal(keeper, libc::SIGKILL));
-    let mut swept: Vec<i32> =
-        families.iter().filter_map(|_| if let Some(Report::Swept { keeper }) = guardian.report() { Some(keeper) } else { None }).collect();
+    let mut swept: Vec<i32> = families
+        .iter()
+        .filter_map(|_| if let Some(GuardianReport::Swept { keeper }) = guardian.report() { Some(keeper) } else { None })
+        .collect();
     let mut killed = families.map(|[keeper, ..]| keeper.pid);
     swept.sort_unstable();
     killed.sort_unstable();
@@ -79,10 +81,10 @@ fn a_killed_guardian_s_keepers_go_on() {
     let [mut first, mut second, mut third] = [FAMILY, STUBBORN, FAMILY].map(|script| guardian.make(&Plan::shell(script)));
     let families = [first.family(), second.family(), third.family()];
     guardian.kill();
-    first.command(Command::Terminate);
+    first.command(KeeperCommand::Terminate);
     assert_eq!(first.end(), libc::SIGTERM);
     assert!(families[1..].iter().flatten().all(lives));
-    second.command(Command::Kill);
+    second.command(KeeperCommand::Kill);
     assert_eq!(second.end(), libc::SIGKILL);
     third.abandon();
     await_gone(&families.concat());
@@ -110,13 +112,15 @@ fn a_keeper_tells_of_an_exit_without_its_guardian() {
     guardian.kill();
     signal(&leader, libc::SIGSEGV);
     assert_eq!(
-        daemon.report().map(|report| matches!(report, Report::Exited { status, remains: true } if libc::WTERMSIG(status) == libc::SIGSEGV)),
+        daemon
+            .report()
+            .map(|report| matches!(report, KeeperReport::Exited { status, remains: true } if libc::WTERMSIG(status) == libc::SIGSEGV)),
         Some(true)
     );
     signal(&child, libc::SIGKILL);
     assert!(!daemon.is_unlocked());
     signal(&fled, libc::SIGKILL);
-    assert_eq!(daemon.report(), Some(Report::TreeGone));
+    assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
 }
 
 #[test]
@@ -129,7 +133,7 @@ fn a_new_guardian_is_as_good_as_the_one_that_was_killed() {
     let mut new = guardian.make(&Plan::shell(FAMILY));
     new.family();
     for daemon in [&mut old, &mut new] {
-        daemon.command(Command::Terminate);
+        daemon.command(KeeperCommand::Terminate);
         assert_eq!(daemon.end(), libc::SIGTERM);
     }
 }

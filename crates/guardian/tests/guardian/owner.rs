@@ -4,8 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use ally_base::os;
-use ally_base::wire::{Command, OwnerDeath, Report};
-use ally_core::supervisor::LockNote;
+use ally_base::wire::{KeeperCommand, KeeperReport, OwnerDeath};
+use ally_base::record::LockNote;
 
 use crate::hygiene::{bit, mask, status};
 use crate::world::{Daemon, FAMILY, Guardian, Plan, STUBBORN, await_gone, lives, signal, until};
@@ -77,7 +77,7 @@ fn without_a_grace_period_nobody_is_asked() {
         let mut daemon =
             guardian.make(&Plan { grace_ms, group_only: true, ..Plan::program(&["/usr/bin/env", "python3", "-c", WITNESSED]) });
         daemon.born();
-        let witness = daemon.meet(["witness"]);
+        let witness = daemon.on_found(["witness"]);
         daemon.abandon();
         await_gone(&witness);
         assert_eq!(fs::read_to_string(daemon.path("saw")).unwrap(), signal.to_string());
@@ -88,7 +88,7 @@ fn without_a_grace_period_nobody_is_asked() {
 fn an_end_that_the_owner_began_is_finished_without_it() {
     let guardian = Guardian::start();
     for owner_death in [OwnerDeath::Stop, OwnerDeath::Keep] {
-        for command in [Command::Terminate, Command::Kill] {
+        for command in [KeeperCommand::Terminate, KeeperCommand::Kill] {
             let mut daemon = guardian.make(&Plan { owner_death, ..with_grace(Plan::shell(STUBBORN)) });
             let everyone = daemon.family();
             daemon.command(command);
@@ -135,7 +135,7 @@ fn a_guardian_that_is_not_needed_any_more_waits_for_its_keepers() {
     let [keeper, ..] = daemon.family();
     guardian.let_go();
     // The daemon's own stream goes on.
-    daemon.command(Command::Terminate);
+    daemon.command(KeeperCommand::Terminate);
     assert_eq!(daemon.end(), libc::SIGTERM);
     assert!(guardian.await_exit().success());
     assert!(!lives(&keeper));
@@ -148,7 +148,7 @@ fn a_daemon_may_print_without_end_while_it_stops() {
     let script = "trap 'head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; : >said; exit' TERM; echo leader $$; for again in $(seq 6000); do sleep 0.01; done";
     let mut daemon = guardian.make(&Plan::shell(script));
     let [leader, keeper] = daemon.born();
-    daemon.meet(["leader"]);
+    daemon.on_found(["leader"]);
     daemon.abandon();
     await_gone(&[leader, keeper]);
     assert!(daemon.path("said").exists());
@@ -182,7 +182,7 @@ fn a_dead_owner_s_group_is_gone_with_its_last_member_and_not_with_the_grace_peri
     let plan = Plan { grace_ms: 600_000, group_only: true, ..Plan::program(&["/usr/bin/env", "python3", "-c", UNHEARD]) };
     let mut daemon = guardian.make(&plan);
     let [_, keeper] = daemon.born();
-    let [leader, member, apart] = daemon.meet(["leader", "member", "apart"]);
+    let [leader, member, apart] = daemon.on_found(["leader", "member", "apart"]);
     assert_eq!(member.group, leader.pid);
     daemon.abandon();
     await_gone(&[leader]);
@@ -247,7 +247,7 @@ fn a_kept_tree_that_ends_by_itself_leaves_nothing() {
     let mut guardian = Guardian::start();
     let mut daemon = guardian.make(&keep(Plan::shell("echo leader $$; while ! test -e go; do sleep 0.01; done")));
     daemon.born();
-    let leader = daemon.meet(["leader"]);
+    let leader = daemon.on_found(["leader"]);
     daemon.abandon();
     guardian.let_go();
     until("the keeper to know", || daemon.lock_text().starts_with("keeper "));
@@ -282,12 +282,12 @@ fn a_living_owner_s_keeper_is_not_to_be_asked_by_others() {
         let script = "echo leader $$; while ! test -e go; do sleep 0.01; done; exit 4";
         let mut daemon = guardian.make(&Plan { owner_death, ..Plan::shell(script) });
         let [_, keeper] = daemon.born();
-        daemon.meet(["leader"]);
+        daemon.on_found(["leader"]);
         for unwelcome in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE, libc::SIGUSR1] {
             signal(&keeper, unwelcome);
         }
         fs::write(daemon.path("go"), "").unwrap();
-        assert_eq!(daemon.report(), Some(Report::Exited { status: 4 << 8, remains: false }));
+        assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 4 << 8, remains: false }));
     }
 }
 
@@ -302,7 +302,7 @@ fn what_was_asked_of_a_living_owner_s_keeper_is_not_done_when_that_owner_dies() 
     ";
     let mut daemon = guardian.make(&keep(Plan::shell(script)));
     let [_, keeper] = daemon.born();
-    let [leader, fled] = daemon.meet(["leader", "fled"]);
+    let [leader, fled] = daemon.on_found(["leader", "fled"]);
     signal(&keeper, libc::SIGTERM);
     until("the signal to be taken", || {
         let status = status(keeper.pid);

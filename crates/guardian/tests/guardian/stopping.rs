@@ -1,7 +1,7 @@
 //! How trees end while their owner lives.
 
 use ally_base::os;
-use ally_base::wire::{Command, Report};
+use ally_base::wire::{GuardianReport, KeeperCommand, KeeperReport};
 use std::ffi::OsStr;
 use std::process::Command as Program;
 
@@ -12,7 +12,7 @@ fn terminate_reaches_what_fled_too() {
     let guardian = Guardian::start();
     let mut daemon = guardian.make(&Plan::shell(FAMILY));
     let [_, family @ ..] = daemon.family();
-    daemon.command(Command::Terminate);
+    daemon.command(KeeperCommand::Terminate);
     assert_eq!(daemon.end(), libc::SIGTERM);
     await_gone(&family);
     assert_eq!(daemon.output(), "", "nobody is left to hold the pipe");
@@ -25,9 +25,9 @@ fn terminate_continues_what_is_stopped() {
         "(setsid sh -c 'trap \"echo heard; exit\" TERM; echo stopped $$; kill -STOP $$; exec sleep 60' &); echo leader $$; kill -STOP $$; exec sleep 60",
     ));
     daemon.born();
-    let both = daemon.meet(["leader", "stopped"]);
+    let both = daemon.on_found(["leader", "stopped"]);
     until("both to stop", || both.iter().all(|process| state(process.pid) == Some('T')));
-    daemon.command(Command::Terminate);
+    daemon.command(KeeperCommand::Terminate);
     assert_eq!(daemon.line(), "heard");
     assert_eq!(daemon.end(), libc::SIGTERM);
     await_gone(&both);
@@ -39,8 +39,8 @@ fn the_stop_signal_is_the_order_s() {
     let script = "trap 'exit 5' INT; trap '' TERM; echo leader $$; for again in $(seq 6000); do sleep 0.01; done";
     let mut daemon = guardian.make(&Plan { stop_signal: libc::SIGINT, ..Plan::shell(script) });
     daemon.born();
-    daemon.meet(["leader"]);
-    daemon.command(Command::Terminate);
+    daemon.on_found(["leader"]);
+    daemon.command(KeeperCommand::Terminate);
     assert_eq!(daemon.end(), 5 << 8);
 }
 
@@ -49,10 +49,10 @@ fn kill_ends_a_stubborn_tree() {
     let guardian = Guardian::start();
     let mut daemon = guardian.make(&Plan::shell(STUBBORN));
     let [_, family @ ..] = daemon.family();
-    daemon.command(Command::Terminate);
+    daemon.command(KeeperCommand::Terminate);
     assert_eq!(daemon.line(), "heard");
     assert!(family.iter().all(lives));
-    daemon.command(Command::Kill);
+    daemon.command(KeeperCommand::Kill);
     assert_eq!(daemon.end(), libc::SIGKILL);
     await_gone(&family);
 }
@@ -62,9 +62,9 @@ fn kill_ends_what_is_stopped() {
     let guardian = Guardian::start();
     let mut daemon = guardian.make(&Plan::shell("echo leader $$; kill -STOP $$"));
     daemon.born();
-    let [leader] = daemon.meet(["leader"]);
+    let [leader] = daemon.on_found(["leader"]);
     until("it to stop", || state(leader.pid) == Some('T'));
-    daemon.command(Command::Kill);
+    daemon.command(KeeperCommand::Kill);
     assert_eq!(daemon.end(), libc::SIGKILL);
 }
 
@@ -74,11 +74,11 @@ fn kill_ends_a_tree_that_runs_away() {
     // Each one forks the next, in a new session, and is gone before anyone who saw it can do it harm.
     let script = "import os, time\nend = time.monotonic() + 60\nprint('off', flush=True)\nwhile time.monotonic() < end:\n if os.fork(): os._exit(0)\n os.setsid()";
     let mut daemon = guardian.make(&Plan::program(&["/usr/bin/env", "python3", "-c", script]));
-    assert!(matches!(daemon.report(), Some(Report::Spawned { .. })));
+    assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
     assert_eq!(daemon.line(), "off");
-    assert_eq!(daemon.report(), Some(Report::Exited { status: 0, remains: true }));
-    daemon.command(Command::Kill);
-    assert_eq!(daemon.report(), Some(Report::TreeGone));
+    assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 0, remains: true }));
+    daemon.command(KeeperCommand::Kill);
+    assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
     assert_eq!(daemon.output(), "");
 }
 
@@ -86,12 +86,12 @@ fn kill_ends_a_tree_that_runs_away() {
 fn a_tree_is_gone_when_its_last_process_is() {
     let guardian = Guardian::start();
     let mut daemon = guardian.make(&Plan::shell("(setsid sh -c 'echo fled $$; exec sleep 60' &); exit 3"));
-    assert!(matches!(daemon.report(), Some(Report::Spawned { .. })));
-    let [fled] = daemon.meet(["fled"]);
-    assert_eq!(daemon.report(), Some(Report::Exited { status: 3 << 8, remains: true }));
+    assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
+    let [fled] = daemon.on_found(["fled"]);
+    assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 3 << 8, remains: true }));
     assert!(lives(&fled) && !daemon.is_unlocked(), "the lock is held while anyone of the tree lives");
     signal(&fled, libc::SIGKILL);
-    assert_eq!(daemon.report(), Some(Report::TreeGone));
+    assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
     assert_eq!(daemon.report(), None);
     until("the lock's release", || daemon.is_unlocked());
 }
@@ -100,15 +100,15 @@ fn a_tree_is_gone_when_its_last_process_is() {
 fn what_is_left_can_still_be_ended() {
     let guardian = Guardian::start();
     for (command, script) in [
-        (Command::Terminate, "(setsid sh -c 'echo fled $$; exec sleep 60' &); exit 3"),
-        (Command::Kill, "trap '' TERM; (setsid sh -c 'echo fled $$; exec sleep 60' &); exit 3"),
+        (KeeperCommand::Terminate, "(setsid sh -c 'echo fled $$; exec sleep 60' &); exit 3"),
+        (KeeperCommand::Kill, "trap '' TERM; (setsid sh -c 'echo fled $$; exec sleep 60' &); exit 3"),
     ] {
         let mut daemon = guardian.make(&Plan::shell(script));
-        assert!(matches!(daemon.report(), Some(Report::Spawned { .. })));
-        let [fled] = daemon.meet(["fled"]);
-        assert_eq!(daemon.report(), Some(Report::Exited { status: 3 << 8, remains: true }));
+        assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
+        let [fled] = daemon.on_found(["fled"]);
+        assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 3 << 8, remains: true }));
         daemon.command(command);
-        assert_eq!(daemon.report(), Some(Report::TreeGone));
+        assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
         assert!(!lives(&fled));
     }
 }
@@ -118,11 +118,11 @@ fn one_daemon_s_end_is_not_another_s() {
     let guardian = Guardian::start();
     let [mut first, mut second] = [(); 2].map(|()| guardian.make(&Plan::shell(FAMILY)));
     let (gone, left) = (first.family(), second.family());
-    first.command(Command::Kill);
+    first.command(KeeperCommand::Kill);
     first.end();
     await_gone(&gone);
     assert!(left.iter().all(lives) && !second.is_unlocked());
-    second.command(Command::Terminate);
+    second.command(KeeperCommand::Terminate);
     assert_eq!(second.end(), libc::SIGTERM);
 }
 
@@ -131,12 +131,12 @@ fn one_daemon_s_end_is_not_another_s() {
 #[test]
 fn a_group_ends_without_what_left_it() {
     let mut guardian = Guardian::start();
-    for command in [Command::Terminate, Command::Kill] {
+    for command in [KeeperCommand::Terminate, KeeperCommand::Kill] {
         let mut daemon = guardian.make(&Plan { group_only: true, ..Plan::shell(FAMILY) });
         let [_, leader, child, fled] = daemon.family();
         daemon.command(command);
         let status = daemon.end();
-        assert_eq!(status, if command == Command::Kill { libc::SIGKILL } else { libc::SIGTERM });
+        assert_eq!(status, if command == KeeperCommand::Kill { libc::SIGKILL } else { libc::SIGTERM });
         await_gone(&[leader, child]);
         assert!(lives(&fled), "it was meant to outlive them");
         signal(&fled, libc::SIGKILL);
@@ -151,11 +151,11 @@ fn a_group_remains_while_one_of_its_members_lives() {
     let mut daemon =
         guardian.make(&Plan { group_only: true, ..Plan::shell("sh -c 'echo child $$; exec sleep 60' & echo leader $$; read go") });
     // Its stdin is at its end, so it is off at once.
-    assert!(matches!(daemon.report(), Some(Report::Spawned { .. })));
-    assert_eq!(daemon.report(), Some(Report::Exited { status: 1 << 8, remains: true }));
+    assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
+    assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 1 << 8, remains: true }));
     assert!(!daemon.is_unlocked());
-    daemon.command(Command::Terminate);
-    assert_eq!(daemon.report(), Some(Report::TreeGone));
+    daemon.command(KeeperCommand::Terminate);
+    assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
     assert_eq!(daemon.report(), None);
 }
 
@@ -164,12 +164,12 @@ fn what_was_left_alive_on_purpose_is_swept_by_nobody() {
     let mut guardian = Guardian::start();
     let mut first = guardian.make(&Plan { group_only: true, ..Plan::shell(FAMILY) });
     let [.., survivor] = first.family();
-    first.command(Command::Terminate);
+    first.command(KeeperCommand::Terminate);
     first.end();
     let mut second = guardian.make(&Plan::shell(FAMILY));
     let [keeper, family @ ..] = second.family();
     signal(&keeper, libc::SIGKILL);
-    assert_eq!(guardian.report(), Some(Report::Swept { keeper: keeper.pid }));
+    assert_eq!(guardian.report(), Some(GuardianReport::Swept { keeper: keeper.pid }));
     await_gone(&family);
     assert!(lives(&survivor));
     guardian.let_go();
@@ -187,15 +187,15 @@ fn what_outlives_a_group_that_went_by_itself_is_told_from_another_s_strays() {
     let script = "(setsid sh -c 'sh -c \"echo below \\$\\$; exec sleep 60\" & echo survivor $$; : >out; wait' &)
         for again in $(seq 6000); do test -e out && exit 0; sleep 0.01; done";
     let mut first = guardian.make(&Plan { group_only: true, ..Plan::shell(script) });
-    assert!(matches!(first.report(), Some(Report::Spawned { .. })));
-    let [survivor, below] = first.meet(["survivor", "below"]);
+    assert!(matches!(first.report(), Some(KeeperReport::Spawned { .. })));
+    let [survivor, below] = first.on_found(["survivor", "below"]);
     assert_eq!(first.end(), 0);
     // By the time that it makes another one, the guardian knows of the first one's end.
     assert_eq!(guardian.make(&Plan::shell("echo next")).output(), "next\n");
     signal(&survivor, libc::SIGKILL);
     until("the guardian to inherit", || os::look_up(below.pid).is_some_and(|process| process.parent == guardian.pid()));
     signal(&keeper, libc::SIGKILL);
-    assert_eq!(guardian.report(), Some(Report::Swept { keeper: keeper.pid }));
+    assert_eq!(guardian.report(), Some(GuardianReport::Swept { keeper: keeper.pid }));
     assert!(!family.iter().any(lives));
     assert!(lives(&below));
     signal(&below, libc::SIGKILL);
@@ -227,8 +227,8 @@ fn a_released_session_s_number_that_is_given_out_again_spares_nobody() {
     let script = "(setsid sh -c 'echo survivor $$; : >out; exec sleep 60' &)
         for again in $(seq 6000); do test -e out && exit 0; sleep 0.01; done";
     let mut first = guardian.make(&Plan { group_only: true, ..Plan::shell(script) });
-    assert!(matches!(first.report(), Some(Report::Spawned { .. })));
-    let [survivor] = first.meet(["survivor"]);
+    assert!(matches!(first.report(), Some(KeeperReport::Spawned { .. })));
+    let [survivor] = first.on_found(["survivor"]);
     assert_eq!(first.end(), 0);
     // The guardian has it by now.
     assert_eq!(guardian.make(&Plan::shell("echo next")).output(), "next\n");
@@ -240,6 +240,6 @@ fn a_released_session_s_number_that_is_given_out_again_spares_nobody() {
     let [keeper, leader, child, fled] = second.family();
     assert_eq!(leader.pid, survivor.session);
     signal(&keeper, libc::SIGKILL);
-    assert_eq!(guardian.report(), Some(Report::Swept { keeper: keeper.pid }));
+    assert_eq!(guardian.report(), Some(GuardianReport::Swept { keeper: keeper.pid }));
     assert!(![leader, child, fled].iter().any(lives), "it was taken for what was released");
 }

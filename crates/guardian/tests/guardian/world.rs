@@ -10,7 +10,8 @@ use std::process::{Child, Command as Program, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use ally_base::os::{self, Process};
-use ally_base::wire::{Command, DESCRIPTORS, HEADER, Order, OwnerDeath, Report};
+use ally_base::wire::{Descriptors, Frame, FrameBuffer, GuardianReport, HEADER, Hello, KeeperCommand, KeeperReport, Order, OwnerDeath};
+use ally_build_id::{BUILD_ID, VERSION};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tempfile::TempDir;
 
@@ -78,18 +79,50 @@ pub fn read_all(pipe: &mut PipeReader) -> String {
     }
 }
 
-/// `None` at the end of the stream.
-#[track_caller]
-fn next_report(stream: &mut UnixStream) -> Option<Report> {
-    let mut bytes = [0; Report::SIZE];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match read(stream, &mut bytes[filled..], "a report") {
-            0 => return (filled > 0).then(|| panic!("half a report")),
-            count => filled += count,
+/// A stream that is read frame by frame.
+struct Frames {
+    stream: UnixStream,
+    received: FrameBuffer,
+}
+
+impl Frames {
+    fn of(stream: UnixStream) -> Self {
+        Self { stream, received: FrameBuffer::default() }
+    }
+
+    /// `None` at the end of the stream.
+    #[track_caller]
+    fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = self.received.next_frame().expect("a frame") {
+                return Some(frame);
+            }
+            if !self.fill("a frame") {
+                return None;
+            }
         }
     }
-    Some(Report::decode(&bytes).expect("a report that means something"))
+
+    #[track_caller]
+    fn hello(&mut self) -> Option<Hello> {
+        loop {
+            if let Some(hello) = Hello::take_from(&mut self.received).expect("a greeting") {
+                return Some(hello);
+            }
+            if !self.fill("a greeting") {
+                return None;
+            }
+        }
+    }
+
+    /// False at the end of the stream.
+    #[track_caller]
+    fn fill(&mut self, what: &str) -> bool {
+        let mut bytes = [0; 64];
+        let count = read(&mut self.stream, &mut bytes, what);
+        self.received.extend(&bytes[..count]);
+        count > 0
+    }
 }
 
 pub fn lives(process: &Process) -> bool {
@@ -142,9 +175,11 @@ impl Plan {
         Self::program(&["/bin/sh", "-c", script])
     }
 
-    pub fn encode(&self, folder: &Path) -> Vec<u8> {
+    /// `descriptors`: the mask of those that go with it.
+    pub fn encode(&self, folder: &Path, descriptors: u32) -> Vec<u8> {
         let [programs, args, env] = [&self.programs, &self.args, &self.env].map(|list| list.iter().map(Vec::as_slice).collect());
         let order = Order {
+            descriptors,
             group_only: self.group_only,
             owner_death: self.owner_death,
             stop_signal: self.stop_signal,
@@ -160,7 +195,12 @@ impl Plan {
 
 pub struct Guardian {
     child: Child,
-    stream: Option<UnixStream>,
+    stream: Option<Frames>,
+}
+
+/// As the addon of this build greets.
+pub fn hello() -> Hello {
+    Hello { version: VERSION.to_owned(), build: BUILD_ID.to_owned(), pid: os::own_pid() }
 }
 
 impl Guardian {
@@ -174,7 +214,26 @@ impl Guardian {
         let mut program = Program::new(env!("CARGO_BIN_EXE_ally-guardian"));
         program.env_clear().stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         change(&mut program);
-        Self { child: program.spawn().unwrap(), stream: Some(ours) }
+        let mut guardian = Self { child: program.spawn().unwrap(), stream: Some(Frames::of(ours)) };
+        guardian.send_piece(&hello().encode(), &[]).unwrap();
+        assert_eq!(guardian.hello(), Some(Hello { pid: guardian.pid(), ..hello() }));
+        guardian
+    }
+
+    /// One that is greeted with these bytes.
+    pub fn start_greeted(greeting: &[u8]) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut program = Program::new(env!("CARGO_BIN_EXE_ally-guardian"));
+        program.env_clear().stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+        let guardian = Self { child: program.spawn().unwrap(), stream: Some(Frames::of(ours)) };
+        // It may have refused the beginning already.
+        guardian.send_piece(greeting, &[]).unwrap_or_default();
+        guardian
+    }
+
+    #[track_caller]
+    pub fn hello(&mut self) -> Option<Hello> {
+        self.stream.as_mut().unwrap().hello()
     }
 
     pub fn pid(&self) -> i32 {
@@ -192,7 +251,7 @@ impl Guardian {
         if bytes.is_empty() {
             return Ok(());
         }
-        let mut stream = self.stream.as_ref().unwrap();
+        let mut stream = &self.stream.as_ref().unwrap().stream;
         let rights = [ControlMessage::ScmRights(descriptors)];
         let rights = if descriptors.is_empty() { &rights[..0] } else { &rights };
         let sent = sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(bytes)], rights, MsgFlags::MSG_NOSIGNAL, None)?;
@@ -200,26 +259,32 @@ impl Guardian {
     }
 
     pub fn make(&self, plan: &Plan) -> Daemon {
-        let (daemon, ends) = Daemon::expect();
-        self.send(&plan.encode(daemon.home.path()), &ends.each_ref().map(AsRawFd::as_raw_fd));
+        let (daemon, mask, ends) = Daemon::expect();
+        self.send(&plan.encode(daemon.home.path(), mask), &ends.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>());
         // All copies of ours are closed here, the lock's too: from now on the keeper alone holds it.
         daemon
     }
 
     /// What it tells, but for the orders that it has taken.
     #[track_caller]
-    pub fn report(&mut self) -> Option<Report> {
+    pub fn report(&mut self) -> Option<GuardianReport> {
         loop {
             match self.any_report() {
-                Some(Report::Taken) => {}
+                Some(GuardianReport::Accepted) => {}
                 other => return other,
             }
         }
     }
 
     #[track_caller]
-    pub fn any_report(&mut self) -> Option<Report> {
-        next_report(self.stream.as_mut().unwrap())
+    pub fn any_report(&mut self) -> Option<GuardianReport> {
+        let frame = self.stream.as_mut().unwrap().next()?;
+        Some(GuardianReport::decode(&frame).expect("a report that means something"))
+    }
+
+    /// It has ended in another way than a drop asks for.
+    pub fn forget(self) {
+        std::mem::forget(self);
     }
 
     /// As when the owner dies, or needs no guardian any more.
@@ -252,7 +317,7 @@ impl Drop for Guardian {
 }
 
 pub struct Daemon {
-    stream: Option<UnixStream>,
+    stream: Option<Frames>,
     stdout: Option<PipeReader>,
     stderr: Option<PipeReader>,
     home: TempDir,
@@ -260,7 +325,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// One that is about to be ordered, and what goes with the order.
-    pub fn expect() -> (Self, [OwnedFd; DESCRIPTORS]) {
+    pub fn expect() -> (Self, u32, Vec<OwnedFd>) {
         let home = tempfile::tempdir().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let [(stdout, out), (stderr, err)] = [io::pipe().unwrap(), io::pipe().unwrap()];
@@ -268,8 +333,17 @@ impl Daemon {
         lock.try_lock().unwrap();
         let [out_s_end, err_s_end] = [&stdout, &stderr].map(|pipe| pipe.try_clone().unwrap().into());
         let folder = File::open(home.path()).unwrap();
-        let ends = [theirs.into(), out.into(), err.into(), lock.into(), out_s_end, err_s_end, folder.into()];
-        (Self { stream: Some(ours), stdout: Some(stdout), stderr: Some(stderr), home }, ends)
+        let (mask, ends) = Descriptors {
+            stream: theirs.into(),
+            stdout: out.into(),
+            stderr: err.into(),
+            lock: lock.into(),
+            folder: folder.into(),
+            stdout_reader: Some(out_s_end),
+            stderr_reader: Some(err_s_end),
+        }
+        .into_wire();
+        (Self { stream: Some(Frames::of(ours)), stdout: Some(stdout), stderr: Some(stderr), home }, mask, ends)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -277,31 +351,32 @@ impl Daemon {
     }
 
     #[track_caller]
-    pub fn report(&mut self) -> Option<Report> {
-        next_report(self.stream.as_mut().unwrap())
+    pub fn report(&mut self) -> Option<KeeperReport> {
+        let frame = self.stream.as_mut().unwrap().next()?;
+        Some(KeeperReport::decode(&frame).expect("a report that means something"))
     }
 
     /// The leader and the keeper of a daemon that was just made.
     #[track_caller]
     pub fn born(&mut self) -> [Process; 2] {
         match self.report() {
-            Some(Report::Spawned { leader, keeper }) => [leader, keeper].map(|pid| os::look_up(pid).expect("a process that lives")),
+            Some(KeeperReport::Spawned { leader, keeper }) => [leader, keeper].map(|pid| os::look_up(pid).expect("a process that lives")),
             other => panic!("not spawned: {other:?}"),
         }
     }
 
     #[track_caller]
-    pub fn command(&self, command: Command) {
-        let mut stream = self.stream.as_ref().unwrap();
-        stream.write_all(&[command.encode()]).unwrap();
+    pub fn command(&self, command: KeeperCommand) {
+        let mut stream = &self.stream.as_ref().unwrap().stream;
+        stream.write_all(&command.encode()).unwrap();
     }
 
     /// The leader's status, after all of the tree's end was told as it should be.
     #[track_caller]
     pub fn end(&mut self) -> i32 {
-        let Some(Report::Exited { status, remains }) = self.report() else { panic!("not the leader's exit") };
+        let Some(KeeperReport::Exited { status, remains }) = self.report() else { panic!("not the leader's exit") };
         if remains {
-            assert_eq!(self.report(), Some(Report::TreeGone));
+            assert_eq!(self.report(), Some(KeeperReport::TreeGone));
         }
         assert_eq!(self.report(), None, "the keeper goes with its tree");
         until("the lock's release", || self.is_unlocked());
@@ -334,7 +409,7 @@ impl Daemon {
 
     /// Processes that introduce themselves on stdout as `NAME PID`, in the order of `names`.
     #[track_caller]
-    pub fn meet<const N: usize>(&mut self, names: [&str; N]) -> [Process; N] {
+    pub fn on_found<const N: usize>(&mut self, names: [&str; N]) -> [Process; N] {
         let mut met = [None; N];
         while met.contains(&None) {
             let line = self.line();
@@ -349,7 +424,7 @@ impl Daemon {
     #[track_caller]
     pub fn family(&mut self) -> [Process; 4] {
         let [_, keeper] = self.born();
-        let [leader, child, fled] = self.meet(["leader", "child", "fled"]);
+        let [leader, child, fled] = self.on_found(["leader", "child", "fled"]);
         assert!(child.session == leader.session && fled.session != leader.session, "the one fled, the other didn't");
         [keeper, leader, child, fled]
     }
@@ -376,9 +451,9 @@ impl Daemon {
 impl Drop for Daemon {
     /// Leaves nothing behind, however its test went.
     fn drop(&mut self) {
-        if let Some(mut stream) = self.stream.take() {
+        if let Some(Frames { mut stream, .. }) = self.stream.take() {
             // It may be gone already.
-            stream.write_all(&[Command::Kill.encode()]).unwrap_or_default();
+            stream.write_all(&KeeperCommand::Kill.encode()).unwrap_or_default();
         }
     }
 }

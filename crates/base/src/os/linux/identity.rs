@@ -72,7 +72,7 @@ pub fn start_time(pid: i32) -> Option<u64> {
 }
 
 /// The groups that this process is in besides its own.
-pub fn further_groups() -> Vec<u32> {
+pub fn supplementary_groups() -> Vec<u32> {
     // SAFETY: asks for the number alone, and writes nothing.
     let count = unsafe { libc::getgroups(0, std::ptr::null_mut()) };
     let mut groups = vec![0; usize::try_from(count).unwrap_or_default()];

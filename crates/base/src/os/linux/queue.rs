@@ -38,18 +38,18 @@ const SOCKET_INODE: usize = 20;
 const ESTABLISHED: u8 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum AcceptState {
     Waiting,
     Accepted,
 }
 
-/// Whether [`was_taken`] can be answered here: asked once, on a connection of our own.
+/// Whether [`accept_state`] can be answered here: asked once, on a connection of our own.
 pub fn accept_queue_is_visible() -> bool {
     static VISIBLE: OnceCell<bool> = OnceCell::new();
     let asked = VISIBLE.get_or_try_init(|| {
         let (here, _there) = std::os::unix::net::UnixStream::pair()?;
-        match was_taken(&here) {
-            Ok(taken) => Ok(taken == Taken::Accepted),
+        match accept_state(&here) {
+            Ok(taken) => Ok(taken == AcceptState::Accepted),
             // Out of descriptors at this moment: no answer for ever.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => Err(error),
             Err(_) => Ok(false),
@@ -61,15 +61,15 @@ pub fn accept_queue_is_visible() -> bool {
 
 /// Whether the listener has accepted this connected client. Once either side has hung up the kernel
 /// can't tell any more; a caller looks for that on the socket itself, first.
-pub fn was_taken(client: &(impl AsFd + AsRawFd)) -> io::Result<Taken> {
+pub fn accept_state(client: &(impl AsFd + AsRawFd)) -> io::Result<AcceptState> {
     let inode = u32::try_from(fstat(client)?.st_ino).map_err(io::Error::other)?;
     let mut peer = None;
     ask(inode, 0, u32::MAX, SHOW_PEER, |_, attributes| {
         peer = attribute(attributes, ATTR_PEER).and_then(|value| word(value, 0));
     })?;
     match peer {
-        Some(0) => Ok(Taken::Waiting),
-        Some(_) => Ok(Taken::Accepted),
+        Some(0) => Ok(AcceptState::Waiting),
+        Some(_) => Ok(AcceptState::Accepted),
         None => Err(io::Error::from_raw_os_error(libc::ENOTCONN)),
     }
 }

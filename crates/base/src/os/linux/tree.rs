@@ -8,34 +8,34 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::identity::{identify, read, unless_gone};
-use crate::os::{Look, Process};
+use crate::os::{Process, ProcessScan};
 
 /// Whether every descendant that loses its parent becomes the keeper's child.
-pub const CHILDREN_COME_BACK: bool = true;
+pub const HAS_SUBREAPER: bool = true;
 
 /// Where processes fork and end faster than they can be looked at, a look would never come to an end. So many may have ended
 /// before they were looked at, or else it ends after this time.
 const CHURN: u32 = 100;
 const LONGEST_LOOK: Duration = Duration::from_millis(50);
 
-/// Everything of a tree whose subreaper is `root`; each is handed to `meet` in the moment in which it is found. Neither the
+/// Everything of a tree whose subreaper is `root`; each is handed to `on_found` in the moment in which it is found. Neither the
 /// leader's session nor what was `seen` of the tree before needs a look of its own here.
-pub fn members(root: i32, _session_of: &mut Option<i32>, _seen: &[Process], meet: &mut dyn FnMut(&Process)) -> Look {
-    walk(root, meet)
+pub fn members(root: i32, _session_of: &mut Option<i32>, _seen: &[Process], on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
+    walk(root, on_found)
 }
 
 /// All that descend from `root`, zombies left out, parents before children. One that is forked during the walk may be missed,
 /// but not its parent. If a subreaper looks at its own and finds nobody, then there is nobody: whoever loses its parent
 /// during the walk turns up among its own children, which are looked at again until no more turn up. (Not so from outside:
 /// a list in /proc may skip one while another of it is being reaped.)
-pub fn descendants(root: i32) -> Look {
+pub fn descendants(root: i32) -> ProcessScan {
     walk(root, &mut |_| {})
 }
 
-fn walk(root: i32, meet: &mut dyn FnMut(&Process)) -> Look {
+fn walk(root: i32, on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
     let until = Instant::now() + LONGEST_LOOK;
-    let mut look = Look::default();
-    let Some(root) = look.or_none(identify(root)) else { return look };
+    let mut look = ProcessScan::default();
+    let Some(root) = look.note_error(identify(root)) else { return look };
     let mut known = HashSet::new();
     let mut ended = 0;
     loop {
@@ -43,7 +43,7 @@ fn walk(root: i32, meet: &mut dyn FnMut(&Process)) -> Look {
         let mut news = false;
         let mut parents = vec![root];
         while let Some(parent) = parents.pop() {
-            for pid in look.or_none(children(&parent)) {
+            for pid in look.note_error(children(&parent)) {
                 if known.contains(&pid) {
                     continue;
                 }
@@ -59,7 +59,7 @@ fn walk(root: i32, meet: &mut dyn FnMut(&Process)) -> Look {
                         if process.zombie {
                             ended += 1;
                         } else {
-                            meet(&process);
+                            on_found(&process);
                             look.seen.push(process);
                         }
                     }
@@ -80,18 +80,18 @@ fn walk(root: i32, meet: &mut dyn FnMut(&Process)) -> Look {
 
 /// The children of this process, zombies too, without those known. Looked at again until no more turn up: one that ends
 /// during the look leaves its own here.
-pub fn own_children(known: &HashSet<i32>) -> Look {
-    let mut look = Look::default();
-    let own = look.or_none(i32::try_from(std::process::id()).map_err(io::Error::other).and_then(identify));
+pub fn own_children(known: &HashSet<i32>) -> ProcessScan {
+    let mut look = ProcessScan::default();
+    let own = look.note_error(i32::try_from(std::process::id()).map_err(io::Error::other).and_then(identify));
     let Some(own) = own else { return look };
     let mut met = HashSet::new();
     for _ in 0..CHURN {
-        let mut new = look.or_none(children(&own));
+        let mut new = look.note_error(children(&own));
         new.retain(|pid| !known.contains(pid) && met.insert(*pid));
         if new.is_empty() {
             return look;
         }
-        let found = look.take(Look::of(Ok(new)));
+        let found = look.take(ProcessScan::of(Ok(new)));
         look.seen.extend(found.into_iter().filter(|process| process.parent == own.pid));
     }
     look.failed.get_or_insert_with(endless);
@@ -126,16 +126,16 @@ fn child_pids(parent: i32) -> io::Result<Vec<i32>> {
 }
 
 fn children_by_sweep(parent: i32) -> io::Result<Vec<i32>> {
-    let everyone = Look::of(everyone()).whole()?;
+    let everyone = ProcessScan::of(everyone()).whole()?;
     Ok(everyone.into_iter().filter(|process| process.parent == parent).map(|process| process.pid).collect())
 }
 
 /// The members of the session that `leader` made, or had made. A look at every process there is: for
 /// the rare case that whoever kept them is gone.
-pub fn session(leader: i32) -> Look {
+pub fn posix_session(leader: i32) -> ProcessScan {
     // SAFETY: an integer only. Unlike /proc it tells of everyone, hidden or not.
     let pids = everyone().map(|pids| pids.into_iter().filter(|pid| unsafe { libc::getsid(*pid) } == leader).collect());
-    let mut look = Look::of(pids);
+    let mut look = ProcessScan::of(pids);
     look.seen.retain(|process| process.session == leader && !process.zombie);
     look
 }

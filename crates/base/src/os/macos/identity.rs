@@ -92,7 +92,7 @@ pub fn identify(pid: i32) -> io::Result<Option<Process>> {
 }
 
 /// Here they are the directory's to tell, and not the process's.
-pub const fn further_groups() -> Vec<u32> {
+pub const fn supplementary_groups() -> Vec<u32> {
     Vec::new()
 }
 

@@ -25,7 +25,7 @@ use super::tree::{everyone, members};
 const SOCKET_INFO: libc::c_int = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum AcceptState {
     Waiting,
     Accepted,
 }
@@ -111,7 +111,7 @@ pub fn accept_queue_is_visible() -> bool {
 ///
 /// # Errors
 /// ENOTCONN once the other side has hung up; EPERM where the process there shows nothing of itself.
-pub fn was_taken(client: &(impl AsFd + AsRawFd)) -> io::Result<Taken> {
+pub fn accept_state(client: &(impl AsFd + AsRawFd)) -> io::Result<AcceptState> {
     let hung_up = || io::Error::from_raw_os_error(libc::ENOTCONN);
     let listener: UnixAddr = getpeername(client.as_raw_fd()).map_err(|error| match error {
         Errno::EINVAL => hung_up(),
@@ -121,13 +121,13 @@ pub fn was_taken(client: &(impl AsFd + AsRawFd)) -> io::Result<Taken> {
     let there = sockets_of(peer_pid(client)?);
     let own = SocketInfo::of(nix::unistd::getpid().as_raw(), client.as_raw_fd());
     if own.is_some_and(|own| own.far != 0 && there.iter().any(|socket| socket.so == own.far)) {
-        return Ok(Taken::Accepted);
+        return Ok(AcceptState::Accepted);
     }
     let mut listeners = there.iter().filter(|socket| socket.listens() && socket.bound_to() == name).peekable();
     if listeners.peek().is_none() {
         return Err(io::Error::from_raw_os_error(libc::EPERM));
     }
-    Ok(if listeners.all(|listener| listener.queue == 0) { Taken::Accepted } else { Taken::Waiting })
+    Ok(if listeners.all(|listener| listener.queue == 0) { AcceptState::Accepted } else { AcceptState::Waiting })
 }
 
 /// Whether this listener refuses only because its queue is full, as Linux never does: one of the tree listens there.

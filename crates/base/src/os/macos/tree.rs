@@ -10,24 +10,24 @@ use nix::errno::Errno;
 
 use super::identity::identify;
 use super::kqueue;
-use crate::os::{Look, Process};
+use crate::os::{Process, ProcessScan};
 
 /// Whether every descendant that loses its parent becomes the keeper's child.
-pub const CHILDREN_COME_BACK: bool = false;
+pub const HAS_SUBREAPER: bool = false;
 
 /// More than the system allows to run.
 const PIDS_MAX: usize = 128 * 1024;
 
-pub fn descendants(root: i32) -> Look {
-    let mut look = Look::default();
-    let root = look.or_none(identify(root));
+pub fn descendants(root: i32) -> ProcessScan {
+    let mut look = ProcessScan::default();
+    let root = look.note_error(identify(root));
     look.with_descendants(root.into_iter().collect())
 }
 
 /// The children of this process, without those known.
-pub fn own_children(known: &HashSet<i32>) -> Look {
-    let mut look = Look::default();
-    let own = look.or_none(i32::try_from(std::process::id()).map_err(io::Error::other).and_then(identify));
+pub fn own_children(known: &HashSet<i32>) -> ProcessScan {
+    let mut look = ProcessScan::default();
+    let own = look.note_error(i32::try_from(std::process::id()).map_err(io::Error::other).and_then(identify));
     let Some(own) = own else { return look };
     let mut children = children(&own);
     children.seen.retain(|child| !known.contains(&child.pid));
@@ -37,21 +37,21 @@ pub fn own_children(known: &HashSet<i32>) -> Look {
 /// The children of `root`, the session that the leader made, what is left of those that were `seen` of the tree before,
 /// and whatever descends from any of these. The leader's group is part of its session. Once that session is empty it is not
 /// asked for again: its number may be given to a stranger.
-/// Each is handed to `meet`.
-pub fn members(root: i32, session_of: &mut Option<i32>, seen: &[Process], meet: &mut dyn FnMut(&Process)) -> Look {
-    let mut look = Look::default();
-    let root = look.or_none(identify(root));
+/// Each is handed to `on_found`.
+pub fn members(root: i32, session_of: &mut Option<i32>, seen: &[Process], on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
+    let mut look = ProcessScan::default();
+    let root = look.note_error(identify(root));
     let mut roots: Vec<Process> = root.map(|root| look.take(children(&root))).unwrap_or_default();
     if let Some(leader) = *session_of {
-        let session = session(leader);
+        let session = posix_session(leader);
         // A leader that nobody has reaped yet has its number still.
-        if session.found_nobody() && identify(leader).is_ok_and(|leader| leader.is_none()) {
+        if session.is_certainly_empty() && identify(leader).is_ok_and(|leader| leader.is_none()) {
             *session_of = None;
         }
         roots.extend(look.take(session));
     }
     for process in seen {
-        let now = look.or_none(identify(process.pid));
+        let now = look.note_error(identify(process.pid));
         roots.extend(now.filter(|now| now.start == process.start && !now.zombie));
     }
     for process in roots {
@@ -61,11 +61,11 @@ pub fn members(root: i32, session_of: &mut Option<i32>, seen: &[Process], meet: 
     }
     let roots = look.seen.clone();
     let look = look.with_descendants(roots);
-    look.seen.iter().for_each(meet);
+    look.seen.iter().for_each(on_found);
     look
 }
 
-impl Look {
+impl ProcessScan {
     /// Adds whatever descends from these.
     fn with_descendants(mut self, mut parents: Vec<Process>) -> Self {
         while let Some(parent) = parents.pop() {
@@ -81,12 +81,12 @@ impl Look {
 }
 
 /// There is no subreaper: whoever loses its parent is launchd's.
-fn children(parent: &Process) -> Look {
+fn children(parent: &Process) -> ProcessScan {
     // SAFETY: the buffer is as long as said.
     let mut look = living(list(|buffer, size| unsafe { libc::proc_listchildpids(parent.pid, buffer, size) }));
     look.seen.retain(|process| process.parent == parent.pid);
     // Between the list and this look its pid may have gone to a stranger.
-    let now = look.or_none(identify(parent.pid));
+    let now = look.note_error(identify(parent.pid));
     if now.is_none_or(|now| now.start != parent.start) {
         look.seen.clear();
     }
@@ -94,7 +94,7 @@ fn children(parent: &Process) -> Look {
 }
 
 /// The members of the session that `leader` made.
-pub fn session(leader: i32) -> Look {
+pub fn posix_session(leader: i32) -> ProcessScan {
     let mut look = living(everyone());
     look.seen.retain(|process| process.session == leader);
     look
@@ -121,8 +121,8 @@ fn list(ask: impl Fn(*mut libc::c_void, libc::c_int) -> libc::c_int) -> io::Resu
     Ok(pids)
 }
 
-fn living(pids: io::Result<Vec<i32>>) -> Look {
-    let mut look = Look::of(pids);
+fn living(pids: io::Result<Vec<i32>>) -> ProcessScan {
+    let mut look = ProcessScan::of(pids);
     look.seen.retain(|process| !process.zombie);
     look
 }

@@ -11,7 +11,7 @@ use core::time::Duration;
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Event};
 use crate::lifecycle::restart::{Dice, History, RestartPlan};
-use crate::lifecycle::state::{Generation, LastExit, Now, Phase, Snapshot, Ticket};
+use crate::lifecycle::state::{Activity, Generation, LastExit, Now, Phase, Snapshot, Ticket};
 
 /// How long what got SIGKILL may take to be gone before it is reported as unkillable.
 pub const KILL_PATIENCE: Duration = Duration::from_secs(2);
@@ -79,19 +79,24 @@ impl Machine {
         self.generation
     }
 
-    /// A start with another configuration takes that one, but only where nothing is going on.
-    pub fn replan(&mut self, plan: Plan) {
-        if self.phase.at_rest() {
+    /// Before a start with another configuration. Returns whether it was accepted: not while a process exists or is coming.
+    pub fn replan(&mut self, plan: Plan) -> bool {
+        let accepted = self.phase.accepts_config();
+        if accepted {
             self.plan = plan;
         }
+        accepted
+    }
+
+    pub const fn activity(&self) -> Activity {
+        self.phase.activity()
     }
 
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             state: self.phase.state(),
             pid: self.phase.pid(),
-            at_rest: self.phase.at_rest(),
-            active: self.phase.is_active(),
+            forgettable: self.phase.is_forgettable(),
             failed_health_checks: self.failed_checks,
             restart_attempts: self.attempts,
             last_error: self.last_error.as_ref().map(ToString::to_string),
@@ -127,8 +132,8 @@ impl Machine {
             Event::OrderLost { .. } => self.order_lost(now),
             Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. } => self.boot_failed(failure, now),
             Event::Ready { .. } => self.ready(now),
-            Event::Exited { exit, remains, tail, litter, .. } => self.exited(exit, remains, tail, litter, now),
-            Event::TreeGone { litter, .. } => self.tree_gone(litter, now),
+            Event::Exited { exit, remains, tail, leftover_file, .. } => self.exited(exit, remains, tail, leftover_file, now),
+            Event::TreeGone { leftover_file, .. } => self.tree_gone(leftover_file, now),
             Event::ProbePassed { latency, .. } => self.probe_passed(latency),
             Event::ProbeFailed { latency, error, .. } => self.probe_failed(latency, error, now),
             Event::StartupElapsed { seen, tail, .. } => {

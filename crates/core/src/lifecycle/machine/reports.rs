@@ -151,7 +151,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn exited(&mut self, exit: Exit, remains: bool, tail: String, litter: Option<Failure>, now: Now) {
+    pub(super) fn exited(&mut self, exit: Exit, remains: bool, tail: String, leftover_file: Option<Failure>, now: Now) {
         let Some(pid) = self.phase.pid() else { return };
         let reason = self.exit_reason(exit);
         self.last_exit = Some(LastExit { pid, exit, reason, at: now.wall });
@@ -175,20 +175,20 @@ impl Machine {
             Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. } => {
                 tree.leader = Leader::Exited;
                 if !remains {
-                    self.tree_gone(litter, now);
+                    self.tree_gone(leftover_file, now);
                 }
             }
             Phase::Stopped | Phase::Failed | Phase::Preparing { .. } | Phase::Spawning { .. } | Phase::BackingOff { tree: None, .. } => {}
         }
     }
 
-    pub(super) fn tree_gone(&mut self, litter: Option<Failure>, now: Now) {
+    pub(super) fn tree_gone(&mut self, leftover_file: Option<Failure>, now: Now) {
         match mem::replace(&mut self.phase, Phase::Stopped) {
             Phase::Stopping { tree, goal } => {
                 self.phase = Phase::Stopping { tree, goal: goal.clone() };
                 self.disarm(Timer::Grace);
                 self.disarm(Timer::Kill);
-                if let Some(failure) = litter {
+                if let Some(failure) = leftover_file {
                     self.fail_stops(failure);
                 }
                 self.come_to_rest(goal, now);

@@ -5,7 +5,7 @@ mod pump;
 mod tail;
 
 pub use lines::Splitter;
-pub use pump::{Audience, Pumps};
+pub use pump::Pumps;
 pub use tail::Tail;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
@@ -12,10 +11,8 @@ use tokio::task::yield_now;
 
 use super::lines::Splitter;
 use super::{Stream, Tail};
-use crate::supervisor::TARGET;
-use crate::supervisor::mailbox::{Mailbox, Message};
+use crate::supervisor::report::{Reporter, log};
 use crate::supervisor::runtime::spawn;
-use crate::supervisor::shared::Listeners;
 
 /// What a pipe holds at most, unless somebody made it larger (pipe(7)).
 const READ: usize = 64 * 1024;
@@ -30,34 +27,13 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
 }
 
-/// Who hears lines, if anyone.
-pub struct Audience {
-    pub plugin: String,
-    pub manager: u64,
-    pub mailbox: Arc<Mailbox>,
-    pub listeners: Arc<Listeners>,
-}
-
-impl Audience {
-    fn listens(&self) -> bool {
-        self.listeners.output.load(Ordering::Relaxed) || tracing::enabled!(target: "ally::output", tracing::Level::DEBUG)
-    }
-
-    fn hear(&self, stream: Stream, line: String) {
-        tracing::debug!(target: "ally::output", manager = self.manager, plugin = self.plugin, stream = stream.as_str(), "{line}");
-        if self.listeners.output.load(Ordering::Relaxed) && !self.mailbox.drops_line() {
-            self.mailbox.post(Message::Output { plugin: self.plugin.clone(), stream, line });
-        }
-    }
-}
-
 struct Pump {
     stream: Stream,
     pipe: Receiver,
     tail: Arc<Tail>,
     /// Its number in the tail.
     process: u64,
-    audience: Arc<Audience>,
+    reporter: Reporter,
     splitter: Mutex<Splitter>,
 }
 
@@ -68,12 +44,12 @@ pub struct Pumps([Arc<Pump>; 2]);
 impl Pumps {
     /// # Errors
     /// What the system says to two more descriptors in its queue of events.
-    pub fn start(outputs: [OwnedFd; 2], tail: &Arc<Tail>, audience: &Arc<Audience>) -> io::Result<Self> {
+    pub fn start(outputs: [OwnedFd; 2], tail: &Arc<Tail>, reporter: &Reporter) -> io::Result<Self> {
         let [stdout, stderr] = outputs;
         let process = tail.begin();
         let pump = |stream, fd| {
             let pipe = Receiver::from_owned_fd(fd)?;
-            let pump = Pump { stream, pipe, tail: Arc::clone(tail), process, audience: Arc::clone(audience), splitter: Mutex::default() };
+            let pump = Pump { stream, pipe, tail: Arc::clone(tail), process, reporter: reporter.clone(), splitter: Mutex::default() };
             Ok::<_, io::Error>(Arc::new(pump))
         };
         let pumps = [pump(Stream::Stdout, stdout)?, pump(Stream::Stderr, stderr)?];
@@ -108,7 +84,7 @@ impl Pump {
     async fn run(self: Arc<Self>) {
         'events: loop {
             if let Err(error) = self.pipe.readable().await {
-                tracing::warn!(target: TARGET, plugin = self.audience.plugin, %error, "output can't be read any more");
+                log!(self.reporter, warn, %error, "output can't be read any more");
                 return;
             }
             for _ in 0..TURN {
@@ -118,7 +94,7 @@ impl Pump {
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue 'events,
                     Err(error) => {
-                        tracing::warn!(target: TARGET, plugin = self.audience.plugin, %error, "output can't be read any more");
+                        log!(self.reporter, warn, %error, "output can't be read any more");
                         return;
                     }
                 }
@@ -131,7 +107,7 @@ impl Pump {
     /// Whatever has no end yet is told as it is.
     fn end_line(&self) {
         if let Some(line) = self.splitter().rest() {
-            self.audience.hear(self.stream, line);
+            self.reporter.line(self.stream, line);
         }
     }
 
@@ -146,8 +122,8 @@ impl Pump {
             };
             let bytes = buffer.get(..count).unwrap_or_default();
             self.tail.append(self.process, self.stream, bytes);
-            if self.audience.listens() {
-                self.splitter().feed(bytes, |line| self.audience.hear(self.stream, line));
+            if self.reporter.wants_lines() {
+                self.splitter().feed(bytes, |line| self.reporter.line(self.stream, line));
             } else {
                 // Whoever comes to listen later begins with a whole line, or with what is left of this one.
                 self.splitter().clear();

@@ -15,8 +15,8 @@ const CHUNK: usize = 8 * 1024;
 /// Two streams that take turns byte by byte make a chunk of each byte.
 const CHUNKS_MAX: usize = 4 * 1024;
 /// Of the output that goes with an error.
-const EVIDENCE_LINES: usize = 50;
-const EVIDENCE_BYTES: usize = 8 * 1024;
+const EXCERPT_LINES: usize = 50;
+const EXCERPT_BYTES: usize = 8 * 1024;
 
 /// Of all chunks.
 const BEGINNING: (usize, usize) = (0, 0);
@@ -88,11 +88,11 @@ impl Tail {
 
     /// What goes with an error: the last lines that this process wrote to stderr, or to stdout where it
     /// was silent on stderr.
-    pub fn evidence(&self) -> String {
+    pub fn error_excerpt(&self) -> String {
         let inner = self.lock();
         let of = |stream| {
             let wanted = |chunk: &Chunk| chunk.stream == stream && chunk.process == inner.process;
-            inner.lines(wanted, EVIDENCE_LINES, EVIDENCE_BYTES).join("\n")
+            inner.lines(wanted, EXCERPT_LINES, EXCERPT_BYTES).join("\n")
         };
         let stderr = of(Stream::Stderr);
         if stderr.is_empty() { of(Stream::Stdout) } else { stderr }

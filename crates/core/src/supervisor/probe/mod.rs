@@ -1,77 +1,77 @@
 //! Questions to a daemon: is it ready, is it healthy.
 
+mod accepted;
 mod health;
 mod ready;
-mod taken;
 
-pub use health::{Checkup, check};
-pub use ready::{Sight, await_ready};
+pub use health::{HealthCheck, check};
+pub use ready::{ReadinessStatus, await_ready};
 
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::socket::{Mark, holders, mark};
+use super::socket::{SocketFileId, holders};
 use crate::model::Pid;
 use ally_base::os;
 
-/// Whose answer counts: the leader's, and that of anyone its keeper looks after.
+/// The processes whose answer counts: the leader, and whatever descends from its keeper.
 #[derive(Debug, Clone)]
-pub struct Daemon {
+pub struct ProbedDaemon {
     pub leader: Pid,
     pub keeper: Pid,
-    /// The socket that one of the tree was found to have from a maker who is none of it, and that maker: who has a socket is
-    /// asked of all processes, and not at every check.
-    inherited: Arc<Mutex<Option<(Mark, Pid)>>>,
+    /// A socket that the tree has from a maker outside it, and that maker. Remembered, because the search for a socket's
+    /// holders reads all processes.
+    inherited: Arc<Mutex<Option<(SocketFileId, Pid)>>>,
 }
 
 enum Answering {
     Ours,
     /// A pid of 0 is one that this namespace has no number for.
     Other(Pid),
-    /// Whoever made the socket is gone, and nobody shows that he has it.
+    /// The maker of the socket is gone, and no holder is seen.
     Nobody,
 }
 
-impl Daemon {
+impl ProbedDaemon {
     pub fn new(leader: Pid, keeper: Pid) -> Self {
         Self { leader, keeper, inherited: Arc::default() }
     }
 
-    /// A process that is gone can't be told from a stranger's, so it counts as one that isn't ours.
+    /// A process that is gone counts as none of ours: its pid may be another process's.
     ///
     /// # Errors
-    /// Where that can't be found out.
+    /// A scan that failed.
     fn includes(&self, pid: Pid) -> io::Result<bool> {
         Ok(pid == self.leader || os::descends_from(pid, self.keeper)?)
     }
 
-    /// Who answers at `path`, where `listener` made the socket. One that is gone has left it to somebody, and its pid may be
-    /// another's.
+    /// Which process answers at `path`, if `listener` made the socket. If the listener is gone, another process has the socket,
+    /// and the listener's pid may be reused.
     ///
     /// # Errors
-    /// Where that can't be found out.
+    /// A scan that failed.
     fn who_answers(&self, listener: Pid, path: &Path) -> io::Result<Answering> {
         if self.includes(listener)? {
             return Ok(Answering::Ours);
         }
-        let socket = mark(path).map(|mark| (mark, listener));
+        let socket = SocketFileId::at(path).map(|id| (id, listener));
         if socket.is_some() && *self.inherited() == socket {
             return Ok(Answering::Ours);
         }
-        let heirs = holders(path, Some(listener));
-        for heir in &heirs {
-            if self.includes(*heir)? {
+        let holders = holders(path, Some(listener));
+        for holder in &holders {
+            if self.includes(*holder)? {
                 *self.inherited() = socket;
                 return Ok(Answering::Ours);
             }
         }
-        // One that this namespace has no number for is somebody all the same.
+        // A listener without a number in this pid namespace is another process all the same.
         let unnumbered = (listener <= 0).then_some(listener);
-        Ok(heirs.first().copied().or(unnumbered).map_or(Answering::Nobody, Answering::Other))
+        Ok(holders.first().copied().or(unnumbered).map_or(Answering::Nobody, Answering::Other))
     }
 
-    fn inherited(&self) -> MutexGuard<'_, Option<(Mark, Pid)>> {
+    fn inherited(&self) -> MutexGuard<'_, Option<(SocketFileId, Pid)>> {
         self.inherited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,4 @@
-//! Readiness: woken by the kernel when something appears at the socket's folder, believed only when
-//! the daemon itself answers.
+//! Readiness: the kernel tells when a file appears in the socket's folder; the daemon is ready when it answers itself.
 
 use std::io;
 use std::path::Path;
@@ -10,39 +9,38 @@ use nix::errno::Errno;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::taken::{Refused, taken};
-use super::{Answering, Daemon};
+use super::accepted::{Refused, wait_accepted};
+use super::{Answering, ProbedDaemon};
 use crate::config::Probe;
 use crate::error::{Failure, Occupant};
-use crate::supervisor::socket::{dial, mark};
-use crate::supervisor::watch::FolderNews;
+use crate::supervisor::runtime::FolderNews;
+use crate::supervisor::socket::{SocketFileId, dial};
 use ally_base::os;
 use ally_base::text::{errno_text, io_text};
 
 /// Between bind(2) and listen(2) there is no event, and usually no time either.
-const EAGER_LOOKS: u32 = 20;
+const EAGER_TRIES: u32 = 20;
 const EAGER: Duration = Duration::from_millis(1);
 const EAGER_TIME: Duration = Duration::from_millis(200);
 const PATIENT: Duration = Duration::from_millis(5);
-/// A look without an event, for file systems that report none (some overlays, network mounts).
-const UNTOLD: Duration = Duration::from_millis(250);
+/// Without an event, for file systems that report none (some overlays, network mounts).
+const WITHOUT_EVENT: Duration = Duration::from_millis(250);
 
 /// How long a connection waits to be accepted before it is asked whether it leads to the socket still.
 const STILL_THERE: Duration = Duration::from_secs(1);
 
-enum Look {
+enum ProbeResult {
     Ready,
     /// There is a socket, and the daemon doesn't answer there yet, for this reason.
-    Silent(String),
-    /// There is nothing.
-    Absent,
+    NoAnswer(String),
+    NoSocket,
 }
 
-/// What stood against readiness at the last look, for the message of a start that was given up.
+/// Why the last try found the daemon not ready, for the message of a start that timed out.
 #[derive(Debug, Clone, Default)]
-pub struct Sight(Arc<Mutex<Option<String>>>);
+pub struct ReadinessStatus(Arc<Mutex<Option<String>>>);
 
-impl Sight {
+impl ReadinessStatus {
     pub fn last(&self) -> Option<String> {
         self.slot().clone()
     }
@@ -52,23 +50,23 @@ impl Sight {
     }
 }
 
-/// Resolves when the daemon is ready. Waits without end: the lifecycle limits it.
+/// Until the daemon is ready. The limit is the lifecycle's.
 ///
 /// # Errors
 /// `SocketInUse` if somebody else answers.
-pub async fn await_ready(path: &Path, probe: Probe, daemon: &Daemon, sight: &Sight) -> Result<(), Failure> {
+pub async fn await_ready(path: &Path, probe: Probe, daemon: &ProbedDaemon, status: &ReadinessStatus) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(path);
     let mut news = FolderNews::of(folder).ok();
     let mut silent_since: Option<Instant> = None;
-    let mut looks = 0;
+    let mut tries = 0;
     loop {
-        match look(path, probe, daemon, sight).await? {
-            Look::Ready => return Ok(()),
-            Look::Silent(reason) => {
-                *sight.slot() = Some(reason);
+        match probe_once(path, probe, daemon, status).await? {
+            ProbeResult::Ready => return Ok(()),
+            ProbeResult::NoAnswer(reason) => {
+                *status.slot() = Some(reason);
                 let since = *silent_since.get_or_insert_with(Instant::now);
-                looks += 1;
-                if looks <= EAGER_LOOKS {
+                tries += 1;
+                if tries <= EAGER_TRIES {
                     yield_now().await;
                 } else if since.elapsed() < EAGER_TIME {
                     sleep(EAGER).await;
@@ -76,13 +74,13 @@ pub async fn await_ready(path: &Path, probe: Probe, daemon: &Daemon, sight: &Sig
                     sleep(PATIENT).await;
                 }
             }
-            Look::Absent => {
-                *sight.slot() = Some("there is no such file".to_owned());
+            ProbeResult::NoSocket => {
+                *status.slot() = Some("there is no such file".to_owned());
                 silent_since = None;
-                looks = 0;
+                tries = 0;
                 match &news {
-                    // Elapsed or woken, it is time for a look.
-                    Some(news) => drop(timeout(UNTOLD, news.next()).await),
+                    // Elapsed or woken, it is time to try.
+                    Some(news) => drop(timeout(WITHOUT_EVENT, news.next()).await),
                     None => {
                         sleep(PATIENT).await;
                         // The daemon may make the folder itself.
@@ -94,46 +92,46 @@ pub async fn await_ready(path: &Path, probe: Probe, daemon: &Daemon, sight: &Sig
     }
 }
 
-async fn look(path: &Path, probe: Probe, daemon: &Daemon, sight: &Sight) -> Result<Look, Failure> {
-    let dialled = mark(path);
+async fn probe_once(path: &Path, probe: Probe, daemon: &ProbedDaemon, status: &ReadinessStatus) -> Result<ProbeResult, Failure> {
+    let dialled = SocketFileId::at(path);
     let client = match dial(path) {
         Ok(client) => client,
-        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(Look::Absent),
-        Err(Errno::ECONNREFUSED) => return Ok(Look::Silent("nobody listens on it".to_owned())),
-        Err(Errno::EAGAIN) => return Ok(Look::Silent("its queue of connections is full".to_owned())),
-        Err(error) => return Ok(Look::Silent(format!("it can't be connected to: {}", errno_text(error as i32)))),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(ProbeResult::NoSocket),
+        Err(Errno::ECONNREFUSED) => return Ok(ProbeResult::NoAnswer("nobody listens on it".to_owned())),
+        Err(Errno::EAGAIN) => return Ok(ProbeResult::NoAnswer("its queue of connections is full".to_owned())),
+        Err(error) => return Ok(ProbeResult::NoAnswer(format!("it can't be connected to: {}", errno_text(error as i32)))),
     };
     let listener = match os::peer_pid(&client) {
         Ok(pid) => pid,
-        // Only macOS forgets so soon who it was.
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(Look::Silent("it hung up at once".to_owned())),
+        // Only macOS forgets the peer so soon.
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(ProbeResult::NoAnswer("it hung up at once".to_owned())),
         Err(_) => 0,
     };
     match daemon.who_answers(listener, path) {
         Ok(Answering::Ours) => {}
-        Ok(Answering::Nobody) => return Ok(Look::Silent(format!("it belongs to process {listener}, which is gone"))),
+        Ok(Answering::Nobody) => return Ok(ProbeResult::NoAnswer(format!("it belongs to process {listener}, which is gone"))),
         Ok(Answering::Other(pid)) => {
             let by = if pid > 0 { Occupant::Process(pid) } else { Occupant::Unknown };
             return Err(Failure::SocketInUse { path: path.display().to_string(), by });
         }
-        Err(error) => return Ok(Look::Silent(format!("who answers there can't be found out: {}", io_text(&error)))),
+        Err(error) => return Ok(ProbeResult::NoAnswer(format!("who answers there can't be found out: {}", io_text(&error)))),
     }
     match probe {
-        Probe::Socket => Ok(Look::Ready),
+        Probe::Socket => Ok(ProbeResult::Ready),
         Probe::Accept => {
-            *sight.slot() = Some("the connection was not accepted".to_owned());
+            *status.slot() = Some("the connection was not accepted".to_owned());
             let accepted = loop {
-                match taken(&client, Instant::now() + STILL_THERE).await {
-                    // Another connection would only take the place of a client.
-                    Err(Refused::Late) if mark(path) == dialled => {}
+                match wait_accepted(&client, Instant::now() + STILL_THERE).await {
+                    // Another connection would take the place of a client.
+                    Err(Refused::Late) if SocketFileId::at(path) == dialled => {}
                     accepted => break accepted,
                 }
             };
             Ok(match accepted {
-                Ok(()) => Look::Ready,
-                Err(Refused::By(reason) | Refused::Unasked(reason)) => Look::Silent(reason),
-                // It has bound another one since, and may never accept from the first.
-                Err(Refused::Late) => Look::Silent("the connection was not accepted".to_owned()),
+                Ok(()) => ProbeResult::Ready,
+                Err(Refused::By(reason) | Refused::Unasked(reason)) => ProbeResult::NoAnswer(reason),
+                // The daemon has bound another socket since, and may never accept from the first.
+                Err(Refused::Late) => ProbeResult::NoAnswer("the connection was not accepted".to_owned()),
             })
         }
     }

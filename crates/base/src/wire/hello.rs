@@ -1,0 +1,79 @@
+//! The first bytes in each direction: which build is at the other end. Their format never changes, so that programs of
+//! different builds can tell each other that they are.
+
+use super::frame::{BadFrame, FrameBuffer};
+
+const MAGIC: [u8; 4] = *b"ally";
+/// A longer greeting is none.
+const REST_MAX: usize = 4096 - Hello::PREFIX;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// Of the package.
+    pub version: String,
+    /// A hash of the sources.
+    pub build: String,
+    pub pid: i32,
+}
+
+impl Hello {
+    /// Magic and the length of the rest.
+    pub const PREFIX: usize = 8;
+
+    /// Integers are little-endian: version and build with a length byte each, then the pid.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut rest = Vec::with_capacity(64);
+        for text in [&self.version, &self.build] {
+            let text = text.as_bytes();
+            let text = text.get(..usize::from(u8::MAX)).unwrap_or(text);
+            rest.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+            rest.extend(text);
+        }
+        rest.extend(self.pid.to_le_bytes());
+        let mut out = MAGIC.to_vec();
+        out.extend(u32::try_from(rest.len()).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend(rest);
+        out
+    }
+
+    /// How many bytes follow the prefix.
+    ///
+    /// # Errors
+    /// The prefix is not that of a greeting.
+    pub fn length(prefix: [u8; Self::PREFIX]) -> Result<usize, BadFrame> {
+        let [magic @ .., a, b, c, d] = prefix;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        if magic == MAGIC && length <= REST_MAX { Ok(length) } else { Err(BadFrame) }
+    }
+
+    /// The greeting at the beginning of what was read; `None` while it is incomplete.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn take_from(buffer: &mut FrameBuffer) -> Result<Option<Self>, BadFrame> {
+        let read = buffer.peek();
+        if !MAGIC.starts_with(read) && !read.starts_with(&MAGIC) {
+            return Err(BadFrame);
+        }
+        let Some((prefix, rest)) = read.split_first_chunk::<{ Self::PREFIX }>() else { return Ok(None) };
+        let length = Self::length(*prefix)?;
+        let Some(rest) = rest.get(..length) else { return Ok(None) };
+        let hello = Self::decode(rest).ok_or(BadFrame)?;
+        buffer.consume(Self::PREFIX + length);
+        Ok(Some(hello))
+    }
+
+    /// Fields that a later build adds behind are passed over.
+    pub fn decode(rest: &[u8]) -> Option<Self> {
+        let (version, rest) = text(rest)?;
+        let (build, rest) = text(rest)?;
+        let pid = i32::from_le_bytes(*rest.first_chunk()?);
+        Some(Self { version, build, pid })
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let (text, rest) = rest.split_at_checked(usize::from(*length))?;
+    Some((std::str::from_utf8(text).ok()?.to_owned(), rest))
+}

@@ -1,0 +1,66 @@
+//! An order: what it takes to make a daemon, and to end it without its owner.
+
+use super::frame::{self, Fields};
+
+/// More than Linux carries in argv and environ together (execve(2)), so a longer order is a fault.
+pub const PAYLOAD_MAX: usize = 16 << 20;
+
+/// The kind of an order's frame.
+pub const ORDER: u8 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnerDeath {
+    Stop,
+    Keep,
+}
+
+/// Strings are as execve(2) wants them, without their final NUL and without any inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order<'a> {
+    /// Which descriptors come with it: [`super::Descriptors`].
+    pub descriptors: u32,
+    pub group_only: bool,
+    pub owner_death: OwnerDeath,
+    pub stop_signal: i32,
+    pub grace_ms: u32,
+    pub folder: &'a [u8],
+    /// Paths to try in turn, as execvp(3) would.
+    pub programs: Vec<&'a [u8]>,
+    pub args: Vec<&'a [u8]>,
+    pub env: Vec<&'a [u8]>,
+}
+
+impl<'a> Order<'a> {
+    /// As a frame.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = frame::begin();
+        out.reserve(4096);
+        out.extend(self.descriptors.to_ne_bytes());
+        out.push(u8::from(self.group_only));
+        out.push(u8::from(self.owner_death == OwnerDeath::Keep));
+        out.extend(self.stop_signal.to_ne_bytes());
+        out.extend(self.grace_ms.to_ne_bytes());
+        frame::put_string(&mut out, self.folder);
+        for list in [&self.programs, &self.args, &self.env] {
+            frame::put_list(&mut out, list);
+        }
+        frame::finish(out, ORDER)
+    }
+
+    /// `None` for a payload that [`Self::encode`] can't have written.
+    pub fn decode(payload: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields::of(payload);
+        let order = Self {
+            descriptors: fields.u32()?,
+            group_only: fields.flag()?,
+            owner_death: if fields.flag()? { OwnerDeath::Keep } else { OwnerDeath::Stop },
+            stop_signal: fields.i32().filter(|signal| *signal >= 0)?,
+            grace_ms: fields.u32()?,
+            folder: fields.string()?,
+            programs: fields.list()?,
+            args: fields.list()?,
+            env: fields.list()?,
+        };
+        fields.end(order).filter(|order| !order.programs.is_empty())
+    }
+}

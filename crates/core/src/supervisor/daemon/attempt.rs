@@ -1,0 +1,145 @@
+//! One attempt: all that belongs to one try to run the daemon. It is dropped as a whole.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+
+use ally_base::record::Identity;
+use ally_base::wire::KeeperReport;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
+
+use super::timers::Timers;
+use crate::error::Failure;
+use crate::lifecycle::{Generation, Timer};
+use crate::model::Pid;
+use crate::supervisor::guardian::{GuardianReceipt, KeeperStream};
+use crate::supervisor::output::Pumps;
+use crate::supervisor::ownership::Lease;
+use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
+use crate::supervisor::runtime::AbortOnDrop;
+
+pub struct Attempt {
+    pub generation: Generation,
+    completions: (UnboundedSender<Completion>, UnboundedReceiver<Completion>),
+    pub timers: Timers,
+    /// The way to the lease. Polled by the task itself: when it is dropped, the lock is released before anything else.
+    pub preparing: Option<Preparing>,
+    pub process: Option<Process>,
+    pub pumps: Option<Pumps>,
+    pub awaiting_ready: Option<(AbortOnDrop, ReadinessStatus)>,
+    pub checking: Option<AbortOnDrop>,
+    pub sweeping: Option<Sweeping>,
+}
+
+pub type Preparing = Pin<Box<dyn Future<Output = Result<Lease, Failure>> + Send>>;
+
+/// The leader and its keeper.
+pub struct Process {
+    pub keeper: KeeperStream,
+    /// Until the guardian has accepted the order, or is known to be gone.
+    pub order: Option<oneshot::Receiver<Result<GuardianReceipt, Failure>>>,
+    pub receipt: Option<GuardianReceipt>,
+    /// The paths that the keeper tries as the program. Empty after the spawn.
+    pub programs: Vec<String>,
+    /// After the keeper's report.
+    pub spawned: Option<ProbedDaemon>,
+    /// As it was recorded.
+    pub identity: Option<Identity>,
+    pub leader_reaped: bool,
+}
+
+/// The keeper was killed; what it left is being ended.
+pub struct Sweeping {
+    /// Dropped, it aborts the sweep.
+    pub _sweep: AbortOnDrop,
+    /// The leader, if it was recorded.
+    pub leader: Option<Identity>,
+}
+
+/// What ran beside the task and is done.
+pub enum Completion {
+    Ready(Result<(), Failure>),
+    Checked(HealthCheck),
+    Swept,
+}
+
+pub enum AttemptEvent {
+    Prepared(Result<Lease, Failure>),
+    Ordered(Result<GuardianReceipt, Failure>),
+    /// `None`: the keeper is gone.
+    Reported(Option<KeeperReport>),
+    Completed(Completion),
+    Elapsed(Timer),
+}
+
+impl Attempt {
+    pub fn new(generation: Generation) -> Self {
+        Self {
+            generation,
+            completions: mpsc::unbounded_channel(),
+            timers: Timers::default(),
+            preparing: None,
+            process: None,
+            pumps: None,
+            awaiting_ready: None,
+            checking: None,
+            sweeping: None,
+        }
+    }
+
+    /// Waits for ever without an attempt. Cancel-safe: nothing is lost if the future is dropped.
+    pub async fn next(attempt: &mut Option<Self>) -> (Generation, AttemptEvent) {
+        let Some(attempt) = attempt else { return pending().await };
+        let event = tokio::select! {
+            biased;
+            event = Process::next(&mut attempt.process) => event,
+            lease = next_or_pending(&mut attempt.preparing) => AttemptEvent::Prepared(lease),
+            Some(completion) = attempt.completions.1.recv() => AttemptEvent::Completed(completion),
+            timer = attempt.timers.next() => AttemptEvent::Elapsed(timer),
+        };
+        (attempt.generation, event)
+    }
+
+    /// Reports one completion to this attempt. If the attempt has ended meanwhile, the completion has no reader.
+    pub fn completion(&self) -> impl FnOnce(Completion) + Send + 'static {
+        let completions = self.completions.0.clone();
+        move |completion| drop(completions.send(completion))
+    }
+
+    /// The leader and its keeper, once they are known.
+    pub fn spawned(&self) -> Option<&ProbedDaemon> {
+        self.process.as_ref()?.spawned.as_ref()
+    }
+}
+
+impl Process {
+    pub fn new(keeper: KeeperStream, order: oneshot::Receiver<Result<GuardianReceipt, Failure>>, programs: Vec<String>) -> Self {
+        Self { keeper, order: Some(order), receipt: None, programs, spawned: None, identity: None, leader_reaped: false }
+    }
+
+    pub fn set_spawned(&mut self, leader: Pid, keeper: Pid) {
+        self.programs = Vec::new();
+        self.spawned = Some(ProbedDaemon::new(leader, keeper));
+    }
+
+    /// The receipt comes before all reports of the keeper, its end included.
+    async fn next(process: &mut Option<Self>) -> AttemptEvent {
+        let Some(process) = process else { return pending().await };
+        let Some(order) = &mut process.order else { return AttemptEvent::Reported(process.keeper.next().await) };
+        tokio::select! {
+            biased;
+            ordered = order => {
+                process.order = None;
+                AttemptEvent::Ordered(ordered.unwrap_or_else(|_| Err(Failure::Internal { problem: "an order was dropped".to_owned() })))
+            }
+            report = process.keeper.next() => AttemptEvent::Reported(report),
+        }
+    }
+}
+
+async fn next_or_pending<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,185 @@
+//! What the machine asks for.
+
+use std::sync::Arc;
+
+use ally_base::record::Identity;
+use ally_base::wire::KeeperCommand;
+use tokio::sync::oneshot;
+
+use super::attempt::{Attempt, Completion, Process};
+use super::{EffectBatch, Task};
+use crate::error::{Failure, Occupant};
+use crate::lifecycle::{Effect, Event, Generation, Signal};
+use crate::model::Pid;
+use crate::supervisor::launch::{Launch, no_process};
+use crate::supervisor::output::Pumps;
+use crate::supervisor::ownership::{Lease, identify_leader};
+use crate::supervisor::probe::{ReadinessStatus, await_ready, check};
+use crate::supervisor::report::log;
+use crate::supervisor::runtime::{self, AbortOnDrop};
+use crate::supervisor::socket;
+
+impl Task {
+    pub(super) fn carry_out(&mut self, batch: EffectBatch) {
+        self.job = batch.job;
+        for effect in batch.effects {
+            match effect {
+                Effect::Prepare { generation } => self.prepare(generation),
+                Effect::CancelPrepare => self.cancel(|attempt| attempt.preparing = None),
+                Effect::Spawn { generation } => self.spawn_process(generation),
+                Effect::AwaitReady { generation, .. } => self.await_ready(generation),
+                Effect::StopAwaiting => self.cancel(|attempt| attempt.awaiting_ready = None),
+                Effect::Signal { signal } => self.signal(signal),
+                Effect::StartProbe { generation } => self.check_health(generation),
+                Effect::StopProbe => self.cancel(|attempt| attempt.checking = None),
+                Effect::Arm { timer, generation, after } if after.is_zero() => self.fire(timer, generation),
+                Effect::Arm { timer, generation, after } => {
+                    if let Some(attempt) = self.attempt(generation) {
+                        attempt.timers.arm(timer, after);
+                    }
+                }
+                Effect::Disarm { timer } => self.cancel(|attempt| attempt.timers.disarm(timer)),
+                Effect::Release => self.release(),
+                Effect::Abandon => self.abandon(),
+                report @ (Effect::Settle { .. } | Effect::Notify(_)) => self.daemon.deliver(report, batch.now),
+            }
+        }
+        // Last: the process may exit as soon as it hears this.
+        self.context.activity_ended(batch.ended);
+    }
+
+    fn cancel(&mut self, cancel: impl FnOnce(&mut Attempt)) {
+        if let Some(attempt) = &mut self.attempt {
+            cancel(attempt);
+        }
+    }
+
+    fn prepare(&mut self, generation: Generation) {
+        // What belonged to the last attempt ends here at the latest.
+        let attempt = self.attempt.insert(Attempt::new(generation));
+        let path = self.job.config.socket_path.clone();
+        if let Err(plugin) = self.context.claims.claim(&path, &self.daemon.name) {
+            let failure = Failure::SocketInUse { path: path.display().to_string(), by: Occupant::Plugin(plugin) };
+            return self.feed(Event::PrepareFailed { generation, failure });
+        }
+        // If the plugin's folder was replaced, the name is that of the new folder, and must be acquired anew.
+        self.lease.take_if(|lease| !lease.folder.is_in_place());
+        if self.lease.is_some() {
+            // A restart: the name is ours already, so there are no orphans.
+            return self.feed(match socket::remove_dead(&path) {
+                Ok(()) => Event::Prepared { generation },
+                Err(failure) => Event::PrepareFailed { generation, failure },
+            });
+        }
+        let (context, job, reporter) = (Arc::clone(&self.context), Arc::clone(&self.job), self.daemon.reporter.clone());
+        attempt.preparing = Some(Box::pin(async move { Lease::prepare(&context.options.envs_dir, &job.config, &reporter).await }));
+    }
+
+    fn spawn_process(&mut self, generation: Generation) {
+        let Some(lease) = &self.lease else {
+            let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
+            return self.feed(Event::SpawnFailed { generation, failure });
+        };
+        let launch = Launch::build(&self.job, self.context.options.owner_death, lease).and_then(|launch| {
+            let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter)?;
+            Ok((pumps, launch.keeper, launch.order, launch.programs))
+        });
+        let (pumps, keeper, order, programs) = match launch {
+            Ok(launch) => launch,
+            Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&self.job, &error) }),
+        };
+        let (ordered, order_result) = oneshot::channel();
+        let guardian = Arc::clone(&self.context.guardian);
+        if let Some(attempt) = self.attempt(generation) {
+            attempt.pumps = Some(pumps);
+            attempt.process = Some(Process::new(keeper, order_result, programs));
+        }
+        // Not aborted with the attempt: the rest of half an order would be read as the beginning of the next one.
+        drop(runtime::spawn(async move {
+            // If the attempt was given up meanwhile, the receipt has no reader.
+            drop(ordered.send(guardian.order(&order).await));
+        }));
+    }
+
+    /// Writes down the identity of the leader.
+    pub(super) fn record(&mut self, generation: Generation, leader: Pid, keeper: Pid) -> Result<(), Failure> {
+        let Some(lease) = &self.lease else { return Ok(()) };
+        // A leader that has ended already is about to be reported, and has no identity any more.
+        let Some(identity) = identify_leader(leader, keeper)? else { return Ok(()) };
+        let recorded = lease.folder.record(&identity);
+        self.remember(generation, identity);
+        recorded
+    }
+
+    fn remember(&mut self, generation: Generation, identity: Identity) {
+        if let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.as_mut()) {
+            process.identity = Some(identity);
+        }
+    }
+
+    fn await_ready(&mut self, generation: Generation) {
+        let job = Arc::clone(&self.job);
+        let Some(attempt) = self.attempt(generation) else { return };
+        let Some(daemon) = attempt.spawned().cloned() else { return };
+        let (status, done) = (ReadinessStatus::default(), attempt.completion());
+        let shared_status = status.clone();
+        let waiting = AbortOnDrop::spawn(async move {
+            let ready = await_ready(&job.config.socket_path, job.config.readiness, &daemon, &shared_status).await;
+            done(Completion::Ready(ready));
+        });
+        attempt.awaiting_ready = Some((waiting, status));
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(process) = self.attempt.as_ref().and_then(|attempt| attempt.process.as_ref()) {
+            process.keeper.command(match signal {
+                Signal::Terminate => KeeperCommand::Terminate,
+                Signal::Kill => KeeperCommand::Kill,
+            });
+        }
+    }
+
+    fn check_health(&mut self, generation: Generation) {
+        let job = Arc::clone(&self.job);
+        let Some(health) = job.config.health else { return };
+        let Some(attempt) = self.attempt(generation) else { return };
+        let Some(daemon) = attempt.spawned().cloned() else { return };
+        let done = attempt.completion();
+        attempt.checking = Some(AbortOnDrop::spawn(async move {
+            done(Completion::Checked(check(&job.config.socket_path, health, &daemon).await));
+        }));
+    }
+
+    /// Removes the files of a daemon that is gone, or returns why a file stays.
+    pub(super) fn remove_files(&self) -> Option<Failure> {
+        let record = self.lease.as_ref().map_or(Ok(()), |lease| lease.folder.remove_record());
+        if let Err(failure) = &record {
+            log!(self.daemon.reporter, warn, %failure, "the record of a daemon that is gone stays");
+        }
+        let socket = match socket::remove_dead(&self.job.config.socket_path) {
+            // Another program's by now, or that of a process that was left alive on purpose.
+            Err(Failure::SocketInUse { .. }) => Ok(()),
+            removed => removed,
+        };
+        if let Err(failure) = &socket {
+            log!(self.daemon.reporter, warn, %failure, "the socket of a daemon that is gone stays");
+        }
+        record.and(socket).err().map(|cause| Failure::LeftoverFile { cause: Box::new(cause) })
+    }
+
+    /// Nothing of the daemon is left: the name is free for other owners.
+    fn release(&mut self) {
+        self.attempt = None;
+        if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
+            log!(self.daemon.reporter, warn, %error, "a plugin's lock could not be released");
+        }
+        self.context.claims.release(&self.job.config.socket_path, &self.daemon.name);
+    }
+
+    /// The keeper ends the tree, and holds the lock until the tree is gone.
+    fn abandon(&mut self) {
+        self.attempt = None;
+        self.lease = None;
+        self.context.claims.release(&self.job.config.socket_path, &self.daemon.name);
+    }
+}

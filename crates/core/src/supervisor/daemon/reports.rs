@@ -1,0 +1,197 @@
+//! What happens, fed to the machine.
+
+use std::sync::Arc;
+
+use ally_base::os;
+use ally_base::wire::KeeperReport;
+
+use super::Task;
+use super::attempt::{AttemptEvent, Completion, Sweeping};
+use crate::config::KillMode;
+use crate::error::Failure;
+use crate::lifecycle::{Event, Generation, Timer};
+use crate::model::{Exit, Pid};
+use crate::supervisor::guardian::{GuardianReceipt, sweep};
+use crate::supervisor::launch::explain;
+use crate::supervisor::ownership::{Lease, posix_session_members};
+use crate::supervisor::probe::HealthCheck;
+use crate::supervisor::report::log;
+use crate::supervisor::runtime::AbortOnDrop;
+
+impl Task {
+    pub(super) fn on_attempt_event(&mut self, generation: Generation, event: AttemptEvent) {
+        match event {
+            AttemptEvent::Prepared(lease) => self.on_prepared(generation, lease),
+            AttemptEvent::Ordered(ordered) => self.on_ordered(generation, ordered),
+            AttemptEvent::Reported(Some(report)) => self.on_report(generation, report),
+            AttemptEvent::Reported(None) => self.on_keeper_gone(generation),
+            AttemptEvent::Completed(completion) => self.on_completion(generation, completion),
+            AttemptEvent::Elapsed(timer) => self.fire(timer, generation),
+        }
+    }
+
+    fn on_prepared(&mut self, generation: Generation, lease: Result<Lease, Failure>) {
+        if let Some(attempt) = self.attempt(generation) {
+            attempt.preparing = None;
+        }
+        match lease {
+            Ok(lease) => {
+                self.daemon.remember_lock(&lease.lock);
+                self.lease = Some(lease);
+                self.feed(Event::Prepared { generation });
+            }
+            Err(failure) => self.feed(Event::PrepareFailed { generation, failure }),
+        }
+    }
+
+    fn on_ordered(&mut self, generation: Generation, ordered: Result<GuardianReceipt, Failure>) {
+        let Some(attempt) = self.attempt(generation) else { return };
+        match ordered {
+            Ok(receipt) => {
+                if let Some(process) = &mut attempt.process {
+                    process.receipt = Some(receipt);
+                }
+            }
+            Err(failure) => {
+                attempt.process = None;
+                self.feed(Event::SpawnFailed { generation, failure });
+            }
+        }
+    }
+
+    fn on_report(&mut self, generation: Generation, report: KeeperReport) {
+        match report {
+            KeeperReport::Spawned { leader, keeper } => {
+                if let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.as_mut()) {
+                    process.set_spawned(leader, keeper);
+                }
+                // Before the pid is published: whoever reads the pid finds its file.
+                let recorded = self.record(generation, leader, keeper);
+                self.feed(Event::Spawned { generation, pid: leader });
+                if let Err(failure) = recorded {
+                    self.feed(Event::RecordFailed { generation, failure });
+                }
+            }
+            KeeperReport::SpawnFailed { stage, errno } => {
+                let process = self.attempt(generation).and_then(|attempt| attempt.process.take());
+                let programs = process.map(|process| process.programs).unwrap_or_default();
+                let failure = explain(stage, errno, &self.job, &programs, &self.context.options.envs_dir);
+                self.feed(Event::SpawnFailed { generation, failure });
+            }
+            KeeperReport::Exited { status, remains } => {
+                self.on_exited(generation, decode_wait_status(status), remains);
+                if !remains {
+                    self.forget_process(generation);
+                }
+            }
+            KeeperReport::TreeGone => {
+                self.forget_process(generation);
+                let leftover_file = self.remove_files();
+                self.feed(Event::TreeGone { generation, leftover_file });
+            }
+        }
+    }
+
+    fn forget_process(&mut self, generation: Generation) {
+        if let Some(attempt) = self.attempt(generation) {
+            attempt.process = None;
+        }
+    }
+
+    fn on_exited(&mut self, generation: Generation, exit: Exit, remains: bool) {
+        if let Some(attempt) = self.attempt(generation) {
+            if let Some(process) = &mut attempt.process {
+                process.leader_reaped = true;
+            }
+            if let Some(pumps) = &attempt.pumps {
+                pumps.finish();
+            }
+        }
+        let leftover_file = if remains { None } else { self.remove_files() };
+        self.feed(Event::Exited { generation, exit, remains, tail: self.daemon.tail.error_excerpt(), leftover_file });
+    }
+
+    /// The keeper is gone without the report that its tree is.
+    fn on_keeper_gone(&mut self, generation: Generation) {
+        let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.take()) else { return };
+        let Some(spawned) = process.spawned else {
+            log!(self.daemon.reporter, warn, "the guardian was lost with an order");
+            return self.feed(Event::OrderLost { generation });
+        };
+        log!(self.daemon.reporter, warn, keeper = spawned.keeper, "the keeper was killed; its tree is swept");
+        if !process.leader_reaped {
+            // The leader dies with its keeper (PR_SET_PDEATHSIG); its wait status went to the guardian.
+            self.on_exited(generation, Exit::UNKNOWN, true);
+        }
+        let (job, reporter, leader) = (Arc::clone(&self.job), self.daemon.reporter.clone(), process.identity.clone());
+        let Some(attempt) = self.attempt(generation) else { return };
+        let done = attempt.completion();
+        let sweep = AbortOnDrop::spawn(async move {
+            sweep(process.receipt, spawned.keeper, process.identity, &job.config, &reporter).await;
+            done(Completion::Swept);
+        });
+        attempt.sweeping = Some(Sweeping { _sweep: sweep, leader });
+    }
+
+    fn on_completion(&mut self, generation: Generation, completion: Completion) {
+        match completion {
+            Completion::Ready(Ok(())) => self.feed(Event::Ready { generation }),
+            Completion::Ready(Err(failure)) => self.feed(Event::NotReady { generation, failure }),
+            Completion::Checked(HealthCheck { latency, outcome: Ok(()) }) => self.feed(Event::ProbePassed { generation, latency }),
+            Completion::Checked(HealthCheck { latency, outcome: Err(error) }) => {
+                self.feed(Event::ProbeFailed { generation, latency, error });
+            }
+            Completion::Swept => {
+                if let Some(attempt) = self.attempt(generation) {
+                    attempt.sweeping = None;
+                }
+                let leftover_file = self.remove_files();
+                self.feed(Event::TreeGone { generation, leftover_file });
+            }
+        }
+    }
+
+    pub(super) fn fire(&self, timer: Timer, generation: Generation) {
+        self.feed(match timer {
+            Timer::Startup => {
+                let attempt = self.attempt.as_ref();
+                let seen = attempt.and_then(|attempt| attempt.awaiting_ready.as_ref()).and_then(|(_, status)| status.last());
+                // The last lines may still wait in the pipes.
+                if let Some(pumps) = attempt.and_then(|attempt| attempt.pumps.as_ref()) {
+                    pumps.drain();
+                }
+                Event::StartupElapsed { generation, seen, tail: self.daemon.tail.error_excerpt() }
+            }
+            Timer::Grace => Event::GraceElapsed { generation },
+            Timer::Kill => Event::KillElapsed { generation, survivors: self.survivors() },
+            Timer::Backoff => Event::BackoffElapsed { generation },
+            Timer::Probe => Event::ProbeDue { generation },
+        });
+    }
+
+    fn survivors(&self) -> Vec<Pid> {
+        let Some(attempt) = &self.attempt else { return Vec::new() };
+        let group_only = self.job.config.kill_mode == KillMode::Group;
+        let members = if let Some(spawned) = attempt.spawned() {
+            let mut members = os::members(spawned.keeper, &mut Some(spawned.leader), &[], &mut |_| {}).seen;
+            members.retain(|process| !group_only || process.group == spawned.leader);
+            members
+        } else if let Some(leader) = attempt.sweeping.as_ref().and_then(|sweeping| sweeping.leader.as_ref()) {
+            let left = posix_session_members(leader, &self.job.config, &[]).unwrap_or_default();
+            left.certain.into_iter().chain(left.doubtful).collect()
+        } else {
+            Vec::new()
+        };
+        members.into_iter().map(|process| process.pid).collect()
+    }
+}
+
+fn decode_wait_status(status: i32) -> Exit {
+    if libc::WIFEXITED(status) {
+        Exit { code: Some(libc::WEXITSTATUS(status)), signal: None }
+    } else if libc::WIFSIGNALED(status) {
+        Exit { code: None, signal: Some(libc::WTERMSIG(status)) }
+    } else {
+        Exit::UNKNOWN
+    }
+}

@@ -1,0 +1,63 @@
+//! Carries out the machine's effects in their order, and feeds back what happens. It decides nothing.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use super::attempt::Attempt;
+use super::{Daemon, EffectBatch, Job};
+use crate::lifecycle::{Event, Generation};
+use crate::supervisor::manager::ManagerContext;
+use crate::supervisor::ownership::Lease;
+use crate::supervisor::report::log;
+use crate::supervisor::runtime;
+
+pub struct Task {
+    pub(super) daemon: Arc<Daemon>,
+    pub(super) context: Arc<ManagerContext>,
+    pub(super) job: Arc<Job>,
+    batches: UnboundedReceiver<EffectBatch>,
+    /// Kept over restarts: the name is ours until the daemon comes to rest.
+    pub(super) lease: Option<Lease>,
+    pub(super) attempt: Option<Attempt>,
+}
+
+impl Task {
+    /// `None` without a runtime.
+    pub fn spawn(daemon: &Arc<Daemon>, context: &Arc<ManagerContext>, job: &Arc<Job>) -> Option<UnboundedSender<EffectBatch>> {
+        let (sender, batches) = mpsc::unbounded_channel();
+        let task =
+            Self { daemon: Arc::clone(daemon), context: Arc::clone(context), job: Arc::clone(job), batches, lease: None, attempt: None };
+        let watched = Arc::clone(daemon);
+        runtime::spawn(async move {
+            // Without this a panic in the task would be silent, and the daemon would seem to run for ever.
+            if let Err(error) = tokio::spawn(task.run()).await {
+                log!(watched.reporter, error, %error, "the supervisor's task broke down");
+                watched.break_down(format!("the supervisor's task broke down: {error}"));
+            }
+        })?;
+        Some(sender)
+    }
+
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                batch = self.batches.recv() => match batch {
+                    Some(batch) => self.carry_out(batch),
+                    None => return,
+                },
+                (generation, event) = Attempt::next(&mut self.attempt) => self.on_attempt_event(generation, event),
+            }
+        }
+    }
+
+    pub(super) fn feed(&self, event: Event) {
+        self.daemon.feed(event);
+    }
+
+    /// The attempt of this generation, if it is still there.
+    pub(super) fn attempt(&mut self, generation: Generation) -> Option<&mut Attempt> {
+        self.attempt.as_mut().filter(|attempt| attempt.generation == generation)
+    }
+}

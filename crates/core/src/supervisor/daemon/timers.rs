@@ -1,0 +1,30 @@
+//! The timers of one attempt.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::lifecycle::Timer;
+
+/// At most one of a kind.
+#[derive(Default)]
+pub struct Timers(Vec<(Timer, Instant)>);
+
+impl Timers {
+    pub fn arm(&mut self, timer: Timer, after: Duration) {
+        self.disarm(timer);
+        self.0.push((timer, Instant::now() + after));
+    }
+
+    pub fn disarm(&mut self, timer: Timer) {
+        self.0.retain(|(armed, _)| *armed != timer);
+    }
+
+    /// Waits for ever if none is armed. Cancel-safe.
+    pub async fn next(&mut self) -> Timer {
+        let earliest = self.0.iter().enumerate().map(|(index, (_, at))| (index, *at)).min_by_key(|(_, at)| *at);
+        let Some((index, at)) = earliest else { return std::future::pending().await };
+        sleep_until(at).await;
+        self.0.swap_remove(index).0
+    }
+}

@@ -1,0 +1,201 @@
+//! The manager's guardian: spawned at the first need, given one order per daemon, released when no daemon is left, and
+//! replaced if it was killed.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use ally_base::os;
+use ally_base::text::io_text;
+use ally_base::wire::Hello;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::{Instant, sleep};
+
+use super::connection::{End, GuardianConnection, GuardianReceipt, means_gone, pair};
+use super::credentials::Credentials;
+use crate::error::Failure;
+use crate::model::Pid;
+use crate::supervisor::TARGET;
+use crate::supervisor::launch::EncodedOrder;
+use crate::supervisor::report::ManagerId;
+use crate::supervisor::runtime::{self, AbortOnDrop};
+
+/// How long a guardian without daemons is kept, for a next start that comes soon.
+const IDLE_TIME: Duration = Duration::from_millis(400);
+
+/// If a guardian is killed sooner than this, and its predecessor was too, the next one is spawned only after a pause of this
+/// length, doubled from one to the next.
+const SHORT_LIFE: Duration = Duration::from_millis(200);
+const DOUBLINGS_MAX: u32 = 6;
+
+/// Which program a guardian is spawned from, and the build that it must be of.
+#[derive(Debug, Clone)]
+pub struct GuardianProgram {
+    pub path: PathBuf,
+    pub version: &'static str,
+    pub build: &'static str,
+}
+
+pub struct GuardianClient {
+    program: GuardianProgram,
+    /// For log entries.
+    manager: ManagerId,
+    /// Locked while an order is written, so that orders don't mix.
+    current: AsyncMutex<Option<Arc<GuardianConnection>>>,
+    /// Releases the guardian after a while; `None` while there is a daemon to guard.
+    idle: Mutex<Option<AbortOnDrop>>,
+    /// How many guardians in a row had a short life.
+    short_lives: AtomicU32,
+}
+
+impl GuardianClient {
+    pub fn new(program: GuardianProgram, manager: ManagerId) -> Arc<Self> {
+        Arc::new(Self { program, manager, current: AsyncMutex::new(None), idle: Mutex::new(None), short_lives: AtomicU32::new(0) })
+    }
+
+    /// Gives the guardian an order. Returns when the guardian has accepted it, or is gone.
+    ///
+    /// # Errors
+    /// With the path of the guardian's program: it can't be spawned, or is of another build.
+    pub async fn order(self: &Arc<Self>, order: &EncodedOrder) -> Result<GuardianReceipt, Failure> {
+        self.keep();
+        let mut current = self.current.lock().await;
+        let io_failure = |error: &io::Error| Failure::Spawn {
+            problem: format!("{}: the guardian can't be told: {}", self.program.path.display(), io_text(error)),
+        };
+        for _ in 0..2 {
+            let credentials = Credentials::now();
+            // A guardian with other rights would give them to its daemons.
+            if let Some(other) = current.take_if(|guardian| guardian.credentials != credentials) {
+                other.release();
+            }
+            let guardian = match &*current {
+                Some(guardian) if !guardian.is_gone() => Arc::clone(guardian),
+                Some(_) | None => Arc::clone(current.insert(self.spawn(credentials)?)),
+            };
+            match guardian.send(order).await {
+                Ok(()) => {
+                    let mut receipt = guardian.receipt();
+                    // Other orders may be sent meanwhile.
+                    drop(current);
+                    receipt.accepted().await;
+                    return guardian.foreign().map_or(Ok(receipt), |hello| Err(self.foreign(&hello)));
+                }
+                // Killed since the last order: the next guardian is as good.
+                Err(error) if means_gone(&error) => *current = None,
+                Err(error) => return Err(io_failure(&error)),
+            }
+        }
+        Err(io_failure(&io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn foreign(&self, hello: &Hello) -> Failure {
+        let GuardianProgram { path, version, build } = &self.program;
+        let problem = format!(
+            "{}: the guardian is of another build ({} {}) than the addon ({version} {build}); was the package updated under a running program?",
+            path.display(),
+            hello.version,
+            hello.build,
+        );
+        Failure::Spawn { problem }
+    }
+
+    /// No daemon is left: releases the guardian, unless an order comes soon.
+    pub fn release(self: &Arc<Self>) {
+        let client = Arc::clone(self);
+        let release = AbortOnDrop::spawn(async move {
+            sleep(IDLE_TIME).await;
+            if let Some(guardian) = client.current.lock().await.take() {
+                guardian.release();
+            }
+        });
+        *self.idle() = Some(release);
+    }
+
+    pub fn keep(&self) {
+        *self.idle() = None;
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Option<AbortOnDrop>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(self: &Arc<Self>, credentials: Credentials) -> Result<Arc<GuardianConnection>, Failure> {
+        let GuardianProgram { path, version, build } = &self.program;
+        let spawn_failure =
+            |error: io::Error| Failure::Spawn { problem: format!("the guardian {} can't be started: {}", path.display(), io_text(&error)) };
+        let hello = Hello { version: (*version).to_owned(), build: (*build).to_owned(), pid: os::own_pid() };
+        // Before there is a child: from the spawn on nothing fails, and so the child is always reaped.
+        let (stream, theirs) = pair(&hello).map_err(spawn_failure)?;
+        // No pre_exec, no change of user, no folder: std then takes posix_spawn, which is CLONE_VFORK and copies nothing of
+        // Node's heap.
+        let child = Command::new(path)
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(spawn_failure)?;
+        let pid = Pid::try_from(child.id()).unwrap_or_default();
+        let guardian = Arc::new(GuardianConnection::new(stream, pid, credentials, build));
+        tracing::debug!(target: TARGET, manager = self.manager, pid, "guardian started");
+        drop(runtime::spawn(Self::watch(Arc::downgrade(self), Arc::clone(&guardian), child)));
+        Ok(guardian)
+    }
+
+    /// Listens to a guardian until it is released or gone, reaps it, and replaces it if it was killed while it was needed.
+    async fn watch(client: Weak<Self>, guardian: Arc<GuardianConnection>, child: Child) {
+        let begun = Instant::now();
+        let end = guardian.listen().await;
+        let (pid, lived) = (guardian.pid, begun.elapsed());
+        // The guardian ends at the end of its stream.
+        drop(guardian);
+        reap(child).await;
+        let Some(pause) = client.upgrade().filter(|_| end == End::Killed).map(|client| client.respawn_delay(pid, lived)) else { return };
+        sleep(pause).await;
+        let Some(client) = client.upgrade() else { return };
+        let mut current = client.current.lock().await;
+        let replaced = current.as_ref().is_some_and(|now| !now.is_gone());
+        if replaced || client.idle().is_some() {
+            return;
+        }
+        match client.spawn(Credentials::now()) {
+            Ok(guardian) => *current = Some(guardian),
+            Err(failure) => tracing::warn!(target: TARGET, manager = client.manager, %failure, "the guardian can't be replaced yet"),
+        }
+    }
+
+    /// How long to wait before a killed guardian is replaced.
+    fn respawn_delay(&self, pid: Pid, lived: Duration) -> Duration {
+        tracing::warn!(target: TARGET, manager = self.manager, pid, "the guardian was killed; the daemons' keepers go on");
+        if lived >= SHORT_LIFE {
+            self.short_lives.store(0, Ordering::Relaxed);
+            return Duration::ZERO;
+        }
+        match self.short_lives.fetch_add(1, Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            before => SHORT_LIFE * 2_u32.pow(before.min(DOUBLINGS_MAX) - 1),
+        }
+    }
+}
+
+impl Drop for GuardianClient {
+    fn drop(&mut self) {
+        if let Some(guardian) = self.current.get_mut() {
+            guardian.release();
+        }
+    }
+}
+
+/// The guardian ends by itself at the end of its stream. Node's loop reaps only its own children.
+async fn reap(mut child: Child) {
+    let mut pause = Duration::from_millis(1);
+    // An error is ECHILD: another part of the program took the wait status, and there is no zombie.
+    while let Ok(None) = child.try_wait() {
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}

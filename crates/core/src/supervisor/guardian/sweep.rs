@@ -1,0 +1,72 @@
+//! Ends what a killed keeper left.
+
+use std::time::Duration;
+
+use ally_base::os;
+use ally_base::record::Identity;
+use tokio::time::{sleep, timeout};
+
+use super::GuardianReceipt;
+use crate::config::ProcessConfig;
+use crate::lifecycle::KILL_PATIENCE;
+use crate::model::Pid;
+use crate::supervisor::ownership::{SessionMembers, posix_session_members};
+use crate::supervisor::report::{Reporter, log};
+
+/// Between two scans of the session; doubled from one to the next.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// What SIGKILL has not ended by then may never end, and a scan of all processes has its price.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The guardian, the subreaper above the killed keeper, ends the tree exactly. If the guardian is gone too, the kernel still
+/// knows the leader's POSIX session. Returns only when nothing is left: the lifecycle decides how long is too long.
+pub async fn sweep(
+    mut receipt: Option<GuardianReceipt>,
+    keeper: Pid,
+    leader: Option<Identity>,
+    config: &ProcessConfig,
+    reporter: &Reporter,
+) {
+    if is_swept(&mut receipt, keeper, KILL_PATIENCE).await {
+        return;
+    }
+    if receipt.is_some() {
+        log!(reporter, warn, keeper, "the guardian doesn't say that the tree is gone");
+    }
+    let mut pause = FIRST_PAUSE;
+    let mut known = Vec::new();
+    loop {
+        match leader.as_ref().map_or(Ok(SessionMembers::default()), |leader| posix_session_members(leader, config, &known)) {
+            Ok(left) if left.is_empty() && receipt.is_none() => return,
+            Ok(left) => {
+                for process in &left.certain {
+                    if let Err(error) = os::signal(process, libc::SIGKILL) {
+                        log!(reporter, debug, pid = process.pid, %error, "what a keeper left can't be killed");
+                    }
+                }
+                known = left.certain;
+            }
+            Err(error) => log!(reporter, debug, keeper, %error, "what a keeper left can't be looked at"),
+        }
+        if receipt.is_none() {
+            sleep(pause).await;
+        } else if is_swept(&mut receipt, keeper, pause).await {
+            return;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Whether the guardian has swept all that this keeper left, within `limit`. If the guardian is gone, so is its receipt.
+async fn is_swept(receipt: &mut Option<GuardianReceipt>, keeper: Pid, limit: Duration) -> bool {
+    let Some(guardian) = receipt else { return false };
+    match timeout(limit, guardian.swept(keeper)).await {
+        Ok(true) if os::HAS_SUBREAPER => true,
+        // The guardian is gone, or is no subreaper: what it has swept is not all there was.
+        Ok(_) => {
+            *receipt = None;
+            false
+        }
+        Err(_) => false,
+    }
+}

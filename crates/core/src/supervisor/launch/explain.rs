@@ -1,0 +1,58 @@
+//! The sentence for a process that could not be made.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ally_base::text::io_text;
+use ally_base::wire::Stage;
+use nix::errno::Errno;
+
+use crate::config::ProcessConfig;
+use crate::error::Failure;
+use crate::supervisor::daemon::Job;
+
+/// `programs`: the paths that were tried.
+pub fn explain(stage: Stage, errno: i32, job: &Job, programs: &[String], envs_dir: &Path) -> Failure {
+    let config = &job.config;
+    // Of a bare command, the path where it was found.
+    let found = programs.iter().find(|program| config.plugin_path.join(program).exists());
+    let program = found.unwrap_or(&config.command);
+    let name = Errno::from_raw(errno);
+    let hint = || hint(config, programs, envs_dir);
+    let problem = match (stage, errno) {
+        (Stage::Fork, _) => return no_process(job, &io::Error::from_raw_os_error(errno)),
+        (Stage::Folder, libc::ENOENT) => format!("ENOENT: plugin folder {} not found", config.plugin_path.display()),
+        (Stage::Folder, _) => format!("{name:?}: plugin folder {} can't be entered ({})", config.plugin_path.display(), name.desc()),
+        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if found.is_some() => {
+            format!("{name:?}: program {program} can't be run (the interpreter that it names was not found){}", hint())
+        }
+        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if program.contains('/') => format!("{name:?}: program {program} not found{}", hint()),
+        (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => format!("{name:?}: program {program} not found in PATH{}", hint()),
+        (Stage::Exec, _) => format!("{name:?}: program {program} can't be run ({}){}", name.desc(), hint()),
+    };
+    Failure::Spawn { problem }
+}
+
+/// If the system has no descriptor, process or memory left.
+pub fn no_process(job: &Job, error: &io::Error) -> Failure {
+    Failure::Spawn { problem: format!("no process can be made for {}: {}", job.config.command, io_text(error)) }
+}
+
+/// A command inside the plugin's own environment is missing, or can't be run, because the environment was never installed.
+fn hint(config: &ProcessConfig, programs: &[String], envs_dir: &Path) -> String {
+    let environment = envs_dir.join(&config.plugin_name);
+    let marker = environment.join(".installed");
+    let inside = |program: &String| real_path(&config.plugin_path.join(program)).starts_with(real_path(&environment));
+    if !marker.exists() && programs.iter().any(inside) {
+        format!("; the plugin's environment is not installed ({} is missing)", marker.display())
+    } else {
+        String::new()
+    }
+}
+
+/// Without links as far as the path exists, and from there on as it is.
+fn real_path(path: &Path) -> PathBuf {
+    path.ancestors()
+        .find_map(|above| Some(above.canonicalize().ok()?.join(path.strip_prefix(above).ok()?)))
+        .unwrap_or_else(|| path.to_owned())
+}

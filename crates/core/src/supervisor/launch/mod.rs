@@ -1,0 +1,96 @@
+//! What a daemon is launched with: the order to the guardian, and the owner's ends of its streams. `explain` turns the
+//! system's refusal into a sentence.
+
+mod explain;
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use ally_base::wire::{Descriptors, Order, OwnerDeath, PAYLOAD_MAX};
+
+use super::daemon::Job;
+use super::guardian::KeeperStream;
+use super::ownership::Lease;
+use crate::config::{KillMode, ProcessConfig};
+
+pub use explain::{explain, no_process};
+
+/// execvp(3) without a PATH.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// A frame and the descriptors that travel with it.
+pub struct EncodedOrder {
+    pub frame: Vec<u8>,
+    pub descriptors: Vec<OwnedFd>,
+}
+
+pub struct Launch {
+    pub order: EncodedOrder,
+    pub keeper: KeeperStream,
+    /// The read ends of stdout and stderr.
+    pub outputs: [OwnedFd; 2],
+    /// The paths that are tried as the program, in turn.
+    pub programs: Vec<String>,
+}
+
+impl Launch {
+    /// # Errors
+    /// EMFILE, ENFILE and the like; E2BIG.
+    pub fn build(job: &Job, owner_death: OwnerDeath, lease: &Lease) -> io::Result<Self> {
+        let (keeper, keeper_end) = KeeperStream::pair()?;
+        let (stdout_reader, stdout) = pipe()?;
+        let (stderr_reader, stderr) = pipe()?;
+        let (mask, descriptors) = Descriptors {
+            stream: keeper_end,
+            stdout,
+            stderr,
+            // A copy of the same lock: the name is free when the owner has let go of it and the keeper is gone.
+            lock: lease.lock.as_file().try_clone()?.into(),
+            folder: lease.folder.try_clone()?,
+            stdout_reader: Some(stdout_reader.try_clone()?),
+            stderr_reader: Some(stderr_reader.try_clone()?),
+        }
+        .into_wire();
+        let config = &job.config;
+        let env = environment(job);
+        let programs = programs(config, &env);
+        let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let frame = Order {
+            descriptors: mask,
+            group_only: config.kill_mode == KillMode::Group,
+            owner_death,
+            stop_signal: config.stop_signal,
+            grace_ms: u32::try_from(config.shutdown_grace_period.as_millis()).unwrap_or(u32::MAX),
+            folder: config.plugin_path.as_os_str().as_encoded_bytes(),
+            programs: programs.iter().map(String::as_bytes).collect(),
+            args: std::iter::once(&config.command).chain(&config.args).map(String::as_bytes).collect(),
+            env: env.iter().map(String::as_bytes).collect(),
+        }
+        .encode();
+        if frame.len() > PAYLOAD_MAX {
+            return Err(io::Error::from_raw_os_error(libc::E2BIG));
+        }
+        Ok(Self { order: EncodedOrder { frame, descriptors }, keeper, outputs: [stdout_reader, stderr_reader], programs })
+    }
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = io::pipe()?;
+    Ok((read.into(), write.into()))
+}
+
+fn environment(job: &Job) -> Vec<(String, String)> {
+    let entries = job.inherited.split_terminator('\0').filter_map(|entry| entry.split_once('='));
+    let inherited: Vec<_> = entries.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    job.config.environment(&inherited)
+}
+
+/// A command with a slash is a path. A bare one is searched in the daemon's own PATH, where an empty entry means its working
+/// directory.
+fn programs(config: &ProcessConfig, env: &[(String, String)]) -> Vec<String> {
+    if config.command.contains('/') {
+        return vec![config.command.clone()];
+    }
+    let path = env.iter().find(|(key, _)| key == "PATH").map_or(DEFAULT_PATH, |(_, value)| value.as_str());
+    path.split(':').map(|folder| format!("{}/{}", if folder.is_empty() { "." } else { folder }, config.command)).collect()
+}

@@ -1,0 +1,81 @@
+//! What all daemons of one manager have in common.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ally_base::wire::OwnerDeath;
+
+use super::Tickets;
+use crate::lifecycle::Activity;
+use crate::supervisor::guardian::{GuardianClient, GuardianProgram};
+use crate::supervisor::report::{Listeners, Mailbox, ManagerId, Reporter};
+use crate::supervisor::socket::SocketClaims;
+
+pub struct Options {
+    pub envs_dir: PathBuf,
+    pub owner_death: OwnerDeath,
+    /// Where the guardian's program is.
+    pub guardian: GuardianProgram,
+}
+
+pub struct ManagerContext {
+    pub id: ManagerId,
+    pub options: Options,
+    pub guardian: Arc<GuardianClient>,
+    pub claims: SocketClaims,
+    pub tickets: Tickets,
+    pub mailbox: Arc<Mailbox>,
+    pub listeners: Arc<Listeners>,
+    /// How many daemons need the guardian.
+    guarded: AtomicUsize,
+    /// How many daemons keep the event loop alive.
+    pending: AtomicUsize,
+}
+
+impl ManagerContext {
+    pub fn new(id: ManagerId, options: Options, wake: Box<dyn Fn() + Send + Sync>) -> Self {
+        let mailbox = Arc::new(Mailbox::new(wake));
+        Self {
+            id,
+            guardian: GuardianClient::new(options.guardian.clone(), id),
+            options,
+            claims: SocketClaims::default(),
+            tickets: Tickets::new(&mailbox),
+            mailbox,
+            listeners: Arc::default(),
+            guarded: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn reporter(&self, plugin: &str) -> Reporter {
+        Reporter::new(self.id, plugin, &self.mailbox, &self.listeners)
+    }
+
+    /// Whether anything is still going to happen without a call.
+    pub fn is_pending(&self) -> bool {
+        self.pending.load(Ordering::Acquire) > 0
+    }
+
+    /// One daemon has begun what `began` says.
+    pub fn activity_began(&self, began: Activity) {
+        if began.guarded {
+            self.guarded.fetch_add(1, Ordering::AcqRel);
+            self.guardian.keep();
+        }
+        if began.pending {
+            self.pending.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// One daemon has ended what `ended` says.
+    pub fn activity_ended(&self, ended: Activity) {
+        if ended.guarded && self.guarded.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.guardian.release();
+        }
+        if ended.pending && self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.mailbox.wake_reader();
+        }
+    }
+}

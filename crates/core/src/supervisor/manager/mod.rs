@@ -1,0 +1,233 @@
+//! The registry of daemons, and the verbs that callers use.
+
+mod context;
+mod tickets;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ally_base::text::{io_text, printable};
+
+use super::TARGET;
+use super::daemon::{Daemon, Job, Published, Task};
+use super::ownership::live_managers;
+use super::report::{Mailbox, ManagerId, Refusal, log};
+use super::runtime;
+use crate::config::{Raw, parse};
+use crate::error::Failure;
+use crate::lifecycle::{Event, Snapshot, Ticket};
+use crate::model::ProcessState;
+
+pub use context::{ManagerContext, Options};
+pub use tickets::Tickets;
+
+/// What a start was answered at once; the rest comes with the ticket.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted {
+    pub ticket: Ticket,
+    /// Whether the configuration is now the daemon's.
+    pub taken: bool,
+}
+
+pub struct Manager {
+    context: Arc<ManagerContext>,
+    daemons: RwLock<HashMap<String, Arc<Daemon>>>,
+    closed: AtomicBool,
+}
+
+impl Manager {
+    /// `wake` is called, from any thread, when there are messages to take.
+    pub fn new(options: Options, wake: Box<dyn Fn() + Send + Sync>) -> Self {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        live_managers::register(id);
+        let context = ManagerContext::new(id, options, wake);
+        Self { context: Arc::new(context), daemons: RwLock::default(), closed: AtomicBool::new(false) }
+    }
+
+    pub fn id(&self) -> ManagerId {
+        self.context.id
+    }
+
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.context.mailbox
+    }
+
+    /// # Errors
+    /// `InvalidConfig`; `ShuttingDown`; `Spawn` where the supervisor's thread can't be had. All else comes
+    /// with the ticket.
+    pub fn start(&self, raw: &Raw, inherited: Arc<str>) -> Result<Accepted, Failure> {
+        let parsed = parse(raw)?;
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Failure::ShuttingDown);
+        }
+        runtime::start()
+            .map_err(|error| Failure::Spawn { problem: format!("the supervisor's thread can't be started: {}", io_text(&error)) })?;
+        for key in &parsed.unknown {
+            log!(self.context.reporter(&parsed.config.plugin_name), warn, "unknown configuration key {}", printable(key));
+        }
+        let name = parsed.config.plugin_name.clone();
+        let job = Job { config: parsed.config, inherited };
+        let ticket = self.context.tickets.for_caller();
+        let daemon = self.get(&name);
+        let daemon = match daemon {
+            Some(daemon) => daemon,
+            None => {
+                // The seed need only differ between daemons, so that their delays do.
+                let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
+                let first = Job { config: job.config.clone(), inherited: Arc::clone(&job.inherited) };
+                let daemon = Daemon::new(first, Arc::clone(&self.context), seed, Task::spawn);
+                self.write().insert(name, Arc::clone(&daemon));
+                daemon
+            }
+        };
+        let taken = daemon.start(ticket, job);
+        Ok(Accepted { ticket, taken })
+    }
+
+    pub fn abort(&self, name: &str, ticket: Ticket) {
+        if let Some(daemon) = self.get(name) {
+            daemon.feed(Event::StartAborted { ticket });
+        }
+    }
+
+    pub fn stop(&self, name: &str) -> Ticket {
+        let ticket = self.context.tickets.for_caller();
+        match self.get(name) {
+            Some(daemon) => daemon.feed(Event::StopRequested { ticket }),
+            None => self.context.tickets.settle(ticket, Ok(())),
+        }
+        ticket
+    }
+
+    pub fn restart(&self, name: &str) -> Ticket {
+        let ticket = self.context.tickets.for_caller();
+        match self.get(name) {
+            Some(daemon) => daemon.feed(Event::RestartRequested { ticket }),
+            None => self.context.tickets.settle(ticket, Err(Refusal { plugin: name.to_owned(), failure: Failure::NotFound })),
+        }
+        ticket
+    }
+
+    pub fn stop_all(&self) -> Ticket {
+        self.closed.store(true, Ordering::Relaxed);
+        let ticket = self.context.tickets.for_caller();
+        let daemons: Vec<_> = self.read().values().cloned().collect();
+        if daemons.is_empty() {
+            self.context.tickets.settle(ticket, Ok(()));
+            return ticket;
+        }
+        let answers: Vec<_> = daemons
+            .iter()
+            .map(|daemon| {
+                let (part, answer) = self.context.tickets.for_supervisor();
+                daemon.feed(Event::ShutdownRequested { ticket: part });
+                answer
+            })
+            .collect();
+        let context = Arc::clone(&self.context);
+        let waiting = runtime::spawn(async move {
+            for answer in answers {
+                if let Ok(Err(Refusal { plugin, failure })) = answer.await {
+                    let problem = failure.message(&plugin);
+                    log!(context.reporter(&plugin), error, problem, "could not be stopped");
+                }
+            }
+            context.tickets.settle(ticket, Ok(()));
+        });
+        if waiting.is_none() {
+            // Without a runtime no daemon was ever started.
+            self.context.tickets.settle(ticket, Ok(()));
+        }
+        ticket
+    }
+
+    /// False if it is unknown or something of it is left.
+    pub fn forget(&self, name: &str) -> bool {
+        let mut daemons = self.write();
+        if !daemons.get(name).is_some_and(|daemon| daemon.peek(|snapshot| snapshot.forgettable)) {
+            return false;
+        }
+        if let Some(daemon) = daemons.remove(name) {
+            daemon.close();
+        }
+        true
+    }
+
+    pub fn state(&self, name: &str) -> Option<ProcessState> {
+        self.peek(name, |snapshot| snapshot.state)
+    }
+
+    pub fn pid(&self, name: &str) -> Option<i32> {
+        self.peek(name, |snapshot| snapshot.pid).flatten()
+    }
+
+    /// Of what `info` would tell; another one whenever that is another.
+    pub fn revision(&self, name: &str) -> Option<u64> {
+        Some(self.read().get(name)?.revision())
+    }
+
+    pub fn info(&self, name: &str) -> Option<Published> {
+        Some(self.get(name)?.published())
+    }
+
+    /// All names that are known, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.read().keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    pub fn output(&self, name: &str, lines: usize) -> Vec<String> {
+        self.get(name).map(|daemon| daemon.tail.lines(lines)).unwrap_or_default()
+    }
+
+    /// Which events are listened to, of those that are told only then.
+    pub fn listen(&self, output: bool, health: bool) {
+        self.context.listeners.set(output, health);
+    }
+
+    /// For the logger: what the mailbox had to drop.
+    pub fn tell_dropped(&self, events: u64, lines: u64) {
+        let manager = self.context.id;
+        tracing::warn!(target: TARGET, manager, "{events} events and {lines} lines were dropped: the event loop was too busy to take them");
+    }
+
+    /// Whether anything is still going to happen without a call: then the event loop is kept alive.
+    pub fn is_pending(&self) -> bool {
+        self.context.is_pending()
+    }
+
+    /// The owner is gone, or does as if: every tree is ended by its keeper (or kept, as the option says).
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        for (_, daemon) in self.write().drain() {
+            daemon.close();
+        }
+        self.context.tickets.abandon();
+        live_managers::unregister(self.context.id);
+    }
+
+    fn peek<T>(&self, name: &str, read: impl FnOnce(&Snapshot) -> T) -> Option<T> {
+        self.read().get(name).map(|daemon| daemon.peek(read))
+    }
+
+    fn get(&self, name: &str) -> Option<Arc<Daemon>> {
+        self.read().get(name).cloned()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<Daemon>>> {
+        self.daemons.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<Daemon>>> {
+        self.daemons.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,70 @@
+//! Takes the lock of a plugin's name, and waits for it while a dead owner's tree is being stopped.
+
+use std::time::Duration;
+
+use ally_base::os::{self, Process};
+use ally_base::record::LockNote;
+use ally_base::text::io_text;
+use tokio::time::{Instant, sleep};
+
+use super::identity::scan_failure;
+use super::live_managers;
+use super::{Folder, LockGuard};
+use crate::error::Failure;
+use crate::lifecycle::KILL_PATIENCE;
+
+/// flock(2) has no event for its release, and the wait is rare: the owner died a moment ago.
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The process name of a keeper.
+const KEEPER: &str = "ally-keeper";
+
+/// If a live owner holds the lock, the start fails at once. If a dead owner's keeper holds it, the start waits for as long as
+/// that tree may take to stop.
+///
+/// # Errors
+/// `OwnedElsewhere`; `StopFailed` if the keeper's tree does not end; `Io`.
+pub async fn acquire(folder: &Folder, grace: Duration, own: &Process) -> Result<LockGuard, Failure> {
+    let mut deadline = Instant::now() + grace + KILL_PATIENCE;
+    let mut signalled = None;
+    loop {
+        let held = match folder.try_lock()? {
+            Ok(lock) => return Ok(LockGuard::of(lock)),
+            Err(held) => held,
+        };
+        match held.note {
+            LockNote::Owner { pid, start, manager } if is_live_owner(pid, start, manager, own) => {
+                return Err(Failure::OwnedElsewhere { owner: Some(pid) });
+            }
+            LockNote::Keeper { pid, start, grace_ms } if signalled != Some(pid) => {
+                // If the keeper keeps its tree for a dead owner, SIGTERM makes it end the tree; otherwise it is ending it
+                // already. Anybody can write a note: the process must be a keeper, and hold this very lock.
+                let keeper = os::look_up(pid).filter(|process| process.start == start && os::holds(pid, KEEPER, &held.file));
+                if let Some(keeper) = keeper {
+                    if os::descends_from(own.pid, pid).map_err(|error| scan_failure(&error))? {
+                        // The keeper would end this process with its tree.
+                        return Err(Failure::OwnedElsewhere { owner: Some(pid) });
+                    }
+                    signalled = Some(pid);
+                    deadline = Instant::now() + Duration::from_millis(grace_ms) + KILL_PATIENCE;
+                    os::signal(&keeper, libc::SIGTERM).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
+                }
+            }
+            LockNote::Owner { .. } | LockNote::Keeper { .. } | LockNote::Nobody => {}
+        }
+        if Instant::now() > deadline {
+            return Err(match signalled {
+                Some(keeper) => Failure::StopFailed { survivors: os::descendants(keeper).seen.iter().map(|process| process.pid).collect() },
+                None => Failure::OwnedElsewhere { owner: None },
+            });
+        }
+        sleep(RETRY_INTERVAL).await;
+    }
+}
+
+fn is_live_owner(pid: i32, start: u64, manager: u64, own: &Process) -> bool {
+    if (pid, start) == (own.pid, own.start) {
+        return live_managers::is_live(manager);
+    }
+    os::start_time(pid) == Some(start) && !os::is_ending(pid)
+}

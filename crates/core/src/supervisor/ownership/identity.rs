@@ -1,0 +1,49 @@
+//! Whether a recorded leader still lives, and what identifies a new one.
+
+use std::io;
+use std::path::Path;
+
+use ally_base::os::{self, Process};
+use ally_base::record::Identity;
+use ally_base::text::io_text;
+
+use crate::error::Failure;
+use crate::model::Pid;
+
+/// The identity of a leader that its keeper has just reported. `None` if it doesn't live: by the time that the report is
+/// read the leader may be gone, and its pid another process's, which is no child of the keeper.
+///
+/// # Errors
+/// `Io` if the system doesn't tell.
+pub fn identify_leader(leader: Pid, keeper: Pid) -> Result<Option<Identity>, Failure> {
+    let process = os::identify(leader).map_err(|error| scan_failure(&error))?;
+    let Some(process) = process.filter(|process| !process.zombie && process.parent == keeper) else { return Ok(None) };
+    Ok(Some(Identity { leader, start: process.start, boot: boot_id()? }))
+}
+
+/// # Errors
+/// `Io` if the system doesn't tell.
+pub fn is_of_this_boot(identity: &Identity) -> Result<bool, Failure> {
+    Ok(boot_id()? == identity.boot)
+}
+
+/// The leader itself, if it still lives.
+///
+/// # Errors
+/// `Io` if the system doesn't tell.
+pub fn find_leader(identity: &Identity) -> Result<Option<Process>, Failure> {
+    if !is_of_this_boot(identity)? {
+        return Ok(None);
+    }
+    let process = os::identify(identity.leader).map_err(|error| scan_failure(&error))?;
+    Ok(process.filter(|process| process.start == identity.start && !process.zombie))
+}
+
+/// A failed scan of /proc, or of its counterpart.
+pub fn scan_failure(error: &io::Error) -> Failure {
+    Failure::io(Path::new("/proc"), io_text(error))
+}
+
+fn boot_id() -> Result<String, Failure> {
+    os::boot_id().map_err(|error| Failure::io(Path::new(os::BOOT_ID), io_text(&error)))
+}

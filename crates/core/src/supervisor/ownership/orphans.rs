@@ -1,0 +1,95 @@
+//! Orphans: what a dead owner left. They are recognised by more than a pid, and stopped as a whole tree.
+
+use std::path::Path;
+
+use ally_base::os::{self, Process};
+use nix::errno::Errno;
+use tokio::time::Instant;
+
+use super::dying_tree::DyingTree;
+use super::identity::scan_failure;
+use super::{Folder, posix_session_members};
+use crate::config::ProcessConfig;
+use crate::error::Failure;
+use crate::lifecycle::KILL_PATIENCE;
+use crate::model::Pid;
+use crate::supervisor::report::{Reporter, log};
+use crate::supervisor::socket::dial;
+
+/// Stops what the plugin's record names, if that is beyond doubt. What can't be verified is not signalled.
+///
+/// # Errors
+/// `StopFailed` with what could not be killed; `Io`, also if a scan fails.
+pub async fn stop(folder: &Folder, config: &ProcessConfig, reporter: &Reporter) -> Result<(), Failure> {
+    let mut tree = DyingTree::default();
+    let mut killing = config.shutdown_grace_period.is_zero();
+    let mut deadline = Instant::now() + if killing { KILL_PATIENCE } else { config.shutdown_grace_period };
+    let mut logged = false;
+    // A process that ends may have forked another one before, so the orphans are gone only when a scan finds none.
+    loop {
+        let orphans = find(folder, config)?;
+        if !orphans.is_empty() && !std::mem::replace(&mut logged, true) {
+            let pids = orphans.iter().map(|orphan| orphan.pid.to_string()).collect::<Vec<_>>().join(", ");
+            log!(reporter, warn, pids, "stopping what a dead owner left");
+        }
+        tree.add(orphans, config.kill_mode).map_err(|error| scan_failure(&error))?;
+        if tree.is_empty() {
+            return folder.remove_record();
+        }
+        if killing {
+            tree.kill(config.kill_mode).map_err(|error| scan_failure(&error))?;
+        } else {
+            tree.terminate(config.stop_signal);
+        }
+        if tree.wait(deadline).await {
+            continue;
+        }
+        if killing {
+            return Err(Failure::StopFailed { survivors: tree.survivors() });
+        }
+        killing = true;
+        deadline = Instant::now() + KILL_PATIENCE;
+    }
+}
+
+fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure> {
+    let identity = folder.read_identity()?;
+    let recorded = folder.read_pid()?;
+    // If our identity names another pid, the pid file was written by the TypeScript original, or by a stranger.
+    let unidentified = recorded.filter(|pid| identity.as_ref().is_none_or(|identity| identity.leader != *pid));
+    let mut found: Vec<Process> = Vec::new();
+    if let Some(pid) = unidentified {
+        found.extend(daemon_of_the_original(pid, config)?);
+    }
+    if let Some(identity) = identity {
+        found.extend(posix_session_members(&identity, config, &[])?.certain);
+    }
+    // Neither this process nor an ancestor of it, whatever a file says.
+    let mut orphans = Vec::new();
+    for process in found {
+        if !os::descends_from(os::own_pid(), process.pid).map_err(|error| scan_failure(&error))? {
+            orphans.push(process);
+        }
+    }
+    Ok(orphans)
+}
+
+/// A bare pid file, without our identity beside it. Its process counts only if it listens at the plugin's socket and works in
+/// the plugin's folder.
+fn daemon_of_the_original(pid: Pid, config: &ProcessConfig) -> Result<Option<Process>, Failure> {
+    let process = os::identify(pid).map_err(|error| scan_failure(&error))?;
+    let Some(process) = process.filter(|process| !process.zombie) else { return Ok(None) };
+    // By the holder of the socket, not by its maker: the maker's pid may be another process's by now.
+    let answers = matches!(dial(&config.socket_path), Ok(_) | Err(Errno::EAGAIN));
+    let listens = answers && os::holders(&config.socket_path).contains(&pid);
+    let works_there = listens && os::working_directory(pid).is_some_and(|folder| same_folder(&folder, &config.plugin_path));
+    // All of the above was true of this very process.
+    Ok(Some(process).filter(|process| works_there && process.lives().is_ok_and(|lives| lives)))
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        (Err(_), _) | (_, Err(_)) => false,
+    }
+}

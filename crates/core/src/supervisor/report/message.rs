@@ -1,0 +1,68 @@
+//! Messages to the caller's thread.
+
+use crate::error::Failure;
+use crate::lifecycle::{Notice, Ticket};
+use crate::supervisor::Stream;
+
+/// Why a caller's wish was not fulfilled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    pub plugin: String,
+    pub failure: Failure,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    Settled {
+        ticket: Ticket,
+        outcome: Result<(), Refusal>,
+    },
+    /// `at`: milliseconds since 1970.
+    Notice {
+        plugin: String,
+        notice: Notice,
+        at: f64,
+    },
+    Output {
+        plugin: String,
+        stream: Stream,
+        line: String,
+    },
+    Log {
+        level: tracing::Level,
+        text: String,
+        fields: Vec<(&'static str, String)>,
+    },
+    /// So many events and lines were dropped since the last time that it was told.
+    Dropped {
+        events: u64,
+        lines: u64,
+    },
+}
+
+/// How the mailbox counts a message.
+pub enum Kind {
+    /// Never dropped.
+    Answer,
+    /// Rare, and the history of a daemon has a gap without it.
+    Event,
+    /// As many as a daemon prints. With its length in bytes.
+    Line(usize),
+}
+
+impl Message {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Settled { .. } | Self::Dropped { .. } => Kind::Answer,
+            Self::Notice { .. } => Kind::Event,
+            Self::Output { line, .. } => Kind::Line(line.len()),
+            Self::Log { level, text, .. } => {
+                if *level <= tracing::Level::INFO {
+                    Kind::Event
+                } else {
+                    Kind::Line(text.len())
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Connects to a socket path without waiting.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+
+/// A connection, or at once why there is none: EAGAIN where the listener's queue is full.
+pub fn dial(path: &Path) -> Result<OwnedFd, Errno> {
+    let address = UnixAddr::new(path)?;
+    #[cfg(target_os = "linux")]
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    #[cfg(not(target_os = "linux"))]
+    let flags = SockFlag::empty();
+    let client = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    #[cfg(not(target_os = "linux"))]
+    {
+        use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+        fcntl(&client, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        fcntl(&client, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    }
+    loop {
+        match connect(client.as_raw_fd(), &address) {
+            Ok(()) => return Ok(client),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The socket path: who uses it, who answers there, and the dead socket that a daemon left.
+
+mod claims;
+mod dead;
+mod dial;
+mod file_id;
+mod holders;
+
+pub use claims::SocketClaims;
+pub use dead::remove_dead;
+pub use dial::dial;
+pub use file_id::SocketFileId;
+pub use holders::holders;
