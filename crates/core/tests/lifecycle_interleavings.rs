@@ -158,7 +158,7 @@ fn fingerprint(machine: &Machine) -> String {
     for (from, to) in [
         ("plan: ", "phase: "),
         ("generation: ", "closed: "),
-        ("dice: ", "failed_checks: "),
+        ("jitter: ", "failed_checks: "),
         ("last_error: ", "next_restart_at: "),
         ("total_restarts: ", "effects: "),
     ] {

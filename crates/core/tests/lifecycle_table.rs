@@ -10,7 +10,7 @@ mod events;
 mod fixture;
 
 use ally_core::error::Failure;
-use ally_core::lifecycle::{Effect, Event, Goal, Leader, Machine, Notice, Phase, Run, Signal};
+use ally_core::lifecycle::{Effect, Event, Leader, Machine, Notice, Phase, Run, Signal, StopFor};
 use ally_core::model::ProcessState;
 use events::{Filling, code, exited, name, of_generation, samples, unwritable};
 use fixture::{at, plan};
@@ -56,18 +56,18 @@ named! { RUNS, run_name, Run:
 }
 
 named! { LEADERS, leader_name, Leader:
-    "unborn" => Leader::Unborn,
+    "pending" => Leader::Pending,
     "alive" => Leader::Alive(_),
     "exited" => Leader::Exited,
 }
 
-named! { GOALS, goal_name, Goal:
-    "to halt" => Goal::Halt,
-    "to rest" => Goal::Rest,
-    "to fail" => Goal::Fail { shown: ProcessState::Starting, .. },
-    "to give up" => Goal::Fail { .. },
-    "to retry" => Goal::Retry { .. },
-    "to relaunch" => Goal::Relaunch(_),
+named! { STOPS, stop_name, StopFor:
+    "for the caller" => StopFor::Caller,
+    "for a clean exit" => StopFor::CleanExit,
+    "for a failed start" => StopFor::Failure { shown: ProcessState::Starting, .. },
+    "for a failure" => StopFor::Failure { .. },
+    "for an unhealthy restart" => StopFor::UnhealthyRestart { .. },
+    "for a restart" => StopFor::Restart(_),
 }
 
 fn describe(phase: &Phase) -> String {
@@ -79,8 +79,8 @@ fn describe(phase: &Phase) -> String {
             None
         }
         Phase::Stuck { tree } => Some(*tree),
-        Phase::Stopping { tree, goal } => {
-            words.push(goal_name(goal));
+        Phase::Stopping { tree, stop_for } => {
+            words.push(stop_name(stop_for));
             Some(*tree)
         }
         Phase::BackingOff { tree, .. } => *tree,
@@ -103,7 +103,7 @@ fn all_descriptions() -> BTreeSet<String> {
             "preparing" | "spawning" | "booting" => RUNS.iter().map(|run| (*run).to_owned()).collect(),
             // What is stuck got SIGKILL.
             "stuck" => LEADERS.iter().map(|leader| format!("{leader} killed")).collect(),
-            "stopping" => GOALS.iter().flat_map(|goal| trees().into_iter().map(move |tree| format!("{goal} {tree}"))).collect(),
+            "stopping" => STOPS.iter().flat_map(|stop_for| trees().into_iter().map(move |tree| format!("{stop_for} {tree}"))).collect(),
             "backing off" => {
                 let with_tree = trees().into_iter().flat_map(|tree| [tree.clone(), format!("{tree} waited")]);
                 // Without a tree, the end of the wait is the end of the phase.
@@ -113,8 +113,10 @@ fn all_descriptions() -> BTreeSet<String> {
         };
         all.extend(variants.iter().map(|variant| format!("{phase} {variant}").trim_end().to_owned()));
     }
-    // Only what has exited is laid to rest, and only what ran is restarted for its health.
-    all.retain(|words| !(words.contains("to rest") && !words.contains("exited") || words.contains("to retry unborn")));
+    // A clean exit comes after the exit, and a daemon that ran is restarted for its health.
+    all.retain(|words| {
+        !(words.contains("for a clean exit") && !words.contains("exited") || words.contains("for an unhealthy restart pending"))
+    });
     all
 }
 

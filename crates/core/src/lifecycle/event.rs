@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::state::{Generation, Ticket};
+use super::phase::{Generation, Ticket};
 use crate::error::Failure;
 use crate::model::{Exit, ExitReason, Pid, ProcessState};
 

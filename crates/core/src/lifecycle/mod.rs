@@ -27,10 +27,10 @@
 
 mod event;
 mod machine;
+mod phase;
 mod restart;
-mod state;
 
 pub use event::{Effect, Event, Notice, Signal, Timer};
 pub use machine::{KILL_PATIENCE, Machine, Plan};
+pub use phase::{Activity, Generation, LastExit, Leader, Now, Phase, Run, Snapshot, StopFor, Ticket, Tree};
 pub use restart::{Backoff, RestartOn, RestartPlan, Window};
-pub use state::{Activity, Generation, Goal, LastExit, Leader, Now, Phase, Run, Snapshot, Ticket, Tree};

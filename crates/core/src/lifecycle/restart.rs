@@ -52,8 +52,8 @@ impl Default for RestartPlan {
 }
 
 impl RestartPlan {
-    /// The delay before restart `attempt` (from 1). `dice` is uniform in [0, 1).
-    pub fn delay_before(&self, attempt: u32, dice: f64) -> Duration {
+    /// The delay before restart `attempt` (from 1). `jitter` is uniform in [0, 1).
+    pub fn delay_before(&self, attempt: u32, jitter: f64) -> Duration {
         let steps = f64::from(attempt.saturating_sub(1));
         let base = self.delay.as_secs_f64();
         let grown = match self.backoff {
@@ -63,7 +63,7 @@ impl RestartPlan {
         };
         // `min` also catches the infinity of a large power; NaN (0 × ∞) means no delay at all.
         let capped = if grown.is_nan() { 0.0 } else { grown.min(self.max_delay.as_secs_f64()) };
-        let spread = 1.0 + self.jitter * (2.0 * dice - 1.0);
+        let spread = 1.0 + self.jitter * (2.0 * jitter - 1.0);
         Duration::from_secs_f64((capped * spread).max(0.0))
     }
 }
@@ -93,11 +93,11 @@ impl History {
 
 /// SplitMix64: jitter needs to differ between daemons, not to be secret, and tests want to repeat it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Dice(pub u64);
+pub struct Jitter(pub u64);
 
-impl Dice {
+impl Jitter {
     /// Uniform in [0, 1).
-    pub fn roll(&mut self) -> f64 {
+    pub fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

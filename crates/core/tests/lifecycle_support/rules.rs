@@ -5,7 +5,7 @@ use super::events::name;
 use super::world::{Owed, Tree, World, pid_of};
 use super::{Verdict, ensure};
 use ally_core::error::Failure;
-use ally_core::lifecycle::{Effect, Event, Generation, Goal, Leader, Machine, Notice, Now, Phase, Plan, Signal, Timer};
+use ally_core::lifecycle::{Effect, Event, Generation, Leader, Machine, Notice, Now, Phase, Plan, Signal, StopFor, Timer};
 use ally_core::model::{ExitReason, ProcessState};
 
 impl World {
@@ -80,8 +80,8 @@ impl World {
                 // SIGKILL may on_found what is on its way; a stop signal would on_found it before it is the program that knows it.
                 let meets = matches!(self.tree, Tree::Alive | Tree::Remains) || (self.tree == Tree::Asked && *signal == Signal::Kill);
                 ensure(meets, "Signal without a tree")?;
-                if self.urged != Some(Signal::Kill) {
-                    self.urged = Some(*signal);
+                if self.signalled != Some(Signal::Kill) {
+                    self.signalled = Some(*signal);
                 }
                 Ok(())
             }
@@ -187,21 +187,21 @@ impl World {
         ensure(self.armed == armed.iter().copied().collect(), format_args!("armed should be {armed:?}"))?;
         let owing = self.owed.iter().copied().filter(|owed| *owed != Owed::Record);
         ensure(owing.eq(owed), format_args!("{owed:?} should be owed"))?;
-        ensure(self.urged_enough(phase), "it is being stopped, and has not been told so")?;
+        ensure(self.signalled_enough(phase), "it is being stopped, and has not been told so")?;
 
         let seen = machine.snapshot();
         let leader = (self.tree == Tree::Alive).then(|| pid_of(machine.generation()));
         ensure(seen.pid == leader, format_args!("getPid says {:?}", seen.pid))?;
         ensure(!seen.forgettable || !self.lock, "at rest, and the lock is held")?;
         ensure(seen.restart_attempts == self.attempts, format_args!("restartAttempts is {}", seen.restart_attempts))?;
-        let pending = matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { goal: Goal::Retry { .. }, .. });
+        let pending = matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. });
         ensure(pending == seen.next_restart_at.is_some(), format_args!("nextRestartAt is {:?}", seen.next_restart_at))
     }
 
     /// What is to be stopped was told so, and killed when its time was over.
-    fn urged_enough(&self, phase: &Phase) -> bool {
+    fn signalled_enough(&self, phase: &Phase) -> bool {
         let (Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. }) = phase else { return true };
-        match self.urged {
+        match self.signalled {
             None => self.tree == Tree::Asked,
             Some(Signal::Terminate) => !tree.killed,
             Some(Signal::Kill) => true,
@@ -222,7 +222,7 @@ impl World {
 
 const fn shadow(leader: Leader) -> Tree {
     match leader {
-        Leader::Unborn => Tree::Asked,
+        Leader::Pending => Tree::Asked,
         Leader::Alive(_) => Tree::Alive,
         Leader::Exited => Tree::Remains,
     }

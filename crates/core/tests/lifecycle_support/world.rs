@@ -41,7 +41,7 @@ pub struct World {
     pub late_answers: BTreeSet<Owed>,
     pub late_timers: BTreeSet<Timer>,
     /// The strongest signal that this tree got.
-    pub urged: Option<Signal>,
+    pub signalled: Option<Signal>,
     /// Whether the daemon of this generation was ready once.
     pub was_ready: bool,
     /// Health checks that failed in a row.
@@ -65,7 +65,7 @@ impl World {
             armed: BTreeSet::new(),
             late_answers: BTreeSet::new(),
             late_timers: BTreeSet::new(),
-            urged: None,
+            signalled: None,
             was_ready: false,
             failures: 0,
             attempts: 0,
@@ -184,7 +184,7 @@ impl World {
 
     fn bury(&mut self) {
         self.tree = Tree::None;
-        self.urged = None;
+        self.signalled = None;
         // Nobody writes down who a process is that is gone.
         self.owed.remove(&Owed::Record);
     }

@@ -4,8 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use ally_base::os;
-use ally_base::wire::{KeeperCommand, KeeperReport, OwnerDeath};
 use ally_base::record::LockNote;
+use ally_base::wire::{KeeperCommand, KeeperReport, OwnerDeath};
 
 use crate::hygiene::{bit, mask, status};
 use crate::world::{Daemon, FAMILY, Guardian, Plan, STUBBORN, await_gone, lives, signal, until};

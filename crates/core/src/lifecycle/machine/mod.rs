@@ -10,8 +10,8 @@ use core::time::Duration;
 
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Event};
-use crate::lifecycle::restart::{Dice, History, RestartPlan};
-use crate::lifecycle::state::{Activity, Generation, LastExit, Now, Phase, Snapshot, Ticket};
+use crate::lifecycle::phase::{Activity, Generation, LastExit, Now, Phase, Snapshot, Ticket};
+use crate::lifecycle::restart::{History, Jitter, RestartPlan};
 
 /// How long what got SIGKILL may take to be gone before it is reported as unkillable.
 pub const KILL_PATIENCE: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ pub struct Machine {
     closed: bool,
     attempts: u32,
     history: History,
-    dice: Dice,
+    jitter: Jitter,
     failed_checks: u32,
     /// Callers to be answered when the daemon comes to rest, with what they will be told.
     waiting: Vec<(Ticket, Result<(), Failure>)>,
@@ -59,7 +59,7 @@ impl Machine {
             closed: false,
             attempts: 0,
             history: History::default(),
-            dice: Dice(seed),
+            jitter: Jitter(seed),
             failed_checks: 0,
             waiting: Vec::new(),
             last_error: None,

@@ -1,13 +1,12 @@
 //! What the supervisor reports.
 
-use core::mem;
 use core::time::Duration;
 
 use super::{KILL_PATIENCE, Machine, ORDERS_MAX};
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
+use crate::lifecycle::phase::{LastExit, Leader, Now, Phase, Run, StopFor};
 use crate::lifecycle::restart::RestartOn;
-use crate::lifecycle::state::{Goal, LastExit, Leader, Now, Phase, Run};
 use crate::model::{Exit, ExitReason, Pid, ProcessState};
 
 impl Machine {
@@ -52,9 +51,9 @@ impl Machine {
                 self.effects.push(Effect::Notify(Notice::Spawned { pid }));
                 self.effects.push(Effect::AwaitReady { generation, pid });
             }
-            // Born while it was already to be stopped. Its grace period began with the request.
+            // The stop came before the spawn. Its grace period began with the request.
             Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. }
-                if tree.leader == Leader::Unborn =>
+                if tree.leader == Leader::Pending =>
             {
                 tree.leader = Leader::Alive(pid);
                 let signal = if tree.killed { Signal::Kill } else { Signal::Terminate };
@@ -81,7 +80,7 @@ impl Machine {
             }
             // There never was a tree.
             Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. }
-                if tree.leader == Leader::Unborn =>
+                if tree.leader == Leader::Pending =>
             {
                 self.tree_gone(None, now);
             }
@@ -96,7 +95,7 @@ impl Machine {
         }
     }
 
-    /// Someone killed the guardian while it had the order, which is no reason to give up a daemon that is still wanted.
+    /// The guardian was killed while it had the order. The daemon is still wanted, so the order is given again.
     pub(super) fn order_lost(&mut self, now: Now) {
         if let Phase::Spawning { orders, .. } = &mut self.phase
             && *orders < ORDERS_MAX
@@ -110,7 +109,7 @@ impl Machine {
     /// The process lives, or is being made, but will not become ready.
     pub(super) fn boot_failed(&mut self, failure: Failure, now: Now) {
         let (run, leader) = match self.phase {
-            Phase::Spawning { run, .. } => (run, Leader::Unborn),
+            Phase::Spawning { run, .. } => (run, Leader::Pending),
             Phase::Booting { run, pid } => (run, Leader::Alive(pid)),
             Phase::Stopped
             | Phase::Failed
@@ -167,7 +166,7 @@ impl Machine {
             Phase::Running { .. } => {
                 self.leave_running();
                 if reason == ExitReason::Exited && self.plan.restart.on == RestartOn::Failure {
-                    self.end_with(left, Goal::Rest, now);
+                    self.stop_or_finish(left, StopFor::CleanExit, now);
                 } else {
                     self.retry_or_give_up(left, reason, Failure::Ended { exit, tail }, now);
                 }
@@ -183,15 +182,14 @@ impl Machine {
     }
 
     pub(super) fn tree_gone(&mut self, leftover_file: Option<Failure>, now: Now) {
-        match mem::replace(&mut self.phase, Phase::Stopped) {
-            Phase::Stopping { tree, goal } => {
-                self.phase = Phase::Stopping { tree, goal: goal.clone() };
+        match self.phase.clone() {
+            Phase::Stopping { stop_for, .. } => {
                 self.disarm(Timer::Grace);
                 self.disarm(Timer::Kill);
                 if let Some(failure) = leftover_file {
                     self.fail_stops(failure);
                 }
-                self.come_to_rest(goal, now);
+                self.finish(stop_for, now);
             }
             Phase::Stuck { .. } => {
                 self.effects.push(Effect::Release);
@@ -205,13 +203,13 @@ impl Machine {
                     self.prepare(Run::Restart, None, now);
                 }
             }
-            phase @ (Phase::Stopped
+            Phase::Stopped
             | Phase::Failed
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
             | Phase::Booting { .. }
             | Phase::Running { .. }
-            | Phase::BackingOff { tree: None, .. }) => self.phase = phase,
+            | Phase::BackingOff { tree: None, .. } => {}
         }
     }
 
@@ -243,11 +241,11 @@ impl Machine {
         match self.admit_restart(failure, now) {
             Ok(delay) => {
                 self.schedule(delay, ExitReason::Unhealthy, now);
-                self.stop_tree(Leader::Alive(pid), Goal::Retry { due: now.mono + delay }, now);
+                self.stop_tree(Leader::Alive(pid), StopFor::UnhealthyRestart { due: now.mono + delay }, now);
             }
             Err(failure) => {
-                let goal = Goal::Fail { failure, shown: ProcessState::Stopping, reason: ExitReason::Unhealthy };
-                self.stop_tree(Leader::Alive(pid), goal, now);
+                let stop_for = StopFor::Failure { failure, shown: ProcessState::Stopping, reason: ExitReason::Unhealthy };
+                self.stop_tree(Leader::Alive(pid), stop_for, now);
             }
         }
     }
@@ -272,17 +270,18 @@ impl Machine {
     }
 
     pub(super) fn kill_elapsed(&mut self, survivors: Vec<Pid>, now: Now) {
-        let (tree, goal) = match mem::replace(&mut self.phase, Phase::Stopped) {
-            Phase::Stopping { tree, goal } if tree.killed => {
-                self.phase = Phase::Stopping { tree, goal: goal.clone() };
-                (tree, goal)
+        let tree = match self.phase.clone() {
+            Phase::Stopping { tree, stop_for } if tree.killed => {
+                if let StopFor::Restart(ticket) = stop_for {
+                    self.waiting.push((ticket, Ok(())));
+                }
+                tree
             }
-            Phase::BackingOff { tree: Some(tree), waited } if tree.killed => {
-                self.phase = Phase::BackingOff { tree: Some(tree), waited };
+            Phase::BackingOff { tree: Some(tree), .. } if tree.killed => {
                 self.leave_backoff();
-                (tree, Goal::Rest)
+                tree
             }
-            phase @ (Phase::Stopping { .. }
+            Phase::Stopping { .. }
             | Phase::BackingOff { .. }
             | Phase::Stopped
             | Phase::Failed
@@ -290,22 +289,15 @@ impl Machine {
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
             | Phase::Booting { .. }
-            | Phase::Running { .. }) => {
-                self.phase = phase;
-                return;
-            }
+            | Phase::Running { .. } => return,
         };
-        let failure = Failure::StopFailed { survivors };
-        if let Goal::Relaunch(ticket) = goal {
-            self.waiting.push((ticket, Ok(())));
-        }
-        self.fail_stops(failure);
+        self.fail_stops(Failure::StopFailed { survivors });
         self.next_restart_at = None;
         self.enter(Phase::Stuck { tree }, self.last_error.as_ref().map(ToString::to_string), now);
         self.settle_waiting();
     }
 
-    /// Whoever waits for the end hears of this, but a start that failed before: that one is told of its own failure.
+    /// Fails all calls that wait for the end. A start that has failed before keeps its own failure.
     fn fail_stops(&mut self, failure: Failure) {
         for (_, outcome) in &mut self.waiting {
             if outcome.is_ok() {
@@ -330,7 +322,7 @@ impl Machine {
         }
     }
 
-    /// The hands are gone: nothing more can be learned about this daemon, so nobody is kept waiting.
+    /// The task is gone: nothing more can be learned about this daemon, so every waiting call is answered.
     pub(super) fn faulted(&mut self, problem: String, now: Now) {
         let failure = Failure::Internal { problem };
         match &self.phase {
@@ -339,8 +331,8 @@ impl Machine {
                     self.waiting.push((*ticket, Ok(())));
                 }
             }
-            Phase::Stopping { goal, .. } => {
-                if let Goal::Relaunch(ticket) = goal {
+            Phase::Stopping { stop_for, .. } => {
+                if let StopFor::Restart(ticket) = stop_for {
                     self.waiting.push((*ticket, Ok(())));
                 }
             }

@@ -1,11 +1,9 @@
 //! What callers ask for.
 
-use core::mem;
-
 use super::Machine;
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Timer};
-use crate::lifecycle::state::{Goal, Leader, Now, Phase, Run, Ticket};
+use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket};
 use crate::model::ProcessState;
 
 impl Machine {
@@ -33,7 +31,7 @@ impl Machine {
     pub(super) fn start_aborted(&mut self, ticket: Ticket, now: Now) {
         let asked = match &self.phase {
             Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => *run == Run::Asked(ticket),
-            Phase::Stopping { goal, .. } => *goal == Goal::Relaunch(ticket),
+            Phase::Stopping { stop_for, .. } => *stop_for == StopFor::Restart(ticket),
             Phase::Stopped | Phase::Failed | Phase::Stuck { .. } | Phase::Running { .. } | Phase::BackingOff { .. } => false,
         };
         if asked {
@@ -44,7 +42,7 @@ impl Machine {
     /// Wins over everything. `ticket`: who is to be told, if anyone.
     pub(super) fn stop_requested(&mut self, ticket: Option<Ticket>, now: Now) {
         self.waiting.extend(ticket.map(|ticket| (ticket, Ok(()))));
-        self.halt(Goal::Halt, now);
+        self.stop_for(StopFor::Caller, now);
     }
 
     pub(super) fn restart_requested(&mut self, ticket: Ticket, now: Now) {
@@ -53,7 +51,7 @@ impl Machine {
         }
         match &mut self.phase {
             Phase::Stopped | Phase::Failed => self.start_requested(ticket, now),
-            Phase::Stopping { goal: Goal::Relaunch(_), .. } => {
+            Phase::Stopping { stop_for: StopFor::Restart(_), .. } => {
                 self.settle(ticket, Err(Failure::AlreadyRunning(ProcessState::Stopping)));
             }
             Phase::Stuck { .. }
@@ -62,68 +60,55 @@ impl Machine {
             | Phase::Booting { .. }
             | Phase::Running { .. }
             | Phase::Stopping { .. }
-            | Phase::BackingOff { .. } => self.halt(Goal::Relaunch(ticket), now),
+            | Phase::BackingOff { .. } => self.stop_for(StopFor::Restart(ticket), now),
         }
     }
 
-    /// Whatever is going on, ends it for `goal` (Halt or Relaunch).
-    pub(super) fn halt(&mut self, goal: Goal, now: Now) {
-        match mem::replace(&mut self.phase, Phase::Stopped) {
-            phase @ (Phase::Stopped | Phase::Failed) => {
-                self.phase = phase;
-                self.come_to_rest(goal, now);
-            }
+    /// Ends what is going on, for a caller or for a restart.
+    pub(super) fn stop_for(&mut self, stop_for: StopFor, now: Now) {
+        match self.phase.clone() {
+            Phase::Stopped | Phase::Failed => self.finish(stop_for, now),
             Phase::Preparing { run } => {
-                self.phase = Phase::Preparing { run };
-                self.doom(run);
+                self.fail_start(run);
                 self.effects.push(Effect::CancelPrepare);
-                self.show_stopping(goal.clone(), now);
-                self.come_to_rest(goal, now);
+                self.show_stopping(stop_for.clone(), now);
+                self.finish(stop_for, now);
             }
-            Phase::Spawning { run, orders } => {
-                self.phase = Phase::Spawning { run, orders };
-                self.doom(run);
+            Phase::Spawning { run, .. } => {
+                self.fail_start(run);
                 self.disarm(Timer::Startup);
-                self.stop_tree(Leader::Unborn, goal, now);
+                self.stop_tree(Leader::Pending, stop_for, now);
             }
             Phase::Booting { run, pid } => {
-                self.phase = Phase::Booting { run, pid };
-                self.doom(run);
+                self.fail_start(run);
                 self.disarm(Timer::Startup);
                 self.effects.push(Effect::StopAwaiting);
-                self.stop_tree(Leader::Alive(pid), goal, now);
+                self.stop_tree(Leader::Alive(pid), stop_for, now);
             }
-            Phase::Running { pid, since } => {
-                self.phase = Phase::Running { pid, since };
+            Phase::Running { pid, .. } => {
                 self.leave_running();
-                self.stop_tree(Leader::Alive(pid), goal, now);
+                self.stop_tree(Leader::Alive(pid), stop_for, now);
             }
-            Phase::Stuck { tree } => {
-                self.phase = Phase::Stuck { tree };
-                self.stop_tree(tree.leader, goal, now);
-            }
-            Phase::BackingOff { tree: None, waited } => {
-                self.phase = Phase::BackingOff { tree: None, waited };
+            Phase::Stuck { tree } => self.stop_tree(tree.leader, stop_for, now),
+            Phase::BackingOff { tree: None, .. } => {
                 self.leave_backoff();
-                self.show_stopping(goal.clone(), now);
-                self.come_to_rest(goal, now);
+                self.show_stopping(stop_for.clone(), now);
+                self.finish(stop_for, now);
             }
-            Phase::BackingOff { tree: Some(tree), waited } => {
-                self.phase = Phase::BackingOff { tree: Some(tree), waited };
+            Phase::BackingOff { tree: Some(tree), .. } => {
                 self.leave_backoff();
-                self.enter(Phase::Stopping { tree, goal }, None, now);
+                self.enter(Phase::Stopping { tree, stop_for }, None, now);
             }
-            Phase::Stopping { tree, goal: former } => {
-                self.phase = Phase::Stopping { tree, goal: former.clone() };
+            Phase::Stopping { tree, stop_for: former } => {
                 self.next_restart_at = None;
                 match former {
-                    // The restart that was asked for is off.
-                    Goal::Relaunch(ticket) => self.waiting.push((ticket, Err(Failure::Stopped))),
-                    // The start has failed before it was stopped, and is told why it failed.
-                    Goal::Fail { failure, .. } => self.last_error = Some(failure),
-                    Goal::Halt | Goal::Rest | Goal::Retry { .. } => {}
+                    // The restart that was asked for is cancelled.
+                    StopFor::Restart(ticket) => self.waiting.push((ticket, Err(Failure::Stopped))),
+                    // The start has failed before it was stopped: its caller gets its own failure.
+                    StopFor::Failure { failure, .. } => self.last_error = Some(failure),
+                    StopFor::Caller | StopFor::CleanExit | StopFor::UnhealthyRestart { .. } => {}
                 }
-                self.enter(Phase::Stopping { tree, goal }, None, now);
+                self.enter(Phase::Stopping { tree, stop_for }, None, now);
             }
         }
     }

@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::{KILL_PATIENCE, Machine};
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
-use crate::lifecycle::state::{Goal, Leader, Now, Phase, Run, Ticket, Tree};
+use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket, Tree};
 use crate::model::{Exit, ExitReason, ProcessState};
 
 impl Machine {
@@ -27,8 +27,8 @@ impl Machine {
         match run {
             Run::Asked(ticket) => {
                 self.waiting.push((ticket, Err(failure.clone())));
-                let goal = Goal::Fail { failure, shown: ProcessState::Starting, reason: ExitReason::Startup };
-                self.end_with(left, goal, now);
+                let stop_for = StopFor::Failure { failure, shown: ProcessState::Starting, reason: ExitReason::Startup };
+                self.stop_or_finish(left, stop_for, now);
             }
             Run::Restart => self.retry_or_give_up(left, ExitReason::Startup, failure, now),
         }
@@ -39,11 +39,11 @@ impl Machine {
         match self.admit_restart(failure, now) {
             Ok(delay) => {
                 self.schedule(delay, reason, now);
-                let tree = left.map(|leader| self.urge(leader));
+                let tree = left.map(|leader| self.begin_stop(leader));
                 self.enter(Phase::BackingOff { tree, waited: false }, Some(reason.as_str().to_owned()), now);
                 self.arm(Timer::Backoff, delay);
             }
-            Err(failure) => self.end_with(left, Goal::Fail { failure, shown: ProcessState::Stopping, reason }, now),
+            Err(failure) => self.stop_or_finish(left, StopFor::Failure { failure, shown: ProcessState::Stopping, reason }, now),
         }
     }
 
@@ -59,7 +59,7 @@ impl Machine {
         if !self.history.admit(plan.window, now.mono) {
             return Err(Failure::WindowExhausted { limit: plan.window.limit, period: plan.window.period, last: Box::new(failure) });
         }
-        Ok(plan.delay_before(self.attempts + 1, self.dice.roll()))
+        Ok(plan.delay_before(self.attempts + 1, self.jitter.next()))
     }
 
     pub(super) fn schedule(&mut self, delay: Duration, reason: ExitReason, now: Now) {
@@ -68,59 +68,59 @@ impl Machine {
         self.effects.push(Effect::Notify(Notice::RestartScheduled { attempt: self.attempts, delay, reason }));
     }
 
-    /// Stops what is left, if anything, and comes to rest.
-    pub(super) fn end_with(&mut self, left: Option<Leader>, goal: Goal, now: Now) {
+    /// Stops the tree if anything of it is left, and then finishes.
+    pub(super) fn stop_or_finish(&mut self, left: Option<Leader>, stop_for: StopFor, now: Now) {
         match left {
-            Some(leader) => self.stop_tree(leader, goal, now),
-            None => self.come_to_rest(goal, now),
+            Some(leader) => self.stop_tree(leader, stop_for, now),
+            None => self.finish(stop_for, now),
         }
     }
 
-    pub(super) fn stop_tree(&mut self, leader: Leader, goal: Goal, now: Now) {
-        let reason = match &goal {
-            Goal::Retry { .. } => Some(ExitReason::Unhealthy.as_str().to_owned()),
-            Goal::Fail { failure, .. } => Some(failure.to_string()),
-            Goal::Halt | Goal::Rest | Goal::Relaunch(_) => None,
+    pub(super) fn stop_tree(&mut self, leader: Leader, stop_for: StopFor, now: Now) {
+        let reason = match &stop_for {
+            StopFor::UnhealthyRestart { .. } => Some(ExitReason::Unhealthy.as_str().to_owned()),
+            StopFor::Failure { failure, .. } => Some(failure.to_string()),
+            StopFor::Caller | StopFor::CleanExit | StopFor::Restart(_) => None,
         };
-        let tree = self.urge(leader);
-        self.enter(Phase::Stopping { tree, goal }, reason, now);
+        let tree = self.begin_stop(leader);
+        self.enter(Phase::Stopping { tree, stop_for }, reason, now);
     }
 
     /// Sends the first signal of a stop. A grace period of 0 means SIGKILL at once.
-    pub(super) fn urge(&mut self, leader: Leader) -> Tree {
+    pub(super) fn begin_stop(&mut self, leader: Leader) -> Tree {
         let killed = self.plan.grace.is_zero();
         let (signal, timer, after) =
             if killed { (Signal::Kill, Timer::Kill, KILL_PATIENCE) } else { (Signal::Terminate, Timer::Grace, self.plan.grace) };
-        // One that is being made is asked when it is there; SIGKILL may meet it on its way.
-        if leader != Leader::Unborn || killed {
+        // A leader that is not spawned yet gets the stop signal after its spawn. SIGKILL is sent at once, to whatever is there.
+        if leader != Leader::Pending || killed {
             self.effects.push(Effect::Signal { signal });
         }
         self.arm(timer, after);
         Tree { leader, killed }
     }
 
-    /// Nothing is left; on to what the end was for.
-    pub(super) fn come_to_rest(&mut self, goal: Goal, now: Now) {
-        match goal {
-            Goal::Halt | Goal::Rest => {
+    /// Nothing is left: goes on with what the stop was for.
+    pub(super) fn finish(&mut self, stop_for: StopFor, now: Now) {
+        match stop_for {
+            StopFor::Caller | StopFor::CleanExit => {
                 self.effects.push(Effect::Release);
-                self.enter(Phase::Stopped, (goal == Goal::Rest).then(|| ExitReason::Exited.as_str().to_owned()), now);
+                self.enter(Phase::Stopped, (stop_for == StopFor::CleanExit).then(|| ExitReason::Exited.as_str().to_owned()), now);
                 self.settle_waiting();
             }
-            Goal::Fail { failure, .. } => {
+            StopFor::Failure { failure, .. } => {
                 self.effects.push(Effect::Release);
                 let reason = failure.to_string();
                 self.last_error = Some(failure);
                 self.enter(Phase::Failed, Some(reason), now);
                 self.settle_waiting();
             }
-            Goal::Retry { due } => {
+            StopFor::UnhealthyRestart { due } => {
                 self.enter(Phase::BackingOff { tree: None, waited: false }, Some(ExitReason::Unhealthy.as_str().to_owned()), now);
                 self.arm(Timer::Backoff, due.saturating_sub(now.mono));
             }
-            Goal::Relaunch(ticket) => {
+            StopFor::Restart(ticket) => {
                 if self.waiting.iter().any(|(_, outcome)| outcome.is_ok()) {
-                    // A stop came before the restart: the moment it resolves, the name is free for others.
+                    // A stop came before the restart: when it resolves, other owners can start the name.
                     self.effects.push(Effect::Release);
                 }
                 self.enter(Phase::Stopped, None, now);
@@ -132,8 +132,8 @@ impl Machine {
     }
 
     /// A stop without a process still passes through 'stopping'.
-    pub(super) fn show_stopping(&mut self, goal: Goal, now: Now) {
-        self.enter(Phase::Stopping { tree: Tree { leader: Leader::Exited, killed: false }, goal }, None, now);
+    pub(super) fn show_stopping(&mut self, stop_for: StopFor, now: Now) {
+        self.enter(Phase::Stopping { tree: Tree { leader: Leader::Exited, killed: false }, stop_for }, None, now);
     }
 
     pub(super) fn enter(&mut self, phase: Phase, reason: Option<String>, now: Now) {
@@ -159,8 +159,8 @@ impl Machine {
         self.disarm(Timer::Backoff);
     }
 
-    /// A caller whose start is overtaken by a stop hears of it at the end of that stop.
-    pub(super) fn doom(&mut self, run: Run) {
+    /// A stop overtakes the start: its caller is answered at the end of that stop.
+    pub(super) fn fail_start(&mut self, run: Run) {
         if let Run::Asked(ticket) = run {
             self.waiting.push((ticket, Err(Failure::Stopped)));
         }
@@ -170,10 +170,10 @@ impl Machine {
         match &self.phase {
             Phase::Running { .. } if exit.succeeded() => ExitReason::Exited,
             Phase::Running { .. } => ExitReason::Crashed,
-            Phase::Stopping { goal: Goal::Retry { .. }, .. } => ExitReason::Unhealthy,
-            Phase::Stopping { goal: Goal::Fail { reason, .. }, .. } => *reason,
+            Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. } => ExitReason::Unhealthy,
+            Phase::Stopping { stop_for: StopFor::Failure { reason, .. }, .. } => *reason,
             Phase::Booting { .. } | Phase::BackingOff { .. } => ExitReason::Startup,
-            Phase::Stopping { goal: Goal::Halt | Goal::Rest | Goal::Relaunch(_), .. }
+            Phase::Stopping { stop_for: StopFor::Caller | StopFor::CleanExit | StopFor::Restart(_), .. }
             | Phase::Stuck { .. }
             | Phase::Stopped
             | Phase::Failed

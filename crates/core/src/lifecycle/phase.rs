@@ -30,7 +30,7 @@ pub enum Run {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Leader {
     /// The guardian was asked for it and has not answered yet.
-    Unborn,
+    Pending,
     Alive(Pid),
     /// Reaped; what it left behind is still there.
     Exited,
@@ -48,25 +48,25 @@ impl Tree {
     pub const fn pid(self) -> Option<Pid> {
         match self.leader {
             Leader::Alive(pid) => Some(pid),
-            Leader::Unborn | Leader::Exited => None,
+            Leader::Pending | Leader::Exited => None,
         }
     }
 }
 
 /// What a tree is being stopped for.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Goal {
-    /// Someone asked for the end.
-    Halt,
+pub enum StopFor {
+    /// A caller asked for the end.
+    Caller,
     /// It ended by itself, and the policy says that this is no failure.
-    Rest,
+    CleanExit,
     /// A start failed (`shown` as starting) or there are no attempts left (shown as stopping).
     /// `reason`: what the leader's exit is told as, if it is still to come.
-    Fail { failure: Failure, shown: ProcessState, reason: ExitReason },
+    Failure { failure: Failure, shown: ProcessState, reason: ExitReason },
     /// It was unhealthy; the restart waits until `due` and until the tree is gone.
-    Retry { due: Duration },
+    UnhealthyRestart { due: Duration },
     /// restartProcess.
-    Relaunch(Ticket),
+    Restart(Ticket),
 }
 
 /// What is going on. A pid exists only where there is a process.
@@ -101,7 +101,7 @@ pub enum Phase {
     },
     Stopping {
         tree: Tree,
-        goal: Goal,
+        stop_for: StopFor,
     },
     /// A restart is pending. It waits for its delay (`waited`) and for the end of the old tree (`None`).
     BackingOff {
@@ -118,9 +118,9 @@ impl Phase {
             Self::Failed | Self::Stuck { .. } => ProcessState::Error,
             Self::Preparing { .. } | Self::Spawning { .. } | Self::Booting { .. } | Self::BackingOff { .. } => ProcessState::Starting,
             Self::Running { .. } => ProcessState::Running,
-            Self::Stopping { goal, .. } => match goal {
-                Goal::Fail { shown, .. } => *shown,
-                Goal::Halt | Goal::Rest | Goal::Retry { .. } | Goal::Relaunch(_) => ProcessState::Stopping,
+            Self::Stopping { stop_for, .. } => match stop_for {
+                StopFor::Failure { shown, .. } => *shown,
+                StopFor::Caller | StopFor::CleanExit | StopFor::UnhealthyRestart { .. } | StopFor::Restart(_) => ProcessState::Stopping,
             },
         }
     }
