@@ -228,7 +228,7 @@ fn told(effect: &Effect) -> String {
         Effect::Prepare { generation } => format!("prepare #{generation}"),
         Effect::CancelPrepare => "cancel prepare".to_owned(),
         Effect::Spawn { generation } => format!("spawn #{generation}"),
-        Effect::AwaitReady { generation, pid } => format!("await ready #{generation} {pid}"),
+        Effect::AwaitReady { generation } => format!("await ready #{generation}"),
         Effect::StopAwaiting => "stop awaiting".to_owned(),
         Effect::Signal { signal: Signal::Terminate } => "terminate".to_owned(),
         Effect::Signal { signal: Signal::Kill } => "kill".to_owned(),

@@ -167,7 +167,6 @@ pub enum Effect {
     },
     AwaitReady {
         generation: Generation,
-        pid: Pid,
     },
     StopAwaiting,
     Signal {

@@ -52,9 +52,9 @@ impl World {
                 self.tree = Tree::Asked;
                 Ok(())
             }
-            Effect::AwaitReady { generation, pid } => {
+            Effect::AwaitReady { generation } => {
                 current(*generation)?;
-                ensure(self.tree == Tree::Alive && *pid == pid_of(*generation), "AwaitReady of what was not spawned")?;
+                ensure(self.tree == Tree::Alive, "AwaitReady of what was not spawned")?;
                 self.owe(Owed::Ready)
             }
             Effect::StartProbe { generation } => {
@@ -77,7 +77,7 @@ impl World {
                 Ok(())
             }
             Effect::Signal { signal } => {
-                // SIGKILL may on_found what is on its way; a stop signal would on_found it before it is the program that knows it.
+                // SIGKILL may be sent before the spawn. A stop signal would arrive before the leader has become its program.
                 let meets = matches!(self.tree, Tree::Alive | Tree::Remains) || (self.tree == Tree::Asked && *signal == Signal::Kill);
                 ensure(meets, "Signal without a tree")?;
                 if self.signalled != Some(Signal::Kill) {

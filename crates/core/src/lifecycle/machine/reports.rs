@@ -49,7 +49,7 @@ impl Machine {
             Phase::Spawning { run, .. } => {
                 self.phase = Phase::Booting { run: *run, pid };
                 self.effects.push(Effect::Notify(Notice::Spawned { pid }));
-                self.effects.push(Effect::AwaitReady { generation, pid });
+                self.effects.push(Effect::AwaitReady { generation });
             }
             // The stop came before the spawn. Its grace period began with the request.
             Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. }

@@ -27,7 +27,7 @@ impl Task {
                 Effect::Prepare { generation } => self.prepare(generation),
                 Effect::CancelPrepare => self.cancel(|attempt| attempt.preparing = None),
                 Effect::Spawn { generation } => self.spawn_process(generation),
-                Effect::AwaitReady { generation, .. } => self.await_ready(generation),
+                Effect::AwaitReady { generation } => self.await_ready(generation),
                 Effect::StopAwaiting => self.cancel(|attempt| attempt.awaiting_ready = None),
                 Effect::Signal { signal } => self.signal(signal),
                 Effect::StartProbe { generation } => self.check_health(generation),
