@@ -251,8 +251,8 @@ fn no_grace_means_sigkill_at_once() {
     let mut story = Story::started(plan);
     let generation = story.machine.generation();
     let effects = story.hear(Event::StopRequested { ticket: 2 });
-    assert!(effects.contains(&Effect::Signal { signal: Signal::Kill }), "{effects:?}");
-    assert!(!effects.contains(&Effect::Signal { signal: Signal::Terminate }), "{effects:?}");
+    assert!(effects.contains(&Effect::Signal { generation, signal: Signal::Kill }), "{effects:?}");
+    assert!(!effects.contains(&Effect::Signal { generation, signal: Signal::Terminate }), "{effects:?}");
     assert!(effects.contains(&Effect::Arm { timer: Timer::Kill, generation, after: KILL_PATIENCE }), "{effects:?}");
 }
 
@@ -262,7 +262,10 @@ fn what_survives_sigkill_is_named() {
     let generation = story.machine.generation();
     story.hear(Event::StopRequested { ticket: 2 });
     let effects = story.hear(Event::GraceElapsed { generation });
-    assert_eq!(effects, [Effect::Signal { signal: Signal::Kill }, Effect::Arm { timer: Timer::Kill, generation, after: ms(2_000) }]);
+    assert_eq!(
+        effects,
+        [Effect::Signal { generation, signal: Signal::Kill }, Effect::Arm { timer: Timer::Kill, generation, after: ms(2_000) }]
+    );
     let effects = story.hear(Event::KillElapsed { generation, survivors: vec![PID, 4243] }).to_vec();
     let failure = Failure::StopFailed { survivors: vec![PID, 4243] };
     assert_eq!(settled(&effects, 2), Some(&Err(failure.clone())));
@@ -270,7 +273,7 @@ fn what_survives_sigkill_is_named() {
     assert_eq!((story.seen().state, story.seen().pid), (ProcessState::Error, Some(PID)));
     assert_eq!(story.last_error(), failure.to_string());
     // When it goes at last, the name is free again.
-    assert!(story.crash().ends_with(&[Effect::Release]));
+    assert!(story.crash().ends_with(&[Effect::Release { generation }]));
     assert_eq!(story.machine.phase(), &Phase::Failed);
 }
 
@@ -282,7 +285,8 @@ fn a_stop_calls_a_pending_restart_off_and_keeps_the_last_error() {
     story.hear(Event::StopRequested { ticket: 2 });
     assert_eq!(story.states_since(mark), ["stopping", "stopped"]);
     assert_eq!(story.last_error(), "the process exited with code 1");
-    assert!(story.effects.contains(&Effect::Disarm { timer: Timer::Backoff }));
+    let generation = story.machine.generation();
+    assert!(story.effects.contains(&Effect::Disarm { timer: Timer::Backoff, generation }));
 }
 
 #[test]
@@ -334,9 +338,10 @@ fn a_stop_that_a_restart_follows_resolves_when_the_name_is_free() {
     let mut story = Story::started(plan());
     story.hear(Event::StopRequested { ticket: 2 });
     story.hear(Event::RestartRequested { ticket: 3 });
+    let generation = story.machine.generation();
     let effects = story.crash();
     let answered = effects.iter().position(|effect| matches!(effect, Effect::Settle { ticket: 2, outcome: Ok(()) })).expect("an answer");
-    assert!(effects[..answered].contains(&Effect::Release), "{effects:?}");
+    assert!(effects[..answered].contains(&Effect::Release { generation }), "{effects:?}");
 }
 
 #[test]
@@ -357,7 +362,7 @@ fn a_stop_hears_of_files_that_could_not_be_removed() {
             assert_eq!(settled(&effects, ticket), Some(&Err(stays.clone())));
         }
         // All the same, nothing runs any more, and another owner may try.
-        assert!(effects.contains(&Effect::Release));
+        assert!(effects.contains(&Effect::Release { generation }));
         assert_eq!((story.seen().state, story.seen().pid), (ProcessState::Stopped, None));
         assert_eq!(story.last_error(), stays.to_string());
     }

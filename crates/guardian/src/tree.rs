@@ -1,4 +1,4 @@
-//! The tree of one keeper: who there is, and the signals that on_found them.
+//! The tree of one keeper: its processes, and the signals that they get.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ pub struct Tree {
     /// Whether only the leader's group is to end.
     pub group_only: bool,
     group: i32,
-    /// The same, for signals that on_found all of it at once. `None` where the system has no such thing.
+    /// The same, for signals to the whole group at once. `None` where the system has no such thing.
     whole_group: Option<Group>,
     stop_signal: i32,
     /// The leader, while the session that it made has not been seen empty.

@@ -156,26 +156,34 @@ pub enum Signal {
     Kill,
 }
 
+/// Each but the answers and notices names the attempt that it is about.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     Prepare {
         generation: Generation,
     },
-    CancelPrepare,
+    CancelPrepare {
+        generation: Generation,
+    },
     Spawn {
         generation: Generation,
     },
     AwaitReady {
         generation: Generation,
     },
-    StopAwaiting,
+    StopAwaiting {
+        generation: Generation,
+    },
     Signal {
+        generation: Generation,
         signal: Signal,
     },
     StartProbe {
         generation: Generation,
     },
-    StopProbe,
+    StopProbe {
+        generation: Generation,
+    },
     Arm {
         timer: Timer,
         generation: Generation,
@@ -183,11 +191,16 @@ pub enum Effect {
     },
     Disarm {
         timer: Timer,
+        generation: Generation,
     },
-    /// Give up the name, so that another owner may have it.
-    Release,
-    /// Let go of whatever there is; the keeper ends the tree.
-    Abandon,
+    /// The attempt is over: give up the plugin's name, so that another owner can start it.
+    Release {
+        generation: Generation,
+    },
+    /// Drop the attempt as it is; the keeper ends the tree.
+    Abandon {
+        generation: Generation,
+    },
     Settle {
         ticket: Ticket,
         outcome: Result<(), Failure>,

@@ -64,7 +64,7 @@ fn a_variable_that_is_undefined_is_left_out() {
     assert_eq!(env, wanted);
 }
 
-/// Few names, so that they on_found.
+/// Few names, so that they collide.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         "[AB]",

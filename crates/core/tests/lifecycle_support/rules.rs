@@ -63,20 +63,31 @@ impl World {
                 ensure(plan.health.is_some(), "StartProbe without health checks")?;
                 self.owe(Owed::Probe)
             }
-            Effect::CancelPrepare => self.call_off(Owed::Prepare),
-            Effect::StopAwaiting => self.call_off(Owed::Ready),
-            Effect::StopProbe => self.call_off(Owed::Probe),
+            Effect::CancelPrepare { generation } => {
+                current(*generation)?;
+                self.call_off(Owed::Prepare)
+            }
+            Effect::StopAwaiting { generation } => {
+                current(*generation)?;
+                self.call_off(Owed::Ready)
+            }
+            Effect::StopProbe { generation } => {
+                current(*generation)?;
+                self.call_off(Owed::Probe)
+            }
             Effect::Arm { timer, generation, .. } => {
                 current(*generation)?;
                 ensure(self.armed.insert(*timer), format_args!("{timer:?} is armed twice"))
             }
-            Effect::Disarm { timer } => {
+            Effect::Disarm { timer, generation } => {
+                current(*generation)?;
                 if self.armed.remove(timer) {
                     self.late_timers.insert(*timer);
                 }
                 Ok(())
             }
-            Effect::Signal { signal } => {
+            Effect::Signal { generation, signal } => {
+                current(*generation)?;
                 // SIGKILL may be sent before the spawn. A stop signal would arrive before the leader has become its program.
                 let meets = matches!(self.tree, Tree::Alive | Tree::Remains) || (self.tree == Tree::Asked && *signal == Signal::Kill);
                 ensure(meets, "Signal without a tree")?;
@@ -85,12 +96,13 @@ impl World {
                 }
                 Ok(())
             }
-            Effect::Release => {
+            Effect::Release { generation } => {
+                current(*generation)?;
                 ensure(self.tree == Tree::None, "Release while there is a tree")?;
                 self.lock = false;
                 Ok(())
             }
-            Effect::Abandon => {
+            Effect::Abandon { .. } => {
                 // The keeper ends the tree, and nothing of what was outstanding is heard of again.
                 let ledger = self.ledger.clone();
                 *self = Self { ledger, attempts: self.attempts, ..Self::new() };

@@ -58,7 +58,7 @@ impl Machine {
                 tree.leader = Leader::Alive(pid);
                 let signal = if tree.killed { Signal::Kill } else { Signal::Terminate };
                 self.effects.push(Effect::Notify(Notice::Spawned { pid }));
-                self.effects.push(Effect::Signal { signal });
+                self.effects.push(Effect::Signal { generation: self.generation, signal });
             }
             Phase::Stopping { .. }
             | Phase::Stuck { .. }
@@ -120,7 +120,7 @@ impl Machine {
             | Phase::BackingOff { .. } => return,
         };
         self.disarm(Timer::Startup);
-        self.effects.push(Effect::StopAwaiting);
+        self.effects.push(Effect::StopAwaiting { generation: self.generation });
         self.run_failed(run, Some(leader), failure, now);
     }
 
@@ -160,7 +160,7 @@ impl Machine {
             Phase::Booting { run, .. } => {
                 let run = *run;
                 self.disarm(Timer::Startup);
-                self.effects.push(Effect::StopAwaiting);
+                self.effects.push(Effect::StopAwaiting { generation: self.generation });
                 self.run_failed(run, left, Failure::StartupExit { exit, tail }, now);
             }
             Phase::Running { .. } => {
@@ -192,7 +192,7 @@ impl Machine {
                 self.finish(stop_for, now);
             }
             Phase::Stuck { .. } => {
-                self.effects.push(Effect::Release);
+                self.effects.push(Effect::Release { generation: self.generation });
                 self.phase = Phase::Failed;
             }
             Phase::BackingOff { tree: Some(_), waited } => {
@@ -254,7 +254,7 @@ impl Machine {
         match &mut self.phase {
             Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. } if !tree.killed => {
                 tree.killed = true;
-                self.effects.push(Effect::Signal { signal: Signal::Kill });
+                self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
                 self.arm(Timer::Kill, KILL_PATIENCE);
             }
             Phase::Stopping { .. }
@@ -343,7 +343,7 @@ impl Machine {
         }
         self.next_restart_at = None;
         self.last_error = Some(failure);
-        self.effects.push(Effect::Abandon);
+        self.effects.push(Effect::Abandon { generation: self.generation });
         self.generation += 1;
         self.enter(Phase::Failed, self.last_error.as_ref().map(ToString::to_string), now);
         self.settle_waiting();

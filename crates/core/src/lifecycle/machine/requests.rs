@@ -70,7 +70,7 @@ impl Machine {
             Phase::Stopped | Phase::Failed => self.finish(stop_for, now),
             Phase::Preparing { run } => {
                 self.fail_start(run);
-                self.effects.push(Effect::CancelPrepare);
+                self.effects.push(Effect::CancelPrepare { generation: self.generation });
                 self.show_stopping(stop_for.clone(), now);
                 self.finish(stop_for, now);
             }
@@ -82,7 +82,7 @@ impl Machine {
             Phase::Booting { run, pid } => {
                 self.fail_start(run);
                 self.disarm(Timer::Startup);
-                self.effects.push(Effect::StopAwaiting);
+                self.effects.push(Effect::StopAwaiting { generation: self.generation });
                 self.stop_tree(Leader::Alive(pid), stop_for, now);
             }
             Phase::Running { pid, .. } => {

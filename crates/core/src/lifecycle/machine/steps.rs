@@ -93,7 +93,7 @@ impl Machine {
             if killed { (Signal::Kill, Timer::Kill, KILL_PATIENCE) } else { (Signal::Terminate, Timer::Grace, self.plan.grace) };
         // A leader that is not spawned yet gets the stop signal after its spawn. SIGKILL is sent at once, to whatever is there.
         if leader != Leader::Pending || killed {
-            self.effects.push(Effect::Signal { signal });
+            self.effects.push(Effect::Signal { generation: self.generation, signal });
         }
         self.arm(timer, after);
         Tree { leader, killed }
@@ -103,12 +103,12 @@ impl Machine {
     pub(super) fn finish(&mut self, stop_for: StopFor, now: Now) {
         match stop_for {
             StopFor::Caller | StopFor::CleanExit => {
-                self.effects.push(Effect::Release);
+                self.effects.push(Effect::Release { generation: self.generation });
                 self.enter(Phase::Stopped, (stop_for == StopFor::CleanExit).then(|| ExitReason::Exited.as_str().to_owned()), now);
                 self.settle_waiting();
             }
             StopFor::Failure { failure, .. } => {
-                self.effects.push(Effect::Release);
+                self.effects.push(Effect::Release { generation: self.generation });
                 let reason = failure.to_string();
                 self.last_error = Some(failure);
                 self.enter(Phase::Failed, Some(reason), now);
@@ -121,7 +121,7 @@ impl Machine {
             StopFor::Restart(ticket) => {
                 if self.waiting.iter().any(|(_, outcome)| outcome.is_ok()) {
                     // A stop came before the restart: when it resolves, other owners can start the name.
-                    self.effects.push(Effect::Release);
+                    self.effects.push(Effect::Release { generation: self.generation });
                 }
                 self.enter(Phase::Stopped, None, now);
                 self.settle_waiting();
@@ -150,7 +150,7 @@ impl Machine {
     pub(super) fn leave_running(&mut self) {
         if self.plan.health.is_some() {
             self.disarm(Timer::Probe);
-            self.effects.push(Effect::StopProbe);
+            self.effects.push(Effect::StopProbe { generation: self.generation });
         }
     }
 
@@ -187,7 +187,7 @@ impl Machine {
     }
 
     pub(super) fn disarm(&mut self, timer: Timer) {
-        self.effects.push(Effect::Disarm { timer });
+        self.effects.push(Effect::Disarm { timer, generation: self.generation });
     }
 
     pub(super) fn settle(&mut self, ticket: Ticket, outcome: Result<(), Failure>) {

@@ -25,22 +25,22 @@ impl Task {
         for effect in batch.effects {
             match effect {
                 Effect::Prepare { generation } => self.prepare(generation),
-                Effect::CancelPrepare => self.cancel(|attempt| attempt.preparing = None),
+                Effect::CancelPrepare { generation } => self.cancel(generation, |attempt| attempt.preparing = None),
                 Effect::Spawn { generation } => self.spawn_process(generation),
                 Effect::AwaitReady { generation } => self.await_ready(generation),
-                Effect::StopAwaiting => self.cancel(|attempt| attempt.awaiting_ready = None),
-                Effect::Signal { signal } => self.signal(signal),
+                Effect::StopAwaiting { generation } => self.cancel(generation, |attempt| attempt.awaiting_ready = None),
+                Effect::Signal { generation, signal } => self.signal(generation, signal),
                 Effect::StartProbe { generation } => self.check_health(generation),
-                Effect::StopProbe => self.cancel(|attempt| attempt.checking = None),
+                Effect::StopProbe { generation } => self.cancel(generation, |attempt| attempt.checking = None),
                 Effect::Arm { timer, generation, after } if after.is_zero() => self.fire(timer, generation),
                 Effect::Arm { timer, generation, after } => {
                     if let Some(attempt) = self.attempt(generation) {
                         attempt.timers.arm(timer, after);
                     }
                 }
-                Effect::Disarm { timer } => self.cancel(|attempt| attempt.timers.disarm(timer)),
-                Effect::Release => self.release(),
-                Effect::Abandon => self.abandon(),
+                Effect::Disarm { timer, generation } => self.cancel(generation, |attempt| attempt.timers.disarm(timer)),
+                Effect::Release { generation } => self.release(generation),
+                Effect::Abandon { generation } => self.abandon(generation),
                 report @ (Effect::Settle { .. } | Effect::Notify(_)) => self.daemon.deliver(report, batch.now),
             }
         }
@@ -48,8 +48,8 @@ impl Task {
         self.context.activity_ended(batch.ended);
     }
 
-    fn cancel(&mut self, cancel: impl FnOnce(&mut Attempt)) {
-        if let Some(attempt) = &mut self.attempt {
+    fn cancel(&mut self, generation: Generation, cancel: impl FnOnce(&mut Attempt)) {
+        if let Some(attempt) = self.attempt(generation) {
             cancel(attempt);
         }
     }
@@ -130,8 +130,8 @@ impl Task {
         attempt.awaiting_ready = Some((waiting, status));
     }
 
-    fn signal(&self, signal: Signal) {
-        if let Some(process) = self.attempt.as_ref().and_then(|attempt| attempt.process.as_ref()) {
+    fn signal(&mut self, generation: Generation, signal: Signal) {
+        if let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.as_ref()) {
             process.keeper.command(match signal {
                 Signal::Terminate => KeeperCommand::Terminate,
                 Signal::Kill => KeeperCommand::Kill,
@@ -168,8 +168,8 @@ impl Task {
     }
 
     /// Nothing of the daemon is left: the name is free for other owners.
-    fn release(&mut self) {
-        self.attempt = None;
+    fn release(&mut self, generation: Generation) {
+        self.drop_attempt(generation);
         if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
             log!(self.daemon.reporter, warn, %error, "a plugin's lock could not be released");
         }
@@ -177,9 +177,13 @@ impl Task {
     }
 
     /// The keeper ends the tree, and holds the lock until the tree is gone.
-    fn abandon(&mut self) {
-        self.attempt = None;
+    fn abandon(&mut self, generation: Generation) {
+        self.drop_attempt(generation);
         self.lease = None;
         self.context.claims.release(&self.job.config.socket_path, &self.daemon.name);
+    }
+
+    fn drop_attempt(&mut self, generation: Generation) {
+        self.attempt.take_if(|attempt| attempt.generation == generation);
     }
 }
