@@ -32,7 +32,9 @@ testOnLinux("killMode 'group': who reads on for what is left alive has a session
   const [keeper, guardian] = ancestors(leader.pid);
   const { fled } = await world.family(marker);
   world.finally(() => signal(fled, 'SIGKILL'));
-  const sessions = Object.fromEntries(Object.entries({ owner: process, guardian, keeper, leader, fled }).map(([who, { pid }]) => [who, sessionOf(pid)]));
+  const sessions = Object.fromEntries(
+    Object.entries({ owner: process, guardian, keeper, leader, fled }).map(([who, { pid }]) => [who, sessionOf(pid)]),
+  );
   const pipe = fs.readlinkSync(`/proc/${fled.pid}/fd/1`);
 
   await manager.stopProcess('plugin');

@@ -7,7 +7,7 @@ const { until } = require('./helpers/until');
 
 const world = useWorld();
 
-const TIMEOUT = 1_000;
+const TIMEOUT = 1_500;
 
 testOnLinux('startupTimeout: the error has the last line that the daemon wrote before, also when nobody had read it yet', async () => {
   const [go, done] = [world.path('go'), world.path('done')];
