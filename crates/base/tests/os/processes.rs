@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::{own_pid, until};
 
@@ -328,6 +329,52 @@ fn a_subreaper_finds_whoever_is_there_all_the_time_at_every_look() {
     drop(end);
     // It was reaped with the others.
     assert!(hoppers.wait().is_err());
+}
+
+/// As where processes fork and end faster than they can be looked at: whenever one is found there are others by then, for as
+/// long as the test has patience.
+#[test]
+fn a_scan_ends_where_a_tree_changes_faster_than_it_can_be_looked_at_and_is_no_whole_one() {
+    const CHANGING: &str = "ALLY_TEST_CHANGING";
+    const PATIENCE: Duration = Duration::from_secs(10);
+    if std::env::var_os(CHANGING).is_none() {
+        // Other tests scan the children of this process.
+        let test = "processes::a_scan_ends_where_a_tree_changes_faster_than_it_can_be_looked_at_and_is_no_whole_one";
+        return again(test, CHANGING);
+    }
+    let (mut living, mut ended) = (Vec::<Child>::new(), Vec::<Child>::new());
+    let mut fork = || {
+        for _ in 0..5 {
+            let child = Command::new("true").spawn().unwrap();
+            let pid = i32::try_from(child.id()).unwrap();
+            until("the zombie", || os::look_up(pid).unwrap().zombie);
+            ended.push(child);
+        }
+        living.push(Command::new("cat").stdin(Stdio::piped()).spawn().unwrap());
+        i32::try_from(living.last().unwrap().id()).unwrap()
+    };
+    let mut newest = fork();
+    let begun = Instant::now();
+    let scan = os::members(own_pid(), &mut None, &[], &mut |process| {
+        if process.pid == newest && begun.elapsed() < PATIENCE {
+            newest = fork();
+        }
+    });
+    assert!(begun.elapsed() < PATIENCE, "it ended only with the changes, of which there were {}", living.len());
+    assert!(living.len() > 2 && !scan.seen.is_empty(), "what came during the scan was found");
+    assert!(!scan.found_nobody() && scan.whole().is_err(), "it may have missed some");
+    for mut child in living.into_iter().chain(ended) {
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+}
+
+/// Runs one test in a process of its own, with this variable set.
+fn again(test: &str, variable: &str) {
+    let run = Command::new(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).env(variable, "1").output().unwrap();
+    let told = String::from_utf8_lossy(&run.stdout);
+    // None passes as well, if it is called something else.
+    assert!(run.status.success() && told.contains("1 passed"), "{told}\n{}", String::from_utf8_lossy(&run.stderr));
 }
 
 // Signals.
