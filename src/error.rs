@@ -1,5 +1,5 @@
-//! What can go wrong, once: one enum, one text for each case. The face makes a JavaScript Error of
-//! it; nothing below the face knows that. Fragments fit after "failed to …:".
+//! What can go wrong, once: one enum, one text for each case. The JavaScript layer makes a JavaScript Error of
+//! it; nothing below the JavaScript layer knows that. Fragments fit after "failed to …:".
 
 use std::fmt;
 use std::time::Duration;

@@ -13,7 +13,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 
-use crate::supervisor::{Mailbox, Message};
+use super::types::count;
+use crate::supervisor::{LogValue, Mailbox, Message};
 
 struct Sink {
     mailbox: Weak<Mailbox>,
@@ -168,19 +169,38 @@ impl Visit for Manager {
 #[derive(Default)]
 struct Record {
     text: String,
-    fields: Vec<(&'static str, String)>,
+    fields: Vec<(&'static str, LogValue)>,
+}
+
+impl Record {
+    fn number(&mut self, field: &Field, value: f64) {
+        self.fields.push((field.name(), LogValue::Number(value)));
+    }
 }
 
 impl Visit for Record {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.number(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        let size = count(value.unsigned_abs());
+        self.number(field, if value < 0 { -size } else { size });
+    }
+
     fn record_u64(&mut self, field: &Field, value: u64) {
         // Which manager it is routes the record, and is told by that.
         if field.name() != "manager" {
-            self.fields.push((field.name(), value.to_string()));
+            self.number(field, count(value));
         }
     }
 
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.fields.push((field.name(), LogValue::Bool(value)));
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.fields.push((field.name(), value.to_owned()));
+        self.fields.push((field.name(), LogValue::Text(value.to_owned())));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
@@ -190,7 +210,7 @@ impl Visit for Record {
                 self.text.clear();
             }
         } else {
-            self.fields.push((field.name(), format!("{value:?}")));
+            self.fields.push((field.name(), LogValue::Text(format!("{value:?}"))));
         }
     }
 }

@@ -5,16 +5,51 @@ use napi::{JsValue, ValueType};
 use napi_derive::napi;
 
 use crate::config::Raw;
+use crate::config::names::{CONFIG, Key, Shape};
 use crate::error::{Failure, signal_name};
 use crate::lifecycle::{Exit, LastExit};
 use crate::supervisor::{Published, Refusal};
 
-/// A configuration has four levels; deeper is nobody's, or goes round in a circle.
-const DEPTH: u32 = 5;
+/// What the JavaScript layer found beside the values of a configuration that it copied.
+#[derive(Default)]
+pub struct Remarks {
+    /// The paths of keys that mean nothing, whose values nobody has read.
+    pub unread: Vec<String>,
+    /// Path and kind in turn ("envVars", "a Map") of values that keep their contents where no property shows them.
+    pub built_in: Vec<String>,
+}
 
+impl Remarks {
+    fn kind(&self, path: &str) -> Option<&str> {
+        self.built_in.chunks_exact(2).find_map(|pair| match pair {
+            [at, kind] if at == path => Some(kind.as_str()),
+            _ => None,
+        })
+    }
+}
+
+/// A configuration, of which only the keys of the list are read.
+///
 /// # Errors
-/// Whatever a getter of the caller's throws.
-pub fn raw(value: &Unknown<'_>, depth: u32) -> napi::Result<Raw> {
+/// What napi refuses. The caller's getters are not called: the value is the JavaScript layer's own copy.
+pub fn config(value: &Unknown<'_>, remarks: Remarks) -> napi::Result<Raw> {
+    let mut raw = read(value, Shape::Object(CONFIG), "", &remarks)?;
+    if let Raw::Object(entries) = &mut raw {
+        // By their whole paths, so that the warning has these.
+        entries.extend(remarks.unread.into_iter().map(|path| (path, Raw::Other("a value that was not read"))));
+    }
+    Ok(raw)
+}
+
+/// A value of which no property matters.
+///
+/// # Errors
+/// What napi refuses.
+pub fn value(value: &Unknown<'_>) -> napi::Result<Raw> {
+    read(value, Shape::Value, "", &Remarks::default())
+}
+
+fn read(value: &Unknown<'_>, shape: Shape, path: &str, remarks: &Remarks) -> napi::Result<Raw> {
     Ok(match value.get_type()? {
         ValueType::Undefined => Raw::Undefined,
         ValueType::Null => Raw::Null,
@@ -24,8 +59,7 @@ pub fn raw(value: &Unknown<'_>, depth: u32) -> napi::Result<Raw> {
         ValueType::Number => Raw::Number(unsafe { value.cast() }?),
         // SAFETY: as above.
         ValueType::String => Raw::String(unsafe { value.cast() }?),
-        ValueType::Object if depth >= DEPTH => Raw::Other("a value nested too deep"),
-        ValueType::Object => object(value, depth)?,
+        ValueType::Object => read_object(value, shape, path, remarks)?,
         ValueType::Function => Raw::Other("a function"),
         ValueType::Symbol => Raw::Other("a symbol"),
         ValueType::BigInt => Raw::Other("a bigint"),
@@ -33,29 +67,53 @@ pub fn raw(value: &Unknown<'_>, depth: u32) -> napi::Result<Raw> {
     })
 }
 
-fn object(value: &Unknown<'_>, depth: u32) -> napi::Result<Raw> {
+fn read_object(value: &Unknown<'_>, shape: Shape, path: &str, remarks: &Remarks) -> napi::Result<Raw> {
+    if let Some(kind) = remarks.kind(path) {
+        return Ok(Raw::BuiltIn(kind.to_owned()));
+    }
     // SAFETY: the caller asked for its type.
     let object: Object = unsafe { value.cast() }?;
     if object.is_array()? {
+        if shape != Shape::List {
+            return Ok(Raw::Array(Vec::new()));
+        }
         // SAFETY: just asked.
         let array: Array = unsafe { value.cast() }?;
         let item = |index| {
-            raw(&array.get::<Unknown>(index)?.ok_or_else(|| napi::Error::from_reason("an array shrank while it was read"))?, depth + 1)
+            let item = array.get::<Unknown>(index)?.ok_or_else(|| napi::Error::from_reason("an array shrank while it was read"))?;
+            self::value(&item)
         };
         return Ok(Raw::Array((0..array.len()).map(item).collect::<napi::Result<_>>()?));
     }
-    let names = object.get_property_names()?;
-    let entry = |index| {
-        let key = names.get_element::<Unknown>(index)?;
-        // By the key's own value: one that holds NUL has no C string.
-        let value = raw(&object.get_property::<Unknown, Unknown>(key)?, depth + 1)?;
-        // SAFETY: the names of properties, as they were asked for, are strings.
-        Ok((unsafe { key.cast() }?, value))
-    };
-    Ok(Raw::Object((0..names.get_array_length()?).map(entry).collect::<napi::Result<_>>()?))
+    Ok(Raw::Object(match shape {
+        // What is mistyped is told by its kind.
+        Shape::Value | Shape::List => Vec::new(),
+        Shape::Map => {
+            let names = object.get_property_names()?;
+            let entry = |index| {
+                let key = names.get_element::<Unknown>(index)?;
+                // By the key's own value: one that holds NUL has no C string.
+                let value = self::value(&object.get_property::<Unknown, Unknown>(key)?)?;
+                // SAFETY: the names of properties, as they were asked for, are strings.
+                Ok((unsafe { key.cast() }?, value))
+            };
+            (0..names.get_array_length()?).map(entry).collect::<napi::Result<_>>()?
+        }
+        Shape::Object(keys) => {
+            let mut entries = Vec::with_capacity(keys.len());
+            for Key { name, shape, .. } in keys {
+                let below = if path.is_empty() { (*name).to_owned() } else { format!("{path}.{name}") };
+                match read(&object.get_named_property_unchecked::<Unknown>(name)?, *shape, &below, remarks)? {
+                    Raw::Undefined => {}
+                    value => entries.push(((*name).to_owned(), value)),
+                }
+            }
+            entries
+        }
+    }))
 }
 
-/// What an Error of the face is made of.
+/// What the JavaScript layer makes an Error of.
 #[napi(object)]
 pub struct NativeFailure {
     pub code: String,
@@ -91,6 +149,14 @@ pub fn failure(failure: &Failure, plugin: Option<String>) -> NativeFailure {
 pub struct NativeProblem {
     pub field: String,
     pub problem: String,
+}
+
+/// The keys that are known. `restart.window.limit`, `args[]` where there is an array, `envVars.*` where the keys are the caller's.
+#[napi(object)]
+pub struct NativeKeys {
+    pub config: Vec<String>,
+    /// Of the manager's options: what is not built yet.
+    pub unbuilt_options: Vec<String>,
 }
 
 /// What a start was answered at once: a failure, or a ticket whose outcome comes with the messages.

@@ -1,4 +1,4 @@
-//! The call from any thread that tells the face that there is mail. napi's own wrapper can't say whether it
+//! The call from any thread that tells the JavaScript layer that there is mail. napi's own wrapper can't say whether it
 //! keeps the event loop alive, and what can't say so counts as an open handle (`jest --detectOpenHandles`);
 //! this one carries a resource with `hasRef`, as timers and sockets do.
 

@@ -25,6 +25,14 @@ pub struct Refusal {
     pub failure: Failure,
 }
 
+/// The value of a log entry's field, of the type that the entry was written with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LogValue {
+    Bool(bool),
+    Number(f64),
+    Text(String),
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     Settled {
@@ -45,7 +53,7 @@ pub enum Message {
     Log {
         level: tracing::Level,
         text: String,
-        fields: Vec<(&'static str, String)>,
+        fields: Vec<(&'static str, LogValue)>,
     },
     /// So many events and lines were dropped since the last time that it was told.
     Dropped {

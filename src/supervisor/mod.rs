@@ -31,7 +31,7 @@ mod watch;
 
 pub use daemon::Published;
 pub use files::{Folder, Identity, Lock, LockNote};
-pub use mailbox::{Mailbox, Message, Refusal};
+pub use mailbox::{LogValue, Mailbox, Message, Refusal};
 pub use manager::{Accepted, Manager};
 pub use output::{LINE_MAX, Splitter, Stream, Tail};
 pub use shared::Options;
