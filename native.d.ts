@@ -69,7 +69,14 @@ export interface NativeFailure {
   pid?: number
   exitCode?: number
   signal?: string
+  errno?: string
+  syscall?: string
+  path?: string
   stderr?: string
+  /** One, or none. */
+  cause: Array<NativeFailure>
+  /** Where several failed: each of them. */
+  causes: Array<NativeFailure>
 }
 
 /** Times are milliseconds since 1970. */

@@ -8,18 +8,18 @@ const { setImmediate } = require('node:timers');
 const { NativeManager, guardian } = require('../native.js');
 const { ProcessState } = require('./constants.js');
 
-/** A file that is read when it is first needed, so that loading the package reads as few as possible. */
-const lazily = (load) => {
-  let loaded;
-  return () => (loaded ??= load());
-};
-const configCopy = lazily(() => require('./config-copy.js'));
-const environment = lazily(() => require('./environment.js'));
-const errors = lazily(() => require('./errors.js'));
-const loggers = lazily(() => require('./logger.js'));
-const messages = lazily(() => require('./messages.js'));
-const options = lazily(() => require('./options.js'));
-const processInfo = lazily(() => require('./process-info.js'));
+/**
+ * What a manager needs beside this file, from the files that the first constructor requires: loading the package is to read
+ * as few as possible, and later may be too late. A start without a free descriptor has to fail as a start, not as a require,
+ * and jest refuses a require after the end of a test file.
+ */
+const lib = {};
+
+function requireLib() {
+  if (lib.copyConfig) return;
+  Object.assign(lib, require('./options.js'), require('./errors.js'), require('./environment.js'), require('./logger.js'));
+  Object.assign(lib, require('./messages.js'), require('./process-info.js'), require('./config-copy.js'));
+}
 
 const TAIL_LINES = 1000;
 const STATES = NativeManager.states();
@@ -45,17 +45,16 @@ class BackgroundProcessManager extends EventEmitter {
 
   constructor(given) {
     super();
-    const { envsDir, logger, onOwnerDeath } = options().managerOptions(given);
-    // Now: messages may come when nothing can be required any more (jest refuses it after the end of a test file).
-    const [{ Inbox, payloadOf }, { wantsDebug, writeEntry }] = [messages(), loggers(), errors()];
+    requireLib();
+    const { envsDir, logger, onOwnerDeath } = lib.managerOptions(given);
     const self = new WeakRef(this);
     this.#logger = logger;
-    this.#debug = wantsDebug(logger);
-    this.#inbox = new Inbox((message) => {
+    this.#debug = lib.wantsDebug(logger);
+    this.#inbox = new lib.Inbox((message) => {
       if (message.kind === 'settled') this.#settle(message);
-      else if (message.kind === 'log') writeEntry(this.#logger, message);
+      else if (message.kind === 'log') lib.writeEntry(this.#logger, message);
       else {
-        const payload = payloadOf(message);
+        const payload = lib.payloadOf(message);
         if (payload) this.emit(message.kind, payload);
       }
     });
@@ -74,18 +73,18 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   async startProcess(config, callOptions) {
-    const { given, unread, builtIns } = configCopy().copyConfig(config);
-    const signal = options().abortSignal(callOptions, given?.pluginName);
+    const { given, unread, builtIns } = lib.copyConfig(config);
+    const signal = lib.abortSignal(callOptions, given?.pluginName);
     if (signal?.aborted) {
       // The configuration comes first: a wrong one is wrong whoever has lost interest.
       const wrong = NativeManager.checkConfig(given, builtIns);
-      if (wrong) throw errors().invalidConfig(wrong.field, wrong.problem, given?.pluginName);
+      if (wrong) throw lib.invalidConfig(wrong.field, wrong.problem, given?.pluginName);
       throw signal.reason;
     }
     this.#followLevel();
-    const variables = environment().environment(given?.pluginName);
+    const variables = lib.environment(given?.pluginName);
     const { ticket, taken, failure } = this.#native.start(given, unread, builtIns, variables);
-    if (failure) throw errors().makeError(failure);
+    if (failure) throw lib.makeError(failure);
     const { pluginName } = given;
     if (taken) this.#configs.set(pluginName, given);
     const settled = this.#settled(ticket);
@@ -106,9 +105,9 @@ class BackgroundProcessManager extends EventEmitter {
 
   async stopProcess(pluginName, callOptions) {
     const name = nameOf(pluginName);
-    const { everywhere = false } = options().callOptions(callOptions, name);
-    if (typeof everywhere !== 'boolean') throw errors().invalidConfig('options.everywhere', 'must be a boolean', name);
-    if (everywhere) throw errors().notSupported('options.everywhere', name);
+    const { everywhere = false } = lib.callOptions(callOptions, name);
+    if (typeof everywhere !== 'boolean') throw lib.invalidConfig('options.everywhere', 'must be a boolean', name);
+    if (everywhere) throw lib.notSupported('options.everywhere', name);
     await this.#settled(this.#native.stop(name));
   }
 
@@ -135,15 +134,14 @@ class BackgroundProcessManager extends EventEmitter {
   getProcessInfo(pluginName) {
     const revision = typeof pluginName === 'string' ? this.#native.revision(pluginName) : 0;
     if (revision === 0) return undefined;
-    const { clock, publicInfo } = processInfo();
     let known = this.#known.get(pluginName);
     if (known?.info.revision !== revision) {
       const info = this.#native.info(pluginName);
       if (!info) return undefined;
-      known = { info, at: clock() };
+      known = { info, at: lib.clock() };
       this.#known.set(pluginName, known);
     }
-    return publicInfo(known.info, clock() - known.at, this.#configs.get(pluginName));
+    return lib.publicInfo(known.info, lib.clock() - known.at, this.#configs.get(pluginName));
   }
 
   listProcesses() {
@@ -175,31 +173,31 @@ class BackgroundProcessManager extends EventEmitter {
   // Declared, and not built yet.
 
   async whenRunning(pluginName) {
-    throw errors().notSupported('whenRunning', pluginName);
+    throw lib.notSupported('whenRunning', pluginName);
   }
 
   async upgradeProcess(pluginName) {
-    throw errors().notSupported('upgradeProcess', pluginName);
+    throw lib.notSupported('upgradeProcess', pluginName);
   }
 
   async startGroup() {
-    throw errors().notSupported('startGroup');
+    throw lib.notSupported('startGroup');
   }
 
   async stopGroup() {
-    throw errors().notSupported('stopGroup');
+    throw lib.notSupported('stopGroup');
   }
 
   logs(pluginName) {
-    throw errors().notSupported('logs', pluginName);
+    throw lib.notSupported('logs', pluginName);
   }
 
   getMetrics(pluginName) {
-    throw errors().notSupported('getMetrics', pluginName);
+    throw lib.notSupported('getMetrics', pluginName);
   }
 
   metricsText() {
-    throw errors().notSupported('metricsText');
+    throw lib.notSupported('metricsText');
   }
 
   // Lines of output and health checks are carried over only while someone listens. Every way to add or remove a
@@ -243,13 +241,13 @@ class BackgroundProcessManager extends EventEmitter {
   #settle({ ticket, failure }) {
     const { resolve, reject } = this.#waiting.get(ticket);
     this.#waiting.delete(ticket);
-    if (failure) reject(errors().makeError(failure));
+    if (failure) reject(lib.makeError(failure));
     else resolve();
   }
 
   /** A logger may change its level at any time; it is asked at every start and whenever there is news. */
   #followLevel() {
-    const debug = loggers().wantsDebug(this.#logger);
+    const debug = lib.wantsDebug(this.#logger);
     if (debug === this.#debug) return;
     this.#debug = debug;
     this.#native.logDebug(debug);
@@ -275,7 +273,7 @@ Object.defineProperty(BackgroundProcessManager.prototype, Symbol.asyncDispose ??
 });
 
 function nameOf(pluginName) {
-  if (typeof pluginName !== 'string') throw errors().invalidConfig('pluginName', 'must be a string');
+  if (typeof pluginName !== 'string') throw lib.invalidConfig('pluginName', 'must be a string');
   return pluginName;
 }
 

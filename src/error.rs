@@ -2,6 +2,8 @@
 //! it; nothing below the JavaScript layer knows that. Fragments fit after "failed to …:".
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::lifecycle::{Exit, Pid, ProcessState};
@@ -21,6 +23,11 @@ pub enum Code {
     StopFailed,
     NotFound,
     Io,
+    Dependency,
+    Upgrade,
+    Internal,
+    Unsupported,
+    Unhealthy,
 }
 
 impl Code {
@@ -38,6 +45,11 @@ impl Code {
             Self::StopFailed => "ERR_STOP_FAILED",
             Self::NotFound => "ERR_NOT_FOUND",
             Self::Io => "ERR_IO",
+            Self::Dependency => "ERR_DEPENDENCY",
+            Self::Upgrade => "ERR_UPGRADE",
+            Self::Internal => "ERR_INTERNAL",
+            Self::Unsupported => "ERR_UNSUPPORTED",
+            Self::Unhealthy => "ERR_UNHEALTHY",
         }
     }
 }
@@ -50,6 +62,40 @@ pub enum Occupant {
     /// A listener whose process this namespace can't see.
     Unknown,
     NotASocket,
+}
+
+/// A system call that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub errno: i32,
+    /// `None` where one of several calls failed.
+    pub call: Option<&'static str>,
+    pub path: Option<String>,
+}
+
+impl Refused {
+    /// `None` for an error that is not the system's.
+    pub fn by(error: &io::Error, call: Option<&'static str>, path: Option<&str>) -> Option<Self> {
+        error.raw_os_error().map(|errno| Self { errno, call, path: path.map(str::to_owned) })
+    }
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileProblem {
+    /// The system refused a call; `None` where one of several failed.
+    Refused { errno: i32, call: Option<&'static str> },
+    /// It is not what it must be. `errno`: the system's name for that, where it has one.
+    Found { text: String, errno: Option<i32> },
+}
+
+impl fmt::Display for FileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { errno, .. } => f.write_str(&errno_text(*errno)),
+            Self::Found { text, .. } => f.write_str(text),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +115,18 @@ pub enum Failure {
         path: String,
         by: Occupant,
     },
+    /// The program can't be run, or the system refused to make the process.
     Spawn {
+        problem: String,
+        refused: Option<Refused>,
+    },
+    /// This platform, or this installation, can't start anything.
+    Unsupported {
+        problem: String,
+        refused: Option<Refused>,
+    },
+    /// No process could be made because the guardian was killed each time.
+    GuardianLost {
         problem: String,
     },
     StartupExit {
@@ -89,7 +146,7 @@ pub enum Failure {
     },
     Io {
         path: String,
-        problem: String,
+        problem: FileProblem,
     },
     /// A daemon is gone, and a file of it could not be removed.
     Litter {
@@ -113,17 +170,64 @@ pub enum Failure {
         period: Duration,
         last: Box<Failure>,
     },
+    /// A fault of our own.
     Internal {
         problem: String,
     },
 }
 
 impl Failure {
-    pub fn io(path: &std::path::Path, error: impl fmt::Display) -> Self {
-        Self::Io { path: path.display().to_string(), problem: error.to_string() }
+    /// A file is not what it must be.
+    pub fn io(path: &Path, problem: impl fmt::Display) -> Self {
+        let problem = FileProblem::Found { text: problem.to_string(), errno: None };
+        Self::Io { path: path.display().to_string(), problem }
     }
 
-    pub const fn code(&self) -> Code {
+    /// The system refused something about a file; which call it was is not known.
+    pub fn at(path: &Path, error: impl Into<io::Error>) -> Self {
+        Self::file(path, error.into(), None)
+    }
+
+    /// The system refused this call.
+    pub fn call(call: &'static str, path: &Path, error: impl Into<io::Error>) -> Self {
+        Self::file(path, error.into(), Some(call))
+    }
+
+    fn file(path: &Path, error: io::Error, call: Option<&'static str>) -> Self {
+        let problem = match error.raw_os_error() {
+            Some(errno) => FileProblem::Refused { errno, call },
+            None => FileProblem::Found { text: error.to_string(), errno: None },
+        };
+        Self::Io { path: path.display().to_string(), problem }
+    }
+
+    /// The guardian's program can't be started: there is none that could be run, or the system refused.
+    pub fn guardian(program: &Path, error: &io::Error) -> Self {
+        let program = program.display().to_string();
+        let problem = format!("the guardian {program} can't be started: {}", io_text(error));
+        let refused = Refused::by(error, Some("spawn"), Some(&program));
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR | libc::EISDIR | libc::ELOOP | libc::ENAMETOOLONG | libc::EACCES | libc::ENOEXEC) => {
+                Self::Unsupported { problem, refused }
+            }
+            Some(_) | None => Self::Spawn { problem, refused },
+        }
+    }
+
+    /// The failure behind this one, which has its code, its parts and the rest of its text.
+    pub fn cause(&self) -> Option<&Self> {
+        match self {
+            Self::Litter { cause } => Some(cause),
+            Self::AttemptsExhausted { last, .. } | Self::WindowExhausted { last, .. } => Some(last),
+            _ => None,
+        }
+    }
+
+    fn root(&self) -> &Self {
+        self.cause().map_or(self, Self::root)
+    }
+
+    pub fn code(&self) -> Code {
         match self {
             Self::InvalidConfig { .. } => Code::InvalidConfig,
             Self::AlreadyRunning(_) => Code::AlreadyRunning,
@@ -131,16 +235,18 @@ impl Failure {
             Self::NotFound => Code::NotFound,
             Self::OwnedElsewhere { .. } => Code::OwnedElsewhere,
             Self::SocketInUse { .. } => Code::SocketInUse,
+            // Whose end nobody could learn has lost its keeper.
+            Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
             Self::StartupExit { .. } | Self::Ended { .. } => Code::StartupExit,
             Self::StartupTimeout { .. } => Code::StartupTimeout,
             Self::Stopped => Code::Stopped,
             Self::StopFailed { .. } => Code::StopFailed,
             Self::Io { .. } | Self::Litter { .. } => Code::Io,
-            Self::Spawn { .. }
-            | Self::Internal { .. }
-            | Self::Unhealthy { .. }
-            | Self::AttemptsExhausted { .. }
-            | Self::WindowExhausted { .. } => Code::Spawn,
+            Self::Spawn { .. } => Code::Spawn,
+            Self::Unsupported { .. } => Code::Unsupported,
+            Self::Internal { .. } | Self::GuardianLost { .. } => Code::Internal,
+            Self::Unhealthy { .. } => Code::Unhealthy,
+            Self::AttemptsExhausted { last, .. } | Self::WindowExhausted { last, .. } => last.code(),
         }
     }
 
@@ -152,8 +258,29 @@ impl Failure {
         }
     }
 
-    pub const fn exit(&self) -> Exit {
-        match self {
+    /// What the system refused, if that is what went wrong.
+    pub fn refused(&self) -> Option<Refused> {
+        match self.root() {
+            Self::Spawn { refused, .. } | Self::Unsupported { refused, .. } => refused.clone(),
+            Self::Io { path, problem } => match problem {
+                FileProblem::Refused { errno, call } => Some(Refused { errno: *errno, call: *call, path: Some(path.clone()) }),
+                FileProblem::Found { errno, .. } => errno.map(|errno| Refused { errno, call: None, path: Some(path.clone()) }),
+            },
+            _ => None,
+        }
+    }
+
+    /// The file or program in question.
+    pub fn path(&self) -> Option<&str> {
+        match self.root() {
+            Self::Spawn { refused: Some(refused), .. } | Self::Unsupported { refused: Some(refused), .. } => refused.path.as_deref(),
+            Self::Io { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    pub fn exit(&self) -> Exit {
+        match self.root() {
             Self::StartupExit { exit, .. } | Self::Ended { exit, .. } => *exit,
             _ => Exit::UNKNOWN,
         }
@@ -161,7 +288,7 @@ impl Failure {
 
     /// The daemon's last lines as it wrote them.
     pub fn tail(&self) -> Option<&str> {
-        match self {
+        match self.root() {
             Self::StartupExit { tail, .. } | Self::StartupTimeout { tail, .. } | Self::Ended { tail, .. } if !tail.is_empty() => Some(tail),
             _ => None,
         }
@@ -198,7 +325,10 @@ impl fmt::Display for Failure {
                 Occupant::Unknown => write!(f, "socket {path} is in use by another process"),
                 Occupant::NotASocket => write!(f, "socket path {path} is in use by a file that is not a socket"),
             },
-            Self::Spawn { problem } | Self::Internal { problem } => f.write_str(problem),
+            Self::Spawn { problem, .. }
+            | Self::Unsupported { problem, .. }
+            | Self::GuardianLost { problem }
+            | Self::Internal { problem } => f.write_str(problem),
             Self::StartupExit { exit, tail } => {
                 write!(f, "the process {} before it was ready{}", Verdict(*exit), Quoted(tail))
             }
@@ -278,6 +408,11 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// `ENOENT`.
+pub fn errno_name(errno: i32) -> String {
+    format!("{:?}", nix::errno::Errno::from_raw(errno))
+}
+
 /// The name as `kill -l` has it; real-time signals and the unknown as `signal N`.
 pub fn signal_name(signal: i32) -> String {
     nix::sys::signal::Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |known| known.as_str().to_owned())
@@ -290,6 +425,6 @@ pub fn errno_text(errno: i32) -> String {
 }
 
 /// The same for an `io::Error`, whose own text ends in "(os error 2)" and lacks the name.
-pub fn io_text(error: &std::io::Error) -> String {
+pub fn io_text(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), errno_text)
 }

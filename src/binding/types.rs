@@ -1,12 +1,12 @@
 //! From JavaScript values and to them.
 
-use napi::bindgen_prelude::{Array, JsObjectValue, Object, Unknown};
+use napi::bindgen_prelude::{Array, JsObjectValue, KeyCollectionMode, KeyConversion, KeyFilter, Object, Unknown};
 use napi::{JsValue, ValueType};
 use napi_derive::napi;
 
 use crate::config::Raw;
 use crate::config::names::{CONFIG, Key, Shape};
-use crate::error::{Failure, signal_name};
+use crate::error::{Failure, errno_name, signal_name};
 use crate::lifecycle::{Exit, LastExit};
 use crate::supervisor::{Published, Refusal};
 
@@ -89,7 +89,9 @@ fn read_object(value: &Unknown<'_>, shape: Shape, path: &str, remarks: &Remarks)
         // What is mistyped is told by its kind.
         Shape::Value | Shape::List => Vec::new(),
         Shape::Map => {
-            let names = object.get_property_names()?;
+            // Not what somebody has added to Object.prototype.
+            let own = KeyCollectionMode::OwnOnly;
+            let names = object.get_all_property_names(own, KeyFilter::Enumerable, KeyConversion::NumbersToStrings)?;
             let entry = |index| {
                 let key = names.get_element::<Unknown>(index)?;
                 // By the key's own value: one that holds NUL has no C string.
@@ -122,20 +124,39 @@ pub struct NativeFailure {
     pub pid: Option<i32>,
     pub exit_code: Option<i32>,
     pub signal: Option<String>,
+    pub errno: Option<String>,
+    pub syscall: Option<String>,
+    pub path: Option<String>,
     pub stderr: Option<String>,
+    /// One, or none.
+    pub cause: Vec<NativeFailure>,
+    /// Where several failed: each of them.
+    pub causes: Vec<NativeFailure>,
 }
 
 impl From<Refusal> for NativeFailure {
-    fn from(refusal: Refusal) -> Self {
-        failure(&refusal.failure, Some(refusal.plugin))
+    fn from(Refusal { plugin, failure, causes }: Refusal) -> Self {
+        Self { causes: causes.into_iter().map(Self::from).collect(), ..self::failure(&failure, Some(plugin)) }
     }
 }
 
 pub fn failure(failure: &Failure, plugin: Option<String>) -> NativeFailure {
+    let message = failure.message(plugin.as_deref().unwrap_or_default());
+    told(failure, message, plugin)
+}
+
+fn told(failure: &Failure, message: String, plugin: Option<String>) -> NativeFailure {
     let Exit { code, signal } = failure.exit();
+    let refused = failure.refused();
     NativeFailure {
         code: failure.code().as_str().to_owned(),
-        message: failure.message(plugin.as_deref().unwrap_or_default()),
+        message,
+        errno: refused.as_ref().map(|refused| errno_name(refused.errno)),
+        syscall: refused.and_then(|refused| refused.call).map(str::to_owned),
+        path: failure.path().map(str::to_owned),
+        // Its own text, because what wraps it says already what it meant for the caller.
+        cause: failure.cause().map(|cause| told(cause, cause.to_string(), plugin.clone())).into_iter().collect(),
+        causes: Vec::new(),
         plugin_name: plugin,
         pid: failure.pid(),
         exit_code: code,

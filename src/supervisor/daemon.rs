@@ -145,7 +145,7 @@ impl Daemon {
     pub fn tell(&self, effect: Effect, now: Now) {
         match effect {
             Effect::Settle { ticket, outcome } => {
-                let outcome = outcome.map_err(|failure| Refusal { plugin: self.name.clone(), failure });
+                let outcome = outcome.map_err(|failure| Refusal::new(self.name.clone(), failure));
                 self.shared.settle(ticket, outcome);
             }
             Effect::Notify(notice) => announce(&self.shared, &self.name, notice, now.wall),

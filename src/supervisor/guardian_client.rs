@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use super::TARGET;
 use super::runtime;
-use crate::error::{Failure, io_text};
+use crate::error::{Failure, Refused, io_text};
 use crate::guardian::protocol::{HEADER, Report};
 use crate::lifecycle::Pid;
 use crate::os;
@@ -106,8 +106,13 @@ impl GuardianClient {
     pub async fn order(self: &Arc<Self>, order: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<Maker, Failure> {
         self.keep();
         let mut current = self.current.lock().await;
-        let told = |error: &io::Error| Failure::Spawn {
-            problem: format!("{}: the guardian can't be told: {}", self.program.display(), io_text(error)),
+        let told = |error: &io::Error| {
+            let program = self.program.display().to_string();
+            let problem = format!("{program}: the guardian can't be told: {}", io_text(error));
+            match Refused::by(error, Some("sendmsg"), Some(&program)) {
+                Some(refused) => Failure::Spawn { problem, refused: Some(refused) },
+                None => Failure::GuardianLost { problem },
+            }
         };
         for _ in 0..2 {
             let credentials = Credentials::now();
@@ -158,9 +163,7 @@ impl GuardianClient {
     }
 
     fn spawn(self: &Arc<Self>, credentials: Credentials) -> Result<Arc<Guardian>, Failure> {
-        let failed = |error: io::Error| Failure::Spawn {
-            problem: format!("the guardian {} can't be started: {}", self.program.display(), io_text(&error)),
-        };
+        let failed = |error: io::Error| Failure::guardian(&self.program, &error);
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
         // Before there is a child: from there on nothing fails, and so it is always reaped.

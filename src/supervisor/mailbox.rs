@@ -23,6 +23,14 @@ const TELL_DROPS: Duration = Duration::from_secs(1);
 pub struct Refusal {
     pub plugin: String,
     pub failure: Failure,
+    /// Where several failed: each of them.
+    pub causes: Vec<Self>,
+}
+
+impl Refusal {
+    pub const fn new(plugin: String, failure: Failure) -> Self {
+        Self { plugin, failure, causes: Vec::new() }
+    }
 }
 
 /// The value of a log entry's field, of the type that the entry was written with.

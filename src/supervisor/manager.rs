@@ -11,7 +11,7 @@ use super::shared::{Options, Shared};
 use super::task::Task;
 use super::{prepare, runtime};
 use crate::config::{Raw, parse};
-use crate::error::{Failure, io_text, printable};
+use crate::error::{Failure, Refused, io_text, printable};
 use crate::lifecycle::{Event, ProcessState, Snapshot, Ticket};
 
 /// What a start was answered at once; the rest comes with the ticket.
@@ -55,8 +55,10 @@ impl Manager {
         if self.closed.load(Ordering::Relaxed) {
             return Err(Failure::ShuttingDown);
         }
-        runtime::start()
-            .map_err(|error| Failure::Spawn { problem: format!("the supervisor's thread can't be started: {}", io_text(&error)) })?;
+        runtime::start().map_err(|error| Failure::Spawn {
+            problem: format!("the supervisor's thread can't be started: {}", io_text(&error)),
+            refused: Refused::by(&error, None, None),
+        })?;
         for key in &parsed.unknown {
             tracing::warn!(target: TARGET, manager = self.shared.id, plugin = parsed.config.plugin_name, "unknown configuration key {}", printable(key));
         }
@@ -98,7 +100,7 @@ impl Manager {
         let ticket = self.ticket();
         match self.get(name) {
             Some(daemon) => daemon.feed(Event::RestartRequested { ticket }),
-            None => self.shared.settle(ticket, Err(Refusal { plugin: name.to_owned(), failure: Failure::NotFound })),
+            None => self.shared.settle(ticket, Err(Refusal::new(name.to_owned(), Failure::NotFound))),
         }
         ticket
     }

@@ -8,7 +8,7 @@ use super::daemon::Job;
 use super::keeper::Keeper;
 use super::prepare::Lease;
 use crate::config::{KillMode, ProcessConfig};
-use crate::error::{Failure, io_text};
+use crate::error::{Failure, Refused, io_text};
 use crate::guardian::protocol::{self, OwnerDeath, Stage};
 
 /// execvp(3) without a PATH.
@@ -107,12 +107,18 @@ pub fn explain(stage: Stage, errno: i32, job: &Job, envs_dir: &Path) -> Failure 
         (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => format!("{name:?}: program {program} not found in PATH{}", hint()),
         (Stage::Exec, _) => format!("{name:?}: program {program} can't be run ({}){}", name.desc(), hint()),
     };
-    Failure::Spawn { problem }
+    let (call, path) =
+        if stage == Stage::Folder { ("chdir", config.plugin_path.display().to_string()) } else { ("execve", program.clone()) };
+    Failure::Spawn { problem, refused: Some(Refused { errno, call: Some(call), path: Some(path) }) }
 }
 
 /// The sentence for want of means, the program's own faults apart.
 pub fn no_process(job: &Job, error: &io::Error) -> Failure {
-    Failure::Spawn { problem: format!("no process can be made for {}: {}", job.config.command, io_text(error)) }
+    let command = &job.config.command;
+    Failure::Spawn {
+        problem: format!("no process can be made for {command}: {}", io_text(error)),
+        refused: Refused::by(error, Some("spawn"), Some(command)),
+    }
 }
 
 /// A command inside the plugin's own environment is missing, or can't be run, because that was never made.

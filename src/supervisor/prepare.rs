@@ -42,10 +42,10 @@ pub fn dismiss(manager: u64) {
 /// # Errors
 /// `Io`, `OwnedElsewhere`, `StopFailed` for an orphan that can't be killed, `SocketInUse`.
 pub async fn prepare(envs_dir: &Path, config: &ProcessConfig, manager: u64) -> Result<Lease, Failure> {
-    os::must_be_visible().map_err(|error| Failure::io(Path::new("/proc"), io_text(&error)))?;
+    os::must_be_visible().map_err(|error| Failure::at(Path::new("/proc"), error))?;
     let folder = Folder::open(envs_dir, &config.plugin_name)?;
     folder.check_places()?;
-    let told = |error: std::io::Error| Failure::io(&folder.join("daemon.lock"), io_text(&error));
+    let told = |error: std::io::Error| Failure::at(&folder.join("daemon.lock"), error);
     let own = nix::unistd::getpid().as_raw();
     let own = os::identify(own).map_err(told)?.ok_or_else(|| told(std::io::ErrorKind::NotFound.into()))?;
     let lock = Taken(Some(obtain(&folder, config.shutdown_grace_period, &own).await?));

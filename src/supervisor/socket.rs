@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::geteuid;
 
-use crate::error::{Failure, Occupant, errno_text, io_text};
+use crate::error::{Failure, Occupant};
 use crate::lifecycle::Pid;
 use crate::os;
 
@@ -82,7 +82,7 @@ fn try_clear(path: &Path) -> Result<bool, Failure> {
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(true),
-        Err(error) => return Err(Failure::io(path, io_text(&error))),
+        Err(error) => return Err(Failure::call("lstat", path, error)),
     };
     if !file.file_type().is_socket() {
         return Err(in_use(path, Occupant::NotASocket));
@@ -101,9 +101,9 @@ fn try_clear(path: &Path) -> Result<bool, Failure> {
             }
             Ok(false) => remove(path, &file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-            Err(error) => Err(Failure::io(path, io_text(&error))),
+            Err(error) => Err(Failure::at(path, error)),
         },
-        Err(error) => Err(Failure::io(path, errno_text(error as i32))),
+        Err(error) => Err(Failure::call("connect", path, error)),
     }
 }
 
@@ -128,6 +128,6 @@ fn remove(path: &Path, seen: &fs::Metadata) -> Result<bool, Failure> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(Failure::io(path, io_text(&error))),
+        Err(error) => Err(Failure::call("unlink", path, error)),
     }
 }

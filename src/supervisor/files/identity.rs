@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::error::{Failure, io_text};
+use crate::error::Failure;
 use crate::lifecycle::Pid;
 use crate::os;
 
@@ -62,11 +62,16 @@ impl Identity {
 
 /// What /proc, or its counterpart, doesn't tell of processes.
 pub fn untold(error: &io::Error) -> Failure {
-    Failure::io(Path::new("/proc"), io_text(error))
+    Failure::at(Path::new("/proc"), same(error))
+}
+
+/// A copy, which `io::Error` does not make of itself.
+fn same(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
 }
 
 fn boot_id() -> Result<String, Failure> {
-    os::boot_id().map_err(|error| Failure::io(Path::new(os::BOOT_ID), io_text(&error)))
+    os::boot_id().map_err(|error| Failure::at(Path::new(os::BOOT_ID), error))
 }
 
 impl std::fmt::Display for Identity {

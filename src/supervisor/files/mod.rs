@@ -18,7 +18,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmod, fchmodat, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use crate::error::{Failure, errno_text, io_text};
+use crate::error::{Failure, FileProblem};
 use crate::guardian::protocol::{IDENTITY_FILE, PID_FILE};
 use crate::lifecycle::Pid;
 
@@ -49,20 +49,19 @@ impl Folder {
         let made = match mkdirat(AT_FDCWD, &path, Mode::S_IRWXU) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
-            Err(error) => return Err(Failure::io(&path, errno_text(error as i32))),
+            Err(error) => return Err(Failure::call("mkdir", &path, error)),
         };
         if made {
             // Whatever the umask, which may even keep us out. Nobody else may write in the folder above, so that nobody can
             // have put a link in its place.
-            fchmodat(AT_FDCWD, &path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)
-                .map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
+            fchmodat(AT_FDCWD, &path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink).map_err(|error| Failure::call("chmod", &path, error))?;
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let fd = openat(AT_FDCWD, &path, flags, Mode::empty()).map_err(|error| match error {
             Errno::ENOTDIR | Errno::ELOOP => Failure::io(&path, "must be a folder, and not a link to one"),
-            error => Failure::io(&path, errno_text(error as i32)),
+            error => Failure::call("open", &path, error),
         })?;
-        let stat = fstat(&fd).map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
+        let stat = fstat(&fd).map_err(|error| Failure::call("fstat", &path, error))?;
         if stat.st_uid != geteuid().as_raw() {
             return Err(Failure::io(&path, foreign(stat.st_uid)));
         }
@@ -70,7 +69,7 @@ impl Folder {
         let mode = Mode::from_bits_truncate(stat.st_mode);
         let wanted = mode.intersection(Mode::S_IRWXU);
         if mode & PERMISSIONS != wanted & PERMISSIONS {
-            fchmod(&fd, wanted & PERMISSIONS).map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
+            fchmod(&fd, wanted & PERMISSIONS).map_err(|error| Failure::call("fchmod", &path, error))?;
         }
         Ok(Self { fd, path })
     }
@@ -92,13 +91,13 @@ impl Folder {
 
     /// Opens, or makes, a plain file of ours.
     fn open_file(&self, name: &str, flags: OFlag) -> Result<File, Failure> {
-        let told = |error: Errno| Failure::io(&self.join(name), errno_text(error as i32));
+        let told = |call| move |error: Errno| Failure::call(call, &self.join(name), error);
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let fd = openat(&self.fd, name, flags, PRIVATE).map_err(|error| match error {
             Errno::ELOOP => Failure::io(&self.join(name), "is a symbolic link, which is never followed here"),
-            error => told(error),
+            error => told("open")(error),
         })?;
-        let stat = fstat(&fd).map_err(told)?;
+        let stat = fstat(&fd).map_err(told("fstat"))?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
             return Err(Failure::io(&self.join(name), "must be a plain file"));
         }
@@ -109,7 +108,7 @@ impl Folder {
             return Err(Failure::io(&self.join(name), "has another name as well (a hard link), which may be somebody else's file"));
         }
         if flags.contains(OFlag::O_CREAT) && Mode::from_bits_truncate(stat.st_mode) & PERMISSIONS != PRIVATE {
-            fchmod(&fd, PRIVATE).map_err(told)?;
+            fchmod(&fd, PRIVATE).map_err(told("fchmod"))?;
         }
         Ok(File::from(fd))
     }
@@ -122,9 +121,9 @@ impl Folder {
             Ok(fd) => File::from(fd),
             // A socket is ENXIO on Linux and EOPNOTSUPP on macOS.
             Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO | Errno::EOPNOTSUPP) => return Ok(None),
-            Err(error) => return Err(Failure::io(&self.join(name), errno_text(error as i32))),
+            Err(error) => return Err(Failure::call("open", &self.join(name), error)),
         };
-        let told = |error: io::Error| Failure::io(&self.join(name), io_text(&error));
+        let told = |error: io::Error| Failure::call("read", &self.join(name), error);
         if !file.metadata().map_err(told)?.is_file() {
             return Ok(None);
         }
@@ -135,15 +134,13 @@ impl Folder {
 
     fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
         let temporary = format!(".{name}.new");
-        let told = |error: &io::Error| Failure::io(&self.join(name), io_text(error));
         // Left by one that was killed between these two steps. The lock is ours, so nobody else is writing.
         self.remove(&temporary)?;
         let written = self
             .open_file(&temporary, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)
-            .and_then(|mut file| file.write_all(text.as_bytes()).map_err(|error| told(&error)))
+            .and_then(|mut file| file.write_all(text.as_bytes()).map_err(|error| Failure::call("write", &self.join(name), error)))
             .and_then(|()| {
-                renameat(&self.fd, temporary.as_str(), &self.fd, name)
-                    .map_err(|error| Failure::io(&self.join(name), errno_text(error as i32)))
+                renameat(&self.fd, temporary.as_str(), &self.fd, name).map_err(|error| Failure::call("rename", &self.join(name), error))
             });
         if written.is_err() {
             self.remove(&temporary)?;
@@ -156,7 +153,7 @@ impl Folder {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             // What is not there need not be removed, whatever stands against it (EROFS comes first).
             Err(_) if fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) => Ok(()),
-            Err(error) => Err(Failure::io(&self.join(name), errno_text(error as i32))),
+            Err(error) => Err(Failure::call("unlink", &self.join(name), error)),
         }
     }
 
@@ -177,7 +174,9 @@ impl Folder {
         for name in [PID_FILE, IDENTITY_FILE] {
             let found = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW);
             if found.is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR) {
-                return Err(Failure::io(&self.join(name), "EISDIR: a folder is in the place of this file"));
+                let text = "EISDIR: a folder is in the place of this file".to_owned();
+                let problem = FileProblem::Found { text, errno: Some(libc::EISDIR) };
+                return Err(Failure::Io { path: self.join(name).display().to_string(), problem });
             }
         }
         Ok(())
@@ -209,7 +208,7 @@ impl Folder {
                 let note = read.map_or(LockNote::Nobody, |_| LockNote::parse(&text));
                 Ok(Err(Held { note, file }))
             }
-            Err(TryLockError::Error(error)) => Err(Failure::io(&self.join(LOCK_FILE), io_text(&error))),
+            Err(TryLockError::Error(error)) => Err(Failure::call("flock", &self.join(LOCK_FILE), error)),
         }
     }
 }
@@ -217,25 +216,25 @@ impl Folder {
 /// Makes `envs_dir` and what is missing above it. One that was there must not be another user's (root apart), nor let others
 /// write: they could put other folders in the place of ours.
 fn make_parents(envs_dir: &Path) -> Result<(), Failure> {
-    let told = |error: io::Error| Failure::io(envs_dir, io_text(&error));
+    let told = |call| move |error: io::Error| Failure::call(call, envs_dir, error);
     let (missing, there): (Vec<_>, Vec<_>) = envs_dir.ancestors().partition(|ancestor| !ancestor.exists());
     for folder in missing.iter().rev() {
         match std::fs::create_dir(folder) {
             // Whatever the umask, which may even keep us out.
-            Ok(()) => std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(told)?,
+            Ok(()) => std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(told("chmod"))?,
             // Another owner makes it at the same time.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
             Err(error) => {
                 // Some systems report ENOENT for what can't be made; the cause is more use.
                 let cause = there.first().and_then(|there| nix::sys::statvfs::statvfs(*there).ok());
                 let readonly = cause.is_some_and(|stat| stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
-                return Err(if readonly { Failure::io(envs_dir, errno_text(Errno::EROFS as i32)) } else { told(error) });
+                return Err(told("mkdir")(if readonly { Errno::EROFS.into() } else { error }));
             }
         }
     }
-    let found = std::fs::metadata(envs_dir).map_err(told)?;
+    let found = std::fs::metadata(envs_dir).map_err(told("stat"))?;
     if !found.is_dir() {
-        return Err(told(io::Error::from_raw_os_error(libc::ENOTDIR)));
+        return Err(told("mkdir")(io::Error::from_raw_os_error(libc::ENOTDIR)));
     }
     if found.uid() != geteuid().as_raw() && found.uid() != 0 {
         return Err(Failure::io(envs_dir, foreign(found.uid())));
@@ -246,7 +245,7 @@ fn make_parents(envs_dir: &Path) -> Result<(), Failure> {
         if found.uid() != geteuid().as_raw() {
             return Err(Failure::io(envs_dir, "can be written by others than its owner, root"));
         }
-        std::fs::set_permissions(envs_dir, Permissions::from_mode(found.mode() & 0o7755)).map_err(told)?;
+        std::fs::set_permissions(envs_dir, Permissions::from_mode(found.mode() & 0o7755)).map_err(told("chmod"))?;
     }
     Ok(())
 }
