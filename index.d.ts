@@ -25,7 +25,7 @@ export declare enum ProcessState {
   STARTING = 'starting',
   /** Ready: its readiness probe has passed. */
   RUNNING = 'running',
-  /** Told to stop; parts of it may still be there. */
+  /** Asked to stop; parts of it may still be there. */
   STOPPING = 'stopping',
   /** Gone, and meant to be. */
   STOPPED = 'stopped',

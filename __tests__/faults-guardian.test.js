@@ -371,7 +371,7 @@ describe('the guardian', () => {
     const codes = outcomes.map(({ error }) => error?.code ?? 'resolved');
     // Some of the orders are taken, and nothing is ever said.
     expect(codes).toContain('ERR_STARTUP_TIMEOUT');
-    expect(codes.filter((code) => !/^ERR_(SPAWN|STARTUP_EXIT|STARTUP_TIMEOUT|IO)$/.test(code))).toEqual([]);
+    expect(codes.filter((code) => !/^ERR_(INTERNAL|SPAWN|STARTUP_EXIT|STARTUP_TIMEOUT|IO)$/.test(code))).toEqual([]);
     await mend();
     expect(await Promise.all(names.map((name) => owner.asks('stopProcess', name)))).toEqual(names.map(() => ({})));
     expect(others(owner)).toEqual([]);

@@ -62,7 +62,7 @@ impl From<Message> for NativeMessage {
                 fields: Some(fields.into_iter().flat_map(|(name, value)| [Either3::A(name.to_owned()), log_value(value)]).collect()),
                 ..Self::default()
             },
-            // Told to the logger alone.
+            // For the logger alone.
             Message::Dropped { .. } => Self { kind: "dropped".into(), ..Self::default() },
         }
     }
@@ -71,7 +71,7 @@ impl From<Message> for NativeMessage {
 impl From<Notice> for NativeMessage {
     fn from(notice: Notice) -> Self {
         match notice {
-            // Told to the logger alone; the state change to 'running' is the event.
+            // For the logger alone; the state change to 'running' is the event.
             Notice::Spawned { pid } => Self { kind: "spawned".into(), pid: Some(pid), ..Self::default() },
             Notice::StateChanged { from, to, pid, reason } => Self {
                 kind: "stateChange".into(),

@@ -155,7 +155,8 @@ impl NativeManager {
     /// What happened since the last call.
     #[napi]
     pub fn take(&mut self, env: Env) -> napi::Result<Vec<NativeMessage>> {
-        let messages: Vec<NativeMessage> = self.manager.mailbox().take().into_iter().filter_map(|message| self.told(message)).collect();
+        let messages: Vec<NativeMessage> =
+            self.manager.mailbox().take().into_iter().filter_map(|message| self.for_javascript(message)).collect();
         let settled = messages.iter().filter(|message| message.ticket.is_some()).count();
         self.pending = self.pending.saturating_sub(u32::try_from(settled).unwrap_or(u32::MAX));
         self.hold(env)?;
@@ -205,13 +206,13 @@ impl NativeManager {
         self.manager.forget(&plugin_name)
     }
 
-    /// Whether the logger reads records at debug.
+    /// Whether the logger reads log entries at debug.
     #[napi]
     pub fn log_debug(&self, on: bool) {
         log::connect(self.manager.id(), Arc::downgrade(self.manager.mailbox()), on);
     }
 
-    /// Which events are listened to, of those that are told only then.
+    /// Which of the events `output` and `health`, which are sent only then, have listeners.
     #[napi]
     pub fn listen(&self, output: bool, health: bool) {
         self.manager.listen(output, health);
@@ -236,8 +237,8 @@ impl NativeManager {
         self.holding
     }
 
-    /// What is for the JavaScript layer; a count of what was dropped is a record like any other.
-    fn told(&self, message: Message) -> Option<NativeMessage> {
+    /// The message as the JavaScript layer reads it; `None` for a count of dropped messages, which becomes a log entry.
+    fn for_javascript(&self, message: Message) -> Option<NativeMessage> {
         if let Message::Dropped { events, lines } = message {
             self.manager.tell_dropped(events, lines);
             return None;

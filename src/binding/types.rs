@@ -86,7 +86,7 @@ fn read_object(value: &Unknown<'_>, shape: Shape, path: &str, remarks: &Remarks)
         return Ok(Raw::Array((0..array.len()).map(item).collect::<napi::Result<_>>()?));
     }
     Ok(Raw::Object(match shape {
-        // What is mistyped is told by its kind.
+        // The error about a mistyped value names its kind alone.
         Shape::Value | Shape::List => Vec::new(),
         Shape::Map => {
             // Not what somebody has added to Object.prototype.
@@ -142,10 +142,10 @@ impl From<Refusal> for NativeFailure {
 
 pub fn failure(failure: &Failure, plugin: Option<String>) -> NativeFailure {
     let message = failure.message(plugin.as_deref().unwrap_or_default());
-    told(failure, message, plugin)
+    native(failure, message, plugin)
 }
 
-fn told(failure: &Failure, message: String, plugin: Option<String>) -> NativeFailure {
+fn native(failure: &Failure, message: String, plugin: Option<String>) -> NativeFailure {
     let Exit { code, signal } = failure.exit();
     let refused = failure.refused();
     NativeFailure {
@@ -154,8 +154,8 @@ fn told(failure: &Failure, message: String, plugin: Option<String>) -> NativeFai
         errno: refused.as_ref().map(|refused| errno_name(refused.errno)),
         syscall: refused.and_then(|refused| refused.call).map(str::to_owned),
         path: failure.path().map(str::to_owned),
-        // Its own text, because what wraps it says already what it meant for the caller.
-        cause: failure.cause().map(|cause| told(cause, cause.to_string(), plugin.clone())).into_iter().collect(),
+        // With its own text: the sentence around it is the error's that it is the cause of.
+        cause: failure.cause().map(|cause| native(cause, cause.to_string(), plugin.clone())).into_iter().collect(),
         causes: Vec::new(),
         plugin_name: plugin,
         pid: failure.pid(),

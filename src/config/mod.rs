@@ -1,5 +1,5 @@
-//! A daemon's configuration, checked whole before anything happens. An invalid one is told by the
-//! name of its first wrong field and has changed nothing.
+//! A daemon's configuration, checked whole before anything happens. The error about an invalid one
+//! names its first wrong field, and nothing has changed.
 
 pub mod names;
 mod parse;
