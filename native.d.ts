@@ -41,9 +41,9 @@ export declare class NativeManager {
   names(): Array<string>
   output(pluginName: string, lines: number): Array<string>
   forget(pluginName: string): boolean
-  /** Whether the logger reads records at debug. */
+  /** Whether the logger reads log entries at debug. */
   logDebug(on: boolean): void
-  /** Which events are listened to, of those that are told only then. */
+  /** Which of the events `output` and `health`, which are sent only then, have listeners. */
   listen(output: boolean, health: boolean): void
   /** Whether running daemons keep the event loop alive. */
   attach(on: boolean): void
