@@ -7,12 +7,21 @@ export declare class NativeManager {
    * event loop alive.
    */
   constructor(options: NativeOptions, wake: () => void, resource: object)
-  /** `variables`: the caller's environment, KEY=VALUE with a NUL behind each. */
-  start(config: unknown, variables: string): NativeStart
+  /**
+   * `unread`: paths of keys that mean nothing. `built_in`: path and kind in turn of values such as a Map. `variables`: the
+   * caller's environment, KEY=VALUE with a NUL behind each.
+   */
+  start(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string): NativeStart
   /** What is wrong with a configuration, if anything, without doing anything with it. */
-  static checkConfig(config: unknown): NativeProblem | null
-  /** The keys that mean nothing, with their paths; none where anything is wrong. */
-  static unknownKeys(config: unknown): Array<string>
+  static checkConfig(config: unknown, builtIn: Array<string>): NativeProblem | null
+  /** What is wrong with a plugin's name, if anything. */
+  static nameProblem(name: unknown): string | null
+  /** What is wrong with an absolute path, if anything. */
+  static pathProblem(path: unknown): string | null
+  /** The failure that says so: `field problem` reads as a sentence. */
+  static invalidConfig(field: string, problem: string, pluginName?: string | undefined | null): NativeFailure
+  /** The keys of configurations and options. */
+  static keys(): NativeKeys
   /** Whether `take` has left something for the next turn of the event loop. */
   hasMore(): boolean
   abort(pluginName: string, ticket: number): void
@@ -32,13 +41,13 @@ export declare class NativeManager {
   names(): Array<string>
   output(pluginName: string, lines: number): Array<string>
   forget(pluginName: string): boolean
-  /** Whether the logger reads records at debug. */
+  /** Whether the logger reads log entries at debug. */
   logDebug(on: boolean): void
-  /** Which events are listened to, of those that are told only then. */
+  /** Which of the events `output` and `health`, which are sent only then, have listeners. */
   listen(output: boolean, health: boolean): void
   /** Whether running daemons keep the event loop alive. */
   attach(on: boolean): void
-  /** Whether anything is going on that the face must stay reachable for. */
+  /** Whether anything is going on that the JavaScript layer must stay reachable for. */
   isBusy(): boolean
   /** Whether the event loop is being kept alive. */
   isHolding(): boolean
@@ -52,7 +61,7 @@ export interface NativeExit {
   reason: string
 }
 
-/** What an Error of the face is made of. */
+/** What the JavaScript layer makes an Error of. */
 export interface NativeFailure {
   code: string
   message: string
@@ -60,7 +69,14 @@ export interface NativeFailure {
   pid?: number
   exitCode?: number
   signal?: string
+  errno?: string
+  syscall?: string
+  path?: string
   stderr?: string
+  /** One, or none. */
+  cause: Array<NativeFailure>
+  /** Where several failed: each of them. */
+  causes: Array<NativeFailure>
 }
 
 /** Times are milliseconds since 1970. */
@@ -76,6 +92,13 @@ export interface NativeInfo {
   totalRestarts: number
   lastExit?: NativeExit
   nextRestartAt?: number
+}
+
+/** The keys that are known. `restart.window.limit`, `args[]` where there is an array, `envVars.*` where the keys are the caller's. */
+export interface NativeKeys {
+  config: Array<string>
+  /** Of the manager's options: what is not built yet. */
+  unbuiltOptions: Array<string>
 }
 
 /** `kind` says which of the others are there. */
@@ -103,7 +126,7 @@ export interface NativeMessage {
   level?: string
   text?: string
   /** Names and values in turn. */
-  fields?: Array<string>
+  fields?: Array<string | number | boolean>
 }
 
 export interface NativeOptions {

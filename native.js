@@ -8,7 +8,7 @@ const supported = ['linux-x64', 'linux-arm64', 'darwin-x64', 'darwin-arm64'];
 
 function load() {
   if (!supported.includes(target)) {
-    throw new Error(`@ally/background-process-manager: ${target} is not supported (only ${supported.join(', ')})`);
+    throw unsupported(`${target} is not supported (only ${supported.join(', ')})`);
   }
   const folders = [path.join(__dirname, 'prebuilt', target), `@ally/background-process-manager-${target}`];
   const problems = [];
@@ -20,7 +20,11 @@ function load() {
       problems.push(`${folder}: ${String(error.message).split('\n', 1)[0]}`);
     }
   }
-  throw new Error(`@ally/background-process-manager: no addon for ${target} could be loaded:\n  ${problems.join('\n  ')}`);
+  throw unsupported(`no addon for ${target} could be loaded:\n  ${problems.join('\n  ')}`);
+}
+
+function unsupported(problem) {
+  return Object.assign(new Error(`@ally/background-process-manager: ${problem}`), { code: 'ERR_UNSUPPORTED' });
 }
 
 const { NativeManager, guardian } = load();

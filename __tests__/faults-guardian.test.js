@@ -273,7 +273,7 @@ describe('the guardian', () => {
     harm(guardian);
     for (let time = 0; time < 2; time++) {
       const { error } = await owner.asks('startProcess', config());
-      expect(error).toEqual(message('ERR_SPAWN', says));
+      expect(error).toEqual(message(says === 'guardian' ? 'ERR_INTERNAL' : 'ERR_UNSUPPORTED', says));
       if (says !== 'guardian') expect(error.message).toContain(guardian);
       expect((await owner.asks('getState', 'plugin')).value).toBe('error');
       expect(others(owner)).toEqual([]);
@@ -313,7 +313,7 @@ describe('the guardian', () => {
     // A start doesn't wait for that, and doesn't try for ever.
     const before = lives().length;
     expect((await owner.asks('startProcess', config('other'))).error).toMatchObject({
-      code: 'ERR_SPAWN',
+      code: 'ERR_INTERNAL',
       message: expect.stringContaining('guardian'),
     });
     expect(lives().length - before).toBeLessThan(10);
@@ -371,7 +371,7 @@ describe('the guardian', () => {
     const codes = outcomes.map(({ error }) => error?.code ?? 'resolved');
     // Some of the orders are taken, and nothing is ever said.
     expect(codes).toContain('ERR_STARTUP_TIMEOUT');
-    expect(codes.filter((code) => !/^ERR_(SPAWN|STARTUP_EXIT|STARTUP_TIMEOUT|IO)$/.test(code))).toEqual([]);
+    expect(codes.filter((code) => !/^ERR_(INTERNAL|SPAWN|STARTUP_EXIT|STARTUP_TIMEOUT|IO)$/.test(code))).toEqual([]);
     await mend();
     expect(await Promise.all(names.map((name) => owner.asks('stopProcess', name)))).toEqual(names.map(() => ({})));
     expect(others(owner)).toEqual([]);

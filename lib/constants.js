@@ -1,5 +1,7 @@
 'use strict';
 
+const path = require('node:path');
+
 /** The defaults of the specification. Milliseconds, but for the two counts (MAX_…). */
 const PLUGIN_TIMEOUTS = Object.freeze({
   BACKGROUND_PROCESS_STARTUP: 30000,
@@ -19,4 +21,16 @@ const ProcessState = Object.freeze({
   ERROR: 'error',
 });
 
-module.exports = { PLUGIN_TIMEOUTS, ProcessState };
+/** Below a home directory: one folder per plugin. */
+const envsDirBelow = (home) => path.join(home, '.ally', 'plugin-envs');
+
+/** As it was when the package was loaded. */
+const PLUGIN_ENVS_DIR = path.isAbsolute(process.env.HOME ?? '') ? envsDirBelow(process.env.HOME) : envsDirWithoutHome();
+
+function envsDirWithoutHome() {
+  const { home } = require('./home.js').findHome('');
+  // The user database's word for "nowhere" is the root folder too. Loading must not fail for want of a home.
+  return envsDirBelow(home ?? path.sep);
+}
+
+module.exports = { PLUGIN_ENVS_DIR, PLUGIN_TIMEOUTS, ProcessState, envsDirBelow };

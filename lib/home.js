@@ -3,17 +3,22 @@
 const os = require('node:os');
 const path = require('node:path');
 
-/** Where plugins' folders are unless somebody says otherwise. `fail` is told why there is no such place. */
-function defaultEnvsDir(fail) {
-  let home = process.env.HOME;
+/** The user's home directory, or why there is none. `given`: the value of HOME, which wins. */
+function findHome(given) {
+  let home = given;
   try {
     // Not os.homedir(), which takes an empty HOME for an answer.
     home ||= os.userInfo().homedir;
   } catch {
-    fail('is needed: neither HOME nor the user database tells a home directory');
+    return { problem: 'is needed: neither HOME nor the user database tells a home directory' };
   }
-  if (!path.isAbsolute(home)) fail('is needed: HOME is not an absolute path');
-  return path.join(home, '.ally', 'plugin-envs');
+  return path.isAbsolute(home) ? { home } : { problem: 'is needed: HOME is not an absolute path' };
 }
 
-module.exports = { defaultEnvsDir };
+/** Where plugins' folders are unless the caller says otherwise. `fail` is called with the reason if there is no such place. */
+function defaultEnvsDir(fail) {
+  const { home, problem } = findHome(process.env.HOME);
+  return problem === undefined ? require('./constants.js').envsDirBelow(home) : fail(problem);
+}
+
+module.exports = { defaultEnvsDir, findHome };

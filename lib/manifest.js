@@ -1,21 +1,23 @@
 'use strict';
 
-const { isAbsolute, join } = require('node:path');
-const { PLUGIN_TIMEOUTS } = require('./constants.js');
+const { join } = require('node:path');
+
 const { NativeManager } = require('../native.js');
-const { builtIn } = require('./convert.js');
+const { builtIn } = require('./built-in.js');
+const { copyConfig } = require('./config-copy.js');
+const { PLUGIN_TIMEOUTS } = require('./constants.js');
 const { invalidConfig } = require('./errors.js');
 const { defaultEnvsDir } = require('./home.js');
 
-// The system's limit for one file name; each plugin has a folder of its name.
-const MAX_NAME_BYTES = 255;
+/** Keys of the configuration that have a value also where the daemon section has none. */
+const COMPLETED = ['socketPath', 'startupTimeout', 'shutdownGracePeriod'];
 
 /**
  * The `daemon` section of a plugin.json as a configuration for startProcess.
  *
- * Checked here is what the configuration is made from: names and paths, which would otherwise end
- * up in other paths and be reported as those. Everything else is judged as the manager would, and
- * handed over whole: what a manifest says is never lost, a misspelt key included.
+ * Checked first are the names and paths from which others are made, so that the error names the one that was given. The
+ * rest is judged as startProcess would judge it, and handed over whole: what a manifest says is never lost, a misspelt key
+ * included.
  */
 function configFromManifest(manifest, at) {
   if (!isObject(manifest)) throw invalidConfig('manifest', mistyped(manifest, 'an object'));
@@ -23,25 +25,22 @@ function configFromManifest(manifest, at) {
   const fail = (field, problem) => {
     throw invalidConfig(field, problem, name);
   };
+  const check = (field, problem) => {
+    if (problem) fail(field, problem);
+  };
 
-  checkName(name, fail);
+  check('manifest.name', NativeManager.nameProblem(name));
   if (daemon === undefined) fail('manifest.daemon', 'is required: this plugin declares no daemon');
   if (!isObject(daemon)) fail('manifest.daemon', mistyped(daemon, 'an object'));
   if (!isObject(at)) fail('at', mistyped(at, 'an object with a pluginPath'));
-  checkPath(at.pluginPath, 'at.pluginPath', fail);
+  check('at.pluginPath', NativeManager.pathProblem(at.pluginPath));
   const envsDir = at.envsDir === undefined ? defaultEnvsDir((problem) => fail('at.envsDir', problem)) : at.envsDir;
-  checkPath(envsDir, 'at.envsDir', fail);
+  check('at.envsDir', NativeManager.pathProblem(envsDir));
   const home = join(envsDir, name);
   const pythonPath = at.pythonPath === undefined ? join(home, 'bin', 'python3') : at.pythonPath;
-  checkPath(pythonPath, 'at.pythonPath', fail);
+  check('at.pythonPath', NativeManager.pathProblem(pythonPath));
 
   const { command, args = [], envVars, healthcheck, ...others } = defined(daemon);
-  if (typeof command !== 'string') fail('manifest.daemon.command', mistyped(command, 'a string'));
-  if (command === '') fail('manifest.daemon.command', 'must not be empty');
-  if (!Array.isArray(args)) fail('manifest.daemon.args', mistyped(args, 'an array of strings'));
-  args.forEach((arg, index) => {
-    if (typeof arg !== 'string') fail(`manifest.daemon.args[${index}]`, mistyped(arg, 'a string'));
-  });
   for (const key of ['pluginName', 'pluginPath']) {
     // Who a plugin is and where it lives is not for its daemon section to say.
     if (key in others) fail(`manifest.daemon.${key}`, 'must not be given: it follows from the manifest and its folder');
@@ -55,18 +54,20 @@ function configFromManifest(manifest, at) {
     pluginName: name,
     pluginPath: at.pluginPath,
     command: command === 'python3' ? pythonPath : command,
-    args: [...args],
+    args: Array.isArray(args) ? [...args] : args,
   };
-  if (healthcheck !== undefined) config.healthcheck = completeHealthcheck(healthcheck, fail);
+  if (healthcheck !== undefined) config.healthcheck = completeHealthcheck(healthcheck);
   const environment = mergeEnvVars(envVars, at.envVars, fail);
   if (environment !== undefined) config.envVars = environment;
-  const wrong = NativeManager.checkConfig(config);
-  if (wrong) fail(wrong.field in daemon || /[.[]/.test(wrong.field) ? `manifest.daemon.${wrong.field}` : wrong.field, wrong.problem);
+  const { given, builtIns } = copyConfig(config);
+  const wrong = NativeManager.checkConfig(given, builtIns);
+  if (wrong)
+    fail(COMPLETED.includes(wrong.field) && !(wrong.field in daemon) ? wrong.field : `manifest.daemon.${wrong.field}`, wrong.problem);
   return config;
 }
 
-function completeHealthcheck(given, fail) {
-  if (!isObject(given)) fail('manifest.daemon.healthcheck', mistyped(given, 'an object'));
+function completeHealthcheck(given) {
+  if (!isObject(given)) return given;
   return {
     interval: PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_HEALTH_CHECK_INTERVAL,
     timeout: PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_HEALTH_CHECK_TIMEOUT,
@@ -85,23 +86,6 @@ function mergeEnvVars(fromManifest, fromCaller, fail) {
   }
   if (fromManifest === undefined && fromCaller === undefined) return undefined;
   return { ...fromManifest, ...fromCaller };
-}
-
-function checkName(name, fail) {
-  const field = 'manifest.name';
-  if (typeof name !== 'string') fail(field, mistyped(name, 'a string'));
-  if (name === '') fail(field, 'must not be empty');
-  if (name === '.' || name === '..') fail(field, "must not be '.' or '..'");
-  if (name.includes('/')) fail(field, "must not contain '/'");
-  if (name.includes('\0')) fail(field, 'must not contain NUL');
-  const bytes = Buffer.byteLength(name);
-  if (bytes > MAX_NAME_BYTES) fail(field, `must be at most ${MAX_NAME_BYTES} bytes long, got ${bytes}`);
-}
-
-function checkPath(path, field, fail) {
-  if (typeof path !== 'string') fail(field, mistyped(path, 'a string'));
-  if (!isAbsolute(path)) fail(field, 'must be an absolute path');
-  if (path.includes('\0')) fail(field, 'must not contain NUL');
 }
 
 /** Without the keys whose value is undefined: as in JSON, these are not there. */

@@ -9,12 +9,15 @@ import { join } from 'node:path';
 
 import {
   BackgroundProcessManager,
+  PLUGIN_ENVS_DIR,
   PLUGIN_TIMEOUTS,
+  PluginEnvironmentManager,
   ProcessState,
   configFromManifest,
   type BackgroundProcessConfig,
   type ExitReason,
   type HealthcheckConfig,
+  type LogLine,
   type Logger,
   type ManagerError,
   type ManagerErrorCode,
@@ -25,8 +28,7 @@ import {
   type ProcessMetrics,
 } from '@ally/background-process-manager';
 
-declare const PLUGIN_ENVS_DIR: string;
-declare const envManager: { getPythonPath(pluginName: string): string };
+declare const envManager: PluginEnvironmentManager;
 
 const manager = new BackgroundProcessManager();
 const pluginName = 'search-plugin';
@@ -124,6 +126,11 @@ export async function errorCodes(): Promise<string | undefined> {
         return `exit ${error.exitCode ?? error.signal}: ${error.stderr}`;
       case 'ERR_OWNED_ELSEWHERE':
         return `owned by ${error.pid}`;
+      case 'ERR_SPAWN':
+      case 'ERR_UNSUPPORTED':
+        return `${error.syscall} ${error.path}: ${error.errno}`;
+      case 'ERR_IO':
+        return error.cause instanceof Error ? error.cause.message : error.path;
       case 'ERR_DEPENDENCY':
         return error.errors?.map((each) => each.message).join('; ');
       // @ts-expect-error no such code
@@ -135,6 +142,9 @@ export async function errorCodes(): Promise<string | undefined> {
 }
 
 export const allCodes: Record<ManagerErrorCode, true> = {
+  ERR_INTERNAL: true,
+  ERR_UNSUPPORTED: true,
+  ERR_UNHEALTHY: true,
   ERR_INVALID_CONFIG: true,
   ERR_ALREADY_RUNNING: true,
   ERR_SHUTTING_DOWN: true,
@@ -290,7 +300,13 @@ manager.on('output', ({ line }: { line: number }) => console.log(line));
 
 // The rest of the surface
 
-const options: ManagerOptions = { envsDir: PLUGIN_ENVS_DIR, logger: console, onOwnerDeath: 'stop' };
+const options: ManagerOptions = {
+  envsDir: PLUGIN_ENVS_DIR,
+  logger: console,
+  onOwnerDeath: 'stop',
+  defaults: { restart: { maxAttempts: 5 }, inheritEnv: false },
+  guardianPath: '/opt/ally/ally-guardian',
+};
 const logger: Logger = {
   debug() {},
   info() {},
@@ -300,6 +316,9 @@ const logger: Logger = {
   error() {},
 };
 const probes: Probe[] = [
+  { type: 'listen' },
+  { type: 'tcp', port: 8080, host: 'localhost' },
+  { type: 'output', pattern: '^ready', stream: 'stdout' },
   { type: 'socket' },
   { type: 'accept' },
   { type: 'http', path: '/healthz', port: 8080, status: [200, 299] },
@@ -319,11 +338,25 @@ export async function everythingElse(): Promise<void> {
       socket: 'manager',
       killMode: 'group',
       stopSignal: 'SIGINT',
+      stopSignalTo: 'tree',
       readiness: probes[1],
       healthcheck: { interval: 1000, timeout: 500, retries: 3, probe: probes[2] },
-      restart: { maxDelay: 10000, factor: 1.5, jitter: 0, window: { limit: 5, period: 60000 }, on: 'failure' },
+      restart: {
+        maxDelay: 10000,
+        factor: 1.5,
+        jitter: 0,
+        window: { limit: 5, period: 60000 },
+        on: 'failure',
+        resetAfter: 60000,
+        preventExitCodes: [78],
+      },
       logs: { file: '/var/log/second.log', maxSize: 1 << 20, maxFiles: 3, compress: true },
-      limits: { maxMemory: 1 << 30, sustain: 5000 },
+      limits: { maxMemory: 1 << 30, sustain: 5000, openFiles: 1024, coreDumps: false, niceness: 5, oomScoreAdj: 100 },
+      start: 'onConnect',
+      idleTimeout: 600000,
+      shared: { linger: 30000 },
+      inheritEnv: ['SSH_AUTH_SOCK'],
+      umask: 0o077,
     },
   ]);
   await other.restartProcess(pluginName);
@@ -334,10 +367,47 @@ export async function everythingElse(): Promise<void> {
   const lines: string[] = other.getOutput(pluginName, 20);
   const many: ProcessMetrics[] = other.getMetrics();
   const one: ProcessMetrics | undefined = other.getMetrics(pluginName);
-  const text: string = other.metricsText();
+  const text: string = other.metricsText() + other.metricsText({ format: 'prometheus' });
+  await other.whenRunning('second', { signal: AbortSignal.timeout(1000) });
+  await other.stopProcess('second', { everywhere: true });
+  const line: LogLine[] = [];
+  for await (const each of other.logs(pluginName, { lines: 10, follow: true, signal: new AbortController().signal })) {
+    line.push(each);
+    if (each.dropped === undefined) console.log(each.stream, each.line.trim(), each.at.getTime(), each.pid.toFixed());
+    else console.log(each.dropped.toFixed());
+  }
   console.log(forgotten, all.length, lines.length, many.length, one?.resources?.memory, one?.healthChecks.p99, text);
 }
 
+export async function environments(): Promise<void> {
+  const environments = new PluginEnvironmentManager({
+    envsDir: PLUGIN_ENVS_DIR,
+    logger,
+    onProgress: (line, name) => console.log(name, line.length),
+  });
+  const made: boolean = await environments.ensureDependencies(
+    pluginName,
+    pluginPath,
+    'python3',
+    { file: 'requirements.txt', install_command: 'make install' },
+    { signal: new AbortController().signal },
+  );
+  const ready: boolean = await environments.isReady(pluginName);
+  const paths: string[] = [environments.getNodeModulesPath(pluginName), environments.getEnvPath(pluginName)];
+  await environments.removeEnvironment(pluginName);
+  console.log(made, ready, paths);
+}
+
+export const reasons: Record<ExitReason, true> = {
+  stopped: true,
+  crashed: true,
+  exited: true,
+  unhealthy: true,
+  memory: true,
+  upgraded: true,
+  idle: true,
+  startup: true,
+};
 const states: Record<`${ProcessState}`, true> = { starting: true, running: true, stopping: true, stopped: true, error: true };
 const grace: 5000 = PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_SHUTDOWN_GRACE_PERIOD;
 console.log(states, grace);
@@ -355,7 +425,11 @@ manager.startProcess({ ...config, healthcheck: { interval: 1000 } });
 // @ts-expect-error true is no health check
 manager.startProcess({ ...config, healthcheck: true });
 // @ts-expect-error no such probe
+manager.startProcess({ ...config, readiness: { type: 'ping' } });
+// @ts-expect-error a port is needed
 manager.startProcess({ ...config, readiness: { type: 'tcp' } });
+// @ts-expect-error no such format
+manager.metricsText({ format: 'json' });
 // @ts-expect-error variables are strings
 manager.startProcess({ ...config, envVars: { PORT: 8080 } });
 // @ts-expect-error no such choice

@@ -1,11 +1,12 @@
-//! Messages of the supervisor as the face reads them.
+//! Messages of the supervisor as the JavaScript layer reads them.
 
+use napi::bindgen_prelude::Either3;
 use napi_derive::napi;
 
 use super::types::{NativeFailure, count};
-use ally_base::text::signal_name;
+use ally_base::text::{printable, signal_name};
 use ally_core::lifecycle::Notice;
-use ally_core::supervisor::Message;
+use ally_core::supervisor::{LogValue, Message};
 
 /// `kind` says which of the others are there.
 #[napi(object)]
@@ -34,7 +35,7 @@ pub struct NativeMessage {
     pub level: Option<String>,
     pub text: Option<String>,
     /// Names and values in turn.
-    pub fields: Option<Vec<String>>,
+    pub fields: Option<Vec<Either3<String, f64, bool>>>,
 }
 
 impl From<Message> for NativeMessage {
@@ -57,11 +58,11 @@ impl From<Message> for NativeMessage {
             Message::Log { level, text, fields } => Self {
                 kind: "log".into(),
                 level: Some(level.as_str().to_ascii_lowercase()),
-                text: Some(text),
-                fields: Some(fields.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()),
+                text: Some(log_text(&text, &fields)),
+                fields: Some(fields.into_iter().flat_map(|(name, value)| [Either3::A(name.to_owned()), log_value(value)]).collect()),
                 ..Self::default()
             },
-            // Told to the logger alone.
+            // For the logger alone.
             Message::Dropped { .. } => Self { kind: "dropped".into(), ..Self::default() },
         }
     }
@@ -70,7 +71,7 @@ impl From<Message> for NativeMessage {
 impl From<Notice> for NativeMessage {
     fn from(notice: Notice) -> Self {
         match notice {
-            // Told to the logger alone; the state change to 'running' is the event.
+            // For the logger alone; the state change to 'running' is the event.
             Notice::Spawned { pid } => Self { kind: "spawned".into(), pid: Some(pid), ..Self::default() },
             Notice::StateChanged { from, to, pid, reason } => Self {
                 kind: "stateChange".into(),
@@ -105,4 +106,21 @@ impl From<Notice> for NativeMessage {
             },
         }
     }
+}
+
+fn log_value(value: LogValue) -> Either3<String, f64, bool> {
+    match value {
+        LogValue::Text(text) => Either3::A(text),
+        LogValue::Number(number) => Either3::B(number),
+        LogValue::Bool(value) => Either3::C(value),
+    }
+}
+
+/// The sentence that a logger reads: whose it is comes first.
+fn log_text(text: &str, fields: &[(&str, LogValue)]) -> String {
+    let plugin = fields.iter().find_map(|(name, value)| match value {
+        LogValue::Text(plugin) if *name == "plugin" => Some(plugin),
+        _ => None,
+    });
+    plugin.map_or_else(|| printable(text), |plugin| printable(&format!("{plugin}: {text}")))
 }

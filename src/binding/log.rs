@@ -1,5 +1,5 @@
-//! Where tracing's records go: to the logger of the manager that they name, or, where that has none, to
-//! stderr as `ALLY_LOG` says.
+//! Where log entries go, which are tracing's events: to the logger of the manager that they name, or, where that has none,
+//! to stderr as `ALLY_LOG` says.
 
 use std::collections::HashMap;
 use std::fmt::{Debug, Write as _};
@@ -13,7 +13,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 
-use ally_core::supervisor::{Mailbox, Message};
+use super::types::count;
+use ally_core::supervisor::{LogValue, Mailbox, Message};
 
 struct Sink {
     mailbox: Weak<Mailbox>,
@@ -21,7 +22,7 @@ struct Sink {
 }
 
 static SINKS: Lazy<RwLock<HashMap<u64, Sink>>> = Lazy::new(RwLock::default);
-/// What any logger reads: nothing, info, debug. Asked at every record, so not worth a lock.
+/// What any logger reads: nothing, info, debug. Asked for every log entry, so not worth a lock.
 static WANTED: AtomicUsize = AtomicUsize::new(0);
 const LEVELS: [LevelFilter; 3] = [LevelFilter::OFF, LevelFilter::INFO, LevelFilter::DEBUG];
 
@@ -49,7 +50,7 @@ pub fn install(filter: Option<&str>) {
     INSTALLED.get_or_init(|| {
         let targets = filter.filter(|filter| !filter.is_empty()).map(|filter| {
             filter.parse::<Targets>().unwrap_or_else(|error| {
-                complain(&format!("ALLY_LOG is not understood ({error}); showing warnings and errors"));
+                print_problem(&format!("ALLY_LOG is not understood ({error}); showing warnings and errors"));
                 Targets::new().with_default(Level::WARN)
             })
         });
@@ -59,25 +60,25 @@ pub fn install(filter: Option<&str>) {
         });
         let subscriber = tracing_subscriber::registry().with(stderr).with(Router.with_filter(Wanted));
         if tracing::subscriber::set_global_default(subscriber).is_err() {
-            complain("ally-background-process-manager: another tracing subscriber is installed; loggers stay silent");
+            print_problem("ally-background-process-manager: another tracing subscriber is installed; loggers stay silent");
         }
     });
 }
 
-/// From now on the manager's records go to its mailbox; those at debug only if they are read.
+/// From now on the manager's log entries go to its mailbox; those at debug only if they are read.
 pub fn connect(manager: u64, mailbox: Weak<Mailbox>, debug: bool) {
     let mut sinks = SINKS.write().unwrap_or_else(PoisonError::into_inner);
     sinks.insert(manager, Sink { mailbox, debug });
-    note(&sinks);
+    update_wanted(&sinks);
 }
 
 pub fn disconnect(manager: u64) {
     let mut sinks = SINKS.write().unwrap_or_else(PoisonError::into_inner);
     sinks.remove(&manager);
-    note(&sinks);
+    update_wanted(&sinks);
 }
 
-fn note(sinks: &HashMap<u64, Sink>) {
+fn update_wanted(sinks: &HashMap<u64, Sink>) {
     let level = sinks.values().map(|sink| 1 + usize::from(sink.debug)).max().unwrap_or(0);
     if WANTED.swap(level, Ordering::Relaxed) != level {
         // The hint has changed.
@@ -106,12 +107,12 @@ impl std::io::Write for Stderr {
     }
 }
 
-/// For what no logger can be told. Never panics, as `eprintln!` does where stderr is closed.
-fn complain(what: &str) {
+/// For what no logger can get. Never panics, as `eprintln!` does where stderr is closed.
+fn print_problem(what: &str) {
     drop(writeln!(std::io::stderr(), "{what}"));
 }
 
-/// Lets through the records of managers without a logger.
+/// Lets through the log entries of managers without a logger.
 struct Unheard<L>(L);
 
 impl<S: Subscriber, L: Layer<S>> Layer<S> for Unheard<L> {
@@ -136,22 +137,22 @@ impl<S: Subscriber> Layer<S> for Router {
         let mut manager = Manager::default();
         event.record(&mut manager);
         let sinks = SINKS.read().unwrap_or_else(PoisonError::into_inner);
-        // A record of no manager in particular is everyone's.
+        // An entry of no manager in particular is every logger's.
         let named = sinks.iter().filter(|(id, _)| manager.0.is_none_or(|named| named == **id)).map(|(_, sink)| sink);
         for sink in named.filter(|sink| level <= Level::INFO || sink.debug) {
             let Some(mailbox) = sink.mailbox.upgrade() else { continue };
-            // Lines come by the million; one that nobody will get is not put into words.
+            // Lines come by the million; one that would be dropped is not formatted.
             if level > Level::INFO && mailbox.drops_line() {
                 continue;
             }
-            let mut record = Record::default();
-            event.record(&mut record);
-            mailbox.post(Message::Log { level, text: record.text, fields: record.fields });
+            let mut entry = LogEntry::default();
+            event.record(&mut entry);
+            mailbox.post(Message::Log { level, text: entry.text, fields: entry.fields });
         }
     }
 }
 
-/// The manager that a record names, and nothing else of it.
+/// The manager that a log entry names, and nothing else of it.
 #[derive(Default)]
 struct Manager(Option<u64>);
 
@@ -166,21 +167,40 @@ impl Visit for Manager {
 }
 
 #[derive(Default)]
-struct Record {
+struct LogEntry {
     text: String,
-    fields: Vec<(&'static str, String)>,
+    fields: Vec<(&'static str, LogValue)>,
 }
 
-impl Visit for Record {
+impl LogEntry {
+    fn number(&mut self, field: &Field, value: f64) {
+        self.fields.push((field.name(), LogValue::Number(value)));
+    }
+}
+
+impl Visit for LogEntry {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.number(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        let size = count(value.unsigned_abs());
+        self.number(field, if value < 0 { -size } else { size });
+    }
+
     fn record_u64(&mut self, field: &Field, value: u64) {
-        // Which manager it is routes the record, and is told by that.
+        // The manager's number only routes the entry.
         if field.name() != "manager" {
-            self.fields.push((field.name(), value.to_string()));
+            self.number(field, count(value));
         }
     }
 
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.fields.push((field.name(), LogValue::Bool(value)));
+    }
+
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.fields.push((field.name(), value.to_owned()));
+        self.fields.push((field.name(), LogValue::Text(value.to_owned())));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
@@ -190,7 +210,7 @@ impl Visit for Record {
                 self.text.clear();
             }
         } else {
-            self.fields.push((field.name(), format!("{value:?}")));
+            self.fields.push((field.name(), LogValue::Text(format!("{value:?}"))));
         }
     }
 }

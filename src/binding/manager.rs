@@ -11,11 +11,12 @@ use napi_derive::napi;
 
 use super::events::NativeMessage;
 use super::log;
-use super::types::{NativeInfo, NativeProblem, NativeStart, count, failure, raw};
+use super::types::{self, NativeFailure, NativeInfo, NativeKeys, NativeProblem, NativeStart, Remarks, count, failure};
 use super::wake::Wake;
+use ally_base::text::printable;
 use ally_base::wire::OwnerDeath;
 use ally_build_id::{BUILD_ID, VERSION};
-use ally_core::config::{Raw, parse};
+use ally_core::config::{Raw, name_problem, names, parse, path_problem};
 use ally_core::error::Failure;
 use ally_core::lifecycle::Ticket;
 use ally_core::model::ProcessState;
@@ -37,7 +38,7 @@ pub struct NativeManager {
     /// Boxed, so that the hook at the environment's end can find it where it is.
     manager: Box<Manager>,
     wake: Arc<Wake>,
-    /// Calls of the face that are not settled.
+    /// Calls of the JavaScript layer that are not settled.
     pending: u32,
     /// Whether running daemons count.
     attached: bool,
@@ -75,10 +76,18 @@ impl NativeManager {
         Ok(Self { manager, wake, pending: 0, attached: true, holding: false })
     }
 
-    /// `variables`: the caller's environment, KEY=VALUE with a NUL behind each.
+    /// `unread`: paths of keys that mean nothing. `built_in`: path and kind in turn of values such as a Map. `variables`: the
+    /// caller's environment, KEY=VALUE with a NUL behind each.
     #[napi]
-    pub fn start(&mut self, env: Env, config: Unknown<'_>, variables: String) -> napi::Result<NativeStart> {
-        let config = raw(&config, 0)?;
+    pub fn start(
+        &mut self,
+        env: Env,
+        config: Unknown<'_>,
+        unread: Vec<String>,
+        built_in: Vec<String>,
+        variables: String,
+    ) -> napi::Result<NativeStart> {
+        let config = types::config(&config, Remarks { unread, built_in })?;
         Ok(match self.manager.start(&config, variables.into()) {
             Ok(accepted) => NativeStart { ticket: Some(self.await_ticket(env, accepted.ticket)?), taken: accepted.taken, failure: None },
             Err(problem) => NativeStart { ticket: None, taken: false, failure: Some(failure(&problem, plugin_name(&config))) },
@@ -87,18 +96,37 @@ impl NativeManager {
 
     /// What is wrong with a configuration, if anything, without doing anything with it.
     #[napi]
-    pub fn check_config(config: Unknown<'_>) -> napi::Result<Option<NativeProblem>> {
-        Ok(match parse(&raw(&config, 0)?) {
+    pub fn check_config(config: Unknown<'_>, built_in: Vec<String>) -> napi::Result<Option<NativeProblem>> {
+        Ok(match parse(&types::config(&config, Remarks { unread: Vec::new(), built_in })?) {
             Err(Failure::InvalidConfig { field, problem }) => Some(NativeProblem { field, problem }),
             Err(other) => Some(NativeProblem { field: "config".to_owned(), problem: other.to_string() }),
             Ok(_) => None,
         })
     }
 
-    /// The keys that mean nothing, with their paths; none where anything is wrong.
+    /// What is wrong with a plugin's name, if anything.
     #[napi]
-    pub fn unknown_keys(config: Unknown<'_>) -> napi::Result<Vec<String>> {
-        Ok(parse(&raw(&config, 0)?).map(|parsed| parsed.unknown).unwrap_or_default())
+    pub fn name_problem(name: Unknown<'_>) -> napi::Result<Option<String>> {
+        Ok(name_problem(types::value(&name)?))
+    }
+
+    /// What is wrong with an absolute path, if anything.
+    #[napi]
+    pub fn path_problem(path: Unknown<'_>) -> napi::Result<Option<String>> {
+        Ok(path_problem(types::value(&path)?))
+    }
+
+    /// The failure that says so: `field problem` reads as a sentence.
+    #[napi]
+    pub fn invalid_config(field: String, problem: String, plugin_name: Option<String>) -> NativeFailure {
+        failure(&Failure::InvalidConfig { field: printable(&field), problem }, plugin_name.filter(|name| !name.is_empty()))
+    }
+
+    /// The keys of configurations and options.
+    #[napi]
+    pub fn keys() -> NativeKeys {
+        let unbuilt = names::OPTIONS.iter().filter(|key| !key.built);
+        NativeKeys { config: names::paths(names::CONFIG), unbuilt_options: unbuilt.map(|key| key.name.to_owned()).collect() }
     }
 
     /// Whether `take` has left something for the next turn of the event loop.
@@ -134,7 +162,8 @@ impl NativeManager {
     /// What happened since the last call.
     #[napi]
     pub fn take(&mut self, env: Env) -> napi::Result<Vec<NativeMessage>> {
-        let messages: Vec<NativeMessage> = self.manager.mailbox().take().into_iter().filter_map(|message| self.told(message)).collect();
+        let messages: Vec<NativeMessage> =
+            self.manager.mailbox().take().into_iter().filter_map(|message| self.for_javascript(message)).collect();
         let settled = messages.iter().filter(|message| message.ticket.is_some()).count();
         self.pending = self.pending.saturating_sub(u32::try_from(settled).unwrap_or(u32::MAX));
         self.hold(env)?;
@@ -184,13 +213,13 @@ impl NativeManager {
         self.manager.forget(&plugin_name)
     }
 
-    /// Whether the logger reads records at debug.
+    /// Whether the logger reads log entries at debug.
     #[napi]
     pub fn log_debug(&self, on: bool) {
         log::connect(self.manager.id(), Arc::downgrade(self.manager.mailbox()), on);
     }
 
-    /// Which events are listened to, of those that are told only then.
+    /// Which of the events `output` and `health`, which are sent only then, have listeners.
     #[napi]
     pub fn listen(&self, output: bool, health: bool) {
         self.manager.listen(output, health);
@@ -203,7 +232,7 @@ impl NativeManager {
         self.hold(env)
     }
 
-    /// Whether anything is going on that the face must stay reachable for.
+    /// Whether anything is going on that the JavaScript layer must stay reachable for.
     #[napi]
     pub fn is_busy(&self) -> bool {
         self.pending > 0 || self.manager.is_pending()
@@ -215,8 +244,8 @@ impl NativeManager {
         self.holding
     }
 
-    /// What is for the face; a count of what was dropped is a record like any other.
-    fn told(&self, message: Message) -> Option<NativeMessage> {
+    /// The message as the JavaScript layer reads it; `None` for a count of dropped messages, which becomes a log entry.
+    fn for_javascript(&self, message: Message) -> Option<NativeMessage> {
         if let Message::Dropped { events, lines } = message {
             self.manager.tell_dropped(events, lines);
             return None;

@@ -1,4 +1,4 @@
-//! The call from any thread that tells the face that there is mail. napi's own wrapper can't say whether it
+//! The call from any thread that tells the JavaScript layer that there is mail. napi's own wrapper can't say whether it
 //! keeps the event loop alive, and what can't say so counts as an open handle (`jest --detectOpenHandles`);
 //! this one carries a resource with `hasRef`, as timers and sockets do.
 
@@ -31,7 +31,7 @@ impl Wake {
         let mut name = ptr::null_mut();
         let text = "ally-bpm";
         // SAFETY: on the environment's own thread; the text outlives the call.
-        told(unsafe { sys::napi_create_string_utf8(env, text.as_ptr().cast(), text.len().cast_signed(), &raw mut name) })?;
+        check(unsafe { sys::napi_create_string_utf8(env, text.as_ptr().cast(), text.len().cast_signed(), &raw mut name) })?;
         let wake = Arc::new(Self { function: RwLock::new(None) });
         let closing = Arc::into_raw(Arc::clone(&wake));
         let mut raw = ptr::null_mut();
@@ -51,7 +51,7 @@ impl Wake {
                 &raw mut raw,
             )
         };
-        if let Err(error) = told(status) {
+        if let Err(error) = check(status) {
             // SAFETY: nobody took it over.
             drop(unsafe { Arc::from_raw(closing) });
             return Err(error);
@@ -63,7 +63,7 @@ impl Wake {
 
     pub fn call(&self) {
         if let Some(Raw(raw)) = *self.function.read().unwrap_or_else(PoisonError::into_inner) {
-            // Refused only while the environment is being torn down, when nobody is left to be told.
+            // Refused only while the environment is being torn down, when there is no reader left.
             // SAFETY: open, as long as the lock is held.
             unsafe { sys::napi_call_threadsafe_function(raw, ptr::null_mut(), sys::ThreadsafeFunctionCallMode::nonblocking) };
         }
@@ -73,7 +73,7 @@ impl Wake {
     pub fn keep_alive(&self, env: sys::napi_env, on: bool) -> napi::Result<()> {
         let Some(Raw(raw)) = *self.function.read().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
         // SAFETY: on the environment's own thread, and open as long as the lock is held.
-        told(unsafe { if on { sys::napi_ref_threadsafe_function(env, raw) } else { sys::napi_unref_threadsafe_function(env, raw) } })
+        check(unsafe { if on { sys::napi_ref_threadsafe_function(env, raw) } else { sys::napi_unref_threadsafe_function(env, raw) } })
     }
 
     /// There will be no more calls.
@@ -112,7 +112,7 @@ unsafe extern "C" fn called(env: sys::napi_env, callback: sys::napi_value, _: *m
     }
 }
 
-fn told(status: sys::napi_status) -> napi::Result<()> {
+fn check(status: sys::napi_status) -> napi::Result<()> {
     match Status::from(status) {
         Status::Ok => Ok(()),
         status => Err(napi::Error::new(status, "Node refused a function that wakes its event loop")),

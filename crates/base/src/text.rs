@@ -22,6 +22,11 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// `ENOENT`.
+pub fn errno_name(errno: i32) -> String {
+    format!("{:?}", nix::errno::Errno::from_raw(errno))
+}
+
 /// The name as `kill -l` has it; real-time signals and the unknown as `signal N`.
 pub fn signal_name(signal: i32) -> String {
     nix::sys::signal::Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |known| known.as_str().to_owned())

@@ -1,10 +1,12 @@
-//! What can go wrong, once: one enum, one text for each case. The face makes a JavaScript Error of
-//! it; nothing below the face knows that. Fragments fit after "failed to …:".
+//! What can go wrong, once: one enum, one text for each case. The JavaScript layer makes a JavaScript Error of
+//! it; nothing below the JavaScript layer knows that. Fragments fit after "failed to …:".
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
-use ally_base::text::{printable, signal_name};
+use ally_base::text::{errno_text, io_text, printable, signal_name};
 
 use crate::model::{Exit, Pid, ProcessState};
 
@@ -23,6 +25,11 @@ pub enum Code {
     StopFailed,
     NotFound,
     Io,
+    Dependency,
+    Upgrade,
+    Internal,
+    Unsupported,
+    Unhealthy,
 }
 
 impl Code {
@@ -40,6 +47,11 @@ impl Code {
             Self::StopFailed => "ERR_STOP_FAILED",
             Self::NotFound => "ERR_NOT_FOUND",
             Self::Io => "ERR_IO",
+            Self::Dependency => "ERR_DEPENDENCY",
+            Self::Upgrade => "ERR_UPGRADE",
+            Self::Internal => "ERR_INTERNAL",
+            Self::Unsupported => "ERR_UNSUPPORTED",
+            Self::Unhealthy => "ERR_UNHEALTHY",
         }
     }
 }
@@ -52,6 +64,40 @@ pub enum Occupant {
     /// A listener whose process this namespace can't see.
     Unknown,
     NotASocket,
+}
+
+/// A system call that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub errno: i32,
+    /// `None` where one of several calls failed.
+    pub call: Option<&'static str>,
+    pub path: Option<String>,
+}
+
+impl Refused {
+    /// `None` for an error that is not the system's.
+    pub fn by(error: &io::Error, call: Option<&'static str>, path: Option<&str>) -> Option<Self> {
+        error.raw_os_error().map(|errno| Self { errno, call, path: path.map(str::to_owned) })
+    }
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileProblem {
+    /// The system refused a call; `None` where one of several failed.
+    Refused { errno: i32, call: Option<&'static str> },
+    /// It is not what it must be. `errno`: the system's name for that, where it has one.
+    Found { text: String, errno: Option<i32> },
+}
+
+impl fmt::Display for FileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { errno, .. } => f.write_str(&errno_text(*errno)),
+            Self::Found { text, .. } => f.write_str(text),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -71,7 +117,20 @@ pub enum Failure {
         path: String,
         by: Occupant,
     },
+    /// The program can't be run, or the system refused to make the process.
     Spawn {
+        problem: String,
+        refused: Option<Refused>,
+    },
+    /// This platform, or this installation, can't start anything.
+    Unsupported {
+        problem: String,
+        /// The program that can't be run here.
+        path: String,
+        refused: Option<Refused>,
+    },
+    /// No process could be made because the guardian was killed each time.
+    GuardianLost {
         problem: String,
     },
     StartupExit {
@@ -91,7 +150,7 @@ pub enum Failure {
     },
     Io {
         path: String,
-        problem: String,
+        problem: FileProblem,
     },
     /// A daemon is gone, and a file of it could not be removed.
     LeftoverFile {
@@ -115,17 +174,64 @@ pub enum Failure {
         period: Duration,
         last: Box<Failure>,
     },
+    /// A fault of our own.
     Internal {
         problem: String,
     },
 }
 
 impl Failure {
-    pub fn io(path: &std::path::Path, error: impl fmt::Display) -> Self {
-        Self::Io { path: path.display().to_string(), problem: error.to_string() }
+    /// A file is not what it must be.
+    pub fn io(path: &Path, problem: impl fmt::Display) -> Self {
+        let problem = FileProblem::Found { text: problem.to_string(), errno: None };
+        Self::Io { path: path.display().to_string(), problem }
     }
 
-    pub const fn code(&self) -> Code {
+    /// The system refused something about a file; which call it was is not known.
+    pub fn at(path: &Path, error: impl Into<io::Error>) -> Self {
+        Self::file(path, error.into(), None)
+    }
+
+    /// The system refused this call.
+    pub fn call(call: &'static str, path: &Path, error: impl Into<io::Error>) -> Self {
+        Self::file(path, error.into(), Some(call))
+    }
+
+    fn file(path: &Path, error: io::Error, call: Option<&'static str>) -> Self {
+        let problem = match error.raw_os_error() {
+            Some(errno) => FileProblem::Refused { errno, call },
+            None => FileProblem::Found { text: error.to_string(), errno: None },
+        };
+        Self::Io { path: path.display().to_string(), problem }
+    }
+
+    /// The guardian's program can't be started: there is none that could be run, or the system refused.
+    pub fn guardian(program: &Path, error: &io::Error) -> Self {
+        let program = program.display().to_string();
+        let problem = format!("the guardian {program} can't be started: {}", io_text(error));
+        let refused = Refused::by(error, Some("spawn"), Some(&program));
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR | libc::EISDIR | libc::ELOOP | libc::ENAMETOOLONG | libc::EACCES | libc::ENOEXEC) => {
+                Self::Unsupported { problem, path: program, refused }
+            }
+            Some(_) | None => Self::Spawn { problem, refused },
+        }
+    }
+
+    /// The failure behind this one, which has its code, its parts and the rest of its text.
+    pub fn cause(&self) -> Option<&Self> {
+        match self {
+            Self::LeftoverFile { cause } => Some(cause),
+            Self::AttemptsExhausted { last, .. } | Self::WindowExhausted { last, .. } => Some(last),
+            _ => None,
+        }
+    }
+
+    fn root(&self) -> &Self {
+        self.cause().map_or(self, Self::root)
+    }
+
+    pub fn code(&self) -> Code {
         match self {
             Self::InvalidConfig { .. } => Code::InvalidConfig,
             Self::AlreadyRunning(_) => Code::AlreadyRunning,
@@ -133,16 +239,18 @@ impl Failure {
             Self::NotFound => Code::NotFound,
             Self::OwnedElsewhere { .. } => Code::OwnedElsewhere,
             Self::SocketInUse { .. } => Code::SocketInUse,
+            // Whose end nobody could learn has lost its keeper.
+            Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
             Self::StartupExit { .. } | Self::Ended { .. } => Code::StartupExit,
             Self::StartupTimeout { .. } => Code::StartupTimeout,
             Self::Stopped => Code::Stopped,
             Self::StopFailed { .. } => Code::StopFailed,
             Self::Io { .. } | Self::LeftoverFile { .. } => Code::Io,
-            Self::Spawn { .. }
-            | Self::Internal { .. }
-            | Self::Unhealthy { .. }
-            | Self::AttemptsExhausted { .. }
-            | Self::WindowExhausted { .. } => Code::Spawn,
+            Self::Spawn { .. } => Code::Spawn,
+            Self::Unsupported { .. } => Code::Unsupported,
+            Self::Internal { .. } | Self::GuardianLost { .. } => Code::Internal,
+            Self::Unhealthy { .. } => Code::Unhealthy,
+            Self::AttemptsExhausted { last, .. } | Self::WindowExhausted { last, .. } => last.code(),
         }
     }
 
@@ -154,8 +262,29 @@ impl Failure {
         }
     }
 
-    pub const fn exit(&self) -> Exit {
-        match self {
+    /// What the system refused, if that is what went wrong.
+    pub fn refused(&self) -> Option<Refused> {
+        match self.root() {
+            Self::Spawn { refused, .. } | Self::Unsupported { refused, .. } => refused.clone(),
+            Self::Io { path, problem } => match problem {
+                FileProblem::Refused { errno, call } => Some(Refused { errno: *errno, call: *call, path: Some(path.clone()) }),
+                FileProblem::Found { errno, .. } => errno.map(|errno| Refused { errno, call: None, path: Some(path.clone()) }),
+            },
+            _ => None,
+        }
+    }
+
+    /// The file or program in question.
+    pub fn path(&self) -> Option<&str> {
+        match self.root() {
+            Self::Spawn { refused: Some(refused), .. } => refused.path.as_deref(),
+            Self::Io { path, .. } | Self::Unsupported { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    pub fn exit(&self) -> Exit {
+        match self.root() {
             Self::StartupExit { exit, .. } | Self::Ended { exit, .. } => *exit,
             _ => Exit::UNKNOWN,
         }
@@ -163,7 +292,7 @@ impl Failure {
 
     /// The daemon's last lines as it wrote them.
     pub fn tail(&self) -> Option<&str> {
-        match self {
+        match self.root() {
             Self::StartupExit { tail, .. } | Self::StartupTimeout { tail, .. } | Self::Ended { tail, .. } if !tail.is_empty() => Some(tail),
             _ => None,
         }
@@ -200,7 +329,10 @@ impl fmt::Display for Failure {
                 Occupant::Unknown => write!(f, "socket {path} is in use by another process"),
                 Occupant::NotASocket => write!(f, "socket path {path} is in use by a file that is not a socket"),
             },
-            Self::Spawn { problem } | Self::Internal { problem } => f.write_str(problem),
+            Self::Spawn { problem, .. }
+            | Self::Unsupported { problem, .. }
+            | Self::GuardianLost { problem }
+            | Self::Internal { problem } => f.write_str(problem),
             Self::StartupExit { exit, tail } => {
                 write!(f, "the process {} before it was ready{}", Verdict(*exit), Quoted(tail))
             }

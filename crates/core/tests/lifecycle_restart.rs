@@ -346,7 +346,7 @@ fn a_stop_that_a_restart_follows_resolves_when_the_name_is_free() {
 
 #[test]
 fn a_stop_hears_of_files_that_could_not_be_removed() {
-    let stays = Failure::Io { path: "/p/daemon.pid".to_owned(), problem: "EROFS".to_owned() };
+    let stays = Failure::io(std::path::Path::new("/p/daemon.pid"), "EROFS");
     for whole in [false, true] {
         let mut story = Story::started(plan());
         let generation = story.machine.generation();

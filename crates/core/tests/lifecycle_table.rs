@@ -214,7 +214,7 @@ fn columns(generation: u64) -> Vec<(String, Event)> {
             }
             Event::TreeGone { .. } => {
                 columns.push((name.to_owned(), event));
-                let leftover_file = Some(Failure::Io { path: "/p/daemon.pid".to_owned(), problem: "EROFS".to_owned() });
+                let leftover_file = Some(Failure::io(std::path::Path::new("/p/daemon.pid"), "EROFS"));
                 columns.push((format!("{name}, a file stays"), Event::TreeGone { generation, leftover_file }));
             }
             event => columns.push((name.to_owned(), event)),

@@ -66,7 +66,7 @@ const fn is_output(message: &Message) -> bool {
 #[test]
 fn messages_come_in_the_order_in_which_they_were_posted() {
     let (mailbox, _) = mailbox();
-    let refused = Refusal { plugin: "p".to_owned(), failure: Failure::Stopped };
+    let refused = Refusal::new("p".to_owned(), Failure::Stopped);
     let posted = [notice(1), output(3), settled(1), log(2), Message::Settled { ticket: 2, outcome: Err(refused) }, notice(2)];
     posted.iter().for_each(|message| mailbox.post(message.clone()));
     assert_eq!(mailbox.take(), posted);

@@ -1,13 +1,14 @@
-//! A daemon's configuration, checked whole before anything happens. An invalid one is told by the
-//! name of its first wrong field and has changed nothing.
+//! A daemon's configuration, checked whole before anything happens. The error about an invalid one
+//! names its first wrong field, and nothing has changed.
 
+pub mod names;
 mod parse;
 mod raw;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use parse::{Parsed, parse};
+pub use parse::{Parsed, name_problem, parse, path_problem};
 pub use raw::Raw;
 
 use crate::lifecycle::{Plan, RestartPlan};

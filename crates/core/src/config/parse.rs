@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::names::{CONFIG, HEALTHCHECK, Key, PROBE, RESTART, WINDOW};
 use super::{Health, KillMode, Probe, ProcessConfig, Raw};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
@@ -29,7 +30,7 @@ type Checked<T> = Result<T, Failure>;
 /// # Errors
 /// `InvalidConfig` with the first field that is missing, mistyped, out of range or not built yet.
 pub fn parse(raw: &Raw) -> Checked<Parsed> {
-    let mut top = Fields::open(raw, "config", "")?;
+    let mut top = Fields::open(raw, "config", "", CONFIG)?;
     let plugin_name = plugin_name(&mut top)?;
     let plugin_path = top.absolute("pluginPath")?;
     let command = top.text("command")?;
@@ -45,17 +46,16 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     let startup_timeout = top.required_duration("startupTimeout", 1.0)?;
     let shutdown_grace_period = top.required_duration("shutdownGracePeriod", 0.0)?;
     let env_vars = env_vars(&mut top)?;
-    let health = top.nested("healthcheck", health)?;
-    let restart = top.nested("restart", restart)?.unwrap_or_default();
-    let readiness = top.nested("readiness", probe)?.unwrap_or(Probe::Socket);
+    let health = top.nested("healthcheck", HEALTHCHECK, health)?;
+    let restart = top.nested("restart", RESTART, restart)?.unwrap_or_default();
+    let readiness = top.nested("readiness", PROBE, |fields| probe(fields, &[("output", None)]))?.unwrap_or(Probe::Socket);
     top.choice("socket", &[("daemon", Some(())), ("manager", None)])?;
     let kill_mode = top.choice("killMode", &[("tree", Some(KillMode::Tree)), ("group", Some(KillMode::Group))])?.unwrap_or(KillMode::Tree);
     let stop_signal = stop_signal(&mut top)?;
-    for unbuilt in ["logs", "limits", "group", "dependsOn"] {
-        if !matches!(top.take(unbuilt), Raw::Undefined) {
-            return Err(top.wrong(unbuilt, "is not supported yet"));
-        }
-    }
+    top.choice("start", &[("eager", Some(())), ("onConnect", None)])?;
+    top.only("shared", false)?;
+    top.only("inheritEnv", true)?;
+    top.refuse_unbuilt()?;
     Ok(Parsed {
         config: ProcessConfig {
             plugin_name,
@@ -74,6 +74,24 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
         },
         unknown: top.close(),
     })
+}
+
+/// What is wrong with a plugin's name, if anything: for whoever makes paths of it before there is a configuration.
+pub fn name_problem(name: Raw) -> Option<String> {
+    problem_of("pluginName", name, plugin_name)
+}
+
+/// What is wrong with an absolute path, if anything.
+pub fn path_problem(path: Raw) -> Option<String> {
+    problem_of("pluginPath", path, |top| top.absolute("pluginPath"))
+}
+
+fn problem_of<T>(field: &str, value: Raw, read: impl FnOnce(&mut Fields) -> Checked<T>) -> Option<String> {
+    let raw = Raw::Object(vec![(field.to_owned(), value)]);
+    match Fields::open(&raw, "config", "", CONFIG).and_then(|mut top| read(&mut top)) {
+        Err(Failure::InvalidConfig { problem, .. }) => Some(problem),
+        Err(_) | Ok(_) => None,
+    }
 }
 
 fn plugin_name(top: &mut Fields) -> Checked<String> {
@@ -104,6 +122,7 @@ fn env_vars(top: &mut Fields) -> Checked<Vec<(String, Option<String>)>> {
     let entries = match top.take("envVars") {
         Raw::Undefined => return Ok(Vec::new()),
         Raw::Object(entries) => entries.clone(),
+        Raw::BuiltIn(kind) => return Err(top.wrong("envVars", format!("must be plain data, got {kind}"))),
         _ => return Err(top.mistyped("envVars", "an object of strings")),
     };
     entries
@@ -130,13 +149,24 @@ fn health(fields: &mut Fields) -> Checked<Health> {
         interval: fields.required_duration("interval", 1.0)?,
         timeout: fields.required_duration("timeout", 1.0)?,
         retries: fields.required_count("retries", 1)?,
-        probe: fields.nested("probe", probe)?.unwrap_or(Probe::Socket),
+        probe: fields.nested("probe", PROBE, |fields| probe(fields, &[]))?.unwrap_or(Probe::Socket),
     })
 }
 
-fn probe(fields: &mut Fields) -> Checked<Probe> {
-    let kinds = [("socket", Some(Probe::Socket)), ("accept", Some(Probe::Accept)), ("http", None), ("exec", None), ("notify", None)];
-    let probe = fields.choice("type", &kinds)?.ok_or_else(|| fields.missing("type", "the name of a probe, as 'socket' or 'accept'"))?;
+/// `further`: types that only this place allows.
+fn probe(fields: &mut Fields, further: &[(&str, Option<Probe>)]) -> Checked<Probe> {
+    let everywhere = [
+        ("listen", None),
+        ("socket", Some(Probe::Socket)),
+        ("accept", Some(Probe::Accept)),
+        ("http", None),
+        ("exec", None),
+        ("notify", None),
+        ("tcp", None),
+    ];
+    let probe = fields
+        .choice("type", &[&everywhere, further].concat())?
+        .ok_or_else(|| fields.missing("type", "the name of a probe, as 'socket' or 'accept'"))?;
     if probe == Probe::Accept && !ally_base::os::accept_queue_is_visible() {
         return Err(
             fields.wrong("type", "'accept' is not supported by this system's kernel, which doesn't tell who waits in a socket's queue")
@@ -148,16 +178,18 @@ fn probe(fields: &mut Fields) -> Checked<Probe> {
 fn restart(fields: &mut Fields) -> Checked<RestartPlan> {
     let default = RestartPlan::default();
     let backoffs = [("exponential", Some(Backoff::Exponential)), ("linear", Some(Backoff::Linear)), ("constant", Some(Backoff::Constant))];
-    Ok(RestartPlan {
+    let plan = RestartPlan {
         max_attempts: fields.count("maxAttempts", 0)?.unwrap_or(default.max_attempts),
         delay: fields.duration("delay", 0.0)?.unwrap_or(default.delay),
         backoff: fields.choice("backoff", &backoffs)?.unwrap_or(default.backoff),
         factor: fields.number("factor", 1.0, 1e6)?.unwrap_or(default.factor),
         max_delay: fields.duration("maxDelay", 0.0)?.unwrap_or(default.max_delay),
         jitter: fields.number("jitter", 0.0, 1.0)?.unwrap_or(default.jitter),
-        window: fields.nested("window", window)?.unwrap_or(default.window),
+        window: fields.nested("window", WINDOW, window)?.unwrap_or(default.window),
         on: fields.choice("on", &[("always", Some(RestartOn::Always)), ("failure", Some(RestartOn::Failure))])?.unwrap_or(default.on),
-    })
+    };
+    fields.refuse_unbuilt()?;
+    Ok(plan)
 }
 
 fn window(fields: &mut Fields) -> Checked<Window> {
@@ -190,19 +222,26 @@ fn can_end(signal: Signal) -> bool {
 struct Fields<'a> {
     prefix: String,
     entries: &'a [(String, Raw)],
+    /// What this object may have.
+    keys: &'static [Key],
     known: Vec<String>,
     unknown: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
-    fn open(raw: &'a Raw, field: &str, prefix: &str) -> Checked<Self> {
-        match raw {
-            Raw::Object(entries) => Ok(Self { prefix: prefix.to_owned(), entries, known: Vec::new(), unknown: Vec::new() }),
-            other => Err(Failure::InvalidConfig { field: field.to_owned(), problem: format!("must be an object, got {}", other.kind()) }),
-        }
+    fn open(raw: &'a Raw, field: &str, prefix: &str, keys: &'static [Key]) -> Checked<Self> {
+        let problem = match raw {
+            Raw::Object(entries) => {
+                return Ok(Self { prefix: prefix.to_owned(), entries, keys, known: Vec::new(), unknown: Vec::new() });
+            }
+            Raw::BuiltIn(kind) => format!("must be plain data, got {kind}"),
+            other => format!("must be an object, got {}", other.kind()),
+        };
+        Err(Failure::InvalidConfig { field: field.to_owned(), problem })
     }
 
     fn take(&mut self, field: &str) -> &'a Raw {
+        debug_assert!(self.keys.iter().any(|key| key.name == field), "{field} is missing in names.rs, so that nobody would read it");
         self.known.push(field.to_owned());
         self.entries.iter().find(|(key, _)| key == field).map_or(&Raw::Undefined, |(_, value)| value)
     }
@@ -292,13 +331,31 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn nested<T>(&mut self, field: &str, read: impl FnOnce(&mut Fields) -> Checked<T>) -> Checked<Option<T>> {
+    /// Accepts what this version does anyway, and refuses the rest of a key that is not built yet.
+    fn only(&mut self, field: &str, built: bool) -> Checked<()> {
+        match self.take(field) {
+            Raw::Undefined => Ok(()),
+            Raw::Bool(given) if *given == built => Ok(()),
+            _ => Err(self.wrong(field, "is not supported yet")),
+        }
+    }
+
+    fn refuse_unbuilt(&mut self) -> Checked<()> {
+        for key in self.keys.iter().filter(|key| !key.built) {
+            if !matches!(self.take(key.name), Raw::Undefined) {
+                return Err(self.wrong(key.name, "is not supported yet"));
+            }
+        }
+        Ok(())
+    }
+
+    fn nested<T>(&mut self, field: &str, keys: &'static [Key], read: impl FnOnce(&mut Fields) -> Checked<T>) -> Checked<Option<T>> {
         let raw = self.take(field);
         if matches!(raw, Raw::Undefined) {
             return Ok(None);
         }
         let path = format!("{}{field}", self.prefix);
-        let mut fields = Fields::open(raw, &path, &format!("{path}."))?;
+        let mut fields = Fields::open(raw, &path, &format!("{path}."), keys)?;
         let value = read(&mut fields)?;
         self.unknown.extend(fields.close());
         Ok(Some(value))

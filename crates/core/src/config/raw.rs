@@ -8,9 +8,11 @@ pub enum Raw {
     Number(f64),
     String(String),
     Array(Vec<Raw>),
-    /// Enumerable properties, in order; inherited ones count.
+    /// Properties by name.
     Object(Vec<(String, Raw)>),
-    /// A function, symbol, bigint or a value nested too deep.
+    /// A Map, a Date and the like, as "a Map": an object that keeps its contents where no property shows them.
+    BuiltIn(String),
+    /// A function, symbol, bigint, or what stands under a key that means nothing and was not read.
     Other(&'static str),
 }
 
@@ -26,7 +28,7 @@ impl Raw {
             Self::Number(_) => "a number",
             Self::String(_) => "a string",
             Self::Array(_) => "an array",
-            Self::Object(_) => "an object",
+            Self::Object(_) | Self::BuiltIn(_) => "an object",
             Self::Other(kind) => kind,
         }
     }

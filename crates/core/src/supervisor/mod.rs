@@ -36,7 +36,7 @@ pub use guardian::GuardianProgram;
 pub use manager::{Accepted, Manager, Options};
 pub use output::{LINE_MAX, Splitter, Stream, Tail};
 pub use ownership::{Folder, Lock, LockGuard, identity};
-pub use report::{Mailbox, Message, Refusal};
+pub use report::{LogValue, Mailbox, Message, Refusal};
 
 /// The target of all log entries but lines of output, for `ALLY_LOG` filters.
 const TARGET: &str = "ally";

@@ -1,5 +1,6 @@
 //! Each field: refused, allowed, by default.
 
+use ally_core::config::names::{CONFIG, HEALTHCHECK, Key, RESTART, WINDOW};
 use ally_core::config::{Health, KillMode, Probe, ProcessConfig, Raw, parse};
 use ally_core::error::Code;
 use ally_core::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
@@ -148,6 +149,36 @@ fn every_bad_field_is_named_first() {
         let message = failure.message("weather");
         assert_eq!(message, format!("Invalid configuration for background process 'weather': {text}"));
     }
+}
+
+#[test]
+fn no_key_of_the_list_is_ignored_and_what_is_not_built_is_refused_by_name() {
+    let base = with(
+        with(minimal(), "healthcheck", health()),
+        "restart.window",
+        object([("limit", Raw::Number(1.0)), ("period", Raw::Number(1.0))]),
+    );
+    let lists: [(&str, &[Key]); 4] = [("", CONFIG), ("healthcheck.", HEALTHCHECK), ("restart.", RESTART), ("restart.window.", WINDOW)];
+    for (prefix, keys) in lists {
+        for Key { name, built, .. } in keys {
+            let field = format!("{prefix}{name}");
+            // A value that no key takes.
+            let text = parse(&with(base.clone(), &field, Raw::Null)).expect_err(&field).to_string();
+            assert!(text.starts_with(&format!("{field} ")), "{text}");
+            assert!(*built || text == format!("{field} is not supported yet"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_keeps_its_contents_hidden_is_no_plain_data() {
+    let map = || Raw::BuiltIn("a Map".to_owned());
+    assert_eq!(parse(&map()).unwrap_err().to_string(), "config must be plain data, got a Map");
+    for field in ["envVars", "healthcheck", "restart", "restart.window", "readiness"] {
+        let base = if field == "restart.window" { with(minimal(), "restart", object([])) } else { minimal() };
+        assert_eq!(parse(&with(base, field, map())).unwrap_err().to_string(), format!("{field} must be plain data, got a Map"));
+    }
+    assert_eq!(parse(&with(minimal(), "command", map())).unwrap_err().to_string(), "command must be a string, got an object");
 }
 
 #[test]

@@ -69,11 +69,11 @@ pub fn exited(generation: Generation, exit: Exit, remains: bool) -> Event {
 }
 
 pub fn unwritable() -> Failure {
-    Failure::Io { path: "/p/daemon.pid".to_owned(), problem: "EROFS".to_owned() }
+    Failure::io(std::path::Path::new("/p/daemon.pid"), "EROFS")
 }
 
 pub fn unspawnable() -> Failure {
-    Failure::Spawn { problem: "ENOENT".to_owned() }
+    Failure::Spawn { problem: "ENOENT".to_owned(), refused: None }
 }
 
 fn foreigner() -> ally_core::error::Occupant {

@@ -103,7 +103,7 @@ impl Machine {
             *orders += 1;
             return self.effects.push(Effect::Spawn { generation: self.generation });
         }
-        self.spawn_failed(Failure::Spawn { problem: "the guardian was killed while it made the process".to_owned() }, now);
+        self.spawn_failed(Failure::GuardianLost { problem: "the guardian was killed while it made the process".to_owned() }, now);
     }
 
     /// The process lives, or is being made, but will not become ready.

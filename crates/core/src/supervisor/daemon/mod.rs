@@ -149,7 +149,7 @@ impl Daemon {
     pub fn deliver(&self, effect: Effect, now: Now) {
         match effect {
             Effect::Settle { ticket, outcome } => {
-                let outcome = outcome.map_err(|failure| Refusal { plugin: self.name.clone(), failure });
+                let outcome = outcome.map_err(|failure| Refusal::new(self.name.clone(), failure));
                 self.context.tickets.settle(ticket, outcome);
             }
             Effect::Notify(notice) => self.reporter.notice(notice, now.wall),

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::{End, GuardianConnection, GuardianReceipt, means_gone, pair};
 use super::credentials::Credentials;
-use crate::error::Failure;
+use crate::error::{Failure, Refused};
 use crate::model::Pid;
 use crate::supervisor::TARGET;
 use crate::supervisor::launch::EncodedOrder;
@@ -63,8 +63,13 @@ impl GuardianClient {
     pub async fn order(self: &Arc<Self>, order: &EncodedOrder) -> Result<GuardianReceipt, Failure> {
         self.keep();
         let mut current = self.current.lock().await;
-        let io_failure = |error: &io::Error| Failure::Spawn {
-            problem: format!("{}: the guardian can't be told: {}", self.program.path.display(), io_text(error)),
+        let io_failure = |error: &io::Error| {
+            let program = self.program.path.display().to_string();
+            let problem = format!("{program}: the guardian can't be told: {}", io_text(error));
+            match Refused::by(error, Some("sendmsg"), Some(&program)) {
+                Some(refused) => Failure::Spawn { problem, refused: Some(refused) },
+                None => Failure::GuardianLost { problem },
+            }
         };
         for _ in 0..2 {
             let credentials = Credentials::now();
@@ -100,7 +105,7 @@ impl GuardianClient {
             hello.version,
             hello.build,
         );
-        Failure::Spawn { problem }
+        Failure::Unsupported { problem, path: path.display().to_string(), refused: None }
     }
 
     /// No daemon is left: releases the guardian, unless an order comes soon.
@@ -125,8 +130,7 @@ impl GuardianClient {
 
     fn spawn(self: &Arc<Self>, credentials: Credentials) -> Result<Arc<GuardianConnection>, Failure> {
         let GuardianProgram { path, version, build } = &self.program;
-        let spawn_failure =
-            |error: io::Error| Failure::Spawn { problem: format!("the guardian {} can't be started: {}", path.display(), io_text(&error)) };
+        let spawn_failure = |error: io::Error| Failure::guardian(path, &error);
         let hello = Hello { version: (*version).to_owned(), build: (*build).to_owned(), pid: os::own_pid() };
         // Before there is a child: from the spawn on nothing fails, and so the child is always reaped.
         let (stream, theirs) = pair(&hello).map_err(spawn_failure)?;

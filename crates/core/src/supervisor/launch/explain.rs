@@ -8,7 +8,7 @@ use ally_base::wire::Stage;
 use nix::errno::Errno;
 
 use crate::config::ProcessConfig;
-use crate::error::Failure;
+use crate::error::{Failure, Refused};
 use crate::supervisor::daemon::Job;
 
 /// `programs`: the paths that were tried.
@@ -30,12 +30,18 @@ pub fn explain(stage: Stage, errno: i32, job: &Job, programs: &[String], envs_di
         (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => format!("{name:?}: program {program} not found in PATH{}", hint()),
         (Stage::Exec, _) => format!("{name:?}: program {program} can't be run ({}){}", name.desc(), hint()),
     };
-    Failure::Spawn { problem }
+    let (call, path) =
+        if stage == Stage::Folder { ("chdir", config.plugin_path.display().to_string()) } else { ("execve", program.clone()) };
+    Failure::Spawn { problem, refused: Some(Refused { errno, call: Some(call), path: Some(path) }) }
 }
 
 /// If the system has no descriptor, process or memory left.
 pub fn no_process(job: &Job, error: &io::Error) -> Failure {
-    Failure::Spawn { problem: format!("no process can be made for {}: {}", job.config.command, io_text(error)) }
+    let command = &job.config.command;
+    Failure::Spawn {
+        problem: format!("no process can be made for {command}: {}", io_text(error)),
+        refused: Refused::by(error, Some("spawn"), Some(command)),
+    }
 }
 
 /// A command inside the plugin's own environment is missing, or can't be run, because the environment was never installed.

@@ -15,7 +15,7 @@ use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
 use super::runtime;
 use crate::config::{Raw, parse};
-use crate::error::Failure;
+use crate::error::{Failure, Refused};
 use crate::lifecycle::{Event, Snapshot, Ticket};
 use crate::model::ProcessState;
 
@@ -62,8 +62,10 @@ impl Manager {
         if self.closed.load(Ordering::Relaxed) {
             return Err(Failure::ShuttingDown);
         }
-        runtime::start()
-            .map_err(|error| Failure::Spawn { problem: format!("the supervisor's thread can't be started: {}", io_text(&error)) })?;
+        runtime::start().map_err(|error| Failure::Spawn {
+            problem: format!("the supervisor's thread can't be started: {}", io_text(&error)),
+            refused: Refused::by(&error, None, None),
+        })?;
         for key in &parsed.unknown {
             log!(self.context.reporter(&parsed.config.plugin_name), warn, "unknown configuration key {}", printable(key));
         }
@@ -105,7 +107,7 @@ impl Manager {
         let ticket = self.context.tickets.for_caller();
         match self.get(name) {
             Some(daemon) => daemon.feed(Event::RestartRequested { ticket }),
-            None => self.context.tickets.settle(ticket, Err(Refusal { plugin: name.to_owned(), failure: Failure::NotFound })),
+            None => self.context.tickets.settle(ticket, Err(Refusal::new(name.to_owned(), Failure::NotFound))),
         }
         ticket
     }
@@ -129,7 +131,7 @@ impl Manager {
         let context = Arc::clone(&self.context);
         let waiting = runtime::spawn(async move {
             for answer in answers {
-                if let Ok(Err(Refusal { plugin, failure })) = answer.await {
+                if let Ok(Err(Refusal { plugin, failure, .. })) = answer.await {
                     let problem = failure.message(&plugin);
                     log!(context.reporter(&plugin), error, problem, "could not be stopped");
                 }

@@ -14,10 +14,9 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use super::envs_dir::{foreign, make_envs_dir};
 use super::{Held, Lock};
-use crate::error::Failure;
+use crate::error::{Failure, FileProblem};
 use crate::model::Pid;
 use ally_base::record::{IDENTITY_FILE, Identity, LOCK_FILE, LockNote, PID_FILE, parse_pid};
-use ally_base::text::{errno_text, io_text};
 
 const PERMISSIONS: Mode = Mode::S_IRWXU.union(Mode::S_IRWXG).union(Mode::S_IRWXO);
 const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
@@ -42,20 +41,19 @@ impl Folder {
         let made = match mkdirat(AT_FDCWD, &path, Mode::S_IRWXU) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
-            Err(error) => return Err(Failure::io(&path, errno_text(error as i32))),
+            Err(error) => return Err(Failure::call("mkdir", &path, error)),
         };
         if made {
             // Whatever the umask, which may even keep us out. Nobody else may write in the folder above, so that nobody can
             // have put a link in its place.
-            fchmodat(AT_FDCWD, &path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)
-                .map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
+            fchmodat(AT_FDCWD, &path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink).map_err(|error| Failure::call("chmod", &path, error))?;
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let fd = openat(AT_FDCWD, &path, flags, Mode::empty()).map_err(|error| match error {
             Errno::ENOTDIR | Errno::ELOOP => Failure::io(&path, "must be a folder, and not a link to one"),
-            error => Failure::io(&path, errno_text(error as i32)),
+            error => Failure::call("open", &path, error),
         })?;
-        let stat = fstat(&fd).map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
+        let stat = fstat(&fd).map_err(|error| Failure::call("fstat", &path, error))?;
         if stat.st_uid != geteuid().as_raw() {
             return Err(Failure::io(&path, foreign(stat.st_uid)));
         }
@@ -63,7 +61,7 @@ impl Folder {
         let mode = Mode::from_bits_truncate(stat.st_mode);
         let wanted = mode.intersection(Mode::S_IRWXU);
         if mode & PERMISSIONS != wanted & PERMISSIONS {
-            fchmod(&fd, wanted & PERMISSIONS).map_err(|error| Failure::io(&path, errno_text(error as i32)))?;
+            fchmod(&fd, wanted & PERMISSIONS).map_err(|error| Failure::call("fchmod", &path, error))?;
         }
         Ok(Self { fd, path })
     }
@@ -85,13 +83,13 @@ impl Folder {
 
     /// Opens, or makes, a plain file of ours.
     fn open_file(&self, name: &str, flags: OFlag) -> Result<File, Failure> {
-        let io_failure = |error: Errno| Failure::io(&self.join(name), errno_text(error as i32));
+        let io_failure = |call| move |error: Errno| Failure::call(call, &self.join(name), error);
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let fd = openat(&self.fd, name, flags, PRIVATE).map_err(|error| match error {
             Errno::ELOOP => Failure::io(&self.join(name), "is a symbolic link, which is never followed here"),
-            error => io_failure(error),
+            error => io_failure("open")(error),
         })?;
-        let stat = fstat(&fd).map_err(io_failure)?;
+        let stat = fstat(&fd).map_err(io_failure("fstat"))?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
             return Err(Failure::io(&self.join(name), "must be a plain file"));
         }
@@ -102,7 +100,7 @@ impl Folder {
             return Err(Failure::io(&self.join(name), "has another name as well (a hard link), which may be somebody else's file"));
         }
         if flags.contains(OFlag::O_CREAT) && Mode::from_bits_truncate(stat.st_mode) & PERMISSIONS != PRIVATE {
-            fchmod(&fd, PRIVATE).map_err(io_failure)?;
+            fchmod(&fd, PRIVATE).map_err(io_failure("fchmod"))?;
         }
         Ok(File::from(fd))
     }
@@ -115,9 +113,9 @@ impl Folder {
             Ok(fd) => File::from(fd),
             // A socket is ENXIO on Linux and EOPNOTSUPP on macOS.
             Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO | Errno::EOPNOTSUPP) => return Ok(None),
-            Err(error) => return Err(Failure::io(&self.join(name), errno_text(error as i32))),
+            Err(error) => return Err(Failure::call("open", &self.join(name), error)),
         };
-        let io_failure = |error: io::Error| Failure::io(&self.join(name), io_text(&error));
+        let io_failure = |error: io::Error| Failure::call("read", &self.join(name), error);
         if !file.metadata().map_err(io_failure)?.is_file() {
             return Ok(None);
         }
@@ -128,15 +126,13 @@ impl Folder {
 
     fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
         let temporary = format!(".{name}.new");
-        let io_failure = |error: &io::Error| Failure::io(&self.join(name), io_text(error));
         // Left by one that was killed between these two steps. The lock is ours, so nobody else is writing.
         self.remove(&temporary)?;
         let written = self
             .open_file(&temporary, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)
-            .and_then(|mut file| file.write_all(text.as_bytes()).map_err(|error| io_failure(&error)))
+            .and_then(|mut file| file.write_all(text.as_bytes()).map_err(|error| Failure::call("write", &self.join(name), error)))
             .and_then(|()| {
-                renameat(&self.fd, temporary.as_str(), &self.fd, name)
-                    .map_err(|error| Failure::io(&self.join(name), errno_text(error as i32)))
+                renameat(&self.fd, temporary.as_str(), &self.fd, name).map_err(|error| Failure::call("rename", &self.join(name), error))
             });
         if written.is_err() {
             self.remove(&temporary)?;
@@ -149,7 +145,7 @@ impl Folder {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             // What is not there need not be removed, whatever stands against it (EROFS comes first).
             Err(_) if fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) => Ok(()),
-            Err(error) => Err(Failure::io(&self.join(name), errno_text(error as i32))),
+            Err(error) => Err(Failure::call("unlink", &self.join(name), error)),
         }
     }
 
@@ -170,7 +166,9 @@ impl Folder {
         for name in [PID_FILE, IDENTITY_FILE] {
             let found = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW);
             if found.is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR) {
-                return Err(Failure::io(&self.join(name), "EISDIR: a folder is in the place of this file"));
+                let text = "EISDIR: a folder is in the place of this file".to_owned();
+                let problem = FileProblem::Found { text, errno: Some(libc::EISDIR) };
+                return Err(Failure::Io { path: self.join(name).display().to_string(), problem });
             }
         }
         Ok(())
@@ -202,7 +200,7 @@ impl Folder {
                 let note = read.map_or(LockNote::Nobody, |_| LockNote::parse(&text));
                 Ok(Err(Held { note, file }))
             }
-            Err(TryLockError::Error(error)) => Err(Failure::io(&self.join(LOCK_FILE), io_text(&error))),
+            Err(TryLockError::Error(error)) => Err(Failure::call("flock", &self.join(LOCK_FILE), error)),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use ally_base::os::{self, Process};
 use ally_base::record::Identity;
-use ally_base::text::io_text;
 
 use crate::error::Failure;
 use crate::model::Pid;
@@ -41,9 +40,14 @@ pub fn find_leader(identity: &Identity) -> Result<Option<Process>, Failure> {
 
 /// A failed scan of /proc, or of its counterpart.
 pub fn scan_failure(error: &io::Error) -> Failure {
-    Failure::io(Path::new("/proc"), io_text(error))
+    Failure::at(Path::new("/proc"), copy(error))
+}
+
+/// `io::Error` does not implement Clone.
+fn copy(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
 }
 
 fn boot_id() -> Result<String, Failure> {
-    os::boot_id().map_err(|error| Failure::io(Path::new(os::BOOT_ID), io_text(&error)))
+    os::boot_id().map_err(|error| Failure::at(Path::new(os::BOOT_ID), error))
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use ally_base::os;
 use ally_base::record::{LOCK_FILE, LockNote};
-use ally_base::text::io_text;
 
 use super::acquire::acquire;
 use super::{Folder, Lock, orphans};
@@ -27,10 +26,10 @@ impl Lease {
     /// # Errors
     /// `Io`, `OwnedElsewhere`, `StopFailed` for an orphan that can't be killed, `SocketInUse`.
     pub async fn prepare(envs_dir: &Path, config: &ProcessConfig, reporter: &Reporter) -> Result<Self, Failure> {
-        os::must_be_visible().map_err(|error| Failure::io(Path::new("/proc"), io_text(&error)))?;
+        os::must_be_visible().map_err(|error| Failure::at(Path::new("/proc"), error))?;
         let folder = Folder::open(envs_dir, &config.plugin_name)?;
         folder.check_places()?;
-        let io_failure = |error: std::io::Error| Failure::io(&folder.join(LOCK_FILE), io_text(&error));
+        let io_failure = |error: std::io::Error| Failure::at(&folder.join(LOCK_FILE), error);
         let own = os::identify(os::own_pid()).map_err(io_failure)?.ok_or_else(|| io_failure(std::io::ErrorKind::NotFound.into()))?;
         let lock = acquire(&folder, config.shutdown_grace_period, &own).await?;
         lock.note(&LockNote::Owner { pid: own.pid, start: own.start, manager: reporter.manager }).map_err(io_failure)?;

@@ -4,11 +4,27 @@ use crate::error::Failure;
 use crate::lifecycle::{Notice, Ticket};
 use crate::supervisor::Stream;
 
-/// Why a caller's wish was not fulfilled.
+/// A failed call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     pub plugin: String,
     pub failure: Failure,
+    /// If several plugins failed: each of them.
+    pub causes: Vec<Self>,
+}
+
+impl Refusal {
+    pub const fn new(plugin: String, failure: Failure) -> Self {
+        Self { plugin, failure, causes: Vec::new() }
+    }
+}
+
+/// The value of a log entry's field, of the type that the entry was written with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LogValue {
+    Bool(bool),
+    Number(f64),
+    Text(String),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +47,7 @@ pub enum Message {
     Log {
         level: tracing::Level,
         text: String,
-        fields: Vec<(&'static str, String)>,
+        fields: Vec<(&'static str, LogValue)>,
     },
     /// So many events and lines were dropped since the last time that it was told.
     Dropped {

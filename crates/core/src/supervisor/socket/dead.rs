@@ -6,7 +6,6 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use ally_base::os;
-use ally_base::text::{errno_text, io_text};
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
@@ -39,7 +38,7 @@ fn try_remove_dead(path: &Path) -> Result<bool, Failure> {
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(true),
-        Err(error) => return Err(Failure::io(path, io_text(&error))),
+        Err(error) => return Err(Failure::call("lstat", path, error)),
     };
     if !file.file_type().is_socket() {
         return Err(in_use(path, Occupant::NotASocket));
@@ -58,9 +57,9 @@ fn try_remove_dead(path: &Path) -> Result<bool, Failure> {
             }
             Ok(false) => remove(path, &file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-            Err(error) => Err(Failure::io(path, io_text(&error))),
+            Err(error) => Err(Failure::at(path, error)),
         },
-        Err(error) => Err(Failure::io(path, errno_text(error as i32))),
+        Err(error) => Err(Failure::call("connect", path, error)),
     }
 }
 
@@ -72,6 +71,6 @@ fn remove(path: &Path, seen: &fs::Metadata) -> Result<bool, Failure> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(Failure::io(path, io_text(&error))),
+        Err(error) => Err(Failure::call("unlink", path, error)),
     }
 }

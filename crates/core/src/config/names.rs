@@ -1,0 +1,147 @@
+//! Every key of a configuration and of the manager's options, the ones included that are not built yet. The JavaScript
+//! layer reads these keys and no others; [`parse`](super::parse) refuses by name what is not built.
+
+/// What a value is made of, as far as it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A string, a number, a boolean.
+    Value,
+    /// A single value or an array of such.
+    List,
+    /// An object whose keys are the caller's.
+    Map,
+    /// An object with these keys.
+    Object(&'static [Key]),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    pub name: &'static str,
+    pub shape: Shape,
+    /// False: refused whatever its value. A key of which only some values are built is refused by the parser.
+    pub built: bool,
+}
+
+impl Key {
+    const fn new(name: &'static str, shape: Shape) -> Self {
+        Self { name, shape, built: true }
+    }
+
+    const fn value(name: &'static str) -> Self {
+        Self::new(name, Shape::Value)
+    }
+
+    const fn list(name: &'static str) -> Self {
+        Self::new(name, Shape::List)
+    }
+
+    const fn object(name: &'static str, keys: &'static [Self]) -> Self {
+        Self::new(name, Shape::Object(keys))
+    }
+
+    const fn unbuilt(self) -> Self {
+        Self { built: false, ..self }
+    }
+}
+
+/// The keys of `BackgroundProcessConfig`.
+pub const CONFIG: &[Key] = &[
+    Key::value("pluginName"),
+    Key::value("pluginPath"),
+    Key::value("command"),
+    Key::list("args"),
+    Key::value("socketPath"),
+    Key::value("startupTimeout"),
+    Key::value("shutdownGracePeriod"),
+    Key::new("envVars", Shape::Map),
+    Key::object("healthcheck", HEALTHCHECK),
+    Key::object("restart", RESTART),
+    Key::object("logs", LOGS).unbuilt(),
+    Key::object("limits", LIMITS).unbuilt(),
+    Key::object("readiness", PROBE),
+    Key::value("socket"),
+    Key::value("killMode"),
+    Key::value("stopSignal"),
+    Key::value("stopSignalTo").unbuilt(),
+    Key::value("group").unbuilt(),
+    Key::list("dependsOn").unbuilt(),
+    Key::value("start"),
+    Key::value("idleTimeout").unbuilt(),
+    Key::object("shared", SHARED),
+    Key::list("inheritEnv"),
+    Key::value("umask").unbuilt(),
+];
+
+/// The keys of `HealthcheckConfig`.
+pub const HEALTHCHECK: &[Key] = &[Key::value("interval"), Key::value("timeout"), Key::value("retries"), Key::object("probe", PROBE)];
+
+/// The keys of `Probe`, of whatever type.
+pub const PROBE: &[Key] = &[
+    Key::value("type"),
+    Key::value("path"),
+    Key::value("host"),
+    Key::value("port"),
+    Key::list("status"),
+    Key::value("command"),
+    Key::list("args"),
+    Key::value("pattern"),
+    Key::value("stream"),
+];
+
+/// The keys of `RestartPolicy`.
+pub const RESTART: &[Key] = &[
+    Key::value("maxAttempts"),
+    Key::value("delay"),
+    Key::value("backoff"),
+    Key::value("factor"),
+    Key::value("maxDelay"),
+    Key::value("jitter"),
+    Key::object("window", WINDOW),
+    Key::value("on"),
+    Key::value("resetAfter").unbuilt(),
+    Key::list("preventExitCodes").unbuilt(),
+];
+
+/// The keys of `RestartPolicy['window']`.
+pub const WINDOW: &[Key] = &[Key::value("limit"), Key::value("period")];
+
+const LOGS: &[Key] = &[Key::value("file"), Key::value("maxSize"), Key::value("maxFiles"), Key::value("compress")];
+
+const LIMITS: &[Key] = &[
+    Key::value("maxMemory"),
+    Key::value("sustain"),
+    Key::value("openFiles"),
+    Key::value("coreDumps"),
+    Key::value("niceness"),
+    Key::value("oomScoreAdj"),
+];
+
+const SHARED: &[Key] = &[Key::value("linger")];
+
+/// The keys of `ManagerOptions`.
+pub const OPTIONS: &[Key] = &[
+    Key::value("envsDir"),
+    Key::value("logger"),
+    Key::value("onOwnerDeath"),
+    Key::value("defaults").unbuilt(),
+    Key::value("guardianPath").unbuilt(),
+];
+
+/// Where there is something to read, in the order of the list: `restart.window.limit`, `args[]` for the items of an array,
+/// `envVars.*` for keys of the caller's.
+pub fn paths(keys: &[Key]) -> Vec<String> {
+    let mut paths = Vec::new();
+    collect(keys, "", &mut paths);
+    paths
+}
+
+fn collect(keys: &[Key], prefix: &str, paths: &mut Vec<String>) {
+    for Key { name, shape, .. } in keys {
+        match shape {
+            Shape::Value => paths.push(format!("{prefix}{name}")),
+            Shape::List => paths.push(format!("{prefix}{name}[]")),
+            Shape::Map => paths.push(format!("{prefix}{name}.*")),
+            Shape::Object(below) => collect(below, &format!("{prefix}{name}."), paths),
+        }
+    }
+}
