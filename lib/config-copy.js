@@ -3,7 +3,6 @@
 // keys that src/config/names.rs lists are read, each once. src/config/parse.rs judges the values.
 
 const { NativeManager } = require('../native.js');
-const { builtIn } = require('./built-in.js');
 const { invalidConfig } = require('./errors.js');
 
 const LIST = 'list';
@@ -103,9 +102,16 @@ function nameIn(config) {
   }
 }
 
+/** "a Map" for an object that keeps its contents where no property shows them; undefined for everything else. */
+function builtIn(value) {
+  const kind = Object.prototype.toString.call(value).slice('[object '.length, -1);
+  if (ArrayBuffer.isView(value)) return `a ${kind}`;
+  return /^(Map|Set|WeakMap|WeakSet|Date|RegExp|Promise|ArrayBuffer|Boolean|Number|String)$/.test(kind) ? `a ${kind}` : undefined;
+}
+
 /** Defined, not assigned: a variable may be called __proto__. */
 function define(target, key, value) {
   Object.defineProperty(target, key, { value, enumerable: true, configurable: true, writable: true });
 }
 
-module.exports = { copyConfig };
+module.exports = { builtIn, copyConfig };

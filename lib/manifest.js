@@ -3,8 +3,7 @@
 const { join } = require('node:path');
 
 const { NativeManager } = require('../native.js');
-const { builtIn } = require('./built-in.js');
-const { copyConfig } = require('./config-copy.js');
+const { builtIn, copyConfig } = require('./config-copy.js');
 const { PLUGIN_TIMEOUTS } = require('./constants.js');
 const { invalidConfig } = require('./errors.js');
 const { defaultEnvsDir } = require('./home.js');
