@@ -1,0 +1,138 @@
+'use strict';
+
+const fs = require('node:fs');
+const path = require('node:path');
+const { errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
+const { ROOT, testWith } = require('../helpers/needs');
+const { copyPackage } = require('../helpers/package-copy');
+const { alive, children, identify, signal, zombies } = require('../helpers/proc');
+const { inject } = require('../helpers/strace');
+const { until } = require('../helpers/until');
+const { useWorld } = require('../helpers/use-world');
+
+const world = useWorld();
+const { commandedOwner, config, expectStartAndStop, processesBeside, supervisorThread, guardianOf } = useCommandedOwner(world);
+
+const broken = {
+  'is missing': [(file) => fs.rmSync(file), 'ENOENT'],
+  'may not be run': [(file) => fs.chmodSync(file, 0o644), 'EACCES'],
+  'is a folder': [(file) => (fs.rmSync(file), fs.mkdirSync(file)), 'EACCES'],
+  'is no program': [(file) => fs.writeFileSync(file, 'no program\n'), 'ENOEXEC'],
+  'is empty': [(file) => fs.writeFileSync(file, ''), 'ENOEXEC'],
+  'ends at once': [(file) => fs.writeFileSync(file, '#!/bin/sh\nexit 0\n'), 'guardian'],
+  'is killed at once': [(file) => fs.writeFileSync(file, '#!/bin/sh\nkill -KILL $$\n'), 'guardian'],
+};
+
+/** A guardian of nobody's making in its place, until `mend`. */
+function raving() {
+  const { copy, guardian } = copyPackage(world);
+  const kept = `${guardian}.kept`;
+  fs.renameSync(guardian, kept);
+  const raves = path.join(ROOT, '__tests__', 'fixtures', 'faults', 'raves.py');
+  fs.writeFileSync(guardian, `#!/bin/sh\nexec '${process.env.TEST_PYTHON}' -S -E -B '${raves}'\n`, { mode: 0o755 });
+  const owner = commandedOwner({ package: copy });
+  /** What was ordered there and never made is then ordered from a real one. */
+  const mend = async () => {
+    fs.renameSync(kept, guardian);
+    for (const child of children(owner.pid)) signal(child, 'SIGKILL');
+  };
+  return { owner, mend };
+}
+
+test.each(Object.keys(broken))('guardian program: %s: ERR_SPAWN says so, and a start works once it is mended', async (how) => {
+  const { copy, guardian } = copyPackage(world);
+  const kept = `${guardian}.kept`;
+  fs.copyFileSync(guardian, kept);
+  const owner = commandedOwner({ package: copy });
+  const [harm, says] = broken[how];
+  harm(guardian);
+  for (let time = 0; time < 2; time++) {
+    const { error } = await owner.asks('startProcess', config());
+    expect(error).toEqual(errorWith('ERR_SPAWN', says));
+    if (says !== 'guardian') expect(error.message).toContain(guardian);
+    expect((await owner.asks('getState', 'plugin')).value).toBe('error');
+    expect(processesBeside(owner)).toEqual([]);
+  }
+  await until(() => zombies(owner.pid).length === 0, 2_000, 'no zombie is left');
+  fs.rmSync(guardian, { recursive: true, force: true });
+  fs.renameSync(kept, guardian);
+  await expectStartAndStop(owner);
+});
+
+test('guardian program: exits again and again: the respawn delay doubles from 200 ms', async () => {
+  const { copy, guardian } = copyPackage(world);
+  const kept = `${guardian}.kept`;
+  const owner = commandedOwner({ package: copy });
+  expect(await owner.asks('startProcess', config())).toEqual({});
+  const daemon = identify((await owner.asks('getPid', 'plugin')).value);
+  const real = await guardianOf(owner);
+  // Each leaves a file whose time says when it was there. No other program is run for it: that it is short-lived counts.
+  fs.mkdirSync(world.path('lives'));
+  fs.renameSync(guardian, kept);
+  fs.writeFileSync(guardian, `#!/bin/sh\n: >'${world.path('lives')}'/$$\n`, { mode: 0o755 });
+  const lives = () =>
+    fs
+      .readdirSync(world.path('lives'))
+      .map((name) => fs.statSync(world.path('lives', name)).mtimeMs)
+      .sort((a, b) => a - b);
+  signal(real, 'SIGKILL');
+  // 200 ms, and doubled from one to the next; what stamps a file has a clock of 10 ms at most. One that this machine was
+  // slow to run was no short life, and it begins anew.
+  await until(() => {
+    const gaps = lives().map((time, index, all) => time - all[index - 1]);
+    return gaps.some((_, index) => [200, 400, 800].every((pause, later) => gaps[index + later] >= pause - 10));
+  });
+  expect(lives().length).toBeLessThan(15);
+  expect(alive(daemon)).toBe(true);
+
+  // A start doesn't wait for that, and doesn't try for ever.
+  const before = lives().length;
+  expect((await owner.asks('startProcess', config('other'))).error).toMatchObject({
+    code: 'ERR_SPAWN',
+    message: expect.stringContaining('guardian'),
+  });
+  expect(lives().length - before).toBeLessThan(10);
+  expect((await owner.asks('getState', 'plugin')).value).toBe('running');
+  fs.renameSync(kept, guardian);
+  await expectStartAndStop(owner, 'other');
+  expect(alive(daemon)).toBe(true);
+  expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+  await until(() => zombies(owner.pid).length === 0, 2_000, 'no zombie is left');
+});
+
+testWith('strace')('guardian: has descriptors 0 to 2 only, also where close_range is unknown (ENOSYS)', async () => {
+  // Beyond the first ones, which Node sees to itself.
+  const owner = commandedOwner({}, { before: ['bash', '-c', 'exec 200</dev/null; exec "$@"', 'bash'] });
+  await expectStartAndStop(owner);
+  signal(await guardianOf(owner), 'SIGKILL');
+  await until(() => children(owner.pid).length === 0);
+  const open = (pid) => fs.readdirSync(`/proc/${pid}/fd`).sort();
+  expect(open(owner.pid)).toContain('200');
+  const fault = await inject(world, await supervisorThread(owner), ['close_range:error=ENOSYS'], { follow: 'programs' });
+  expect(await owner.asks('startProcess', config())).toEqual({});
+  const guardian = await guardianOf(owner);
+  // It lets go of what it has handed on.
+  await until(() => open(guardian.pid).join() === '0,1,2');
+  const daemon = (await owner.asks('getPid', 'plugin')).value;
+  expect(open(daemon)).not.toContain('200');
+  await fault.stop();
+  expect(fault.injected()).toBeGreaterThan(0);
+  expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+});
+
+test('guardian program: answers that are garbage are not believed and not waited for', async () => {
+  const { owner, mend } = raving();
+  // One order each; what raves.py answers goes by their number.
+  const names = Array.from({ length: 24 }, (_, index) => `plugin-${index}`);
+  const outcomes = await Promise.all(
+    names.map((name) => owner.asks('startProcess', config(name, ['serves.py'], { startupTimeout: 400, shutdownGracePeriod: 50 }))),
+  );
+  const codes = outcomes.map(({ error }) => error?.code ?? 'resolved');
+  // Some of the orders are taken, and nothing is ever said.
+  expect(codes).toContain('ERR_STARTUP_TIMEOUT');
+  expect(codes.filter((code) => !/^ERR_(SPAWN|STARTUP_EXIT|STARTUP_TIMEOUT|IO)$/.test(code))).toEqual([]);
+  await mend();
+  expect(await Promise.all(names.map((name) => owner.asks('stopProcess', name)))).toEqual(names.map(() => ({})));
+  expect(processesBeside(owner)).toEqual([]);
+  await expectStartAndStop(owner);
+});

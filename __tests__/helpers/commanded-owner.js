@@ -1,0 +1,52 @@
+'use strict';
+
+// An owner that obeys commands (fixtures/owners/obeys-commands.js), and what tests ask of it and of its processes.
+
+const { alive, ancestors, children, descendants, descriptors, identify, name, threads, withEnvironment } = require('./proc');
+const { until } = require('./until');
+
+const GRACE = 300;
+
+function useCommandedOwner(world) {
+  const commandedOwner = (order = {}, options = {}) => world.owner('obeys-commands.js', order, { ipc: true, ...options });
+
+  const config = (plugin = 'plugin', fixture = ['serves.py'], changes = {}) =>
+    world.config(plugin, fixture, { shutdownGracePeriod: GRACE, ...changes });
+
+  /** A start and a stop work as usual, and nothing is left of them. */
+  async function expectStartAndStop(owner, plugin = 'plugin', changes = {}) {
+    expect(await owner.asks('startProcess', config(plugin, ['serves.py'], changes))).toEqual({});
+    const { value: pid } = await owner.asks('getPid', plugin);
+    const daemon = identify(pid);
+    expect(alive(daemon)).toBe(true);
+    expect(await owner.asks('stopProcess', plugin)).toEqual({});
+    expect(alive(daemon)).toBe(false);
+  }
+
+  /** Every process of this test but that owner. */
+  const processesBeside = (owner) => withEnvironment(world.dir).filter(({ pid }) => pid !== owner.pid);
+
+  const descriptorCount = (owner) => descriptors(owner.pid).length;
+
+  const supervisorThread = (owner) => threads(owner.pid).find((tid) => name(owner.pid, tid) === 'ally-bpm');
+
+  async function guardianOf(owner) {
+    const [guardian] = await until(() => children(owner.pid).length === 1 && children(owner.pid), 5_000, 'there is one guardian');
+    return guardian;
+  }
+
+  return { commandedOwner, config, expectStartAndStop, processesBeside, descriptorCount, supervisorThread, guardianOf };
+}
+
+/** The processes between an owner and its daemon: the keeper, then the guardian. */
+const between = (owner, daemon) => ancestors(daemon.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
+
+/** An error as an owner reports it: of that code, its message with these parts in that order. */
+const errorWith = (code, ...parts) => ({
+  isError: true,
+  code,
+  pluginName: 'plugin',
+  message: expect.stringMatching(new RegExp(parts.map((part) => part.replace(/[.[\]]/g, '\\$&')).join('.*'))),
+});
+
+module.exports = { between, errorWith, useCommandedOwner };

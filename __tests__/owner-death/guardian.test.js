@@ -1,0 +1,234 @@
+'use strict';
+
+const fs = require('node:fs');
+const { record } = require('../helpers/events');
+const { testOnLinux } = require('../helpers/needs');
+const { alive, ancestors, children, descendants, identify, signal } = require('../helpers/proc');
+const { failure } = require('../helpers/promises');
+const { connects } = require('../helpers/sockets');
+const { until } = require('../helpers/until');
+const { useWorld } = require('../helpers/use-world');
+const { useOwnedTree } = require('./owned-tree');
+
+const world = useWorld();
+const { brood, owned, DAEMONS_GONE, expectGone, GRACE, KINDS } = useOwnedTree(world);
+
+/** What stands between the owner and the daemon. */
+const guardians = (owner, leader) => ancestors(leader.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
+
+/** Kills these, and waits until a daemon runs again, or still, and goes on running. */
+async function recovered(owner, killed) {
+  for (const process of killed) signal(process, 'SIGKILL');
+  await until(() => !killed.some(alive));
+  let calm = 0;
+  return until(
+    async () => {
+      const { value: pid } = await owner.asks('getPid', 'plugin');
+      const runs = (await owner.asks('isRunning', 'plugin')).value && pid && alive(pid) && (await connects(world.socket('plugin')));
+      calm = runs ? calm + 1 : 0;
+      return calm > 5 && identify(pid);
+    },
+    15_000,
+    'a daemon runs',
+  );
+}
+
+testOnLinux('guardian: there is one for all daemons', async () => {
+  const configs = ['a', 'b', 'c'].map((name) => world.config(name));
+  const owner = world.owner('starts-and-ends.js', { configs });
+  await owner.says('ready');
+  expect(children(owner.pid)).toHaveLength(1);
+});
+
+testOnLinux('guardian: is not in the process group of its owner', async () => {
+  const { owner, leader } = await owned({}, { detached: true });
+  for (const { pid } of brood(owner, leader)) {
+    const [, , , group] = fs.readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ').pop().split(' ').map(Number);
+    expect(group).not.toBe(owner.pid);
+  }
+});
+
+testOnLinux('guardian and keeper: have no name and no value of a plugin in their arguments and environment', async () => {
+  const owner = world.owner(
+    'starts-and-ends.js',
+    {
+      configs: [world.config('named-plugin', ['serves.py', 'hunter2-argument'], { envVars: { TOKEN: 'hunter2-value' } })],
+    },
+    { env: { OWN_TOKEN: 'hunter2-own' } },
+  );
+  const leader = identify((await owner.says('ready'))['named-plugin']);
+  const between = guardians(owner, leader);
+  expect(between.length).toBeGreaterThan(0);
+  for (const { pid } of between) {
+    const told = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8') + fs.readFileSync(`/proc/${pid}/environ`, 'utf8');
+    expect(told).not.toContain('hunter2');
+    expect(told).not.toContain('named-plugin');
+  }
+});
+
+// With what else stands between: a keeper for each daemon, for instance.
+testOnLinux.each([
+  ['alone', false],
+  ['with all that stands between owner and daemon', true],
+])('guardian: killed %s, a new one keeps the promise of owner death', async (_, everything) => {
+  const owner = world.owner('obeys-commands.js', {}, { ipc: true });
+  const config = world.config('plugin', ['serves.py'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+  expect(await owner.asks('startProcess', config)).toEqual({});
+  const first = identify((await owner.asks('getPid', 'plugin')).value);
+  const killed = everything ? guardians(owner, first) : children(owner.pid);
+  expect(killed.length).toBeGreaterThan(0);
+  const second = await recovered(owner, killed);
+  if (second.pid !== first.pid) expect(alive(first)).toBe(false);
+  expect(owner.gone).toBe(false);
+
+  expect(await owner.asks('startProcess', world.config('other', ['ignores-signals.py'], { shutdownGracePeriod: GRACE }))).toEqual({});
+  const other = identify((await owner.asks('getPid', 'other')).value);
+  const all = [...descendants(owner.pid), second, other];
+  owner.child.kill('SIGKILL');
+  await owner.exited;
+  await expectGone([second, other], DAEMONS_GONE);
+  await expectGone(all, 1_000);
+});
+
+// One that dies young is replaced in another way than one that was there for a while.
+testOnLinux.each([
+  ['right after the start', 0],
+  ['when it has been there for a while', 250],
+])('guardian: killed %s, a new one is there at once and sweeps for a killed keeper', async (_, age) => {
+  const owner = world.owner('obeys-commands.js', {}, { ipc: true });
+  expect(await owner.asks('startProcess', world.config('plugin', ['serves.py'], { shutdownGracePeriod: GRACE }))).toEqual({});
+  const begun = performance.now();
+  const [first, ...more] = children(owner.pid);
+  expect(more).toEqual([]);
+  await until(() => performance.now() - begun >= age);
+  const { value: pid } = await owner.asks('getPid', 'plugin');
+  const daemon = identify(pid);
+  signal(first, 'SIGKILL');
+  await until(() => !alive(first));
+  const [second] = await until(() => children(owner.pid).length > 0 && children(owner.pid), 5_000, 'there is another guardian');
+  expect(second).not.toEqual(first);
+  expect(alive(daemon)).toBe(true);
+  expect((await owner.asks('getPid', 'plugin')).value).toBe(pid);
+
+  // A keeper that the new one has made is killed: what fled from its tree is swept all the same.
+  const marker = world.path('family');
+  const config = world.config('other', ['leads-a-tree.py', marker, 'fled'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+  expect(await owner.asks('startProcess', config)).toEqual({});
+  expect(children(owner.pid)).toEqual([second]);
+  const other = identify((await owner.asks('getPid', 'other')).value);
+  const { fled } = await world.tree(marker);
+  const [keeper, maker] = ancestors(other.pid);
+  expect(maker).toEqual(second);
+  fs.unlinkSync(marker);
+  signal(keeper, 'SIGKILL');
+  await until(() => !alive(fled) && !alive(other));
+  // The next one comes when nothing is left of this one, and brings a family of its own.
+  await world.tree(marker);
+  await until(async () => (await owner.asks('isRunning', 'other')).value);
+  expect(children(owner.pid)).toEqual([second]);
+  expect((await owner.asks('getPid', 'plugin')).value).toBe(pid);
+  expect(alive(daemon)).toBe(true);
+});
+
+testOnLinux.each([
+  ['alone', false, KINDS],
+  ['with all that stands between owner and daemon', true, ['stubborn', 'grouped']],
+])('guardian: killed %s, stopProcess still ends the whole tree', async (_, everything, kinds) => {
+  const owner = world.owner('obeys-commands.js', {}, { ipc: true });
+  const marker = world.path('family');
+  const config = world.config('plugin', ['leads-a-tree.py', marker, ...kinds], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
+  expect(await owner.asks('startProcess', config)).toEqual({});
+  const first = identify((await owner.asks('getPid', 'plugin')).value);
+  const family = Object.values(await world.tree(marker));
+  const second = await recovered(owner, everything ? guardians(owner, first) : children(owner.pid));
+  if (second.pid !== first.pid) expect([first, ...family].filter(alive)).toEqual([]);
+
+  expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+  expect([first, second, ...family, ...Object.values(await world.tree(marker))].filter(alive)).toEqual([]);
+});
+
+testOnLinux("ERR_STOP_FAILED: a stopped guardian cannot confirm that a killed keeper's tree is gone", async () => {
+  const manager = world.manager();
+  const marker = world.path('family');
+  const config = world.config('plugin', ['leads-a-tree.py', marker, 'stubborn', 'fled'], {
+    restart: { delay: 0 },
+    shutdownGracePeriod: GRACE,
+  });
+  await manager.startProcess(config);
+  const leader = identify(manager.getPid('plugin'));
+  const { fled } = await world.tree(marker);
+  const [keeper, guardian] = guardians({ pid: process.pid }, leader);
+  signal(guardian, 'SIGSTOP');
+  world.finally(() => signal(guardian, 'SIGCONT'));
+  signal(keeper, 'SIGKILL');
+  await until(() => manager.getState('plugin') === 'starting');
+  expect(await failure(manager.stopProcess('plugin'))).toMatchObject({ code: 'ERR_STOP_FAILED' });
+  expect(manager.getState('plugin')).toBe('error');
+  expect(alive(fled)).toBe(true);
+  expect(await failure(manager.startProcess(config))).toMatchObject({ code: 'ERR_ALREADY_RUNNING' });
+
+  // It goes on where it stood, and so does the manager.
+  signal(guardian, 'SIGCONT');
+  await until(() => !alive(fled));
+  await until(() =>
+    manager.startProcess(config).then(
+      () => true,
+      () => false,
+    ),
+  );
+  expect(manager.isRunning('plugin')).toBe(true);
+});
+
+test('guardian: its SIGKILL is no event of a daemon that lives on', async () => {
+  const manager = world.manager();
+  const events = record(manager);
+  await manager.startProcess(world.config());
+  const daemon = identify(manager.getPid('plugin'));
+  const [guardian] = guardians({ pid: process.pid }, daemon).filter(({ pid }) => children(process.pid).some((child) => child.pid === pid));
+  signal(guardian, 'SIGKILL');
+  await until(() => !alive(guardian));
+  await manager.startProcess(world.config('other'));
+  expect(manager.isRunning('other')).toBe(true);
+  // It lives on, or every event says that it does not.
+  if (alive(daemon)) expect(events.states('plugin')).toEqual(['starting', 'running']);
+  else expect(events.of('exit', 'plugin')).toHaveLength(1);
+  await until(() => manager.isRunning('plugin'));
+  await manager.stopAllProcesses();
+  expect(alive(daemon)).toBe(false);
+});
+
+// What fled to a session of its own has nothing left that proves where it came from, once its keeper is gone.
+testOnLinux(
+  "guardian: killed with the keeper, a process that is not provably the plugin's is neither signalled nor taken for gone",
+  async () => {
+    const owner = world.owner('obeys-commands.js', {}, { ipc: true });
+    // It has nothing of the plugin's in its environment.
+    const { command, args, ...rest } = world.config('plugin', ['serves.py'], { shutdownGracePeriod: 50, restart: { maxAttempts: 0 } });
+    expect(
+      await owner.asks('startProcess', {
+        ...rest,
+        command: '/bin/sh',
+        args: ['-c', 'env -i sleep 60 & exec "$0" "$@"', command, ...args],
+      }),
+    ).toEqual({});
+    const leader = identify((await owner.asks('getPid', 'plugin')).value);
+    const [doubtful] = await until(() => children(leader.pid).length === 1 && children(leader.pid));
+    world.finally(() => signal(doubtful, 'SIGKILL'));
+    // By its name as well: while it becomes env(1) it has no environment either.
+    await until(() => fs.readFileSync(`/proc/${doubtful.pid}/comm`, 'utf8') === 'sleep\n');
+    expect(fs.readFileSync(`/proc/${doubtful.pid}/environ`, 'utf8')).toBe('');
+    const [keeper, guardian] = ancestors(leader.pid);
+    // While the leader lives its session is its own for certain.
+    for (const process of [identify(owner.pid), guardian, keeper]) signal(process, 'SIGSTOP');
+    for (const process of [guardian, keeper]) signal(process, 'SIGKILL');
+    await until(() => !alive(leader));
+    signal(owner.pid, 'SIGCONT');
+    await until(async () => (await owner.asks('getState', 'plugin')).value === 'error');
+    expect((await owner.asks('getProcessInfo', 'plugin')).value.lastError).toContain(String(doubtful.pid));
+    expect(alive(doubtful)).toBe(true);
+    expect(fs.existsSync(world.pidFile('plugin'))).toBe(true);
+    signal(doubtful, 'SIGKILL');
+    await until(() => !fs.existsSync(world.pidFile('plugin')));
+    await until(async () => !(await owner.asks('startProcess', world.config('plugin'))).error);
+  },
+);
