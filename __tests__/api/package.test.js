@@ -79,9 +79,7 @@ test('new BackgroundProcessManager: accepts console as logger', () => {
 });
 
 test('envsDir: the default is below HOME at the time of construction', async () => {
-  const home = process.env.HOME;
-  world.finally(() => (home === undefined ? delete process.env.HOME : (process.env.HOME = home)));
-  process.env.HOME = world.path('home');
+  world.setEnvironment({ HOME: world.path('home') });
   fs.mkdirSync(world.path('home'));
   const manager = world.manager({ envsDir: undefined });
   process.env.HOME = world.path('another');

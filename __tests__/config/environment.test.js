@@ -3,25 +3,15 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { PYTHON } = require('../helpers/python');
+const { useReport } = require('../helpers/report');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { DAEMONS } = require('../helpers/world');
-const { useReport } = require('../helpers/report');
 
 const world = useWorld();
 const { report } = useReport(world);
 
-/** Sets variables of this process for the length of a test. */
-function setEnvironment(variables) {
-  for (const [name, value] of Object.entries(variables)) {
-    const before = process.env[name];
-    world.finally(() => (before === undefined ? delete process.env[name] : (process.env[name] = before)));
-    if (value === undefined) delete process.env[name];
-    else process.env[name] = value;
-  }
-}
-
-/** A folder with a program that becomes a willing daemon and leaves `marker`. */
+/** A folder with a program that makes the file `marker` and becomes the daemon. */
 function program(folder, marker, mode = 0o755) {
   const file = world.path(folder, 'plugin-daemon');
   fs.mkdirSync(path.dirname(file), { recursive: true });
@@ -31,7 +21,7 @@ function program(folder, marker, mode = 0o755) {
 }
 
 test('environment: SOCKET_PATH, ALLY_PLUGIN_NAME and PYTHONUNBUFFERED are set for the daemon', async () => {
-  setEnvironment({ SOCKET_PATH: '/tmp/of-somebody-else', ALLY_PLUGIN_NAME: 'of-somebody-else', PYTHONUNBUFFERED: undefined });
+  world.setEnvironment({ SOCKET_PATH: '/tmp/of-somebody-else', ALLY_PLUGIN_NAME: 'of-somebody-else', PYTHONUNBUFFERED: undefined });
   const { environment } = await report(world.manager());
   expect(environment.SOCKET_PATH).toBe(world.socket('plugin'));
   expect(environment.ALLY_PLUGIN_NAME).toBe('plugin');
@@ -39,7 +29,7 @@ test('environment: SOCKET_PATH, ALLY_PLUGIN_NAME and PYTHONUNBUFFERED are set fo
 });
 
 test('environment: is process.env as this realm has it, not the environ of the C library', async () => {
-  setEnvironment({ TEST_ADDED: 'by the test', TEST_EMPTY: '', TEST_LINES: 'a\nb=c', TEST_LETTERS: 'Größe 日本 🦀', HOME: undefined });
+  world.setEnvironment({ TEST_ADDED: 'by the test', TEST_EMPTY: '', TEST_LINES: 'a\nb=c', TEST_LETTERS: 'Größe 日本 🦀', HOME: undefined });
   const { environment } = await report(world.manager());
   expect(environment).toMatchObject({ TEST_ADDED: 'by the test', TEST_EMPTY: '', TEST_LINES: 'a\nb=c', TEST_LETTERS: 'Größe 日本 🦀' });
   expect(environment.PATH).toBe(process.env.PATH);
@@ -51,7 +41,7 @@ test('environment: is process.env as this realm has it, not the environ of the C
 });
 
 test('environment: is that of the moment of the call', async () => {
-  setEnvironment({ TEST_MOMENT: 'before' });
+  world.setEnvironment({ TEST_MOMENT: 'before' });
   const manager = world.manager();
   const promise = report(manager);
   process.env.TEST_MOMENT = 'after';
@@ -59,7 +49,7 @@ test('environment: is that of the moment of the call', async () => {
 });
 
 test('environment: LISTEN_*, NOTIFY_SOCKET and WATCHDOG_* of the owner are not inherited', async () => {
-  setEnvironment({
+  world.setEnvironment({
     LISTEN_FDS: '1',
     LISTEN_PID: String(process.pid),
     LISTEN_FDNAMES: 'web',
@@ -76,7 +66,7 @@ test('environment: LISTEN_*, NOTIFY_SOCKET and WATCHDOG_* of the owner are not i
 });
 
 test('envVars: win over inherited variables and over those that the manager sets', async () => {
-  setEnvironment({ TEST_BOTH: 'inherited' });
+  world.setEnvironment({ TEST_BOTH: 'inherited' });
   const elsewhere = world.socket('plugin');
   const { environment } = await report(
     world.manager(),
@@ -107,7 +97,7 @@ test('envVars: win over inherited variables and over those that the manager sets
 });
 
 test('envVars: undefined removes a variable, inherited or not', async () => {
-  setEnvironment({ TEST_INHERITED: 'x' });
+  world.setEnvironment({ TEST_INHERITED: 'x' });
   const { environment } = await report(world.manager(), {
     envVars: { TEST_INHERITED: undefined, TEST_NEVER: undefined, PYTHONUNBUFFERED: undefined, TEST_EMPTY: '' },
   });
@@ -127,7 +117,7 @@ test('envVars: may be named __proto__ and constructor', async () => {
 });
 
 test('envVars and process.env: a restart has those of the start', async () => {
-  setEnvironment({ TEST_MOMENT: 'at the start' });
+  world.setEnvironment({ TEST_MOMENT: 'at the start' });
   const manager = world.manager();
   const first = await report(manager, { restart: { delay: 0 }, envVars: { TEST_OWN: 'own' } });
   process.env.TEST_MOMENT = 'at the restart';
@@ -149,7 +139,7 @@ test('PYTHONUNBUFFERED: the output of the daemon of the specification arrives at
 test('command: a bare name is looked up in the PATH of envVars', async () => {
   const first = program('first', 'ran-first');
   const second = program('second', 'ran-second');
-  setEnvironment({ PATH: `${second}:${process.env.PATH}` });
+  world.setEnvironment({ PATH: `${second}:${process.env.PATH}` });
   const PATH = `${first}:${process.env.PATH}`;
   await world.manager().startProcess(world.config('plugin', ['serves.py'], { command: 'plugin-daemon', envVars: { PATH } }));
   expect(fs.existsSync(world.path('ran-first'))).toBe(true);
@@ -157,7 +147,7 @@ test('command: a bare name is looked up in the PATH of envVars', async () => {
 });
 
 test('command: a bare name is looked up in the PATH of process.env', async () => {
-  setEnvironment({ PATH: `${program('first', 'ran-first')}:${process.env.PATH}` });
+  world.setEnvironment({ PATH: `${program('first', 'ran-first')}:${process.env.PATH}` });
   await world.manager().startProcess(world.config('plugin', ['serves.py'], { command: 'plugin-daemon' }));
   expect(fs.existsSync(world.path('ran-first'))).toBe(true);
 });
@@ -165,7 +155,7 @@ test('command: a bare name is looked up in the PATH of process.env', async () =>
 test('command: a file in PATH that is not executable is passed over', async () => {
   const first = program('first', 'ran-first', 0o644);
   const second = program('second', 'ran-second');
-  setEnvironment({ PATH: `${first}:${world.path('missing')}:${second}:${process.env.PATH}` });
+  world.setEnvironment({ PATH: `${first}:${world.path('missing')}:${second}:${process.env.PATH}` });
   await world.manager().startProcess(world.config('plugin', ['serves.py'], { command: 'plugin-daemon' }));
   expect(fs.existsSync(world.path('ran-second'))).toBe(true);
 });

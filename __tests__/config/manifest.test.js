@@ -83,9 +83,7 @@ test('configFromManifest: takes envVars from its second argument', () => {
 });
 
 test('configFromManifest: envsDir defaults to a folder below HOME', () => {
-  const home = process.env.HOME;
-  world.finally(() => (home === undefined ? delete process.env.HOME : (process.env.HOME = home)));
-  process.env.HOME = '/home/of-the-test';
+  world.setEnvironment({ HOME: '/home/of-the-test' });
   const config = configFromManifest(manifest(), { pluginPath: '/plugins/search' });
   expect(config.command).toBe('/home/of-the-test/.ally/plugin-envs/search-plugin/bin/python3');
   expect(config.socketPath).toBe('/home/of-the-test/.ally/plugin-envs/search-plugin/daemon.sock');
@@ -95,10 +93,7 @@ test.each([
   ['empty', ''],
   ['not set', undefined],
 ])("configFromManifest: envsDir defaults to the user database's home where HOME is %s", (_, value) => {
-  const home = process.env.HOME;
-  world.finally(() => (home === undefined ? delete process.env.HOME : (process.env.HOME = home)));
-  if (value === undefined) delete process.env.HOME;
-  else process.env.HOME = value;
+  world.setEnvironment({ HOME: value });
   const { homedir } = os.userInfo();
   expect(path.isAbsolute(homedir)).toBe(true);
   const config = configFromManifest(manifest(), { pluginPath: '/plugins/search' });

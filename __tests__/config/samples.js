@@ -20,7 +20,7 @@ const problemOf = ({ message }) => message.replace(/^Invalid configuration( for 
 /** The error names that field and says what it must be. `field` may also be the whole sentence. */
 function expectProblem(error, field) {
   const problem = problemOf(error);
-  const begins = [`${field} must `, `${field} is required and must `].some((words) => problem.startsWith(words));
+  const begins = ['must ', 'is required and must ', 'is required: '].some((words) => problem.startsWith(`${field} ${words}`));
   expect({ problem, names: begins || (field.includes(' must ') && problem === field) ? field : undefined }).toEqual({
     problem,
     names: field,

@@ -3,9 +3,10 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
-const { ROOT, testWith } = require('../helpers/needs');
+const { testWith } = require('../helpers/needs');
 const { copyPackage } = require('../helpers/package-copy');
-const { alive, children, identify, signal, zombies } = require('../helpers/proc');
+const { alive, children, descriptors, identify, signal, zombies } = require('../helpers/proc');
+const { PYTHON } = require('../helpers/python');
 const { inject } = require('../helpers/strace');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -13,25 +14,30 @@ const { useWorld } = require('../helpers/use-world');
 const world = useWorld();
 const { commandedOwner, config, expectStartAndStop, processesBeside, supervisorThread, guardianOf } = useCommandedOwner(world);
 
+const replaceByFolder = (file) => {
+  fs.rmSync(file);
+  fs.mkdirSync(file);
+};
+
 const broken = {
   'is missing': [(file) => fs.rmSync(file), 'ENOENT'],
   'may not be run': [(file) => fs.chmodSync(file, 0o644), 'EACCES'],
-  'is a folder': [(file) => (fs.rmSync(file), fs.mkdirSync(file)), 'EACCES'],
+  'is a folder': [replaceByFolder, 'EACCES'],
   'is no program': [(file) => fs.writeFileSync(file, 'no program\n'), 'ENOEXEC'],
   'is empty': [(file) => fs.writeFileSync(file, ''), 'ENOEXEC'],
   'ends at once': [(file) => fs.writeFileSync(file, '#!/bin/sh\nexit 0\n'), 'guardian'],
   'is killed at once': [(file) => fs.writeFileSync(file, '#!/bin/sh\nkill -KILL $$\n'), 'guardian'],
 };
 
-/** A guardian of nobody's making in its place, until `mend`. */
-function raving() {
+/** answers-garbage.py in the place of the guardian, until `mend`. */
+function withGarbageGuardian() {
   const { copy, guardian } = copyPackage(world);
   const kept = `${guardian}.kept`;
   fs.renameSync(guardian, kept);
-  const raves = path.join(ROOT, '__tests__', 'fixtures', 'faults', 'raves.py');
-  fs.writeFileSync(guardian, `#!/bin/sh\nexec '${process.env.TEST_PYTHON}' -S -E -B '${raves}'\n`, { mode: 0o755 });
+  const program = path.join(__dirname, '..', 'fixtures', 'guardians', 'answers-garbage.py');
+  fs.writeFileSync(guardian, `#!/bin/sh\nexec '${PYTHON}' -S -E -B '${program}'\n`, { mode: 0o755 });
   const owner = commandedOwner({ package: copy });
-  /** What was ordered there and never made is then ordered from a real one. */
+  /** Orders that were not carried out then go to the real guardian. */
   const mend = async () => {
     fs.renameSync(kept, guardian);
     for (const child of children(owner.pid)) signal(child, 'SIGKILL');
@@ -106,7 +112,7 @@ testWith('strace')('guardian: has descriptors 0 to 2 only, also where close_rang
   await expectStartAndStop(owner);
   signal(await guardianOf(owner), 'SIGKILL');
   await until(() => children(owner.pid).length === 0);
-  const open = (pid) => fs.readdirSync(`/proc/${pid}/fd`).sort();
+  const open = (pid) => descriptors(pid).sort();
   expect(open(owner.pid)).toContain('200');
   const fault = await inject(world, await supervisorThread(owner), ['close_range:error=ENOSYS'], { follow: 'programs' });
   expect(await owner.asks('startProcess', config())).toEqual({});
@@ -121,8 +127,8 @@ testWith('strace')('guardian: has descriptors 0 to 2 only, also where close_rang
 });
 
 test('guardian program: answers that are garbage are not believed and not waited for', async () => {
-  const { owner, mend } = raving();
-  // One order each; what raves.py answers goes by their number.
+  const { owner, mend } = withGarbageGuardian();
+  // One order each: answers-garbage.py answers by their number.
   const names = Array.from({ length: 24 }, (_, index) => `plugin-${index}`);
   const outcomes = await Promise.all(
     names.map((name) => owner.asks('startProcess', config(name, ['serves.py'], { startupTimeout: 400, shutdownGracePeriod: 50 }))),

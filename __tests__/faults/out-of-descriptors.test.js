@@ -1,7 +1,7 @@
 'use strict';
 
 const fs = require('node:fs');
-const { useCommandedOwner } = require('../helpers/commanded-owner');
+const { errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
 const { testWith } = require('../helpers/needs');
 const { alive, identify, signal } = require('../helpers/proc');
 const { inject } = require('../helpers/strace');
@@ -28,7 +28,7 @@ testWith('root').each([
     if (error) {
       // Where not even the supervisor's supervisorThread could be made, nothing is known of the plugin.
       expect(['error', ...(warm ? [] : [undefined])]).toContain(state);
-      expect({ free, error }).toEqual({ free, error: { ...message('', 'EMFILE'), code: expect.stringMatching(/^ERR_(IO|SPAWN)$/) } });
+      expect({ free, error }).toEqual({ free, error: { ...errorWith('', 'EMFILE'), code: expect.stringMatching(/^ERR_(IO|SPAWN)$/) } });
       expect({ free, left: processesBeside(owner) }).toEqual({ free, left: [] });
     } else {
       works++;

@@ -5,21 +5,20 @@ const path = require('node:path');
 const { execFileSync } = require('node:child_process');
 const { errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
 const { SOMEBODY, as, testOnLinux, testWith } = require('../helpers/needs');
-const { alive, descendants, identify, signal, stat } = require('../helpers/proc');
+const { alive, descendants, identify, signal, stat, threadName } = require('../helpers/proc');
 const { inject } = require('../helpers/strace');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
-const { script } = require('../helpers/world');
 const { useCommandedTree } = require('../ownership/commanded-tree');
 
 const world = useWorld();
 const { family } = useCommandedTree(world);
 const { commandedOwner, config } = useCommandedOwner(world);
 
-const isHeadless = (pid) => until(() => stat(pid).state === 'Z');
+const firstThreadExited = (pid) => until(() => stat(pid).state === 'Z');
 
-function recycled(scenario, order) {
-  const driver = path.join(__dirname, 'fixtures/faults/recycles.js');
+function withReusedPid(scenario, order) {
+  const driver = path.join(__dirname, '..', 'fixtures', 'owners', 'reuses-pids.js');
   const words = [
     '-pf',
     '--mount-proc',
@@ -87,7 +86,7 @@ testOnLinux('scan: a daemon whose first thread has exited runs, has its record a
   const manager = world.manager();
   await manager.startProcess(config('plugin', ['first-thread-exits.py']));
   const daemon = identify(manager.getPid('plugin'));
-  await isHeadless(daemon.pid);
+  await firstThreadExited(daemon.pid);
   expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${daemon.pid}\n`);
   expect(manager.isRunning('plugin')).toBe(true);
   await manager.stopProcess('plugin');
@@ -98,30 +97,30 @@ testOnLinux("scan: a daemon whose first thread has exited is gone after its owne
   const owner = commandedOwner();
   expect(await owner.asks('startProcess', config('plugin', ['first-thread-exits.py']))).toEqual({});
   const daemon = identify((await owner.asks('getPid', 'plugin')).value);
-  await isHeadless(daemon.pid);
+  await firstThreadExited(daemon.pid);
   owner.child.kill('SIGKILL');
   await owner.exited;
   await until(() => !alive(daemon));
 });
 
 testOnLinux('scan: a process whose first thread has exited belongs to its group', async () => {
-  const marker = world.path('headless');
+  const marker = world.path('member');
   const manager = world.manager();
   await manager.startProcess(config('plugin', ['first-thread-exits.py', marker], { killMode: 'group' }));
-  const member = identify(Number(await until(() => fs.existsSync(marker) && fs.readFileSync(marker, 'utf8'))));
-  await isHeadless(member.pid);
+  const member = await world.process(marker);
+  await firstThreadExited(member.pid);
   await manager.stopProcess('plugin');
   expect(alive(member)).toBe(false);
 });
 
 testWith('namespaces of its own')('scan: a reused pid is not taken for the leader whose keeper was killed', () => {
-  expect(recycled('leader', { config: config('plugin', ['serves.py'], once) })).toEqual({ harmed: false });
+  expect(withReusedPid('leader', { config: config('plugin', ['serves.py'], once) })).toEqual({ harmed: false });
 });
 
 testWith('namespaces of its own')('scan: a reused pid is not taken for the keeper that was swept for before', () => {
   const marker = world.path('family');
   const other = config('other', ['leads-a-tree.py', marker, 'fled'], { ...once, socketPath: world.path('o') });
-  expect(recycled('keeper', { config: config('plugin', ['serves.py'], once), other, marker })).toEqual({
+  expect(withReusedPid('keeper', { config: config('plugin', ['serves.py'], once), other, marker })).toEqual({
     stop: 'ERR_STOP_FAILED',
     fledLives: true,
   });
@@ -163,7 +162,7 @@ testWith('namespaces of its own', 'another user that can load the package')(
       config('plugin', [], { command: program, args: ['-c', 'while :; do sleep 60; done'], socketPath: world.path('s') }),
     );
     expect(error).toEqual(errorWith('ERR_IO', '/proc: EACCES'));
-    expect(descendants(owner.pid).filter(({ pid }) => /sleep|program/.test(fs.readFileSync(`/proc/${pid}/comm`, 'utf8')))).toEqual([]);
+    expect(descendants(owner.pid).filter(({ pid }) => /sleep|program/.test(threadName(pid)))).toEqual([]);
   },
 );
 

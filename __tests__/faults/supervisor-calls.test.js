@@ -47,7 +47,7 @@ async function sweep(owner, call, errno, turns, file, prepare = () => {}) {
       expect({ here, state, error }).toEqual({
         here,
         state: 'error',
-        error: { ...message('', errno), code: expect.stringMatching(/^ERR_(IO|SPAWN)$/) },
+        error: { ...errorWith('', errno), code: expect.stringMatching(/^ERR_(IO|SPAWN)$/) },
       });
       expect({ here, left: processesBeside(owner) }).toEqual({ here, left: [] });
     } else {

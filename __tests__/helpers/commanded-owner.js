@@ -2,7 +2,7 @@
 
 // An owner that obeys commands (fixtures/owners/obeys-commands.js), and what tests ask of it and of its processes.
 
-const { alive, ancestors, children, descendants, descriptors, identify, name, threads, withEnvironment } = require('./proc');
+const { alive, ancestors, children, descendants, descriptors, identify, threadName, threads, withEnvironment } = require('./proc');
 const { until } = require('./until');
 
 const GRACE = 300;
@@ -28,7 +28,7 @@ function useCommandedOwner(world) {
 
   const descriptorCount = (owner) => descriptors(owner.pid).length;
 
-  const supervisorThread = (owner) => threads(owner.pid).find((tid) => name(owner.pid, tid) === 'ally-bpm');
+  const supervisorThread = (owner) => threads(owner.pid).find((tid) => threadName(owner.pid, tid) === 'ally-bpm');
 
   async function guardianOf(owner) {
     const [guardian] = await until(() => children(owner.pid).length === 1 && children(owner.pid), 5_000, 'there is one guardian');

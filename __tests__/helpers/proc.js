@@ -149,7 +149,8 @@ const commandLine = (pid) => (read(`/proc/${pid}/cmdline`) ?? '(gone)').replaceA
 
 const threads = (pid) => numbers(`/proc/${pid}/task`);
 
-const name = (pid, tid = pid) => read(`/proc/${pid}/task/${tid}/comm`)?.trim();
+/** The name of a process, or of one of its threads, as prctl(PR_SET_NAME) set it. */
+const threadName = (pid, tid = pid) => read(`/proc/${pid}/task/${tid}/comm`)?.trim();
 
 /** The numbers of the open descriptors. Of this very process one more: that of the folder. */
 const descriptors = (pid) => list(`/proc/${pid}/fd`);
@@ -224,7 +225,6 @@ module.exports = {
   killTogether,
   living,
   memory,
-  name,
   onLinux,
   read,
   resident,
@@ -235,6 +235,7 @@ module.exports = {
   status,
   systemCall,
   target,
+  threadName,
   threads,
   withEnvironment,
   zombies,

@@ -94,7 +94,7 @@ class World {
       encoding: 'utf8',
     });
     const orphan = identify(Number(pid));
-    this.finally(() => signal(orphan, 'SIGKILL'));
+    this.killAtEnd(orphan);
     return orphan;
   }
 
@@ -108,6 +108,26 @@ class World {
     );
     this.programs.push(owner.child);
     return owner;
+  }
+
+  /** These processes get SIGKILL at the end. */
+  killAtEnd(...processes) {
+    this.finally(() => {
+      for (const process of processes) signal(process, 'SIGKILL');
+    });
+  }
+
+  /** Sets variables of process.env until the end; undefined removes one. */
+  setEnvironment(variables) {
+    const set = (name, value) => {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    };
+    for (const [name, value] of Object.entries(variables)) {
+      const before = process.env[name];
+      this.finally(() => set(name, before));
+      set(name, value);
+    }
   }
 
   /** Runs `undo` at the end, also when the test fails; the last one first. */
@@ -133,11 +153,10 @@ class World {
 
   /** Every process that has this World's folder in its environment and is still there after `patience`; these get SIGKILL. */
   async killSurvivors(patience = 5_000) {
-    let left = [];
+    const scan = () => withEnvironment(this.dir);
     // Two scans: a process that is forked during the first by one that then exits is found by the second.
-    const gone = () => (left = withEnvironment(this.dir)).length === 0 && (left = withEnvironment(this.dir)).length === 0;
-    await until(gone, patience, 'no process is left').catch(() => {});
-    left = left.filter(alive).map((process) => ({ ...process, command: commandLine(process.pid) }));
+    await until(() => scan().length === 0 && scan().length === 0, patience, 'no process is left').catch(() => {});
+    const left = scan().map((process) => ({ ...process, command: commandLine(process.pid) }));
     for (const process of left) signal(process, 'SIGKILL');
     return left;
   }

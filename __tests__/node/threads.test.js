@@ -1,26 +1,12 @@
 'use strict';
 
-const fs = require('node:fs');
-const { execFileSync } = require('node:child_process');
 const { testOnLinux, testWith } = require('../helpers/needs');
-const { onLinux } = require('../helpers/proc');
+const { signals, threadName, threads } = require('../helpers/proc');
 const { useWorld } = require('../helpers/use-world');
 const { useProgram } = require('./program');
 
 const world = useWorld();
 const { expectAsBefore, named, live } = useProgram(world);
-
-const canUnshare =
-  onLinux &&
-  process.getuid() === 0 &&
-  (() => {
-    try {
-      execFileSync('unshare', ['-pf', '--mount-proc', 'true'], { stdio: 'ignore' });
-      return true;
-    } catch {
-      return false;
-    }
-  })();
 
 testOnLinux('threads and children: none before the first start, and no child after the last daemon', async () => {
   const owner = world.owner('counts-threads-and-children.js', { configs: ['a', 'b', 'c'].map((name) => world.config(name)) });
@@ -36,16 +22,15 @@ testOnLinux('threads and children: none before the first start, and no child aft
 
 testOnLinux('supervisor thread: blocks every signal', async () => {
   await world.manager().startProcess(world.config());
-  const read = (tid, name) => fs.readFileSync(`/proc/self/task/${tid}/${name}`, 'utf8');
-  const threads = fs.readdirSync('/proc/self/task').filter((tid) => read(tid, 'comm') === 'ally-bpm\n');
-  expect(threads).toHaveLength(1);
-  const blocked = BigInt(`0x${/^SigBlk:\s*(\w+)$/m.exec(read(threads[0], 'status'))[1]}`);
+  const supervisors = threads(process.pid).filter((tid) => threadName(process.pid, tid) === 'ally-bpm');
+  expect(supervisors).toHaveLength(1);
+  const blocked = signals(process.pid, 'SigBlk', supervisors[0]);
   const open = Array.from({ length: 64 }, (_, index) => index + 1).filter((number) => !((blocked >> BigInt(number - 1)) & 1n));
-  // SIGKILL and SIGSTOP can't be blocked; two more are the C library's own.
+  // SIGKILL and SIGSTOP cannot be blocked; 32 and 33 belong to the C library.
   expect(open.filter((number) => number !== 32 && number !== 33)).toEqual([9, 19]);
 });
 
-(canUnshare ? test : test.skip)('PID 1: a whole tree stops, and the stop does not wait for zombies', async () => {
+testWith('a pid namespace')('PID 1: a whole tree stops, and the stop does not wait for zombies', async () => {
   const marker = world.path('family');
   const began = performance.now();
   const owner = world.owner(
@@ -78,11 +63,11 @@ testWith('a pid namespace')('PID 1: restarts and stops leave no process and no z
 testOnLinux(
   'leaks: 500 starts and stops leave descriptors, threads, zombies and memory as before',
   async () => {
-    // A young generation that is small and swept at once: otherwise its size is a matter of the moment, several MB of it.
+    // A small young generation that is collected at once; otherwise its size varies by several MB.
     const flags = ['--expose-gc', '--single-threaded-gc', '--max-semi-space-size=1'];
     const { before, middle, after } = await live('cycles', { configs: named('plugin', 2), warm: 50, times: 250 }, { flags });
     expectAsBefore(after, before);
-    // In kB: less than 5 a cycle. What a compiler of V8's takes for itself it takes at once; what leaks does so in both halves.
+    // In kB: less than 5 a cycle. V8's compilers take their memory at once; a leak shows in both halves.
     expect(Math.min(middle.memory - before.memory, after.memory - middle.memory)).toBeLessThan(1_250);
   },
   60_000,

@@ -6,7 +6,7 @@ const { useWorld } = require('../helpers/use-world');
 const { usePrinted } = require('./printed');
 
 const world = useWorld();
-const { pieces, printed } = usePrinted(world);
+const { pieces } = usePrinted(world);
 
 test("'output' event: has plugin, stream and line", async () => {
   const manager = world.manager();

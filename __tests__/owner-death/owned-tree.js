@@ -2,7 +2,6 @@
 
 const { alive, ancestors, descendants, identify, stat } = require('../helpers/proc');
 const { until } = require('../helpers/until');
-const { script } = require('../helpers/world');
 
 function useOwnedTree(world) {
   const GRACE = 500;

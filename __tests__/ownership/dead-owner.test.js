@@ -4,12 +4,11 @@ const fs = require('node:fs');
 const { spawn } = require('node:child_process');
 const { useCommandedOwner } = require('../helpers/commanded-owner');
 const { testOnLinux } = require('../helpers/needs');
-const { alive, identify, signal } = require('../helpers/proc');
+const { alive, identify } = require('../helpers/proc');
 const { watch } = require('../helpers/promises');
 const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
-const { script } = require('../helpers/world');
 const { useAnotherOwner } = require('./another-owner');
 
 const world = useWorld();
@@ -109,7 +108,7 @@ test('onOwnerDeath keep: the next start replaces the whole tree of an owner that
     end: 'return',
   });
   const family = Object.values(await world.tree(marker));
-  world.finally(() => family.forEach((process) => signal(process, 'SIGKILL')));
+  world.killAtEnd(...family);
   await owner.exited;
   await world.manager().startProcess(config());
   expect(family.filter(alive)).toEqual([]);

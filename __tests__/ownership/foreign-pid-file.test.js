@@ -2,9 +2,8 @@
 
 const fs = require('node:fs');
 const path = require('node:path');
-const { execFileSync } = require('node:child_process');
-const { testOnLinux } = require('../helpers/needs');
-const { alive, children, identify, onLinux, signal } = require('../helpers/proc');
+const { testOnLinux, testWith } = require('../helpers/needs');
+const { alive, children, identify, signal } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
 const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
@@ -18,19 +17,6 @@ const leave = (text) => {
   world.makeFolder('plugin');
   fs.writeFileSync(world.pidFile('plugin'), text);
 };
-
-// In a world of their own, because whoever gets these wrong signals a group, or everything there is.
-const canUnshare =
-  onLinux &&
-  process.getuid() === 0 &&
-  (() => {
-    try {
-      execFileSync('unshare', ['-pf', '--mount-proc', 'true'], { stdio: 'ignore' });
-      return true;
-    } catch {
-      return false;
-    }
-  })();
 
 test.each([
   ['nothing', ''],
@@ -156,7 +142,7 @@ testOnLinux('daemon.pid: a bare pid counts if that process is stopped with a ful
 
 // Below a shell, so that whoever gets it wrong signals nobody but these two.
 testOnLinux.each([
-  ['the owner itself', (shell, itself) => itself],
+  ['the owner itself', (_, itself) => itself],
   ["the owner's parent", (shell) => shell],
 ])('daemon.id: a true identity of %s signals no process and is replaced', async (_, choose) => {
   const manager = world.manager();
@@ -187,7 +173,7 @@ testOnLinux.each([
   expect(owner.lines.some((line) => 'signalled' in line)).toBe(false);
 });
 
-(canUnshare ? test : test.skip).each(['0', '-1', '1', '0\n', '-1\n', '1\n', '-0', '+1', '00', ' 1'])(
+testWith('a pid namespace').each(['0', '-1', '1', '0\n', '-1\n', '1\n', '-0', '+1', '00', ' 1'])(
   'daemon.pid: %j signals no process',
   async (text) => {
     leave(text);

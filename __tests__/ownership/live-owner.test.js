@@ -1,14 +1,12 @@
 'use strict';
 
 const fs = require('node:fs');
-const path = require('node:path');
-const { testOnLinux } = require('../helpers/needs');
+const { ROOT, testOnLinux } = require('../helpers/needs');
 const { alive, identify } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
 const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
-const { script } = require('../helpers/world');
 const { useAnotherOwner } = require('./another-owner');
 
 const world = useWorld();
@@ -19,7 +17,7 @@ testOnLinux('ERR_OWNED_ELSEWHERE: a kept daemon that starts its own name does no
   // With the package, as a plugin of Ally's would have it.
   const script = `
       const fs = require('node:fs');
-      const { BackgroundProcessManager } = require(${JSON.stringify(path.join(__dirname, '..'))});
+      const { BackgroundProcessManager } = require(${JSON.stringify(ROOT)});
       require('node:net').createServer((client) => client.destroy()).listen(process.env.SOCKET_PATH);
       setTimeout(() => process.exit(9), 60_000);
       process.on('SIGTERM', () => { fs.writeFileSync(${JSON.stringify(outcome)}, 'SIGTERM'); process.exit(); });

@@ -53,7 +53,7 @@ testWith('strace')('orphan: is swept without a descriptor for a pidfd (EMFILE)',
 
 testWith('strace')('orphan: is remembered by a start that cannot read daemon.id', async () => {
   const [left, owner] = [await orphans(), await ready()];
-  world.finally(() => left.forEach((process) => signal(process, 'SIGKILL')));
+  world.killAtEnd(...left);
   const fault = await inject(world, await supervisorThread(owner), ['openat:error=EMFILE:when=4']);
   await owner.asks('startProcess', config());
   expect(fault.calls().find((line) => line.includes('INJECTED'))).toContain('daemon.id');
@@ -65,7 +65,7 @@ testWith('strace')('orphan: is remembered by a start that cannot read daemon.id'
 
 testWith('strace')('orphan: is remembered by a start that cannot read the boot id', async () => {
   const [left, owner] = [await orphans(), await ready()];
-  world.finally(() => left.forEach((process) => signal(process, 'SIGKILL')));
+  world.killAtEnd(...left);
   const identity = path.join(world.folder('plugin'), 'daemon.id');
   const record = fs.readFileSync(identity, 'utf8');
   const fault = await inject(world, await supervisorThread(owner), ['openat:error=EMFILE'], { file: '/proc/sys/kernel/random/boot_id' });
@@ -117,7 +117,7 @@ testWith('strace')('onOwnerDeath keep: ERR_STOP_FAILED where the keeper cannot e
   ).toEqual({});
   const leader = identify((await former.asks('getPid', 'plugin')).value);
   const tree = [leader, ...Object.values(await world.tree(marker))];
-  world.finally(() => tree.forEach((process) => signal(process, 'SIGKILL')));
+  world.killAtEnd(...tree);
   const [keeper] = between(former, leader);
   const file = (name) => fs.readFileSync(path.join(world.folder('plugin'), name), 'utf8');
   const record = file('daemon.id');

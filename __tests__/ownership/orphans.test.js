@@ -1,8 +1,9 @@
 'use strict';
 
 const fs = require('node:fs');
+const { between } = require('../helpers/commanded-owner');
 const { testOnLinux } = require('../helpers/needs');
-const { alive, ancestors, children, descendants, identify, signal } = require('../helpers/proc');
+const { alive, identify, killTogether, signal } = require('../helpers/proc');
 const { watch } = require('../helpers/promises');
 const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
@@ -12,12 +13,6 @@ const { useAnotherOwner } = require('./another-owner');
 const world = useWorld();
 const { GRACE, elsewhere } = useAnotherOwner(world);
 
-// Frozen first, so that none of them sees another one's end.
-function killTogether(processes) {
-  for (const process of processes) signal(process, 'SIGSTOP');
-  for (const process of processes) signal(process, 'SIGKILL');
-}
-
 testOnLinux('orphan: without owner and guardian the provable part of the tree is replaced at the next start', async () => {
   const marker = world.path('family');
   const kinds = ['stubborn', 'grouped', 'fled', 'quiet'];
@@ -25,7 +20,7 @@ testOnLinux('orphan: without owner and guardian the provable part of the tree is
     configs: [world.config('plugin', ['leads-a-tree.py', marker, ...kinds], { shutdownGracePeriod: GRACE })],
   });
   const family = await world.tree(marker);
-  const guardians = ancestors(daemon.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
+  const guardians = between(owner, daemon);
   expect(guardians.length).toBeGreaterThan(0);
   killTogether([identify(owner.pid), ...guardians]);
   await owner.exited;
@@ -36,32 +31,32 @@ testOnLinux('orphan: without owner and guardian the provable part of the tree is
   expect(manager.isRunning('plugin')).toBe(true);
   expect(manager.getPid('plugin')).not.toBe(daemon.pid);
   expect(await connects(world.socket('plugin'))).toBe(true);
-  // What fled to a session of its own has nothing left that proves where it came from, and is not signalled.
+  // A process in a session of its own has nothing left that proves where it came from, so it is not signalled.
   const { fled, quiet, ...provable } = { leader: daemon, ...family };
-  world.finally(() => [fled, quiet].forEach((process) => signal(process, 'SIGKILL')));
+  world.killAtEnd(fled, quiet);
   expect(Object.keys(provable).filter((kind) => alive(provable[kind]))).toEqual([]);
 });
 
 testOnLinux('orphan: without owner and guardian a process forked on SIGTERM is swept as well', async () => {
   const marker = world.path('family');
   const { owner, daemon } = await elsewhere({ configs: [world.config('plugin', ['leads-a-tree.py', marker, 'forksAndExits'])] });
-  const { heir } = await world.tree(marker);
-  const between = ancestors(daemon.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
-  killTogether([identify(owner.pid), ...between]);
+  const { forksAndExits } = await world.tree(marker);
+  const helpers = between(owner, daemon);
+  killTogether([identify(owner.pid), ...helpers]);
   await owner.exited;
-  await until(() => ![...between, daemon].some(alive));
-  expect(alive(heir)).toBe(true);
+  await until(() => ![...helpers, daemon].some(alive));
+  expect(alive(forksAndExits)).toBe(true);
 
   const manager = world.manager();
   await manager.startProcess(world.config('plugin', ['serves.py'], { shutdownGracePeriod: GRACE }));
   const forked = identify(Number(fs.readFileSync(`${marker}.forked`, 'utf8')));
-  expect([heir, forked].filter(alive)).toEqual([]);
+  expect([forksAndExits, forked].filter(alive)).toEqual([]);
   expect(manager.isRunning('plugin')).toBe(true);
 });
 
 testOnLinux('orphan: of onOwnerDeath keep without owner and guardian is replaced at the next start', async () => {
   const { owner, daemon } = await elsewhere({ options: { onOwnerDeath: 'keep' }, configs: [world.config('plugin')] });
-  const guardians = ancestors(daemon.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
+  const guardians = between(owner, daemon);
   killTogether([identify(owner.pid), ...guardians]);
   await owner.exited;
   await until(() => !guardians.some(alive));
@@ -83,7 +78,7 @@ test('orphan: with a bare daemon.pid its own POSIX sessions and processes forked
   const manager = world.manager();
   const start = watch(manager.startProcess(world.config('plugin', ['serves.py'], { shutdownGracePeriod: GRACE })));
   // Made when SIGTERM had been sent to everyone.
-  const forked = identify(Number(await until(() => fs.existsSync(`${marker}.forked`) && fs.readFileSync(`${marker}.forked`, 'utf8'))));
+  const forked = await world.process(`${marker}.forked`);
   expect(start.settled).toBe(false);
   await start.promise;
   expect([old, ...family, forked].filter(alive)).toEqual([]);
@@ -95,18 +90,18 @@ testOnLinux('orphan: with a bare daemon.pid processes forked while it is killed 
   const marker = world.path('children');
   world.makeFolder('plugin');
   const old = world.orphan(['forks-every-millisecond.py', marker], { socketPath: world.socket('plugin') });
-  world.finally(() => children().forEach((child) => signal(child, 'SIGKILL')));
-  const children = () =>
-    fs
-      .readFileSync(marker, 'utf8')
-      .trim()
-      .split('\n')
-      .map((pid) => identify(Number(pid)));
-  await until(() => fs.existsSync(marker) && children().length > 20);
+  const forked = () => {
+    const pids = fs.existsSync(marker) ? fs.readFileSync(marker, 'utf8').split('\n').filter(Boolean) : [];
+    return pids.map((pid) => identify(Number(pid)));
+  };
+  world.finally(() => {
+    for (const child of forked()) signal(child, 'SIGKILL');
+  });
+  await until(() => forked().length > 20);
   fs.writeFileSync(world.pidFile('plugin'), `${old.pid}\n`);
 
   const manager = world.manager();
   await manager.startProcess(world.config('plugin', ['serves.py'], { shutdownGracePeriod: 0 }));
-  expect([old, ...children()].filter(alive)).toEqual([]);
+  expect([old, ...forked()].filter(alive)).toEqual([]);
   expect(manager.isRunning('plugin')).toBe(true);
 });

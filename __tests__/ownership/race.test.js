@@ -4,7 +4,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { useCommandedOwner } = require('../helpers/commanded-owner');
 const { testWith } = require('../helpers/needs');
-const { withEnvironment } = require('../helpers/proc');
+const { isLocked, withEnvironment } = require('../helpers/proc');
 const { inject } = require('../helpers/strace');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -58,11 +58,10 @@ testWith('strace')('ERR_OWNED_ELSEWHERE: names the owner that has locked and not
   const [former, next] = [commandedOwner(), commandedOwner()];
   await expectStartAndStop(former);
   await expectStartAndStop(next, 'warm');
-  // Half a second between the lock and its note.
+  // The note is written half a second after the lock is taken.
   const fault = await inject(world, await supervisorThread(next), ['ftruncate:delay_enter=500000:when=1']);
   const start = next.asks('startProcess', config());
-  const { ino } = fs.statSync(path.join(world.folder('plugin'), 'daemon.lock'));
-  await until(() => fs.readFileSync('/proc/locks', 'utf8').includes(`:${ino} `));
+  await until(() => isLocked(path.join(world.folder('plugin'), 'daemon.lock')));
   const { error } = await former.asks('startProcess', config());
   expect(await start).toEqual({});
   await fault.stop();

@@ -7,7 +7,7 @@ const { failure } = require('../helpers/promises');
 const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
-const { runningAgain, crash, EXACT, starts } = require('./crash');
+const { EXACT, crash, runningAgain, starts } = require('./crash');
 
 const world = useWorld();
 

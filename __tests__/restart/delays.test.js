@@ -3,7 +3,7 @@
 const { record } = require('../helpers/events');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
-const { crash, EXACT } = require('./crash');
+const { EXACT, crash } = require('./crash');
 
 const world = useWorld();
 

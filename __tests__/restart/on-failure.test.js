@@ -7,7 +7,7 @@ const { expectCleared, useWorld } = require('../helpers/use-world');
 const world = useWorld();
 
 const config = (code) =>
-  world.config('plugin', ['exits.py', '--bind', '--after', 500, '--code', code], {
+  world.config('plugin', ['exits.py', '--listen', '--after', 500, '--code', code], {
     restart: { delay: 30_000, on: 'failure' },
   });
 

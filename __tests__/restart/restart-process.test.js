@@ -6,7 +6,7 @@ const { failure } = require('../helpers/promises');
 const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
 const { expectNothingLeft, useWorld } = require('../helpers/use-world');
-const { starts, crash, EXACT } = require('./crash');
+const { EXACT, crash, starts } = require('./crash');
 
 const world = useWorld();
 

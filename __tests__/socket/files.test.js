@@ -2,7 +2,7 @@
 
 const fs = require('node:fs');
 const path = require('node:path');
-const { useCommandedOwner } = require('../helpers/commanded-owner');
+const { errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
 const { testWith } = require('../helpers/needs');
 const { alive, identify, signal } = require('../helpers/proc');
 const { connects } = require('../helpers/sockets');
@@ -25,7 +25,7 @@ testWith('strace')('socketPath: a dead socket is replaced where unix_diag is not
   // The first is the one that tries to connect; the second would ask.
   const blind = async () => inject(world, await supervisorThread(owner), ['socket:error=EAFNOSUPPORT:when=2']);
   const first = await blind();
-  expect((await owner.asks('startProcess', config)).error).toEqual({ ...message('ERR_SOCKET_IN_USE', socketPath), pid: program.pid });
+  expect((await owner.asks('startProcess', config)).error).toEqual({ ...errorWith('ERR_SOCKET_IN_USE', socketPath), pid: program.pid });
   await first.stop();
   expect(first.injected()).toBe(1);
   signal(program, 'SIGKILL');

@@ -26,7 +26,7 @@ function useRefused(world) {
     // Nor was there one that was killed before it could leave anything.
     expect(manager.getProcessInfo(config.pluginName).lastExit).toBeUndefined();
     expect(manager.getState(config.pluginName)).toBe('error');
-    expect(manager.getProcessInfo(config.pluginName).lastError).toBeTruthy();
+    expect(error.message).toContain(manager.getProcessInfo(config.pluginName).lastError);
     expect(manager.getPid(config.pluginName)).toBeUndefined();
     expect(fs.existsSync(world.pidFile(config.pluginName))).toBe(false);
     return error;

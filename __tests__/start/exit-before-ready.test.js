@@ -4,7 +4,7 @@ const fs = require('node:fs');
 const { record } = require('../helpers/events');
 const { failure } = require('../helpers/promises');
 const { until } = require('../helpers/until');
-const { expectCleared, expectNothingLeft, useWorld } = require('../helpers/use-world');
+const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 
 const world = useWorld();
 
@@ -31,7 +31,7 @@ test('ERR_STARTUP_EXIT: has exitCode and stderr, and comes as soon as the leader
   expect(error).toMatchObject({ code: 'ERR_STARTUP_EXIT', pluginName: 'plugin', exitCode: 3 });
   expect(error.signal).toBeUndefined();
   expect(error.message).toMatch(/^Failed to start background process 'plugin': /);
-  expect(error.message).toMatch(/\b3\b/);
+  expect(error.message).toContain('the process exited with code 3 before it was ready');
   expect(error.message).toContain('ModuleNotFoundError: no module named ‘search’');
   expect(error.stderr).toContain('loading the model\nModuleNotFoundError: no module named ‘search’');
   expect(error.stderr).not.toContain('on stdout');
@@ -54,7 +54,7 @@ test('ERR_STARTUP_EXIT: has exitCode and stderr, and comes as soon as the leader
 test.each([0, 1, 255])('ERR_STARTUP_EXIT: exitCode is %d', async (code) => {
   const error = await failure(world.manager().startProcess(world.config('plugin', ['exits.py', '--code', code])));
   expect(error).toMatchObject({ code: 'ERR_STARTUP_EXIT', exitCode: code });
-  expect(error.message).toMatch(new RegExp(`\\b${code}\\b`));
+  expect(error.message).toContain(`the process exited with code ${code} before it was ready`);
   expect(error.stderr ?? '').toBe('');
 });
 
@@ -66,18 +66,15 @@ test.each([
   const error = await failure(world.manager().startProcess(world.config('plugin', ['exits.py', '--signal', number, 'going'])));
   expect(error).toMatchObject({ code: 'ERR_STARTUP_EXIT', signal, stderr: expect.stringContaining('going') });
   expect(error.exitCode).toBeUndefined();
-  expect(error.message).toContain(signal);
+  expect(error.message).toContain(`the process was killed by ${signal} before it was ready`);
   expect(error.message).toContain('going');
 });
 
 test('ERR_STARTUP_EXIT: a socket that was bound before the exit is removed', async () => {
   const manager = world.manager();
-  // With no connection accepted it may have been ready for a moment; then it is a crash, with no attempts.
-  const start = manager.startProcess(world.config('plugin', ['exits.py', '--bind', '--code', 4], { restart: { maxAttempts: 0 } }));
-  const [outcome] = await Promise.allSettled([start]);
-  if (outcome.status === 'rejected') expect(outcome.reason.code).toBe('ERR_STARTUP_EXIT');
-  await until(() => manager.getState('plugin') === 'error');
-  await expectCleared(world, 'plugin');
+  const error = await failure(manager.startProcess(world.config('plugin', ['exits.py', '--bind', '--code', 4])));
+  expect(error).toMatchObject({ code: 'ERR_STARTUP_EXIT', exitCode: 4 });
+  expectNothingLeft(world, 'plugin');
 });
 
 test('ERR_STARTUP_EXIT: the rest of the tree is gone before the start rejects', async () => {
@@ -109,9 +106,9 @@ test('ERR_STARTUP_EXIT: the message is free of terminal controls, and stderr kee
   const lines = ['\x1b[31mred\x1b[0m alert', 'bell\x07 back\bspace', 'over\rwritten', '\x1b]0;title\x07done'];
   const manager = world.manager();
   const error = await failure(manager.startProcess(world.config('plugin', ['exits.py', '--code', 1, ...lines])));
-  const readable = /[\0-\x08\x0b-\x1f\x7f-\x9f]/;
-  expect(error.message).not.toMatch(readable);
-  expect(manager.getProcessInfo('plugin').lastError).not.toMatch(readable);
+  const isControl = (letter) => letter !== '\n' && letter !== '\t' && /\p{Cc}/u.test(letter);
+  expect([...error.message].filter(isControl)).toEqual([]);
+  expect([...manager.getProcessInfo('plugin').lastError].filter(isControl)).toEqual([]);
   expect(error.message).toContain('alert');
   expect(error.stderr).toContain('\x1b[31mred\x1b[0m alert');
   expect(manager.getOutput('plugin')).toContain('bell\x07 back\bspace');

@@ -2,6 +2,7 @@
 
 const fs = require('node:fs');
 const path = require('node:path');
+const { errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
 const { record } = require('../helpers/events');
 const { descendants } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
@@ -12,6 +13,7 @@ const { script } = require('../helpers/world');
 const { useRefusal } = require('./refusal');
 
 const world = useWorld();
+const { commandedOwner, config } = useCommandedOwner(world);
 const { refusal } = useRefusal(world);
 
 // A hard limit, because Node raises the soft one.
@@ -146,18 +148,15 @@ test.each([
   ['before the first start', false],
   ['beside a running daemon', true],
 ])('EMFILE: a start without free descriptors says so, and the next one works: %s', async (_, warm) => {
-  const configs = [world.config('one'), world.config('two')];
-  const owner = world.owner('out-of-files.js', { configs, warm }, { before: limited });
-  const refused = await owner.says('refused');
-  if (refused) {
-    expect(refused).toMatchObject({ isError: true, pluginName: 'one' });
-    expect(refused.message).toContain('EMFILE');
-    expect(refused.code).toMatch(/^ERR_(SPAWN|IO)$/);
-  } else {
-    // Nothing says that a start needs a descriptor of this process; but the first one does.
-    expect(warm).toBe(true);
-  }
-  expect(await owner.says('running')).toBe(true);
-  expect(owner.lines.find((line) => 'running' in line).other).toBe(warm);
-  expect(await owner.exited).toEqual({ code: 0, signal: null });
+  const owner = commandedOwner({}, { before: limited });
+  if (warm) expect(await owner.asks('startProcess', config('other'))).toEqual({});
+  const { value: refused } = await owner.asks('startWith', 0, config('plugin'));
+  expect(refused.error).toEqual({ ...errorWith('', 'EMFILE'), code: expect.stringMatching(/^ERR_(SPAWN|IO)$/) });
+  // Without the supervisor's thread the plugin stays unknown.
+  expect(refused.state).toBe(warm ? 'error' : undefined);
+
+  expect(await owner.asks('startProcess', config('plugin'))).toEqual({});
+  expect((await owner.asks('isRunning', 'plugin')).value).toBe(true);
+  expect((await owner.asks('isRunning', 'other')).value).toBe(warm);
+  expect(await owner.asks('stopAllProcesses')).toEqual({});
 });

@@ -122,7 +122,7 @@ test('startProcess: starts twenty plugins at once', async () => {
   expect(await Promise.all(names.map((name) => connects(world.socket(name))))).toEqual(names.map(() => true));
 
   await manager.stopAllProcesses();
-  names.forEach((name, index) => expectNothingLeft(world, name, [daemons[index]]));
+  for (const [index, name] of names.entries()) expectNothingLeft(world, name, [daemons[index]]);
 });
 
 test.each([

@@ -1,6 +1,7 @@
 'use strict';
 
 const fs = require('node:fs');
+const { testWith } = require('../helpers/needs');
 const { identify } = require('../helpers/proc');
 const { failure, watch } = require('../helpers/promises');
 const { until } = require('../helpers/until');
@@ -21,7 +22,7 @@ test('stopAllProcesses: stops all at once, and later starts are ERR_SHUTTING_DOW
   expect(took).toBeGreaterThanOrEqual(695);
   // In parallel: four graces in a row would take longer.
   expect(took).toBeLessThan(2_700);
-  names.forEach((name, index) => expectNothingLeft(world, name, [daemons[index]]));
+  for (const [index, name] of names.entries()) expectNothingLeft(world, name, [daemons[index]]);
   expect(names.map((name) => manager.getState(name))).toEqual(names.map(() => 'stopped'));
 
   const late = failure(manager.startProcess(world.config('a')));
@@ -67,7 +68,7 @@ test('stopAllProcesses: concerns one manager only', async () => {
   expect(two.isRunning('three')).toBe(true);
 });
 
-(Symbol.asyncDispose ? test : test.skip)('Symbol.asyncDispose: is stopAllProcesses', async () => {
+testWith('Symbol.asyncDispose')('Symbol.asyncDispose: is stopAllProcesses', async () => {
   const manager = world.manager();
   await manager.startProcess(world.config());
   const daemon = identify(manager.getPid('plugin'));
