@@ -187,6 +187,21 @@ function forgetPeak(pid) {
   fs.writeFileSync(`/proc/${pid}/clear_refs`, '5');
 }
 
+/** CPU time in ms of a process with one thread, to the nanosecond where the kernel has it (schedstat). */
+const ranFor = (pid) => Number(read(`/proc/${pid}/schedstat`)?.split(' ')[0] ?? 0) / 1e6;
+
+/** The time in ms for which the first thread of a process was runnable and had no core. */
+const waitedForCore = (pid) => Number(read(`/proc/${pid}/schedstat`)?.split(' ')[1] ?? 0) / 1e6;
+
+/** Voluntary context switches of a thread: each stands for a wake-up. */
+const switches = (pid, tid) => Number(status(pid, 'voluntary_ctxt_switches', tid) ?? 0);
+
+/** The pids of the guardians and keepers below a process. */
+const helpers = (pid = process.pid) =>
+  descendants(pid)
+    .map((child) => child.pid)
+    .filter((child) => /^ally-(guardian|keeper)$/.test(threadName(child) ?? ''));
+
 /** The system call in which a thread waits, as a number of this architecture. */
 const systemCall = (pid, tid) => Number.parseInt(read(`/proc/${pid}/task/${tid}/syscall`), 10);
 
@@ -219,6 +234,7 @@ module.exports = {
   environment,
   everyProcess,
   forgetPeak,
+  helpers,
   holders,
   identify,
   isLocked,
@@ -226,6 +242,7 @@ module.exports = {
   living,
   memory,
   onLinux,
+  ranFor,
   read,
   resident,
   residentPeak,
@@ -233,10 +250,12 @@ module.exports = {
   signals,
   stat,
   status,
+  switches,
   systemCall,
   target,
   threadName,
   threads,
+  waitedForCore,
   withEnvironment,
   zombies,
 };

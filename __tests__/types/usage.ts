@@ -2,9 +2,9 @@
  * Type-checked, never run: every way to use the package that the specification shows, as strict
  * TypeScript wants it, and wrong ways that must not compile.
  *
- *     npx tsc -p types
+ *     npx tsc -p __tests__/types
  */
-import { EventEmitter, once } from 'node:events';
+import { type EventEmitter, once } from 'node:events';
 import { join } from 'node:path';
 
 import {

@@ -1,4 +1,4 @@
-// A bystander: reports every signal that reaches it. Nobody here has any business with it.
+// An unrelated process: reports every signal that reaches it. No part of the run has a reason to send it one.
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGCONT', 'SIGUSR2', 'SIGPIPE']) {
   process.on(signal, () => process.send({ signal }));

@@ -1,27 +1,27 @@
-// What costs time, next to something else that costs time in the same process at the same moment. The
-// best of several rounds counts: whatever disturbs a round makes it worse, never better.
+// Ratios of CPU times in the same process at the same moment. The best of several rounds counts, because a disturbance makes
+// a round worse and never better.
 
-import { sleep } from '../lib/clock.mjs';
+import { sleep } from '../../__tests__/helpers/until.js';
 import * as byhand from '../lib/byhand.mjs';
 
 const STARTS = 15;
 const ROUNDS = 5;
 const MIB = '32';
 
-export async function ratios(world, check) {
-  const manager = world.manager();
+export async function ratios(trial, check) {
+  const manager = trial.manager();
   const below = (what, value, limit) => check(what, value <= limit, `${value.toFixed(2)}, at most ${limit}`);
 
   // Starts: user and system time of the whole owner, and the time until the call returns.
   const best = { ally: [Infinity, Infinity], byhand: [Infinity, Infinity] };
   for (let round = 0; round < ROUNDS; round++) {
-    for (const [who, start, stop] of [
-      ['ally', ...managed(manager, world)],
-      ['byhand', ...handmade(world)],
+    for (const [contestant, start, stop] of [
+      ['ally', ...managed(manager, trial)],
+      ['byhand', ...handmade(trial)],
     ]) {
-      // The same each round: the first one's folders are not what is compared.
-      const names = Array.from({ length: STARTS }, (_, index) => `${who}${index}`);
-      names.forEach((name) => world.place(name));
+      // The same names each round, and their folders are made before: they are not compared.
+      const names = Array.from({ length: STARTS }, (_, index) => `${contestant}${index}`);
+      for (const name of names) trial.place(name);
       const before = process.cpuUsage();
       let calls = 0;
       for (const name of names) {
@@ -31,7 +31,7 @@ export async function ratios(world, check) {
         await pending;
       }
       const { user, system } = process.cpuUsage(before);
-      best[who] = [Math.min(best[who][0], user + system), Math.min(best[who][1], calls)];
+      best[contestant] = [Math.min(best[contestant][0], user + system), Math.min(best[contestant][1], calls)];
       await Promise.all(names.map(stop));
     }
   }
@@ -40,19 +40,19 @@ export async function ratios(world, check) {
 
   // Output that nobody listens to: what it costs the owner to read it, next to a listener that does nothing.
   const reading = { ally: Infinity, byhand: Infinity };
-  await manager.startProcess(world.config('loud', { args: ['--flood', MIB] }));
-  const child = byhand.start(world, 'louder', ['--flood', MIB]);
-  await world.stamped('louder', 'listen');
+  await manager.startProcess(trial.config('loud', { args: ['--flood', MIB] }));
+  const child = byhand.start(trial, 'louder', ['--flood', MIB]);
+  await trial.stamped('louder', 'listen');
   for (let round = 1; round <= ROUNDS; round++) {
-    for (const [who, name, pid] of [
+    for (const [contestant, name, pid] of [
       ['ally', 'loud', manager.getPid('loud')],
       ['byhand', 'louder', child.pid],
     ]) {
       const before = process.cpuUsage();
       process.kill(pid, 'SIGUSR1');
-      await world.stamped(name, 'done', round);
+      await trial.stamped(name, 'done', round);
       const { user, system } = process.cpuUsage(before);
-      reading[who] = Math.min(reading[who], user + system);
+      reading[contestant] = Math.min(reading[contestant], user + system);
     }
   }
   below("CPU time of reading output, of child_process's", reading.ally / reading.byhand, LIMITS.output);
@@ -60,7 +60,7 @@ export async function ratios(world, check) {
 
   // Getters, next to the least that any can do.
   const names = Array.from({ length: 16 }, (_, index) => `seen${index}`);
-  await Promise.all(names.map((name) => manager.startProcess(world.config(name))));
+  await Promise.all(names.map((name) => manager.startProcess(trial.config(name))));
   const map = new Map(names.map((name) => [name, { state: 'running' }]));
   const looks = { map: (name) => map.get(name).state, isRunning: null, getState: null, getPid: null, getProcessInfo: null };
   const times = {};
@@ -71,7 +71,7 @@ export async function ratios(world, check) {
   for (const getter of ['isRunning', 'getState', 'getPid', 'getProcessInfo'])
     below(`${getter}, of a Map's get`, times[getter] / times.map, LIMITS[getter]);
   await manager.stopAllProcesses();
-  await world.nothingLeft();
+  await trial.nothingLeft();
 }
 
 /**
@@ -87,16 +87,16 @@ function time(names, look) {
   return performance.now() - begun;
 }
 
-function managed(manager, world) {
-  return [(name) => manager.startProcess(world.config(name)), (name) => manager.stopProcess(name)];
+function managed(manager, trial) {
+  return [(name) => manager.startProcess(trial.config(name)), (name) => manager.stopProcess(name)];
 }
 
 /** Ready where it listens: nothing is spent on finding that out. */
-function handmade(world) {
+function handmade(trial) {
   const children = new Map();
   return [
     (name) => {
-      children.set(name, byhand.start(world, name));
+      children.set(name, byhand.start(trial, name));
       return sleep(3);
     },
     (name) => byhand.stop(children.get(name)),

@@ -1,24 +1,21 @@
-// What one trial has: a folder of its own, daemons in it, and the duty to leave nothing behind.
+// One trial of a benchmark: a World with the benchmark's daemon, and the time stamps that its daemons write.
 
 import { mkdirSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { until } from './clock.mjs';
-import { descendants, name } from './proc.mjs';
+import { descendants, threadName } from '../../__tests__/helpers/proc.js';
+import { until } from '../../__tests__/helpers/until.js';
+import { World } from '../../__tests__/helpers/world.js';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 
-/** Required where it is used, so that a trial of somebody else doesn't carry it. */
-export const ally = () => createRequire(import.meta.url)(root);
-
-export class World {
+export class Trial extends World {
   constructor({ dir, daemon, peers, quick }) {
-    Object.assign(this, { dir, daemon, peers, quick });
-    mkdirSync(dir, { recursive: true });
+    super({ dir });
+    Object.assign(this, { daemon, peers, quick });
   }
 
-  /** Where one daemon's things are. */
+  /** The folder, the socket and the stamps of one daemon. */
   place(name) {
     const folder = join(this.dir, name);
     mkdirSync(folder, { recursive: true });
@@ -32,31 +29,28 @@ export class World {
 
   config(name, changes = {}) {
     const { folder, socket, stamps } = this.place(name);
-    return {
-      pluginName: name,
+    return super.config(name, [], {
       pluginPath: folder,
       command: this.daemon,
-      args: [],
       socketPath: socket,
       startupTimeout: 30_000,
       shutdownGracePeriod: 5_000,
       envVars: { BENCH_STAMP: stamps },
       ...changes,
-    };
+    });
   }
 
-  /** A manager; `watched`: with every event listened to, and a logger that wants all of it. */
+  /** A manager. `watched`: with a listener of every event, and a logger of every level. */
   manager({ watched = false } = {}) {
-    const { BackgroundProcessManager } = ally();
     const heard = { events: 0, records: 0 };
     const record = () => heard.records++;
     const logger = watched ? { debug: record, info: record, warn: record, error: record } : undefined;
-    const manager = new BackgroundProcessManager({ envsDir: join(this.dir, 'envs'), logger });
+    const manager = super.manager({ logger });
     if (watched) for (const event of ['stateChange', 'exit', 'restart', 'health', 'output']) manager.on(event, () => heard.events++);
     return Object.assign(manager, { heard });
   }
 
-  /** What a daemon noted, oldest first: { word, at, pid }, with `at` in milliseconds since 1970. */
+  /** The stamps of a daemon, oldest first: { word, at, pid }, with `at` in milliseconds since 1970. */
   stamps(name, suffix = '') {
     let text = '';
     try {
@@ -73,19 +67,24 @@ export class World {
       });
   }
 
-  /** The latest `word` of a daemon, once it has noted that at least `count` times. */
+  /** The latest stamp `word` of a daemon, once there are `count` of them. */
   stamped(name, word, count = 1, suffix = '') {
-    return until(() => {
+    const enough = () => {
       const found = this.stamps(name, suffix).filter((stamp) => stamp.word === word);
       return found.length >= count && found.at(-1);
-    }, `${word} of ${name}`);
+    };
+    return until(enough, 30_000, `${word} of ${name}`);
   }
 
-  /** Everything that this process started is gone; a guardian lingers a moment. */
+  /** Every process that this one started is gone; the guardian exits a moment after the last daemon. */
   async nothingLeft() {
-    await until(() => descendants(process.pid).length === 0, 'nothing left', 5_000).catch(() => {
-      const left = descendants(process.pid).map((pid) => `${name(pid)} (${pid})`);
-      throw new Error(`left running: ${left.join(', ')}`);
+    const left = () => descendants(process.pid);
+    await until(() => left().length === 0, 5_000).catch(() => {
+      throw new Error(
+        `left running: ${left()
+          .map(({ pid }) => `${threadName(pid)} (${pid})`)
+          .join(', ')}`,
+      );
     });
   }
 }

@@ -1,7 +1,7 @@
-// What the kernel is asked for, counted by strace: the same on a slow machine and on a fast one.
+// System calls, counted by strace: the same on a slow machine and on a fast one.
 //
-// Limits: what was counted on Node 20, Linux 6.18, x64 when this was written (in the comments), plus half
-// as much again. A change that needs more has to say why, here.
+// A limit is one and a half times the count on Node 20, Linux 6.18, x64 (in the comments). A change that needs more gives its
+// reason here.
 
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
@@ -17,11 +17,11 @@ const MIB = 8;
 /** A busy machine wakes a thread more often for the same work, so that the best of a few traces counts. */
 const TRACES = 3;
 
-export function syscalls(world, check, skip) {
+export function syscalls(trial, check, skip) {
   if (spawnSync('strace', ['-f', '-o', '/dev/null', 'true']).status !== 0) return skip('system calls: strace is not here, or not allowed');
   const best = {};
   for (let attempt = 1; attempt <= TRACES; attempt++) {
-    const { trace, problem } = traced(world, `trace${attempt}`);
+    const { trace, problem } = traced(trial, `trace${attempt}`);
     if (problem) return check('the traced owner ends well', false, problem);
     if (attempt === 1) processes(trace, check);
     for (const [what, value] of Object.entries(counts(trace))) best[what] = Math.min(best[what] ?? Infinity, value);
@@ -33,12 +33,12 @@ export function syscalls(world, check, skip) {
 }
 
 /** What an owner under strace did. */
-function traced(world, name) {
-  const folder = join(world.dir, name);
+function traced(trial, name) {
+  const folder = join(trial.dir, name);
   mkdirSync(folder);
   const order = JSON.stringify({
-    dir: join(world.dir, `${name}d`),
-    daemon: world.daemon,
+    dir: join(trial.dir, `${name}d`),
+    daemon: trial.daemon,
     starts: STARTS,
     others: OTHERS,
     checks: CHECKS,
@@ -121,14 +121,14 @@ function read(folder) {
       const [, at, name] = /^([\d.]+) (\w+)\(/.exec(text) ?? [];
       if (!name) continue; // a signal, an exit, or the rest of a call that was interrupted
       calls.push({ at: Number(at), name, text });
-      const mark = /"\/ally-guard\/(\w+)"/.exec(text);
+      const mark = /"\/ally-limits\/(\w+)"/.exec(text);
       if (mark) marks[mark[1]] = Number(at);
     }
     return { calls };
   });
   const has = (pattern) => (task) => task.calls.some(({ text }) => pattern.test(text));
   const named = (name) => new RegExp(`PR_SET_NAME, "${name}`);
-  const js = tasks.filter(has(/"\/ally-guard\//));
+  const js = tasks.filter(has(/"\/ally-limits\//));
   const supervisor = tasks.filter(has(named('ally-bpm')));
   // The threads of the owner are those that neither run a program nor are a keeper or its child.
   const keepers = tasks.filter(has(named('ally-keeper')));
