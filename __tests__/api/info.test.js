@@ -60,7 +60,7 @@ test('getProcessInfo: returns a snapshot, and changing it changes nothing', asyn
     info.state = 'error';
     info.config.command = '/no/such';
   } catch {
-    // frozen is as good
+    // a frozen snapshot is fine too
   }
   expect(manager.getState('plugin')).toBe('running');
   await manager.stopProcess('plugin');
@@ -124,6 +124,6 @@ test('startProcess: fifteen starts at once do not block the event loop', async (
   world.finally(() => clearInterval(timer));
   await Promise.all(Array.from({ length: 15 }, (_, index) => manager.startProcess(world.config(`plugin-${index}`))));
   clearInterval(timer);
-  // Busy cores hold it up as well; a start that waits in the loop would take the sum of all starts.
+  // Busy cores delay the loop too; a start that blocked it would add up to the sum of all starts.
   expect(worst).toBeLessThan(250);
 });

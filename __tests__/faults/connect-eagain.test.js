@@ -45,7 +45,7 @@ testWith('strace')('connect EAGAIN: a health check tries again within its timeou
     ),
   ).toEqual({});
   const daemon = identify((await owner.asks('getPid', 'plugin')).value);
-  // It is ready, so only checks meet it, and the first of them all of it.
+  // The daemon is ready, so only checks connect, and the first check meets all twenty failures.
   const fault = await inject(world, await supervisorThread(owner), ['connect:error=EAGAIN:when=1..20']);
   await until(() => fault.calls().length > 25);
   await fault.stop();

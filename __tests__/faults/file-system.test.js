@@ -12,7 +12,7 @@ const { useWorld } = require('../helpers/use-world');
 const world = useWorld();
 const { commandedOwner, config, expectStartAndStop, processesBeside, supervisorThread } = useCommandedOwner(world);
 
-/** An owner that sees one at `envsDir`, in a namespace of its own; it goes with the owner. */
+/** An owner with a file system of sixteen pages at `envsDir`, in a mount namespace that ends with the owner. */
 async function small(order) {
   fs.mkdirSync(world.envsDir, { mode: 0o700 });
   const mount = 'mount -t tmpfs -o size=64k,mode=700 tmpfs "$0" && exec "$@"';

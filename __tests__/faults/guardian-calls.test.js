@@ -23,7 +23,7 @@ async function withFamily(owner, changes) {
 }
 
 testWith('strace').each([
-  // call, errno, whether keepers count, what the start says; null: it works, by another guardian
+  // call, errno, whether strace follows forks, what the start's error has; null: the start works by another guardian
   ['recvmsg', 'ENOMEM', false, null],
   ['recvfrom', 'ENOMEM', false, null],
   ['mmap', 'ENOMEM', false, null],
@@ -54,7 +54,7 @@ testWith('strace').each([
 testWith('strace')('ERR_SPAWN: EAGAIN where the keeper cannot fork', async () => {
   const owner = commandedOwner();
   await expectStartAndStop(owner);
-  // Counted for each process: the second order passes the guardian, and fails in its keeper.
+  // strace counts for each process: the guardian forks for the second order, and its keeper fails to.
   const fault = await inject(world, (await guardianOf(owner)).pid, ['clone,clone3:error=EAGAIN:when=1'], { follow: true });
   for (let order = 1; order <= 2; order++) {
     expect((await owner.asks('startProcess', config())).error).toEqual(errorWith('ERR_SPAWN', 'EAGAIN'));
@@ -67,10 +67,10 @@ testWith('strace')('ERR_SPAWN: EAGAIN where the keeper cannot fork', async () =>
 });
 
 testWith('strace').each([
-  // On an old kernel: by kill(2), after another look.
+  // As on an old kernel: kill(2), after another scan.
   ['pidfd_open:error=ENOSYS', 4],
   ['pidfd_open:error=EPERM', 4],
-  // SIGTERM reaches nobody the first time; SIGKILL is sent again and again.
+  // SIGTERM reaches no process the first time; SIGKILL is sent repeatedly.
   ['pidfd_open:error=EMFILE:when=1..8', 8],
   ['pidfd_open:error=ENFILE:when=1..12', 12],
   ['pidfd_send_signal:error=EPERM:when=1..12', 12],
@@ -111,7 +111,7 @@ testWith('strace')('ERR_STOP_FAILED: names a tree that cannot be killed, within 
   expect(tree.every(alive)).toBe(true);
   expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${leader.pid}\n`);
   expect(fs.readFileSync(path.join(world.folder('plugin'), 'daemon.id'), 'utf8')).toBe(record);
-  // A second daemon beside the first one there is not.
+  // A start makes no second daemon beside it.
   expect((await owner.asks('startProcess', config())).error).toEqual(errorWith('ERR_ALREADY_RUNNING'));
 
   await fault.stop();

@@ -72,7 +72,7 @@ test('guardian program: exits again and again: the respawn delay doubles from 20
   expect(await owner.asks('startProcess', config())).toEqual({});
   const daemon = identify((await owner.asks('getPid', 'plugin')).value);
   const real = await guardianOf(owner);
-  // Each leaves a file whose time says when it was there. No other program is run for it: that it is short-lived counts.
+  // Each guardian leaves a file with its start as mtime, without running another program: its life must be short.
   fs.mkdirSync(world.path('lives'));
   fs.renameSync(guardian, kept);
   fs.writeFileSync(guardian, `#!/bin/sh\n: >'${world.path('lives')}'/$$\n`, { mode: 0o755 });
@@ -82,8 +82,8 @@ test('guardian program: exits again and again: the respawn delay doubles from 20
       .map((name) => fs.statSync(world.path('lives', name)).mtimeMs)
       .sort((a, b) => a - b);
   signal(real, 'SIGKILL');
-  // 200 ms, and doubled from one to the next; what stamps a file has a clock of 10 ms at most. One that this machine was
-  // slow to run was no short life, and it begins anew.
+  // The delay doubles from 200 ms; mtime has a resolution of 10 ms at worst. A guardian that a busy machine ran late
+  // did not live shortly, and the delay begins anew.
   await until(() => {
     const gaps = lives().map((time, index, all) => time - all[index - 1]);
     return gaps.some((_, index) => [200, 400, 800].every((pause, later) => gaps[index + later] >= pause - 10));
@@ -91,7 +91,7 @@ test('guardian program: exits again and again: the respawn delay doubles from 20
   expect(lives().length).toBeLessThan(15);
   expect(alive(daemon)).toBe(true);
 
-  // A start doesn't wait for that, and doesn't try for ever.
+  // A start does not wait for that delay, and makes fewer than ten attempts.
   const before = lives().length;
   expect((await owner.asks('startProcess', config('other'))).error).toMatchObject({
     code: 'ERR_SPAWN',
@@ -107,7 +107,7 @@ test('guardian program: exits again and again: the respawn delay doubles from 20
 });
 
 testWith('strace')('guardian: has descriptors 0 to 2 only, also where close_range is unknown (ENOSYS)', async () => {
-  // Beyond the first ones, which Node sees to itself.
+  // A high number: Node sets close-on-exec on the low ones itself.
   const owner = commandedOwner({}, { before: ['bash', '-c', 'exec 200</dev/null; exec "$@"', 'bash'] });
   await expectStartAndStop(owner);
   signal(await guardianOf(owner), 'SIGKILL');
@@ -117,7 +117,7 @@ testWith('strace')('guardian: has descriptors 0 to 2 only, also where close_rang
   const fault = await inject(world, await supervisorThread(owner), ['close_range:error=ENOSYS'], { follow: 'programs' });
   expect(await owner.asks('startProcess', config())).toEqual({});
   const guardian = await guardianOf(owner);
-  // It lets go of what it has handed on.
+  // The guardian closes the descriptors that it has passed on.
   await until(() => open(guardian.pid).join() === '0,1,2');
   const daemon = (await owner.asks('getPid', 'plugin')).value;
   expect(open(daemon)).not.toContain('200');
@@ -134,7 +134,7 @@ test('guardian program: answers that are garbage are not believed and not waited
     names.map((name) => owner.asks('startProcess', config(name, ['serves.py'], { startupTimeout: 400, shutdownGracePeriod: 50 }))),
   );
   const codes = outcomes.map(({ error }) => error?.code ?? 'resolved');
-  // Some of the orders are taken, and nothing is ever said.
+  // To some orders the guardian never answers.
   expect(codes).toContain('ERR_STARTUP_TIMEOUT');
   expect(codes.filter((code) => !/^ERR_(SPAWN|STARTUP_EXIT|STARTUP_TIMEOUT|IO)$/.test(code))).toEqual([]);
   await mend();

@@ -26,7 +26,7 @@ testWith('root').each([
       value: { error, state },
     } = await owner.asks('startWith', free, config());
     if (error) {
-      // Where not even the supervisor's supervisorThread could be made, nothing is known of the plugin.
+      // Without the supervisor's thread the plugin stays unknown.
       expect(['error', ...(warm ? [] : [undefined])]).toContain(state);
       expect({ free, error }).toEqual({ free, error: { ...errorWith('', 'EMFILE'), code: expect.stringMatching(/^ERR_(IO|SPAWN)$/) } });
       expect({ free, left: processesBeside(owner) }).toEqual({ free, left: [] });
@@ -61,7 +61,7 @@ testWith('strace')('EMFILE: a healthy daemon is not restarted because its owner 
 
 testWith('strace').each([
   ['the connection', 'AF_UNIX', 'socket:error=EMFILE'],
-  // Every other one: the connection is made, and what the kernel is asked by is not.
+  // Every second socket: the connection is made, and the netlink socket is not.
   ['the question whether it was taken', 'AF_NETLINK', 'socket:error=EMFILE:when=2+2'],
 ])('EMFILE: a check with probe accept waits for a descriptor for %s and goes on', async (_, family, injection) => {
   const owner = commandedOwner({ logged: true });
@@ -85,9 +85,9 @@ testWith('strace').each([
     totalRestarts: 0,
   });
   await fault.stop();
-  // One check, that was tried again and again, and a warning.
+  // One check, tried repeatedly, and one warning.
   expect((await owner.asks('records')).value.filter((line) => line.includes("can't be made"))).toHaveLength(1);
-  // The checks go on: this is what they find.
+  // The checks go on and find the stopped daemon.
   signal(daemon, 'SIGSTOP');
   await until(() => !alive(daemon));
   await owner.asks('reached', 'plugin', 'running');

@@ -12,7 +12,7 @@ const { useWorld } = require('../helpers/use-world');
 const { useCommandedTree } = require('../ownership/commanded-tree');
 
 const world = useWorld();
-const { family } = useCommandedTree(world);
+const { commandedTree } = useCommandedTree(world);
 const { commandedOwner, config } = useCommandedOwner(world);
 
 const firstThreadExited = (pid) => until(() => stat(pid).state === 'Z');
@@ -38,13 +38,13 @@ const hidden = (order) => {
   fs.chmodSync(world.pluginPath, 0o777);
   const hide = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"';
   const owner = commandedOwner(order, { before: ['unshare', '-mpf', '/bin/sh', '-c', hide, 'sh', ...as(SOMEBODY)] });
-  // As another user it doesn't go with unshare(1).
+  // --kill-child does not work for another user's process.
   world.finally(() => owner.child.disconnect());
   return owner;
 };
 
 testWith('strace')('scan: a failed one of the guardian does not spare what a killed keeper left', async () => {
-  const { keeper, guardian, fled, owner } = await family(['fled']);
+  const { keeper, guardian, fled, owner } = await commandedTree(['fled']);
   const fault = await inject(world, guardian.pid, ['openat:error=ENFILE:when=1'], { file: `/proc/${guardian.pid}/task` });
   signal(keeper, 'SIGKILL');
   await until(() => !alive(fled));
@@ -54,8 +54,8 @@ testWith('strace')('scan: a failed one of the guardian does not spare what a kil
 });
 
 testWith('strace')('scan: a failed one of the keeper does not count as an empty group', async () => {
-  const { keeper, stubborn, owner } = await family(['stubborn'], { killMode: 'group' });
-  // A look reads its list twice if it finds anyone. The first look is for who is to be asked; at the next the leader has gone.
+  const { keeper, stubborn, owner } = await commandedTree(['stubborn'], { killMode: 'group' });
+  // A scan that finds a process reads the list twice. The first scan is for SIGTERM; at the next one the leader is gone.
   const fault = await inject(world, keeper.pid, ['openat:error=ENFILE:when=3'], { file: `/proc/${keeper.pid}/task` });
   expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
   expect(alive(stubborn)).toBe(false);
@@ -64,7 +64,7 @@ testWith('strace')('scan: a failed one of the keeper does not count as an empty 
 });
 
 testWith('strace')('scan: a failed one of the keeper does not cost the tree its grace period', async () => {
-  const { keeper, leader, marker, owner } = await family(['willing'], { shutdownGracePeriod: 10_000 });
+  const { keeper, leader, marker, owner } = await commandedTree(['willing'], { shutdownGracePeriod: 10_000 });
   const fault = await inject(world, keeper.pid, ['openat:error=ENFILE:when=1'], { file: `/proc/${keeper.pid}/task` });
   expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
   expect(fs.existsSync(`${marker}.willing`)).toBe(true);
@@ -74,7 +74,7 @@ testWith('strace')('scan: a failed one of the keeper does not cost the tree its 
 });
 
 testWith('strace', 'Linux 6.9')("scan: failing for good, the keeper still ends the leader's group", async () => {
-  const { keeper, stubborn, leader, owner } = await family(['stubborn']);
+  const { keeper, stubborn, leader, owner } = await commandedTree(['stubborn']);
   const fault = await inject(world, keeper.pid, ['openat:error=ENFILE'], { file: `/proc/${keeper.pid}/task` });
   expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
   expect([leader, stubborn].filter(alive)).toEqual([]);
@@ -132,7 +132,7 @@ testWith(
   'perl',
 )('hidepid=2: a stop ends a daemon that /proc hides', async () => {
   const owner = hidden();
-  // prctl(PR_SET_DUMPABLE, 0), once its pid file is there.
+  // prctl(PR_SET_DUMPABLE, 0), once its pid file exists.
   const prctl = process.arch === 'arm64' ? 167 : 157;
   const script = `select(undef, undef, undef, 0.005) until -e $ENV{GO}; syscall(${prctl}, 4, 0); open(DONE, ">", "$ENV{GO}.done"); close(DONE); sleep 60 while 1`;
   const go = world.path('go');
@@ -153,7 +153,7 @@ testWith('namespaces of its own', 'another user that can load the package')(
   'hidepid=2: ERR_IO for a daemon that could not be identified later',
   async () => {
     const owner = hidden();
-    // Who may not read its program may not trace it.
+    // A process whose program its user cannot read is not dumpable.
     const program = world.path('program');
     fs.copyFileSync('/bin/sh', program);
     fs.chmodSync(program, 0o711);
@@ -167,7 +167,7 @@ testWith('namespaces of its own', 'another user that can load the package')(
 );
 
 testWith('a pid namespace')('ERR_IO: names /proc of another pid namespace, and no process is made', async () => {
-  // Without --mount-proc: what is called 1 there is somebody else.
+  // Without --mount-proc, /proc/1 is another process than PID 1 of the namespace.
   const owner = commandedOwner({}, { before: ['unshare', '-pf', '--kill-child'] });
   const counter = world.path('starts');
   const { error } = await owner.asks(

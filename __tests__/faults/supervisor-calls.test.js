@@ -14,7 +14,7 @@ const { commandedOwner, config, expectStartAndStop, processesBeside, descriptorC
   useCommandedOwner(world);
 
 const CASES = [
-  // call, errno, which of its calls in a start and a stop fail in turn
+  // call, errno, the ordinal numbers of the calls that fail in turn during a start and a stop
   ['openat', 'EMFILE', [1, 2, 4, 5, 8, 9]],
   ['mkdirat', 'ENOSPC', [1]],
   ['newfstatat', 'EIO', [1, 2, 3, 4, 5, 6, 7, 8]],
@@ -32,7 +32,7 @@ const CASES = [
   ['unlinkat', 'EIO', [1, 2, 3, 4, 5, 6]],
 ];
 
-/** Each in turn: the start fails with the errno's name and leaves nothing, or works and looks like any other. */
+/** For each ordinal number: the start fails with the errno's name and leaves nothing, or works and has correct records. */
 async function sweep(owner, call, errno, turns, file, prepare = () => {}) {
   await expectStartAndStop(owner);
   const before = await descriptorCount(owner);
@@ -73,7 +73,7 @@ async function sweep(owner, call, errno, turns, file, prepare = () => {}) {
     injected += fault.injected();
     await expectStartAndStop(owner);
   }
-  // How often a call is made may depend on who is faster, owner or daemon; it is made at least once.
+  // The number of calls may depend on whether owner or daemon is faster; at least one is made.
   expect({ call, injected: injected > 0 }).toEqual({ call, injected: true });
   await until(async () => (await descriptorCount(owner)) <= before, 5_000, 'no descriptor is lost');
   await until(() => zombies(owner.pid).length === 0, 2_000, 'no zombie is left');
@@ -98,12 +98,12 @@ testWith('strace').each([
 });
 
 testWith('strace').each([
-  // The owner's own start time, without which its note in the lock would name nobody.
+  // The owner's start time, for its note in the lock.
   ['openat', 'EMFILE', [2], null],
-  // The leader's start time and the boot, without which nobody could tell later whose daemon.id is.
+  // The leader's start time and the boot id, for daemon.id.
   ['openat', 'EMFILE', [6], null],
   ['openat', 'EMFILE', [7], null],
-  // Whose processes /proc shows, and in which namespace their numbers mean anything.
+  // The pid namespace of /proc, and that of the owner.
   ['readlink', 'EACCES', [1], null],
   ['readlink', 'EACCES', [2], null],
 ])('supervisor: a start and a stop survive %s failing with %s where an identity is read: %j', async (call, errno, turns, file) => {
@@ -115,7 +115,7 @@ testWith('strace')('supervisor: epoll_ctl failing with ENOSPC while the guardian
   const prepare = goneGuardian(owner);
   await expectStartAndStop(owner);
   let refused = 0;
-  // Which of these calls is the guardian's depends on what else is let go of.
+  // Which of these calls is for the guardian depends on what else is unregistered.
   for (let turn = 4; turn <= 8; turn++) {
     await prepare();
     const fault = await inject(world, await supervisorThread(owner), [`epoll_ctl:error=ENOSPC:when=${turn}`]);

@@ -70,7 +70,7 @@ testWith('root', 'another user that can load the package')(
     expect(await start('other')).toEqual({});
     const other = identify((await owner.asks('getPid', 'other')).value);
 
-    // A setuid program takes no parent-death signal, and the guardian can't end it either.
+    // A setuid program has no parent-death signal, and the guardian cannot signal it either.
     signal(between(owner, daemon)[0], 'SIGKILL');
     await owner.asks('reached', 'plugin', 'error');
     expect((await owner.asks('getProcessInfo', 'plugin')).value.lastError).toContain(String(daemon.pid));

@@ -19,7 +19,7 @@ function useHealthChecks(world) {
     return identify(manager.getPid('plugin'));
   }
 
-  /** Waits for so many more of the events that `which` accepts. */
+  /** Waits for `count` more health events that `which` accepts. */
   async function checks(events, count, which = () => true) {
     const before = events.of('health').filter(which).length;
     await until(() => events.of('health').filter(which).length >= before + count);

@@ -110,7 +110,7 @@ testOnLinux('healthcheck.probe accept: checks never overlap', async () => {
   await started(manager, ['accepts-late.py', 150, counter], { probe: { type: 'accept' }, interval: 10, timeout: 5_000, retries: 1 });
   await checks(events, 4);
   const accepted = Number(fs.readFileSync(counter, 'utf8'));
-  // One for the readiness; and one check may be under way.
+  // One connection was for the readiness, and one check may be under way.
   expect(accepted).toBeLessThanOrEqual(events.of('health').length + 2);
 });
 
@@ -129,7 +129,7 @@ test('healthcheck.retries: a passed check resets the count of failures', async (
   expect(manager.getPid('plugin')).toBe(daemon.pid);
   expect(events.states('plugin')).toEqual(['starting', 'running']);
   const counts = events.of('health').map(({ failures }) => failures);
-  // Up by one, or back to none.
+  // Each count is the previous one plus one, or 0.
   for (const [index, count] of counts.entries()) expect([0, (counts[index - 1] ?? 0) + 1]).toContain(count);
 });
 

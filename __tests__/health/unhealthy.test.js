@@ -43,14 +43,14 @@ test('healthcheck.retries: a daemon whose socket file is gone is restarted with 
 testOnLinux('healthcheck.probe accept: a daemon stopped by SIGSTOP fails, however long its queue', async () => {
   const manager = world.manager();
   const events = record(manager);
-  // It can't take SIGTERM before it is woken; then it is a willing one.
+  // It handles SIGTERM once SIGCONT has woken it.
   const daemon = await started(manager, ['serves.py'], { probe: { type: 'accept' }, timeout: 100, retries: 3 });
   await checks(events, 2, healthy);
   signal(daemon, 'SIGSTOP');
   const passed = events.of('health').filter(healthy).length;
   await until(() => manager.getPid('plugin') !== daemon.pid && manager.isRunning('plugin'));
   expect(alive(daemon)).toBe(false);
-  // At once, not when its queue was full at last: one check may have been under way.
+  // The first check after SIGSTOP fails, not only the one that finds a full queue; one check may have been under way.
   expect(events.of('health').findIndex(sick)).toBeLessThanOrEqual(passed + 1);
   await until(() => events.states('plugin').length === 5);
   expect(events.states('plugin')).toEqual(['starting', 'running', 'stopping', 'starting', 'running']);
@@ -84,7 +84,7 @@ testOnLinux('healthcheck.probe socket: a daemon whose queue is full fails', asyn
   await until(() => manager.getPid('plugin') !== daemon.pid);
   const failed = events.of('health').filter(sick);
   expect(failed.slice(0, 2).map(({ failures }) => failures)).toEqual([1, 2]);
-  // A full queue may drain: it is tried again until the time is up.
+  // A full queue may drain, so the check tries again until its timeout.
   for (const { latency } of failed.slice(0, 2)) expect(latency).toBeGreaterThanOrEqual(95);
 });
 
@@ -133,11 +133,11 @@ test('restart.maxAttempts: 0 leads an unhealthy daemon to ERROR', async () => {
 test("healthcheck: another process's socket at socketPath fails, is named and left alone", async () => {
   const manager = world.manager();
   const events = record(manager);
-  // It takes nothing away when it goes.
+  // This daemon does not unlink its socket.
   const daemon = await started(manager, ['ignores-signals.py'], { retries: 1 }, { restart: { maxAttempts: 0 }, shutdownGracePeriod: 100 });
   const stranger = world.program(['serves.py'], { socketPath: world.path('stranger.sock') });
   await until(() => connects(world.path('stranger.sock')));
-  // In one step: a check in between would find nothing at all.
+  // By rename(2), so that no check finds the path empty.
   fs.renameSync(world.path('stranger.sock'), world.socket('plugin'));
   const { ino } = fs.lstatSync(world.socket('plugin'));
 

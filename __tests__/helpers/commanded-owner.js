@@ -13,7 +13,7 @@ function useCommandedOwner(world) {
   const config = (plugin = 'plugin', fixture = ['serves.py'], changes = {}) =>
     world.config(plugin, fixture, { shutdownGracePeriod: GRACE, ...changes });
 
-  /** A start and a stop work as usual, and nothing is left of them. */
+  /** A start and a stop work, and no process is left. */
   async function expectStartAndStop(owner, plugin = 'plugin', changes = {}) {
     expect(await owner.asks('startProcess', config(plugin, ['serves.py'], changes))).toEqual({});
     const { value: pid } = await owner.asks('getPid', plugin);
@@ -41,7 +41,7 @@ function useCommandedOwner(world) {
 /** The processes between an owner and its daemon: the keeper, then the guardian. */
 const between = (owner, daemon) => ancestors(daemon.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
 
-/** An error as an owner reports it: of that code, its message with these parts in that order. */
+/** An error as an owner reports it: with that code, and these parts in its message, in that order. */
 const errorWith = (code, ...parts) => ({
   isError: true,
   code,

@@ -2,7 +2,7 @@
 
 const { execFileSync } = require('node:child_process');
 
-/** The interpreter itself: a version manager's shim would cost a shell at every start, and be another program for a moment. */
+/** The interpreter itself: a version manager's shim would cost a shell at each start, and be another program until its exec. */
 function findPython() {
   try {
     return execFileSync('python3', ['-S', '-E', '-c', 'import sys; print(sys.executable)'], { encoding: 'utf8' }).trim();

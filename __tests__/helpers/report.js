@@ -3,7 +3,7 @@
 const fs = require('node:fs');
 
 function useReport(world) {
-  /** Starts a daemon that reports what it was given, and returns the report. */
+  /** Starts reports-its-process.py and returns its report. */
   async function report(manager, changes = {}, fixture = []) {
     const file = world.path('report');
     const config = world.config('plugin', ['reports-its-process.py', file, ...fixture], changes);

@@ -1,6 +1,6 @@
 'use strict';
 
-// What jest needs around a World.
+// A World for jest, and what its tests expect of it.
 
 const fs = require('node:fs');
 const { alive } = require('./proc');

@@ -6,7 +6,7 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { execFileSync, spawn } = require('node:child_process');
-const { alive, commandLine, identify, signal, withEnvironment } = require('./proc');
+const { commandLine, identify, signal, withEnvironment } = require('./proc');
 const { until } = require('./until');
 
 const DAEMONS = path.join(__dirname, '..', 'fixtures', 'daemons');

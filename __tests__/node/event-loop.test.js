@@ -6,7 +6,7 @@ const { useWorld } = require('../helpers/use-world');
 
 const world = useWorld();
 
-/** An owner whose loop has nothing to do but what the scenario does. It must end by itself. */
+/** An owner whose event loop has nothing to do but the scenario. It must end by itself. */
 async function live(scenario, fixture = ['serves.py'], changes = {}) {
   const owner = world.owner('ends-by-itself.js', { scenario, configs: [world.config('plugin', fixture, changes)] });
   expect(await owner.exited).toEqual({ code: 0, signal: null });
@@ -44,7 +44,7 @@ test('event loop: a pending restart keeps it alive', async () => {
 
 test.each(['unref', 'unrefFirst', 'unrefWithListeners'])('unref: %s lets the process end, and its daemon with it', async (scenario) => {
   expect(await live(scenario)).toMatchObject({ ended: 'running', ...(scenario !== 'unrefFirst' && { self: true }) });
-  // The world fails this test if the daemon is left.
+  // The World fails this test if the daemon is left.
 });
 
 test('ref: undoes unref', async () => {

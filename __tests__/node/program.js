@@ -1,14 +1,14 @@
 'use strict';
 
 function useProgram(world) {
-  /** Restarted at once, as often as a test likes. */
+  /** Restarts without delay and practically without limit. */
   const EAGER = { restart: { delay: 0, window: { limit: 1_000, period: 60_000 } } };
 
   const willing = (name, changes) => world.config(name, ['serves.py'], { ...EAGER, ...changes });
 
   const named = (stem, count) => Array.from({ length: count }, (_, index) => willing(`${stem}-${index}`));
 
-  /** What an owner says until it ends by itself, without a word on stderr. */
+  /** The reports of an owner that must end by itself with code 0 and an empty stderr. */
   async function whole(owner) {
     const ended = await owner.exited;
     await owner.closed;
@@ -23,7 +23,7 @@ function useProgram(world) {
 
   const live = (scenario, order, options) => whole(world.owner('acts-as-a-program.js', { scenario, ...order }, options));
 
-  /** Everything but memory, of which some is cached for good. */
+  /** Everything but memory, some of which stays cached. */
   function expectAsBefore(after, before) {
     expect({ ...after, memory: undefined }).toEqual({ ...before, zombies: 0, memory: undefined });
   }

@@ -22,10 +22,10 @@ testOnLinux(
     expect(report.failures).toEqual([]);
     expectAsBefore(report.after, report.before);
     expect(report.still).toBe(true);
-    // Each of five moments was reached by its share of them (the first six workers are the warm-up).
+    // Each of five moments has its share of the workers (the first six are the warm-up).
     expect(Object.values(report.moments).reduce((sum, count) => sum + count)).toBeGreaterThanOrEqual(106);
     for (const moment of ['called', 'starting', 'running', 'restarting', 'stopping']) expect(report.moments[moment]).toBeGreaterThan(18);
-    // Two were up in most of them: those are gone, as the owner itself has looked.
+    // Most workers had two daemons; the owner itself has seen that they are gone.
     expect(report.daemons).toBeGreaterThan(100);
     expect(report.end.zombies).toBe(0);
   },
@@ -54,11 +54,11 @@ testOnLinux('managers: five in one process are five owners', async () => {
   const own = [0, 1, 2, 3, 4].flatMap((manager) => named(`of-${manager}`, 3));
   const said = await live('managers', { configs: [willing('contested'), ...own] });
   const lost = expect.objectContaining({ isError: true, code: 'ERR_OWNED_ELSEWHERE', pluginName: 'contested', pid: said.self });
-  // In whatever order: one of the five has it.
+  // One of the five managers has the plugin.
   expect(said.wanted.sort((one, other) => (other === 'has it') - (one === 'has it'))).toEqual(['has it', lost, lost, lost, lost]);
   expect(said.guardians).toBe(5);
   expect(new Set(said.first.flat()).size).toBe(15);
-  // The crash of one is nobody else's.
+  // The crash of one daemon reaches its own manager only.
   expect(said.first[0][0]).toBe(said.killed);
   expect(said.second[0][0]).not.toBe(said.killed);
   said.second[0][0] = said.killed;
@@ -93,7 +93,7 @@ test('fake timers: a manager works under jest.useFakeTimers', async () => {
   const manager = world.manager();
   const seen = [];
   const all = new Promise((resolve) => manager.on('output', ({ line }) => seen.push(line) === 3_000 && resolve()));
-  // From here on, whatever waits for a timer or a clock of the test's waits for ever.
+  // From here on the timers and clocks of this realm stand still.
   jest.useFakeTimers();
   world.finally(() => jest.useRealTimers());
   await manager.startProcess(world.config('plugin', ['prints-files.py', 1, file]));
@@ -134,13 +134,13 @@ test('throwing listeners: without a handler the program ends with code 1, and it
   await owner.closed;
   expect(owner.errors).toContain('Error: thrown by a listener');
   await until(() => !daemons.some(alive));
-  // Their successors too: the world looks for them.
+  // The World looks for daemons that were started meanwhile.
 });
 
 testOnLinux('process.env: rewritten in every turn, each start has one consistent copy and a restart that of its start', async () => {
   const { outcome, rewrites } = await live('environment', { configs: named('plugin', 3), times: 40 });
   expect(outcome).toEqual({ same: 80, other: 0, whole: 40, torn: [], moments: expect.any(Number) });
-  // Two starts may follow one another in one turn of the loop, but most have a moment of their own.
+  // Two starts may happen in one turn of the event loop, but most see an environment of their own.
   expect(outcome.moments).toBeGreaterThan(20);
   expect(rewrites).toBeGreaterThan(2_000);
 });

@@ -27,7 +27,7 @@ test('ALLY_LOG: says how many lines were dropped while the event loop was blocke
   ]);
   expect(counts.length).toBeGreaterThan(0);
   expect(counts.every(([events]) => events === 0)).toBe(true);
-  // 4 MiB on each stream, in lines of 128 bytes. Each of them was heard or counted.
+  // 4 MiB on each stream, in lines of 128 bytes. Each line was delivered or counted.
   expect(lines + counts.reduce((sum, [, dropped]) => sum + dropped, 0)).toBe(2 * 4 * 8_192);
   expect(lines).toBeLessThan(20_000);
 });

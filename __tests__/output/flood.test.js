@@ -11,7 +11,7 @@ const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 const world = useWorld();
 const { commandedOwner, config } = useCommandedOwner(world);
 
-/** Has a floods.py flood once more, until it has written everything. */
+/** Starts the next flood of floods.py and waits until it is written. */
 async function flood(marker, number) {
   fs.writeFileSync(`${marker}.go${number}`, '');
   await until(() => fs.existsSync(`${marker}.${number}`), 20_000, `flood ${number} is written`);

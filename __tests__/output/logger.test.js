@@ -29,7 +29,7 @@ class RecordingLogger {
     this.records.push({ level: 'error', message, fields });
   }
 
-  /** Message and fields as one text: what a line of a log would have. */
+  /** Message and fields as one text, as in a line of a log. */
   at(level) {
     return this.records.filter((entry) => entry.level === level).map(({ message, fields }) => `${message} ${JSON.stringify(fields ?? {})}`);
   }
@@ -45,7 +45,7 @@ test('logger: gets the entries of its own manager only', async () => {
   expect(loggers[0].records.filter((entry) => JSON.stringify(entry).includes('two'))).toEqual([]);
   expect(loggers[1].records.filter((entry) => JSON.stringify(entry).includes('one'))).toEqual([]);
 
-  // Nor of what a third one does, whatever that is about.
+  // A third manager's entries reach neither logger.
   const before = loggers[0].records.length;
   const third = world.manager();
   await third.startProcess(world.config('three'));
@@ -63,7 +63,7 @@ test('logger: gets each line at debug, and start, ready and stop at info', async
   }
   await manager.stopProcess('plugin');
   await until(() => logger.at('info').length >= 3);
-  // Start, ready, stop; and everyone of them says of whom it speaks.
+  // Start, ready and stop, and each entry names the plugin.
   for (const { message, fields } of logger.records.filter(({ level }) => level === 'info')) {
     expect(typeof message).toBe('string');
     expect(JSON.stringify([message, fields])).toContain('plugin');
@@ -142,7 +142,7 @@ test.each([
   ['undefined', () => undefined, true],
   ['0', () => 0, false],
   ['an empty text', () => '', false],
-  // One that doesn't say is told.
+  // If the answer cannot be known, lines are delivered.
   [
     'an error',
     () => {
@@ -156,7 +156,7 @@ test.each([
   await manager.startProcess(world.config('plugin', pieces([1, 'a line\n'])));
   await until(() => manager.getOutput('plugin').length === 1);
   await manager.stopProcess('plugin');
-  // The end is told after all lines.
+  // The entry of the stop comes after all lines.
   await until(() => logger.at('info').length >= 3);
   expect(logger.at('debug').some((message) => message.includes('a line'))).toBe(reads);
 });

@@ -3,7 +3,7 @@
 const fs = require('node:fs');
 
 function usePrinted(world) {
-  /** The arguments for prints.py: each piece is one write, [descriptor, text or bytes]. */
+  /** The arguments of prints-files.py: a piece is one write(2), [descriptor, text or bytes]. */
   function pieces(...list) {
     return [
       'prints-files.py',
@@ -15,7 +15,7 @@ function usePrinted(world) {
     ];
   }
 
-  /** Starts a daemon that prints this, stops it, and returns what there is to read. */
+  /** Starts a daemon that prints these pieces, stops it, and returns getOutput. */
   async function printed(...list) {
     const manager = world.manager();
     await manager.startProcess(world.config('plugin', pieces(...list)));

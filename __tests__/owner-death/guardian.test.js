@@ -25,7 +25,7 @@ const { useOwnedTree } = require('./owned-tree');
 const world = useWorld();
 const { brood, owned, DAEMONS_GONE, expectGone, GRACE, KINDS } = useOwnedTree(world);
 
-/** Kills these, and waits until a daemon runs again, or still, and goes on running. */
+/** Kills the helpers, and waits until the plugin runs (again or still) and goes on running. */
 async function recovered(owner, killed) {
   for (const process of killed) signal(process, 'SIGKILL');
   await until(() => !killed.some(alive));
@@ -75,7 +75,7 @@ testOnLinux('guardian and keeper: have no name and no value of a plugin in their
   }
 });
 
-// With what else stands between: a keeper for each daemon, for instance.
+// The guardian alone, or the guardian and the keeper.
 testOnLinux.each([
   ['alone', false],
   ['with all that stands between owner and daemon', true],
@@ -100,7 +100,7 @@ testOnLinux.each([
   await expectGone(all, 1_000);
 });
 
-// One that dies young is replaced in another way than one that was there for a while.
+// A guardian that lived for a moment is replaced in another way than one that lived longer.
 testOnLinux.each([
   ['right after the start', 0],
   ['when it has been there for a while', 250],
@@ -120,7 +120,7 @@ testOnLinux.each([
   expect(alive(daemon)).toBe(true);
   expect((await owner.asks('getPid', 'plugin')).value).toBe(pid);
 
-  // A keeper that the new one has made is killed: what fled from its tree is swept all the same.
+  // A keeper of the new guardian is killed: the new guardian sweeps for what fled from its tree.
   const marker = world.path('family');
   const config = world.config('other', ['leads-a-tree.py', marker, 'fled'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
   expect(await owner.asks('startProcess', config)).toEqual({});
@@ -132,7 +132,7 @@ testOnLinux.each([
   fs.unlinkSync(marker);
   signal(keeper, 'SIGKILL');
   await until(() => !alive(fled) && !alive(other));
-  // The next one comes when nothing is left of this one, and brings a family of its own.
+  // The restart comes when the old tree is gone, and has a tree of its own.
   await world.tree(marker);
   await until(async () => (await owner.asks('isRunning', 'other')).value);
   expect(children(owner.pid)).toEqual([second]);
@@ -178,7 +178,7 @@ testOnLinux("ERR_STOP_FAILED: a stopped guardian cannot confirm that a killed ke
   expect(alive(fled)).toBe(true);
   expect(await failure(manager.startProcess(config))).toMatchObject({ code: 'ERR_ALREADY_RUNNING' });
 
-  // It goes on where it stood, and so does the manager.
+  // The guardian goes on with the sweep, and the manager with it.
   signal(guardian, 'SIGCONT');
   await until(() => !alive(fled));
   await until(() =>
@@ -208,12 +208,12 @@ test('guardian: its SIGKILL is no event of a daemon that lives on', async () => 
   expect(alive(daemon)).toBe(false);
 });
 
-// What fled to a session of its own has nothing left that proves where it came from, once its keeper is gone.
+// Without its keeper, nothing proves the origin of a process in a POSIX session of its own.
 testOnLinux(
   "guardian: killed with the keeper, a process that is not provably the plugin's is neither signalled nor taken for gone",
   async () => {
     const owner = world.owner('obeys-commands.js', {}, { ipc: true });
-    // It has nothing of the plugin's in its environment.
+    // Its environment does not name the plugin.
     const { command, args, ...rest } = world.config('plugin', ['serves.py'], { shutdownGracePeriod: 50, restart: { maxAttempts: 0 } });
     expect(
       await owner.asks('startProcess', {
@@ -225,11 +225,11 @@ testOnLinux(
     const leader = identify((await owner.asks('getPid', 'plugin')).value);
     const [doubtful] = await until(() => children(leader.pid).length === 1 && children(leader.pid));
     world.killAtEnd(doubtful);
-    // By its name as well: while it becomes env(1) it has no environment either.
+    // By its name as well: during execve(2) the environment is empty too.
     await until(() => threadName(doubtful.pid) === 'sleep');
     expect(environment(doubtful.pid).size).toBe(0);
     const [keeper, guardian] = ancestors(leader.pid);
-    // While the leader lives its session is its own for certain.
+    // While the leader lives, its POSIX session proves the origin.
     for (const process of [identify(owner.pid), guardian, keeper]) signal(process, 'SIGSTOP');
     for (const process of [guardian, keeper]) signal(process, 'SIGKILL');
     await until(() => !alive(leader));

@@ -22,7 +22,7 @@ test.each([
   const old = identify((await owner.says('ready')).plugin);
   if (end === 'wait') owner.child.kill('SIGKILL');
   await owner.exited;
-  // A line of a KiB at each beat: more than any pipe holds.
+  // 150 lines of 1 KiB are more than a pipe holds.
   const before = counted();
   await until(() => counted() > before + 150, 15_000);
   expect(alive(old)).toBe(true);
@@ -42,7 +42,7 @@ test('onOwnerDeath keep: the whole tree survives, and the next start replaces th
   owner.child.kill('SIGKILL');
   await owner.exited;
   const manager = world.manager();
-  // Something else that takes a while, so that a signal on its way would have come.
+  // A start takes a while, so that a signal under way would have arrived.
   await manager.startProcess(world.config('other'));
   expect([leader, ...family].filter((process) => !alive(process))).toEqual([]);
 

@@ -6,12 +6,12 @@ const { until } = require('../helpers/until');
 function useOwnedTree(world) {
   const GRACE = 500;
 
-  /** Promised for the daemons: two seconds and the grace period. A second more for the guardian. */
+  /** The promise for daemons: the grace period and 2 s. */
   const DAEMONS_GONE = GRACE + 2_000;
 
   const KINDS = ['stubborn', 'fled', 'grouped'];
 
-  /** An owner with a whole family to leave behind, at the moment that its order names. */
+  /** An owner with a tree, in the state `order.when`. */
   async function owned(order = {}, { script = 'starts-and-ends.js', fixture = KINDS, ...options } = {}) {
     const marker = world.path('family');
     const owner = world.owner(
@@ -28,7 +28,7 @@ function useOwnedTree(world) {
     return { owner, family: Object.values(family), leader: identify(plugin) };
   }
 
-  /** Everything that the owner brought into the world, the guardian too. Of an owner that is still alive. */
+  /** All processes that descend from a living owner: guardian, keepers and trees. */
   function brood(owner, leader) {
     const above = stat(owner.pid) ? ancestors(owner.pid).map(({ pid }) => pid) : [];
     const found = [...descendants(owner.pid), ...ancestors(leader.pid)];
@@ -38,7 +38,7 @@ function useOwnedTree(world) {
   async function expectGone(processes, deadline) {
     const began = performance.now();
     await until(() => !processes.some(alive), deadline + 5_000);
-    // Room for a test machine whose two cores are busy; the promise itself is the deadline.
+    // 500 ms for a machine whose two cores are busy; the promise is the deadline.
     expect(performance.now() - began).toBeLessThan(deadline + 500);
   }
 

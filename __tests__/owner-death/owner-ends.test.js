@@ -19,7 +19,7 @@ test.each([
   ['aborts', 'abort', { code: null, signal: 'SIGABRT' }],
 ])('onOwnerDeath stop: the tree is gone when the owner %s', async (_, end, expected) => {
   const { owner, family, leader } = await owned({ end });
-  // It dies as it would without us.
+  // The owner ends as it would without a manager.
   expect(await owner.exited).toEqual(expected);
   await expectGone([leader, ...family], DAEMONS_GONE);
   if (end === 'throw') expect(owner.errors).toContain('thrown on purpose');
@@ -35,7 +35,7 @@ test.each(['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGKILL'])(
     owner.child.kill(name);
     expect(await owner.exited).toEqual({ code: null, signal: name });
     await expectGone([leader, ...family], DAEMONS_GONE);
-    // The guardian has nothing left to watch.
+    // The guardian exits when no keeper is left.
     await expectGone(all, 1_000);
   },
 );
@@ -101,7 +101,7 @@ test('onOwnerDeath stop: a starting tree is gone after process.exit', async () =
 });
 
 test('onOwnerDeath stop: SIGKILL amid twelve starts leaves no daemon', async () => {
-  // Twelve plugins, and an owner that is killed as soon as one of them has a pid.
+  // The owner is killed as soon as one of its twelve plugins has a pid file.
   const configs = Array.from({ length: 12 }, (_, index) => world.config(`plugin-${index}`, ['serves.py'], { shutdownGracePeriod: GRACE }));
   const owner = world.owner('starts-and-ends.js', { configs });
   await until(() => configs.some(({ pluginName }) => fs.existsSync(world.pidFile(pluginName))));
@@ -109,7 +109,7 @@ test('onOwnerDeath stop: SIGKILL amid twelve starts leaves no daemon', async () 
   owner.child.kill('SIGKILL');
   await owner.exited;
   await expectGone(found, DAEMONS_GONE + 1_000);
-  // What was under way comes to nothing: the world itself looks for it when the test ends.
+  // Starts that were under way leave nothing: the World looks for them at the end of the test.
   await until(() => configs.every(({ socketPath }) => !fs.existsSync(socketPath)));
 });
 
@@ -140,7 +140,7 @@ test.each(['terminate', 'worker-exit', 'worker-return'])('onOwnerDeath stop: the
   const { owner, family, leader } = await owned({ end }, { script: 'starts-in-a-worker.js' });
   await owner.says('workerExit');
   await expectGone([leader, ...family], DAEMONS_GONE);
-  // The process itself lives on, without a child.
+  // The process lives on, without a child.
   expect(owner.gone).toBe(false);
   await until(() => children(owner.pid).length === 0, 5_000);
 });
@@ -150,7 +150,7 @@ testOnLinux('onOwnerDeath stop: another manager of the process waits for the tre
   const { owner, family, leader } = await owned({ end: 'terminate', next }, { script: 'starts-in-a-worker.js', fixture: ['stubborn'] });
   const said = await owner.says('next');
   expect([leader, ...family].filter(alive)).toEqual([]);
-  // Neither refused with the pid of its own process, nor let in while the keeper had not even looked.
+  // The start is neither refused with the pid of its own process, nor resolved while the keeper was stopped.
   expect(said).toEqual({ waited: true, pid: expect.any(Number) });
   expect(alive(said.pid)).toBe(true);
   expect(await connects(world.socket('plugin'))).toBe(true);

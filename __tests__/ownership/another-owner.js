@@ -12,7 +12,7 @@ function useAnotherOwner(world) {
     return { owner, daemon: identify(plugin) };
   }
 
-  /** Daemon, files and socket of another owner, to see that nothing has touched them. */
+  /** Daemon, files and socket of another owner, to compare before and after. */
   function belongings(daemon) {
     const { ino } = fs.lstatSync(world.socket('plugin'));
     const files = fs

@@ -5,8 +5,8 @@ const { ancestors, identify } = require('../helpers/proc');
 
 function useCommandedTree(world) {
   const { config, commandedOwner } = useCommandedOwner(world);
-  /** A running daemon with such a family, and what stands between its owner and it. */
-  async function family(kinds, changes) {
+  /** A running daemon with a tree of these kinds, its commanded owner, its keeper and the guardian. */
+  async function commandedTree(kinds, changes) {
     const marker = world.path('family');
     const owner = commandedOwner();
     expect(await owner.asks('startProcess', config('plugin', ['leads-a-tree.py', marker, ...kinds], changes))).toEqual({});
@@ -15,7 +15,7 @@ function useCommandedTree(world) {
     return { owner, marker, leader, keeper, guardian, ...(await world.tree(marker)) };
   }
 
-  return { family };
+  return { commandedTree };
 }
 
 module.exports = { useCommandedTree };

@@ -37,7 +37,7 @@ testOnLinux('dead owner: whose pid this process has is waited for', async () => 
   await manager.startProcess(world.config('other'));
   const [, pid, began, id] = fs.readFileSync(`${world.folder('other')}/daemon.lock`, 'utf8').split(/\s/);
   expect(Number(pid)).toBe(process.pid);
-  // As in a container that was made anew around the same volume: everything but the start is the same.
+  // As in a container that was made anew around the same volume: all but the start time is equal.
   fs.mkdirSync(world.folder('plugin'));
   fs.writeFileSync(`${world.folder('plugin')}/daemon.lock`, `owner ${pid} ${Number(began) - 1} ${id}\n`);
   const holder = spawn('python3', [
@@ -60,7 +60,7 @@ test('dead owner: a start in the turn of its SIGKILL is not refused', async () =
   const owners = configs.map((config) => world.owner('starts-and-ends.js', { configs: [config] }));
   await Promise.all(owners.map((owner) => owner.says('ready')));
   const manager = world.manager();
-  // What a first start costs would give the owner its time to die.
+  // A first start takes so long that the owner could end meanwhile.
   await manager.startProcess(world.config('warm'));
   for (const [index, config] of configs.entries()) {
     const daemon = identify(owners[index].lines.find((line) => 'ready' in line).ready[config.pluginName]);
@@ -76,7 +76,7 @@ test('dead owner: its files alone are no obstacle', async () => {
   owner.child.kill('SIGKILL');
   await owner.exited;
   await until(() => !alive(daemon));
-  // As a machine that lost its power would have left them.
+  // As after a power failure.
   for (const [name, text] of saved) fs.writeFileSync(`${world.folder('plugin')}/${name}`, text, 'latin1');
   const manager = world.manager();
   await manager.startProcess(world.config('plugin'));
@@ -121,7 +121,7 @@ test('dead owner: its tree keeps its own grace period, and a start with a shorte
   await owner.exited;
   expect(alive(leader)).toBe(true);
   const manager = world.manager();
-  // By itself it would wait for two seconds.
+  // A start's own patience is 2 s, and the grace period is 3 s.
   await manager.startProcess(config('plugin', ['serves.py'], { shutdownGracePeriod: 0 }));
   expect(alive(leader)).toBe(false);
   expect(manager.isRunning('plugin')).toBe(true);

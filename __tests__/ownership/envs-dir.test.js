@@ -15,7 +15,7 @@ const precious = (file) => {
   return { uid, mode, ino, files: fs.readdirSync(file) };
 };
 
-// Its socket is for everyone, whatever the umask.
+// Serves at a socket of mode 777, whatever the umask.
 const serves = {
   command: process.execPath,
   args: [
@@ -64,7 +64,7 @@ testWith('another user that can load the package')('envsDir: is required where n
 });
 
 test("envsDir: the default is the user's home where HOME is empty", async () => {
-  // Where exactly, the manifest's test says: this one shall leave nothing there.
+  // config/manifest.test.js checks the path. Nothing is started here, because it would write to that home.
   expect(await commandedOwner({ late: true }, { env: { HOME: '' } }).asks('make')).toEqual({});
 });
 
@@ -114,7 +114,7 @@ testWith('root')('ERR_IO: an envsDir that another user owns is refused and uncha
 
 test('envsDir: is made under umask 0777, two levels deep', () => worksUnderEveryUmask());
 
-// Whom such a folder keeps out, unlike root.
+// root ignores the mode of a folder, another user does not.
 testWith('another user that can load the package')('envsDir: is made under umask 0777 by a user other than root', async () => {
   for (const folder of [world.dir, world.pluginPath]) fs.chmodSync(folder, 0o777);
   await worksUnderEveryUmask(...as(SOMEBODY));
@@ -153,7 +153,7 @@ testWith('another user that can load the package')(
     await expectStartAndStop(owner, 'plugin', outside);
     expect(fs.readdirSync(world.folder('plugin'))).toEqual(['daemon.lock']);
     const second = await shut();
-    // Which never rejects.
+    // stopAllProcesses never rejects.
     expect(await owner.asks('stopAllProcesses')).toEqual({});
     await expectRecord(second);
   },

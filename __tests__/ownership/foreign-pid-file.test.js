@@ -61,7 +61,7 @@ test('daemon.id: does not vouch for another pid', async () => {
 
   const stranger = world.orphan(['never-binds.py']);
   for (const [name, bytes] of saved) {
-    // Also where the pid stands as text in the sidecar: the process that has it now started at another time.
+    // The pid in daemon.id is replaced too: the process that has it now started at another time.
     const text = bytes.toString('latin1').replaceAll(String(daemon), String(stranger.pid));
     fs.writeFileSync(path.join(world.folder('plugin'), name), text, 'latin1');
   }
@@ -129,7 +129,7 @@ testOnLinux('daemon.pid: a bare pid counts if that process is stopped with a ful
   const old = world.orphan(['never-accepts.py', 1], { socketPath });
   await until(() => connects(socketPath));
   signal(old, 'SIGSTOP');
-  // Each that finds a place keeps it, for nobody takes it out.
+  // A connection in the queue stays there, because it is never accepted.
   await until(async () => !(await connects(socketPath)));
   leave(String(old.pid));
 
@@ -140,7 +140,7 @@ testOnLinux('daemon.pid: a bare pid counts if that process is stopped with a ful
   expect(await connects(socketPath)).toBe(true);
 });
 
-// Below a shell, so that whoever gets it wrong signals nobody but these two.
+// Below a shell, so that a wrong implementation signals these two processes only.
 testOnLinux.each([
   ['the owner itself', (_, itself) => itself],
   ["the owner's parent", (shell) => shell],
@@ -155,7 +155,7 @@ testOnLinux.each([
   const [itself] = children(owner.pid);
   const somebody = choose(identify(owner.pid), itself);
   leave(`${somebody.pid}\n`);
-  // As a start of ours would have written it, but for whom it names.
+  // As the manager writes it, but with another process.
   const text = identity.replace(/^pid .*$/m, `pid ${somebody.pid}`).replace(/^start .*$/m, `start ${somebody.start}`);
   expect(text).not.toBe(identity);
   fs.writeFileSync(path.join(world.folder('plugin'), 'daemon.id'), text);
@@ -167,7 +167,7 @@ testOnLinux.each([
   expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
   expect([identify(owner.pid), itself].every(alive)).toBe(true);
 
-  // The shell tells of what it has heard when its child is gone.
+  // The shell runs its trap when its child is gone.
   signal(itself, 'SIGKILL');
   await owner.closed;
   expect(owner.lines.some((line) => 'signalled' in line)).toBe(false);

@@ -14,7 +14,7 @@ const { elsewhere, belongings } = useAnotherOwner(world);
 
 testOnLinux('ERR_OWNED_ELSEWHERE: a kept daemon that starts its own name does not end itself', async () => {
   const [started, outcome] = [world.path('go'), world.path('outcome')];
-  // With the package, as a plugin of Ally's would have it.
+  // It loads the package, as a plugin may.
   const script = `
       const fs = require('node:fs');
       const { BackgroundProcessManager } = require(${JSON.stringify(ROOT)});
@@ -31,13 +31,13 @@ testOnLinux('ERR_OWNED_ELSEWHERE: a kept daemon that starts its own name does no
   const { owner, daemon } = await elsewhere({ options: { onOwnerDeath: 'keep' }, configs: [config] });
   owner.child.kill('SIGKILL');
   await owner.exited;
-  // By then its keeper has noticed.
+  // The keeper has noticed the owner's death.
   await until(() => /^keeper /.test(fs.readFileSync(`${world.folder('plugin')}/daemon.lock`, 'utf8')));
   fs.writeFileSync(`${started}.new`, JSON.stringify(config));
   fs.renameSync(`${started}.new`, started);
   expect(await until(() => fs.existsSync(outcome) && fs.readFileSync(outcome, 'utf8'))).toBe('ERR_OWNED_ELSEWHERE');
   expect(alive(daemon)).toBe(true);
-  // And another's start replaces it.
+  // The start of another process replaces it.
   await world.manager().startProcess(world.config('plugin'));
   expect(alive(daemon)).toBe(false);
 });
@@ -55,7 +55,7 @@ test('ERR_OWNED_ELSEWHERE: names the owner, and its daemon is left alone', async
   expect(belongings(daemon)).toEqual(before);
   expect(await connects(world.socket('plugin'))).toBe(true);
 
-  // Nor does a stop here stop what runs there.
+  // A stop here does not stop the other owner's daemon.
   await manager.stopProcess('plugin');
   await manager.stopAllProcesses();
   expect(belongings(daemon)).toEqual(before);

@@ -11,10 +11,10 @@ const { useWorld } = require('../helpers/use-world');
 const { useCommandedTree } = require('./commanded-tree');
 
 const world = useWorld();
-const { family } = useCommandedTree(world);
+const { commandedTree } = useCommandedTree(world);
 const { commandedOwner, config, expectStartAndStop, supervisorThread } = useCommandedOwner(world);
 
-/** Killed with all that stood between it and its daemon: what is left of the tree has nobody. */
+/** The tree of an owner that was killed together with guardian and keeper. */
 async function orphans() {
   const marker = world.path('family');
   const owner = world.owner('starts-and-ends.js', { configs: [config('plugin', ['leads-a-tree.py', marker, 'stubborn', 'grouped'])] });
@@ -91,7 +91,7 @@ testWith('strace')('ERR_STOP_FAILED: names an orphan that cannot be killed, and 
 });
 
 testWith('strace')("ERR_IO: a failed scan of a dead owner's tree refuses the start, and daemon.id stays", async () => {
-  const { owner: dead, leader, keeper, guardian, stubborn } = await family(['stubborn']);
+  const { owner: dead, leader, keeper, guardian, stubborn } = await commandedTree(['stubborn']);
   const owner = commandedOwner();
   await expectStartAndStop(owner, 'warm');
   const doomed = [identify(dead.pid), guardian, keeper];

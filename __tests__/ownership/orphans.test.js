@@ -77,7 +77,7 @@ test('orphan: with a bare daemon.pid its own POSIX sessions and processes forked
 
   const manager = world.manager();
   const start = watch(manager.startProcess(world.config('plugin', ['serves.py'], { shutdownGracePeriod: GRACE })));
-  // Made when SIGTERM had been sent to everyone.
+  // Forked after SIGTERM had been sent to the whole tree.
   const forked = await world.process(`${marker}.forked`);
   expect(start.settled).toBe(false);
   await start.promise;

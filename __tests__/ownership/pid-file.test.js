@@ -19,7 +19,7 @@ const read = (file) => {
   }
 };
 
-/** The files beside daemon.pid that are there while the daemon runs, and go with it. */
+/** The files beside daemon.pid that exist while the daemon runs and are removed with it. */
 async function sidecars(manager, config) {
   await manager.startProcess(config);
   const during = ours(config.pluginName);
@@ -37,7 +37,7 @@ test('daemon.pid: holds the pid and a newline long before readiness', async () =
   expect(start.settled).toBe(false);
   const pid = await until(() => manager.getPid('plugin'));
   expect(text).toBe(`${pid}\n`);
-  // What identifies the process is there as soon.
+  // daemon.id comes as early.
   await until(() => ours('plugin').some((file) => file !== 'daemon.pid'));
 
   fs.writeFileSync(go, '');
@@ -49,7 +49,7 @@ test('daemon.pid: exists when getPid first has a value', async () => {
   const manager = world.manager();
   for (let round = 0; round < 10; round++) {
     const start = manager.startProcess(world.config('plugin'));
-    // Without a turn of the event loop in between, which would be slower than any file.
+    // Without a turn of the event loop, which would take longer than writing the file.
     let pid;
     for (const end = performance.now() + 5_000; pid === undefined && performance.now() < end; ) pid = manager.getPid('plugin');
     expect(read(world.pidFile('plugin'))).toBe(`${pid}\n`);
@@ -107,7 +107,7 @@ test('daemon.pid: stays until the whole tree is gone', async () => {
   const leader = identify(manager.getPid('plugin'));
   process.kill(leader.pid, 'SIGKILL');
   await until(() => !manager.isRunning('plugin'));
-  // As long as the grandchild lives, the file names its leader.
+  // While a descendant lives, the file names the leader.
   let looks = 0;
   await until(() => {
     const text = read(world.pidFile('plugin'));

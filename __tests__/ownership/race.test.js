@@ -21,7 +21,7 @@ async function racing() {
 }
 
 async function race(owners) {
-  // Both spin until this moment.
+  // Both owners spin until this moment.
   const at = performance.timeOrigin + performance.now() + 8;
   const outcomes = await Promise.all(owners.map((owner) => owner.asks('start', at)));
   return { outcomes, winner: outcomes.findIndex(({ value }) => value && !value.code) };
@@ -47,7 +47,7 @@ test(
       wins[winner]++;
       expect({ round, stop: await owners[winner].asks('stop') }).toEqual({ round, stop: { value: 'stopped' } });
     }
-    // Otherwise they did not race.
+    // If one owner won all rounds, there was no race.
     expect(Math.min(...wins)).toBeGreaterThan(0);
     if (ROUNDS > 100) console.log(`won ${wins[0]} to ${wins[1]}`);
   },

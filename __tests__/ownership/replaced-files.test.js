@@ -160,7 +160,7 @@ test('daemon.lock: a hard link to a file is refused, and the file is unchanged',
   expect(fs.statSync(place).ino).toBe(fs.statSync(target).ino);
   expect(processesBeside(owner)).toEqual([]);
   fs.unlinkSync(target);
-  // Now it has one name.
+  // Now the file has one name.
   await expectStartAndStop(owner);
 });
 

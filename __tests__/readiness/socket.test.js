@@ -28,7 +28,7 @@ testOnLinux('readiness socket: a socket that an exited child bound for the daemo
   );
   expect(manager.isRunning('launched')).toBe(true);
   expect(await connects(world.socket('launched'))).toBe(true);
-  // And as healthy.
+  // Health checks pass too.
   await until(() => events.of('health').length >= 3);
   expect(events.of('health').filter(({ healthy }) => !healthy)).toEqual([]);
 });
@@ -38,7 +38,7 @@ test('readiness socket: a bound socket that does not listen yet does not count',
   const go = world.path('go');
   const start = watch(manager.startProcess(world.config('late', ['listens-late.py', go])));
   await until(() => manager.getOutput('late').includes('bound'));
-  // Whoever takes the socket file for readiness has had many chances by now.
+  // An implementation that takes the socket file for readiness had many chances by now.
   for (let tries = 0; tries < 20; tries++) expect(await connects(world.socket('late'))).toBe(false);
   expect(start.settled).toBe(false);
   expect(manager.getState('late')).toBe('starting');
@@ -53,7 +53,7 @@ test('readiness socket: is noticed within 600 ms after a long start', async () =
   const go = world.path('go');
   const start = watch(manager.startProcess(world.config('late', ['listens-late.py', go])));
   await until(() => manager.getOutput('late').includes('bound'));
-  // A wait that backs off must not back off far: long enough ago that a doubling delay would be seconds.
+  // Long enough for a doubling poll interval to reach seconds.
   const bound = performance.now();
   await until(() => performance.now() - bound > 1_200);
   fs.writeFileSync(go, '');
@@ -66,7 +66,7 @@ testWith('strace').each(['inotify_init1:error=EMFILE', 'inotify_add_watch:error=
   'readiness socket: is polled when inotify fails with %s',
   async (injection) => {
     const owner = commandedOwner();
-    // Makes the supervisorThread, and needs no watch yet.
+    // This start makes the supervisor's thread, and needs no inotify watch.
     expect((await owner.asks('startProcess', config('other', [], { command: '/no/such' }))).error.code).toBe('ERR_SPAWN');
     const fault = await inject(world, await supervisorThread(owner), [injection]);
     const start = owner.asks('startProcess', config('plugin', ['listens-late.py', world.path('go')]));

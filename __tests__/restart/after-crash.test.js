@@ -71,7 +71,7 @@ test('restart.delay: 0 restarts at once, after each of five crashes', async () =
   const began = performance.now();
   for (let round = 1; round <= 5; round++) {
     await runningAgain(manager, await crash(manager));
-    // More than the three attempts of the default, because each of them was a success.
+    // Five rounds are more than the three default attempts, which count failures only.
     expect(manager.getProcessInfo('plugin')).toMatchObject({ restartAttempts: 0, totalRestarts: round });
   }
   expect(performance.now() - began).toBeLessThan(10_000);
@@ -127,7 +127,7 @@ test('restart: a plugin folder that was replaced gets the records and the lock',
   const [manager, other] = [world.manager(), world.manager()];
   const config = world.config('plugin', ['serves.py'], { restart: { delay: 0 }, socketPath: world.path('s') });
   await manager.startProcess(config);
-  // As an installation does it.
+  // As an installation replaces it.
   fs.rmSync(world.folder('plugin'), { recursive: true });
   world.makeFolder('plugin');
   await runningAgain(manager, await crash(manager));
@@ -152,7 +152,7 @@ test('restart.delay: the default is 5 s with 10 % jitter', async () => {
   expect(attempt).toBe(1);
   expect(delay).toBeGreaterThanOrEqual(4_500);
   expect(delay).toBeLessThanOrEqual(5_500);
-  // No need to wait for it.
+  // The test need not wait for the restart.
   await manager.stopProcess('plugin');
   expect(manager.getState('plugin')).toBe('stopped');
 });

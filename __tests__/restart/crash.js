@@ -6,7 +6,7 @@ const { until } = require('../helpers/until');
 
 const EXACT = { jitter: 0 };
 
-/** Kills the leader, and waits until the manager has seen it. */
+/** Kills the leader, and waits until the manager knows. */
 async function crash(manager, name = 'plugin') {
   const daemon = identify(manager.getPid(name));
   process.kill(daemon.pid, 'SIGKILL');

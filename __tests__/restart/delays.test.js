@@ -7,7 +7,7 @@ const { EXACT, crash } = require('./crash');
 
 const world = useWorld();
 
-/** Those of the attempts until the manager gives up. */
+/** The delays of all attempts until ERROR. */
 async function delays(restart) {
   const manager = world.manager();
   const events = record(manager);

@@ -32,10 +32,10 @@ test('restart.maxAttempts: ERROR after the last attempt, with the last failure',
   await until(() => events.states('plugin').includes('error'));
   const states = events.states('plugin');
   expect(states.at(-1)).toBe('error');
-  // No state follows itself.
+  // No state is announced twice in a row.
   expect(states.filter((state, index) => state === states[index - 1])).toEqual([]);
 
-  // Until somebody asks again: then everything counts from the beginning.
+  // A start by the caller counts from the beginning.
   fs.rmSync(counter);
   await manager.startProcess(manager.getProcessInfo('plugin').config);
   expect(manager.getProcessInfo('plugin')).toMatchObject({ state: 'running', restartAttempts: 0 });

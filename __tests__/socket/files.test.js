@@ -22,7 +22,7 @@ testWith('strace')('socketPath: a dead socket is replaced where unix_diag is not
   const owner = commandedOwner();
   await expectStartAndStop(owner, 'warm');
   const config = world.config('plugin', undefined, { socketPath });
-  // The first is the one that tries to connect; the second would ask.
+  // The first socket connects; the second is the netlink socket.
   const blind = async () => inject(world, await supervisorThread(owner), ['socket:error=EAFNOSUPPORT:when=2']);
   const first = await blind();
   expect((await owner.asks('startProcess', config)).error).toEqual({ ...errorWith('ERR_SOCKET_IN_USE', socketPath), pid: program.pid });
@@ -74,7 +74,7 @@ test.each([
   const before = identity(socketPath);
   const content = fs.statSync(socketPath).isFile() ? fs.readFileSync(socketPath, 'utf8') : undefined;
 
-  // A daemon unlinks its path before it binds: the refusal must come before the spawn.
+  // Many daemons unlink their path before they bind, so the refusal must come before the spawn.
   const error = await refused(world.manager(), world.config('plugin', undefined, { socketPath }));
   expect(error.pid).toBeUndefined();
   expect(identity(socketPath)).toEqual(before);
@@ -90,7 +90,7 @@ test('socketPath: a dead socket is replaced', async () => {
   expect(fs.lstatSync(socketPath).isSocket()).toBe(true);
   expect(await connects(socketPath)).toBe(false);
 
-  // This one does not remove it itself.
+  // This daemon does not unlink its path.
   const manager = world.manager();
   await manager.startProcess(world.config('plugin', ['binds-without-unlinking.py'], { socketPath }));
   expect(manager.isRunning('plugin')).toBe(true);

@@ -32,7 +32,7 @@ test('ERR_SOCKET_IN_USE: names another program and leaves it alone', async () =>
   expect(identity(socketPath)).toEqual(before);
   expect(await connects(socketPath)).toBe(true);
 
-  // When it has gone, there is nothing in the way.
+  // Once the program is gone, a start works.
   signal(program, 'SIGTERM');
   await until(() => !alive(program));
   await manager.startProcess(config);
@@ -67,7 +67,7 @@ test.each([
     'whose queue is full',
     ['never-accepts.py', '0'],
     async (socketPath) => {
-      // One connection fits; it is kept until the end.
+      // The queue holds one connection, which stays open until the end.
       if (!(await connects(socketPath))) return false;
       for (let tries = 0; tries < 3; tries++) {
         const client = net.connect(socketPath).on('error', () => {});
@@ -121,7 +121,7 @@ testWith('another user that can load the package')('ERR_SOCKET_IN_USE: finds a s
   const owner = commandedOwner({}, { before: as(SOMEBODY) });
   const config = world.config('plugin', undefined, { socketPath, ...counting(world.path('starts')) });
   const { error } = await owner.asks('startProcess', config);
-  // Whose it is, that user may not know.
+  // Another user cannot learn the pid.
   expect(error).toEqual(errorWith('ERR_SOCKET_IN_USE', socketPath));
   expect(fs.existsSync(world.path('starts'))).toBe(false);
   expect((await owner.asks('getProcessInfo', 'plugin')).value.lastExit).toBeUndefined();
@@ -153,7 +153,7 @@ testWith('strace')('ERR_SOCKET_IN_USE: finds a socket that replaces a dead one d
   const owner = commandedOwner();
   await expectStartAndStop(owner, 'warm');
   const tid = await supervisorThread(owner);
-  // The kernel's answer to who holds it comes late.
+  // The answer of unix_diag comes 1 s late.
   const fault = await inject(world, tid, ['recvfrom:delay_exit=1000000:when=1']);
   const start = owner.asks('startProcess', world.config('plugin', undefined, { socketPath }));
   // recvfrom(2), on x64 and on arm64.

@@ -4,10 +4,10 @@ const fs = require('node:fs');
 const { failure } = require('../helpers/promises');
 
 function useRefused(world) {
-  /** Leaves a file as soon as it runs: a daemon in Python might be killed before its first line. */
+  /** Makes a file as soon as it runs. A Python daemon could be killed before its first line. */
   const counting = (counter) => ({ command: '/bin/sh', args: ['-c', ': > "$0"; sleep 60', counter] });
 
-  /** A start that finds somebody else at its socket: at once, and without a daemon. */
+  /** Expects ERR_SOCKET_IN_USE at once, without a daemon, and returns the error. */
   async function refused(manager, config) {
     const counter = world.path('starts');
     const began = performance.now();
@@ -23,7 +23,7 @@ function useRefused(world) {
     expect(error).toMatchObject({ code: 'ERR_SOCKET_IN_USE', pluginName: config.pluginName });
     expect(error.message).toContain(config.socketPath);
     expect(fs.existsSync(counter)).toBe(false);
-    // Nor was there one that was killed before it could leave anything.
+    // No daemon was killed before it could make that file.
     expect(manager.getProcessInfo(config.pluginName).lastExit).toBeUndefined();
     expect(manager.getState(config.pluginName)).toBe('error');
     expect(error.message).toContain(manager.getProcessInfo(config.pluginName).lastError);

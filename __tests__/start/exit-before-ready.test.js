@@ -89,7 +89,7 @@ test('ERR_STARTUP_EXIT: the rest of the tree is gone before the start rejects', 
   expect(error).toMatchObject({ code: 'ERR_STARTUP_EXIT', exitCode: 5 });
   expect(error.stderr).toContain('the leader exits');
   expectNothingLeft(world, 'plugin', Object.values(await world.tree(marker)));
-  // It was asked before it was killed.
+  // It got SIGTERM before SIGKILL.
   expect(fs.existsSync(`${marker}.willing`)).toBe(true);
 });
 

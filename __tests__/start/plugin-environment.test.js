@@ -33,7 +33,7 @@ test('.installed: its absence is named for a script whose interpreter is missing
   expect(message).toMatch(/ENOENT: .*interpreter/);
   expect(message).toContain(command);
   expect(message).toMatch(/not installed/);
-  // It is told by the marker, and by nothing else.
+  // The file .installed alone decides.
   fs.writeFileSync(path.join(world.folder('plugin'), '.installed'), '');
   expect(await refusal(world.manager(), { command })).not.toMatch(/not installed/);
 });

@@ -4,7 +4,7 @@ const { failure } = require('../helpers/promises');
 const { expectNothingLeft } = require('../helpers/use-world');
 
 function useRefusal(world) {
-  /** Fails to start, in every way that it must. */
+  /** Expects ERR_SPAWN with everything that belongs to it, and returns the message. */
   async function refusal(manager, changes) {
     const config = { ...world.config('plugin'), ...changes };
     const error = await failure(manager.startProcess(config));

@@ -100,7 +100,7 @@ test('ERR_SPAWN: ENOENT for a script whose interpreter does not exist', async ()
 test('ERR_SPAWN: missing command, missing pluginPath and command without permission have three messages', async () => {
   const manager = world.manager();
   fs.writeFileSync(world.path('x'), '', { mode: 0o644 });
-  // One path for all three, so that nothing but the kind can tell them apart.
+  // The same path in all three messages, so that only the kind differs.
   const missing = (await refusal(manager, { command: world.path('missing') })).replaceAll(world.path('missing'), 'PATH');
   const nowhere = (await refusal(manager, { pluginPath: world.path('missing') })).replaceAll(world.path('missing'), 'PATH');
   const barred = (await refusal(manager, { command: world.path('x') })).replaceAll(world.path('x'), 'PATH');

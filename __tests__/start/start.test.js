@@ -170,7 +170,7 @@ test('startProcess: succeeds after failed starts and clears lastError', async ()
     expect(error).toMatchObject({ code: 'ERR_STARTUP_EXIT', exitCode: 3 });
     expect(error.message).toContain(`refused at start ${round}`);
     expect(manager.getProcessInfo('plugin').lastError).toContain(`refused at start ${round}`);
-    // Its own lines, not those of the process before it.
+    // It has the lines of its own process only.
     if (round === 2) expect(error.message + error.stderr).not.toContain('refused at start 1');
   }
   await manager.startProcess(config);

@@ -82,7 +82,7 @@ test('startupTimeout: no second attempt and no pending restart follow', async ()
     manager.startProcess(world.config('plugin', ['differs-by-start.py', counter, 'never'], { ...timeouts, restart: { delay: 0 } })),
   );
   expect(manager.getProcessInfo('plugin')).toMatchObject({ state: 'error', totalRestarts: 0, restartAttempts: 0 });
-  // Something that would come after a restart without delay.
+  // A restart without delay would come before this start resolves.
   await manager.startProcess(world.config('other'));
   expect(fs.readFileSync(counter, 'utf8')).toBe('1');
   expect(manager.getState('plugin')).toBe('error');

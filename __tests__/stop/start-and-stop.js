@@ -8,7 +8,7 @@ function useStartAndStop(world) {
     return identify(manager.getPid('plugin'));
   }
 
-  /** How long it took, to compare with the grace period. */
+  /** Expects that a stop resolves, and returns its duration in ms. */
   async function stop(manager, name = 'plugin') {
     const began = performance.now();
     await expect(manager.stopProcess(name)).resolves.toBeUndefined();

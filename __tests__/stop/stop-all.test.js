@@ -20,7 +20,7 @@ test('stopAllProcesses: stops all at once, and later starts are ERR_SHUTTING_DOW
   await expect(all).resolves.toBeUndefined();
   const took = performance.now() - began;
   expect(took).toBeGreaterThanOrEqual(695);
-  // In parallel: four graces in a row would take longer.
+  // Four grace periods in a row would take longer.
   expect(took).toBeLessThan(2_700);
   for (const [index, name] of names.entries()) expectNothingLeft(world, name, [daemons[index]]);
   expect(names.map((name) => manager.getState(name))).toEqual(names.map(() => 'stopped'));

@@ -31,12 +31,12 @@ test('stopProcess: every process of the tree gets stopSignal, and SIGKILL after 
 
   const stopping = watch(manager.stopProcess('plugin'));
   await until(() => !alive(leader) && fs.existsSync(`${marker}.willing`));
-  // The leader has gone; the others still have their time.
+  // The leader has exited; the grace period goes on for the others.
   expect(stopping.settled).toBe(false);
   expect(manager.getState('plugin')).toBe('stopping');
   await stopping.promise;
   expectNothingLeft(world, 'plugin', [leader, ...Object.values(family)]);
-  // The leader itself left in good order.
+  // The leader exited by itself.
   expect(manager.getProcessInfo('plugin').lastExit).toMatchObject({ pid: leader.pid, code: 0, reason: 'stopped' });
 });
 
@@ -98,7 +98,7 @@ test("killMode group: processes that left the leader's group are spared", async 
   expect([family.quiet, family.fled].map(alive)).toEqual([true, true]);
   expect(manager.getState('plugin')).toBe('stopped');
 
-  // Nor does the next start take them for an orphan.
+  // The next start does not take them for an orphan.
   await started(manager);
   expect([family.quiet, family.fled].map(alive)).toEqual([true, true]);
 });
@@ -115,7 +115,7 @@ testOnLinux("killMode group: a spared process can print after the owner's end, a
   owner.child.disconnect();
   await owner.exited;
 
-  // Far more than a pipe holds.
+  // 500 lines of 1 KiB are more than a pipe holds.
   const said = () => (fs.existsSync(`${marker}.chatty`) ? Number(fs.readFileSync(`${marker}.chatty`, 'utf8')) : 0);
   const before = said();
   await until(() => said() > before + 500 || !alive(chatty));
