@@ -1,7 +1,7 @@
 'use strict';
 
-const { spawnSync } = require('node:child_process');
 const path = require('node:path');
+const { spawnSync } = require('node:child_process');
 const { testOnLinux } = require('../helpers/needs');
 
 testOnLinux(

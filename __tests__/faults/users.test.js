@@ -3,7 +3,7 @@
 const fs = require('node:fs');
 const { between, errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
 const { ANOTHER, SOMEBODY, as, testWith } = require('../helpers/needs');
-const { alive, identify, signal } = require('../helpers/proc');
+const { alive, identify, signal, uid } = require('../helpers/proc');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 
@@ -32,7 +32,7 @@ async function changed() {
   ).toEqual({});
   const daemon = identify((await owner.asks('getPid', 'plugin')).value);
   world.killAtEnd(daemon);
-  expect(fs.statSync(`/proc/${daemon.pid}`).uid).toBe(Number(ANOTHER));
+  expect(uid(daemon.pid)).toBe(Number(ANOTHER));
   return { owner, daemon, serve };
 }
 
@@ -94,15 +94,15 @@ testWith('root', 'another user that can load the package')('credentials: a daemo
   const user = async (name) => {
     const start = owner.asks('startProcess', lasts(name));
     const pid = await until(async () => (await owner.asks('getPid', name)).value);
-    return { start, uid: fs.statSync(`/proc/${pid}`).uid };
+    return { start, user: uid(pid) };
   };
   const first = await user('first');
-  expect(first.uid).toBe(0);
+  expect(first.user).toBe(0);
   expect(await owner.asks('stopProcess', 'first')).toEqual({});
   await first.start;
   await owner.asks('become', Number(SOMEBODY));
   const second = await user('second');
-  expect(second.uid).toBe(Number(SOMEBODY));
+  expect(second.user).toBe(Number(SOMEBODY));
   expect(await owner.asks('stopProcess', 'second')).toEqual({});
   await second.start;
 });

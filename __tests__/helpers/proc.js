@@ -167,6 +167,9 @@ function target(pid, descriptor) {
 /** The pids that have `opened` open, as `target` names it. */
 const holders = (opened) => allPids().filter((pid) => descriptors(pid).some((descriptor) => target(pid, descriptor) === opened));
 
+/** The user of a process. */
+const uid = (pid) => fs.statSync(`/proc/${pid}`).uid;
+
 /** The text after KEY: in a file of such lines. */
 const field = (text, key) => new RegExp(`^${key}:\\s*(\\S+)`, 'm').exec(text ?? '')?.[1];
 
@@ -255,6 +258,7 @@ module.exports = {
   target,
   threadName,
   threads,
+  uid,
   waitedForCore,
   withEnvironment,
   zombies,
