@@ -78,7 +78,7 @@ testOnLinux('guardian and keeper: have no name and no value of a plugin in their
 // The guardian alone, or the guardian and the keeper.
 testOnLinux.each([
   ['alone', false],
-  ['with all that stands between owner and daemon', true],
+  ['together with the keeper', true],
 ])('guardian: killed %s, a new one keeps the promise of owner death', async (_, everything) => {
   const owner = world.owner('obeys-commands.js', {}, { ipc: true });
   const config = world.config('plugin', ['serves.py'], { restart: { delay: 0 }, shutdownGracePeriod: GRACE });
@@ -103,7 +103,7 @@ testOnLinux.each([
 // A guardian that lived for a moment is replaced in another way than one that lived longer.
 testOnLinux.each([
   ['right after the start', 0],
-  ['when it has been there for a while', 250],
+  ['after 250 ms', 250],
 ])('guardian: killed %s, a new one is there at once and sweeps for a killed keeper', async (_, age) => {
   const owner = world.owner('obeys-commands.js', {}, { ipc: true });
   expect(await owner.asks('startProcess', world.config('plugin', ['serves.py'], { shutdownGracePeriod: GRACE }))).toEqual({});
@@ -142,7 +142,7 @@ testOnLinux.each([
 
 testOnLinux.each([
   ['alone', false, KINDS],
-  ['with all that stands between owner and daemon', true, ['stubborn', 'grouped']],
+  ['together with the keeper', true, ['stubborn', 'grouped']],
 ])('guardian: killed %s, stopProcess still ends the whole tree', async (_, everything, kinds) => {
   const owner = world.owner('obeys-commands.js', {}, { ipc: true });
   const marker = world.path('family');

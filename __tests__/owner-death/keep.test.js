@@ -13,8 +13,8 @@ const { GRACE, owned, KINDS } = useOwnedTree(world);
 test.each([
   ['SIGKILL', 'wait'],
   ['process.exit', 'exit'],
-  ['the end of its work', 'return'],
-])('onOwnerDeath keep: a printing daemon survives %s, and the next start replaces it', async (_, end) => {
+  ['its natural end', 'return'],
+])('onOwnerDeath keep: a printing daemon survives its owner (%s), and the next start replaces it', async (_, end) => {
   const beats = world.path('beats');
   const counted = () => (fs.existsSync(beats) ? Number(fs.readFileSync(beats, 'utf8')) : 0);
   const config = world.config('plugin', ['prints-and-counts.py', beats]);

@@ -40,8 +40,8 @@ test.each([
 test.each([
   ['this process', () => process.pid],
   ['its parent', () => process.ppid],
-  ['a stranger', () => world.program(['never-binds.py']).pid],
-  ['a stranger of whom we know nothing', () => world.orphan(['never-binds.py']).pid],
+  ['an unrelated child', () => world.program(['never-binds.py']).pid],
+  ['an unrelated orphan', () => world.orphan(['never-binds.py']).pid],
 ])('daemon.pid: the pid of %s signals no process and is replaced', async (_, choose) => {
   const somebody = identify(choose());
   leave(`${somebody.pid}\n`);

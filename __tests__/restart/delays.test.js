@@ -21,12 +21,16 @@ async function delays(restart) {
 }
 
 test.each([
-  ['grow by the factor up to the maximum', { ...EXACT, maxAttempts: 5, delay: 20, factor: 2, maxDelay: 100 }, [20, 40, 80, 100, 100]],
-  ['take another factor', { ...EXACT, maxAttempts: 3, delay: 10, factor: 3 }, [10, 30, 90]],
+  [
+    'grow by restart.factor up to restart.maxDelay',
+    { ...EXACT, maxAttempts: 5, delay: 20, factor: 2, maxDelay: 100 },
+    [20, 40, 80, 100, 100],
+  ],
+  ['grow by restart.factor 3', { ...EXACT, maxAttempts: 3, delay: 10, factor: 3 }, [10, 30, 90]],
   ['double by default', { ...EXACT, maxAttempts: 4, delay: 15, backoff: 'exponential' }, [15, 30, 60, 120]],
-  ['grow by steps', { ...EXACT, maxAttempts: 4, delay: 25, backoff: 'linear', maxDelay: 80 }, [25, 50, 75, 80]],
-  ['stay the same', { ...EXACT, maxAttempts: 3, delay: 30, backoff: 'constant' }, [30, 30, 30]],
-  ['are none', { ...EXACT, maxAttempts: 3, delay: 0 }, [0, 0, 0]],
+  ['grow linearly up to restart.maxDelay', { ...EXACT, maxAttempts: 4, delay: 25, backoff: 'linear', maxDelay: 80 }, [25, 50, 75, 80]],
+  ['stay constant', { ...EXACT, maxAttempts: 3, delay: 30, backoff: 'constant' }, [30, 30, 30]],
+  ['are 0 where restart.delay is 0', { ...EXACT, maxAttempts: 3, delay: 0 }, [0, 0, 0]],
 ])('restart.backoff: delays %s', async (_, restart, expected) => {
   expect(await delays(restart)).toEqual(expected);
 });

@@ -62,7 +62,7 @@ test('ERR_SOCKET_IN_USE: names this very process', async () => {
 
 test.each([
   ['that has bound and does not listen yet', ['never-listens.py'], (socketPath) => fs.existsSync(socketPath)],
-  ['that hangs', ['never-accepts.py', '8'], connects],
+  ['that never accepts', ['never-accepts.py', '8'], connects],
   [
     'whose queue is full',
     ['never-accepts.py', '0'],
@@ -76,13 +76,13 @@ test.each([
       return true;
     },
   ],
-  ['that is stopped', ['serves.py'], connects],
+  ['that is stopped by SIGSTOP', ['serves.py'], connects],
 ])('ERR_SOCKET_IN_USE: finds a program %s', async (what, fixture, ready) => {
   const manager = world.manager();
   const socketPath = world.path('shared.sock');
   const program = world.program(fixture, { socketPath });
   await until(() => ready(socketPath));
-  if (what === 'that is stopped') signal(program, 'SIGSTOP');
+  if (what === 'that is stopped by SIGSTOP') signal(program, 'SIGSTOP');
   const before = identity(socketPath);
 
   const error = await refused(manager, world.config('plugin', undefined, { socketPath }));

@@ -41,7 +41,7 @@ test.each([
   ['binds and never listens', ['never-listens.py'], 'nobody listens on it', {}],
   ['listens somewhere else', () => ['listens-elsewhere.py', world.path('elsewhere.sock')], 'there is no such file', {}],
   [
-    'never accepts, where that is asked for',
+    'never accepts, with readiness accept,',
     ['never-accepts.py', '5'],
     'the connection was not accepted',
     { readiness: { type: 'accept' } },
