@@ -52,7 +52,7 @@ test.each([
   [{ onOwnerDeath: true }, "onOwnerDeath must be one of 'stop', 'keep'"],
   ['options', 'options must be an object'],
   [7, 'options must be an object'],
-])('new BackgroundProcessManager: refuses the options %p with ERR_INVALID_CONFIG', (options, problem) => {
+])('new BackgroundProcessManager: refuses the options %j with ERR_INVALID_CONFIG: %s', (options, problem) => {
   let error;
   try {
     new BackgroundProcessManager(options);

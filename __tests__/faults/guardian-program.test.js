@@ -12,7 +12,7 @@ const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 
 const world = useWorld();
-const { commandedOwner, config, expectStartAndStop, processesBeside, supervisorThread, guardianOf } = useCommandedOwner(world);
+const { commandedOwner, config, expectStartAndStop, processesBeside, supervisorThread, guardianOf, endGuardian } = useCommandedOwner(world);
 
 const replaceByFolder = (file) => {
   fs.rmSync(file);
@@ -110,8 +110,7 @@ testWith('strace')('guardian: has descriptors 0 to 2 only, also where close_rang
   // A high number: Node sets close-on-exec on the low ones itself.
   const owner = commandedOwner({}, { before: ['bash', '-c', 'exec 200</dev/null; exec "$@"', 'bash'] });
   await expectStartAndStop(owner);
-  signal(await guardianOf(owner), 'SIGKILL');
-  await until(() => children(owner.pid).length === 0);
+  await endGuardian(owner);
   const open = (pid) => descriptors(pid).sort();
   expect(open(owner.pid)).toContain('200');
   const fault = await inject(world, await supervisorThread(owner), ['close_range:error=ENOSYS'], { follow: 'programs' });

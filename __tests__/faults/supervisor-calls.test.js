@@ -4,13 +4,13 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
 const { testWith } = require('../helpers/needs');
-const { children, stat, zombies } = require('../helpers/proc');
+const { stat, zombies } = require('../helpers/proc');
 const { inject } = require('../helpers/strace');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 
 const world = useWorld();
-const { commandedOwner, config, expectStartAndStop, processesBeside, descriptorCount, supervisorThread, guardianOf } =
+const { commandedOwner, config, expectStartAndStop, processesBeside, descriptorCount, supervisorThread, endGuardian } =
   useCommandedOwner(world);
 
 const CASES = [
@@ -79,11 +79,6 @@ async function sweep(owner, call, errno, turns, file, prepare = () => {}) {
   await until(() => zombies(owner.pid).length === 0, 2_000, 'no zombie is left');
 }
 
-const goneGuardian = (owner) => async () => {
-  process.kill((await guardianOf(owner)).pid, 'SIGKILL');
-  await until(() => children(owner.pid).length === 0 && zombies(owner.pid).length === 0);
-};
-
 testWith('strace').each(CASES)('supervisor: a start and a stop survive %s failing with %s', async (call, errno, turns) => {
   await sweep(commandedOwner(), call, errno, turns);
 });
@@ -94,7 +89,7 @@ testWith('strace').each([
   ['clone,clone3', 'EAGAIN', [1], null],
 ])('supervisor: a start and a stop survive %s failing with %s while the guardian is spawned', async (call, errno, turns, file) => {
   const owner = commandedOwner();
-  await sweep(owner, call, errno, turns, file, goneGuardian(owner));
+  await sweep(owner, call, errno, turns, file, () => endGuardian(owner));
 });
 
 testWith('strace').each([
@@ -112,12 +107,11 @@ testWith('strace').each([
 
 testWith('strace')('supervisor: epoll_ctl failing with ENOSPC while the guardian is spawned leaves no zombie', async () => {
   const owner = commandedOwner();
-  const prepare = goneGuardian(owner);
   await expectStartAndStop(owner);
   let refused = 0;
   // Which of these calls is for the guardian depends on what else is unregistered.
   for (let turn = 4; turn <= 8; turn++) {
-    await prepare();
+    await endGuardian(owner);
     const fault = await inject(world, await supervisorThread(owner), [`epoll_ctl:error=ENOSPC:when=${turn}`]);
     const { error } = await owner.asks('startProcess', config());
     if (error) {

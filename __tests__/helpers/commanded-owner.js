@@ -2,7 +2,19 @@
 
 // An owner that obeys commands (fixtures/owners/obeys-commands.js), and what tests ask of it and of its processes.
 
-const { alive, ancestors, children, descendants, descriptors, identify, threadName, threads, withEnvironment } = require('./proc');
+const {
+  alive,
+  ancestors,
+  children,
+  descendants,
+  descriptors,
+  identify,
+  signal,
+  threadName,
+  threads,
+  withEnvironment,
+  zombies,
+} = require('./proc');
 const { until } = require('./until');
 
 const GRACE = 300;
@@ -35,7 +47,13 @@ function useCommandedOwner(world) {
     return guardian;
   }
 
-  return { commandedOwner, config, expectStartAndStop, processesBeside, descriptorCount, supervisorThread, guardianOf };
+  /** Kills the guardian of an owner without daemons. It may have exited: it does so 0.4 s after the last daemon. */
+  async function endGuardian(owner) {
+    for (const guardian of children(owner.pid)) signal(guardian, 'SIGKILL');
+    await until(() => children(owner.pid).length === 0 && zombies(owner.pid).length === 0, 5_000, 'the guardian is gone');
+  }
+
+  return { commandedOwner, config, expectStartAndStop, processesBeside, descriptorCount, supervisorThread, guardianOf, endGuardian };
 }
 
 /** The processes between an owner and its daemon: the keeper, then the guardian. */
