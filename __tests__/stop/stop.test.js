@@ -92,7 +92,7 @@ test.each([0, 30_000])(
     const daemon = await started(manager, ['differs-by-start.py', counter, 'good'], { restart: { delay } });
     process.kill(daemon.pid, 'SIGKILL');
     await stop(manager);
-    expect(manager.getProcessInfo('plugin')).toMatchObject({ state: 'stopped', restartAttempts: 0 });
+    expect(manager.getState('plugin')).toBe('stopped');
     expect(manager.getProcessInfo('plugin').nextRestartAt).toBeUndefined();
     expectNothingLeft(world, 'plugin', [daemon]);
     const stopped = attempts();
