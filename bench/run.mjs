@@ -7,16 +7,15 @@
 //   npm run bench -- --markdown        only prints the latest results, as README has them
 
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { World } from '../__tests__/helpers/world.js';
 import { scenarios } from './scenarios/index.mjs';
 import { chart } from './lib/chart.mjs';
-import { sleep } from './lib/clock.mjs';
 import { daemon } from './lib/daemon.mjs';
 import { machine } from './lib/machine.mjs';
 import { peers } from './lib/peers.mjs';
-import { mentioning } from './lib/proc.mjs';
 import { summary } from './lib/stats.mjs';
 import { markdown, table, verdicts } from './lib/table.mjs';
 import { judge } from './lib/targets.mjs';
@@ -46,28 +45,23 @@ if (chosen.length === 0) {
 /** Which contestants need what isn't part of Node. */
 const needs = { execa: 'execa', pm2: 'pm2', runit: 'runsv', s6: 's6' };
 
-// Short, because a socket's path has 107 bytes at most.
-const dir = realpathSync(mkdtempSync('/tmp/bench-'));
+const world = new World({ prefix: 'bench-' });
 const common = { daemon: daemon(), peers: peers(say), quick };
 let trials = 0;
 
-/** One process for one contestant; whatever it leaves behind is a failure. */
+/** One process for one contestant. A process that it leaves is a failure. */
 async function trial(scenario, contestant) {
-  const place = join(dir, String(trials++));
+  const place = world.path(String(trials));
+  trials += 1;
   const order = JSON.stringify({ ...common, scenario: scenario.name, contestant, dir: place });
-  const child = spawn(process.execPath, [...(scenario.nodeArgs ?? []), join(here, 'trial.mjs'), order], {
-    env: { ...process.env, BENCH_WORLD: dir },
+  const child = spawn(process.execPath, [...(scenario.nodeArgs ?? []), join(here, 'run-trial.mjs'), order], {
+    env: { ...process.env, BENCH_WORLD: world.dir },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   let text = '';
   child.stdout.setEncoding('utf8').on('data', (data) => (text += data));
   const code = await new Promise((resolve) => child.once('close', (exit, signal) => resolve(exit ?? signal)));
-  let left = mentioning(dir);
-  for (let patience = 100; left.length > 0 && patience > 0; patience--) {
-    await sleep(50);
-    left = mentioning(dir);
-  }
-  for (const pid of left) process.kill(pid, 'SIGKILL');
+  const left = await world.killSurvivors();
   rmSync(place, { recursive: true, force: true });
   if (code !== 0) throw new Error(`${scenario.name}, ${contestant}: ended with ${code}`);
   if (left.length > 0) throw new Error(`${scenario.name}, ${contestant}: left ${left.length} processes behind`);
@@ -78,8 +72,10 @@ async function measure(scenario) {
   const available = Object.keys(scenario.contestants).filter((key) => !needs[key] || common.peers[needs[key]]);
   const samples = Object.fromEntries(available.map((key) => [key, {}]));
   const keep = (contestant, result) => {
-    for (const [metric, list] of Object.entries(result))
-      (samples[contestant][metric] ??= []).push(...list.filter((value) => value !== null));
+    for (const [metric, list] of Object.entries(result)) {
+      samples[contestant][metric] ??= [];
+      samples[contestant][metric].push(...list.filter((value) => value !== null));
+    }
   };
   const rounds = Math.min(scenario.rounds[quick ? 'quick' : 'full'] || 1, atMost);
   for (let round = 0; round < rounds; round++) {
@@ -109,7 +105,6 @@ async function measure(scenario) {
 const results = { machine: machine(), quick, scenarios: {} };
 let failed = false;
 try {
-  mkdirSync(dir, { recursive: true });
   for (const scenario of chosen) {
     try {
       results.scenarios[scenario.name] = await measure(scenario);
@@ -120,7 +115,7 @@ try {
     }
   }
 } finally {
-  rmSync(dir, { recursive: true, force: true });
+  world.remove();
 }
 
 results.targets = judge(results.scenarios);

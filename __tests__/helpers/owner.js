@@ -1,6 +1,6 @@
 'use strict';
 
-// A program of its own with a manager in it: one of fixtures/owners. It says what happens in lines of JSON on stdout.
+// A program of fixtures/owners: a process of its own with a manager in it. It reports in lines of JSON on stdout.
 
 const path = require('node:path');
 const { spawn } = require('node:child_process');
@@ -14,13 +14,14 @@ class Owner {
     this.errors = '';
     this.lines = [];
     this.rest = '';
+    this.requests = 0;
     this.child = spawn(command[0], command.slice(1), {
       cwd,
       env,
       detached,
       stdio: ['ignore', 'pipe', 'pipe', ...(ipc ? ['ipc'] : [])],
     });
-    this.child.stdout.setEncoding('utf8').on('data', (text) => this.#hear(text));
+    this.child.stdout.setEncoding('utf8').on('data', (text) => this.#read(text));
     this.child.stderr.setEncoding('utf8').on('data', (text) => (this.errors += text));
     this.exited = new Promise((resolve, reject) => {
       this.child.on('error', reject);
@@ -38,7 +39,7 @@ class Owner {
     return this.child.exitCode !== null || this.child.signalCode !== null;
   }
 
-  #hear(text) {
+  #read(text) {
     const lines = (this.rest + text).split('\n');
     this.rest = lines.pop();
     for (const line of lines) {
@@ -50,7 +51,7 @@ class Owner {
     }
   }
 
-  /** The value under `key` in the first line that has it. */
+  /** The value of `key` in the first line that has it. */
   async says(key, deadline = 15_000) {
     const find = () => this.lines.find((line) => key in line);
     let drained = false;
@@ -61,9 +62,10 @@ class Owner {
     return line[key];
   }
 
-  /** Has an obedient owner do something, and returns what came of it. */
+  /** Has an owner that obeys commands do something, and returns the outcome. */
   async asks(verb, ...args) {
-    const id = `${verb}-${(this.count = (this.count ?? 0) + 1)}`;
+    this.requests += 1;
+    const id = `${verb}-${this.requests}`;
     this.child.send({ id, verb, args });
     return this.says(id);
   }

@@ -1,34 +1,32 @@
 'use strict';
 
-// One test's world: a folder of its own, the managers made in it, the programs started in it. When it ends it stops
-// everything, and fails the test if a process is left over.
+// The World of a test, a chaos run or a benchmark: a temporary folder with an envsDir, configurations of daemons, the
+// managers and programs that were made in it. `end` stops everything and fails if a process is left.
 
 const fs = require('node:fs');
-const net = require('node:net');
 const path = require('node:path');
 const { execFileSync, spawn } = require('node:child_process');
-const { BackgroundProcessManager } = require('../..');
-const { Owner } = require('./owner');
-const { alive, identify, mentioning, signal } = require('./processes');
+const { commandLine, identify, signal, withEnvironment } = require('./proc');
 const { until } = require('./until');
 
 const DAEMONS = path.join(__dirname, '..', 'fixtures', 'daemons');
-const PYTHON = process.env.TEST_PYTHON ?? 'python3';
 
-/** The arguments that have Python run a fixture. -S -E: in half the time, and blind to PYTHONUNBUFFERED. */
+/** The arguments that make Python run a fixture. -S -E: half the start time, and PYTHONUNBUFFERED of the caller has no effect. */
 const script = (name, ...args) => ['-S', '-E', '-B', path.join(DAEMONS, name), ...args.map(String)];
 
 class World {
-  constructor() {
-    // Short, because a socket path has 107 bytes.
-    this.dir = fs.realpathSync(fs.mkdtempSync('/tmp/bpm-'));
-    /** Not there until a manager makes it. */
+  /** `dir`: an existing or new folder to use; without it a temporary one, named by `prefix`. */
+  constructor({ dir, prefix = 'bpm-' } = {}) {
+    // Short, because a socket path has at most 107 bytes.
+    if (dir === undefined) this.dir = fs.realpathSync(fs.mkdtempSync(`/tmp/${prefix}`));
+    else this.dir = dir;
+    /** Does not exist until a manager makes it. */
     this.envsDir = path.join(this.dir, 'envs');
     this.pluginPath = path.join(this.dir, 'plugin');
     this.managers = [];
     this.programs = [];
-    this.extras = [];
-    fs.mkdirSync(this.pluginPath);
+    this.undos = [];
+    fs.mkdirSync(this.pluginPath, { recursive: true });
   }
 
   path(...names) {
@@ -47,24 +45,26 @@ class World {
     return path.join(this.envsDir, name, 'daemon.pid');
   }
 
-  /** The folder for what a test puts there before the first start. */
+  /** The plugin's folder, for files that a test puts there before the first start. */
   makeFolder(name) {
     fs.mkdirSync(this.folder(name), { recursive: true, mode: 0o700 });
     return this.folder(name);
   }
 
   manager(options) {
+    // Loaded here, because a benchmark of other packages must not carry the addon.
+    const { BackgroundProcessManager } = require('../..');
     const manager = new BackgroundProcessManager({ envsDir: this.envsDir, ...options });
     this.managers.push(manager);
     return manager;
   }
 
-  /** A whole configuration: `fixture` is the script's name and its arguments. */
-  config(name = 'plugin', fixture = ['willing.py'], changes = {}) {
+  /** A complete configuration. `fixture` is the name of a script in fixtures/daemons and its arguments. */
+  config(name = 'plugin', fixture = ['serves.py'], changes = {}) {
     return {
       pluginName: name,
       pluginPath: this.pluginPath,
-      command: PYTHON,
+      command: changes.command ?? require('./python').PYTHON,
       args: fixture.length > 0 ? script(...fixture) : [],
       socketPath: this.socket(name),
       startupTimeout: 15_000,
@@ -73,9 +73,9 @@ class World {
     };
   }
 
-  /** Starts a fixture beside the managers, as another program would. Ends with this world. */
+  /** Starts a fixture without a manager, as another program would. It ends with this World. */
   program(fixture, { socketPath = this.path('program.sock'), ...options } = {}) {
-    const child = spawn(PYTHON, script(...fixture), {
+    const child = spawn(require('./python').PYTHON, script(...fixture), {
       cwd: this.pluginPath,
       env: { ...process.env, SOCKET_PATH: socketPath, TEST_WORLD: this.dir },
       stdio: 'ignore',
@@ -85,39 +85,58 @@ class World {
     return identify(child.pid);
   }
 
-  /** The same, but nobody's child: its parent is gone. */
+  /** The same, but its parent is gone. */
   orphan(fixture, { socketPath = this.path('program.sock'), cwd = this.pluginPath } = {}) {
-    const pid = execFileSync('/bin/sh', ['-c', '"$@" </dev/null >/dev/null 2>&1 & echo $!', 'sh', PYTHON, ...script(...fixture)], {
+    const command = [require('./python').PYTHON, ...script(...fixture)];
+    const pid = execFileSync('/bin/sh', ['-c', '"$@" </dev/null >/dev/null 2>&1 & echo $!', 'sh', ...command], {
       cwd,
       env: { ...process.env, SOCKET_PATH: socketPath, TEST_WORLD: this.dir },
       encoding: 'utf8',
     });
     const orphan = identify(Number(pid));
-    this.finally(() => signal(orphan, 'SIGKILL'));
+    this.killAtEnd(orphan);
     return orphan;
   }
 
+  /** A program of fixtures/owners with a manager in it. */
   owner(name, order, { env, ...options } = {}) {
+    const { Owner } = require('./owner');
     const owner = new Owner(
       name,
       { envsDir: this.envsDir, ...order },
-      {
-        cwd: this.dir,
-        env: { ...process.env, TEST_WORLD: this.dir, ...env },
-        ...options,
-      },
+      { cwd: this.dir, env: { ...process.env, TEST_WORLD: this.dir, ...env }, ...options },
     );
     this.programs.push(owner.child);
     return owner;
   }
 
-  /** Has something undone at the end, also when the test fails. */
-  finally(undo) {
-    this.extras.unshift(undo);
+  /** These processes get SIGKILL at the end. */
+  killAtEnd(...processes) {
+    this.finally(() => {
+      for (const process of processes) signal(process, 'SIGKILL');
+    });
   }
 
-  /** The pids that family.py wrote, by kind. */
-  async family(marker) {
+  /** Sets variables of process.env until the end; undefined removes one. */
+  setEnvironment(variables) {
+    const set = (name, value) => {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    };
+    for (const [name, value] of Object.entries(variables)) {
+      const before = process.env[name];
+      this.finally(() => set(name, before));
+      set(name, value);
+    }
+  }
+
+  /** Runs `undo` at the end, also when the test fails; the last one first. */
+  finally(undo) {
+    this.undos.unshift(undo);
+  }
+
+  /** The processes below the leader of leads-a-tree.py, by kind, once its marker has their pids. */
+  async tree(marker) {
     await until(() => fs.existsSync(marker), 10_000, `${marker} exists`);
     const members = {};
     for (const line of fs.readFileSync(marker, 'utf8').trim().split('\n')) {
@@ -127,82 +146,34 @@ class World {
     return members;
   }
 
+  /** The pid that a fixture wrote to `marker`, as a process, once it is there. */
+  async process(marker) {
+    return identify(Number(await until(() => fs.existsSync(marker) && fs.readFileSync(marker, 'utf8'), 10_000, `${marker} has a pid`)));
+  }
+
+  /** Every process that has this World's folder in its environment and is still there after `patience`; these get SIGKILL. */
+  async killSurvivors(patience = 5_000) {
+    const scan = () => withEnvironment(this.dir);
+    // Two scans: a process that is forked during the first by one that then exits is found by the second.
+    await until(() => scan().length === 0 && scan().length === 0, patience, 'no process is left').catch(() => {});
+    const left = scan().map((process) => ({ ...process, command: commandLine(process.pid) }));
+    for (const process of left) signal(process, 'SIGKILL');
+    return left;
+  }
+
+  remove() {
+    fs.rmSync(this.dir, { recursive: true, force: true });
+  }
+
   async end() {
-    for (const undo of this.extras) await undo();
+    for (const undo of this.undos) await undo();
     await Promise.all(this.managers.map((manager) => manager.stopAllProcesses()));
     for (const child of this.programs) if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
-
-    // Daemons whose owner was just killed get the time that is promised for that.
-    let left = [];
-    try {
-      // Twice: one that is forked during a look, by one that then ends, is found by the next.
-      const look = () => (left = mentioning(this.dir)).length === 0;
-      await until(() => look() && look(), 5_000);
-    } catch {
-      left = left.map((process) => ({ ...process, command: commandOf(process.pid) }));
-      for (const process of left) signal(process, 'SIGKILL');
-    }
-    fs.rmSync(this.dir, { recursive: true, force: true });
+    // Daemons whose owner has just been killed get the time that is promised for them.
+    const left = await this.killSurvivors();
+    this.remove();
     if (left.length > 0) throw new Error(`left running:\n${left.map(({ pid, command }) => `${pid} ${command}`).join('\n')}`);
   }
 }
 
-function commandOf(pid) {
-  try {
-    return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-  } catch {
-    return '(gone)';
-  }
-}
-
-/** A world for each test of the file that calls this. */
-function useWorld() {
-  const current = {};
-  beforeEach(() => {
-    current.world = new World();
-  });
-  afterEach(() => current.world.end());
-  return new Proxy(current, {
-    get: (_, key) => {
-      const value = current.world[key];
-      return typeof value === 'function' ? value.bind(current.world) : value;
-    },
-  });
-}
-
-/** Everything a manager emits, in order. `states` are the changes of one plugin as words. */
-function record(manager) {
-  const events = [];
-  for (const type of ['stateChange', 'exit', 'restart', 'health']) {
-    manager.on(type, (event) => events.push({ type, ...event }));
-  }
-  return {
-    all: events,
-    of: (type, name) => events.filter((event) => event.type === type && (name === undefined || event.pluginName === name)),
-    states: (name) => events.filter((event) => event.type === 'stateChange' && event.pluginName === name).map(({ to }) => to),
-  };
-}
-
-/** Whether somebody takes a connection there. */
-function connects(socketPath) {
-  return new Promise((resolve) => {
-    const client = net.connect(socketPath);
-    client.on('connect', () => resolve(true)).on('error', () => resolve(false));
-    client.on('connect', () => client.destroy());
-  });
-}
-
-/** After a stop or a failed start: now, not soon. */
-function expectNothingLeft(world, name, processes = []) {
-  expect(processes.filter(alive)).toEqual([]);
-  expect(fs.existsSync(world.pidFile(name))).toBe(false);
-  expect(fs.existsSync(world.socket(name))).toBe(false);
-}
-
-/** After a daemon that went by itself: the files follow the state, only a stop promises both at once. */
-async function expectCleared(world, name, processes = []) {
-  await until(() => !fs.existsSync(world.pidFile(name)) && !fs.existsSync(world.socket(name)));
-  expect(processes.filter(alive)).toEqual([]);
-}
-
-module.exports = { DAEMONS, PYTHON, connects, expectCleared, expectNothingLeft, record, script, useWorld };
+module.exports = { DAEMONS, World, script };

@@ -1,39 +1,28 @@
 // What one writes without a manager: child_process (or execa), and a socket that is tried until it answers.
 
 import { spawn } from 'node:child_process';
-import net from 'node:net';
 import { pathToFileURL } from 'node:url';
-import { sleep } from './clock.mjs';
+import { connects } from '../../__tests__/helpers/sockets.js';
+import { sleep } from '../../__tests__/helpers/until.js';
 
 /** As a manager would: a group of its own, and its output read. */
-export function start(world, name, args = []) {
-  const { folder } = world.place(name);
-  const child = spawn(world.daemon, args, { cwd: folder, env: world.env(name), detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+export function start(trial, name, args = []) {
+  const { folder } = trial.place(name);
+  const child = spawn(trial.daemon, args, { cwd: folder, env: trial.env(name), detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   child.stdout.on('data', () => {});
   child.stderr.on('data', () => {});
   return child;
 }
 
-export async function execa(world) {
-  const { execa: run } = await import(pathToFileURL(world.peers.execa).href);
+export async function execa(trial) {
+  const { execa: run } = await import(pathToFileURL(trial.peers.execa).href);
   return (name, args = []) => {
-    const { folder } = world.place(name);
-    const child = run(world.daemon, args, { cwd: folder, env: world.env(name), detached: true, buffer: false, reject: false });
+    const { folder } = trial.place(name);
+    const child = run(trial.daemon, args, { cwd: folder, env: trial.env(name), detached: true, buffer: false, reject: false });
     child.stdout.on('data', () => {});
     child.stderr.on('data', () => {});
     return child;
   };
-}
-
-export function connects(socket) {
-  return new Promise((resolve) => {
-    const client = net.connect(socket);
-    client.once('connect', () => {
-      client.destroy();
-      resolve(true);
-    });
-    client.once('error', () => resolve(false));
-  });
 }
 
 /** Every ten milliseconds is more often than most do it. */

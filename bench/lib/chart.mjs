@@ -56,8 +56,8 @@ const style = `
     .limit { fill: #0d1117; stroke: #9198a1 }
   }`;
 
-const escape = (text) => text.replace(/[&<>]/g, (sign) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;' })[sign]);
-const text = (x, y, content, kind = '') => `<text x="${x}" y="${y}" class="${kind}">${escape(content)}</text>`;
+const escapeText = (text) => text.replace(/[&<>]/g, (sign) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;' })[sign]);
+const text = (x, y, content, kind = '') => `<text x="${x}" y="${y}" class="${kind}">${escapeText(content)}</text>`;
 const line = (x1, y1, x2, y2, kind) => `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" class="${kind}"/>`;
 const kindOf = (contestant) =>
   contestant === 'ally' || contestant === 'crowd' ? 'ally' : contestant === 'limit' || contestant === 'idle' ? 'limit' : 'other';

@@ -19,16 +19,3 @@ const origin = calibrate();
 
 /** Milliseconds since 1970. */
 export const now = () => origin + performance.now();
-
-export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Looks every few milliseconds until `look` gives something. */
-export async function until(look, what, patience = 30_000) {
-  const deadline = performance.now() + patience;
-  for (;;) {
-    const found = await look();
-    if (found) return found;
-    if (performance.now() > deadline) throw new Error(`waited ${patience} ms in vain: ${what}`);
-    await sleep(3);
-  }
-}

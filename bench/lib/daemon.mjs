@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { root } from './world.mjs';
+import { root } from './trial.mjs';
 
 /** Its path. Optimised and without shared libraries, but in the profile of the tests: the addon's takes minutes. */
 export function daemon() {

@@ -1,7 +1,7 @@
 // How long this thread's event loop was kept from its work.
 
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { sleep } from './clock.mjs';
+import { sleep } from '../../__tests__/helpers/until.js';
 
 /** Calls `work`, and tells in ms by how much a timer of one millisecond came late at worst until it is done. */
 export async function worstStall(work) {

@@ -5,22 +5,22 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
-export async function connect(world) {
-  process.env.PM2_HOME = join(world.dir, 'pm2');
+export async function connect(trial) {
+  process.env.PM2_HOME = join(trial.dir, 'pm2');
   // SIGINT otherwise.
   process.env.PM2_KILL_SIGNAL = 'SIGTERM';
   // It asks a server of its maker's otherwise.
   process.env.PM2_DISABLE_VERSION_CHECK = 'true';
   mkdirSync(process.env.PM2_HOME, { recursive: true });
-  const pm2 = createRequire(import.meta.url)(world.peers.pm2);
+  const pm2 = createRequire(import.meta.url)(trial.peers.pm2);
   const call = (method, ...args) => promisify(pm2[method].bind(pm2))(...args);
   await call('connect');
   return {
     start(name) {
-      const { folder, socket, stamps } = world.place(name);
+      const { folder, socket, stamps } = trial.place(name);
       return call('start', {
         name,
-        script: world.daemon,
+        script: trial.daemon,
         interpreter: 'none',
         exec_mode: 'fork',
         cwd: folder,

@@ -3,11 +3,12 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { now, sleep, until } from '../lib/clock.mjs';
+import { now } from '../lib/clock.mjs';
+import { sleep, until } from '../../__tests__/helpers/until.js';
 import { fill, worstStall } from '../lib/loop.mjs';
 import * as byhand from '../lib/byhand.mjs';
-import { waited } from '../lib/proc.mjs';
-import { assert } from '../lib/world.mjs';
+import { waitedForCore } from '../../__tests__/helpers/proc.js';
+import { assert } from '../lib/trial.mjs';
 
 const scenario = (count, rounds, contestants) => ({
   name: `burst${count}`,
@@ -22,22 +23,22 @@ const scenario = (count, rounds, contestants) => ({
     ready: { label: 'calls → all ready', unit: 'ms' },
   },
 
-  async run(world, contestant) {
+  async run(trial, contestant) {
     const heap = fill(2 ** 30);
     // A heap that has been there for a while: what V8 still has to sort out about a new one is not the contestants'.
     globalThis.gc();
     globalThis.gc();
     const names = Array.from({ length: count }, (_, index) => `d${index}`);
     // Folders and configurations are the user's affair, whatever starts the daemons.
-    const configs = names.map((name) => world.config(name));
-    const { starts, end } = await starters[contestant](world, names, configs);
+    const configs = names.map((name) => trial.config(name));
+    const { starts, end } = await starters[contestant](trial, names, configs);
     const { result, stall } = await worstStall(async () => {
-      const waitedBefore = waited(process.pid);
+      const waitedBefore = waitedForCore(process.pid);
       const begun = now();
       const pending = starts();
       const returned = now();
       const ready = await pending;
-      return { ready: ready - begun, calls: returned - begun, waited: waited(process.pid) - waitedBefore };
+      return { ready: ready - begun, calls: returned - begun, waited: waitedForCore(process.pid) - waitedBefore };
     });
     await end();
     assert(heap.length > 0, 'the heap was there');
@@ -49,17 +50,17 @@ const scenario = (count, rounds, contestants) => ({
 });
 
 const starters = {
-  ally: (world, names, configs) => managed(world, names, configs, false),
-  watched: (world, names, configs) => managed(world, names, configs, true),
-  byhand: (world, names) => spawned(world, names, (name) => byhand.start(world, name)),
-  execa: async (world, names) => spawned(world, names, await byhand.execa(world)),
+  ally: (trial, names, configs) => managed(trial, names, configs, false),
+  watched: (trial, names, configs) => managed(trial, names, configs, true),
+  byhand: (trial, names) => spawned(trial, names, (name) => byhand.start(trial, name)),
+  execa: async (trial, names) => spawned(trial, names, await byhand.execa(trial)),
   limit,
   beside,
   idle: () => ({ starts: () => sleep(300), end() {} }),
 };
 
-function managed(world, names, configs, watched) {
-  const manager = world.manager({ watched });
+function managed(trial, names, configs, watched) {
+  const manager = trial.manager({ watched });
   return {
     async starts() {
       await Promise.all(configs.map((config) => manager.startProcess(config)));
@@ -76,29 +77,29 @@ function managed(world, names, configs, watched) {
 }
 
 /** Ready: when the last one listens. That the caller would have to find out is not counted. */
-function spawned(world, names, call) {
+function spawned(trial, names, call) {
   const children = [];
   return {
     async starts() {
       children.push(...names.map((name) => call(name)));
-      return lastListen(world, names);
+      return lastListen(trial, names);
     },
     end: () => Promise.all(children.map(byhand.stop)),
   };
 }
 
-async function lastListen(world, names) {
+async function lastListen(trial, names) {
   let last = 0;
-  for (const name of names) last = Math.max(last, (await world.stamped(name, 'listen')).at);
+  for (const name of names) last = Math.max(last, (await trial.stamped(name, 'listen')).at);
   return last;
 }
 
 /** An idle loop while somebody else makes as many processes: how long the machine keeps it from a core. */
-function beside(world, names) {
-  const folder = join(world.dir, 'spawned');
+function beside(trial, names) {
+  const folder = join(trial.dir, 'spawned');
   mkdirSync(folder);
   // Made before it counts, since Node's own spawn stalls the loop more than anything.
-  const spawner = spawn('sh', ['-c', 'sleep 0.5; exec "$0" --spawn "$1" "$2"', world.daemon, String(names.length), folder], {
+  const spawner = spawn('sh', ['-c', 'sleep 0.5; exec "$0" --spawn "$1" "$2"', trial.daemon, String(names.length), folder], {
     stdio: ['pipe', 'ignore', 'inherit'],
   });
   return {
@@ -112,8 +113,8 @@ function beside(world, names) {
 }
 
 /** A process of a megabyte that does nothing but posix_spawn(3). */
-function limit(world, names) {
-  const folder = join(world.dir, 'spawned');
+function limit(trial, names) {
+  const folder = join(trial.dir, 'spawned');
   mkdirSync(folder);
   const stamps = (file) =>
     readFileSync(join(folder, file), 'latin1')
@@ -123,16 +124,17 @@ function limit(world, names) {
   let spawner;
   return {
     async starts() {
-      spawner = spawn(world.daemon, ['--spawn', String(names.length), folder], {
+      spawner = spawn(trial.daemon, ['--spawn', String(names.length), folder], {
         env: { ...process.env, BENCH_STAMP: join(folder, 'begin') },
         stdio: ['pipe', 'ignore', 'inherit'],
       });
       const begun = now();
-      const all = await until(() => {
+      const listening = () => {
         const files = readdirSync(folder).filter((file) => file.endsWith('.stamp'));
-        const listening = files.flatMap(stamps);
-        return listening.length === names.length && listening;
-      }, 'all spawned daemons listen');
+        const found = files.flatMap(stamps);
+        return found.length === names.length && found;
+      };
+      const all = await until(listening, 30_000, 'all spawned daemons listen');
       // As if it had begun at the call.
       return begun + Math.max(...all) - stamps('begin')[0];
     },

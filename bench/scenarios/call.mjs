@@ -10,15 +10,15 @@ export default {
   contestants: { ally: 'ally', watched: 'ally, events and logger', byhand: 'child_process.spawn', execa: 'execa' },
   metrics: { call: { label: 'small heap', unit: 'µs' }, heavy: { label: '1 GiB of heap', unit: 'µs' } },
 
-  async run(world, contestant) {
-    const starts = world.quick ? 10 : 30;
-    const { call, ready, end } = await contestants[contestant](world);
+  async run(trial, contestant) {
+    const starts = trial.quick ? 10 : 30;
+    const { call, ready, end } = await contestants[contestant](trial);
     let count = 0;
     const measure = async () => {
       const samples = [];
       for (let index = 0; index < starts; index++) {
         const name = `d${count++}`;
-        const argument = world.config(name);
+        const argument = trial.config(name);
         const begun = performance.now();
         const pending = call(name, argument);
         samples.push((performance.now() - begun) * 1e3);
@@ -36,27 +36,27 @@ export default {
 };
 
 const contestants = {
-  ally: (world) => managed(world, false),
-  watched: (world) => managed(world, true),
-  byhand: (world) => spawned(world, (name) => byhand.start(world, name)),
-  async execa(world) {
-    const start = await byhand.execa(world);
-    return spawned(world, (name) => start(name));
+  ally: (trial) => managed(trial, false),
+  watched: (trial) => managed(trial, true),
+  byhand: (trial) => spawned(trial, (name) => byhand.start(trial, name)),
+  async execa(trial) {
+    const start = await byhand.execa(trial);
+    return spawned(trial, (name) => start(name));
   },
 };
 
-function managed(world, watched) {
-  const manager = world.manager({ watched });
+function managed(trial, watched) {
+  const manager = trial.manager({ watched });
   return { call: (_, config) => manager.startProcess(config), ready: (_, pending) => pending, end: () => manager.stopAllProcesses() };
 }
 
-function spawned(world, call) {
+function spawned(trial, call) {
   const children = [];
   return {
     call,
     async ready(name, child) {
       children.push(child);
-      await world.stamped(name, 'listen');
+      await trial.stamped(name, 'listen');
     },
     end: () => Promise.all(children.map(byhand.stop)),
   };

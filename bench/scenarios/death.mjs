@@ -1,8 +1,9 @@
 // kill -9 of a daemon → its owner knows.
 
-import { now, until } from '../lib/clock.mjs';
+import { now } from '../lib/clock.mjs';
+import { until } from '../../__tests__/helpers/until.js';
 import * as byhand from '../lib/byhand.mjs';
-import { assert } from '../lib/world.mjs';
+import { assert } from '../lib/trial.mjs';
 
 export default {
   name: 'death',
@@ -11,16 +12,16 @@ export default {
   contestants: { ally: 'ally', watched: 'ally, events and logger', byhand: "child_process, 'exit'" },
   metrics: { event: { label: 'event', unit: 'ms' }, getter: { label: 'isRunning is false', unit: 'ms' } },
 
-  async run(world, contestant) {
-    const deaths = world.quick ? 10 : 25;
-    return contestant === 'byhand' ? handmade(world, deaths) : managed(world, deaths, contestant === 'watched');
+  async run(trial, contestant) {
+    const deaths = trial.quick ? 10 : 25;
+    return contestant === 'byhand' ? handmade(trial, deaths) : managed(trial, deaths, contestant === 'watched');
   },
 };
 
-async function managed(world, deaths, watched) {
-  const manager = world.manager({ watched });
+async function managed(trial, deaths, watched) {
+  const manager = trial.manager({ watched });
   const samples = { event: [], getter: [] };
-  const config = world.config('d', { restart: { maxAttempts: 0 } });
+  const config = trial.config('d', { restart: { maxAttempts: 0 } });
   for (let index = 0; index < deaths * 2; index++) {
     await manager.startProcess(config);
     const seen = new Promise((resolve) => manager.once('exit', (event) => resolve({ at: now(), event })));
@@ -35,18 +36,18 @@ async function managed(world, deaths, watched) {
       while (manager.isRunning('d')) await new Promise(setImmediate);
       samples.getter.push(now() - killed);
     }
-    await until(() => manager.getState('d') === 'error', 'no restarts, so it is given up');
+    await until(() => manager.getState('d') === 'error', 30_000, 'without restarts a crash leads to ERROR');
   }
   await manager.stopAllProcesses();
   return samples;
 }
 
-async function handmade(world, deaths) {
+async function handmade(trial, deaths) {
   const samples = { event: [] };
   for (let index = 0; index < deaths; index++) {
     const name = `d${index}`;
-    const child = byhand.start(world, name);
-    await world.stamped(name, 'listen');
+    const child = byhand.start(trial, name);
+    await trial.stamped(name, 'listen');
     const seen = byhand.ended(child).then(now);
     const killed = now();
     child.kill('SIGKILL');

@@ -1,6 +1,6 @@
 // What a look costs.
 
-import { assert } from '../lib/world.mjs';
+import { assert } from '../lib/trial.mjs';
 
 const GETTERS = ['isRunning', 'getState', 'getPid', 'getProcessInfo'];
 const DAEMONS = 20;
@@ -15,14 +15,14 @@ export default {
     get: { label: 'Map.get', unit: 'ns' },
   },
 
-  async run(world, contestant) {
+  async run(trial, contestant) {
     const names = Array.from({ length: DAEMONS }, (_, index) => `plugin-${index}`);
     if (contestant === 'limit') {
       const map = new Map(names.map((name) => [name, { state: 'running' }]));
       return { get: time(names, (name) => map.get(name).state === 'running') };
     }
-    const manager = world.manager();
-    await Promise.all(names.map((name) => manager.startProcess(world.config(name))));
+    const manager = trial.manager();
+    await Promise.all(names.map((name) => manager.startProcess(trial.config(name))));
     const samples = {};
     for (const getter of GETTERS) {
       assert(

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { assert, root } from '../lib/world.mjs';
+import { assert, root } from '../lib/trial.mjs';
 
 export default {
   name: 'load',
@@ -17,17 +17,17 @@ export default {
     guardian: { label: 'ally-guardian', unit: 'KB' },
   },
 
-  async run(world, contestant) {
+  async run(trial, contestant) {
     const load =
       contestant === 'ally'
         ? `require(${JSON.stringify(root)})`
         : contestant === 'pm2'
-          ? `require(${JSON.stringify(world.peers.pm2)})`
-          : `await import(${JSON.stringify(pathToFileURL(world.peers.execa).href)})`;
+          ? `require(${JSON.stringify(trial.peers.pm2)})`
+          : `await import(${JSON.stringify(pathToFileURL(trial.peers.execa).href)})`;
     const script = `(async () => { const begun = performance.now(); ${load}; const ms = performance.now() - begun; process.stdout.write(String(ms)); process.exit(); })()`;
     // What it says on its way is not asked for.
     const require = Number(
-      execFileSync(process.execPath, ['-e', script], { encoding: 'utf8', env: { ...process.env, PM2_HOME: join(world.dir, 'pm2') } }).match(
+      execFileSync(process.execPath, ['-e', script], { encoding: 'utf8', env: { ...process.env, PM2_HOME: join(trial.dir, 'pm2') } }).match(
         /[\d.]+$/,
       )[0],
     );

@@ -1,10 +1,11 @@
 // Many daemons, each with a health check a second, for ten seconds: what the owner pays.
 
+import { connects } from '../../__tests__/helpers/sockets.js';
 import * as byhand from '../lib/byhand.mjs';
-import { sleep, until } from '../lib/clock.mjs';
+import { sleep, until } from '../../__tests__/helpers/until.js';
 import { loopTime } from '../lib/loop.mjs';
-import { helpers, pss, ranFor } from '../lib/proc.mjs';
-import { assert } from '../lib/world.mjs';
+import { helpers, memory as mapped, ranFor } from '../../__tests__/helpers/proc.js';
+import { assert } from '../lib/trial.mjs';
 
 /** What the first ones cost is a thread, code and buffers, not memory per daemon. */
 const FIRST = 20;
@@ -24,16 +25,16 @@ const scenario = (count, rounds) => ({
     helpersCpu: { label: 'CPU of guardian and keepers', unit: 'ms/s' },
   },
 
-  async run(world, contestant) {
+  async run(trial, contestant) {
     const names = Array.from({ length: count }, (_, index) => `d${index}`);
-    const fleet = contestants[contestant](world);
+    const fleet = contestants[contestant](trial);
     await fleet.start(names.slice(0, FIRST));
     const before = memory();
     await fleet.start(names.slice(FIRST));
     await sleep(2_000);
     const perDaemon = (memory() - before) / 1024 / (count - FIRST);
 
-    const seconds = world.quick ? 4 : 10;
+    const seconds = trial.quick ? 4 : 10;
     const pids = helpers();
     const helpersBefore = cpuOf(pids);
     const cpuBefore = process.cpuUsage();
@@ -42,14 +43,14 @@ const scenario = (count, rounds) => ({
     const helpersCpu = (cpuOf(pids) - helpersBefore) / seconds;
 
     await fleet.check(names);
-    const kept = pids.reduce((sum, pid) => sum + pss(pid), 0) * 1.024;
+    const kept = pids.reduce((sum, pid) => sum + mapped(pid, 'Pss'), 0) * 1.024;
     await fleet.end();
     const result = { cpu: [(user + system) / 1e3 / seconds], loop: [share], memory: [perDaemon * 1.024] };
     return contestant === 'byhand' ? result : { ...result, helpers: [kept / count], helpersCpu: [helpersCpu] };
   },
 });
 
-const contestants = { ally: (world) => managed(world, false), watched: (world) => managed(world, true), byhand: handmade };
+const contestants = { ally: (trial) => managed(trial, false), watched: (trial) => managed(trial, true), byhand: handmade };
 
 /** In bytes, without what only waits to be collected. */
 function memory() {
@@ -59,12 +60,12 @@ function memory() {
 
 const cpuOf = (pids) => pids.reduce((sum, pid) => sum + ranFor(pid), 0);
 
-function managed(world, watched) {
-  const manager = world.manager({ watched });
+function managed(trial, watched) {
+  const manager = trial.manager({ watched });
   return {
     start: (names) =>
       Promise.all(
-        names.map((name) => manager.startProcess(world.config(name, { healthcheck: { interval: 1_000, timeout: 900, retries: 3 } }))),
+        names.map((name) => manager.startProcess(trial.config(name, { healthcheck: { interval: 1_000, timeout: 900, retries: 3 } }))),
       ),
     async check(names) {
       for (const name of names) {
@@ -77,22 +78,23 @@ function managed(world, watched) {
   };
 }
 
-function handmade(world) {
+function handmade(trial) {
   const children = [];
   const timers = [];
   const failed = new Map();
   return {
     async start(names) {
-      children.push(...names.map((name) => byhand.start(world, name)));
+      children.push(...names.map((name) => byhand.start(trial, name)));
       for (const name of names) {
-        await world.stamped(name, 'listen');
-        const { socket } = world.place(name);
-        timers.push(setInterval(async () => failed.set(name, !(await byhand.connects(socket))), 1_000));
+        await trial.stamped(name, 'listen');
+        const { socket } = trial.place(name);
+        timers.push(setInterval(async () => failed.set(name, !(await connects(socket))), 1_000));
       }
     },
-    check: () => until(() => failed.size === children.length && [...failed.values()].every((one) => !one), 'every check passes'),
+    check: () =>
+      until(() => failed.size === children.length && [...failed.values()].every((value) => !value), 30_000, 'every check passes'),
     end() {
-      timers.forEach(clearInterval);
+      for (const timer of timers) clearInterval(timer);
       return Promise.all(children.map(byhand.stop));
     },
   };

@@ -2,11 +2,11 @@
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { forgetPeak, resident, residentPeak } from '../../__tests__/helpers/proc.js';
 import * as byhand from '../lib/byhand.mjs';
-import { sleep } from '../lib/clock.mjs';
+import { sleep } from '../../__tests__/helpers/until.js';
 import { loopTime } from '../lib/loop.mjs';
-import { assert } from '../lib/world.mjs';
+import { assert } from '../lib/trial.mjs';
 
 export default {
   name: 'output',
@@ -26,52 +26,43 @@ export default {
     growth: { label: 'memory of the owner: peak − before', unit: 'MB' },
   },
 
-  async run(world, contestant) {
-    const size = world.quick ? 128 : 512;
-    const { go, end } = await contestants[contestant](world, String(size));
+  async run(trial, contestant) {
+    const size = trial.quick ? 128 : 512;
+    const { go, end } = await contestants[contestant](trial, String(size));
     // What a start leaves to do is done.
     await sleep(300);
-    const before = peakFromNow();
+    forgetPeak(process.pid);
+    const before = resident(process.pid);
     const cpuBefore = process.cpuUsage();
     const { busy } = await loopTime(async () => {
       await go();
       // Rarely, because each look costs loop time.
-      while (world.stamps('d').at(-1)?.word !== 'done') await sleep(50);
+      while (trial.stamps('d').at(-1)?.word !== 'done') await sleep(50);
       // What is queued for listeners is theirs too.
       await sleep(100);
     });
     const { user, system } = process.cpuUsage(cpuBefore);
-    const growth = ((peak() - before) * 1024) / 1e6;
+    const growth = ((residentPeak(process.pid) - before) * 1024) / 1e6;
     await end();
-    const at = (word) => world.stamps('d').find((stamp) => stamp.word === word).at;
+    const at = (word) => trial.stamps('d').find((stamp) => stamp.word === word).at;
     const result = { speed: [(size * 2 ** 20) / 1e3 / (at('done') - at('begin'))] };
     return contestant === 'limit' ? result : { ...result, loop: [busy], cpu: [(user + system) / 1e3], growth: [growth] };
   },
 };
 
-const status = (key) => Number(new RegExp(`^${key}:\\s*(\\d+)`, 'm').exec(readFileSync('/proc/self/status', 'latin1'))[1]);
-
-/** Forgets the peak of resident memory, and tells in KiB what is there now. */
-function peakFromNow() {
-  writeFileSync('/proc/self/clear_refs', '5');
-  return status('VmRSS');
-}
-
-const peak = () => status('VmHWM');
-
 const contestants = {
-  ally: (world, size) => managed(world, size, false),
-  watched: (world, size) => managed(world, size, true),
+  ally: (trial, size) => managed(trial, size, false),
+  watched: (trial, size) => managed(trial, size, true),
 
-  async byhand(world, size) {
-    const child = byhand.start(world, 'd', ['--flood', size]);
+  async byhand(trial, size) {
+    const child = byhand.start(trial, 'd', ['--flood', size]);
     let bytes = 0;
     let last;
     child.stdout.on('data', (data) => {
       bytes += data.length;
       last = data;
     });
-    await world.stamped('d', 'listen');
+    await trial.stamped('d', 'listen');
     return {
       go: () => child.kill('SIGUSR1'),
       async end() {
@@ -82,15 +73,15 @@ const contestants = {
   },
 
   /** What one would do by hand to have lines. */
-  async readline(world, size) {
-    const child = byhand.start(world, 'd', ['--flood', size]);
+  async readline(trial, size) {
+    const child = byhand.start(trial, 'd', ['--flood', size]);
     let lines = 0;
     let last;
     const reader = createInterface({ input: child.stdout, crlfDelay: Infinity }).on('line', (line) => {
       lines++;
       last = line;
     });
-    await world.stamped('d', 'listen');
+    await trial.stamped('d', 'listen');
     return {
       go: () => child.kill('SIGUSR1'),
       async end() {
@@ -101,18 +92,18 @@ const contestants = {
     };
   },
 
-  limit(world, size) {
-    const { SOCKET_PATH: _, ...env } = world.env('d');
+  limit(trial, size) {
+    const { SOCKET_PATH: _, ...env } = trial.env('d');
     return {
-      go: () => byhand.ended(spawn('sh', ['-c', '"$0" --flood "$1" | cat > /dev/null', world.daemon, size], { env, stdio: 'ignore' })),
+      go: () => byhand.ended(spawn('sh', ['-c', '"$0" --flood "$1" | cat > /dev/null', trial.daemon, size], { env, stdio: 'ignore' })),
       end() {},
     };
   },
 };
 
-async function managed(world, size, watched) {
-  const manager = world.manager({ watched });
-  await manager.startProcess(world.config('d', { args: ['--flood', size] }));
+async function managed(trial, size, watched) {
+  const manager = trial.manager({ watched });
+  await manager.startProcess(trial.config('d', { args: ['--flood', size] }));
   return {
     go: () => process.kill(manager.getPid('d'), 'SIGUSR1'),
     async end() {

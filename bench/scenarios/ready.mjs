@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { now } from '../lib/clock.mjs';
 import * as byhand from '../lib/byhand.mjs';
-import { assert } from '../lib/world.mjs';
+import { assert } from '../lib/trial.mjs';
 
 export default {
   name: 'ready',
@@ -17,15 +17,15 @@ export default {
   },
   metrics: { resolved: { label: 'listen → resolved', unit: 'ms' }, start: { label: 'call → resolved', unit: 'ms' } },
 
-  async run(world, contestant) {
-    const starts = world.quick ? 10 : 25;
+  async run(trial, contestant) {
+    const starts = trial.quick ? 10 : 25;
     const samples = { resolved: [], start: [] };
-    const { one, end } = contestants[contestant](world);
+    const { one, end } = contestants[contestant](trial);
     for (let index = 0; index < starts; index++) {
       const name = `d${index}`;
       const called = now();
       const resolved = await one(name);
-      const { at } = await world.stamped(name, 'listen');
+      const { at } = await trial.stamped(name, 'listen');
       samples.resolved.push(resolved - at);
       samples.start.push(resolved - called);
     }
@@ -34,15 +34,15 @@ export default {
   },
 };
 
-const contestants = { ally: (world) => managed(world, false), watched: (world) => managed(world, true), byhand: handmade, limit };
+const contestants = { ally: (trial) => managed(trial, false), watched: (trial) => managed(trial, true), byhand: handmade, limit };
 
-function managed(world, watched) {
-  const manager = world.manager({ watched });
+function managed(trial, watched) {
+  const manager = trial.manager({ watched });
   const names = [];
   return {
     async one(name) {
       names.push(name);
-      await manager.startProcess(world.config(name));
+      await manager.startProcess(trial.config(name));
       const resolved = now();
       assert(manager.isRunning(name), `${name} runs`);
       return resolved;
@@ -58,29 +58,29 @@ function managed(world, watched) {
   };
 }
 
-function handmade(world) {
+function handmade(trial) {
   const children = [];
   return {
     async one(name) {
-      children.push(byhand.start(world, name));
-      await byhand.answers(world.place(name).socket);
+      children.push(byhand.start(trial, name));
+      await byhand.answers(trial.place(name).socket);
       return now();
     },
     end: () => Promise.all(children.map(byhand.stop)),
   };
 }
 
-function limit(world) {
+function limit(trial) {
   const children = [];
   return {
     async one(name) {
-      const dialer = spawn(world.daemon, ['--dial'], {
-        env: { ...world.env(name), BENCH_STAMP: `${world.place(name).stamps}.dial` },
+      const dialer = spawn(trial.daemon, ['--dial'], {
+        env: { ...trial.env(name), BENCH_STAMP: `${trial.place(name).stamps}.dial` },
         stdio: 'ignore',
       });
-      children.push(byhand.start(world, name));
+      children.push(byhand.start(trial, name));
       await byhand.ended(dialer);
-      return (await world.stamped(name, 'connected', 1, '.dial')).at;
+      return (await trial.stamped(name, 'connected', 1, '.dial')).at;
     },
     end: () => Promise.all(children.map(byhand.stop)),
   };

@@ -3,8 +3,8 @@
 import { now } from '../lib/clock.mjs';
 import * as byhand from '../lib/byhand.mjs';
 import * as pm2 from '../lib/pm2.mjs';
-import { descendants } from '../lib/proc.mjs';
-import { assert } from '../lib/world.mjs';
+import { descendants } from '../../__tests__/helpers/proc.js';
+import { assert } from '../lib/trial.mjs';
 
 export default {
   name: 'stop',
@@ -23,21 +23,21 @@ export default {
     after: { label: "the daemon's exit → resolved", unit: 'ms' },
   },
 
-  async run(world, contestant) {
-    const stops = world.quick ? 10 : 25;
+  async run(trial, contestant) {
+    const stops = trial.quick ? 10 : 25;
     const samples = { stop: [], asked: [], after: [] };
-    const { start, stop, end } = await contestants[contestant](world);
+    const { start, stop, end } = await contestants[contestant](trial);
     for (let index = 0; index < stops; index++) {
       const name = `d${index}`;
       const handle = await start(name);
-      const { pid } = await world.stamped(name, 'listen');
+      const { pid } = await trial.stamped(name, 'listen');
       const called = now();
       await stop(name, handle);
       const resolved = now();
-      assert(!descendants(process.pid).includes(pid), `${name} is gone`);
+      assert(!descendants(process.pid).some((process) => process.pid === pid), `${name} is gone`);
       samples.stop.push(resolved - called);
-      samples.asked.push((await world.stamped(name, 'asked')).at - called);
-      samples.after.push(resolved - (await world.stamped(name, 'exit')).at);
+      samples.asked.push((await trial.stamped(name, 'asked')).at - called);
+      samples.after.push(resolved - (await trial.stamped(name, 'exit')).at);
     }
     await end();
     return samples;
@@ -45,12 +45,12 @@ export default {
 };
 
 const contestants = {
-  ally: (world) => managed(world, false),
-  watched: (world) => managed(world, true),
-  byhand: (world) => spawned((name) => byhand.start(world, name)),
-  execa: async (world) => spawned(await byhand.execa(world)),
-  async pm2(world) {
-    const daemons = await pm2.connect(world);
+  ally: (trial) => managed(trial, false),
+  watched: (trial) => managed(trial, true),
+  byhand: (trial) => spawned((name) => byhand.start(trial, name)),
+  execa: async (trial) => spawned(await byhand.execa(trial)),
+  async pm2(trial) {
+    const daemons = await pm2.connect(trial);
     return { start: (name) => daemons.start(name), stop: (name) => daemons.stop(name), end: () => daemons.end() };
   },
 };
@@ -61,11 +61,11 @@ function spawned(call) {
 }
 
 /** Another daemon runs all the while, so that the guardian does too. */
-async function managed(world, watched) {
-  const manager = world.manager({ watched });
-  await manager.startProcess(world.config('other'));
+async function managed(trial, watched) {
+  const manager = trial.manager({ watched });
+  await manager.startProcess(trial.config('other'));
   return {
-    start: (name) => manager.startProcess(world.config(name)),
+    start: (name) => manager.startProcess(trial.config(name)),
     stop: (name) => manager.stopProcess(name),
     end: () => manager.stopAllProcesses(),
   };

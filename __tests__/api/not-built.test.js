@@ -1,0 +1,181 @@
+'use strict';
+
+const fs = require('node:fs');
+const path = require('node:path');
+const { spawnSync } = require('node:child_process');
+const { failure } = require('../helpers/promises');
+const { useWorld } = require('../helpers/use-world');
+const exported = require('../..');
+
+const { BackgroundProcessManager, PLUGIN_ENVS_DIR, PluginEnvironmentManager } = exported;
+const world = useWorld();
+const health = { interval: 1_000, timeout: 1_000, retries: 3 };
+
+const thrown = (action) => {
+  try {
+    action();
+  } catch (error) {
+    return error;
+  }
+  throw new Error('expected it to throw');
+};
+
+const expectRefused = (error, field) => {
+  expect(error).toBeInstanceOf(Error);
+  expect(error.code).toBe('ERR_INVALID_CONFIG');
+  expect(error.message).toContain(`${field} is not supported yet`);
+};
+
+test.each([
+  ['logs', { logs: { file: '/tmp/log' } }, 'logs'],
+  ['logs: an empty object', { logs: {} }, 'logs'],
+  ...['maxMemory', 'sustain', 'openFiles', 'niceness', 'oomScoreAdj'].map((key) => [`limits.${key}`, { limits: { [key]: 1 } }, 'limits']),
+  ['limits.coreDumps', { limits: { coreDumps: false } }, 'limits'],
+  ...['listen', 'http', 'exec', 'notify', 'tcp'].flatMap((type) => [
+    [`readiness '${type}'`, { readiness: { type } }, `readiness.type '${type}'`],
+    [`healthcheck.probe '${type}'`, { healthcheck: { ...health, probe: { type } } }, `healthcheck.probe.type '${type}'`],
+  ]),
+  ["readiness 'output'", { readiness: { type: 'output', pattern: 'ready' } }, "readiness.type 'output'"],
+  ["socket: 'manager'", { socket: 'manager' }, "socket 'manager'"],
+  ["stopSignalTo: 'leader'", { stopSignalTo: 'leader' }, 'stopSignalTo'],
+  ["stopSignalTo: 'tree'", { stopSignalTo: 'tree' }, 'stopSignalTo'],
+  ['group', { group: 'search' }, 'group'],
+  ['dependsOn', { dependsOn: [] }, 'dependsOn'],
+  ["start: 'onConnect'", { start: 'onConnect' }, "start 'onConnect'"],
+  ['idleTimeout', { idleTimeout: 1_000 }, 'idleTimeout'],
+  ['shared: true', { shared: true }, 'shared'],
+  ['shared.linger', { shared: { linger: 1_000 } }, 'shared'],
+  ['inheritEnv: false', { inheritEnv: false }, 'inheritEnv'],
+  ['inheritEnv: names', { inheritEnv: ['PATH'] }, 'inheritEnv'],
+  ['umask', { umask: 0o022 }, 'umask'],
+  ['restart.resetAfter', { restart: { resetAfter: 0 } }, 'restart.resetAfter'],
+  ['restart.preventExitCodes', { restart: { preventExitCodes: [2] } }, 'restart.preventExitCodes'],
+])('startProcess refuses %s', async (_, option, field) => {
+  const manager = world.manager();
+  const error = await failure(manager.startProcess({ ...world.config(), ...option }));
+  expectRefused(error, field);
+  expect(error.pluginName).toBe('plugin');
+  expect(manager.listProcesses()).toEqual([]);
+  expect(fs.existsSync(world.envsDir)).toBe(false);
+});
+
+test("readiness 'output' is refused as a health check for good", async () => {
+  const probe = { type: 'output', pattern: 'ready' };
+  const error = await failure(world.manager().startProcess({ ...world.config(), healthcheck: { ...health, probe } }));
+  expect(error.message).toContain('healthcheck.probe.type must be one of ');
+  expect(error.message).not.toContain("'output'");
+});
+
+test('what this version does anyway may be said', async () => {
+  const manager = world.manager();
+  const same = { start: 'eager', shared: false, inheritEnv: true, socket: 'daemon', killMode: 'tree' };
+  await manager.startProcess({ ...world.config(), ...same });
+  expect(manager.getProcessInfo('plugin').config).toMatchObject(same);
+  await manager.stopProcess('plugin', { everywhere: false });
+  expect(manager.getState('plugin')).toBe('stopped');
+});
+
+test.each([
+  ['defaults', {}],
+  ['defaults', { restart: { maxAttempts: 5 } }],
+  ['guardianPath', '/opt/guardian'],
+])('the constructor refuses %s: %j', (name, value) => {
+  expectRefused(
+    thrown(() => new BackgroundProcessManager({ envsDir: world.envsDir, [name]: value })),
+    name,
+  );
+  expect(new BackgroundProcessManager({ envsDir: world.envsDir, [name]: undefined })).toBeInstanceOf(BackgroundProcessManager);
+});
+
+test.each([
+  ['whenRunning', ['plugin', {}]],
+  ['upgradeProcess', ['plugin', {}]],
+  ['startGroup', [[]]],
+  ['stopGroup', ['search']],
+])('%s rejects', async (method, args) => {
+  const manager = world.manager();
+  let promise;
+  expect(() => (promise = manager[method](...args))).not.toThrow();
+  expectRefused(await failure(promise), method);
+});
+
+test.each([
+  ['getMetrics', []],
+  ['getMetrics', ['plugin']],
+  ['metricsText', [{ format: 'prometheus' }]],
+  ['logs', ['plugin', { follow: true }]],
+])('%s throws: %j', (method, args) => {
+  const manager = world.manager();
+  expectRefused(
+    thrown(() => manager[method](...args)),
+    method,
+  );
+});
+
+test('stopProcess refuses everywhere, and stops nothing then', async () => {
+  const manager = world.manager();
+  await manager.startProcess(world.config());
+  expectRefused(await failure(manager.stopProcess('plugin', { everywhere: true })), 'options.everywhere');
+  const mistyped = await failure(manager.stopProcess('plugin', { everywhere: 'yes' }));
+  expect(mistyped.message).toContain('options.everywhere must be a boolean');
+  expect(mistyped).toMatchObject({ code: 'ERR_INVALID_CONFIG', pluginName: 'plugin' });
+  expect(manager.isRunning('plugin')).toBe(true);
+});
+
+test('PluginEnvironmentManager is a class whose constructor throws', () => {
+  expectRefused(
+    thrown(() => new PluginEnvironmentManager({ envsDir: world.envsDir })),
+    'PluginEnvironmentManager',
+  );
+  class Derived extends PluginEnvironmentManager {}
+  expectRefused(
+    thrown(() => new Derived()),
+    'PluginEnvironmentManager',
+  );
+});
+
+describe('PLUGIN_ENVS_DIR', () => {
+  /** What the constant is in a program of its own, with this HOME. */
+  const inProgram = (home) => {
+    const { HOME: _, ...env } = process.env;
+    if (home !== undefined) env.HOME = home;
+    const code = `process.stdout.write(require(${JSON.stringify(path.join(__dirname, '..', '..'))}).PLUGIN_ENVS_DIR)`;
+    const { stdout, stderr } = spawnSync(process.execPath, ['-e', code], { env, encoding: 'utf8' });
+    expect(stderr).toBe('');
+    return stdout;
+  };
+
+  test('is below HOME, as it was when the package was loaded', () => {
+    expect(typeof PLUGIN_ENVS_DIR).toBe('string');
+    expect(inProgram('/home/of-the-test')).toBe('/home/of-the-test/.ally/plugin-envs');
+  });
+
+  test.each([
+    ['not set', undefined],
+    ['empty', ''],
+    ['relative', 'home'],
+  ])('loading does not fail where HOME is %s', (_, home) => {
+    const folder = inProgram(home);
+    expect(path.isAbsolute(folder)).toBe(true);
+    expect(folder).toMatch(/\/\.ally\/plugin-envs$/);
+  });
+});
+
+test('the exports have the names that import sees', () => {
+  const index = path.join(__dirname, '..', '..', 'index.js');
+  const code = `console.log(Object.keys(await import(${JSON.stringify(index)})).sort().join())`;
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8' });
+  const names = stdout
+    .trim()
+    .split(',')
+    .filter((name) => name !== 'default' && name !== 'module.exports');
+  expect(names).toEqual(Object.keys(exported).sort());
+  expect(names).toEqual([
+    'BackgroundProcessManager',
+    'PLUGIN_ENVS_DIR',
+    'PLUGIN_TIMEOUTS',
+    'PluginEnvironmentManager',
+    'ProcessState',
+    'configFromManifest',
+  ]);
+});

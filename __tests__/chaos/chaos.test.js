@@ -1,0 +1,19 @@
+'use strict';
+
+const path = require('node:path');
+const { spawnSync } = require('node:child_process');
+const { testOnLinux } = require('../helpers/needs');
+
+testOnLinux(
+  'chaos: eight seconds of random kills violate no invariant',
+  () => {
+    const run = path.join(__dirname, 'run.mjs');
+    const { status, stdout, stderr } = spawnSync(process.execPath, [run, '--seed', '7', '--seconds', '8'], {
+      encoding: 'utf8',
+      timeout: 100_000,
+    });
+    expect(`${stdout}${stderr}`).toContain('no invariant was violated');
+    expect(status).toBe(0);
+  },
+  120_000,
+);

@@ -1,0 +1,265 @@
+// Several owners share an envsDir while their processes are killed at random. The invariants are checked from outside, in
+// /proc. A seed determines the decisions; their timing depends on the machine.
+//
+//   node __tests__/chaos/run.mjs [--seed 1] [--seconds 10] [--owners 3]
+
+import { fork } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { children, descriptors, environment, living, threads } from '../helpers/proc.js';
+import { PYTHON } from '../helpers/python.js';
+import { sleep, until } from '../helpers/until.js';
+import { World } from '../helpers/world.js';
+import { belongs, helpers, trees } from './observe.js';
+
+const { values } = parseArgs({
+  options: { seed: { type: 'string', default: '1' }, seconds: { type: 'string', default: '10' }, owners: { type: 'string', default: '3' } },
+});
+const seconds = Number(values.seconds);
+const NAMES = ['ash', 'birch', 'cedar', 'elm', 'fir'];
+const CHARACTERS = ['willing', 'willing', 'stubborn', 'crashing', 'family', 'flooding'];
+/** A grace period of 0.3 s, the promised 2 s, and 2 s for a busy machine. */
+const GONE_WITHIN = 300 + 2_000 + 2_000;
+const SETTLED_WITHIN = 20_000;
+/** A sweep needs guardian and owner for a moment: nothing is promised where one of them is killed together with a keeper. */
+const SPARED_AFTER_KEEPER = 3_000;
+
+const world = new World({ prefix: 'chaos-' });
+const { envsDir } = world;
+const counts = {};
+const violations = [];
+const owners = new Map();
+let tickets = 0;
+let spawned = 0;
+/** The longest time in ms for which a pid file named a process without an environment. */
+let longest = 0;
+
+/** mulberry32 */
+let state = Number(values.seed) >>> 0;
+function random() {
+  state = (state + 0x6d2b79f5) >>> 0;
+  let t = state;
+  t = Math.imul(t ^ (t >>> 15), t | 1);
+  t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+  return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+}
+const pick = (list) => list[Math.floor(random() * list.length)];
+const count = (what) => (counts[what] = (counts[what] ?? 0) + 1);
+
+function violated(what) {
+  violations.push(what);
+  console.error(`VIOLATION: ${what}`);
+}
+
+async function spawnOwner() {
+  spawned += 1;
+  const id = `owner-${spawned}`;
+  const child = fork(new URL('owner.mjs', import.meta.url), [world.dir, id], {
+    env: { ...process.env, TEST_PYTHON: PYTHON },
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
+  const owner = { id, child, waiting: new Map(), keeperKilled: 0, gone: false, history: [] };
+  owners.set(id, owner);
+  child.on('message', ({ ticket, ...outcome }) => {
+    owner.waiting.get(ticket)?.(outcome);
+    owner.waiting.delete(ticket);
+  });
+  child.on('exit', () => {
+    owner.gone = true;
+    owners.delete(id);
+    for (const settle of owner.waiting.values()) settle({ code: 'OWNER_GONE' });
+  });
+  await new Promise((resolve) => child.once('message', resolve));
+  return owner;
+}
+
+/** Resolves to the outcome of an order. A missing outcome is a violation. */
+async function ask(owner, verb, order = {}) {
+  count(verb);
+  tickets += 1;
+  const ticket = tickets;
+  const settled = new Promise((resolve) => owner.waiting.set(ticket, resolve));
+  owner.child.send({ ticket, verb, ...order }, () => {});
+  let timer;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, SETTLED_WITHIN);
+  });
+  const outcome = await Promise.race([settled, late]);
+  clearTimeout(timer);
+  if (!outcome) violated(`${verb} ${order.name ?? ''} of ${owner.id} did not settle within ${SETTLED_WITHIN} ms`);
+  else if (outcome.code) count(outcome.code);
+  if (outcome?.code === 'NO_CODE') violated(`${verb} failed without a code: ${outcome.message}`);
+  return outcome;
+}
+
+/** Keeps what was done to an owner's processes, for the report of a violation. */
+function noted(owner, what) {
+  if (!owner) return;
+  owner.history.push(`${(performance.now() / 1_000).toFixed(3)} s ${what}`);
+  if (owner.history.length > 20) owner.history.shift();
+}
+
+const described = ({ pid, ppid, session, name, plugin }) =>
+  `${plugin ?? ''} ${pid} (${name}, session ${session}, parent ${ppid} ${living(ppid)?.name ?? ''})`;
+
+function kill(pid, signal, what, owner) {
+  try {
+    process.kill(pid, signal);
+    count(what);
+    noted(owner, `${what} ${pid}`);
+  } catch {
+    // It has ended in the meantime.
+  }
+}
+
+async function killOwner(owner) {
+  count('owner killed');
+  noted(owner, 'owner killed');
+  owner.child.kill('SIGKILL');
+  await new Promise((resolve) => (owner.gone ? resolve() : owner.child.once('exit', resolve)));
+  const left = () => trees(envsDir).filter((process) => process.owner === owner.id);
+  await until(() => left().length === 0, GONE_WITHIN).catch(() =>
+    violated(`${owner.id} is dead, and its daemons are not: ${left().map(described).join(', ')}\n  ${owner.history.join('\n  ')}`),
+  );
+}
+
+/** Two leaders of one plugin would mean two owners, or a restart beside the old tree. */
+function checkLeaders() {
+  const leaders = trees(envsDir).filter(({ pid, session, name }) => pid === session && name.startsWith('python'));
+  for (const plugin of NAMES) {
+    const now = leaders.filter((leader) => leader.plugin === plugin && hasKeeper(leader));
+    if (now.length > 1) violated(`${plugin} has ${now.length} leaders: ${now.map(({ pid, owner }) => `${pid} of ${owner}`).join(', ')}`);
+  }
+}
+
+/** A child that flees makes a session of its own as well. The parent of a leader is its keeper. */
+const hasKeeper = ({ ppid }) => living(ppid)?.name === 'ally-keeper';
+
+function pidFileOf(plugin) {
+  try {
+    return Number(readFileSync(`${envsDir}/${plugin}/daemon.pid`, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+/** In ms. A process in execve(2) has no environment for a moment, nor has a process that exits. */
+const WITHOUT_ENVIRONMENT = 2_000;
+
+async function checkPidFiles() {
+  for (const plugin of NAMES) {
+    const began = performance.now();
+    let found = named(plugin);
+    while (found && !found.daemon) {
+      const waited = performance.now() - began;
+      longest = Math.max(longest, waited);
+      if (found.environment || waited > WITHOUT_ENVIRONMENT) {
+        violated(`the pid file of ${plugin} names a process that is none of its daemons: ${JSON.stringify(found)}`);
+        break;
+      }
+      count(found.exiting ? 'scans of an exiting process' : 'scans of a process in execve');
+      await sleep(5);
+      found = named(plugin);
+    }
+  }
+}
+
+/** The living process that a pid file names. `daemon`: it belongs to the plugin. */
+function named(plugin) {
+  const pid = pidFileOf(plugin);
+  const process = pid && living(pid);
+  if (!process) return undefined;
+  const variables = environment(pid);
+  const found = {
+    ...process,
+    parentName: living(process.ppid)?.name,
+    environment: variables.size,
+    daemon: belongs(variables, envsDir) && variables.get('CHAOS_NAME') === plugin,
+  };
+  // All of it was read of one process, and the file still names it.
+  return pidFileOf(plugin) === pid && living(pid)?.start === process.start ? found : undefined;
+}
+
+async function step(pending) {
+  const list = [...owners.values()];
+  if (list.length < Number(values.owners)) await spawnOwner();
+  const owner = pick(list.length > 0 ? list : [...owners.values()]);
+  const name = pick(NAMES);
+  const dice = random();
+  const later = (promise) => pending.add(promise.finally(() => pending.delete(promise)));
+  const daemons = () => trees(envsDir).filter(hasKeeper);
+  const spared = performance.now() - owner.keeperKilled <= SPARED_AFTER_KEEPER;
+  const ownerOf = (daemon) => owners.get(daemon.owner);
+  if (dice < 0.4) {
+    const character = pick(CHARACTERS);
+    noted(owner, `start of ${name}, ${character}`);
+    later(ask(owner, 'start', { name, character }));
+  } else if (dice < 0.6) later(ask(owner, 'stop', { name }));
+  else if (dice < 0.7) later(ask(owner, 'restart', { name }));
+  else if (dice < 0.82) {
+    for (const daemon of daemons().slice(0, 1)) kill(daemon.pid, 'SIGKILL', 'daemon killed', ownerOf(daemon));
+  } else if (dice < 0.88) {
+    for (const daemon of daemons().slice(-1)) kill(daemon.pid, 'SIGSTOP', 'daemon stopped', ownerOf(daemon));
+  } else if (dice < 0.91 && !spared) {
+    for (const { pid } of helpers(owner.child.pid).guardians) kill(pid, 'SIGKILL', 'guardian killed', owner);
+  } else if (dice >= 0.91 && dice < 0.94) {
+    const [keeper] = helpers(owner.child.pid).keepers;
+    if (keeper) {
+      owner.keeperKilled = performance.now();
+      kill(keeper.pid, 'SIGKILL', 'keeper killed', owner);
+    }
+  } else if (dice >= 0.94 && !spared) later(killOwner(owner));
+  await checkPidFiles();
+  checkLeaders();
+  await sleep(random() * 60);
+}
+
+const bystanders = await Promise.all(
+  Array.from({ length: 4 }, async (_, index) => {
+    const child = fork(new URL('bystander.mjs', import.meta.url), ['daemon.py', 'willing'], {
+      detached: index % 2 === 0,
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    });
+    await new Promise((resolve) => child.once('message', resolve));
+    child.on('message', ({ signal }) => violated(`a bystander got ${signal}`));
+    child.on('exit', (code, signal) => child.connected && violated(`a bystander was ended (${signal ?? code})`));
+    return child;
+  }),
+);
+
+const pending = new Set();
+const end = performance.now() + seconds * 1_000;
+while (performance.now() < end) await step(pending);
+await Promise.all(pending);
+
+// The owners that are left stop everything, and hold as much as after one start and stop.
+for (const owner of owners.values()) await ask(owner, 'stopAll');
+const left = () => [
+  ...trees(envsDir),
+  ...[...owners.values()].flatMap(({ child }) => children(child.pid).map(({ pid }) => living(pid) ?? { pid })),
+];
+await until(() => left().length === 0, 5_000).catch(() => {
+  for (const process of left()) violated(`left behind: ${described(process)} of ${process.owner ?? ''}`);
+});
+for (const { id, child } of owners.values()) {
+  // Node's own, the supervisor's epoll, eventfd and inotify; and what a first start loads for good.
+  const open = descriptors(child.pid).length;
+  if (open > 40) violated(`${id} has ${open} descriptors open after all was stopped`);
+  const running = threads(child.pid).length;
+  if (running > 14) violated(`${id} has ${running} threads after all was stopped`);
+}
+const records = (existsSync(envsDir) ? readdirSync(envsDir, { recursive: true }) : []).filter((file) =>
+  /daemon\.(pid|id)$|\.new$/.test(file),
+);
+const stale = records.filter((file) => file.endsWith('.pid') && living(Number(readFileSync(`${envsDir}/${file}`, 'utf8'))));
+for (const file of stale) violated(`${file} names a process that lives`);
+
+for (const bystander of bystanders) bystander.disconnect();
+for (const { child } of owners.values()) child.disconnect();
+for (const { pid, command } of await world.killSurvivors()) violated(`left behind: ${pid} ${command}`);
+world.remove();
+const operations = Object.values(counts).reduce((sum, n) => sum + n, 0);
+console.log(`seed ${values.seed}, ${seconds} s, ${spawned} owners, ${operations} operations and outcomes:`, counts);
+console.log(`a pid file named a process without an environment for up to ${longest.toFixed(0)} ms`);
+console.log(violations.length === 0 ? 'no invariant was violated' : `${violations.length} violations`);
+process.exitCode = violations.length === 0 ? 0 : 1;

@@ -1,0 +1,157 @@
+'use strict';
+
+const fs = require('node:fs');
+const path = require('node:path');
+const { errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
+const { testWith } = require('../helpers/needs');
+const { copyPackage } = require('../helpers/package-copy');
+const { alive, children, descriptors, identify, signal, zombies } = require('../helpers/proc');
+const { PYTHON } = require('../helpers/python');
+const { inject } = require('../helpers/strace');
+const { until } = require('../helpers/until');
+const { useWorld } = require('../helpers/use-world');
+
+const world = useWorld();
+const { commandedOwner, config, expectStartAndStop, processesBeside, supervisorThread, guardianOf, endGuardian } = useCommandedOwner(world);
+
+const replaceByFolder = (file) => {
+  fs.rmSync(file);
+  fs.mkdirSync(file);
+};
+
+const broken = {
+  'is missing': [(file) => fs.rmSync(file), 'ENOENT'],
+  'may not be run': [(file) => fs.chmodSync(file, 0o644), 'EACCES'],
+  'is a folder': [replaceByFolder, 'EACCES'],
+  'is no program': [(file) => fs.writeFileSync(file, 'no program\n'), 'ENOEXEC'],
+  'is empty': [(file) => fs.writeFileSync(file, ''), 'ENOEXEC'],
+  'ends at once': [(file) => fs.writeFileSync(file, '#!/bin/sh\nexit 0\n'), 'guardian'],
+  'is killed at once': [(file) => fs.writeFileSync(file, '#!/bin/sh\nkill -KILL $$\n'), 'guardian'],
+};
+
+/** answers-garbage.py in the place of the guardian, until `mend`. */
+function withGarbageGuardian() {
+  const { copy, guardian } = copyPackage(world);
+  const kept = `${guardian}.kept`;
+  fs.renameSync(guardian, kept);
+  const program = path.join(__dirname, '..', 'fixtures', 'guardians', 'answers-garbage.py');
+  fs.writeFileSync(guardian, `#!/bin/sh\nexec '${PYTHON}' -S -E -B '${program}'\n`, { mode: 0o755 });
+  const owner = commandedOwner({ package: copy });
+  /** Orders that were not carried out then go to the real guardian. */
+  const mend = async () => {
+    fs.renameSync(kept, guardian);
+    for (const child of children(owner.pid)) signal(child, 'SIGKILL');
+  };
+  return { owner, mend };
+}
+
+test.each(Object.keys(broken))('guardian program: %s: the error says so, and a start works once it is mended', async (how) => {
+  const { copy, guardian } = copyPackage(world);
+  const kept = `${guardian}.kept`;
+  fs.copyFileSync(guardian, kept);
+  const owner = commandedOwner({ package: copy });
+  const [harm, says] = broken[how];
+  harm(guardian);
+  for (let time = 0; time < 2; time++) {
+    const { error } = await owner.asks('startProcess', config());
+    expect(error).toEqual(errorWith(says === 'guardian' ? 'ERR_INTERNAL' : 'ERR_UNSUPPORTED', says));
+    if (says !== 'guardian') expect(error.message).toContain(guardian);
+    expect((await owner.asks('getState', 'plugin')).value).toBe('error');
+    expect(processesBeside(owner)).toEqual([]);
+  }
+  await until(() => zombies(owner.pid).length === 0, 2_000, 'no zombie is left');
+  fs.rmSync(guardian, { recursive: true, force: true });
+  fs.renameSync(kept, guardian);
+  await expectStartAndStop(owner);
+});
+
+test('guardian program: of another build: ERR_UNSUPPORTED names its path and both versions', async () => {
+  const { copy, guardian } = copyPackage(world);
+  const kept = `${guardian}.kept`;
+  fs.renameSync(guardian, kept);
+  const program = path.join(__dirname, '..', 'fixtures', 'guardians', 'greets-as-another-build.py');
+  fs.writeFileSync(guardian, `#!/bin/sh\nexec '${PYTHON}' -S -E -B '${program}'\n`, { mode: 0o755 });
+  const owner = commandedOwner({ package: copy });
+  const { error } = await owner.asks('startProcess', config());
+  expect(error).toEqual(errorWith('ERR_UNSUPPORTED', guardian, 'another build', '9.9.9 another', '0.1.0'));
+  expect(processesBeside(owner)).toEqual([]);
+  fs.renameSync(kept, guardian);
+  await expectStartAndStop(owner);
+});
+
+test('guardian program: exits again and again: the respawn delay doubles from 200 ms', async () => {
+  const { copy, guardian } = copyPackage(world);
+  const kept = `${guardian}.kept`;
+  const owner = commandedOwner({ package: copy });
+  expect(await owner.asks('startProcess', config())).toEqual({});
+  const daemon = identify((await owner.asks('getPid', 'plugin')).value);
+  const real = await guardianOf(owner);
+  // Each guardian leaves a file with its start as mtime, without running another program: its life must be short.
+  fs.mkdirSync(world.path('lives'));
+  fs.renameSync(guardian, kept);
+  fs.writeFileSync(guardian, `#!/bin/sh\n: >'${world.path('lives')}'/$$\n`, { mode: 0o755 });
+  const lives = () =>
+    fs
+      .readdirSync(world.path('lives'))
+      .map((name) => fs.statSync(world.path('lives', name)).mtimeMs)
+      .sort((a, b) => a - b);
+  signal(real, 'SIGKILL');
+  // The delay doubles from 200 ms; mtime has a resolution of 10 ms at worst. A guardian that a busy machine ran late
+  // did not live shortly, and the delay begins anew.
+  await until(() => {
+    const gaps = lives().map((time, index, all) => time - all[index - 1]);
+    return gaps.some((_, index) => [200, 400, 800].every((pause, later) => gaps[index + later] >= pause - 10));
+  });
+  expect(lives().length).toBeLessThan(15);
+  expect(alive(daemon)).toBe(true);
+
+  // A start does not wait for that delay, and makes fewer than ten attempts.
+  const before = lives().length;
+  expect((await owner.asks('startProcess', config('other'))).error).toMatchObject({
+    code: 'ERR_INTERNAL',
+    message: expect.stringContaining('guardian'),
+  });
+  expect(lives().length - before).toBeLessThan(10);
+  expect((await owner.asks('getState', 'plugin')).value).toBe('running');
+  fs.renameSync(kept, guardian);
+  await expectStartAndStop(owner, 'other');
+  expect(alive(daemon)).toBe(true);
+  expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+  await until(() => zombies(owner.pid).length === 0, 2_000, 'no zombie is left');
+});
+
+testWith('strace')('guardian: has descriptors 0 to 2 only, also where close_range is unknown (ENOSYS)', async () => {
+  // A high number: Node sets close-on-exec on the low ones itself.
+  const owner = commandedOwner({}, { before: ['bash', '-c', 'exec 200</dev/null; exec "$@"', 'bash'] });
+  await expectStartAndStop(owner);
+  await endGuardian(owner);
+  const open = (pid) => descriptors(pid).sort();
+  expect(open(owner.pid)).toContain('200');
+  const fault = await inject(world, await supervisorThread(owner), ['close_range:error=ENOSYS'], { follow: 'programs' });
+  expect(await owner.asks('startProcess', config())).toEqual({});
+  const guardian = await guardianOf(owner);
+  // The guardian closes the descriptors that it has passed on.
+  await until(() => open(guardian.pid).join() === '0,1,2');
+  const daemon = (await owner.asks('getPid', 'plugin')).value;
+  expect(open(daemon)).not.toContain('200');
+  await fault.stop();
+  expect(fault.injected()).toBeGreaterThan(0);
+  expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+});
+
+test('guardian program: answers that are garbage are not believed and not waited for', async () => {
+  const { owner, mend } = withGarbageGuardian();
+  // One order each: answers-garbage.py answers by their number.
+  const names = Array.from({ length: 24 }, (_, index) => `plugin-${index}`);
+  const outcomes = await Promise.all(
+    names.map((name) => owner.asks('startProcess', config(name, ['serves.py'], { startupTimeout: 400, shutdownGracePeriod: 50 }))),
+  );
+  const codes = outcomes.map(({ error }) => error?.code ?? 'resolved');
+  // To some orders the guardian never answers.
+  expect(codes).toContain('ERR_STARTUP_TIMEOUT');
+  expect(codes.filter((code) => !/^ERR_(INTERNAL|SPAWN|STARTUP_EXIT|STARTUP_TIMEOUT|IO)$/.test(code))).toEqual([]);
+  await mend();
+  expect(await Promise.all(names.map((name) => owner.asks('stopProcess', name)))).toEqual(names.map(() => ({})));
+  expect(processesBeside(owner)).toEqual([]);
+  await expectStartAndStop(owner);
+});

@@ -1,0 +1,61 @@
+'use strict';
+
+// Tests that need something of the machine: where it is missing they are skipped, and their titles say why.
+
+const os = require('node:os');
+const path = require('node:path');
+const { execFileSync } = require('node:child_process');
+const { onLinux } = require('./proc');
+
+const ROOT = path.join(__dirname, '..', '..');
+
+/** Two users that own nothing here. */
+const SOMEBODY = '54321';
+const ANOTHER = '54322';
+const as = (uid) => ['setpriv', '--reuid', uid, '--regid', uid, '--clear-groups'];
+
+function works(command, ...args) {
+  try {
+    execFileSync(command, args, { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const root = onLinux && process.getuid() === 0;
+const checks = {
+  Linux: () => onLinux,
+  strace: () => onLinux && works('strace', '-qq', '-e', 'trace=none', '-e', 'inject=fchown:error=EPERM', 'true'),
+  root: () => root,
+  'Linux 6.9': () => onLinux && os.release().localeCompare('6.9', 'en', { numeric: true }) >= 0,
+  perl: () => works('perl', '-e', '1'),
+  'a pid namespace': () => onLinux && works('unshare', '-pf', '--mount-proc', '--kill-child', 'true'),
+  'namespaces of its own': () => root && works('unshare', '-mpf', '--mount-proc', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt'),
+  'another user that can load the package': () =>
+    root && works(...as(SOMEBODY), process.execPath, '-e', `require(${JSON.stringify(ROOT)})`),
+  'Symbol.asyncDispose': () => Symbol.asyncDispose !== undefined,
+};
+const results = new Map();
+
+function has(need) {
+  if (!results.has(need)) results.set(need, checks[need]());
+  return results.get(need);
+}
+
+/** `test`, or a skipped one whose title says what is missing. */
+function testWith(...needs) {
+  const missing = needs.filter((need) => !has(need));
+  if (missing.length === 0) return test;
+  const title = (name) => `${name} (skipped: needs ${missing.join(' and ')})`;
+  const skipped = (name, ...rest) => test.skip(title(name), ...rest);
+  skipped.each =
+    (table) =>
+    (name, ...rest) =>
+      test.skip.each(table)(title(name), ...rest);
+  return skipped;
+}
+
+const testOnLinux = testWith('Linux');
+
+module.exports = { ANOTHER, ROOT, SOMEBODY, as, testOnLinux, testWith };

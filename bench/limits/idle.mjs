@@ -1,0 +1,44 @@
+// Idle daemons cause no wake-up, and stopped ones leave no descriptor and no keeper.
+
+import { descriptors as openDescriptors, helpers, switches, threadName, threads } from '../../__tests__/helpers/proc.js';
+import { sleep, until } from '../../__tests__/helpers/until.js';
+
+const DAEMONS = 20;
+const descriptors = () => openDescriptors(process.pid).length;
+
+export async function idle(trial, check) {
+  const manager = trial.manager();
+  await manager.startProcess(trial.config('first'));
+  const before = descriptors();
+  const names = Array.from({ length: DAEMONS }, (_, index) => `d${index}`);
+  await Promise.all(names.map((each) => manager.startProcess(trial.config(each))));
+
+  // The keeper's stream, two outputs, the plugin's folder and its lock.
+  const each = (descriptors() - before) / DAEMONS;
+  check('descriptors per daemon in the owner', each <= 5, `${each}, at most 5`);
+
+  // Until the work after the starts is done.
+  await sleep(300);
+  const pids = helpers();
+  check('a guardian, and a keeper per daemon', pids.length === DAEMONS + 2, pids.length);
+  const tid = threads(process.pid).find((thread) => threadName(process.pid, thread) === 'ally-bpm');
+  const count = () => ({ helpers: pids.reduce((sum, pid) => sum + switches(pid), 0), thread: switches(process.pid, tid) });
+  const from = count();
+  await sleep(2_000);
+  const to = count();
+  check('wake-ups of guardian and keepers in 2 idle seconds', to.helpers === from.helpers, to.helpers - from.helpers);
+  // A timer that is due in this time may fire once.
+  check("wake-ups of the supervisor's thread in 2 idle seconds", to.thread - from.thread <= 2, `${to.thread - from.thread}, at most 2`);
+
+  for (let round = 0; round < 3; round++) {
+    await Promise.all(names.map((each) => manager.stopProcess(each)));
+    if (round < 2) await Promise.all(names.map((each) => manager.startProcess(trial.config(each))));
+  }
+  // Outputs are closed at their end, and a keeper reports that its tree is gone just before it exits.
+  await until(() => descriptors() === before, 1_000).catch(() => {});
+  check('descriptors that stopped daemons leave in the owner', descriptors() === before, descriptors() - before);
+  await until(() => helpers().length === 2, 1_000).catch(() => {});
+  check('keepers that stopped daemons leave', helpers().length === 2, helpers().length - 2);
+  await manager.stopAllProcesses();
+  await trial.nothingLeft();
+}

@@ -1,0 +1,104 @@
+// Ratios of CPU times in the same process at the same moment. The best of several rounds counts, because a disturbance makes
+// a round worse and never better.
+
+import { sleep } from '../../__tests__/helpers/until.js';
+import * as byhand from '../lib/byhand.mjs';
+
+const STARTS = 15;
+const ROUNDS = 5;
+const MIB = '32';
+
+export async function ratios(trial, check) {
+  const manager = trial.manager();
+  const below = (what, value, limit) => check(what, value <= limit, `${value.toFixed(2)}, at most ${limit}`);
+
+  // Starts: user and system time of the whole owner, and the time until the call returns.
+  const best = { ally: [Infinity, Infinity], byhand: [Infinity, Infinity] };
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [contestant, start, stop] of [
+      ['ally', ...managed(manager, trial)],
+      ['byhand', ...handmade(trial)],
+    ]) {
+      // The same names each round, and their folders are made before: they are not compared.
+      const names = Array.from({ length: STARTS }, (_, index) => `${contestant}${index}`);
+      for (const name of names) trial.place(name);
+      const before = process.cpuUsage();
+      let calls = 0;
+      for (const name of names) {
+        const begun = performance.now();
+        const pending = start(name);
+        calls += performance.now() - begun;
+        await pending;
+      }
+      const { user, system } = process.cpuUsage(before);
+      best[contestant] = [Math.min(best[contestant][0], user + system), Math.min(best[contestant][1], calls)];
+      await Promise.all(names.map(stop));
+    }
+  }
+  below("CPU time of a start in the owner, of child_process.spawn's", best.ally[0] / best.byhand[0], LIMITS.start);
+  below("time of a start on the JavaScript thread, of child_process.spawn's", best.ally[1] / best.byhand[1], LIMITS.call);
+
+  // Output that nobody listens to: what it costs the owner to read it, next to a listener that does nothing.
+  const reading = { ally: Infinity, byhand: Infinity };
+  await manager.startProcess(trial.config('loud', { args: ['--flood', MIB] }));
+  const child = byhand.start(trial, 'louder', ['--flood', MIB]);
+  await trial.stamped('louder', 'listen');
+  for (let round = 1; round <= ROUNDS; round++) {
+    for (const [contestant, name, pid] of [
+      ['ally', 'loud', manager.getPid('loud')],
+      ['byhand', 'louder', child.pid],
+    ]) {
+      const before = process.cpuUsage();
+      process.kill(pid, 'SIGUSR1');
+      await trial.stamped(name, 'done', round);
+      const { user, system } = process.cpuUsage(before);
+      reading[contestant] = Math.min(reading[contestant], user + system);
+    }
+  }
+  below("CPU time of reading output, of child_process's", reading.ally / reading.byhand, LIMITS.output);
+  await byhand.stop(child);
+
+  // Getters, next to the least that any can do.
+  const names = Array.from({ length: 16 }, (_, index) => `seen${index}`);
+  await Promise.all(names.map((name) => manager.startProcess(trial.config(name))));
+  const map = new Map(names.map((name) => [name, { state: 'running' }]));
+  const looks = { map: (name) => map.get(name).state, isRunning: null, getState: null, getPid: null, getProcessInfo: null };
+  const times = {};
+  for (let round = 0; round < 20; round++) {
+    for (const [getter, look] of Object.entries(looks))
+      times[getter] = Math.min(times[getter] ?? Infinity, time(names, look ?? ((name) => manager[getter](name))));
+  }
+  for (const getter of ['isRunning', 'getState', 'getPid', 'getProcessInfo'])
+    below(`${getter}, of a Map's get`, times[getter] / times.map, LIMITS[getter]);
+  await manager.stopAllProcesses();
+  await trial.nothingLeft();
+}
+
+/**
+ * What was seen, and about twice as much: starts 0.8 and 0.05; output 0.3, and up to 1.2 on a busy
+ * machine, where nothing is cut into lines, 2 to 5 where it is; getters 50, and 220 for the one that makes an object.
+ */
+const LIMITS = { start: 2, call: 0.2, output: 1.6, isRunning: 100, getState: 100, getPid: 100, getProcessInfo: 400 };
+
+function time(names, look) {
+  const calls = 4_096;
+  const begun = performance.now();
+  for (let call = 0; call < calls; call++) if (look(names[call % names.length]) === undefined) throw new Error('it was not seen');
+  return performance.now() - begun;
+}
+
+function managed(manager, trial) {
+  return [(name) => manager.startProcess(trial.config(name)), (name) => manager.stopProcess(name)];
+}
+
+/** Ready where it listens: nothing is spent on finding that out. */
+function handmade(trial) {
+  const children = new Map();
+  return [
+    (name) => {
+      children.set(name, byhand.start(trial, name));
+      return sleep(3);
+    },
+    (name) => byhand.stop(children.get(name)),
+  ];
+}

@@ -1,8 +1,0 @@
-// A bystander: reports every signal that reaches it. Nobody here has any business with it.
-
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGCONT', 'SIGUSR2', 'SIGPIPE']) {
-  process.on(signal, () => process.send({ signal }));
-}
-process.on('disconnect', () => process.exit(0));
-setInterval(() => {}, 60_000);
-process.send({ ready: true });
