@@ -122,7 +122,7 @@ fn flood_when_told(mib: usize) {
     std::thread::spawn(move || {
         let mut signal = 0;
         // SAFETY: both are alive for the call.
-        while unsafe { libc::sigwait(&set, &mut signal) } == 0 {
+        while unsafe { libc::sigwait(&raw const set, &raw mut signal) } == 0 {
             if flood(mib).is_err() {
                 return;
             }

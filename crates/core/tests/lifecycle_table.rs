@@ -271,9 +271,10 @@ fn row(road: &str) -> String {
         let next = if next == phase { "same" } else { &next };
         // Without effects, something is only remembered: that a stop waits, that a leader is born.
         let effects = if effects.is_empty() { "(remembered)".to_owned() } else { effects.join("; ") };
-        text.push_str(&format!("{name} -> {next}: {effects}\n"));
+        text.extend([name.as_str(), " -> ", next, ": ", &effects, "\n"]);
     }
-    text.push_str(&format!("ignored: {}\n", if ignored.is_empty() { "nothing".to_owned() } else { ignored.join(", ") }));
+    let ignored = if ignored.is_empty() { "nothing".to_owned() } else { ignored.join(", ") };
+    text.extend(["ignored: ", &ignored, "\n"]);
     text
 }
 

@@ -176,7 +176,7 @@ fn answers_get_through_whatever_else_piles_up() {
 fn lines_don_t_take_the_room_of_events() {
     let (mailbox, _) = mailbox();
     // Short ones are bounded in number, not only in bytes.
-    (0..EVENTS_MAX + 1).for_each(|_| mailbox.post(output(0)));
+    (0..=EVENTS_MAX).for_each(|_| mailbox.post(output(0)));
     (0..1_000).for_each(|_| mailbox.post(output(1_024)));
     (0..EVENTS_MAX).for_each(|_| mailbox.post(notice(0)));
     let messages = empty(&mailbox);

@@ -23,9 +23,9 @@ pub fn encode_failure(stage: Stage, errno: i32) -> [u8; FAILURE] {
 }
 
 pub fn decode_failure(bytes: [u8; FAILURE]) -> (Stage, i32) {
-    let [a, b, c, d, e, f, g, h] = bytes;
-    let stage = if i32::from_ne_bytes([a, b, c, d]) == 1 { Stage::Folder } else { Stage::Exec };
-    (stage, i32::from_ne_bytes([e, f, g, h]))
+    let (stage, errno) = bytes.split_at(4);
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, i32::from_ne_bytes);
+    (if word(stage) == 1 { Stage::Folder } else { Stage::Exec }, word(errno))
 }
 
 /// Does not return: becomes the daemon, or tells `failure` why not and exits.

@@ -274,10 +274,7 @@ pub fn receive_order(owner: &OwnedFd) -> io::Result<(Payload, Vec<OwnedFd>)> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     read_whole(owner, &mut header[count..])?;
-    let length = match parse_header(header, PAYLOAD_MAX) {
-        Ok((ORDER, length)) => length,
-        Ok(_) | Err(_) => return Err(io::ErrorKind::InvalidData.into()),
-    };
+    let Ok((ORDER, length)) = parse_header(header, PAYLOAD_MAX) else { return Err(io::ErrorKind::InvalidData.into()) };
     let mut payload = Payload::new(length)?;
     read_whole(owner, payload.bytes_mut())?;
     Ok((payload, descriptors))

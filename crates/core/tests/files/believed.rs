@@ -33,7 +33,7 @@ fn a_pid_file_with_anything_else_in_it_names_nobody() {
     ];
     for text in odd {
         fs::write(folder.join("daemon.pid"), text).unwrap();
-        assert_eq!(folder.read_pid(), Ok(None), "{:.40?}", text);
+        assert_eq!(folder.read_pid(), Ok(None), "{text:.40?}");
     }
     fs::write(folder.join("daemon.pid"), b"4711\xFF\n").unwrap();
     assert_eq!(folder.read_pid(), Ok(None));

@@ -34,7 +34,7 @@ impl Ledger {
     /// The lowest that nobody holds: histories that differ only in the count of former callers stay
     /// alike.
     pub fn free_ticket(&self) -> Ticket {
-        (1..).find(|ticket| !self.open.contains_key(ticket)).unwrap_or(0)
+        (1..Ticket::MAX).find(|ticket| !self.open.contains_key(ticket)).unwrap_or(0)
     }
 
     pub fn hear(&mut self, event: &Event) {

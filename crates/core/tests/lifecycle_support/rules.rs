@@ -65,15 +65,18 @@ impl World {
             }
             Effect::CancelPrepare { generation } => {
                 current(*generation)?;
-                self.call_off(Owed::Prepare)
+                self.call_off(Owed::Prepare);
+                Ok(())
             }
             Effect::StopAwaiting { generation } => {
                 current(*generation)?;
-                self.call_off(Owed::Ready)
+                self.call_off(Owed::Ready);
+                Ok(())
             }
             Effect::StopProbe { generation } => {
                 current(*generation)?;
-                self.call_off(Owed::Probe)
+                self.call_off(Owed::Probe);
+                Ok(())
             }
             Effect::Arm { timer, generation, .. } => {
                 current(*generation)?;
@@ -224,11 +227,10 @@ impl World {
         ensure(self.owed.insert(owed), format_args!("{owed:?} is asked for twice"))
     }
 
-    fn call_off(&mut self, owed: Owed) -> Verdict {
+    fn call_off(&mut self, owed: Owed) {
         if self.owed.remove(&owed) {
             self.late_answers.insert(owed);
         }
-        Ok(())
     }
 }
 

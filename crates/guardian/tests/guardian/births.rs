@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 use crate::world::{Guardian, Plan, until};
 
-fn exited(status: i32) -> Option<KeeperReport> {
-    Some(KeeperReport::Exited { status, remains: false })
+const fn exited(status: i32) -> KeeperReport {
+    KeeperReport::Exited { status, remains: false }
 }
 
 fn file(folder: &TempDir, name: &str, content: &str, mode: u32) -> String {
@@ -29,7 +29,7 @@ fn a_daemon_is_spawned_and_its_exit_told_with_its_status() {
             matches!(daemon.report(), Some(KeeperReport::Spawned { leader, keeper }) if leader > 1 && keeper > 1 && leader != keeper),
             "{script}"
         );
-        assert_eq!(daemon.report(), exited(status), "{script}");
+        assert_eq!(daemon.report(), Some(exited(status)), "{script}");
         assert_eq!(daemon.report(), None, "the keeper goes with its tree");
         until("the lock's release", || daemon.is_unlocked());
     }

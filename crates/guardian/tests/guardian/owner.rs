@@ -197,7 +197,7 @@ fn a_dead_owner_s_group_is_gone_with_its_last_member_and_not_with_the_grace_peri
 // Trees that are kept.
 
 /// Told to go on, it prints far more than its pipes hold, and says so when it is through.
-const CHATTERBOX: &str = r#"
+const CHATTERBOX: &str = r"
     (setsid sh -c 'echo fled $$; exec sleep 60' &)
     sh -c 'echo child $$; exec sleep 60' &
     echo leader $$
@@ -206,7 +206,7 @@ const CHATTERBOX: &str = r#"
     head -c 1000000 /dev/zero >&2
     echo > printed
     exec sleep 60
-"#;
+";
 
 #[test]
 fn a_kept_tree_lives_on_also_when_it_prints() {

@@ -19,22 +19,22 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A leader with a child, and with one that fled: forked twice, in a session of its own.
-pub const FAMILY: &str = r#"
+pub const FAMILY: &str = r"
     (setsid sh -c 'echo fled $$; exec sleep 60' &)
     sh -c 'echo child $$; exec sleep 60' &
     echo leader $$
     exec sleep 60
-"#;
+";
 
 /// The same, deaf to SIGTERM; the leader says that it heard it, and notes it down.
-pub const STUBBORN: &str = r#"
+pub const STUBBORN: &str = r"
     trap '' TERM
     (setsid sh -c 'echo fled $$; exec sleep 60' &)
     sh -c 'echo child $$; exec sleep 60' &
     trap 'echo heard; : >heard' TERM
     echo leader $$
     for again in 1 2 3 4 5 6 7 8 9; do wait; done
-"#;
+";
 
 /// Looks again until `seen` is true.
 #[track_caller]

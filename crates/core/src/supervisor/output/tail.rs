@@ -63,7 +63,7 @@ impl Tail {
         let (lost, kept) = bytes.split_at(dropped);
         match inner.chunks.back_mut() {
             Some(last) if last.stream == stream && last.process == process && last.bytes.len() + kept.len() <= CHUNK => {
-                last.bytes.extend(kept)
+                last.bytes.extend(kept);
             }
             _ => {
                 let begins = lost.last().map_or(!within, |before| *before == b'\n');

@@ -24,7 +24,7 @@ impl Reporter {
                 match reason {
                     ExitReason::Stopped => log!(self, info, pid, %reason, ending, "exited"),
                     ExitReason::Crashed | ExitReason::Exited | ExitReason::Unhealthy | ExitReason::Startup => {
-                        log!(self, warn, pid, %reason, ending, "exited")
+                        log!(self, warn, pid, %reason, ending, "exited");
                     }
                 }
             }
