@@ -60,10 +60,10 @@ function useCommandedOwner(world) {
 const between = (owner, daemon) => ancestors(daemon.pid).filter(({ pid }) => descendants(owner.pid).some((child) => child.pid === pid));
 
 /** An error as an owner reports it: with that code, and these parts in its message, in that order. */
-/** If a part begins with the name of an errno, the error carries that as well. */
+/** If a part names an errno, at its beginning or behind a path, the error carries it as well. */
 const errorWith = (code, ...parts) => ({
   isError: true,
-  errno: parts.map((part) => /^E[A-Z0-9]{2,}\b/.exec(part)?.[0]).find(Boolean),
+  errno: parts.map((part) => /(?:^|: )(E[A-Z0-9]{2,})\b/.exec(part)?.[1]).find(Boolean),
   code,
   pluginName: 'plugin',
   message: expect.stringMatching(new RegExp(parts.map((part) => part.replace(/[.[\]]/g, '\\$&')).join('.*'))),
