@@ -34,7 +34,7 @@ const rules = [
   },
   {
     where: 'crates/core/src/config/',
-    banned: /\btokio::|\bally_base::wire|crate::supervisor\b/,
+    banned: /\btokio::|\bally_base::(os|wire)|crate::supervisor\b/,
     why: 'a configuration is checked without doing anything',
   },
   {

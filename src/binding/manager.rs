@@ -16,11 +16,11 @@ use super::wake::Wake;
 use ally_base::text::printable;
 use ally_base::wire::OwnerDeath;
 use ally_build_id::{BUILD_ID, VERSION};
-use ally_core::config::{Raw, name_problem, names, parse, path_problem};
+use ally_core::config::{Raw, name_problem, names, path_problem};
 use ally_core::error::Failure;
 use ally_core::lifecycle::Ticket;
 use ally_core::model::ProcessState;
-use ally_core::supervisor::{GuardianProgram, Manager, Message, Options};
+use ally_core::supervisor::{GuardianProgram, Manager, Message, Options, check};
 
 #[napi(object)]
 pub struct NativeOptions {
@@ -97,7 +97,7 @@ impl NativeManager {
     /// What is wrong with a configuration, if anything, without doing anything with it.
     #[napi]
     pub fn check_config(config: Unknown<'_>, built_in: Vec<String>) -> napi::Result<Option<NativeProblem>> {
-        Ok(match parse(&types::config(&config, Remarks { unread: Vec::new(), built_in })?) {
+        Ok(match check(&types::config(&config, Remarks { unread: Vec::new(), built_in })?) {
             Err(Failure::InvalidConfig { field, problem }) => Some(NativeProblem { field, problem }),
             Err(other) => Some(NativeProblem { field: "config".to_owned(), problem: other.to_string() }),
             Ok(_) => None,

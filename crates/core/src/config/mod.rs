@@ -1,6 +1,7 @@
 //! A daemon's configuration, checked whole before anything happens. The error about an invalid one
 //! names its first wrong field, and nothing has changed.
 
+mod capabilities;
 pub mod names;
 mod parse;
 mod raw;
@@ -8,6 +9,7 @@ mod raw;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use capabilities::Capabilities;
 pub use parse::{Parsed, name_problem, parse, path_problem};
 pub use raw::Raw;
 

@@ -164,15 +164,9 @@ fn probe(fields: &mut Fields, further: &[(&str, Option<Probe>)]) -> Checked<Prob
         ("notify", None),
         ("tcp", None),
     ];
-    let probe = fields
+    fields
         .choice("type", &[&everywhere, further].concat())?
-        .ok_or_else(|| fields.missing("type", "the name of a probe, as 'socket' or 'accept'"))?;
-    if probe == Probe::Accept && !ally_base::os::accept_queue_is_visible() {
-        return Err(
-            fields.wrong("type", "'accept' is not supported by this system's kernel, which doesn't tell who waits in a socket's queue")
-        );
-    }
-    Ok(probe)
+        .ok_or_else(|| fields.missing("type", "the name of a probe, as 'socket' or 'accept'"))
 }
 
 fn restart(fields: &mut Fields) -> Checked<RestartPlan> {

@@ -33,7 +33,7 @@ mod socket;
 
 pub use daemon::Published;
 pub use guardian::GuardianProgram;
-pub use manager::{Accepted, Manager, Options};
+pub use manager::{Accepted, Manager, Options, check};
 pub use output::{LINE_MAX, Splitter, Stream, Tail};
 pub use ownership::{Folder, Lock, LockGuard, identity};
 pub use report::{LogValue, Mailbox, Message, Refusal};

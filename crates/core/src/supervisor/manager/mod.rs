@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use ally_base::os;
 use ally_base::text::{io_text, printable};
 
 use super::TARGET;
@@ -14,7 +15,7 @@ use super::daemon::{Daemon, Job, Published, Task};
 use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
 use super::runtime;
-use crate::config::{Raw, parse};
+use crate::config::{Capabilities, Parsed, Raw, parse};
 use crate::error::{Failure, Refused};
 use crate::lifecycle::{Event, Snapshot, Ticket};
 use crate::model::ProcessState;
@@ -58,7 +59,7 @@ impl Manager {
     /// `InvalidConfig`; `ShuttingDown`; `Spawn` where the supervisor's thread can't be had. All else comes
     /// with the ticket.
     pub fn start(&self, raw: &Raw, inherited: Arc<str>) -> Result<Accepted, Failure> {
-        let parsed = parse(raw)?;
+        let parsed = check(raw)?;
         if self.closed.load(Ordering::Relaxed) {
             return Err(Failure::ShuttingDown);
         }
@@ -226,6 +227,16 @@ impl Manager {
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<Daemon>>> {
         self.daemons.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A checked configuration that this system can carry out. Changes nothing.
+///
+/// # Errors
+/// `InvalidConfig` with the first field that is wrong.
+pub fn check(raw: &Raw) -> Result<Parsed, Failure> {
+    let parsed = parse(raw)?;
+    Capabilities { accept_queue: os::accept_queue_is_visible() }.check(&parsed.config)?;
+    Ok(parsed)
 }
 
 impl Drop for Manager {

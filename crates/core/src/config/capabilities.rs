@@ -1,0 +1,26 @@
+//! What the system must offer for an option. A configuration is checked without a system call, so the answers are passed in.
+
+use super::{Probe, ProcessConfig};
+use crate::error::Failure;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The kernel tells whether a connection still waits in a listener's queue: the probe `accept` needs it.
+    pub accept_queue: bool,
+}
+
+impl Capabilities {
+    /// # Errors
+    /// `InvalidConfig` with the first field that this system can't carry out.
+    pub fn check(self, config: &ProcessConfig) -> Result<(), Failure> {
+        let health = config.health.map(|health| health.probe);
+        let probes = [("healthcheck.probe.type", health), ("readiness.type", Some(config.readiness))];
+        match probes.into_iter().find(|(_, probe)| *probe == Some(Probe::Accept)) {
+            Some((field, _)) if !self.accept_queue => Err(Failure::InvalidConfig {
+                field: field.to_owned(),
+                problem: "'accept' is not supported by this system's kernel, which doesn't tell who waits in a socket's queue".to_owned(),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Options that the system must be able to carry out: refused by the field, with the reason.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
+
+use ally_core::config::{Capabilities, ProcessConfig, Raw, parse};
+
+const NONE: Capabilities = Capabilities { accept_queue: false };
+const ALL: Capabilities = Capabilities { accept_queue: true };
+
+fn text(text: &str) -> Raw {
+    Raw::String(text.to_owned())
+}
+
+fn object(entries: Vec<(&str, Raw)>) -> Raw {
+    Raw::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn probe(probe: &str) -> Raw {
+    object(vec![("type", text(probe))])
+}
+
+fn config(readiness: &str, health: &str) -> ProcessConfig {
+    let healthcheck = object(vec![
+        ("interval", Raw::Number(1_000.0)),
+        ("timeout", Raw::Number(1_000.0)),
+        ("retries", Raw::Number(3.0)),
+        ("probe", probe(health)),
+    ]);
+    let raw = object(vec![
+        ("pluginName", text("weather")),
+        ("pluginPath", text("/srv/weather")),
+        ("command", text("python3")),
+        ("args", Raw::Array(Vec::new())),
+        ("socketPath", text("/run/weather.sock")),
+        ("startupTimeout", Raw::Number(1_000.0)),
+        ("shutdownGracePeriod", Raw::Number(1_000.0)),
+        ("readiness", probe(readiness)),
+        ("healthcheck", healthcheck),
+    ]);
+    parse(&raw).unwrap().config
+}
+
+#[test]
+fn the_accept_probe_is_refused_by_its_field_where_the_kernel_does_not_show_the_queue() {
+    let problem = "'accept' is not supported by this system's kernel, which doesn't tell who waits in a socket's queue";
+    for (readiness, health, field) in [
+        ("accept", "socket", "readiness.type"),
+        ("socket", "accept", "healthcheck.probe.type"),
+        ("accept", "accept", "healthcheck.probe.type"),
+    ] {
+        let config = config(readiness, health);
+        assert_eq!(NONE.check(&config).unwrap_err().to_string(), format!("{field} {problem}"));
+        assert_eq!(ALL.check(&config), Ok(()));
+    }
+}
+
+#[test]
+fn the_socket_probe_needs_nothing_of_the_kernel() {
+    assert_eq!(NONE.check(&config("socket", "socket")), Ok(()));
+}
