@@ -126,14 +126,17 @@ impl Process {
     async fn next(process: &mut Option<Self>) -> AttemptEvent {
         let Some(process) = process else { return pending().await };
         let Some(order) = &mut process.order else { return AttemptEvent::Reported(process.keeper.next().await) };
-        tokio::select! {
+        let ordered = tokio::select! {
             biased;
-            ordered = order => {
-                process.order = None;
-                AttemptEvent::Ordered(ordered.unwrap_or_else(|_| Err(Failure::Internal { problem: "an order was dropped".to_owned() })))
-            }
-            report = process.keeper.next() => AttemptEvent::Reported(report),
-        }
+            ordered = &mut *order => ordered,
+            report = process.keeper.next() => match report {
+                Some(report) => return AttemptEvent::Reported(Some(report)),
+                // The end of the stream is read again after the receipt, which may have the reason.
+                None => order.await,
+            },
+        };
+        process.order = None;
+        AttemptEvent::Ordered(ordered.unwrap_or_else(|_| Err(Failure::Internal { problem: "an order was dropped".to_owned() })))
     }
 }
 
