@@ -16,7 +16,7 @@ pub struct Descriptors<Fd> {
     /// The plugin's folder, which contains the record.
     pub folder: Fd,
     /// The read ends of both outputs. After the owner's death the keeper reads them, so that a daemon that prints in its
-    /// grace period does not die of SIGPIPE.
+    /// grace period neither blocks nor gets SIGPIPE.
     pub stdout_reader: Option<Fd>,
     pub stderr_reader: Option<Fd>,
 }
