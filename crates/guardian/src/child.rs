@@ -96,6 +96,7 @@ fn set_parent_death_signal(keeper: i32) -> io::Result<()> {
 }
 
 #[cfg(target_os = "macos")]
+#[expect(clippy::unnecessary_wraps, reason = "the signature of Linux")]
 fn set_parent_death_signal(_keeper: i32) -> io::Result<()> {
     Ok(())
 }

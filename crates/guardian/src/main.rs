@@ -10,7 +10,8 @@
 //!
 //! For each daemon the guardian forks a **keeper**, the subreaper of the daemon's tree. The keeper reaps the tree, reports to the
 //! owner on a stream of its own, and holds the plugin's lock: a free lock means that the tree is gone. If the guardian is killed,
-//! keepers and daemons run on. If the owner dies for any cause, the keeper reads end of file and stops its tree.
+//! keepers and daemons run on. If the owner dies for any cause, the keeper reads end of file and stops its tree (with
+//! `OwnerDeath::Keep` only after a SIGTERM to the keeper).
 //!
 //! All signals are blocked before the first instruction, because the addon spawns the guardian from a thread that blocks all
 //! signals. So a signal to the owner's group or terminal has no effect. The guardian has one thread, an empty environment, and

@@ -14,8 +14,9 @@ use crate::tree::{SCAN_INTERVAL, SCAN_INTERVAL_MAX};
 #[derive(Clone, Copy, PartialEq)]
 pub enum StopProgress {
     NotBegun,
-    /// The stop signal was sent, unless the grace period is 0. If the owner is dead, the keeper counts the grace period: the instant is its end. While the
-    /// owner lives, the owner counts and sends [`KeeperCommand::Kill`](ally_base::wire::KeeperCommand::Kill).
+    /// The stop signal was sent, unless the grace period is 0. If the owner is dead, the keeper counts the grace period: the
+    /// instant is its end. While the owner lives, the owner counts and sends
+    /// [`KeeperCommand::Kill`](ally_base::wire::KeeperCommand::Kill).
     Terminating(Option<Instant>),
     /// SIGKILL was sent. The duration is the pause before the next scan.
     Killing(Duration),

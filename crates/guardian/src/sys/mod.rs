@@ -39,6 +39,7 @@ pub fn become_subreaper() -> io::Result<()> {
 
 /// macOS has no subreapers (docs/limits.md, "macOS").
 #[cfg(target_os = "macos")]
+#[expect(clippy::unnecessary_wraps, reason = "the signature of Linux")]
 pub fn become_subreaper() -> io::Result<()> {
     Ok(())
 }

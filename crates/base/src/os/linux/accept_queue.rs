@@ -30,8 +30,8 @@ pub fn accept_queue_is_visible() -> bool {
     tested.is_ok_and(|visible| *visible) || VISIBLE.get().is_none()
 }
 
-/// Whether the listener has accepted this connected client. If one side has hung up, the kernel's answer is not reliable: the
-/// caller must first check the socket itself.
+/// Whether the listener has accepted this connected client. If one side has hung up, the kernel's answer is unreliable, so
+/// the caller must check the socket itself first.
 pub fn accept_state(client: &(impl AsFd + AsRawFd)) -> io::Result<AcceptState> {
     let inode = u32::try_from(fstat(client)?.st_ino).map_err(io::Error::other)?;
     let mut peer = None;

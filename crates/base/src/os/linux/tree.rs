@@ -42,7 +42,7 @@ fn scan_descendants(root: i32, on_found: &mut dyn FnMut(&Process)) -> ProcessSca
     let mut known = HashSet::new();
     let mut ended = 0;
     loop {
-        // Also true for a new pid that is gone at `identify`: its children may now be children of `root`.
+        // Also set for a new pid that is gone at `identify`: the children of the ended process may now be children of `root`.
         let mut found_new = false;
         let mut parents = vec![root];
         while let Some(parent) = parents.pop() {
