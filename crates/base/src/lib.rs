@@ -1,9 +1,9 @@
-//! What the addon, the guardian and the keepers must agree on, once:
+//! Shared by the addon, the guardian and the keepers:
 //!
 //! - [`os`]: Linux and macOS behind one interface;
 //! - [`wire`]: the messages between owner, guardian and keepers;
 //! - [`record`]: the files in a plugin's folder;
-//! - [`text`]: names of signals and errnos, and text that a terminal can show.
+//! - [`text`]: names of signals and errnos, and text without control characters.
 
 pub mod os;
 pub mod record;

@@ -1,4 +1,4 @@
-//! Takes orders, forks a keeper for each, and ends what a killed keeper left.
+//! The guardian: receives orders, forks a keeper for each, and sweeps after a killed keeper.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,50 +13,52 @@ use ally_build_id::{BUILD_ID, VERSION};
 use crate::keeper::{self, KeeperExit};
 use crate::sys::{self, Reaped};
 
-/// While something of a killed keeper's is left.
+/// The pause between two scans during a sweep.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct Guardian {
-    /// `None` after the owner's end.
+    /// `None` after the owner's death.
     owner: Option<OwnedFd>,
     keepers: HashSet<i32>,
-    /// For the keepers that were killed.
+    /// The current sweep. Its list of keepers is empty if there is no sweep.
     sweep: Sweep,
-    /// Earlier sweeps that a process refuses to end: it belongs to these, and to no later one.
+    /// Earlier sweeps that wait for processes that refuse SIGKILL. Such a process belongs to its sweep, and to no later sweep.
     stuck: Vec<Sweep>,
-    /// POSIX sessions of what a keeper left alive on purpose (`killMode: 'group'`), children included.
+    /// POSIX sessions of the processes that a keeper left alive on purpose (`killMode: 'group'`).
     spared_sessions: Vec<i32>,
 }
 
-/// Keepers that were killed, and what the last scan found of all that they left.
+/// The sweep after the death of one or more killed keepers.
 #[derive(Default)]
 struct Sweep {
     keepers: Vec<i32>,
-    left: Vec<Process>,
+    /// The processes that the last scan found.
+    remaining: Vec<Process>,
 }
 
 impl Guardian {
     /// # Errors
-    /// Descriptor 0 is no socket; what the system says otherwise.
+    /// ENOTSOCK if descriptor 0 is no socket, and errors of the system calls.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: descriptor 0 is ours by the contract with the addon; the call below refuses anything but a socket.
+        // SAFETY: the addon passes the stream as descriptor 0, and no other value owns it. If descriptor 0 is no socket,
+        // `become_guardian` fails.
         let owner = unsafe { OwnedFd::from_raw_fd(0) };
         sys::become_guardian(&owner)?;
         Ok(Self { owner: Some(owner), keepers: HashSet::new(), sweep: Sweep::default(), stuck: Vec::new(), spared_sessions: Vec::new() })
     }
 
     pub fn run(mut self) -> ExitCode {
-        if self.greet().is_err() {
-            // The owner has read our greeting, and knows why.
+        if self.exchange_hello().is_err() {
+            // The owner reports the cause: it has this guardian's Hello.
             return ExitCode::from(3);
         }
         while self.owner.is_some() || !self.keepers.is_empty() || !self.sweep.keepers.is_empty() {
-            // After a scan that failed, or a process that refuses, no signal tells of the end.
+            // After a failed scan, or while a process refuses SIGKILL, no SIGCHLD announces the end of the sweep.
             let pause = (!self.sweep.keepers.is_empty() || !self.stuck.is_empty()).then_some(SCAN_INTERVAL);
             let readable = sys::wait_for([self.owner.as_ref().map(AsRawFd::as_raw_fd)], pause);
             self.reap();
             if readable[0] && self.take_order().is_err() {
-                // The owner is gone, or can't be understood, which is as bad.
+                // The owner is dead, or its stream is malformed and no later order can be read.
                 self.owner = None;
             }
         }
@@ -64,8 +66,8 @@ impl Guardian {
     }
 
     /// # Errors
-    /// The owner is of another build, or gone.
-    fn greet(&self) -> io::Result<()> {
+    /// The owner is of another build, or dead.
+    fn exchange_hello(&self) -> io::Result<()> {
         let Some(owner) = &self.owner else { return Ok(()) };
         let own = Hello { version: VERSION.to_owned(), build: BUILD_ID.to_owned(), pid: os::own_pid() };
         sys::send(owner, &own.encode())?;
@@ -77,7 +79,7 @@ impl Guardian {
         let Some(owner) = &self.owner else { return Ok(()) };
         let (payload, descriptors) = sys::receive_order(owner)?;
         if descriptors.is_empty() {
-            // There is no stream on which the end of this order could be told.
+            // Without a stream the failure of this order can't be reported.
             return Err(io::ErrorKind::InvalidData.into());
         }
         sys::send(owner, &GuardianReport::Accepted.encode())?;
@@ -91,7 +93,7 @@ impl Guardian {
             }
             Err(error) => {
                 let report = KeeperReport::SpawnFailed { stage: Stage::Fork, errno: error.raw_os_error().unwrap_or(libc::EAGAIN) };
-                keeper::report_instead(&payload, descriptors, report);
+                keeper::report_without_keeper(&payload, descriptors, report);
             }
         }
         Ok(())
@@ -101,21 +103,21 @@ impl Guardian {
         let mut spared = self.reap_keepers();
         self.forget_ended_sessions();
         if spared && self.sweep.keepers.is_empty() {
-            let left = self.strays().seen;
-            // If a keeper was killed a moment ago, its strays are among these.
+            let unclaimed = self.unclaimed_children().seen;
+            // If a keeper was killed before this scan, the unclaimed children include its tree.
             spared = self.reap_keepers() || spared;
             if spared && self.sweep.keepers.is_empty() {
-                self.spared_sessions.extend(left.iter().map(|stray| stray.session));
+                self.spared_sessions.extend(unclaimed.iter().map(|child| child.session));
             }
         }
-        // While a sweep goes on, the keeper of a stray can't be told; then none is spared.
+        // During a sweep no child is spared: the keeper of an unclaimed child is unknown.
         if !self.sweep.keepers.is_empty() {
             self.sweep();
         }
         self.check_stuck();
     }
 
-    /// Reaps whatever has ended. Returns whether a keeper among them has left something alive on purpose.
+    /// Reaps all ended children. Returns whether a keeper among them has left processes alive on purpose.
     fn reap_keepers(&mut self) -> bool {
         let mut spared = false;
         while let Reaped::Child { pid, status } = sys::reap() {
@@ -126,7 +128,7 @@ impl Guardian {
                 Some(KeeperExit::NothingLeft) => {}
                 Some(KeeperExit::SomeSpared) => spared = true,
                 None => {
-                    if !self.sweep.left.is_empty() {
+                    if !self.sweep.remaining.is_empty() {
                         self.stuck.push(std::mem::take(&mut self.sweep));
                     }
                     self.sweep.keepers.push(pid);
@@ -136,29 +138,30 @@ impl Guardian {
         spared
     }
 
-    /// Ends what killed keepers left. The leader died with its keeper (PR_SET_PDEATHSIG); the rest of the tree came here.
+    /// Ends the trees of killed keepers. The leader died with its keeper (PR_SET_PDEATHSIG). The guardian, as the next subreaper,
+    /// became the parent of the other processes.
     fn sweep(&mut self) {
-        let strays = self.strays();
-        let none = strays.is_certainly_empty();
-        let mut refused = strays.failed.is_none();
-        self.sweep.left = strays.seen;
-        for stray in &self.sweep.left {
-            for process in os::descendants(stray.pid).seen.iter().chain([stray]) {
-                // A process that can't be killed is reported by the owner, whose time limit runs out.
-                refused &= os::signal(process, libc::SIGKILL).is_err();
+        let unclaimed = self.unclaimed_children();
+        let none = unclaimed.is_certainly_empty();
+        let mut all_refused = unclaimed.failed.is_none();
+        self.sweep.remaining = unclaimed.seen;
+        for child in &self.sweep.remaining {
+            for process in os::descendants(child.pid).seen.iter().chain([child]) {
+                // EPERM: the owner names the process when its own time limit has elapsed.
+                all_refused &= os::signal(process, libc::SIGKILL).is_err();
             }
         }
         if none {
             let sweep = std::mem::take(&mut self.sweep);
             self.report_swept(&sweep);
-        } else if refused && !self.sweep.left.is_empty() {
+        } else if all_refused && !self.sweep.remaining.is_empty() {
             self.stuck.push(std::mem::take(&mut self.sweep));
         }
     }
 
     fn check_stuck(&mut self) {
         for sweep in std::mem::take(&mut self.stuck) {
-            if sweep.left.iter().any(|stray| stray.lives().unwrap_or(true)) {
+            if sweep.remaining.iter().any(|process| process.lives().unwrap_or(true)) {
                 self.stuck.push(sweep);
             } else {
                 self.report_swept(&sweep);
@@ -174,15 +177,15 @@ impl Guardian {
         }
     }
 
-    /// Children that are neither keepers nor of a spared session, nor known to refuse SIGKILL.
-    fn strays(&self) -> ProcessScan {
+    /// The living children that are no keepers, in no spared POSIX session and in no stuck sweep.
+    fn unclaimed_children(&self) -> ProcessScan {
         let mut children = self.children();
-        let refuses = |child: &Process| self.stuck.iter().flat_map(|sweep| &sweep.left).any(|stray| stray.pid == child.pid);
-        children.seen.retain(|child| !self.spared_sessions.contains(&child.session) && !refuses(child));
+        let is_stuck = |child: &Process| self.stuck.iter().flat_map(|sweep| &sweep.remaining).any(|process| process.pid == child.pid);
+        children.seen.retain(|child| !self.spared_sessions.contains(&child.session) && !is_stuck(child));
         children
     }
 
-    /// Before the next order: the system may give the number of an ended session to another one.
+    /// Must precede the next order: the kernel may reuse the number of an ended POSIX session.
     fn forget_ended_sessions(&mut self) {
         if self.spared_sessions.is_empty() {
             return;
@@ -191,7 +194,7 @@ impl Guardian {
         self.spared_sessions.retain(|session| children.failed.is_some() || children.seen.iter().any(|child| child.session == *session));
     }
 
-    /// Children that are no keepers.
+    /// The living children that are no keepers.
     fn children(&self) -> ProcessScan {
         let mut children = os::own_children(&self.keepers);
         children.seen.retain(|child| !child.zombie);

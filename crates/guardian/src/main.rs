@@ -1,19 +1,21 @@
-//! `ally-guardian`: the daemons' parent, one per manager, started by the addon at the first start.
+//! `ally-guardian`: the program of guardian and keepers. The addon starts a guardian per manager, at the manager's first start.
 //!
 //! ```text
 //!   owner (Node) ──── stream ──── guardian ── fork ──▶ keeper ── fork, exec ──▶ leader ──▶ …
 //!        └───────────────── stream per daemon ───────────┘
 //! ```
 //!
-//! The guardian forks from a megabyte instead of from Node's heap, and it is a subreaper: no process that it made can leave
-//! its tree. For each daemon it forks a **keeper**: the subreaper of that one tree, which reaps, reports, and holds the
-//! plugin's lock, so that a free lock means that the tree is gone. A keeper has a stream of its own to the owner. If the
-//! guardian is killed, the daemons go on. If the owner is gone, for whatever cause, the keeper reads end of file and stops its
-//! tree.
+//! fork(2) of the guardian copies a megabyte; fork(2) of Node would copy the page tables of its heap. The guardian is a subreaper
+//! (prctl(2), `PR_SET_CHILD_SUBREAPER`), so no process of a daemon can leave the guardian's tree.
 //!
-//! All signals are blocked from before the first instruction (the addon spawns the guardian from a thread that blocks them),
-//! so a signal to the owner's group or terminal has no effect. One thread, no environment, nothing of a plugin in the
-//! arguments. The guardian ends when the owner's stream has ended and no keeper is left.
+//! For each daemon the guardian forks a **keeper**, the subreaper of the daemon's tree. The keeper reaps the tree, reports to the
+//! owner on a stream of its own, and holds the plugin's lock: a free lock means that the tree is gone. If the guardian is killed,
+//! keepers and daemons run on. If the owner dies for any cause, the keeper reads end of file and stops its tree (with
+//! `OwnerDeath::Keep` only after a SIGTERM to the keeper).
+//!
+//! All signals are blocked before the first instruction, because the addon spawns the guardian from a thread that blocks all
+//! signals. So a signal to the owner's group or terminal has no effect. The guardian has one thread, an empty environment, and
+//! no data of a plugin in its arguments. The guardian exits when the owner's stream has ended and no keeper is left.
 
 mod child;
 mod guardian;

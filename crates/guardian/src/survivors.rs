@@ -1,5 +1,5 @@
-//! What a keeper leaves alive on purpose (`killMode: 'group'`) goes on printing into its outputs. The owner reads them for
-//! as long as it lives; from then on somebody else must, or the survivors would die of a broken pipe.
+//! The output of survivors: processes that a keeper leaves alive on purpose (`killMode: 'group'`). While the owner lives, the
+//! owner reads their output. After the owner's death another process must read it, or survivors would die of SIGPIPE.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,57 +8,60 @@ use std::time::Duration;
 use super::sys;
 use ally_base::os::{self, Handle, Process};
 
-/// How often the owner is looked for where the system gives no handle that tells of its end.
+/// How often to check the owner if its handle has no descriptor.
 const OWNER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Leaves a process behind that reads `outputs` when the owner is gone, until nobody can write to them any more. In a
-/// session of its own, so that the guardian spares it as it spares the survivors.
+/// Forks a reader, which reads `outputs` after the owner's death until every write end is closed.
+///
+/// The reader needs a POSIX session of its own: the guardian spares processes by POSIX session, and the keeper is in the
+/// guardian's.
 ///
 /// # Errors
-/// What the system says; the survivors are then on their own.
+/// Errors of the system calls. The outputs of the survivors then have no reader after the owner's death.
 pub fn leave_reader(owner: Option<OwnedFd>, outputs: [Option<OwnedFd>; 2]) -> io::Result<()> {
-    let watched = owner.as_ref().map(Owner::of).transpose()?.flatten();
+    let watched = owner.as_ref().map(WatchedOwner::of).transpose()?.flatten();
     drop(owner);
+    // In the keeper, before the fork: the keeper is no group leader, so setsid(2) succeeds. The keeper exits next.
     nix::unistd::setsid()?;
     match sys::fork()? {
-        0 => read_on(watched, outputs),
+        0 => read_until_closed(watched, outputs),
         _ => Ok(()),
     }
 }
 
-struct Owner {
+struct WatchedOwner {
     process: Process,
     handle: Handle,
 }
 
-impl Owner {
-    /// The process at the other end, if it still lives.
+impl WatchedOwner {
+    /// The process at the other end of `stream`. `None` if the process is gone.
     fn of(stream: &OwnedFd) -> io::Result<Option<Self>> {
         let Some(process) = os::identify(os::peer_pid(stream)?)? else { return Ok(None) };
         Ok(os::open(&process)?.map(|handle| Self { process, handle }))
     }
 }
 
-fn read_on(mut owner: Option<Owner>, mut outputs: [Option<OwnedFd>; 2]) -> ! {
+fn read_until_closed(mut owner: Option<WatchedOwner>, mut outputs: [Option<OwnedFd>; 2]) -> ! {
     while outputs.iter().any(Option::is_some) {
         let handle = owner.as_ref().and_then(|owner| owner.handle.fd.as_ref());
-        // While the owner reads, only the last writer's end is of interest, of which poll(2) tells unasked.
+        // While the owner reads, only POLLHUP matters, which poll(2) always reports.
         let interest = if owner.is_some() { 0 } else { libc::POLLIN };
-        let ended = sys::poll(
+        let [owner_events, stdout_events, stderr_events] = sys::poll(
             [(handle, libc::POLLIN), (outputs[0].as_ref(), interest), (outputs[1].as_ref(), interest)],
             (owner.is_some() && handle.is_none()).then_some(OWNER_CHECK_INTERVAL),
         );
-        if owner.as_ref().is_some_and(|owner| ended[0] != 0 || owner.process.lives().is_ok_and(|lives| !lives)) {
+        if owner.as_ref().is_some_and(|owner| owner_events != 0 || owner.process.lives().is_ok_and(|lives| !lives)) {
             owner = None;
         }
-        for (output, told) in outputs.iter_mut().zip([ended[1], ended[2]]) {
-            let Some(fd) = output.as_ref().filter(|_| told != 0) else { continue };
-            let over = if told & libc::POLLIN != 0 { !sys::discard(fd) } else { true };
-            if over {
+        for (output, events) in outputs.iter_mut().zip([stdout_events, stderr_events]) {
+            let Some(fd) = output.as_ref().filter(|_| events != 0) else { continue };
+            let closed = if events & libc::POLLIN != 0 { !sys::discard(fd) } else { true };
+            if closed {
                 *output = None;
             }
         }
     }
-    // SAFETY: ends this process without running what belongs to the keeper.
+    // SAFETY: _exit(2) runs no exit handlers, which belong to the keeper.
     unsafe { libc::_exit(0) }
 }

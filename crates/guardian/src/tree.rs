@@ -1,122 +1,122 @@
-//! The tree of one keeper: its processes, and the signals that they get.
+//! The tree of a keeper: scans for its processes, and the signals to them.
 
 use std::time::{Duration, Instant};
 
 use super::sys;
 use ally_base::os::{self, Group, Process, ProcessScan};
 
-/// How often the tree is looked through again while it ends: a process may have been forked during the last look.
+/// The first pause between two scans while the tree ends: a process may have been forked during the last scan.
 pub const SCAN_INTERVAL: Duration = Duration::from_millis(20);
-/// What has not gone by then, or was not asked to, may never go, and costs a look now and then.
+/// The longest pause between two scans: a process that does not end, or needs not end, may remain for long, and each scan costs
+/// time.
 pub const SCAN_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 pub struct Tree {
-    /// The leader until it is reaped.
+    /// `None` after the leader was reaped.
     pub leader: Option<i32>,
     /// Whether only the leader's group is to end.
     pub group_only: bool,
     group: i32,
-    /// The same, for signals to the whole group at once. `None` where the system has no such thing.
-    whole_group: Option<Group>,
+    /// For signals to the whole group in one system call. `None` if the system has no pidfd.
+    group_handle: Option<Group>,
     stop_signal: i32,
-    /// The leader, while the session that it made has not been seen empty.
-    session_of: Option<i32>,
-    /// Who there was at the last look, where what loses its parent doesn't come back.
+    /// The leader as the number of its POSIX session. `None` after a scan has found this POSIX session empty.
+    session_leader: Option<i32>,
+    /// The processes of the last scan, for systems without subreapers.
     seen: Vec<Process>,
-    /// Who was asked to stop, by pid.
-    asked: Vec<i32>,
-    /// If some may have been missed then.
-    again: Option<Again>,
+    /// The pids that have got the stop signal.
+    signalled: Vec<i32>,
+    /// Set if the last scan failed, and so may have missed processes.
+    rescan: Option<Rescan>,
 }
 
-/// Another look that is due.
 #[derive(Clone, Copy)]
-struct Again {
+struct Rescan {
     at: Instant,
     pause: Duration,
 }
 
 impl Tree {
-    /// Of a leader that was just made.
+    /// The tree of a leader that was just forked.
     pub fn new(leader: i32, group_only: bool, stop_signal: i32) -> Self {
         Self {
             leader: Some(leader),
             group_only,
             group: leader,
-            whole_group: Group::of(leader).ok(),
+            group_handle: Group::of(leader).ok(),
             stop_signal,
-            session_of: Some(leader),
+            session_leader: Some(leader),
             seen: Vec::new(),
-            asked: Vec::new(),
-            again: None,
+            signalled: Vec::new(),
+            rescan: None,
         }
     }
 
-    /// Whether it can end without the end of a child of ours: then only a look tells.
-    pub const fn ends_unnoticed(&self) -> bool {
+    /// Whether only a scan shows the end of the tree. Otherwise ECHILD of waitpid(2) shows it.
+    pub const fn end_needs_scan(&self) -> bool {
         self.group_only || !os::HAS_SUBREAPER
     }
 
-    /// Once the leader was reaped. `childless`: this process has no child left.
+    /// Whether the tree is gone, once the leader was reaped. `childless`: waitpid(2) has returned ECHILD.
     pub fn is_gone(&mut self, childless: bool) -> bool {
-        if self.ends_unnoticed() { self.scan(&mut |_| {}).is_certainly_empty() } else { childless }
+        if self.end_needs_scan() { self.scan(&mut |_| {}).is_certainly_empty() } else { childless }
     }
 
-    /// Asks everyone to stop who wasn't asked before.
-    pub fn ask(&mut self) {
-        // Only when the look is over: what one starts to clean up is not asked to stop.
+    /// Sends the stop signal to each process that has not got the stop signal.
+    pub fn send_stop_signal(&mut self) {
+        // All signals follow the scan: a process that a daemon forks for its cleanup must not get the stop signal.
         let members = self.scan(&mut |_| {});
         for process in &members.seen {
-            if !self.asked.contains(&process.pid) {
+            if !self.signalled.contains(&process.pid) {
                 sys::ignore(os::signal(process, self.stop_signal));
                 sys::ignore(os::signal(process, libc::SIGCONT));
-                self.asked.push(process.pid);
+                self.signalled.push(process.pid);
             }
         }
-        if let Some(leader) = self.unseen_leader(&members).filter(|leader| !self.asked.contains(leader)) {
-            sys::ignore(sys::kill(leader, self.stop_signal));
-            sys::ignore(sys::kill(leader, libc::SIGCONT));
-            self.asked.push(leader);
+        if let Some(leader) = self.hidden_leader(&members).filter(|leader| !self.signalled.contains(leader)) {
+            sys::ignore(sys::kill_child(leader, self.stop_signal));
+            sys::ignore(sys::kill_child(leader, libc::SIGCONT));
+            self.signalled.push(leader);
         }
-        self.again = members.failed.map(|_| {
-            let pause = self.again.map_or(SCAN_INTERVAL, |again| (again.pause * 2).min(SCAN_INTERVAL_MAX));
-            Again { at: Instant::now() + pause, pause }
+        self.rescan = members.failed.map(|_| {
+            let pause = self.rescan.map_or(SCAN_INTERVAL, |rescan| (rescan.pause * 2).min(SCAN_INTERVAL_MAX));
+            Rescan { at: Instant::now() + pause, pause }
         });
     }
 
-    /// When to ask again those who may have been missed.
-    pub fn next_ask(&self) -> Option<Instant> {
-        self.again.map(|again| again.at)
+    /// When to call [`Self::send_stop_signal`] again, for processes that the last scan may have missed.
+    pub fn next_rescan(&self) -> Option<Instant> {
+        self.rescan.map(|rescan| rescan.at)
     }
 
     pub fn kill(&mut self) {
-        if let Some(group) = &self.whole_group {
+        if let Some(group) = &self.group_handle {
             sys::ignore(group.signal(libc::SIGKILL));
         }
-        // One that can't be killed is named by the owner when its patience ends.
+        // EPERM: the owner names the process in ERR_STOP_FAILED 2 s after SIGKILL.
         let members = self.scan(&mut |process| sys::ignore(os::signal(process, libc::SIGKILL)));
-        if let Some(leader) = self.unseen_leader(&members) {
-            sys::ignore(sys::kill(leader, libc::SIGKILL));
+        if let Some(leader) = self.hidden_leader(&members) {
+            sys::ignore(sys::kill_child(leader, libc::SIGKILL));
         }
     }
 
-    /// A leader that we have not reaped and that doesn't show: /proc may hide it. Its pid is nobody else's.
-    fn unseen_leader(&self, members: &ProcessScan) -> Option<i32> {
+    /// A leader that is not reaped and not in the scan: /proc may hide the leader (`hidepid`). Its pid is safe from reuse.
+    fn hidden_leader(&self, members: &ProcessScan) -> Option<i32> {
         self.leader.filter(|leader| !members.seen.iter().any(|process| process.pid == *leader))
     }
 
-    /// Who there is, each handed to `on_found` when it is found.
+    /// The processes that are to end. `on_found` is called for each as soon as the scan finds the process.
     fn scan(&mut self, on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
         let (group, group_only) = (self.group, self.group_only);
-        let counts = |process: &Process| !group_only || process.group == group;
-        let mut members = os::members(os::own_pid(), &mut self.session_of, &self.seen, &mut |process| {
-            if counts(process) {
+        let is_to_end = |process: &Process| !group_only || process.group == group;
+        let mut members = os::members(os::own_pid(), &mut self.session_leader, &self.seen, &mut |process| {
+            if is_to_end(process) {
                 on_found(process);
             }
         });
-        members.seen.retain(counts);
+        members.seen.retain(is_to_end);
         if !os::HAS_SUBREAPER {
-            // Who was missed may be there all the same.
+            // A failed scan may have missed processes, so the earlier ones are kept.
             let missed = self.seen.iter().filter(|before| members.failed.is_some() && !members.seen.iter().any(|now| now.is(before)));
             self.seen = members.seen.iter().chain(missed).copied().collect();
         }

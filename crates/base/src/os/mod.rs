@@ -1,12 +1,14 @@
-//! Linux and macOS behind one interface, one file a concern:
+//! Linux and macOS behind one interface, one file per topic:
 //!
-//! - `identity`: who a process is, beyond its pid;
-//! - `tree`: what descends from a process, and signals that can't hit a stranger;
-//! - `peer`: who listens at the other end of a Unix socket;
-//! - `queue`: whether a listener took a connection, and whether anyone holds a socket file;
-//! - `watch`: tells when something appears in a folder.
+//! - `identity`: the properties of a process, and its identity beyond the pid;
+//! - `tree`: scans for the descendants of a process and for the members of a POSIX session;
+//! - `handle`: signals that can't reach another process of the same pid;
+//! - `peer`: the process at the other end of a Unix socket;
+//! - `accept_queue`: whether a listener has accepted a connection;
+//! - `holders`: the processes that hold a socket file;
+//! - `watch`: changes in a folder.
 //!
-//! Nothing here decides anything.
+//! These modules report facts. Decisions are made by their callers.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -23,48 +25,55 @@ compile_error!("only Linux and macOS are supported");
 
 use std::io;
 
-/// One process as it was when it was looked at.
+/// Whether a listener has accepted a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceptState {
+    Waiting,
+    Accepted,
+}
+
+/// The properties of a process at the time of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
     pub pid: i32,
     pub parent: i32,
     pub group: i32,
-    /// The pid of the process that made the session. The system gives that pid to nobody else while
-    /// the session has members.
+    /// The POSIX session: the pid of the process that called setsid(2). The kernel does not reuse this pid while the POSIX
+    /// session has members.
     pub session: i32,
-    /// Clock ticks from the boot to its beginning on Linux, its running number since the boot on macOS: never smaller
-    /// for one that began later. With the pid and the boot it names one process for good.
+    /// Linux: clock ticks from the boot to the start of the process. macOS: the serial number of the process since the boot.
+    /// A process that started later never has a smaller value. Pid, start and boot together name one process.
     pub start: u64,
-    /// A zombie is gone, for all but its parent.
+    /// The process has ended, and its parent has not reaped it.
     pub zombie: bool,
 }
 
 impl Process {
-    /// Whether both are one process, whatever became of it between two looks.
+    /// Whether both are the same process. The other fields may differ between two scans.
     pub const fn is(&self, other: &Self) -> bool {
         self.pid == other.pid && self.start == other.start
     }
 
-    /// Whether this process, and no other of its pid, is still there; a zombie is gone.
+    /// Whether this process, and no later process of its pid, is alive. A zombie is not alive.
     ///
     /// # Errors
-    /// Where that can't be found out.
+    /// Errors of [`identify`].
     pub fn lives(&self) -> io::Result<bool> {
         Ok(identify(self.pid)?.is_some_and(|now| now.is(self) && !now.zombie))
     }
 }
 
-/// One scan of many processes.
+/// The result of a scan.
 #[derive(Debug, Default)]
 pub struct ProcessScan {
     pub seen: Vec<Process>,
-    /// The first error, or that the scan never came to an end. Then it may have missed some: the processes seen are there, but
-    /// an empty list doesn't mean that there are none.
+    /// The first error of the scan, or an error of its own if the scan was given up. If there is an error, the scan may have
+    /// missed processes: an empty list is then no proof.
     pub failed: Option<io::Error>,
 }
 
 impl ProcessScan {
-    /// Whether there is certainly no process.
+    /// Whether the scan proves that there is no process.
     pub fn is_certainly_empty(&self) -> bool {
         self.seen.is_empty() && self.failed.is_none()
     }
@@ -77,23 +86,23 @@ impl ProcessScan {
 
     fn of(pids: io::Result<Vec<i32>>) -> Self {
         let mut scan = Self::default();
-        for pid in scan.note_error(pids) {
-            let process = scan.note_error(identify(pid));
+        for pid in scan.keep_error(pids) {
+            let process = scan.keep_error(identify(pid));
             scan.seen.extend(process);
         }
         scan
     }
 
-    /// The value; an error is kept in the scan.
-    fn note_error<T: Default>(&mut self, result: io::Result<T>) -> T {
+    /// The value of `result`. The first error is kept in the scan.
+    fn keep_error<T: Default>(&mut self, result: io::Result<T>) -> T {
         result.unwrap_or_else(|error| {
             self.failed.get_or_insert(error);
             T::default()
         })
     }
 
-    /// The processes of another scan; its error is kept.
-    fn take(&mut self, other: Self) -> Vec<Process> {
+    /// The processes of another scan. The first error is kept in this scan.
+    fn processes_of(&mut self, other: Self) -> Vec<Process> {
         if let Some(error) = other.failed {
             self.failed.get_or_insert(error);
         }
@@ -104,20 +113,20 @@ impl ProcessScan {
 /// Whether `pid` is `ancestor` or descends from it.
 ///
 /// # Errors
-/// Where that can't be found out.
+/// Errors of [`identify`].
 pub fn descends_from(pid: i32, ancestor: i32) -> io::Result<bool> {
-    // A chain breaks where one of it dies during the walk; its children have another parent then.
+    // If a process of the chain dies during the walk, its children get another parent, and the chain must be read again.
     for _ in 0..3 {
-        if climbs_to(pid, ancestor)? {
+        if parent_chain_contains(pid, ancestor)? {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-fn climbs_to(pid: i32, ancestor: i32) -> io::Result<bool> {
+fn parent_chain_contains(pid: i32, ancestor: i32) -> io::Result<bool> {
     let mut current = pid;
-    // No chain of parents is longer than this unless it changes under our eyes.
+    // A longer chain can only come from pids that are reused during the walk.
     for _ in 0..1024 {
         if current == ancestor {
             return Ok(true);
@@ -125,7 +134,7 @@ fn climbs_to(pid: i32, ancestor: i32) -> io::Result<bool> {
         match identify(current) {
             Ok(Some(process)) if process.parent > 0 => current = process.parent,
             Ok(_) => return Ok(false),
-            // Where /proc hides other users' processes every chain ends so, at the first one at the latest.
+            // If /proc hides the processes of other users (`hidepid`), every chain ends with this error, at pid 1 at the latest.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
             Err(error) => return Err(error),
         }

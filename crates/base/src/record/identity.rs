@@ -1,19 +1,19 @@
 //! `daemon.id`: the identity of a daemon's leader.
 
-/// A pid alone names no process for long: the system gives it to another one. With the start time and the boot it does.
+/// The kernel reuses pids. Pid, start time and boot together name one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub leader: i32,
     /// As [`crate::os::Process::start`].
     pub start: u64,
-    /// The boot and the pid namespace in which pid and start mean anything: [`crate::os::boot_id`].
+    /// [`crate::os::boot_id`]: pid and start time are valid only in this boot and pid namespace.
     pub boot: String,
 }
 
 const TITLE: &str = "ally-daemon 1";
 
 impl Identity {
-    /// `None` for a text that was not written by this package.
+    /// `None` if this package did not write `text`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         if lines.next()? != TITLE {

@@ -1,4 +1,4 @@
-//! What stands in `daemon.lock` while it is locked: whoever finds the lock taken reads whose it is.
+//! The text in `daemon.lock`. If flock(2) on the file fails, another owner reads here which process holds the lock.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ pub enum LockNote {
         start: u64,
         manager: u64,
     },
-    /// The owner is dead. This keeper still has its tree, and ends it on SIGTERM.
+    /// The owner is dead. The keeper still has the tree, and ends the tree on SIGTERM.
     Keeper {
         pid: i32,
         start: u64,
@@ -21,18 +21,18 @@ pub enum LockNote {
 }
 
 impl LockNote {
-    /// Into the lock's file, by its holder.
+    /// Writes the note into the lock file. Only the holder of the lock may call this.
     ///
     /// # Errors
-    /// What the system says.
+    /// Errors of pwrite(2) and ftruncate(2).
     pub fn write_to(&self, file: &File) -> io::Result<()> {
         let note = self.to_string();
-        // In place, and then cut: a full disk has no room for a new file.
+        // Overwrite, then truncate: a full disk has no room for a new file.
         file.write_all_at(note.as_bytes(), 0)?;
         file.set_len(note.len() as u64)
     }
 
-    /// The first line: what follows is left of a longer one before.
+    /// Reads the first line only. Between the write and the truncation the rest of an older, longer note follows.
     pub fn parse(text: &str) -> Self {
         let mut words = text.lines().next().unwrap_or_default().split_ascii_whitespace();
         let kind = words.next();

@@ -1,5 +1,5 @@
-//! The files in a plugin's folder: their names and formats. The owner writes them, the keeper removes them, and other
-//! owners read them.
+//! Names and formats of the files in a plugin's folder. The owner writes the record, the keeper removes the record, and other
+//! owners read all files.
 
 mod identity;
 mod lock_note;
@@ -7,14 +7,15 @@ mod lock_note;
 pub use identity::Identity;
 pub use lock_note::LockNote;
 
-/// The leader's pid and a newline, for other programs.
+/// The leader's pid and a newline. For programs outside this package.
 pub const PID_FILE: &str = "daemon.pid";
-/// An [`Identity`]: it makes the pid mean one process.
+/// An [`Identity`].
 pub const IDENTITY_FILE: &str = "daemon.id";
-/// Its flock(2) is the right to the plugin's name; its text is a [`LockNote`]. Never removed, so that there is only one.
+/// A flock(2) on this file is the lease of the plugin's name. The text is a [`LockNote`]. The file is never removed: a second
+/// file of this name would be a second lock.
 pub const LOCK_FILE: &str = "daemon.lock";
 
-/// The pid in a pid file, if the file holds nothing else and a plugin can have that pid.
+/// The pid in a pid file. `None` if the file has other content, or if the pid is 0, 1 or negative.
 pub fn parse_pid(text: &str) -> Option<i32> {
     text.trim_end_matches('\n').parse().ok().filter(|pid| *pid > 1)
 }

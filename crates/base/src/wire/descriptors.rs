@@ -1,7 +1,7 @@
-//! The descriptors that travel with an order, by name. Which of them are there is told by a mask in the order's payload: the
-//! message itself carries a plain list.
+//! The descriptors of an order, by name. SCM_RIGHTS carries a list without names, so a mask in the order's payload names the
+//! descriptors in the list.
 
-/// More than any order has.
+/// An upper limit: no order has so many.
 pub const DESCRIPTORS_MAX: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,15 +13,16 @@ pub struct Descriptors<Fd> {
     pub stderr: Fd,
     /// A copy of the plugin's lock.
     pub lock: Fd,
-    /// The plugin's folder, where the record is.
+    /// The plugin's folder, which contains the record.
     pub folder: Fd,
-    /// The read ends of both outputs: after the owner's death the keeper reads what a daemon prints in its grace period.
+    /// The read ends of both outputs. After the owner's death the keeper reads them, so that a daemon that prints in its
+    /// grace period neither blocks nor gets SIGPIPE.
     pub stdout_reader: Option<Fd>,
     pub stderr_reader: Option<Fd>,
 }
 
 impl<Fd> Descriptors<Fd> {
-    /// One bit for each descriptor that is there, and the descriptors in the order of their bits.
+    /// The mask, with one bit per present descriptor, and the descriptors in the order of their bits.
     pub fn into_wire(self) -> (u32, Vec<Fd>) {
         let Self { stream, stdout, stderr, lock, folder, stdout_reader, stderr_reader } = self;
         let slots = [Some(stream), Some(stdout), Some(stderr), Some(lock), Some(folder), stdout_reader, stderr_reader];
@@ -34,9 +35,9 @@ impl<Fd> Descriptors<Fd> {
         let mut list = list.into_iter();
         let mut bit = 0;
         let mut slot = || {
-            let there = mask & (1 << bit) != 0;
+            let present = mask & (1 << bit) != 0;
             bit += 1;
-            if there { list.next().map(Some) } else { Some(None) }
+            if present { list.next().map(Some) } else { Some(None) }
         };
         let descriptors = Self {
             stream: slot()??,

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-/// Length and kind.
+/// The size of length and kind.
 pub const HEADER: usize = 5;
 
-/// The longest payload of all frames but an order.
+/// The maximum size of a payload. An order has a limit of its own.
 pub const SMALL_MAX: usize = 64 * 1024;
 
-/// The peer sent what no program of this build sends. Nothing after it can be understood.
+/// The peer sent bytes that no program of this build sends. The bytes that follow have no frame boundaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadFrame;
 
@@ -26,12 +26,12 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
-/// Room for the header, which [`finish`] fills.
+/// A frame with an empty header, which [`finish`] fills.
 pub fn begin() -> Vec<u8> {
     vec![0; HEADER]
 }
 
-/// `frame`: as [`begin`] made it, and the payload behind.
+/// `frame` is the result of [`begin`], followed by the payload.
 pub fn finish(mut frame: Vec<u8>, kind: u8) -> Vec<u8> {
     let length = u32::try_from(frame.len() - HEADER + 1).unwrap_or(u32::MAX);
     frame[..4].copy_from_slice(&length.to_ne_bytes());
@@ -42,7 +42,7 @@ pub fn finish(mut frame: Vec<u8>, kind: u8) -> Vec<u8> {
 /// The kind and the length of the payload that follows this header.
 ///
 /// # Errors
-/// No length, or a payload of more than `max`.
+/// The length is 0, or the payload is longer than `max`.
 pub fn parse_header(header: [u8; HEADER], max: usize) -> Result<(u8, usize), BadFrame> {
     let [a, b, c, d, kind] = header;
     let length = u32::from_ne_bytes([a, b, c, d]) as usize;
@@ -52,7 +52,7 @@ pub fn parse_header(header: [u8; HEADER], max: usize) -> Result<(u8, usize), Bad
     }
 }
 
-/// Bytes as they come, cut into frames.
+/// Received bytes, from which frames are taken.
 #[derive(Debug, Default)]
 pub struct FrameBuffer(Vec<u8>);
 
@@ -69,10 +69,10 @@ impl FrameBuffer {
         &self.0
     }
 
-    /// The next frame, if it is there as a whole.
+    /// The next frame. `None` while the frame is incomplete.
     ///
     /// # Errors
-    /// A frame longer than [`SMALL_MAX`], or without a kind.
+    /// The payload is longer than [`SMALL_MAX`], or the frame has no kind.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, BadFrame> {
         let Some((header, rest)) = self.0.split_first_chunk::<HEADER>() else { return Ok(None) };
         let (kind, length) = parse_header(*header, SMALL_MAX)?;
@@ -117,7 +117,7 @@ impl<'a> Fields<'a> {
         self.take(4)?.try_into().ok().map(i32::from_ne_bytes)
     }
 
-    /// A length and as many bytes, without NUL: a string for a system call.
+    /// A length and so many bytes. `None` if a byte is NUL: the strings become arguments of system calls.
     pub fn string(&mut self) -> Option<&'a [u8]> {
         let count = self.u32()? as usize;
         self.take(count).filter(|bytes| !bytes.contains(&0))
@@ -125,14 +125,14 @@ impl<'a> Fields<'a> {
 
     pub fn list(&mut self) -> Option<Vec<&'a [u8]>> {
         let count = self.u32()? as usize;
-        // Each item takes four bytes at least, so a false count can't reserve memory.
+        // Each item has at least four bytes, so a larger count is false. This limits the memory that `collect` reserves.
         if count > self.0.len() / 4 {
             return None;
         }
         (0..count).map(|_| self.string()).collect()
     }
 
-    /// `value`, if nothing is left: a payload has no trailing bytes.
+    /// `value` if all fields were read. `None` if the payload has more bytes.
     pub fn end<T>(&self, value: T) -> Option<T> {
         self.0.is_empty().then_some(value)
     }

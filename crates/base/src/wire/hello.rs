@@ -1,26 +1,26 @@
-//! The first bytes in each direction: which build is at the other end. Their format never changes, so that programs of
-//! different builds can tell each other that they are.
+//! The first message in each direction: the sender's build. The format never changes, so programs of different builds can
+//! detect the difference.
 
 use super::frame::{BadFrame, FrameBuffer};
 
 const MAGIC: [u8; 4] = *b"ally";
-/// A longer greeting is none.
+/// A message with a longer rest is no `Hello`.
 const REST_MAX: usize = 4096 - Hello::PREFIX;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// Of the package.
+    /// The version of the package.
     pub version: String,
-    /// A hash of the sources.
+    /// The hash of the sources.
     pub build: String,
     pub pid: i32,
 }
 
 impl Hello {
-    /// Magic and the length of the rest.
+    /// The size of the magic number and of the length of the rest.
     pub const PREFIX: usize = 8;
 
-    /// Integers are little-endian: version and build with a length byte each, then the pid.
+    /// The rest is version and build, with a length byte before each, then the pid. Integers are little-endian.
     pub fn encode(&self) -> Vec<u8> {
         let mut rest = Vec::with_capacity(64);
         for text in [&self.version, &self.build] {
@@ -36,20 +36,20 @@ impl Hello {
         out
     }
 
-    /// How many bytes follow the prefix.
+    /// The number of bytes after the prefix.
     ///
     /// # Errors
-    /// The prefix is not that of a greeting.
+    /// The magic number is wrong, or the rest is too long.
     pub fn length(prefix: [u8; Self::PREFIX]) -> Result<usize, BadFrame> {
         let [magic @ .., a, b, c, d] = prefix;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
         if magic == MAGIC && length <= REST_MAX { Ok(length) } else { Err(BadFrame) }
     }
 
-    /// The greeting at the beginning of what was read; `None` while it is incomplete.
+    /// Takes the `Hello` at the beginning of the received bytes. `None` while the message is incomplete.
     ///
     /// # Errors
-    /// Anything else.
+    /// The received bytes do not begin with a `Hello`.
     pub fn take_from(buffer: &mut FrameBuffer) -> Result<Option<Self>, BadFrame> {
         let read = buffer.peek();
         if !MAGIC.starts_with(read) && !read.starts_with(&MAGIC) {
@@ -63,7 +63,7 @@ impl Hello {
         Ok(Some(hello))
     }
 
-    /// Fields that a later build adds behind are passed over.
+    /// Ignores bytes after the pid: a later build may add fields there.
     pub fn decode(rest: &[u8]) -> Option<Self> {
         let (version, rest) = text(rest)?;
         let (build, rest) = text(rest)?;

@@ -1,13 +1,13 @@
-//! The short messages: commands to a keeper, reports from guardian and keeper.
+//! The short messages: commands to a keeper, reports of guardian and keeper.
 
 use super::frame::{self, Fields, Frame};
 
-/// To a keeper.
+/// From the owner to a keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeeperCommand {
-    /// The order's stop signal to the tree, then SIGCONT: a stopped process can't handle the first without the second.
+    /// Sends the order's stop signal to the tree, then SIGCONT: a stopped process handles no signal before SIGCONT.
     Terminate,
-    /// SIGKILL to the tree, again and again until nothing is left.
+    /// Sends SIGKILL to the tree, again after each scan, until the tree is gone.
     Kill,
 }
 
@@ -20,7 +20,7 @@ impl KeeperCommand {
         frame::finish(frame::begin(), kind)
     }
 
-    /// `None` for a frame that [`Self::encode`] can't have written.
+    /// `None` if [`Self::encode`] can't produce this frame.
     pub fn decode(frame: &Frame) -> Option<Self> {
         let command = match frame.kind {
             1 => Self::Terminate,
@@ -31,7 +31,7 @@ impl KeeperCommand {
     }
 }
 
-/// Where making a process failed.
+/// The step at which a process could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Fork,
@@ -43,7 +43,7 @@ impl Stage {
     const ALL: [Self; 3] = [Self::Fork, Self::Folder, Self::Exec];
 }
 
-/// On the stream of one daemon. Sent by its keeper, or by the guardian if it can't fork one.
+/// On the stream of one daemon. The keeper is the sender. If the guardian can't fork a keeper, the guardian is the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeeperReport {
     Spawned {
@@ -54,13 +54,13 @@ pub enum KeeperReport {
         stage: Stage,
         errno: i32,
     },
-    /// The leader was reaped. Without `remains` this is the last report.
+    /// The leader was reaped. If `remains` is false, this is the last report.
     Exited {
-        /// As wait(2) has it.
+        /// The wait status of waitpid(2).
         status: i32,
         remains: bool,
     },
-    /// Nothing of the tree is left. The last report.
+    /// The tree is gone. This is the last report.
     TreeGone,
 }
 
@@ -88,7 +88,7 @@ impl KeeperReport {
         frame::finish(out, kind)
     }
 
-    /// `None` for a frame that [`Self::encode`] can't have written.
+    /// `None` if [`Self::encode`] can't produce this frame.
     pub fn decode(frame: &Frame) -> Option<Self> {
         let mut fields = Fields::of(&frame.payload);
         let report = match frame.kind {
@@ -105,10 +105,10 @@ impl KeeperReport {
 /// On the stream of the guardian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuardianReport {
-    /// The guardian has the descriptors of one more order. Until then the owner keeps them open: macOS takes a socket that
-    /// only a message refers to for garbage, and shuts it down (`unp_gc` in bsd/kern/uipc_usrreq.c).
+    /// The guardian has the descriptors of one more order. Until this report the owner keeps its copies open: macOS shuts down
+    /// a socket if only a message refers to it (`unp_gc` in bsd/kern/uipc_usrreq.c).
     Accepted,
-    /// Nothing is left of what a killed keeper kept.
+    /// The sweep is done: no process of the killed keeper's tree is left.
     Swept { keeper: i32 },
 }
 
@@ -125,7 +125,7 @@ impl GuardianReport {
         frame::finish(out, kind)
     }
 
-    /// `None` for a frame that [`Self::encode`] can't have written.
+    /// `None` if [`Self::encode`] can't produce this frame.
     pub fn decode(frame: &Frame) -> Option<Self> {
         let mut fields = Fields::of(&frame.payload);
         let report = match frame.kind {

@@ -1,5 +1,5 @@
-//! The messages between the owner, its guardian and the keepers. Binary, in the machine's own byte order: both ends are of
-//! one build, which they tell each other first.
+//! The messages between the owner, its guardian and the keepers. The format is binary, in native byte order. Both ends exchange
+//! [`Hello`] first and continue only if their builds are equal.
 //!
 //! ```text
 //! owner  ── Hello, then Order (a frame with descriptors) … ──▶ guardian     one stream per manager
@@ -7,8 +7,8 @@
 //! owner  ── KeeperCommand … ──▶ keeper,   owner ◀── KeeperReport … ── keeper     one stream per daemon
 //! ```
 //!
-//! The keeper's end of its stream travels with the order, so a keeper needs no greeting: it is a fork of a guardian that has
-//! greeted. End of file on a stream means that the other side is dead, whatever killed it.
+//! The keeper's end of its stream comes with the order. A keeper sends no `Hello`: the keeper is a fork of a guardian that has
+//! sent `Hello`. End of file on a stream means that the process at the other end is dead, for any cause.
 
 mod descriptors;
 mod frame;

@@ -1,8 +1,8 @@
-//! An order: what it takes to make a daemon, and to end it without its owner.
+//! An order: the data to start a daemon, and to stop the daemon after its owner's death.
 
 use super::frame::{self, Fields};
 
-/// More than Linux carries in argv and environ together (execve(2)), so a longer order is a fault.
+/// The limit of execve(2) on Linux for argv and environ together is smaller, so a longer order is a fault.
 pub const PAYLOAD_MAX: usize = 16 << 20;
 
 /// The kind of an order's frame.
@@ -14,24 +14,24 @@ pub enum OwnerDeath {
     Keep,
 }
 
-/// Strings are as execve(2) wants them, without their final NUL and without any inside.
+/// The strings are arguments of execve(2), without the terminating NUL. No string contains NUL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order<'a> {
-    /// Which descriptors come with it: [`super::Descriptors`].
+    /// The mask of the descriptors that come with the order: [`super::Descriptors`].
     pub descriptors: u32,
     pub group_only: bool,
     pub owner_death: OwnerDeath,
     pub stop_signal: i32,
     pub grace_ms: u32,
     pub folder: &'a [u8],
-    /// Paths to try in turn, as execvp(3) would.
+    /// Paths to try in turn, as execvp(3) does.
     pub programs: Vec<&'a [u8]>,
     pub args: Vec<&'a [u8]>,
     pub env: Vec<&'a [u8]>,
 }
 
 impl<'a> Order<'a> {
-    /// As a frame.
+    /// The order as a frame.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = frame::begin();
         out.reserve(4096);
@@ -47,7 +47,7 @@ impl<'a> Order<'a> {
         frame::finish(out, ORDER)
     }
 
-    /// `None` for a payload that [`Self::encode`] can't have written.
+    /// `None` if [`Self::encode`] can't produce this payload.
     pub fn decode(payload: &'a [u8]) -> Option<Self> {
         let mut fields = Fields::of(payload);
         let order = Self {

@@ -1,5 +1,5 @@
-//! Who a process is: pid, start time in clock ticks since the boot (field 22 of /proc/PID/stat,
-//! proc_pid_stat(5)), and the boot's own id. Wall-clock start times drift, so none is used.
+//! The identity of a process: pid, start time and boot id. The start time is in clock ticks since the boot (field 22 of
+//! /proc/PID/stat, proc_pid_stat(5)): a start time of the wall clock changes when the clock is set.
 
 use std::fs;
 use std::io::{self, Read};
@@ -9,22 +9,21 @@ use std::str::SplitAsciiWhitespace;
 
 use crate::os::Process;
 
-/// Where the boot's id is to be had.
+/// The source of the boot id, for messages.
 pub const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Differs after every boot of the machine, and between its pid namespaces: a pid of another container
-/// means nothing here.
+/// The id of this boot and of this pid namespace: a pid of another container names another process here.
 pub fn boot_id() -> io::Result<String> {
     let boot = String::from_utf8(read(BOOT_ID)?).map_err(io::Error::other)?;
     let namespace = match fs::read_link("/proc/self/ns/pid") {
-        // A kernel without namespaces.
+        // The kernel has no pid namespaces.
         Err(error) if error.kind() == io::ErrorKind::NotFound => PathBuf::new(),
         other => other?,
     };
     Ok(format!("{} {}", boot.trim(), namespace.display()))
 }
 
-/// `None` if there is no such process, or nobody may know.
+/// `None` if there is no such process, or if [`identify`] fails.
 pub fn look_up(pid: i32) -> Option<Process> {
     identify(pid).ok().flatten()
 }
@@ -32,7 +31,7 @@ pub fn look_up(pid: i32) -> Option<Process> {
 /// `None` if there is no such process.
 ///
 /// # Errors
-/// Where it can't be found out: EMFILE, ENFILE, EACCES.
+/// EMFILE or ENFILE. EACCES if /proc hides the process.
 pub fn identify(pid: i32) -> io::Result<Option<Process>> {
     if pid <= 0 {
         return Ok(None);
@@ -43,49 +42,50 @@ pub fn identify(pid: i32) -> io::Result<Option<Process>> {
     parse_stat(pid, &stat).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// A whole file of /proc, which has no size to go by. Few system calls: walks are made of these.
+/// Reads a whole file of /proc. stat(2) reports the size 0 there, so the buffer starts at 1 KiB: most files then need few
+/// system calls, and a scan reads many files.
 pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
-    const MOST: u64 = 16 * 1024 * 1024;
+    const SIZE_MAX: u64 = 16 * 1024 * 1024;
     let mut bytes = Vec::with_capacity(1024);
-    fs::File::open(path)?.take(MOST).read_to_end(&mut bytes)?;
+    fs::File::open(path)?.take(SIZE_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Whether anyone has this pid, also where /proc hides it (its mount option hidepid, from a process that may not be traced).
+/// Whether a process has this pid, also if /proc hides the process (mount option `hidepid`).
 fn exists(pid: i32) -> bool {
-    // SAFETY: integers only; signal 0 is none.
+    // SAFETY: integers only; signal 0 sends nothing.
     unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() != libc::ESRCH }
 }
 
-/// What /proc tells of a process, or of a thread: nothing once that is gone.
-pub fn unless_gone<T>(told: io::Result<T>) -> io::Result<Option<T>> {
-    match told {
-        Ok(told) => Ok(Some(told)),
+/// `None` if the process or thread is gone: ENOENT of a file in /proc, ESRCH of a system call.
+pub fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Of a process that is alive; a zombie has none.
+/// `None` if the process is gone or a zombie.
 pub fn start_time(pid: i32) -> Option<u64> {
     look_up(pid).filter(|process| !process.zombie).map(|process| process.start)
 }
 
-/// The groups that this process is in besides its own.
+/// The supplementary groups of this process, by getgroups(2).
 pub fn supplementary_groups() -> Vec<u32> {
-    // SAFETY: asks for the number alone, and writes nothing.
+    // SAFETY: with the size 0 the call returns the number of groups and writes nothing.
     let count = unsafe { libc::getgroups(0, std::ptr::null_mut()) };
     let mut groups = vec![0; usize::try_from(count).unwrap_or_default()];
-    // SAFETY: there is room for so many.
+    // SAFETY: the buffer has room for `count` groups.
     let count = if count > 0 { unsafe { libc::getgroups(count, groups.as_mut_ptr()) } } else { 0 };
     groups.truncate(usize::try_from(count).unwrap_or_default());
     groups
 }
 
-/// Whether what we learn of processes is about those that we see and signal.
+/// Checks that /proc shows the pid namespace of this process. Otherwise a pid in /proc would name another process for kill(2).
 ///
 /// # Errors
-/// Where /proc is missing, or was mounted for another pid namespace: its numbers mean others there.
+/// /proc is missing, or was mounted for another pid namespace.
 pub fn must_be_visible() -> io::Result<()> {
     if fs::read_link("/proc/self")?.as_os_str() == std::process::id().to_string().as_str() {
         Ok(())
@@ -94,7 +94,7 @@ pub fn must_be_visible() -> io::Result<()> {
     }
 }
 
-/// Whether it is past saving: it ends, or SIGKILL is on its way to it.
+/// Whether the end of the process is certain: the process is exiting, or SIGKILL is pending.
 pub fn is_ending(pid: i32) -> bool {
     /// `PF_EXITING` of linux/sched.h, in field 9 of /proc/PID/stat.
     const EXITING: u64 = 4;
@@ -106,10 +106,10 @@ pub fn is_ending(pid: i32) -> bool {
     flags & EXITING != 0 || killed
 }
 
-/// Whether this variable was in the environment that the process began with. False where nobody may know.
+/// Whether the process got this variable with this value at execve(2). False if this user may not read the environment.
 ///
 /// # Errors
-/// Where it can't be found out: EMFILE, ENFILE.
+/// EMFILE, ENFILE.
 pub fn began_with(pid: i32, variable: &str, value: &str) -> io::Result<bool> {
     let wanted = format!("{variable}={value}");
     match unless_gone(read(format!("/proc/{pid}/environ"))) {
@@ -119,12 +119,12 @@ pub fn began_with(pid: i32, variable: &str, value: &str) -> io::Result<bool> {
     }
 }
 
-/// Whether this process is called `name` (the kernel's word for it, of at most 15 bytes) and has `file` open.
+/// Whether the process has the name `name` (/proc/PID/comm, at most 15 bytes) and has `file` open.
 pub fn holds(pid: i32, name: &str, file: &fs::File) -> bool {
     let Ok(wanted) = file.metadata() else { return false };
-    let called = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name);
+    let has_name = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name);
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    called
+    has_name
         && descriptors
             .filter_map(|entry| fs::metadata(entry.path()).ok())
             .any(|open| (open.dev(), open.ino()) == (wanted.dev(), wanted.ino()))
@@ -134,8 +134,8 @@ pub fn working_directory(pid: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
-/// The fields from the third on. The name in the second may hold anything, parentheses and blanks too: what counts begins
-/// after the last ')'.
+/// The fields from the third on. The second field is the name in parentheses, which may contain parentheses and blanks: the
+/// third field begins after the last ')'.
 fn after_name(stat: &[u8]) -> Option<SplitAsciiWhitespace<'_>> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     Some(std::str::from_utf8(stat.get(end + 1..)?).ok()?.split_ascii_whitespace())
@@ -147,10 +147,10 @@ pub fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
-    // state, ppid, pgrp and session were fields 3 to 6; the number of threads is field 20, the start time field 22.
+    // Fields 3 to 6 are read: state, ppid, pgrp, session. The number of threads is field 20, the start time field 22.
     let threads: i64 = fields.nth(13)?.parse().ok()?;
     let start = fields.nth(1)?.parse().ok()?;
-    // A process whose first thread has ended looks like a zombie for as long as its others go on.
+    // If the first thread has ended and other threads run, the state is Z although the process is alive.
     let zombie = matches!(state, "Z" | "X" | "x") && threads <= 1;
     Some(Process { pid, parent, group, session, start, zombie })
 }

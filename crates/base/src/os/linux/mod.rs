@@ -1,15 +1,20 @@
 //! Linux: /proc, pidfds, sock_diag, inotify.
 
+mod accept_queue;
+mod handle;
+mod holders;
 mod identity;
 mod peer;
-mod queue;
+mod sock_diag;
 mod tree;
 mod watch;
 
+pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
+pub use handle::{Group, Handle, open, signal};
+pub use holders::{holders, is_held};
 pub use identity::{
     BOOT_ID, began_with, boot_id, holds, identify, is_ending, look_up, must_be_visible, start_time, supplementary_groups, working_directory,
 };
 pub use peer::{NO_SIGPIPE, peer_pid};
-pub use queue::{AcceptState, accept_queue_is_visible, accept_state, holders, is_held, refuses_when_full};
-pub use tree::{Group, HAS_SUBREAPER, Handle, descendants, members, open, own_children, posix_session, signal};
+pub use tree::{HAS_SUBREAPER, descendants, members, own_children, posix_session};
 pub use watch::{FolderWatcher, Key};

@@ -1,5 +1,5 @@
-//! Who a process is: pid, the running number that the kernel gives each process of a boot, and the session id of
-//! the boot. The start time that libproc tells is wall-clock time, which can be set back.
+//! The identity of a process: pid, serial number (`p_uniqueid`) and boot id. The start time of libproc is a time of the wall
+//! clock, which can be set back, so it is not used.
 
 use std::ffi::{CStr, OsStr};
 use std::fs;
@@ -13,8 +13,8 @@ use std::ptr;
 use super::descriptors::{descriptors, file_behind};
 use crate::os::Process;
 
-/// `PROC_PIDT_SHORTBSDINFO` and `PROC_PIDUNIQIDENTIFIERINFO` of sys/proc_info.h. Unlike the long form they tell of other
-/// users' processes too: what changed its user is still ours to name.
+/// `PROC_PIDT_SHORTBSDINFO` and `PROC_PIDUNIQIDENTIFIERINFO` of sys/proc_info.h. Unlike `PROC_PIDTBSDINFO` they also work for
+/// processes of other users: a process of a tree can have changed its user.
 const SHORT_INFO: libc::c_int = 13;
 const UNIQUE_IDENTIFIER: libc::c_int = 17;
 
@@ -35,7 +35,7 @@ struct ShortInfo {
 #[repr(C)]
 struct UniqueIdentifier {
     program: [u8; 16],
-    /// Grows from process to process, is never used again, and stays the same over exec.
+    /// The serial number: larger for each later process, never reused, unchanged by exec.
     number: u64,
     parent: u64,
     versions: [i32; 2],
@@ -47,13 +47,13 @@ const _: () = assert!(mem::size_of::<ShortInfo>() == 64 && mem::size_of::<Unique
 /// `SZOMB` of sys/proc.h.
 const ZOMBIE: u32 = 5;
 
-/// Where the boot's id is to be had: a sysctl.
+/// The source of the boot id, for messages: the name of a sysctl.
 pub const BOOT_ID: &str = "kern.bootsessionuuid";
 
 pub fn boot_id() -> io::Result<String> {
     let mut buffer = [0_u8; 64];
     let mut length = buffer.len();
-    // SAFETY: the name is NUL-terminated, and the buffer is as long as said.
+    // SAFETY: the name is NUL-terminated, and the buffer has `length` bytes.
     let result =
         unsafe { libc::sysctlbyname(c"kern.bootsessionuuid".as_ptr(), buffer.as_mut_ptr().cast(), &raw mut length, ptr::null_mut(), 0) };
     if result != 0 {
@@ -63,7 +63,7 @@ pub fn boot_id() -> io::Result<String> {
     Ok(text.to_string_lossy().into_owned())
 }
 
-/// `None` if there is no such process, or nobody may know.
+/// `None` if there is no such process, or if [`identify`] fails.
 pub fn look_up(pid: i32) -> Option<Process> {
     identify(pid).ok().flatten()
 }
@@ -71,7 +71,7 @@ pub fn look_up(pid: i32) -> Option<Process> {
 /// `None` if there is no such process.
 ///
 /// # Errors
-/// Where it can't be found out.
+/// Errors of proc_pidinfo other than ESRCH.
 pub fn identify(pid: i32) -> io::Result<Option<Process>> {
     if pid <= 0 {
         return Ok(None);
@@ -91,17 +91,17 @@ pub fn identify(pid: i32) -> io::Result<Option<Process>> {
     }
 }
 
-/// Here they are the directory's to tell, and not the process's.
+/// Empty: on macOS supplementary groups come from the directory service, not from the process.
 pub const fn supplementary_groups() -> Vec<u32> {
     Vec::new()
 }
 
-/// The kernel tells nobody of another pid namespace here.
+/// Always `Ok`: macOS has no pid namespaces.
 pub const fn must_be_visible() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether it is past saving: it ends.
+/// Whether the process is exiting.
 pub fn is_ending(pid: i32) -> bool {
     /// `PROC_FLAG_INEXIT` of sys/proc_info.h.
     const EXITING: u32 = 4;
@@ -112,17 +112,17 @@ pub fn start_time(pid: i32) -> Option<u64> {
     look_up(pid).filter(|process| !process.zombie).map(|process| process.start)
 }
 
-/// macOS shows a process's environment to its own user only through a sysctl without a fixed form; so
-/// nothing is proven by it there.
+/// Always false: on macOS the environment of a process is only available through the sysctl `kern.procargs2`, whose format is
+/// not fixed, so it proves nothing.
 pub fn began_with(_pid: i32, _variable: &str, _value: &str) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether this process is called by our guardian's name (a keeper has no other here) and has `file` open.
+/// Whether the process has the guardian's name and has `file` open. On macOS a keeper has the guardian's name.
 pub fn holds(pid: i32, _name: &str, file: &fs::File) -> bool {
     let Ok(wanted) = file.metadata() else { return false };
-    let called = query::<ShortInfo>(pid, SHORT_INFO).is_ok_and(|info| info.command.starts_with(b"ally-guardian"));
-    called
+    let has_name = query::<ShortInfo>(pid, SHORT_INFO).is_ok_and(|info| info.command.starts_with(b"ally-guardian"));
+    has_name
         && descriptors(pid, libc::PROX_FDTYPE_VNODE)
             .into_iter()
             .filter_map(|descriptor| file_behind(pid, descriptor))
@@ -132,7 +132,7 @@ pub fn holds(pid: i32, _name: &str, file: &fs::File) -> bool {
 pub fn working_directory(pid: i32) -> Option<PathBuf> {
     let info: libc::proc_vnodepathinfo = query(pid, libc::PROC_PIDVNODEPATHINFO).ok()?;
     let path = info.pvi_cdir.vip_path;
-    // SAFETY: MAXPATHLEN bytes, declared as an array of arrays because of an old limit of the compiler's.
+    // SAFETY: the field has MAXPATHLEN contiguous bytes; libc declares it as an array of arrays.
     let bytes = unsafe { std::slice::from_raw_parts(path.as_ptr().cast::<u8>(), mem::size_of_val(&path)) };
     let text = CStr::from_bytes_until_nul(bytes).ok()?;
     Some(PathBuf::from(OsStr::from_bytes(text.to_bytes())))
@@ -141,10 +141,10 @@ pub fn working_directory(pid: i32) -> Option<PathBuf> {
 fn query<T>(pid: i32, flavor: libc::c_int) -> io::Result<T> {
     let size = libc::c_int::try_from(mem::size_of::<T>()).map_err(io::Error::other)?;
     let mut info = mem::MaybeUninit::<T>::zeroed();
-    // SAFETY: the buffer is as long as said.
+    // SAFETY: the buffer has `size` bytes.
     let written = unsafe { libc::proc_pidinfo(pid, flavor, 0, info.as_mut_ptr().cast(), size) };
     if written == size {
-        // SAFETY: the kernel filled it whole, and all these structures are plain numbers.
+        // SAFETY: the kernel has filled all bytes, and each `T` of this module consists of integers.
         return Ok(unsafe { info.assume_init() });
     }
     Err(if written <= 0 { io::Error::last_os_error() } else { io::ErrorKind::InvalidData.into() })

@@ -1,17 +1,22 @@
-//! macOS: libproc, kqueue, sysctl. Reviewed, not yet run (README, limits).
+//! macOS: libproc, kqueue, sysctl. Reviewed, not yet run (docs/limits.md, "macOS").
 
+mod accept_queue;
 mod descriptors;
+mod handle;
+mod holders;
 mod identity;
 mod kqueue;
 mod peer;
-mod queue;
+mod socket_info;
 mod tree;
 mod watch;
 
+pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
+pub use handle::{Group, Handle, open, signal};
+pub use holders::{holders, is_held};
 pub use identity::{
     BOOT_ID, began_with, boot_id, holds, identify, is_ending, look_up, must_be_visible, start_time, supplementary_groups, working_directory,
 };
 pub use peer::{NO_SIGPIPE, peer_pid};
-pub use queue::{AcceptState, accept_queue_is_visible, accept_state, holders, is_held, refuses_when_full};
-pub use tree::{Group, HAS_SUBREAPER, Handle, descendants, members, open, own_children, posix_session, signal};
+pub use tree::{HAS_SUBREAPER, descendants, members, own_children, posix_session};
 pub use watch::{FolderWatcher, Key};

@@ -1,17 +1,18 @@
-//! Who is at the other end of a Unix socket.
+//! The process at the other end of a Unix socket.
 
 use std::io;
 use std::os::fd::AsFd;
 
 use nix::sys::socket::{MsgFlags, getsockopt, sockopt::LocalPeerPid};
 
-/// There is no such flag here; Node ignores the signal, and the guardian blocks it.
+/// Empty: macOS has no MSG_NOSIGNAL. Node ignores SIGPIPE, and the guardian blocks SIGPIPE.
 pub const NO_SIGPIPE: MsgFlags = MsgFlags::empty();
 
-/// The process that last used what `socket` is connected to (LOCAL_PEERPID, unix(4)): whoever listens, or has accepted.
+/// The pid of the process that last used the socket at the other end (LOCAL_PEERPID, unix(4)): the process that listens, or the
+/// process that has accepted.
 ///
 /// # Errors
-/// ENOTCONN once the other side has hung up.
+/// ENOTCONN if the other side has hung up.
 pub fn peer_pid(socket: &impl AsFd) -> io::Result<i32> {
     Ok(getsockopt(socket, LocalPeerPid)?)
 }

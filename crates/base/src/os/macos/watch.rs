@@ -1,4 +1,4 @@
-//! Tells when something appears in a folder (kqueue(2), EVFILT_VNODE).
+//! Changes in a folder, by kqueue(2) and EVFILT_VNODE.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -10,12 +10,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::kqueue;
 
-/// Names one watch: the descriptor of its folder.
+/// The id of a watch: the descriptor of its folder.
 pub type Key = usize;
 
+/// Its descriptor is readable while [`Self::changed`] has events to return.
 pub struct FolderWatcher {
     queue: OwnedFd,
-    /// A watch lasts as long as its folder is open.
+    /// The kernel removes a watch when its folder is closed.
     folders: Mutex<HashMap<Key, File>>,
 }
 

@@ -1,0 +1,95 @@
+//! Requests to the kernel about Unix sockets: sock_diag(7), netlink(7), `struct unix_diag_req` of linux/unix_diag.h.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::sys::socket::{MsgFlags, recv, send};
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 1;
+pub const NLM_F_DUMP: u16 = 0x300;
+pub const ALL_STATES: u32 = u32::MAX;
+pub const SHOW_NAME: u32 = 1;
+pub const SHOW_VFS: u32 = 2;
+pub const SHOW_PEER: u32 = 4;
+pub const ATTR_NAME: u16 = 0;
+pub const ATTR_VFS: u16 = 1;
+pub const ATTR_PEER: u16 = 2;
+/// The size of nlmsghdr (16) and unix_diag_req (24).
+const REQUEST_SIZE: usize = 40;
+/// The size of nlmsghdr (16) and unix_diag_msg (16).
+const ANSWER_SIZE: usize = 32;
+/// Offsets in an answer: the socket's type, its state and its inode.
+pub const SOCKET_TYPE: usize = 17;
+pub const SOCKET_STATE: usize = 18;
+pub const SOCKET_INODE: usize = 20;
+/// The state of both ends of a connection (net/tcp_states.h). A listener or a bound socket has another state.
+pub const ESTABLISHED: u8 = 1;
+
+/// Sends one request and calls `on_answer` with the header and the attributes of each answer.
+pub fn query(inode: u32, flags: u16, states: u32, show: u32, mut on_answer: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+    // SAFETY: integers only.
+    let raw = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just opened this descriptor, and no other value owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+    let mut request = Vec::with_capacity(REQUEST_SIZE);
+    request.extend((REQUEST_SIZE as u32).to_ne_bytes());
+    request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+    request.extend([0; 8]);
+    request.extend([libc::AF_UNIX as u8, 0, 0, 0]);
+    for field in [states, inode, show, u32::MAX, u32::MAX] {
+        request.extend(field.to_ne_bytes());
+    }
+    send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
+    let dump = flags & NLM_F_DUMP != 0;
+    let mut buffer = vec![0; if dump { 32 * 1024 } else { 1024 }];
+    loop {
+        let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let mut rest = buffer.get(..length).unwrap_or_default();
+        while let (Some(size), Some(kind)) = (u32_at(rest, 0), u16_at(rest, 4)) {
+            let size = size as usize;
+            let Some(message) = rest.get(..size).filter(|message| message.len() >= 16) else {
+                return Err(io::Error::from(io::ErrorKind::InvalidData));
+            };
+            match kind {
+                NLMSG_DONE => return Ok(()),
+                NLMSG_ERROR => {
+                    #[expect(clippy::cast_possible_wrap, reason = "the message contains a negative errno as its bits")]
+                    let errno = -(u32_at(message, 16).unwrap_or_default() as i32);
+                    return Err(io::Error::from_raw_os_error(errno));
+                }
+                _ => on_answer(message.get(..ANSWER_SIZE).unwrap_or(message), message.get(ANSWER_SIZE..).unwrap_or_default()),
+            }
+            if !dump {
+                return Ok(());
+            }
+            rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+}
+
+/// The value of the first attribute of this kind (netlink(7)).
+pub fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let size = u16_at(rest, 0)? as usize;
+        let kind = u16_at(rest, 2)?;
+        if kind == wanted {
+            return rest.get(4..size);
+        }
+        rest = rest.get(size.max(4).next_multiple_of(4)..)?;
+    }
+}
+
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
+}

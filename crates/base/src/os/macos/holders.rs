@@ -1,0 +1,26 @@
+//! The processes that hold a socket file.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::socket_info::sockets_of;
+use super::tree::all_pids;
+
+/// Whether a process holds a socket that is bound to this file, listening or not. Sockets of other users are not visible.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    Ok(!holding_pids(path)?.is_empty())
+}
+
+/// The processes that hold a socket bound to this file, as far as this user may read their descriptors. The scan reads the
+/// descriptors of all processes: use it only if a socket is held and no peer pid is known.
+pub fn holders(path: &Path) -> Vec<i32> {
+    holding_pids(path).unwrap_or_default()
+}
+
+fn holding_pids(path: &Path) -> io::Result<Vec<i32>> {
+    let file = fs::symlink_metadata(path)?;
+    let mut pids = all_pids()?;
+    pids.retain(|pid| sockets_of(*pid).iter().any(|socket| socket.is_bound_to(*pid, path, &file)));
+    Ok(pids)
+}

@@ -1,0 +1,239 @@
+//! The keeper: the subreaper of one daemon's tree. The keeper forks the leader, reaps every process of the tree, reports to the
+//! owner, and ends the tree on command or after the owner's death.
+
+mod exit;
+mod stop;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use ally_base::os;
+use ally_base::record::{IDENTITY_FILE, PID_FILE};
+use ally_base::wire::{Descriptors, FrameBuffer, KeeperCommand, KeeperReport, Order, OwnerDeath, Stage};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+pub use exit::KeeperExit;
+use stop::StopProgress;
+
+use super::child::{FAILURE_SIZE, become_daemon, decode_failure};
+use super::survivors;
+use super::sys::{self, Payload, Reaped};
+use super::tree::Tree;
+
+/// Runs a keeper in a child of the guardian. Never returns to the guardian's loop.
+pub fn run(payload: Payload, descriptors: Vec<OwnedFd>) -> ! {
+    // `None`: the order is malformed or the leader could not be forked, so there is no tree.
+    let code = Keeper::new(&payload, descriptors).map_or(KeeperExit::NothingLeft, Keeper::keep).code();
+    // SAFETY: _exit(2) runs no exit handlers, which belong to the guardian.
+    unsafe { libc::_exit(code) }
+}
+
+/// Sends `report` on the stream of an order. For the guardian, if it can't fork the keeper.
+pub fn report_without_keeper(payload: &Payload, descriptors: Vec<OwnedFd>, report: KeeperReport) {
+    let order = Order::decode(payload.bytes());
+    let Some(descriptors) = order.and_then(|order| Descriptors::from_wire(order.descriptors, descriptors)) else { return };
+    // EPIPE: the owner has given up this daemon.
+    sys::ignore(sys::send(&descriptors.stream, &report.encode()));
+}
+
+struct Keeper {
+    /// `None` after the owner's death.
+    owner: Option<OwnedFd>,
+    received: FrameBuffer,
+    /// The read end of a pipe. The write end is closed by the leader's execve(2), or after the leader has written the failure.
+    exec_result: Option<OwnedFd>,
+    tree: Tree,
+    owner_death: OwnerDeath,
+    grace: Duration,
+    stop: StopProgress,
+    lock: File,
+    /// The read ends of both outputs. The keeper reads them after the owner's death.
+    readers: [Option<OwnedFd>; 2],
+    /// The plugin's folder, which contains the record.
+    folder: OwnedFd,
+}
+
+impl Keeper {
+    fn new(payload: &Payload, descriptors: Vec<OwnedFd>) -> Option<Self> {
+        sys::set_keeper_name();
+        sys::clear_stop_request();
+        let order = Order::decode(payload.bytes())?;
+        let Descriptors { stream: owner, stdout, stderr, lock, folder, stdout_reader, stderr_reader } =
+            Descriptors::from_wire(order.descriptors, descriptors)?;
+        let own = os::own_pid();
+        let forked = sys::become_subreaper().and_then(|()| sys::pipe()).and_then(|(exec_result, failure)| match sys::fork()? {
+            0 => become_daemon(&order, own, [&stdout, &stderr], failure),
+            leader => Ok((exec_result, leader)),
+        });
+        match forked {
+            Ok((exec_result, leader)) => Some(Self {
+                owner: Some(owner),
+                received: FrameBuffer::default(),
+                exec_result: Some(exec_result),
+                tree: Tree::new(leader, order.group_only, order.stop_signal),
+                owner_death: order.owner_death,
+                grace: Duration::from_millis(order.grace_ms.into()),
+                stop: StopProgress::NotBegun,
+                lock: File::from(lock),
+                readers: [stdout_reader, stderr_reader],
+                folder,
+            }),
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
+                sys::ignore(sys::send(&owner, &KeeperReport::SpawnFailed { stage: Stage::Fork, errno }.encode()));
+                None
+            }
+        }
+    }
+
+    fn keep(mut self) -> KeeperExit {
+        loop {
+            let [command_ready, exec_done, stdout, stderr] = sys::wait_for(
+                [
+                    self.owner.as_ref().map(AsRawFd::as_raw_fd),
+                    self.exec_result.as_ref().map(AsRawFd::as_raw_fd),
+                    self.reader_fd(0),
+                    self.reader_fd(1),
+                ],
+                self.next_deadline(),
+            );
+            if exec_done && !self.on_exec_result() {
+                return KeeperExit::NothingLeft;
+            }
+            if self.reap() {
+                return self.exit();
+            }
+            if command_ready {
+                self.receive_commands();
+            }
+            for (output, readable) in [stdout, stderr].into_iter().enumerate() {
+                if readable {
+                    self.discard(output);
+                }
+            }
+            if self.owner.is_none() && sys::stop_requested() && self.stop == StopProgress::NotBegun {
+                self.begin_stop();
+            }
+            self.on_deadline();
+        }
+    }
+
+    /// The tree is gone. With `killMode: 'group'` descendants outside the leader's group may be alive.
+    fn exit(self) -> KeeperExit {
+        if !self.tree.group_only || os::descendants(os::own_pid()).is_certainly_empty() {
+            return KeeperExit::NothingLeft;
+        }
+        // The reader must not inherit the lock: a copy of the descriptor would keep the lease.
+        drop(self.lock);
+        sys::ignore(survivors::leave_reader(self.owner, self.readers));
+        KeeperExit::SomeSpared
+    }
+
+    /// Reports the result of execve(2). False if execve(2) failed, so that there is no daemon.
+    fn on_exec_result(&mut self) -> bool {
+        let (Some(exec_result), Some(leader)) = (self.exec_result.take(), self.tree.leader) else { return true };
+        let mut failure = [0; FAILURE_SIZE];
+        if File::from(exec_result).read_exact(&mut failure).is_err() {
+            self.report(KeeperReport::Spawned { leader, keeper: os::own_pid() });
+            return true;
+        }
+        let (stage, errno) = decode_failure(failure);
+        self.report(KeeperReport::SpawnFailed { stage, errno });
+        false
+    }
+
+    /// Reaps all ended children. Returns whether the tree is gone.
+    fn reap(&mut self) -> bool {
+        let mut exited = None;
+        let childless = loop {
+            match sys::reap() {
+                Reaped::Child { pid, status } if Some(pid) == self.tree.leader => exited = Some(status),
+                Reaped::Child { .. } => {}
+                Reaped::NoneEnded => break false,
+                Reaped::NoChildren => break true,
+            }
+        };
+        if exited.is_some() {
+            if !self.on_exec_result() {
+                return true;
+            }
+            self.tree.leader = None;
+        }
+        if self.tree.leader.is_some() {
+            return false;
+        }
+        let gone = self.tree.is_gone(childless);
+        if gone {
+            self.remove_record();
+        }
+        match exited {
+            Some(status) => self.report(KeeperReport::Exited { status, remains: !gone }),
+            None if gone => self.report(KeeperReport::TreeGone),
+            None => {}
+        }
+        gone
+    }
+
+    /// Must precede the last report, for two reasons. The owner may die after the report, before it removes the record itself.
+    /// After the report the owner may start the plugin again, and unlinkat(2) by name would remove the new record.
+    ///
+    /// Until then the record belongs to this keeper, because a plugin has one attempt at a time, and the keeper holds the lock.
+    /// With two attempts at a time this function could remove the record of the other attempt.
+    fn remove_record(&self) {
+        for name in [PID_FILE, IDENTITY_FILE] {
+            // After a failure the owner tries again, and logs a warning.
+            sys::ignore(unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir).map_err(io::Error::from));
+        }
+    }
+
+    fn receive_commands(&mut self) {
+        let Some(owner) = &self.owner else { return };
+        let mut bytes = [0; 64];
+        // The drop closes received descriptors: no command of this build carries any.
+        let count = match sys::receive(owner, &mut bytes) {
+            Ok((count, _)) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            Err(_) => 0,
+        };
+        if count == 0 {
+            return self.on_owner_gone();
+        }
+        self.received.extend(bytes.get(..count).unwrap_or_default());
+        loop {
+            match self.received.next_frame().map(|frame| frame.map(|frame| KeeperCommand::decode(&frame))) {
+                Ok(None) => return,
+                Ok(Some(Some(KeeperCommand::Terminate))) => {
+                    self.stop = StopProgress::Terminating(None);
+                    self.tree.send_stop_signal();
+                }
+                Ok(Some(Some(KeeperCommand::Kill))) => self.kill(),
+                // After a malformed frame no command can be read, so the keeper acts as after the owner's death.
+                Ok(Some(None)) | Err(_) => return self.on_owner_gone(),
+            }
+        }
+    }
+
+    fn report(&self, report: KeeperReport) {
+        if let Some(owner) = &self.owner {
+            // If the owner is dead, the next read returns end of file.
+            sys::ignore(sys::send(owner, &report.encode()));
+        }
+    }
+
+    /// The read end of an output, after the owner's death. Before, the owner is the reader.
+    fn reader_fd(&self, output: usize) -> Option<i32> {
+        if self.owner.is_some() {
+            return None;
+        }
+        self.readers.get(output)?.as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    fn discard(&mut self, output: usize) {
+        let Some(reader) = self.readers.get_mut(output) else { return };
+        if reader.as_ref().is_some_and(|fd| !sys::discard(fd)) {
+            *reader = None;
+        }
+    }
+}

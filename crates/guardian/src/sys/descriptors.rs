@@ -1,0 +1,61 @@
+//! Descriptors: close, pipe, poll, read.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+#[cfg(target_os = "linux")]
+pub fn close_inherited() {
+    // SAFETY: integers only. No value of this program owns a descriptor above 2 yet.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    if closed != 0 {
+        close_listed("/proc/self/fd");
+    }
+}
+
+#[cfg(target_os = "macos")]
+pub fn close_inherited() {
+    close_listed("/dev/fd");
+}
+
+/// For systems without close_range(2): Linux before 5.9, and macOS.
+fn close_listed(folder: &str) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let listed: Vec<RawFd> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in listed.into_iter().filter(|fd| *fd > 2) {
+        // SAFETY: no value of this program owns a descriptor above 2 yet; the descriptor of the listing is closed already.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// The read end and the write end of a pipe, close-on-exec.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    #[cfg(target_os = "linux")]
+    return Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?);
+    #[cfg(target_os = "macos")]
+    {
+        let (read, write) = nix::unistd::pipe()?;
+        for end in [&read, &write] {
+            nix::fcntl::fcntl(end, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+        }
+        Ok((read, write))
+    }
+}
+
+/// Sleeps until poll(2) reports an event of a descriptor, or the timeout has elapsed. Returns the `revents`. Signals stay blocked.
+pub fn poll<const N: usize>(fds: [(Option<&OwnedFd>, libc::c_short); N], timeout: Option<Duration>) -> [libc::c_short; N] {
+    let mut polled = fds.map(|(fd, events)| libc::pollfd { fd: fd.map_or(-1, AsRawFd::as_raw_fd), events, revents: 0 });
+    let timeout = timeout.map_or(-1, |timeout| libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX));
+    let count = libc::nfds_t::try_from(N).unwrap_or_default();
+    // SAFETY: the array has `count` entries and outlives the call. poll(2) ignores negative descriptors.
+    unsafe { libc::poll(polled.as_mut_ptr(), count, timeout) };
+    polled.map(|entry| entry.revents)
+}
+
+/// Reads up to 4 KiB and drops the bytes. The buffer is small so that the process stays small. False at end of file.
+pub fn discard(fd: &OwnedFd) -> bool {
+    let mut buffer = [0; 4096];
+    matches!(nix::unistd::read(fd, &mut buffer), Ok(1..) | Err(Errno::EINTR | Errno::EAGAIN))
+}
