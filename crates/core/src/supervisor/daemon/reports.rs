@@ -155,12 +155,12 @@ impl Task {
         self.feed(match timer {
             Timer::Startup => {
                 let attempt = self.attempt.as_ref();
-                let seen = attempt.and_then(|attempt| attempt.awaiting_ready.as_ref()).and_then(|(_, status)| status.last());
+                let last_problem = attempt.and_then(|attempt| attempt.awaiting_ready.as_ref()).and_then(|(_, status)| status.last());
                 // The last lines may still wait in the pipes.
                 if let Some(pumps) = attempt.and_then(|attempt| attempt.pumps.as_ref()) {
                     pumps.drain();
                 }
-                Event::StartupElapsed { generation, seen, tail: self.daemon.tail.error_excerpt() }
+                Event::StartupElapsed { generation, last_problem, tail: self.daemon.tail.error_excerpt() }
             }
             Timer::Grace => Event::GraceElapsed { generation },
             Timer::Kill => Event::KillElapsed { generation, survivors: self.survivors() },

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::GuardianReceipt;
 use crate::config::ProcessConfig;
-use crate::lifecycle::KILL_PATIENCE;
+use crate::lifecycle::KILL_TIMEOUT;
 use crate::model::Pid;
 use crate::supervisor::ownership::{SessionMembers, posix_session_members};
 use crate::supervisor::report::{Reporter, log};
@@ -27,7 +27,7 @@ pub async fn sweep(
     config: &ProcessConfig,
     reporter: &Reporter,
 ) {
-    if is_swept(&mut receipt, keeper, KILL_PATIENCE).await {
+    if is_swept(&mut receipt, keeper, KILL_TIMEOUT).await {
         return;
     }
     if receipt.is_some() {

@@ -11,7 +11,7 @@ use super::identity::scan_failure;
 use super::live_managers;
 use super::{Folder, LockGuard};
 use crate::error::Failure;
-use crate::lifecycle::KILL_PATIENCE;
+use crate::lifecycle::KILL_TIMEOUT;
 
 /// flock(2) has no event for its release, and the wait is rare: the owner died a moment ago.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
@@ -25,7 +25,7 @@ const KEEPER: &str = "ally-keeper";
 /// # Errors
 /// `OwnedElsewhere`; `StopFailed` if the keeper's tree does not end; `Io`.
 pub async fn acquire(folder: &Folder, grace: Duration, own: &Process) -> Result<LockGuard, Failure> {
-    let mut deadline = Instant::now() + grace + KILL_PATIENCE;
+    let mut deadline = Instant::now() + grace + KILL_TIMEOUT;
     let mut signalled = None;
     loop {
         let held = match folder.try_lock()? {
@@ -46,7 +46,7 @@ pub async fn acquire(folder: &Folder, grace: Duration, own: &Process) -> Result<
                         return Err(Failure::OwnedElsewhere { owner: Some(pid) });
                     }
                     signalled = Some(pid);
-                    deadline = Instant::now() + Duration::from_millis(grace_ms) + KILL_PATIENCE;
+                    deadline = Instant::now() + Duration::from_millis(grace_ms) + KILL_TIMEOUT;
                     os::signal(&keeper, libc::SIGTERM).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
                 }
             }

@@ -11,7 +11,7 @@ use super::identity::scan_failure;
 use super::{Folder, posix_session_members};
 use crate::config::ProcessConfig;
 use crate::error::Failure;
-use crate::lifecycle::KILL_PATIENCE;
+use crate::lifecycle::KILL_TIMEOUT;
 use crate::model::Pid;
 use crate::supervisor::report::{Reporter, log};
 use crate::supervisor::socket::dial;
@@ -23,7 +23,7 @@ use crate::supervisor::socket::dial;
 pub async fn stop(folder: &Folder, config: &ProcessConfig, reporter: &Reporter) -> Result<(), Failure> {
     let mut tree = DyingTree::default();
     let mut killing = config.shutdown_grace_period.is_zero();
-    let mut deadline = Instant::now() + if killing { KILL_PATIENCE } else { config.shutdown_grace_period };
+    let mut deadline = Instant::now() + if killing { KILL_TIMEOUT } else { config.shutdown_grace_period };
     let mut logged = false;
     // A process that ends may have forked another one before, so the orphans are gone only when a scan finds none.
     loop {
@@ -48,7 +48,7 @@ pub async fn stop(folder: &Folder, config: &ProcessConfig, reporter: &Reporter) 
             return Err(Failure::StopFailed { survivors: tree.survivors() });
         }
         killing = true;
-        deadline = Instant::now() + KILL_PATIENCE;
+        deadline = Instant::now() + KILL_TIMEOUT;
     }
 }
 
