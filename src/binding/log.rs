@@ -142,7 +142,7 @@ impl<S: Subscriber> Layer<S> for Router {
         for sink in named.filter(|sink| level <= Level::INFO || sink.debug) {
             let Some(mailbox) = sink.mailbox.upgrade() else { continue };
             // Lines come by the million; one that would be dropped is not formatted.
-            if level > Level::INFO && mailbox.drops_line() {
+            if level > Level::INFO && mailbox.drop_line_if_full() {
                 continue;
             }
             let mut entry = LogEntry::default();
