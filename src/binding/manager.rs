@@ -247,7 +247,7 @@ impl NativeManager {
     /// The message as the JavaScript layer reads it; `None` for a count of dropped messages, which becomes a log entry.
     fn for_javascript(&self, message: Message) -> Option<NativeMessage> {
         if let Message::Dropped { events, lines } = message {
-            self.manager.tell_dropped(events, lines);
+            self.manager.log_dropped(events, lines);
             return None;
         }
         Some(message.into())
