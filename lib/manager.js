@@ -83,10 +83,10 @@ class BackgroundProcessManager extends EventEmitter {
     }
     this.#followLevel();
     const variables = lib.environment(given?.pluginName);
-    const { ticket, taken, failure } = this.#native.start(given, unread, builtIns, variables);
+    const { ticket, accepted, failure } = this.#native.start(given, unread, builtIns, variables);
     if (failure) throw lib.makeError(failure);
     const { pluginName } = given;
-    if (taken) this.#configs.set(pluginName, given);
+    if (accepted) this.#configs.set(pluginName, given);
     const settled = this.#settled(ticket);
     const abort = () => this.#native.abort(pluginName, ticket);
     try {

@@ -10,8 +10,8 @@ use nix::unistd::geteuid;
 
 use crate::error::Failure;
 
-/// Creates `envs_dir` and its missing parents. An existing folder must belong to this user or to root. Write permission of
-/// other users is removed, because they could replace plugins' folders.
+/// Creates `envs_dir` and its missing parents. An existing folder must belong to this user or to root. Other users must not be
+/// able to replace plugins' folders in it, so their write permission is removed.
 pub fn make_envs_dir(envs_dir: &Path) -> Result<(), Failure> {
     let io_failure = |call| move |error: io::Error| Failure::call(call, envs_dir, error);
     let (missing, there): (Vec<_>, Vec<_>) = envs_dir.ancestors().partition(|ancestor| !ancestor.exists());
