@@ -205,7 +205,7 @@ impl Failure {
         Self::Io { path: path.display().to_string(), problem }
     }
 
-    /// The guardian could not be spawned. If the errno says that the program is missing or can't be executed, the
+    /// The guardian could not be spawned. If the errno means that the program is missing or can't be executed, the
     /// installation is at fault: `Unsupported`. Otherwise: `Spawn`.
     pub fn guardian(program: &Path, error: &io::Error) -> Self {
         let program = program.display().to_string();

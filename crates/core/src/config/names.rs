@@ -1,5 +1,5 @@
 //! Every key of a configuration and of the manager's options, including keys that are not built yet. The JavaScript layer
-//! reads only these keys. [`parse`](super::parse) refuses a key that is not built yet, by name.
+//! reads only these keys. [`parse`](super::parse()) refuses a key that is not built yet, by name.
 
 /// The shape of a value, as deep as the value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,7 +31,7 @@ impl Task {
             Self { daemon: Arc::clone(daemon), context: Arc::clone(context), job: Arc::clone(job), batches, lease: None, attempt: None };
         let watched = Arc::clone(daemon);
         runtime::spawn(async move {
-            // Without this a panic of the task would go unnoticed, and the state would stay RUNNING for ever.
+            // Without this a panic of the task would have no effect, and the state would stay RUNNING.
             if let Err(error) = tokio::spawn(task.run()).await {
                 log!(watched.reporter, error, %error, "the supervisor's task broke down");
                 watched.break_down(format!("the supervisor's task broke down: {error}"));

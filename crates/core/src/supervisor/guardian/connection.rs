@@ -183,7 +183,7 @@ pub fn means_gone(error: &io::Error) -> bool {
 /// Both ends of a new stream to a guardian. The first is registered with the runtime, and the hello is written.
 ///
 /// # Errors
-/// EMFILE and the like.
+/// EMFILE or ENFILE.
 pub fn pair(hello: &Hello) -> io::Result<(UnixStream, OwnedFd)> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     // The buffer of a new stream has room for the hello, so the write does not block.

@@ -17,7 +17,7 @@ impl KeeperStream {
     /// A new stream, and the keeper's end of it.
     ///
     /// # Errors
-    /// EMFILE and the like.
+    /// EMFILE or ENFILE.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;

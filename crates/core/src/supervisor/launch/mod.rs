@@ -35,7 +35,7 @@ pub struct Launch {
 
 impl Launch {
     /// # Errors
-    /// EMFILE, ENFILE and the like. E2BIG if the order is too large.
+    /// EMFILE or ENFILE. E2BIG if the order is too large.
     pub fn build(job: &Job, owner_death: OwnerDeath, lease: &Lease) -> io::Result<Self> {
         let (keeper, keeper_end) = KeeperStream::pair()?;
         let (stdout_reader, stdout) = pipe()?;

@@ -22,11 +22,11 @@ use crate::model::ProcessState;
 pub use context::{ManagerContext, Options};
 pub use tickets::Tickets;
 
-/// What a start was answered at once; the rest comes with the ticket.
+/// The immediate answer to a start. The outcome settles the ticket.
 #[derive(Debug, Clone, Copy)]
 pub struct Accepted {
     pub ticket: Ticket,
-    /// Whether the configuration is now the daemon's.
+    /// Whether the daemon uses this configuration from now on.
     pub taken: bool,
 }
 
@@ -37,7 +37,7 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// `wake` is called, from any thread, when there are messages to take.
+    /// `wake` is called if messages wait, from any thread.
     pub fn new(options: Options, wake: Box<dyn Fn() + Send + Sync>) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let id = IDS.fetch_add(1, Ordering::Relaxed);

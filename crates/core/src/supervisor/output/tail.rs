@@ -58,7 +58,7 @@ impl Tail {
         let Some(last) = bytes.last() else { return };
         let mut inner = self.lock();
         let mid_line = process == inner.process && std::mem::replace(&mut inner.open[stream as usize], *last != b'\n');
-        // Of a write that is larger than the tail, only the end is kept.
+        // If a write is larger than the tail, only its end is kept.
         let dropped = bytes.len().saturating_sub(TAIL_BYTES);
         let (lost, kept) = bytes.split_at(dropped);
         match inner.chunks.back_mut() {

@@ -1,4 +1,4 @@
-//! One health check.
+//! A health check.
 
 use std::io;
 use std::os::fd::OwnedFd;

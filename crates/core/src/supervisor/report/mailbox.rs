@@ -26,7 +26,7 @@ struct Queue {
     dropped_lines: u64,
     /// The time of the last report of dropped messages.
     drops_reported: Option<Instant>,
-    /// Whether the reader was woken, or has seen in [`Mailbox::has_more`] that messages wait.
+    /// Whether a call of the reader is due: the reader was woken, or [`Mailbox::has_more`] is true.
     reader_woken: bool,
 }
 
