@@ -1,95 +1,114 @@
 /**
  * Types of @ally/background-process-manager.
  *
- * Unless a comment says otherwise, durations are in milliseconds and sizes in bytes. A key whose
- * value is `undefined` counts as absent. What is marked "Not built yet" is declared so that code can
- * be written against it; this version refuses it with ERR_INVALID_CONFIG ("… is not supported yet").
+ * Durations are in milliseconds and sizes in bytes, unless a comment says otherwise. The longest
+ * duration is 2,147,483,647 ms (almost 25 days); a longer one is refused with ERR_INVALID_CONFIG. A
+ * key with the value `undefined` counts as absent. Declarations marked "Not built yet" exist so that
+ * code can be compiled against them. This version refuses them with ERR_INVALID_CONFIG ("… is not
+ * supported yet").
+ *
+ * @see [Configuration](docs/configuration.md), [Glossary](docs/glossary.md)
  */
 
-// Named, because TypeScript 6 and later load no @types package that nobody names.
+// TypeScript 6 and later load an @types package only if a file references it.
 /// <reference types="node" />
 
 import { EventEmitter } from 'node:events';
 
 declare global {
-  // Missing from the `lib` of most projects. The whole of esnext.disposable would be too much to
-  // pull into them: it also changes what iterators are, and older @types/node then fail to compile.
+  // The `lib` of most projects lacks this symbol. A reference to esnext.disposable would also change
+  // the types of iterators, and older versions of @types/node would then fail to compile.
   interface SymbolConstructor {
     readonly asyncDispose: unique symbol;
   }
 }
 
-/** What a daemon is doing, as seen by its manager. */
+/**
+ * The state of a daemon.
+ * @see [States and events](docs/states.md)
+ */
 export declare enum ProcessState {
-  /** Started or about to be restarted; not ready yet. */
+  /** The daemon is starting, or a restart is pending. It is not ready yet. */
   STARTING = 'starting',
-  /** Ready: its readiness probe has passed. */
+  /** The readiness probe has passed. */
   RUNNING = 'running',
-  /** Asked to stop; parts of it may still be there. */
+  /** A stop is under way. Processes of the daemon may still live. */
   STOPPING = 'stopping',
-  /** Gone, and meant to be. */
+  /** The daemon was never started, was stopped, or has exited with code 0 under `restart.on: 'failure'`. */
   STOPPED = 'stopped',
-  /** Given up on; `lastError` says why. It may be started again. */
+  /** The manager has given the daemon up, with the reason in `lastError`. startProcess may start it again. */
   ERROR = 'error',
 }
 
-/** Default values for the required and the health check fields of a configuration. Frozen. */
+/**
+ * Values for the required fields and the health check fields of a configuration. Frozen.
+ * @example { startupTimeout: PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_STARTUP }
+ * @see [Required fields](docs/configuration.md#required-fields)
+ */
 export declare const PLUGIN_TIMEOUTS: Readonly<{
-  /** For `startupTimeout`. */
+  /** For `startupTimeout`, in milliseconds. */
   BACKGROUND_PROCESS_STARTUP: 30000;
-  /** For `shutdownGracePeriod`. */
+  /** For `shutdownGracePeriod`, in milliseconds. */
   BACKGROUND_PROCESS_SHUTDOWN_GRACE_PERIOD: 5000;
-  /** For `healthcheck.interval`. */
+  /** For `healthcheck.interval`, in milliseconds. */
   BACKGROUND_PROCESS_HEALTH_CHECK_INTERVAL: 30000;
-  /** For `healthcheck.timeout`. */
+  /** For `healthcheck.timeout`, in milliseconds. */
   BACKGROUND_PROCESS_HEALTH_CHECK_TIMEOUT: 5000;
-  /** For `healthcheck.retries`: a count. */
+  /** For `healthcheck.retries`, a count. */
   BACKGROUND_PROCESS_MAX_HEALTH_CHECK_FAILURES: 3;
-  /** What `restart.maxAttempts` is without a value: a count. */
+  /** The default of `restart.maxAttempts`, a count. */
   BACKGROUND_PROCESS_MAX_RESTART_ATTEMPTS: 3;
-  /** What `restart.delay` is without a value. */
+  /** The default of `restart.delay`, in milliseconds. */
   BACKGROUND_PROCESS_RESTART_DELAY: 5000;
 }>;
 
-/** `~/.ally/plugin-envs`, where HOME is the value at the time when the package was loaded. */
+/** `$HOME/.ally/plugin-envs`, with the value of HOME at the load of the package. */
 export declare const PLUGIN_ENVS_DIR: string;
 
 export interface ManagerOptions {
   /**
-   * The folder with one folder per plugin, in which pid files are kept. An absolute path.
-   * @default `$HOME/.ally/plugin-envs`, where HOME is the value at construction
+   * The envs folder, an absolute path. It has one folder per plugin, with lock and record.
+   * @default `$HOME/.ally/plugin-envs`, with the value of HOME at construction
+   * @example '/var/lib/app/plugin-envs'
+   * @see [Files](docs/files.md)
    */
   envsDir?: string | undefined;
   /**
-   * Gets the manager's log entries and, at debug level, the daemons' output.
+   * Receives the manager's log entries and, at debug level, each line of the daemons' output.
    * @default none
    * @example new BackgroundProcessManager({ logger: console })
+   * @see [Logger](docs/output.md#logger)
    */
   logger?: Logger | undefined;
   /**
-   * Whether daemons that still run outlive the process that started them, however that process
-   * ends: 'stop' takes them down within their grace period plus 2 s, after a SIGKILL of their owner
-   * too; 'keep' lets them be, and the next start of the same plugin replaces them.
+   * The fate of running daemons when their owner ends for any reason, SIGKILL included. 'stop': each
+   * tree is gone within its grace period plus 2 s. 'keep': the trees live on, and the next start of
+   * the plugin replaces its tree.
    * @default 'stop'
+   * @example new BackgroundProcessManager({ onOwnerDeath: 'keep' })
+   * @see [Death of the owner](docs/stopping.md#death-of-the-owner)
    */
   onOwnerDeath?: 'stop' | 'keep' | undefined;
   /**
-   * Not built yet. What a configuration gets where it says nothing, so that a program that builds
-   * configurations itself gains the newer options. A key that is missing or `undefined` takes the
-   * default; `null` does not. `logs.file` may hold `{name}`, replaced by pluginName.
+   * Not built yet. Values for the keys that a configuration leaves absent. An absent or `undefined`
+   * key takes the default; `null` does not. `{name}` in `logs.file` is replaced by pluginName.
    * @default {}
    * @example { restart: { maxAttempts: 5 } }
    */
   defaults?: Partial<Omit<BackgroundProcessConfig, 'pluginName' | 'pluginPath' | 'command' | 'args' | 'socketPath'>> | undefined;
   /**
    * Not built yet. The absolute path of the guardian's program, for single-file programs that can't
-   * ship it beside the addon.
-   * @default beside the addon
+   * ship the guardian beside the addon.
+   * @default the path beside the addon
+   * @example '/opt/app/ally-guardian'
    */
   guardianPath?: string | undefined;
 }
 
-/** The part of console, pino, winston and the like that is used. */
+/**
+ * The methods that a logger must have: those of console, pino and winston. If the logger has a method
+ * isLevelEnabled, the manager calls `isLevelEnabled('debug')`.
+ */
 export interface Logger {
   debug(message: string, fields?: object): void;
   info(message: string, fields?: object): void;
@@ -97,91 +116,119 @@ export interface Logger {
   error(message: string, fields?: object): void;
 }
 
+/**
+ * The configuration of a daemon.
+ * @see [Configuration](docs/configuration.md)
+ */
 export interface BackgroundProcessConfig {
   /**
-   * Identifies the daemon. 1 to 255 bytes, no '/' and no NUL, neither '.' nor '..'.
+   * The name of the plugin and of its folder in `envsDir`. 1 to 255 bytes, without '/' and NUL,
+   * neither '.' nor '..'.
    * @example 'search-plugin'
    */
   pluginName: string;
-  /** Absolute path of the plugin's folder: the daemon's working directory. */
+  /**
+   * The absolute path of the plugin's folder, which is the daemon's working directory.
+   * @example '/srv/plugins/search'
+   */
   pluginPath: string;
-  /** The program: a path, or a bare name that is looked up in the PATH of the daemon's environment. No shell. */
+  /**
+   * The program: a path, or a bare name that is looked up in the PATH of the daemon's environment.
+   * No shell is involved.
+   * @example process.execPath
+   */
   command: string;
-  /** @example ['daemon.py', '--verbose'] */
+  /**
+   * The arguments of the program.
+   * @example ['daemon.py', '--verbose']
+   */
   args: string[];
   /**
-   * Absolute path of the daemon's Unix socket, which it finds in SOCKET_PATH. At most 107 bytes on
-   * Linux and 103 on macOS.
+   * The absolute path of the daemon's Unix socket, at most 107 bytes on Linux and 103 on macOS. The
+   * daemon finds the path in SOCKET_PATH.
+   * @example '/run/user/1000/search.sock'
+   * @see [Readiness](docs/readiness-and-health.md#readiness)
    */
   socketPath: string;
   /**
-   * How long the daemon may take to become ready, in milliseconds; at least 1.
+   * The time from the end of the preparation to readiness, in milliseconds; at least 1.
    * @example PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_STARTUP
+   * @see [Readiness](docs/readiness-and-health.md#readiness)
    */
   startupTimeout: number;
   /**
-   * How long the daemon may take to end after the stop signal, before SIGKILL, in milliseconds; 0 kills at once.
+   * The time between the stop signal and SIGKILL, in milliseconds. With 0, SIGKILL is sent at once.
    * @example PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_SHUTDOWN_GRACE_PERIOD
+   * @see [The order of a stop](docs/stopping.md#the-order-of-a-stop)
    */
   shutdownGracePeriod: number;
   /**
-   * Set on top of the caller's environment and of SOCKET_PATH, ALLY_PLUGIN_NAME and
-   * PYTHONUNBUFFERED. An entry with the value `undefined` removes that variable.
+   * Variables on top of the caller's environment and of SOCKET_PATH, ALLY_PLUGIN_NAME and
+   * PYTHONUNBUFFERED. An entry with the value `undefined` removes the variable.
    * @default {}
    * @example { PORT: '8080', NODE_OPTIONS: undefined }
+   * @see [Environment](docs/configuration.md#environment)
    */
   envVars?: Record<string, string | undefined> | undefined;
   /**
-   * How often the running daemon is probed, and when it is replaced. Without it only its exit is noticed.
+   * Health checks of the running daemon. Without this option only an exit leads to a restart.
    * @default none
    * @example { interval: 30000, timeout: 5000, retries: 3 }
+   * @see [Health](docs/readiness-and-health.md#health)
    */
   healthcheck?: HealthcheckConfig | undefined;
   /**
-   * What follows a crash or failed health checks.
-   * @default every default of RestartPolicy
+   * The restarts after a crash or after failed health checks.
+   * @default {} (the defaults of RestartPolicy)
    * @example { maxAttempts: 5, delay: 1000 }
+   * @see [Restarts](docs/restarts.md)
    */
   restart?: RestartPolicy | undefined;
   /**
-   * Not built yet. Where the daemon's output is written to, beside the lines in memory.
+   * Not built yet. A file for the daemon's output, in addition to the lines in memory.
    * @default none
    * @example { file: '/var/log/search-plugin.log', maxFiles: 3 }
    */
   logs?: LogPolicy | undefined;
   /**
-   * Not built yet. What the daemon may use.
-   * @default the limits of the process that starts it
+   * Not built yet. Resource limits of the daemon.
+   * @default the limits of the owner
    * @example { maxMemory: 512 * 1024 * 1024 }
    */
   limits?: ResourceLimits | undefined;
   /**
-   * The probe that ends a start. (`listen` becomes the default when it is built, and `accept`
-   * together with `socket: 'manager'`.)
+   * The probe that ends a start. When `listen` is built it becomes the default, and with
+   * `socket: 'manager'` the default becomes `accept`.
    * @default { type: 'socket' }
+   * @example { type: 'accept' }
+   * @see [Readiness](docs/readiness-and-health.md#readiness)
    */
   readiness?: Probe | undefined;
   /**
-   * Who listens at socketPath: 'daemon', or (not built yet) 'manager', which keeps the socket open
-   * across restarts and hands it to the daemon the way systemd does (LISTEN_FDS).
+   * The process that listens at socketPath. 'daemon': the daemon. 'manager' (not built yet): the
+   * manager keeps the socket open across restarts and passes it to the daemon as systemd does
+   * (LISTEN_FDS).
    * @default 'daemon'
    */
   socket?: 'daemon' | 'manager' | undefined;
   /**
-   * What a stop reaches: 'tree', all that descends from the daemon, detached or not; or 'group', its
-   * process group, for plugins that start things which are to stay.
+   * The processes that a stop ends. 'tree': the leader and all its descendants, detached ones
+   * included. 'group': the leader's process group, for plugins with processes that outlive them.
    * @default 'tree'
+   * @example 'group'
+   * @see [killMode](docs/stopping.md#killmode)
    */
   killMode?: 'tree' | 'group' | undefined;
   /**
-   * The name of the signal that asks the daemon to end.
+   * The name of the signal at the beginning of a stop. The signal must be one that can end a process.
    * @default 'SIGTERM'
    * @example 'SIGINT'
+   * @see [stopSignal](docs/stopping.md#stopsignal)
    */
   stopSignal?: string | undefined;
   /**
-   * Not built yet. Who gets the stop signal first: 'leader', the process that was started, and the
-   * rest when it has exited; or 'tree', all at once.
+   * Not built yet. The receiver of the stop signal. 'leader': the leader first, and the rest of the
+   * tree after the leader's exit. 'tree': all processes at once.
    * @default 'leader'
    */
   stopSignalTo?: 'leader' | 'tree' | undefined;
@@ -192,68 +239,88 @@ export interface BackgroundProcessConfig {
    */
   group?: string | undefined;
   /**
-   * Not built yet. pluginNames of daemons which have to be running before this one is started.
+   * Not built yet. The pluginNames of daemons that must be RUNNING before this daemon is started.
    * @default []
    * @example ['database']
    */
   dependsOn?: string[] | undefined;
   /**
-   * When the daemon is started: 'eager', by startProcess; or (not built yet) 'onConnect', at the
-   * first connection, which needs `socket: 'manager'`.
+   * The time of the start. 'eager': at startProcess. 'onConnect' (not built yet): at the first
+   * connection, which needs `socket: 'manager'`.
    * @default 'eager'
    */
   start?: 'eager' | 'onConnect' | undefined;
   /**
-   * Not built yet. With `start: 'onConnect'`: after this many milliseconds without a connection the
-   * daemon is stopped, and the next connection starts it again.
+   * Not built yet. With `start: 'onConnect'`: the milliseconds without a connection after which the
+   * daemon is stopped. The next connection starts the daemon again.
    * @default never
    * @example 600000
    */
   idleTimeout?: number | undefined;
   /**
-   * One daemon for all processes of this user that start the plugin (not built yet), or one for each
-   * (false). `linger`: how many milliseconds it outlives the last of them.
+   * false: each owner has its own daemon. true (not built yet): all owners of this user share one
+   * daemon. `linger`: the milliseconds that the daemon outlives its last session.
    * @default false
    * @example { linger: 30000 }
    */
   shared?: boolean | { linger?: number | undefined } | undefined;
   /**
-   * What of the caller's environment the daemon gets: all of it (true); or, not built yet, a short
-   * list such as PATH, HOME and LANG (false); or that list and the names given.
+   * The part of the caller's environment that the daemon inherits. true: all variables. Not built yet,
+   * false: a short list such as PATH, HOME and LANG. Not built yet, an array: that list and these names.
    * @default true (shared daemons: false)
    * @example ['SSH_AUTH_SOCK']
+   * @see [Environment](docs/configuration.md#environment)
    */
   inheritEnv?: boolean | string[] | undefined;
   /**
    * Not built yet. The daemon's file mode creation mask, 0 to 0o777.
-   * @default the one of the process that starts it
+   * @default the mask of the owner
    * @example 0o077
    */
   umask?: number | undefined;
 }
 
+/** @see [Health](docs/readiness-and-health.md#health) */
 export interface HealthcheckConfig {
-  /** Milliseconds from the beginning of one check to that of the next, and from ready to the first; at least 1. Checks never overlap. */
+  /**
+   * Milliseconds from the beginning of one check to the beginning of the next, and from readiness to
+   * the first check; at least 1. Checks never overlap.
+   * @example PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_HEALTH_CHECK_INTERVAL
+   */
   interval: number;
-  /** Milliseconds that one check may take; at least 1. */
+  /**
+   * Milliseconds for one check; at least 1.
+   * @example PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_HEALTH_CHECK_TIMEOUT
+   */
   timeout: number;
-  /** The number of failures in a row at which the daemon is replaced; at least 1. */
+  /**
+   * The number of failures in a row at which the daemon is replaced; at least 1.
+   * @example PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_MAX_HEALTH_CHECK_FAILURES
+   */
   retries: number;
-  /** @default { type: 'socket' } */
+  /**
+   * The probe of each check.
+   * @default { type: 'socket' }
+   * @example { type: 'accept' }
+   */
   probe?: Probe | undefined;
 }
 
-/** How to find out whether a daemon is ready, or well. */
+/**
+ * A question to a daemon, for readiness or health.
+ * @see [Readiness and health](docs/readiness-and-health.md)
+ */
 export type Probe =
-  /** Not built yet. A process of the daemon listens at socketPath, by the kernel's word; nothing connects. */
+  /** Not built yet. The kernel reports that a process of the daemon listens at socketPath. No connection is made. */
   | { type: 'listen' }
-  /** It can be connected to at socketPath. A hung daemon passes while its queue has room. */
+  /** connect(2) to socketPath succeeds. A hung daemon passes as long as its queue has room. */
   | { type: 'socket' }
-  /** It also takes the connection from the queue, as the kernel tells; a hung one does not. */
+  /** connect(2) succeeds, and the daemon accepts the connection from its queue. A hung daemon fails. */
   | { type: 'accept' }
   /**
-   * Not built yet. It answers GET `path` (default '/') with `status` (one, or from and to; default
-   * 200 to 299): over socketPath, or over TCP where `port` is given (`host` default 'localhost').
+   * Not built yet. The daemon answers GET `path` (default '/') with `status`: a number, or a pair of
+   * first and last (default 200 to 299). The request goes over socketPath or, with a `port`, over TCP
+   * (`host` default 'localhost').
    */
   | {
       type: 'http';
@@ -262,60 +329,77 @@ export type Probe =
       port?: number | undefined;
       status?: number | [number, number] | undefined;
     }
-  /** Not built yet. This command, run beside it, exits with code 0. */
+  /** Not built yet. The command, run in addition to the daemon, exits with code 0. */
   | { type: 'exec'; command: string; args?: string[] | undefined }
-  /** Not built yet. It reports itself, as for sd_notify(3): READY=1 once, then WATCHDOG=1 at least once per interval. */
+  /** Not built yet. The daemon sends READY=1 as with sd_notify(3), then WATCHDOG=1 at least once per interval. */
   | { type: 'notify' }
-  /** Not built yet. A connection to this port succeeds (`host` default 'localhost'). */
+  /** Not built yet. connect(2) to this TCP port succeeds (`host` default 'localhost'). */
   | { type: 'tcp'; port: number; host?: string | undefined }
-  /** Not built yet; readiness only. It writes a line that matches `pattern`, a regular expression's source, to `stream` (default: either). */
+  /**
+   * Not built yet; readiness only. The daemon writes a line that matches `pattern`, the source of a
+   * regular expression, to `stream` (default: either).
+   */
   | { type: 'output'; pattern: string; stream?: 'stdout' | 'stderr' | undefined };
 
+/** @see [Restarts](docs/restarts.md) */
 export interface RestartPolicy {
   /**
-   * Attempts in a row after which the daemon is given up (ERROR); 0 means no restarts.
+   * The number of restarts in a row before ERROR. With 0 the manager never restarts.
    * @default 3
+   * @example 5
+   * @see [Two limits](docs/restarts.md#two-limits)
    */
   maxAttempts?: number | undefined;
   /**
-   * Milliseconds before the first attempt, counted from the crash.
+   * The delay of the first restart in milliseconds, counted from the crash.
    * @default 5000
+   * @example 1000
    */
   delay?: number | undefined;
   /**
-   * How the delay of attempt n grows: 'exponential', delay × factor^(n-1); 'linear', delay × n;
-   * 'constant', delay.
+   * The growth of the delay before restart n. 'exponential': delay × factor^(n-1). 'linear':
+   * delay × n. 'constant': delay.
    * @default 'exponential'
+   * @example 'linear'
    */
   backoff?: 'exponential' | 'linear' | 'constant' | undefined;
   /**
-   * For exponential backoff.
+   * The growth of an exponential backoff; at least 1.
    * @default 2
+   * @example 1.5
    */
   factor?: number | undefined;
   /**
-   * No delay is longer than this many milliseconds.
+   * The cap of a delay in milliseconds, before jitter. With the default jitter of 0.1 a delay is at most
+   * 10 % longer.
    * @default 60000
+   * @example 10000
    */
   maxDelay?: number | undefined;
   /**
-   * By which share, 0 to 1, each delay is randomly longer or shorter.
+   * The share, 0 to 1, by which a delay is randomly longer or shorter.
    * @default 0.1
+   * @example 0
    */
   jitter?: number | undefined;
   /**
-   * More than `limit` restarts within any `period` milliseconds, successful ones included, end in ERROR.
+   * The limit of all restarts, including successful ones. More than `limit` restarts within any
+   * `period` milliseconds end in ERROR.
    * @default { limit: 10, period: 300000 }
+   * @example { limit: 20, period: 600000 }
+   * @see [Two limits](docs/restarts.md#two-limits)
    */
   window?: { limit: number; period: number } | undefined;
   /**
-   * Whether an exit with code 0 that nobody asked for is a reason: 'always', or only a 'failure'.
+   * The exits that lead to a restart. 'always': each exit without a stop. 'failure': an exit with code 0
+   * leads to STOPPED instead.
    * @default 'always'
+   * @example 'failure'
    */
   on?: 'always' | 'failure' | undefined;
   /**
-   * Not built yet. RUNNING for this many milliseconds sets `restartAttempts` to 0.
-   * @default 0: at once
+   * Not built yet. The milliseconds in RUNNING after which `restartAttempts` becomes 0.
+   * @default 0
    */
   resetAfter?: number | undefined;
   /**
@@ -329,7 +413,8 @@ export interface RestartPolicy {
 /** Not built yet. */
 export interface LogPolicy {
   /**
-   * Absolute path of a file to which the daemon's output is appended. Without it, the latest lines are kept in memory only.
+   * The absolute path of a file to which the daemon's output is appended. Without a file, the latest lines are kept only in
+   * memory.
    * @default none
    */
   file?: string | undefined;
@@ -339,7 +424,7 @@ export interface LogPolicy {
    */
   maxSize?: number | undefined;
   /**
-   * How many files are kept, with the one in use.
+   * The number of files that are kept, including the current one.
    * @default 5
    */
   maxFiles?: number | undefined;
@@ -353,94 +438,99 @@ export interface LogPolicy {
 /** Not built yet. */
 export interface ResourceLimits {
   /**
-   * Bytes of resident memory of the daemon with its descendants. More than that for `sustain` restarts it.
+   * Bytes of resident memory of the tree. If the tree exceeds them for `sustain` milliseconds, the daemon is restarted.
    * @default no limit
    */
   maxMemory?: number | undefined;
   /**
-   * Milliseconds.
+   * The milliseconds above `maxMemory` before a restart.
    * @default 3000
    */
   sustain?: number | undefined;
   /**
-   * How many files the daemon may have open (RLIMIT_NOFILE).
-   * @default the one of the process that starts it
+   * The number of open files (RLIMIT_NOFILE).
+   * @default the limit of the owner
    */
   openFiles?: number | undefined;
   /**
    * Whether a crash may write a core dump (RLIMIT_CORE).
-   * @default as in the process that starts it
+   * @default the limit of the owner
    */
   coreDumps?: boolean | undefined;
   /**
-   * -20 to 19.
-   * @default the one of the process that starts it
+   * The niceness, -20 to 19.
+   * @default the niceness of the owner
    */
   niceness?: number | undefined;
   /**
-   * -1000 to 1000; Linux only.
-   * @default the one of the process that starts it
+   * oom_score_adj of proc(5), -1000 to 1000; Linux only.
+   * @default the value of the owner
    */
   oomScoreAdj?: number | undefined;
 }
 
-/** A snapshot: it does not change once it has been handed out. */
+/**
+ * A frozen snapshot of a daemon.
+ * @see [getProcessInfo](docs/states.md#getprocessinfo)
+ */
 export interface ProcessInfo {
   state: ProcessState;
-  /** Of the process that was started, as long as there is one. */
+  /** The pid of the leader. Absent without a leader. */
   pid?: number;
+  /** A frozen copy of the configuration. */
   config: BackgroundProcessConfig;
-  /** In a row; the next check that passes sets it to 0. */
+  /** The number of failed checks in a row. A check that passes sets it to 0. */
   failedHealthChecks: number;
-  /** In a row, counting the one that is pending; 0 again as soon as one becomes ready. */
+  /** The number of restarts in a row, including a pending one. Readiness sets it to 0. */
   restartAttempts: number;
-  /** Cleared by a start that succeeds. */
+  /** The text of the last failure. A successful start clears it. */
   lastError?: string;
   lastStateChange: Date;
-  /** Milliseconds in RUNNING. Absent in any other state. */
+  /** Milliseconds in RUNNING. Absent in other states. */
   uptime?: number;
-  /** Every restart since this manager came to know the plugin. */
+  /** The number of all restarts of this plugin in this manager. */
   totalRestarts: number;
   /**
-   * How the latest process ended: by exit code or by signal name. Not built yet: `memoryPeak` in
-   * bytes and `cpuTime` in milliseconds, as the system accounts for the process that was started.
+   * The exit of the latest leader, with its exit code or the name of the signal. Both are absent if the
+   * keeper was killed. Not built yet: the leader's `memoryPeak` in bytes and `cpuTime` in milliseconds.
    */
   lastExit?: { pid: number; code?: number; signal?: string; at: Date; reason: ExitReason; memoryPeak?: number; cpuTime?: number };
-  /** When the pending restart is due; absent if none is pending. */
+  /** The time of the pending restart. Absent without one. */
   nextRestartAt?: Date;
-  /** Not built yet. What the daemon last said by STATUS= (probe 'notify'). */
+  /** Not built yet. The daemon's last STATUS= (probe 'notify'). */
   status?: string;
   /** Not built yet. The socket listens, and the first connection starts the daemon. */
   armed?: boolean;
-  /** Not built yet. Of a shared daemon: how many sessions have it, this one included. */
+  /** Not built yet. The number of sessions of a shared daemon, including this one. */
   sessions?: number;
 }
 
 /**
- * Why a process ended: it was asked to ('stopped'), failed ('crashed'), ended by itself with code 0
- * ('exited'), failed its health checks ('unhealthy') or never became ready ('startup'). Not built
- * yet: it used too much memory ('memory'), made room for a new one ('upgraded') or had no
- * connection for `idleTimeout` ('idle').
+ * The reason of an exit. 'stopped': a stop. 'crashed': a code other than 0, or a signal. 'exited':
+ * code 0 without a stop. 'unhealthy': failed health checks. 'startup': never ready. Not built yet,
+ * 'memory': above `maxMemory`. Not built yet, 'upgraded': replaced by upgradeProcess. Not built yet,
+ * 'idle': no connection for `idleTimeout`.
+ * @see [Events](docs/states.md#events)
  */
 export type ExitReason = 'stopped' | 'crashed' | 'exited' | 'unhealthy' | 'memory' | 'upgraded' | 'idle' | 'startup';
 
-/** Not built yet. A line of output, or, where the reader was too slow, how many lines were dropped. */
+/** Not built yet. A line of output or, if the reader was too slow, the number of dropped lines. */
 export type LogLine = { stream: 'stdout' | 'stderr'; line: string; at: Date; pid: number; dropped?: undefined } | { dropped: number };
 
-/** Not built yet. Counters are totals over the life of the manager. */
+/** Not built yet. Counters are totals since the construction of the manager. */
 export interface ProcessMetrics {
   pluginName: string;
   state: ProcessState;
-  /** Milliseconds; 0 unless running. */
+  /** Milliseconds in RUNNING; 0 in other states. */
   uptime: number;
   starts: number;
   restarts: number;
   crashes: number;
-  /** Counts, and latencies in milliseconds. */
+  /** Counts of checks, and latencies in milliseconds. */
   healthChecks: { passed: number; failed: number; lastLatency?: number; p50?: number; p99?: number };
   /**
-   * Of the daemon together with its descendants, while it runs. `cpuPercent`: 100 is one core;
-   * `cpuTime` in milliseconds; `memory`: resident bytes; the others are counts.
+   * The resources of the tree, while it runs. `cpuPercent`: 100 is one core. `cpuTime`: milliseconds.
+   * `memory`: resident bytes. The others are counts.
    */
   resources?: {
     cpuPercent: number;
@@ -450,174 +540,190 @@ export interface ProcessMetrics {
     threads: number;
     openFiles: number;
   };
-  /** What it has written to stdout and stderr, in bytes. */
+  /** The bytes that the daemon has written to stdout and stderr. */
   outputBytes: number;
 }
 
-/** The arguments of each event's listeners. */
+/**
+ * The arguments of each event's listeners.
+ * @see [Events](docs/states.md#events)
+ */
 export interface ManagerEvents {
-  /** `from` is absent when the plugin is new. */
+  /** The state changed. `from` is absent at the first start of a plugin. */
   stateChange: [{ pluginName: string; from?: ProcessState; to: ProcessState; pid?: number; reason?: string; at: Date }];
-  /** A daemon's process has ended, asked or not. */
+  /** The leader ended. `code` or `signal` is present; neither if the keeper was killed. */
   exit: [{ pluginName: string; pid: number; code?: number; signal?: string; reason: ExitReason }];
-  /** A restart is pending: attempt number `attempt`, in `delay` milliseconds. */
+  /** A restart is pending. `attempt`: counted from 1. `delay`: milliseconds. */
   restart: [{ pluginName: string; attempt: number; delay: number; reason: ExitReason }];
-  /** A health check is done. `latency` in milliseconds; `failures`: in a row, so 0 when healthy. */
+  /** A health check is done. `latency`: milliseconds. `failures`: the failed checks in a row, 0 if healthy. */
   health: [{ pluginName: string; healthy: boolean; latency: number; failures: number; error?: string }];
-  /** A line of output, without its line end. Dropped, not queued, where listeners can't keep up. */
+  /** A line of output, without its newline. If too many lines wait for the event loop, further ones are dropped. */
   output: [{ pluginName: string; stream: 'stdout' | 'stderr'; line: string }];
 }
 
-/** The `code` of a ManagerError. */
+/**
+ * The `code` of a ManagerError.
+ * @see [Codes](docs/errors.md#codes)
+ */
 export type ManagerErrorCode =
   /** A field is missing, of the wrong type, out of range or not supported yet; the message names it. */
   | 'ERR_INVALID_CONFIG'
-  /** This plugin is running, starting or stopping already. */
+  /** The plugin is starting, running or stopping in this manager. */
   | 'ERR_ALREADY_RUNNING'
-  /** stopAllProcesses has been called; this manager starts nothing any more. */
+  /** stopAllProcesses was called. After it the manager starts no daemon. */
   | 'ERR_SHUTTING_DOWN'
-  /** Another manager, in this process or in the one with `pid`, runs this plugin. */
+  /** Another live owner runs the plugin: `pid`. */
   | 'ERR_OWNED_ELSEWHERE'
-  /** Somebody else listens at socketPath, or a file that is no socket lies there. */
+  /** Another program or another plugin listens at socketPath, or a file that is no socket is there. */
   | 'ERR_SOCKET_IN_USE'
-  /** The program, its folder or its interpreter can't be run, or the system refused to make the process. */
+  /** The program, its folder or its interpreter is missing or can't be executed, or fork(2) failed. */
   | 'ERR_SPAWN'
-  /** The daemon ended before it was ready: see `exitCode`, `signal` and `stderr`. */
+  /** The leader ended before readiness: see `exitCode`, `signal` and `stderr`. */
   | 'ERR_STARTUP_EXIT'
   /** The daemon was not ready within `startupTimeout`. */
   | 'ERR_STARTUP_TIMEOUT'
-  /** The daemon was stopped while it was starting. */
+  /** A stop overtook the start. */
   | 'ERR_STOPPED'
-  /** Processes of the daemon are still there 2 s after SIGKILL; the message names their pids. */
+  /** Processes of the daemon live 2 s after SIGKILL. The message names their pids. */
   | 'ERR_STOP_FAILED'
-  /** Not built yet. `dependsOn` names an unknown plugin or runs in a circle, or one of a group failed. */
+  /** Not built yet. `dependsOn` names an unknown plugin or has a cycle, or a plugin of the group failed. */
   | 'ERR_DEPENDENCY'
-  /** Not built yet. The new daemon did not become ready; the old one still runs. */
+  /** Not built yet. The new daemon did not become ready. The old daemon still runs. */
   | 'ERR_UPGRADE'
-  /** No plugin of this name is known to this manager. */
+  /** The manager knows no plugin of this name. */
   | 'ERR_NOT_FOUND'
-  /** A file or folder could not be read or written: see `path`. */
+  /** A file or folder can't be read, written or removed: see `path`. From a stop: every process is gone, and a file stays. */
   | 'ERR_IO'
-  /** A fault of the manager's own: its guardian was killed again and again, a keeper was lost, or its task broke down. */
+  /** A fault of this package: the guardian was killed three times during a spawn, a keeper was killed, or a task panicked. */
   | 'ERR_INTERNAL'
-  /** There is no addon for this platform, or no guardian that could be run: see `path`. */
+  /** The platform has no addon or no guardian, or the guardian can't be executed: see `path`. */
   | 'ERR_UNSUPPORTED'
-  /** The daemon was given up after restarts because its health checks failed. */
+  /** `retries` health checks failed in a row, and no restart is left. Seen in `lastError`. */
   | 'ERR_UNHEALTHY';
 
 /**
- * What methods reject with, and what the constructor and configFromManifest throw: an Error of the
- * caller's realm. The exception is a start that is cancelled through `signal`: it rejects with the
- * signal's reason.
+ * The error of rejected promises, of the constructor and of configFromManifest: an Error of the caller's
+ * realm. If a start is aborted by `signal`, it rejects with the reason of the signal instead.
+ * @see [Errors](docs/errors.md)
  */
 export interface ManagerError extends Error {
   code: ManagerErrorCode;
   pluginName?: string;
-  /** The process in question, where it is another one's: the owner's, or the one at the socket. */
+  /** The pid of another process: the other owner, or the process at the socket. */
   pid?: number;
+  /** The exit code of the leader. */
   exitCode?: number;
-  /** A name such as 'SIGKILL'. */
+  /** The signal that ended the leader, such as 'SIGKILL'. */
   signal?: string;
-  /** Of a failed system call: a name such as 'ENOENT'. */
+  /** The errno of a failed system call, such as 'ENOENT'. */
   errno?: string;
-  /** The system call that failed, such as 'open', where it is known; 'spawn' for all that makes a process. */
+  /** The name of the failed system call, such as 'open'. 'spawn': one of the calls that make a process. */
   syscall?: string;
-  /** The file, folder or program in question. */
+  /** The file, folder or program of the failed system call. */
   path?: string;
-  /** The last lines that the daemon wrote, if it wrote any. */
+  /** The last lines of stderr, or of stdout if stderr is empty: at most 50 lines or 8 KiB. */
   stderr?: string;
-  /** Of ERR_IO: what went wrong with the file of a daemon that is gone. */
+  /** The error behind this one. */
   cause?: unknown;
-  /** Not built yet. Of an AggregateError (startGroup): one error per plugin that failed. */
+  /** Not built yet. The errors of an AggregateError (startGroup), one per failed plugin. */
   errors?: Error[];
 }
 
-// Keeps the helper types below to this file: without it, a declaration file exports everything.
+// With this line the helper types below are not exported. Without it, a declaration file exports every type.
 export {};
 
 type ManagerEvent = keyof ManagerEvents;
 type ManagerListener<E extends ManagerEvent> = (...args: ManagerEvents[E]) => void;
-/** What every EventEmitter emits about its own listeners. */
+/** The events of every EventEmitter. */
 type MetaEvent = 'newListener' | 'removeListener';
 type MetaListener = (event: string | symbol, listener: (...args: any[]) => void) => void;
 
 /**
  * Starts, watches, restarts and stops daemons.
  *
- * Methods that return a promise never throw; they reject with a ManagerError. The getters answer at
+ * A method that returns a promise never throws; it rejects with a ManagerError. The getters return at
  * once, from the latest snapshot. Running daemons keep the event loop alive (see unref).
  *
- * Events are declared method by method, since EventEmitter takes type parameters in newer versions
- * of @types/node only.
+ * @example
+ * const manager = new BackgroundProcessManager({ logger: console });
+ * await manager.startProcess(config);
+ * await manager.stopAllProcesses();
+ * @see [States and events](docs/states.md)
  */
+// The methods for events are declared one by one, because EventEmitter has type parameters only in newer versions of
+// @types/node.
 export declare class BackgroundProcessManager extends EventEmitter {
-  /** Throws ERR_INVALID_CONFIG. No process and no thread comes into being before the first start. */
+  /** Throws ERR_INVALID_CONFIG for a wrong option. The first start creates the first process and thread. */
   constructor(options?: ManagerOptions);
 
   /**
-   * Starts a daemon and resolves once it is ready. What an earlier owner left of this plugin is
-   * stopped first. When it rejects, the state is ERROR (unless the configuration was refused or the
-   * name was taken) and nothing of the attempt is left running. Aborting `signal` stops the daemon
-   * while it is starting.
+   * Starts a daemon, and resolves when the daemon is ready. An orphan of this plugin is stopped first.
+   * If the start fails, the promise rejects, the state is ERROR, and no process of the attempt is left.
+   * If the configuration is refused or the plugin is running already, the state does not change. An
+   * abort of `signal` or a stop ends the start; the state is then STOPPED.
+   * @see [Configuration](docs/configuration.md), [Abort](docs/stopping.md#abort)
    */
   startProcess(config: BackgroundProcessConfig, options?: { signal?: AbortSignal | undefined }): Promise<void>;
   /**
-   * Resolves once every process of the daemon is gone and its files are removed; also for a plugin
-   * that is unknown or stopped. Cancels a start or a restart which is under way. Rejects with
-   * ERR_STOP_FAILED if something can't be killed. `everywhere` (not built yet): a shared daemon is
-   * stopped for all sessions, not only let go of by this one.
+   * Stops a daemon, and resolves when every process of the daemon is gone and its files are removed.
+   * For an unknown or stopped plugin it resolves at once. A pending start or restart is cancelled. If
+   * a process lives 2 s after SIGKILL, rejects with ERR_STOP_FAILED. `everywhere` (not built yet): stops
+   * a shared daemon for all sessions.
+   * @see [Stopping](docs/stopping.md)
    */
   stopProcess(pluginName: string, options?: { everywhere?: boolean | undefined }): Promise<void>;
-  /** Stops everything in parallel and starts nothing any more. Never rejects. */
+  /** Stops all daemons in parallel. After this call the manager starts no daemon. Never rejects. */
   stopAllProcesses(): Promise<void>;
-  /** Whether its state is RUNNING. */
+  /** Whether the state is RUNNING. */
   isRunning(pluginName: string): boolean;
-  /** `undefined` for a plugin that is not known. */
+  /** The state. `undefined` for an unknown plugin. */
   getState(pluginName: string): ProcessState | undefined;
-  /** The pid of the started process, in every state in which there is one. */
+  /** The pid of the leader, in each state in which a leader exists. */
   getPid(pluginName: string): number | undefined;
-  /** `undefined` for a plugin that is not known. */
+  /** A snapshot of the daemon. `undefined` for an unknown plugin. */
   getProcessInfo(pluginName: string): Readonly<ProcessInfo> | undefined;
 
-  /** Stops a daemon and starts it with the configuration it had. Not counted as a restart attempt. */
+  /** Stops a daemon, and starts it again with the same configuration. Not counted as a restart attempt. */
   restartProcess(pluginName: string): Promise<void>;
   /**
-   * Not built yet. Replaces a daemon by one with a changed configuration, and stops the old one only when the new
-   * one is ready. If that fails, the old one stays: ERR_UPGRADE.
+   * Not built yet. Replaces a daemon by one with a changed configuration. The old daemon is stopped when the new
+   * daemon is ready. If the new daemon fails, the old one stays: ERR_UPGRADE.
    */
   upgradeProcess(pluginName: string, changes?: Partial<BackgroundProcessConfig>): Promise<void>;
   /**
-   * Not built yet. Starts daemons in the order of their `dependsOn`, in parallel where it allows. If one fails,
-   * those started by this call are stopped again, and it rejects with an AggregateError whose code
-   * is ERR_DEPENDENCY.
+   * Not built yet. Starts daemons in the order of their `dependsOn`, independent ones in parallel. If a daemon
+   * fails, the daemons that this call has started are stopped, and the promise rejects with an AggregateError
+   * with the code ERR_DEPENDENCY.
    */
   startGroup(configs: BackgroundProcessConfig[]): Promise<void>;
-  /** Not built yet. Stops the daemons with this `group`, each before those it depends on. */
+  /** Not built yet. Stops the daemons with this `group`, each daemon before its dependencies. */
   stopGroup(group: string): Promise<void>;
   /**
-   * Not built yet. Resolves when the daemon is RUNNING; rejects when it comes to rest instead (ERROR,
-   * STOPPED, unknown). Aborting `signal` ends the wait and stops nothing.
+   * Not built yet. Resolves when the daemon is RUNNING. Rejects if the daemon reaches ERROR or STOPPED, or the
+   * plugin is unknown. An abort of `signal` ends the wait and stops no daemon.
    */
   whenRunning(pluginName: string, options?: { signal?: AbortSignal | undefined }): Promise<void>;
   /** One entry per known plugin. */
   listProcesses(): Readonly<ProcessInfo>[];
-  /** Makes a plugin unknown again, its output included. False if it was unknown or still has a process. */
+  /** Forgets a plugin and its output. False if the plugin was unknown or still has a process. */
   forgetProcess(pluginName: string): boolean;
-  /** Undoes unref. */
+  /** Reverts unref: running daemons keep the event loop alive. */
   ref(): this;
-  /** Lets this process end while daemons run. */
+  /** Running daemons no longer keep the event loop alive, so this process may end. */
   unref(): this;
   /** For `await using`: the same as stopAllProcesses. */
   [Symbol.asyncDispose](): Promise<void>;
 
   /**
-   * The latest output lines, oldest first: at most `lines` of them, and no more than 1,000 lines or
-   * 256 KiB are kept. Empty for a plugin that is not known.
+   * The last `lines` lines of output, oldest first. The last 1,000 lines or 256 KiB are kept. Empty for an
+   * unknown plugin.
+   * @example manager.getOutput('search-plugin', 20)
+   * @see [Output](docs/output.md)
    */
   getOutput(pluginName: string, lines?: number): string[];
   /**
-   * Not built yet. The latest lines that are kept (at most `lines`), then, with `follow`, each new
-   * one, until `signal` aborts, the plugin is forgotten or the loop is left.
+   * Not built yet. The last `lines` lines of output. With `follow`, then each new line, until `signal`
+   * aborts, the plugin is forgotten or the loop is left.
    */
   logs(
     pluginName: string,
@@ -625,9 +731,9 @@ export declare class BackgroundProcessManager extends EventEmitter {
   ): AsyncIterableIterator<LogLine>;
   /** Not built yet. One entry per known plugin. */
   getMetrics(): ProcessMetrics[];
-  /** Not built yet. `undefined` for a plugin that is not known. */
+  /** Not built yet. `undefined` for an unknown plugin. */
   getMetrics(pluginName: string): ProcessMetrics | undefined;
-  /** Not built yet. All metrics as OpenMetrics 1.0 text, or in Prometheus's own format 0.0.4. */
+  /** Not built yet. All metrics as OpenMetrics 1.0 text, or in the Prometheus text format 0.0.4. */
   metricsText(options?: { format?: 'openmetrics' | 'prometheus' | undefined }): string;
 
   on<E extends ManagerEvent>(event: E, listener: ManagerListener<E>): this;
@@ -645,8 +751,8 @@ export declare class BackgroundProcessManager extends EventEmitter {
   prependOnceListener<E extends ManagerEvent>(event: E, listener: ManagerListener<E>): this;
   prependOnceListener(event: MetaEvent, listener: MetaListener): this;
   emit<E extends ManagerEvent>(event: E, ...args: ManagerEvents[E]): boolean;
-  // As loose as where EventEmitter is generic, so that a manager is an EventEmitter<ManagerEvents> there.
-  /** `listener` is taken into account from Node 18.16 and 19.8 on. */
+  // The types are as loose as those of a generic EventEmitter, so that a manager is assignable to EventEmitter<ManagerEvents>.
+  /** Node 18.16, 19.8 and later use `listener`. Earlier versions ignore it. */
   listenerCount<K>(event: K, listener?: (...args: any[]) => void): number;
   listeners<K>(event: K): any[];
   rawListeners<K>(event: K): any[];
@@ -654,16 +760,19 @@ export declare class BackgroundProcessManager extends EventEmitter {
 }
 
 /**
- * Makes a configuration for startProcess of a plugin.json with a `daemon` section.
+ * Turns the `daemon` section of a plugin.json into a configuration for startProcess.
  *
- * Where the section has no value, `args` is [], `startupTimeout` 30000 and `shutdownGracePeriod`
- * 5000; `socketPath` is `{envsDir}/{name}/daemon.sock`; a health check that is declared in part is
- * completed (30000, 5000, 3), one that is not declared stays away. The command 'python3' becomes
- * `pythonPath`. All other keys are handed on as they are, for startProcess to check.
+ * Absent values get defaults: `args` [], `startupTimeout` 30000 ms, `shutdownGracePeriod` 5000 ms,
+ * `socketPath` `{envsDir}/{name}/daemon.sock`. A partial health check is completed with 30000 ms,
+ * 5000 ms and 3. Without a health check there is none. The command 'python3' becomes `pythonPath`.
+ * All other keys are passed on.
  *
  * `at.pluginPath`, `at.envsDir` (default as in ManagerOptions) and `at.pythonPath` (default
- * `{envsDir}/{name}/bin/python3`) are absolute paths; `at.envVars` wins over the manifest's.
- * Throws ERR_INVALID_CONFIG with the field (`manifest.daemon.command`, `at.pluginPath`) in the message.
+ * `{envsDir}/{name}/bin/python3`) are absolute paths. `at.envVars` wins over the manifest's envVars.
+ *
+ * Throws ERR_INVALID_CONFIG with the field in the message, such as `manifest.daemon.command`.
+ * @example configFromManifest(manifest, { pluginPath: '/srv/plugins/search' })
+ * @see [From a plugin.json](docs/configuration.md#from-a-pluginjson)
  */
 export declare function configFromManifest(
   manifest: object,
@@ -676,8 +785,8 @@ export declare function configFromManifest(
 ): BackgroundProcessConfig;
 
 /**
- * Not built yet: the constructor throws. Plugins' environments as Ally lays them out: `{envsDir}/{name}`
- * with `bin/python3` or `node_modules`, and the marker `.installed`.
+ * Not built yet: the constructor throws. Manages the environments of plugins: `{envsDir}/{name}` with
+ * `bin/python3` or `node_modules`, and the marker `.installed`.
  */
 export declare class PluginEnvironmentManager {
   constructor(options?: {
@@ -685,7 +794,7 @@ export declare class PluginEnvironmentManager {
     logger?: Logger | undefined;
     onProgress?: ((line: string, pluginName: string) => void) | undefined;
   });
-  /** Makes the environment where it is not ready. False where that fails; the logger and `.installed` say why. */
+  /** Installs the environment if it is not ready. False if that fails; the reason goes to the logger and to `.installed`. */
   ensureDependencies(
     pluginName: string,
     pluginPath: string,
@@ -694,7 +803,7 @@ export declare class PluginEnvironmentManager {
     options?: { signal?: AbortSignal | undefined },
   ): Promise<boolean>;
   isReady(pluginName: string): Promise<boolean>;
-  /** `{envsDir}/{name}/bin/python3`, or 'python3' where there is no such file. */
+  /** `{envsDir}/{name}/bin/python3`, or 'python3' if there is no such file. */
   getPythonPath(pluginName: string): string;
   getNodeModulesPath(pluginName: string): string;
   getEnvPath(pluginName: string): string;

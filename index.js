@@ -1,6 +1,6 @@
 'use strict';
-// The exports. Each is literal, because Node finds the names of an ES module's `import` by reading this text. What
-// few programs use is required at first use, because a file costs more than what is in it.
+// The exports. Each is a literal assignment, because Node finds the names for an ES module's `import` by parsing this text.
+// Modules that few programs use are required at first use, to keep the load time short.
 
 const { BackgroundProcessManager } = require('./lib/manager.js');
 const { PLUGIN_ENVS_DIR, PLUGIN_TIMEOUTS, ProcessState } = require('./lib/constants.js');

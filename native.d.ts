@@ -2,54 +2,51 @@
 /* eslint-disable */
 
 export declare class NativeManager {
-  /**
-   * `wake` is called whenever there is something for `take`; `resource.hasRef` says whether that keeps the
-   * event loop alive.
-   */
+  /** `wake` is called if messages wait for `take`. `resource.hasRef` returns whether this manager keeps the event loop alive. */
   constructor(options: NativeOptions, wake: () => void, resource: object)
   /**
-   * `unread`: paths of keys that mean nothing. `built_in`: path and kind in turn of values such as a Map. `variables`: the
-   * caller's environment, KEY=VALUE with a NUL behind each.
+   * `unread`: the paths of unknown keys. `built_in`: path and kind, alternating, of values such as a Map. `variables`: the
+   * caller's environment, each `KEY=VALUE` with a NUL behind it.
    */
   start(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string): NativeStart
-  /** What is wrong with a configuration, if anything, without doing anything with it. */
+  /** The problem of a configuration, if there is one. Starts nothing. */
   static checkConfig(config: unknown, builtIn: Array<string>): NativeProblem | null
-  /** What is wrong with a plugin's name, if anything. */
+  /** The problem of a plugin's name, if there is one. */
   static nameProblem(name: unknown): string | null
-  /** What is wrong with an absolute path, if anything. */
+  /** The problem of an absolute path, if there is one. */
   static pathProblem(path: unknown): string | null
-  /** The failure that says so: `field problem` reads as a sentence. */
+  /** The failure `InvalidConfig`. `field problem` reads as a sentence. */
   static invalidConfig(field: string, problem: string, pluginName?: string | undefined | null): NativeFailure
   /** The keys of configurations and options. */
   static keys(): NativeKeys
-  /** Whether `take` has left something for the next turn of the event loop. */
+  /** Whether `take` has left messages for the next turn of the event loop. */
   hasMore(): boolean
   abort(pluginName: string, ticket: number): void
   stop(pluginName: string): number
   stopAll(): number
   restart(pluginName: string): number
-  /** What happened since the last call. */
+  /** Takes the oldest messages. */
   take(): Array<NativeMessage>
-  /** The states by the number that `state` gives. */
+  /** The names of the states. `state` returns an index into this array. */
   static states(): Array<string>
-  /** A number, because a string costs more to make than all the rest of the call; -1 for a name that isn't known. */
+  /** An index into `states`, because creating a string would dominate the cost of the call. -1 for an unknown plugin. */
   state(pluginName: string): number
   pid(pluginName: string): number | null
-  /** Changes with what `info` tells, uptime apart; 0 for a name that isn't known. */
+  /** The version of `info`, which changes with every field except `uptime`. 0 for an unknown plugin. */
   revision(pluginName: string): number
   info(pluginName: string): NativeInfo | null
   names(): Array<string>
   output(pluginName: string, lines: number): Array<string>
   forget(pluginName: string): boolean
-  /** Whether the logger reads log entries at debug. */
+  /** Sets whether the logger reads debug entries. */
   logDebug(on: boolean): void
-  /** Which of the events `output` and `health`, which are sent only then, have listeners. */
+  /** Sets which of the events `output` and `health` have listeners. Events without a listener are not sent. */
   listen(output: boolean, health: boolean): void
-  /** Whether running daemons keep the event loop alive. */
+  /** Sets whether running daemons keep the event loop alive: ref() and unref(). */
   attach(on: boolean): void
-  /** Whether anything is going on that the JavaScript layer must stay reachable for. */
+  /** Whether the JavaScript manager must not be garbage-collected: a call is not settled, or a daemon is pending. */
   isBusy(): boolean
-  /** Whether the event loop is being kept alive. */
+  /** Whether this manager keeps the event loop alive now. */
   isHolding(): boolean
 }
 
@@ -61,7 +58,7 @@ export interface NativeExit {
   reason: string
 }
 
-/** What the JavaScript layer makes an Error of. */
+/** The data of a JavaScript Error. */
 export interface NativeFailure {
   code: string
   message: string
@@ -73,9 +70,9 @@ export interface NativeFailure {
   syscall?: string
   path?: string
   stderr?: string
-  /** One, or none. */
+  /** At most one. */
   cause: Array<NativeFailure>
-  /** Where several failed: each of them. */
+  /** If several plugins failed: one failure per plugin. */
   causes: Array<NativeFailure>
 }
 
@@ -94,16 +91,16 @@ export interface NativeInfo {
   nextRestartAt?: number
 }
 
-/** The keys that are known. `restart.window.limit`, `args[]` where there is an array, `envVars.*` where the keys are the caller's. */
+/** The known keys. `restart.window.limit` for a value, `args[]` for a list, `envVars.*` for a map. */
 export interface NativeKeys {
   config: Array<string>
-  /** Of the manager's options: what is not built yet. */
+  /** The manager's options that are not built yet. */
   unbuiltOptions: Array<string>
 }
 
-/** `kind` says which of the others are there. */
+/** `kind` determines which of the other fields are set. */
 export interface NativeMessage {
-  /** settled, stateChange, exit, restart, health, output, log */
+  /** settled, stateChange, exit, restart, health, output or log */
   kind: string
   ticket?: number
   failure?: NativeFailure
@@ -125,7 +122,7 @@ export interface NativeMessage {
   line?: string
   level?: string
   text?: string
-  /** Names and values in turn. */
+  /** Names and values alternate. */
   fields?: Array<string | number | boolean>
 }
 
@@ -145,10 +142,10 @@ export interface NativeProblem {
   problem: string
 }
 
-/** What a start was answered at once: a failure, or a ticket whose outcome comes with the messages. */
+/** The immediate answer to a start: a failure, or a ticket. The outcome of the ticket is a message. */
 export interface NativeStart {
   ticket?: number
-  /** Whether the configuration is the daemon's from now on. */
-  taken: boolean
+  /** Whether the daemon uses this configuration from now on. */
+  accepted: boolean
   failure?: NativeFailure
 }

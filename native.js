@@ -1,5 +1,5 @@
 'use strict';
-// Loads the addon for this platform: from this folder's own build, or from the platform package.
+// Loads the addon for this platform: from this folder's build (prebuilt/), or from the platform package.
 
 const path = require('node:path');
 
@@ -30,5 +30,5 @@ function unsupported(problem) {
 const { NativeManager, guardian } = load();
 
 module.exports.NativeManager = NativeManager;
-/** Where the guardian's program is: beside the addon. */
+/** The path of the guardian's program, beside the addon. */
 module.exports.guardian = guardian;

@@ -1,6 +1,7 @@
 'use strict';
-// Copies a configuration, so that what is checked, used and shown later is the same, whatever getters there are. Only the
-// keys that src/config/names.rs lists are read, each once. src/config/parse.rs judges the values.
+// Copies a configuration. A getter could return another value at each call, so each value is read once, and the check, the
+// start and getProcessInfo use the copy. Only the keys of crates/core/src/config/names.rs are read; config/parse.rs checks
+// their values.
 
 const { NativeManager } = require('../native.js');
 const { invalidConfig } = require('./errors.js');
@@ -11,7 +12,7 @@ const MAP = 'map';
 /** A value's shape: undefined for a single value, LIST, MAP, or a Map of keys to shapes. */
 let shape;
 
-/** `restart.window.limit`, `args[]`, `envVars.*`: one path per value, as the addon lists them. */
+/** Builds the shape of a configuration from the paths of the addon: `restart.window.limit`, `args[]`, `envVars.*`. */
 function shapeOf(paths) {
   const top = new Map();
   for (const path of paths) {
@@ -30,9 +31,9 @@ function shapeOf(paths) {
 }
 
 /**
- * `given`: the frozen copy. `unread`: paths of the keys that mean nothing; own data properties of these are in the copy as
- * they are, accessors are left out, because calling one may do anything. `builtIns`: path and kind in turn of Maps and the
- * like, in which no check would see anything.
+ * `given`: the frozen copy. `unread`: the paths of unknown keys. The copy has the own data properties of unknown keys, and
+ * omits their accessors, because calling one may have side effects. `builtIns`: path and kind, alternating, of Maps and
+ * similar objects with contents outside their properties.
  */
 function copyConfig(config) {
   shape ??= shapeOf(NativeManager.keys().config);
@@ -62,7 +63,7 @@ function copyObject(copy, value, keys, path) {
       if (property && 'value' in property) define(target, key, property.value);
     }
   }
-  // A configuration may be an instance of a class, whose properties are inherited.
+  // A configuration may be an instance of a class with inherited properties.
   for (const [key, below] of keys) {
     if (Object.hasOwn(target, key) || !(key in value)) continue;
     define(target, key, copyKey(copy, value, key, below, path ? `${path}.${key}` : key));
@@ -82,7 +83,7 @@ function copyKey(copy, value, key, shape, path) {
   return copyValue(copy, read, shape, path);
 }
 
-/** What a getter or a proxy throws stays where it is: it may quote a secret. */
+/** Replaces the error of a getter or a proxy, because its text may contain a secret. */
 function reading(copy, field, read) {
   try {
     return read();
@@ -93,7 +94,7 @@ function reading(copy, field, read) {
   }
 }
 
-/** For the error about a field that comes before the name. */
+/** The name of the plugin, for an error about a field that is read before the name. */
 function nameIn(config) {
   try {
     return config.pluginName;
@@ -102,14 +103,14 @@ function nameIn(config) {
   }
 }
 
-/** "a Map" for an object that keeps its contents where no property shows them; undefined for everything else. */
+/** The kind of an object with contents outside its properties, such as "a Map"; undefined for all other values. */
 function builtIn(value) {
   const kind = Object.prototype.toString.call(value).slice('[object '.length, -1);
   if (ArrayBuffer.isView(value)) return `a ${kind}`;
   return /^(Map|Set|WeakMap|WeakSet|Date|RegExp|Promise|ArrayBuffer|Boolean|Number|String)$/.test(kind) ? `a ${kind}` : undefined;
 }
 
-/** Defined, not assigned: a variable may be called __proto__. */
+/** Defines instead of assigning, because an environment variable may have the name __proto__. */
 function define(target, key, value) {
   Object.defineProperty(target, key, { value, enumerable: true, configurable: true, writable: true });
 }

@@ -2,7 +2,7 @@
 
 const path = require('node:path');
 
-/** The defaults of the specification. Milliseconds, but for the two counts (MAX_…). */
+/** The defaults of the specification in milliseconds, except two counts (MAX_…). */
 const PLUGIN_TIMEOUTS = Object.freeze({
   BACKGROUND_PROCESS_STARTUP: 30000,
   BACKGROUND_PROCESS_SHUTDOWN_GRACE_PERIOD: 5000,
@@ -21,15 +21,15 @@ const ProcessState = Object.freeze({
   ERROR: 'error',
 });
 
-/** Below a home directory: one folder per plugin. */
+/** The envs folder below a home directory. */
 const envsDirBelow = (home) => path.join(home, '.ally', 'plugin-envs');
 
-/** As it was when the package was loaded. */
+/** Uses the value of HOME at the load of the package. */
 const PLUGIN_ENVS_DIR = path.isAbsolute(process.env.HOME ?? '') ? envsDirBelow(process.env.HOME) : envsDirWithoutHome();
 
 function envsDirWithoutHome() {
   const { home } = require('./home.js').findHome('');
-  // The user database's word for "nowhere" is the root folder too. Loading must not fail for want of a home.
+  // Without a home directory the root folder stands in, because loading the package must not fail.
   return envsDirBelow(home ?? path.sep);
 }
 

@@ -1,15 +1,15 @@
 'use strict';
-// Errors are made here, in JavaScript: native code would make them in the realm that loaded the addon first, and
-// `instanceof Error` then fails under jest and in vm contexts. Their texts come from src/error.rs.
+// Creates the errors. Native code would create them in the realm that loaded the addon first, and `instanceof Error` would
+// then fail under jest and in vm contexts. The texts come from crates/core/src/error.rs.
 
 const { NativeManager } = require('../native.js');
 
 const DETAILS = ['code', 'pluginName', 'pid', 'exitCode', 'signal', 'errno', 'syscall', 'path', 'stderr'];
 
-/** An Error that carries those of the details that are known, as enumerable properties. */
+/** An Error with the known details as enumerable properties. */
 function makeError(failure) {
   const { message, cause, causes } = failure;
-  // Like `cause` of Node's own errors, these two are not enumerable.
+  // The constructors of Error and AggregateError make `cause` and `errors` non-enumerable, as in Node's own errors.
   const options = cause?.length > 0 ? { cause: makeError(cause[0]) } : undefined;
   const error =
     causes?.length > 0
@@ -20,10 +20,10 @@ function makeError(failure) {
         )
       : new Error(message, options);
   for (const key of DETAILS) {
-    // Native code may say null for what is not there.
+    // Native code may return null for an absent value.
     if (failure[key] !== undefined && failure[key] !== null) error[key] = failure[key];
   }
-  // The stack begins with the caller; where the error was put together helps nobody.
+  // The stack begins with the caller instead of this file.
   Error.captureStackTrace?.(error, makeError);
   return error;
 }
@@ -35,7 +35,7 @@ function invalidConfig(field, problem, pluginName) {
   return error;
 }
 
-/** For options and methods that this version declares and does not have. */
+/** The error for options and methods that are declared and not built yet. */
 function notSupported(name, pluginName) {
   const error = invalidConfig(name, 'is not supported yet', pluginName);
   Error.captureStackTrace?.(error, notSupported);

@@ -3,11 +3,11 @@
 const os = require('node:os');
 const path = require('node:path');
 
-/** The user's home directory, or why there is none. `given`: the value of HOME, which wins. */
+/** The user's home directory, or the problem. `given`: the value of HOME, which comes before the user database. */
 function findHome(given) {
   let home = given;
   try {
-    // Not os.homedir(), which takes an empty HOME for an answer.
+    // os.homedir() would return an empty HOME.
     home ||= os.userInfo().homedir;
   } catch {
     return { problem: 'is needed: neither HOME nor the user database tells a home directory' };
@@ -15,7 +15,7 @@ function findHome(given) {
   return path.isAbsolute(home) ? { home } : { problem: 'is needed: HOME is not an absolute path' };
 }
 
-/** Where plugins' folders are unless the caller says otherwise. `fail` is called with the reason if there is no such place. */
+/** The default of `envsDir`. Without a home directory, calls `fail` with the problem. */
 function defaultEnvsDir(fail) {
   const { home, problem } = findHome(process.env.HOME);
   return problem === undefined ? require('./constants.js').envsDirBelow(home) : fail(problem);

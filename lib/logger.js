@@ -1,6 +1,6 @@
 'use strict';
 
-/** Whether this logger reads what is logged at debug. One that doesn't say so does. */
+/** Whether the logger reads debug entries. A logger without isLevelEnabled does. */
 function wantsDebug(logger) {
   try {
     return logger !== undefined && Boolean(logger.isLevelEnabled?.('debug') ?? true);
@@ -9,7 +9,7 @@ function wantsDebug(logger) {
   }
 }
 
-/** Hands a log entry to the caller's logger. `fields`: names and values in turn. */
+/** Passes a log entry to the caller's logger. `fields`: names and values alternate. */
 function writeEntry(logger, { level, text, fields }) {
   const details = {};
   for (let index = 0; index < fields.length; index += 2)

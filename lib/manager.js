@@ -1,17 +1,17 @@
 'use strict';
-// The manager that callers use: an EventEmitter, and promises for the native half's tickets. No lifecycle logic.
+// The manager: an EventEmitter, and promises for the tickets of the native manager. The lifecycle is in crates/core.
 
 const { EventEmitter } = require('node:events');
-// Not the global: a test's fake timers would keep for themselves what is due.
+// Not the global, because a test's fake timers would never run the callback.
 const { setImmediate } = require('node:timers');
 
 const { NativeManager, guardian } = require('../native.js');
 const { ProcessState } = require('./constants.js');
 
 /**
- * What a manager needs beside this file, from the files that the first constructor requires: loading the package is to read
- * as few as possible, and later may be too late. A start without a free descriptor has to fail as a start, not as a require,
- * and jest refuses a require after the end of a test file.
+ * The exports of the modules that the first constructor requires. At the load of the package they would lengthen the load
+ * time. At the first use they could fail: a start with EMFILE must reject with its own error and not with that of require,
+ * and jest refuses require after the end of a test file.
  */
 const lib = {};
 
@@ -25,21 +25,21 @@ const TAIL_LINES = 1000;
 const STATES = NativeManager.states();
 
 /**
- * Managers with something going on. The native half refers to its manager weakly, so that an idle one can be collected. A
- * busy one must not be, or its daemons would be stopped.
+ * The managers with an unsettled call or a pending daemon. The native manager refers to its manager weakly, so that an idle
+ * manager can be garbage-collected. If a busy manager were collected, its daemons would be stopped.
  */
 const busy = new Set();
 
 class BackgroundProcessManager extends EventEmitter {
   #native;
   #logger;
-  /** Whether the logger reads lines at debug. */
+  /** Whether the logger reads debug entries. */
   #debug;
-  /** Ticket to the promise that waits for it. */
+  /** Ticket to the resolve and reject of its promise. */
   #waiting = new Map();
-  /** Plugin name to the configuration as it was given. */
+  /** Plugin name to the copy of its configuration. */
   #configs = new Map();
-  /** Plugin name to the last native snapshot: asking for its number is cheaper than asking for all of it. */
+  /** Plugin name to the last native snapshot. Comparing its revision is cheaper than copying a new snapshot. */
   #known = new Map();
   #inbox;
 
@@ -76,23 +76,23 @@ class BackgroundProcessManager extends EventEmitter {
     const { given, unread, builtIns } = lib.copyConfig(config);
     const signal = lib.abortSignal(callOptions, given?.pluginName);
     if (signal?.aborted) {
-      // The configuration comes first: a wrong one is wrong whoever has lost interest.
+      // The check of the configuration comes before the signal: a wrong configuration is reported in any case.
       const wrong = NativeManager.checkConfig(given, builtIns);
       if (wrong) throw lib.invalidConfig(wrong.field, wrong.problem, given?.pluginName);
       throw signal.reason;
     }
     this.#followLevel();
     const variables = lib.environment(given?.pluginName);
-    const { ticket, taken, failure } = this.#native.start(given, unread, builtIns, variables);
+    const { ticket, accepted, failure } = this.#native.start(given, unread, builtIns, variables);
     if (failure) throw lib.makeError(failure);
     const { pluginName } = given;
-    if (taken) this.#configs.set(pluginName, given);
+    if (accepted) this.#configs.set(pluginName, given);
     const settled = this.#settled(ticket);
     const abort = () => this.#native.abort(pluginName, ticket);
     try {
       signal?.addEventListener('abort', abort, { once: true });
     } catch {
-      // No signal that could be listened to: as good as none.
+      // If addEventListener throws, the signal is ignored.
     }
     try {
       await settled;
@@ -145,7 +145,7 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   listProcesses() {
-    // Spread: the native array is of the realm that loaded the addon.
+    // Spread, because the native array belongs to the realm that loaded the addon.
     return [...this.#native.names()].map((pluginName) => this.getProcessInfo(pluginName));
   }
 
@@ -170,7 +170,7 @@ class BackgroundProcessManager extends EventEmitter {
     return this;
   }
 
-  // Declared, and not built yet.
+  // Not built yet.
 
   async whenRunning(pluginName) {
     throw lib.notSupported('whenRunning', pluginName);
@@ -200,8 +200,8 @@ class BackgroundProcessManager extends EventEmitter {
     throw lib.notSupported('metricsText');
   }
 
-  // Lines of output and health checks are carried over only while someone listens. Every way to add or remove a
-  // listener goes through one of these six.
+  // Events 'output' and 'health' are sent only while they have listeners. EventEmitter adds and removes listeners only with
+  // these six methods.
 
   on(event, listener) {
     return this.#listening(super.on(event, listener));
@@ -228,7 +228,7 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   #listening(result) {
-    // EventEmitter's own constructor may come here before there is anything native.
+    // The constructor of EventEmitter may call this before the native manager exists.
     if (#native in this && this.#native) this.#native.listen(this.listenerCount('output') > 0, this.listenerCount('health') > 0);
     return result;
   }
@@ -245,7 +245,7 @@ class BackgroundProcessManager extends EventEmitter {
     else resolve();
   }
 
-  /** A logger may change its level at any time; it is asked at every start and whenever there is news. */
+  /** Reads the level of the logger, which may change at any time, at each start and with each batch of messages. */
   #followLevel() {
     const debug = lib.wantsDebug(this.#logger);
     if (debug === this.#debug) return;
@@ -256,7 +256,7 @@ class BackgroundProcessManager extends EventEmitter {
   #takeMessages() {
     const messages = this.#native.take();
     this.#followLevel();
-    // A flood must not keep the event loop from everything else.
+    // The rest waits for the next turn of the event loop, so that other callbacks run in between.
     if (this.#native.hasMore()) setImmediate(() => this.#takeMessages());
     if (this.#native.isBusy()) busy.add(this);
     else busy.delete(this);

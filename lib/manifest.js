@@ -8,15 +8,15 @@ const { PLUGIN_TIMEOUTS } = require('./constants.js');
 const { invalidConfig } = require('./errors.js');
 const { defaultEnvsDir } = require('./home.js');
 
-/** Keys of the configuration that have a value also where the daemon section has none. */
+/** Keys of the configuration that get a default, if the daemon section has no value. */
 const COMPLETED = ['socketPath', 'startupTimeout', 'shutdownGracePeriod'];
 
 /**
- * The `daemon` section of a plugin.json as a configuration for startProcess.
+ * Turns the `daemon` section of a plugin.json into a configuration for startProcess.
  *
- * Checked first are the names and paths from which others are made, so that the error names the one that was given. The
- * rest is judged as startProcess would judge it, and handed over whole: what a manifest says is never lost, a misspelt key
- * included.
+ * Name and paths are checked first, because other values are derived from them, and the error must name the field of the
+ * caller. All other values get the check of startProcess. Unknown keys are passed on, so that startProcess warns of a
+ * misspelt key.
  */
 function configFromManifest(manifest, at) {
   if (!isObject(manifest)) throw invalidConfig('manifest', mistyped(manifest, 'an object'));
@@ -41,7 +41,7 @@ function configFromManifest(manifest, at) {
 
   const { command, args = [], envVars, healthcheck, ...others } = defined(daemon);
   for (const key of ['pluginName', 'pluginPath']) {
-    // Who a plugin is and where it lives is not for its daemon section to say.
+    // Name and folder of a plugin come from the manifest and from `at`, and a second source could contradict them.
     if (key in others) fail(`manifest.daemon.${key}`, 'must not be given: it follows from the manifest and its folder');
   }
 
@@ -75,7 +75,7 @@ function completeHealthcheck(given) {
   };
 }
 
-// An entry of the caller's that is undefined is kept: it takes the manifest's variable out again.
+// An undefined entry of the caller is kept, because it removes the manifest's variable.
 function mergeEnvVars(fromManifest, fromCaller, fail) {
   for (const [field, value] of [
     ['manifest.daemon.envVars', fromManifest],
@@ -87,12 +87,12 @@ function mergeEnvVars(fromManifest, fromCaller, fail) {
   return { ...fromManifest, ...fromCaller };
 }
 
-/** Without the keys whose value is undefined: as in JSON, these are not there. */
+/** A copy without undefined values: a key with the value undefined counts as absent. */
 function defined(object) {
   return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
 }
 
-// Says of what kind a value is, never the value: environment variables and arguments may be secrets.
+// Names the kind of the value and not the value: environment variables and arguments may be secrets.
 function mistyped(value, wanted) {
   if (value === undefined) return `is required and must be ${wanted}`;
   if (value === null) return `must be ${wanted}, got null`;

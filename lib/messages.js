@@ -1,12 +1,12 @@
 'use strict';
 
-// Not the global: a test's fake timers would keep for themselves what is due.
+// Not the global, because a test's fake timers would never run the callback.
 const { setImmediate } = require('node:timers');
 
-/** Delivers messages in their order, one at a time, also where a listener throws. */
+/** Delivers messages in order, one at a time. If a listener throws, delivery goes on in the next turn of the event loop. */
 class Inbox {
   #deliver;
-  /** Those that are being delivered, and those behind one whose listener threw. */
+  /** Messages that are not delivered yet. */
   #waiting = [];
 
   constructor(deliver) {
@@ -26,7 +26,7 @@ class Inbox {
       while (next < messages.length) this.#deliver(messages[next++]);
     } finally {
       if (next < messages.length) {
-        // A listener threw, which is the program's affair; the others hear of the rest all the same.
+        // A listener threw. The error goes to the caller, and the rest is delivered in the next turn.
         this.#waiting = messages.slice(next).concat(this.#waiting);
         setImmediate(() => this.#deliverAll());
       }
@@ -43,13 +43,13 @@ const EVENTS = {
   output: ['pluginName', 'stream', 'line'],
 };
 
-/** The payload of the event that a message tells of; undefined if it tells of none. */
+/** The payload of an event. If the message is no event: undefined. */
 function payloadOf(message) {
   const keys = EVENTS[message.kind];
   if (keys === undefined) return undefined;
-  // Only what is there: an event has no `pid: undefined`.
-  const there = keys.filter((key) => message[key] !== undefined && message[key] !== null);
-  const payload = Object.fromEntries(there.map((key) => [key, message[key]]));
+  // Absent values are omitted: an event has no `pid: undefined`.
+  const present = keys.filter((key) => message[key] !== undefined && message[key] !== null);
+  const payload = Object.fromEntries(present.map((key) => [key, message[key]]));
   if (message.kind === 'stateChange') payload.at = new Date(message.at);
   return payload;
 }

@@ -4,7 +4,7 @@ const { NativeManager } = require('../native.js');
 const { invalidConfig, notSupported } = require('./errors.js');
 const { defaultEnvsDir } = require('./home.js');
 
-/** The options of a manager, checked, with their defaults. */
+/** Checks the options of a manager, and adds their defaults. */
 function managerOptions(options = {}) {
   if (typeof options !== 'object' || options === null) throw invalidConfig('options', 'must be an object');
   for (const name of NativeManager.keys().unbuiltOptions) if (options[name] !== undefined) throw notSupported(name);
@@ -23,7 +23,7 @@ function refuseEnvsDir(problem) {
   throw invalidConfig('envsDir', problem);
 }
 
-/** The options of one call. */
+/** Checks the options of one call. */
 function callOptions(options, pluginName) {
   if (options === undefined) return {};
   if (typeof options !== 'object' || options === null) throw invalidConfig('options', 'must be an object', pluginName);
@@ -32,7 +32,7 @@ function callOptions(options, pluginName) {
 
 function abortSignal(options, pluginName) {
   const { signal } = callOptions(options, pluginName);
-  // By what it can do: a signal of another realm is as good.
+  // By its members and not by instanceof, because the signal may be of another realm.
   if (signal !== undefined && (typeof signal?.addEventListener !== 'function' || typeof signal.aborted !== 'boolean')) {
     throw invalidConfig('options.signal', 'must be an AbortSignal', pluginName);
   }

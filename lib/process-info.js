@@ -1,14 +1,14 @@
 'use strict';
 
-// Not the global: a test's fake timers would stop it.
+// Not the global, because a test's fake timers would stop the clock.
 const { performance } = require('node:perf_hooks');
 
-/** Milliseconds, never set back. */
+/** Monotonic milliseconds. */
 const clock = performance.now.bind(performance);
 
 /**
- * The native snapshot as the public surface has it: Dates for times, nothing that isn't there.
- * `age`: milliseconds since it was taken, in which it has not changed.
+ * Turns a native snapshot into a ProcessInfo: times become Dates, absent values are omitted. `age`: milliseconds since the
+ * snapshot was read. It has not changed since.
  */
 function publicInfo(native, age, config) {
   const info = {
@@ -19,20 +19,20 @@ function publicInfo(native, age, config) {
     lastStateChange: new Date(native.lastStateChange),
     totalRestarts: native.totalRestarts,
   };
-  if (is(native.pid)) info.pid = native.pid;
-  if (is(native.lastError)) info.lastError = native.lastError;
-  if (is(native.uptime)) info.uptime = native.uptime + age;
-  if (is(native.nextRestartAt)) info.nextRestartAt = new Date(native.nextRestartAt);
+  if (isPresent(native.pid)) info.pid = native.pid;
+  if (isPresent(native.lastError)) info.lastError = native.lastError;
+  if (isPresent(native.uptime)) info.uptime = native.uptime + age;
+  if (isPresent(native.nextRestartAt)) info.nextRestartAt = new Date(native.nextRestartAt);
   if (native.lastExit) {
     const { pid, code, signal, at, reason } = native.lastExit;
     info.lastExit = { pid, at: new Date(at), reason };
-    if (is(code)) info.lastExit.code = code;
-    if (is(signal)) info.lastExit.signal = signal;
+    if (isPresent(code)) info.lastExit.code = code;
+    if (isPresent(signal)) info.lastExit.signal = signal;
   }
   return Object.freeze(info);
 }
 
-/** Whether it is there: native code may say null for what is not. */
-const is = (value) => value !== undefined && value !== null;
+/** Native code may return null for an absent value. */
+const isPresent = (value) => value !== undefined && value !== null;
 
 module.exports = { clock, publicInfo };

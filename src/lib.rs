@@ -1,4 +1,4 @@
-//! The addon: Ally's plugin daemons, for Node.js. Everything that names napi is in [`binding`]; what it calls is in the crate
-//! `ally-core`. ARCHITECTURE.md has the whole house.
+//! The Node.js addon. [`binding`] translates between JavaScript and the crate `ally-core`, and is the only user of napi.
+//! ARCHITECTURE.md describes all crates.
 
 mod binding;

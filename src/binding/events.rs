@@ -1,4 +1,4 @@
-//! Messages of the supervisor as the JavaScript layer reads them.
+//! Converts messages of the supervisor for the JavaScript layer.
 
 use napi::bindgen_prelude::Either3;
 use napi_derive::napi;
@@ -8,11 +8,11 @@ use ally_base::text::{printable, signal_name};
 use ally_core::lifecycle::Notice;
 use ally_core::supervisor::{LogValue, Message};
 
-/// `kind` says which of the others are there.
+/// `kind` determines which of the other fields are set.
 #[napi(object)]
 #[derive(Default)]
 pub struct NativeMessage {
-    /// settled, stateChange, exit, restart, health, output, log
+    /// settled, stateChange, exit, restart, health, output or log
     pub kind: String,
     pub ticket: Option<f64>,
     pub failure: Option<NativeFailure>,
@@ -34,7 +34,7 @@ pub struct NativeMessage {
     pub line: Option<String>,
     pub level: Option<String>,
     pub text: Option<String>,
-    /// Names and values in turn.
+    /// Names and values alternate.
     pub fields: Option<Vec<Either3<String, f64, bool>>>,
 }
 
@@ -62,7 +62,7 @@ impl From<Message> for NativeMessage {
                 fields: Some(fields.into_iter().flat_map(|(name, value)| [Either3::A(name.to_owned()), log_value(value)]).collect()),
                 ..Self::default()
             },
-            // For the logger alone.
+            // Only logged, never delivered: see `NativeManager::for_javascript`.
             Message::Dropped { .. } => Self { kind: "dropped".into(), ..Self::default() },
         }
     }
@@ -71,7 +71,7 @@ impl From<Message> for NativeMessage {
 impl From<Notice> for NativeMessage {
     fn from(notice: Notice) -> Self {
         match notice {
-            // For the logger alone; the state change to 'running' is the event.
+            // Only logged, never posted: see `Reporter::notice`.
             Notice::Spawned { pid } => Self { kind: "spawned".into(), pid: Some(pid), ..Self::default() },
             Notice::StateChanged { from, to, pid, reason } => Self {
                 kind: "stateChange".into(),
@@ -116,7 +116,7 @@ fn log_value(value: LogValue) -> Either3<String, f64, bool> {
     }
 }
 
-/// The sentence that a logger reads: whose it is comes first.
+/// The message for the logger, with the name of the plugin in front.
 fn log_text(text: &str, fields: &[(&str, LogValue)]) -> String {
     let plugin = fields.iter().find_map(|(name, value)| match value {
         LogValue::Text(plugin) if *name == "plugin" => Some(plugin),

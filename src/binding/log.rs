@@ -1,5 +1,5 @@
-//! Where log entries go, which are tracing's events: to the logger of the manager that they name, or, where that has none,
-//! to stderr as `ALLY_LOG` says.
+//! Routes log entries, which are events of tracing. An entry names a manager. If that manager has a logger, the entry goes to
+//! its mailbox. Otherwise the entry goes to stderr, if `ALLY_LOG` lets it through.
 
 use std::collections::HashMap;
 use std::fmt::{Debug, Write as _};
@@ -22,7 +22,7 @@ struct Sink {
 }
 
 static SINKS: Lazy<RwLock<HashMap<u64, Sink>>> = Lazy::new(RwLock::default);
-/// What any logger reads: nothing, info, debug. Asked for every log entry, so not worth a lock.
+/// The most verbose level that any logger reads, as an index into `LEVELS`. An atomic, because each log entry reads it.
 static WANTED: AtomicUsize = AtomicUsize::new(0);
 const LEVELS: [LevelFilter; 3] = [LevelFilter::OFF, LevelFilter::INFO, LevelFilter::DEBUG];
 
@@ -30,11 +30,11 @@ fn wanted() -> LevelFilter {
     LEVELS.get(WANTED.load(Ordering::Relaxed)).copied().unwrap_or(LevelFilter::OFF)
 }
 
-/// Lets through what a logger reads. As a filter with a hint, so that where nobody reads output's lines
-/// `tracing::enabled!` says so, and they are not even cut.
-struct Wanted;
+/// Lets through the entries that a logger reads. Because of its level hint, `tracing::enabled!` returns false for lines of output
+/// without a reader, and the output is not split into lines.
+struct WantedLevel;
 
-impl<S> Filter<S> for Wanted {
+impl<S> Filter<S> for WantedLevel {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         *metadata.level() <= wanted()
     }
@@ -44,7 +44,7 @@ impl<S> Filter<S> for Wanted {
     }
 }
 
-/// Once in the life of the process; later filters are not looked at.
+/// Installs the subscriber, once per process. The filters of later calls are ignored.
 pub fn install(filter: Option<&str>) {
     static INSTALLED: OnceCell<()> = OnceCell::new();
     INSTALLED.get_or_init(|| {
@@ -55,17 +55,17 @@ pub fn install(filter: Option<&str>) {
             })
         });
         let stderr = targets.map(|targets| {
-            let format = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Stderr);
-            Unheard(format).with_filter(targets)
+            let format = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| NonBlockingStderr);
+            WithoutLogger(format).with_filter(targets)
         });
-        let subscriber = tracing_subscriber::registry().with(stderr).with(Router.with_filter(Wanted));
+        let subscriber = tracing_subscriber::registry().with(stderr).with(Router.with_filter(WantedLevel));
         if tracing::subscriber::set_global_default(subscriber).is_err() {
             print_problem("ally-background-process-manager: another tracing subscriber is installed; loggers stay silent");
         }
     });
 }
 
-/// From now on the manager's log entries go to its mailbox; those at debug only if they are read.
+/// Routes the manager's log entries to its mailbox. Debug entries only if `debug`.
 pub fn connect(manager: u64, mailbox: Weak<Mailbox>, debug: bool) {
     let mut sinks = SINKS.write().unwrap_or_else(PoisonError::into_inner);
     sinks.insert(manager, Sink { mailbox, debug });
@@ -86,16 +86,15 @@ fn update_wanted(sinks: &HashMap<u64, Sink>) {
     }
 }
 
-/// Stderr for one who must not wait: what can't be written at once, because nobody reads a pipe or the
-/// terminal is held, is dropped.
-struct Stderr;
+/// Stderr without waiting. If write(2) would block (a full pipe, a terminal stopped by Ctrl-S), the text is dropped.
+struct NonBlockingStderr;
 
-impl std::io::Write for Stderr {
+impl std::io::Write for NonBlockingStderr {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
         // SAFETY: one structure, which outlives the call.
         if unsafe { libc::poll(&raw mut poll, 1, 0) } == 1 && poll.revents & libc::POLLOUT != 0 {
-            // A pipe that has room at all has room for this much (pipe(7)), and so it doesn't wait.
+            // A writable pipe has room for PIPE_BUF bytes (pipe(7)), so this write does not block.
             let piece = bytes.get(..libc::PIPE_BUF).unwrap_or(bytes);
             return std::io::stderr().write(piece);
         }
@@ -107,23 +106,23 @@ impl std::io::Write for Stderr {
     }
 }
 
-/// For what no logger can get. Never panics, as `eprintln!` does where stderr is closed.
-fn print_problem(what: &str) {
-    drop(writeln!(std::io::stderr(), "{what}"));
+/// Prints a problem of the subscriber itself. `eprintln!` would panic if stderr is closed.
+fn print_problem(problem: &str) {
+    drop(writeln!(std::io::stderr(), "{problem}"));
 }
 
 /// Lets through the log entries of managers without a logger.
-struct Unheard<L>(L);
+struct WithoutLogger<L>(L);
 
-impl<S: Subscriber, L: Layer<S>> Layer<S> for Unheard<L> {
+impl<S: Subscriber, L: Layer<S>> Layer<S> for WithoutLogger<L> {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut manager = Manager::default();
+        let mut manager = ManagerField::default();
         event.record(&mut manager);
-        let heard = match manager.0 {
+        let has_logger = match manager.0 {
             Some(manager) => SINKS.read().unwrap_or_else(PoisonError::into_inner).contains_key(&manager),
             None => wanted() > LevelFilter::OFF,
         };
-        if !heard {
+        if !has_logger {
             self.0.on_event(event, context);
         }
     }
@@ -134,15 +133,15 @@ struct Router;
 impl<S: Subscriber> Layer<S> for Router {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let level = *event.metadata().level();
-        let mut manager = Manager::default();
+        let mut manager = ManagerField::default();
         event.record(&mut manager);
         let sinks = SINKS.read().unwrap_or_else(PoisonError::into_inner);
-        // An entry of no manager in particular is every logger's.
+        // An entry that names no manager goes to every logger.
         let named = sinks.iter().filter(|(id, _)| manager.0.is_none_or(|named| named == **id)).map(|(_, sink)| sink);
         for sink in named.filter(|sink| level <= Level::INFO || sink.debug) {
             let Some(mailbox) = sink.mailbox.upgrade() else { continue };
-            // Lines come by the million; one that would be dropped is not formatted.
-            if level > Level::INFO && mailbox.drops_line() {
+            // Lines are frequent, so a line that would be dropped is not formatted.
+            if level > Level::INFO && mailbox.drop_line_if_full() {
                 continue;
             }
             let mut entry = LogEntry::default();
@@ -152,11 +151,11 @@ impl<S: Subscriber> Layer<S> for Router {
     }
 }
 
-/// The manager that a log entry names, and nothing else of it.
+/// Reads only the manager of a log entry.
 #[derive(Default)]
-struct Manager(Option<u64>);
+struct ManagerField(Option<u64>);
 
-impl Visit for Manager {
+impl Visit for ManagerField {
     fn record_u64(&mut self, field: &Field, value: u64) {
         if field.name() == "manager" {
             self.0 = Some(value);
@@ -189,7 +188,7 @@ impl Visit for LogEntry {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        // The manager's number only routes the entry.
+        // The number of the manager is only for routing.
         if field.name() != "manager" {
             self.number(field, count(value));
         }
@@ -205,7 +204,7 @@ impl Visit for LogEntry {
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
-            // Writing to a String can't fail.
+            // Writing to a String can't fail, so this branch only satisfies the compiler.
             if write!(self.text, "{value:?}").is_err() {
                 self.text.clear();
             }

@@ -35,21 +35,20 @@ pub struct NativeOptions {
 
 #[napi(custom_finalize)]
 pub struct NativeManager {
-    /// Boxed, so that the hook at the environment's end can find it where it is.
+    /// Boxed, because the cleanup hook of the environment holds the address.
     manager: Box<Manager>,
     wake: Arc<Wake>,
-    /// Calls of the JavaScript layer that are not settled.
+    /// The number of calls that are not settled.
     pending: u32,
-    /// Whether running daemons count.
+    /// Whether running daemons keep the event loop alive: ref() and unref().
     attached: bool,
-    /// Whether the event loop is being kept alive.
+    /// Whether this manager keeps the event loop alive now.
     holding: bool,
 }
 
 #[napi]
 impl NativeManager {
-    /// `wake` is called whenever there is something for `take`; `resource.hasRef` says whether that keeps the
-    /// event loop alive.
+    /// `wake` is called if messages wait for `take`. `resource.hasRef` returns whether this manager keeps the event loop alive.
     #[napi(constructor)]
     pub fn new(env: Env, options: NativeOptions, wake: Function<'_, (), ()>, resource: Object<'_>) -> napi::Result<Self> {
         log::install(options.log_filter.as_deref());
@@ -67,8 +66,7 @@ impl NativeManager {
         if options.has_logger {
             log::connect(manager.id(), Arc::downgrade(manager.mailbox()), options.debug);
         }
-        // SAFETY: on the environment's own thread. The manager stays where it is until `finalize` has taken the hook
-        // away again.
+        // SAFETY: on the environment's own thread. The address of the manager is valid until `finalize` has removed the hook.
         let status = unsafe { sys::napi_add_env_cleanup_hook(env.raw(), Some(environment_ends), hook_argument(&manager)) };
         if status != sys::Status::napi_ok {
             return Err(napi::Error::new(status.into(), "the environment's end can't be watched"));
@@ -76,8 +74,8 @@ impl NativeManager {
         Ok(Self { manager, wake, pending: 0, attached: true, holding: false })
     }
 
-    /// `unread`: paths of keys that mean nothing. `built_in`: path and kind in turn of values such as a Map. `variables`: the
-    /// caller's environment, KEY=VALUE with a NUL behind each.
+    /// `unread`: the paths of unknown keys. `built_in`: path and kind, alternating, of values such as a Map. `variables`: the
+    /// caller's environment, each `KEY=VALUE` with a NUL behind it.
     #[napi]
     pub fn start(
         &mut self,
@@ -89,12 +87,12 @@ impl NativeManager {
     ) -> napi::Result<NativeStart> {
         let config = types::config(&config, Remarks { unread, built_in })?;
         Ok(match self.manager.start(&config, variables.into()) {
-            Ok(accepted) => NativeStart { ticket: Some(self.await_ticket(env, accepted.ticket)?), taken: accepted.taken, failure: None },
-            Err(problem) => NativeStart { ticket: None, taken: false, failure: Some(failure(&problem, plugin_name(&config))) },
+            Ok(accepted) => NativeStart { ticket: Some(self.await_ticket(env, accepted.ticket)?), accepted: accepted.taken, failure: None },
+            Err(problem) => NativeStart { ticket: None, accepted: false, failure: Some(failure(&problem, plugin_name(&config))) },
         })
     }
 
-    /// What is wrong with a configuration, if anything, without doing anything with it.
+    /// The problem of a configuration, if there is one. Starts nothing.
     #[napi]
     pub fn check_config(config: Unknown<'_>, built_in: Vec<String>) -> napi::Result<Option<NativeProblem>> {
         Ok(match check(&types::config(&config, Remarks { unread: Vec::new(), built_in })?) {
@@ -104,19 +102,19 @@ impl NativeManager {
         })
     }
 
-    /// What is wrong with a plugin's name, if anything.
+    /// The problem of a plugin's name, if there is one.
     #[napi]
     pub fn name_problem(name: Unknown<'_>) -> napi::Result<Option<String>> {
         Ok(name_problem(types::value(&name)?))
     }
 
-    /// What is wrong with an absolute path, if anything.
+    /// The problem of an absolute path, if there is one.
     #[napi]
     pub fn path_problem(path: Unknown<'_>) -> napi::Result<Option<String>> {
         Ok(path_problem(types::value(&path)?))
     }
 
-    /// The failure that says so: `field problem` reads as a sentence.
+    /// The failure `InvalidConfig`. `field problem` reads as a sentence.
     #[napi]
     pub fn invalid_config(field: String, problem: String, plugin_name: Option<String>) -> NativeFailure {
         failure(&Failure::InvalidConfig { field: printable(&field), problem }, plugin_name.filter(|name| !name.is_empty()))
@@ -129,7 +127,7 @@ impl NativeManager {
         NativeKeys { config: names::paths(names::CONFIG), unbuilt_options: unbuilt.map(|key| key.name.to_owned()).collect() }
     }
 
-    /// Whether `take` has left something for the next turn of the event loop.
+    /// Whether `take` has left messages for the next turn of the event loop.
     #[napi]
     pub fn has_more(&self) -> bool {
         self.manager.mailbox().has_more()
@@ -137,7 +135,7 @@ impl NativeManager {
 
     #[napi]
     pub fn abort(&self, plugin_name: String, ticket: f64) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a ticket that we gave out")]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a ticket from `start`, which is a whole number")]
         self.manager.abort(&plugin_name, ticket as Ticket);
     }
 
@@ -159,7 +157,7 @@ impl NativeManager {
         self.await_ticket(env, ticket)
     }
 
-    /// What happened since the last call.
+    /// Takes the oldest messages.
     #[napi]
     pub fn take(&mut self, env: Env) -> napi::Result<Vec<NativeMessage>> {
         let messages: Vec<NativeMessage> =
@@ -170,13 +168,13 @@ impl NativeManager {
         Ok(messages)
     }
 
-    /// The states by the number that `state` gives.
+    /// The names of the states. `state` returns an index into this array.
     #[napi]
     pub fn states() -> Vec<&'static str> {
         ProcessState::ALL.map(ProcessState::as_str).to_vec()
     }
 
-    /// A number, because a string costs more to make than all the rest of the call; -1 for a name that isn't known.
+    /// An index into `states`, because creating a string would dominate the cost of the call. -1 for an unknown plugin.
     #[napi]
     pub fn state(&self, plugin_name: String) -> i32 {
         self.manager.state(&plugin_name).map_or(-1, |state| state as i32)
@@ -187,7 +185,7 @@ impl NativeManager {
         self.manager.pid(&plugin_name)
     }
 
-    /// Changes with what `info` tells, uptime apart; 0 for a name that isn't known.
+    /// The version of `info`, which changes with every field except `uptime`. 0 for an unknown plugin.
     #[napi]
     pub fn revision(&self, plugin_name: String) -> f64 {
         self.manager.revision(&plugin_name).map_or(0.0, count)
@@ -213,41 +211,41 @@ impl NativeManager {
         self.manager.forget(&plugin_name)
     }
 
-    /// Whether the logger reads log entries at debug.
+    /// Sets whether the logger reads debug entries.
     #[napi]
     pub fn log_debug(&self, on: bool) {
         log::connect(self.manager.id(), Arc::downgrade(self.manager.mailbox()), on);
     }
 
-    /// Which of the events `output` and `health`, which are sent only then, have listeners.
+    /// Sets which of the events `output` and `health` have listeners. Events without a listener are not sent.
     #[napi]
     pub fn listen(&self, output: bool, health: bool) {
         self.manager.listen(output, health);
     }
 
-    /// Whether running daemons keep the event loop alive.
+    /// Sets whether running daemons keep the event loop alive: ref() and unref().
     #[napi]
     pub fn attach(&mut self, env: Env, on: bool) -> napi::Result<()> {
         self.attached = on;
         self.hold(env)
     }
 
-    /// Whether anything is going on that the JavaScript layer must stay reachable for.
+    /// Whether the JavaScript manager must not be garbage-collected: a call is not settled, or a daemon is pending.
     #[napi]
     pub fn is_busy(&self) -> bool {
         self.pending > 0 || self.manager.is_pending()
     }
 
-    /// Whether the event loop is being kept alive.
+    /// Whether this manager keeps the event loop alive now.
     #[napi]
     pub fn is_holding(&self) -> bool {
         self.holding
     }
 
-    /// The message as the JavaScript layer reads it; `None` for a count of dropped messages, which becomes a log entry.
+    /// The message for the JavaScript layer. `None` for `Dropped`, which becomes a log entry.
     fn for_javascript(&self, message: Message) -> Option<NativeMessage> {
         if let Message::Dropped { events, lines } = message {
-            self.manager.tell_dropped(events, lines);
+            self.manager.log_dropped(events, lines);
             return None;
         }
         Some(message.into())
@@ -271,7 +269,7 @@ impl NativeManager {
 
 impl ObjectFinalize for NativeManager {
     fn finalize(self, env: Env) -> napi::Result<()> {
-        // SAFETY: as it was added. One that has run is not found any more, which is no error.
+        // SAFETY: the arguments are those of the registration. Removing a hook that has run is no error.
         unsafe { sys::napi_remove_env_cleanup_hook(env.raw(), Some(environment_ends), hook_argument(&self.manager)) };
         log::disconnect(self.manager.id());
         self.manager.close();
@@ -284,14 +282,14 @@ fn hook_argument(manager: &Manager) -> *mut c_void {
     ptr::from_ref(manager).cast_mut().cast()
 }
 
-/// The end of a worker, or of the program, is the end of the owner, whoever still refers to us.
+/// The end of a worker or of the program ends its managers, even if JavaScript still refers to them.
 unsafe extern "C" fn environment_ends(manager: *mut c_void) {
-    // SAFETY: the argument is a `NativeManager`'s, which takes this hook away before it goes.
+    // SAFETY: the argument belongs to a `NativeManager`, which removes this hook before it is dropped.
     let manager = unsafe { &*manager.cast_const().cast::<Manager>() };
     manager.close();
 }
 
-/// For the error of a configuration that is otherwise wrong.
+/// The plugin's name, for the error about another field.
 fn plugin_name(config: &Raw) -> Option<String> {
     let Raw::Object(entries) = config else { return None };
     entries.iter().find_map(|(key, value)| match value {

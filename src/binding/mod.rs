@@ -1,5 +1,5 @@
-//! The only code that names napi: conversions, and methods of one line. Nothing here throws: what can
-//! fail returns a failure that the JavaScript layer makes an Error of, in the caller's own realm.
+//! The binding: conversions, and methods that call the supervisor. No method throws. A method that can fail returns a failure,
+//! and the JavaScript layer turns the failure into an Error of the caller's realm.
 
 mod events;
 mod log;

@@ -1,4 +1,4 @@
-//! From JavaScript values and to them.
+//! Converts values from JavaScript and to JavaScript.
 
 use napi::bindgen_prelude::{Array, JsObjectValue, KeyCollectionMode, KeyConversion, KeyFilter, Object, Unknown};
 use napi::{JsValue, ValueType};
@@ -12,12 +12,12 @@ use ally_core::lifecycle::LastExit;
 use ally_core::model::Exit;
 use ally_core::supervisor::{Published, Refusal};
 
-/// What the JavaScript layer found beside the values of a configuration that it copied.
+/// Facts about a configuration that its copy does not show.
 #[derive(Default)]
 pub struct Remarks {
-    /// The paths of keys that mean nothing, whose values nobody has read.
+    /// The paths of unknown keys. Their values were not read.
     pub unread: Vec<String>,
-    /// Path and kind in turn ("envVars", "a Map") of values that keep their contents where no property shows them.
+    /// Path and kind, alternating ("envVars", "a Map"), of objects with contents outside their properties.
     pub built_in: Vec<String>,
 }
 
@@ -30,23 +30,24 @@ impl Remarks {
     }
 }
 
-/// A configuration, of which only the keys of the list are read.
+/// Reads a configuration: only the keys of the list `CONFIG`. No getter of the caller runs, because the value is the copy that
+/// the JavaScript layer made.
 ///
 /// # Errors
-/// What napi refuses. The caller's getters are not called: the value is the JavaScript layer's own copy.
+/// A failed call of napi.
 pub fn config(value: &Unknown<'_>, remarks: Remarks) -> napi::Result<Raw> {
     let mut raw = read(value, Shape::Object(CONFIG), "", &remarks)?;
     if let Raw::Object(entries) = &mut raw {
-        // By their whole paths, so that the warning has these.
+        // Under their whole paths, because the warning names the path.
         entries.extend(remarks.unread.into_iter().map(|path| (path, Raw::Other("a value that was not read"))));
     }
     Ok(raw)
 }
 
-/// A value of which no property matters.
+/// Reads a value without its properties.
 ///
 /// # Errors
-/// What napi refuses.
+/// A failed call of napi.
 pub fn value(value: &Unknown<'_>) -> napi::Result<Raw> {
     read(value, Shape::Value, "", &Remarks::default())
 }
@@ -55,7 +56,7 @@ fn read(value: &Unknown<'_>, shape: Shape, path: &str, remarks: &Remarks) -> nap
     Ok(match value.get_type()? {
         ValueType::Undefined => Raw::Undefined,
         ValueType::Null => Raw::Null,
-        // SAFETY: its type was just asked for, here and in the next two.
+        // SAFETY: `get_type` returned this type.
         ValueType::Boolean => Raw::Bool(unsafe { value.cast() }?),
         // SAFETY: as above.
         ValueType::Number => Raw::Number(unsafe { value.cast() }?),
@@ -73,13 +74,13 @@ fn read_object(value: &Unknown<'_>, shape: Shape, path: &str, remarks: &Remarks)
     if let Some(kind) = remarks.kind(path) {
         return Ok(Raw::BuiltIn(kind.to_owned()));
     }
-    // SAFETY: the caller asked for its type.
+    // SAFETY: the caller has checked the type.
     let object: Object = unsafe { value.cast() }?;
     if object.is_array()? {
         if shape != Shape::List {
             return Ok(Raw::Array(Vec::new()));
         }
-        // SAFETY: just asked.
+        // SAFETY: `is_array` returned true.
         let array: Array = unsafe { value.cast() }?;
         let item = |index| {
             let item = array.get::<Unknown>(index)?.ok_or_else(|| napi::Error::from_reason("an array shrank while it was read"))?;
@@ -88,17 +89,17 @@ fn read_object(value: &Unknown<'_>, shape: Shape, path: &str, remarks: &Remarks)
         return Ok(Raw::Array((0..array.len()).map(item).collect::<napi::Result<_>>()?));
     }
     Ok(Raw::Object(match shape {
-        // The error about a mistyped value names its kind alone.
+        // The error about a wrong type names only the kind, so the properties are not needed.
         Shape::Value | Shape::List => Vec::new(),
         Shape::Map => {
-            // Not what somebody has added to Object.prototype.
+            // Without properties of Object.prototype.
             let own = KeyCollectionMode::OwnOnly;
             let names = object.get_all_property_names(own, KeyFilter::Enumerable, KeyConversion::NumbersToStrings)?;
             let entry = |index| {
                 let key = names.get_element::<Unknown>(index)?;
-                // By the key's own value: one that holds NUL has no C string.
+                // With the key as a value, because a key with NUL has no C string.
                 let value = self::value(&object.get_property::<Unknown, Unknown>(key)?)?;
-                // SAFETY: the names of properties, as they were asked for, are strings.
+                // SAFETY: with `NumbersToStrings`, and without symbols, every name of a property is a string.
                 Ok((unsafe { key.cast() }?, value))
             };
             (0..names.get_array_length()?).map(entry).collect::<napi::Result<_>>()?
@@ -117,7 +118,7 @@ fn read_object(value: &Unknown<'_>, shape: Shape, path: &str, remarks: &Remarks)
     }))
 }
 
-/// What the JavaScript layer makes an Error of.
+/// The data of a JavaScript Error.
 #[napi(object)]
 pub struct NativeFailure {
     pub code: String,
@@ -130,9 +131,9 @@ pub struct NativeFailure {
     pub syscall: Option<String>,
     pub path: Option<String>,
     pub stderr: Option<String>,
-    /// One, or none.
+    /// At most one.
     pub cause: Vec<NativeFailure>,
-    /// Where several failed: each of them.
+    /// If several plugins failed: one failure per plugin.
     pub causes: Vec<NativeFailure>,
 }
 
@@ -156,7 +157,7 @@ fn native(failure: &Failure, message: String, plugin: Option<String>) -> NativeF
         errno: refused.as_ref().map(|refused| errno_name(refused.errno)),
         syscall: refused.and_then(|refused| refused.call).map(str::to_owned),
         path: failure.path().map(str::to_owned),
-        // With its own text: the sentence around it is the error's that it is the cause of.
+        // With the bare text, because the outer error has the sentence around it.
         cause: failure.cause().map(|cause| native(cause, cause.to_string(), plugin.clone())).into_iter().collect(),
         causes: Vec::new(),
         plugin_name: plugin,
@@ -174,20 +175,20 @@ pub struct NativeProblem {
     pub problem: String,
 }
 
-/// The keys that are known. `restart.window.limit`, `args[]` where there is an array, `envVars.*` where the keys are the caller's.
+/// The known keys. `restart.window.limit` for a value, `args[]` for a list, `envVars.*` for a map.
 #[napi(object)]
 pub struct NativeKeys {
     pub config: Vec<String>,
-    /// Of the manager's options: what is not built yet.
+    /// The manager's options that are not built yet.
     pub unbuilt_options: Vec<String>,
 }
 
-/// What a start was answered at once: a failure, or a ticket whose outcome comes with the messages.
+/// The immediate answer to a start: a failure, or a ticket. The outcome of the ticket is a message.
 #[napi(object)]
 pub struct NativeStart {
     pub ticket: Option<f64>,
-    /// Whether the configuration is the daemon's from now on.
-    pub taken: bool,
+    /// Whether the daemon uses this configuration from now on.
+    pub accepted: bool,
     pub failure: Option<NativeFailure>,
 }
 
@@ -246,8 +247,8 @@ impl From<Published> for NativeInfo {
     }
 }
 
-/// JavaScript's numbers are exact up to 2^53, which no counter here will see.
-#[expect(clippy::cast_precision_loss, reason = "see above")]
+/// A counter as a JavaScript number.
+#[expect(clippy::cast_precision_loss, reason = "no counter reaches 2^53, up to which an f64 is exact")]
 pub const fn count(count: u64) -> f64 {
     count as f64
 }

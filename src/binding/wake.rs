@@ -1,6 +1,6 @@
-//! The call from any thread that tells the JavaScript layer that there is mail. napi's own wrapper can't say whether it
-//! keeps the event loop alive, and what can't say so counts as an open handle (`jest --detectOpenHandles`);
-//! this one carries a resource with `hasRef`, as timers and sockets do.
+//! A threadsafe function that wakes the JavaScript layer if messages wait. `jest --detectOpenHandles` asks the resource of a
+//! handle with `hasRef` whether the handle keeps the event loop alive. The ThreadsafeFunction of napi-rs has no resource, so it
+//! would always count as open.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -9,23 +9,23 @@ use std::sync::{Arc, PoisonError, RwLock};
 use napi::bindgen_prelude::{Function, Object};
 use napi::{Env, JsValue, Status, sys};
 
-/// Weak: whether it keeps the event loop alive is said by hand. Used by any thread until it is closed, on
-/// either side.
+/// Keeps the event loop alive only after [`Wake::keep_alive`]. Any thread may call it, until this side or the environment closes
+/// it.
 pub struct Wake {
-    /// `None` once it must not be used any more.
-    function: RwLock<Option<Raw>>,
+    /// `None` after the close.
+    function: RwLock<Option<RawFunction>>,
 }
 
 #[derive(Clone, Copy)]
-struct Raw(sys::napi_threadsafe_function);
+struct RawFunction(sys::napi_threadsafe_function);
 
-// SAFETY: made to be used by any thread, as long as it is open.
-unsafe impl Send for Raw {}
+// SAFETY: Node allows calls from any thread, as long as the function is open.
+unsafe impl Send for RawFunction {}
 // SAFETY: as above.
-unsafe impl Sync for Raw {}
+unsafe impl Sync for RawFunction {}
 
 impl Wake {
-    /// `resource`: what stands for it before whoever looks for open handles, by its `hasRef`.
+    /// `resource`: the object that async_hooks shows for this handle. Its `hasRef` is called by `jest --detectOpenHandles`.
     pub fn new(env: Env, callback: Function<'_, (), ()>, resource: Object<'_>) -> napi::Result<Arc<Self>> {
         let env = env.raw();
         let mut name = ptr::null_mut();
@@ -52,49 +52,49 @@ impl Wake {
             )
         };
         if let Err(error) = check(status) {
-            // SAFETY: nobody took it over.
+            // SAFETY: after an error `closed` is never called, so the reference is still here.
             drop(unsafe { Arc::from_raw(closing) });
             return Err(error);
         }
-        *wake.function.write().unwrap_or_else(PoisonError::into_inner) = Some(Raw(raw));
+        *wake.function.write().unwrap_or_else(PoisonError::into_inner) = Some(RawFunction(raw));
         wake.keep_alive(env, false)?;
         Ok(wake)
     }
 
     pub fn call(&self) {
-        if let Some(Raw(raw)) = *self.function.read().unwrap_or_else(PoisonError::into_inner) {
-            // Refused only while the environment is being torn down, when there is no reader left.
-            // SAFETY: open, as long as the lock is held.
+        if let Some(RawFunction(raw)) = *self.function.read().unwrap_or_else(PoisonError::into_inner) {
+            // The call fails only during the teardown of the environment. Then there is no reader.
+            // SAFETY: the function is open as long as the lock is held.
             unsafe { sys::napi_call_threadsafe_function(raw, ptr::null_mut(), sys::ThreadsafeFunctionCallMode::nonblocking) };
         }
     }
 
-    /// Whether the event loop stays alive for it. On the environment's own thread.
+    /// Sets whether this function keeps the event loop alive. Must run on the environment's own thread.
     pub fn keep_alive(&self, env: sys::napi_env, on: bool) -> napi::Result<()> {
-        let Some(Raw(raw)) = *self.function.read().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
-        // SAFETY: on the environment's own thread, and open as long as the lock is held.
+        let Some(RawFunction(raw)) = *self.function.read().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
+        // SAFETY: on the environment's own thread; the function is open as long as the lock is held.
         check(unsafe { if on { sys::napi_ref_threadsafe_function(env, raw) } else { sys::napi_unref_threadsafe_function(env, raw) } })
     }
 
-    /// There will be no more calls.
+    /// Ends all calls.
     pub fn close(&self) {
         let function = self.function.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Raw(raw)) = function {
-            // SAFETY: the one thread that was counted gives it up, and nobody can use it any more.
+        if let Some(RawFunction(raw)) = function {
+            // SAFETY: the thread count is 1, and `function` is `None` now, so there is no further use.
             unsafe { sys::napi_release_threadsafe_function(raw, sys::ThreadsafeFunctionReleaseMode::release) };
         }
     }
 }
 
-/// Given up by us, or the environment ends.
+/// Node calls this after the release, or at the end of the environment.
 unsafe extern "C" fn closed(_: sys::napi_env, wake: *mut c_void, _: *mut c_void) {
-    // SAFETY: as `Wake::new` gave it, and given back only here.
+    // SAFETY: the reference is from `Wake::new`, and is released only here.
     let wake = unsafe { Arc::from_raw(wake.cast_const().cast::<Wake>()) };
     wake.function.write().unwrap_or_else(PoisonError::into_inner).take();
 }
 
 unsafe extern "C" fn called(env: sys::napi_env, callback: sys::napi_value, _: *mut c_void, _: *mut c_void) {
-    // Without an environment the call only comes to be freed, and it carries nothing.
+    // During the teardown Node calls this without an environment, only to free the data of the call. There is none.
     if env.is_null() {
         return;
     }
@@ -104,7 +104,7 @@ unsafe extern "C" fn called(env: sys::napi_env, callback: sys::napi_value, _: *m
         let mut result = ptr::null_mut();
         sys::napi_get_undefined(env, &raw mut receiver);
         if sys::napi_call_function(env, receiver, callback, 0, ptr::null(), &raw mut result) == sys::Status::napi_pending_exception {
-            // A listener threw: an uncaught exception like any other emitter's.
+            // A listener threw. As with other emitters, that is an uncaught exception.
             let mut error = ptr::null_mut();
             sys::napi_get_and_clear_last_exception(env, &raw mut error);
             sys::napi_fatal_exception(env, error);

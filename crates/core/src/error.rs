@@ -1,5 +1,5 @@
-//! What can go wrong, once: one enum, one text for each case. The JavaScript layer makes a JavaScript Error of
-//! it; nothing below the JavaScript layer knows that. Fragments fit after "failed to …:".
+//! Failures: one enum with a code and a text for each case. The JavaScript layer turns a failure into an Error. The texts
+//! of `Display` fit behind the "Failed to …:" of [`Failure::message`].
 
 use std::fmt;
 use std::io;
@@ -56,12 +56,12 @@ impl Code {
     }
 }
 
-/// Who is in the way at a socket path.
+/// The occupant of a socket path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Occupant {
     Process(Pid),
     Plugin(String),
-    /// A listener whose process this namespace can't see.
+    /// A listener with a process outside this PID namespace, or of another user.
     Unknown,
     NotASocket,
 }
@@ -70,24 +70,24 @@ pub enum Occupant {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     pub errno: i32,
-    /// `None` where one of several calls failed.
+    /// `None` if several calls are possible.
     pub call: Option<&'static str>,
     pub path: Option<String>,
 }
 
 impl Refused {
-    /// `None` for an error that is not the system's.
+    /// `None` if the error has no errno.
     pub fn by(error: &io::Error, call: Option<&'static str>, path: Option<&str>) -> Option<Self> {
         error.raw_os_error().map(|errno| Self { errno, call, path: path.map(str::to_owned) })
     }
 }
 
-/// What is wrong with a file.
+/// The reason of a [`Failure::Io`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileProblem {
-    /// The system refused a call; `None` where one of several failed.
+    /// A system call failed. `call` is `None` if several calls are possible.
     Refused { errno: i32, call: Option<&'static str> },
-    /// It is not what it must be. `errno`: the system's name for that, where it has one.
+    /// A check of this crate failed. `errno`: the errno that describes the problem, if there is one.
     Found { text: String, errno: Option<i32> },
 }
 
@@ -117,19 +117,19 @@ pub enum Failure {
         path: String,
         by: Occupant,
     },
-    /// The program can't be run, or the system refused to make the process.
+    /// The program can't be run, or fork(2) failed.
     Spawn {
         problem: String,
         refused: Option<Refused>,
     },
-    /// This platform, or this installation, can't start anything.
+    /// The guardian's program can't be run on this platform or in this installation.
     Unsupported {
         problem: String,
-        /// The program that can't be run here.
+        /// The guardian's program.
         path: String,
         refused: Option<Refused>,
     },
-    /// No process could be made because the guardian was killed each time.
+    /// The guardian was killed during each attempt to fork a keeper.
     GuardianLost {
         problem: String,
     },
@@ -140,8 +140,8 @@ pub enum Failure {
     StartupTimeout {
         socket: String,
         after: Duration,
-        /// What was found at the path at last.
-        seen: Option<String>,
+        /// The reason of the last failed readiness probe.
+        last_problem: Option<String>,
         tail: String,
     },
     Stopped,
@@ -152,11 +152,11 @@ pub enum Failure {
         path: String,
         problem: FileProblem,
     },
-    /// A daemon is gone, and a file of it could not be removed.
+    /// Every process of the daemon is gone, but a file of the daemon could not be removed.
     LeftoverFile {
         cause: Box<Failure>,
     },
-    /// The daemon ended by itself.
+    /// The leader exited without a stop.
     Ended {
         exit: Exit,
         tail: String,
@@ -174,25 +174,25 @@ pub enum Failure {
         period: Duration,
         last: Box<Failure>,
     },
-    /// A fault of our own.
+    /// A fault of this package.
     Internal {
         problem: String,
     },
 }
 
 impl Failure {
-    /// A file is not what it must be.
+    /// A file that failed a check of this crate.
     pub fn io(path: &Path, problem: impl fmt::Display) -> Self {
         let problem = FileProblem::Found { text: problem.to_string(), errno: None };
         Self::Io { path: path.display().to_string(), problem }
     }
 
-    /// The system refused something about a file; which call it was is not known.
+    /// A failed system call about a file; the call is not known.
     pub fn at(path: &Path, error: impl Into<io::Error>) -> Self {
         Self::file(path, error.into(), None)
     }
 
-    /// The system refused this call.
+    /// A failed system call about a file.
     pub fn call(call: &'static str, path: &Path, error: impl Into<io::Error>) -> Self {
         Self::file(path, error.into(), Some(call))
     }
@@ -205,7 +205,8 @@ impl Failure {
         Self::Io { path: path.display().to_string(), problem }
     }
 
-    /// The guardian's program can't be started: there is none that could be run, or the system refused.
+    /// The guardian could not be spawned. If the errno means that the program is missing or can't be executed, the
+    /// installation is at fault: `Unsupported`. Otherwise: `Spawn`.
     pub fn guardian(program: &Path, error: &io::Error) -> Self {
         let program = program.display().to_string();
         let problem = format!("the guardian {program} can't be started: {}", io_text(error));
@@ -218,7 +219,7 @@ impl Failure {
         }
     }
 
-    /// The failure behind this one, which has its code, its parts and the rest of its text.
+    /// The failure that caused this one. Its text ends the text of this failure.
     pub fn cause(&self) -> Option<&Self> {
         match self {
             Self::LeftoverFile { cause } => Some(cause),
@@ -239,7 +240,7 @@ impl Failure {
             Self::NotFound => Code::NotFound,
             Self::OwnedElsewhere { .. } => Code::OwnedElsewhere,
             Self::SocketInUse { .. } => Code::SocketInUse,
-            // Whose end nobody could learn has lost its keeper.
+            // Without a wait status: the keeper was killed.
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
             Self::StartupExit { .. } | Self::Ended { .. } => Code::StartupExit,
             Self::StartupTimeout { .. } => Code::StartupTimeout,
@@ -262,7 +263,7 @@ impl Failure {
         }
     }
 
-    /// What the system refused, if that is what went wrong.
+    /// The failed system call, if the root cause is one.
     pub fn refused(&self) -> Option<Refused> {
         match self.root() {
             Self::Spawn { refused, .. } | Self::Unsupported { refused, .. } => refused.clone(),
@@ -274,7 +275,7 @@ impl Failure {
         }
     }
 
-    /// The file or program in question.
+    /// The file or program that the root cause is about.
     pub fn path(&self) -> Option<&str> {
         match self.root() {
             Self::Spawn { refused: Some(refused), .. } => refused.path.as_deref(),
@@ -290,7 +291,7 @@ impl Failure {
         }
     }
 
-    /// The daemon's last lines as it wrote them.
+    /// The last lines of the daemon's output, unchanged.
     pub fn tail(&self) -> Option<&str> {
         match self.root() {
             Self::StartupExit { tail, .. } | Self::StartupTimeout { tail, .. } | Self::Ended { tail, .. } if !tail.is_empty() => Some(tail),
@@ -298,7 +299,7 @@ impl Failure {
         }
     }
 
-    /// The sentence that a caller reads.
+    /// The `message` of the JavaScript Error.
     pub fn message(&self, plugin: &str) -> String {
         let plugin = printable(plugin);
         match self {
@@ -334,11 +335,11 @@ impl fmt::Display for Failure {
             | Self::GuardianLost { problem }
             | Self::Internal { problem } => f.write_str(problem),
             Self::StartupExit { exit, tail } => {
-                write!(f, "the process {} before it was ready{}", Verdict(*exit), Quoted(tail))
+                write!(f, "the process {} before it was ready{}", ExitText(*exit), Excerpt(tail))
             }
-            Self::StartupTimeout { socket, after, seen, tail } => {
-                let seen = seen.as_ref().map(|seen| format!(": {seen}")).unwrap_or_default();
-                write!(f, "Timeout waiting for socket: {socket} (not ready within {} ms{seen}){}", after.as_millis(), Quoted(tail))
+            Self::StartupTimeout { socket, after, last_problem, tail } => {
+                let problem = last_problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+                write!(f, "Timeout waiting for socket: {socket} (not ready within {} ms{problem}){}", after.as_millis(), Excerpt(tail))
             }
             Self::Stopped => f.write_str("stopped before it was ready"),
             Self::StopFailed { survivors } if survivors.is_empty() => f.write_str("it is not gone 2 s after SIGKILL"),
@@ -348,7 +349,7 @@ impl fmt::Display for Failure {
             }
             Self::Io { path, problem } => write!(f, "{path}: {problem}"),
             Self::LeftoverFile { cause } => write!(f, "it is gone, but a file of it stays: {cause}"),
-            Self::Ended { exit, tail } => write!(f, "the process {}{}", Verdict(*exit), Quoted(tail)),
+            Self::Ended { exit, tail } => write!(f, "the process {}{}", ExitText(*exit), Excerpt(tail)),
             Self::Unhealthy { checks, last } => write!(f, "unhealthy after {checks} failed health checks: {last}"),
             Self::AttemptsExhausted { attempts, last } => {
                 write!(f, "Maximum restart attempts exceeded ({attempts}): {last}")
@@ -361,9 +362,9 @@ impl fmt::Display for Failure {
 }
 
 /// `exited with code 3`, `was killed by SIGKILL`.
-struct Verdict(Exit);
+struct ExitText(Exit);
 
-impl fmt::Display for Verdict {
+impl fmt::Display for ExitText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.0.code, self.0.signal) {
             (Some(code), _) => write!(f, "exited with code {code}"),
@@ -373,18 +374,18 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The end of a daemon's output as it may enter a message: few lines, no control characters.
-struct Quoted<'a>(&'a str);
+/// The last lines of a daemon's output, shortened and without control characters, so that they fit into a message.
+struct Excerpt<'a>(&'a str);
 
-const QUOTED_LINES: usize = 10;
-const QUOTED_LINE: usize = 400;
+const EXCERPT_LINES: usize = 10;
+const EXCERPT_LINE_CHARS: usize = 400;
 
-impl fmt::Display for Quoted<'_> {
+impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<&str> = self.0.lines().filter(|line| !line.trim().is_empty()).collect();
-        for (index, line) in lines.iter().skip(lines.len().saturating_sub(QUOTED_LINES)).enumerate() {
+        for (index, line) in lines.iter().skip(lines.len().saturating_sub(EXCERPT_LINES)).enumerate() {
             f.write_str(if index == 0 { ": " } else { "\n  " })?;
-            f.write_str(&printable(line).chars().take(QUOTED_LINE).collect::<String>())?;
+            f.write_str(&printable(line).chars().take(EXCERPT_LINE_CHARS).collect::<String>())?;
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
-//! The lifecycle of daemons, without Node. Each module knows only those below it:
+//! The lifecycle of daemons, independent of Node.js. Each module uses only the modules below it:
 //!
-//! - [`supervisor`]: tokio and the system; one task per daemon;
+//! - [`supervisor`]: carries out effects with tokio and system calls; one task per daemon;
 //! - [`config`]: a checked configuration;
-//! - [`lifecycle`]: pure; decides everything, touches nothing;
-//! - [`error`]: what can go wrong, one text for each case;
-//! - [`model`]: the words that all of these share.
+//! - [`lifecycle`]: the pure state machine of one daemon;
+//! - [`error`]: each failure, with its code and its text;
+//! - [`model`]: types that all of these modules share.
 
 pub mod config;
 pub mod error;

@@ -1,4 +1,4 @@
-//! The words that failures, the lifecycle and the supervisor share.
+//! Types that the modules `error`, `lifecycle` and `supervisor` share.
 
 use core::fmt;
 
@@ -14,7 +14,7 @@ pub enum ProcessState {
 }
 
 impl ProcessState {
-    /// In the order of their numbers.
+    /// Sorted by discriminant, so that a discriminant is an index into this array.
     pub const ALL: [Self; 5] = [Self::Starting, Self::Running, Self::Stopping, Self::Stopped, Self::Error];
 
     pub const fn as_str(self) -> &'static str {
@@ -28,7 +28,7 @@ impl ProcessState {
     }
 }
 
-/// How a leader ended, from its wait status. Neither field is set where nobody could learn it.
+/// The wait status of a leader. If the keeper was killed, the wait status is lost, and both fields are `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Exit {
     pub code: Option<i32>,

@@ -45,7 +45,7 @@ fn each_failure_has_its_code() {
         // Nobody learned how it ended: its keeper is lost.
         (Failure::StartupExit { exit: Exit::UNKNOWN, tail: text() }, Code::Internal),
         (Failure::Ended { exit: Exit::UNKNOWN, tail: text() }, Code::Internal),
-        (Failure::StartupTimeout { socket: text(), after: Duration::ZERO, seen: None, tail: text() }, Code::StartupTimeout),
+        (Failure::StartupTimeout { socket: text(), after: Duration::ZERO, last_problem: None, tail: text() }, Code::StartupTimeout),
         (Failure::Stopped, Code::Stopped),
         (Failure::StopFailed { survivors: Vec::new() }, Code::StopFailed),
         (Failure::io(Path::new("/p"), "must be a plain file"), Code::Io),

@@ -7,7 +7,7 @@ mod fixture;
 mod story;
 
 use ally_core::error::Failure;
-use ally_core::lifecycle::{Effect, Event, KILL_PATIENCE, Notice, Phase, Plan, RestartOn, Signal, Timer, Window};
+use ally_core::lifecycle::{Effect, Event, KILL_TIMEOUT, Notice, Phase, Plan, RestartOn, Signal, Timer, Window};
 use ally_core::model::{Exit, ExitReason, ProcessState};
 use fixture::{at, plan};
 use std::time::Duration;
@@ -253,7 +253,7 @@ fn no_grace_means_sigkill_at_once() {
     let effects = story.hear(Event::StopRequested { ticket: 2 });
     assert!(effects.contains(&Effect::Signal { generation, signal: Signal::Kill }), "{effects:?}");
     assert!(!effects.contains(&Effect::Signal { generation, signal: Signal::Terminate }), "{effects:?}");
-    assert!(effects.contains(&Effect::Arm { timer: Timer::Kill, generation, after: KILL_PATIENCE }), "{effects:?}");
+    assert!(effects.contains(&Effect::Arm { timer: Timer::Kill, generation, after: KILL_TIMEOUT }), "{effects:?}");
 }
 
 #[test]

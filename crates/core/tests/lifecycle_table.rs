@@ -51,7 +51,7 @@ named! { PHASES, phase_name, Phase:
 }
 
 named! { RUNS, run_name, Run:
-    "asked" => Run::Asked(_),
+    "asked" => Run::Requested(_),
     "restart" => Run::Restart,
 }
 
@@ -64,7 +64,7 @@ named! { LEADERS, leader_name, Leader:
 named! { STOPS, stop_name, StopFor:
     "for the caller" => StopFor::Caller,
     "for a clean exit" => StopFor::CleanExit,
-    "for a failed start" => StopFor::Failure { shown: ProcessState::Starting, .. },
+    "for a failed start" => StopFor::Failure { state: ProcessState::Starting, .. },
     "for a failure" => StopFor::Failure { .. },
     "for an unhealthy restart" => StopFor::UnhealthyRestart { .. },
     "for a restart" => StopFor::Restart(_),
@@ -178,7 +178,7 @@ fn event(word: &str, generation: u64) -> Event {
         "exit+" => exited(generation, code(1), true),
         "exit0+" => exited(generation, code(0), true),
         "unhealthy" => Event::ProbeFailed { generation, latency: std::time::Duration::ZERO, error: "refused".to_owned() },
-        "timeout" => Event::StartupElapsed { generation, seen: None, tail: String::new() },
+        "timeout" => Event::StartupElapsed { generation, last_problem: None, tail: String::new() },
         "grace" => Event::GraceElapsed { generation },
         "kill" => Event::KillElapsed { generation, survivors: vec![PID] },
         "backoff" => Event::BackoffElapsed { generation },

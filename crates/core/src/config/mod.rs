@@ -1,5 +1,5 @@
-//! A daemon's configuration, checked whole before anything happens. The error about an invalid one
-//! names its first wrong field, and nothing has changed.
+//! The configuration of a daemon. A start checks its configuration whole before it changes any state or file. If the check
+//! fails, the error names the first wrong field.
 
 mod capabilities;
 pub mod names;
@@ -17,17 +17,17 @@ use crate::lifecycle::{Plan, RestartPlan};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KillMode {
-    /// Everything that descends from the leader.
+    /// The leader and all its descendants.
     Tree,
-    /// The leader's process group, for plugins that start what is meant to outlive them.
+    /// The leader's process group, for plugins that start processes which outlive the daemon.
     Group,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
-    /// A connection to the socket succeeds.
+    /// connect(2) to the socket succeeds.
     Socket,
-    /// And the daemon takes it from its queue.
+    /// connect(2) succeeds, and the daemon accepts the connection.
     Accept,
 }
 
@@ -48,7 +48,7 @@ pub struct ProcessConfig {
     pub socket_path: PathBuf,
     pub startup_timeout: Duration,
     pub shutdown_grace_period: Duration,
-    /// `None` leaves the variable out, inherited or not.
+    /// `None` removes the variable from the inherited environment.
     pub env_vars: Vec<(String, Option<String>)>,
     pub health: Option<Health>,
     pub restart: RestartPlan,
@@ -58,7 +58,7 @@ pub struct ProcessConfig {
 }
 
 impl ProcessConfig {
-    /// The part that the lifecycle decides by.
+    /// The part of the configuration that the machine uses.
     pub fn plan(&self) -> Plan {
         Plan {
             socket_path: self.socket_path.display().to_string(),
@@ -69,8 +69,8 @@ impl ProcessConfig {
         }
     }
 
-    /// What the daemon gets: `inherited` without what belongs to its owner's own supervisor, then ours,
-    /// then `envVars`, which win.
+    /// The daemon's environment in three layers: `inherited` without the variables of the owner's own supervisor, the
+    /// variables of this package, `envVars`. A later layer wins.
     pub fn environment(&self, inherited: &[(String, String)]) -> Vec<(String, String)> {
         let overridden = |key: &str| self.env_vars.iter().any(|(name, _)| name == key);
         let ours = [
@@ -89,7 +89,8 @@ impl ProcessConfig {
     }
 }
 
-/// Socket activation and the watchdog of whatever supervises the owner are not the daemon's (sd_listen_fds(3), sd_notify(3)).
+/// If the owner is a systemd service, these variables describe the owner's sockets and watchdog (sd_listen_fds(3),
+/// sd_notify(3)). A daemon that used them would act for its owner.
 fn belongs_to_owner(key: &str) -> bool {
     key.starts_with("LISTEN_") || key.starts_with("WATCHDOG_") || key == "NOTIFY_SOCKET"
 }

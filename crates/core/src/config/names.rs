@@ -1,16 +1,16 @@
-//! Every key of a configuration and of the manager's options, the ones included that are not built yet. The JavaScript
-//! layer reads these keys and no others; [`parse`](super::parse) refuses by name what is not built.
+//! Every key of a configuration and of the manager's options, including keys that are not built yet. The JavaScript layer
+//! reads only these keys. [`parse`](super::parse()) refuses a key that is not built yet, by name.
 
-/// What a value is made of, as far as it is read.
+/// The shape of a value, as deep as the value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// A string, a number, a boolean.
+    /// A string, a number or a boolean.
     Value,
-    /// A single value or an array of such.
+    /// A single value, or an array of values.
     List,
-    /// An object whose keys are the caller's.
+    /// An object with keys that the caller chooses.
     Map,
-    /// An object with these keys.
+    /// An object with a fixed set of keys.
     Object(&'static [Key]),
 }
 
@@ -18,7 +18,8 @@ pub enum Shape {
 pub struct Key {
     pub name: &'static str,
     pub shape: Shape,
-    /// False: refused whatever its value. A key of which only some values are built is refused by the parser.
+    /// If false, the parser refuses every value. If only some values of a key are built, this is true, and the parser
+    /// refuses the others.
     pub built: bool,
 }
 
@@ -75,7 +76,7 @@ pub const CONFIG: &[Key] = &[
 /// The keys of `HealthcheckConfig`.
 pub const HEALTHCHECK: &[Key] = &[Key::value("interval"), Key::value("timeout"), Key::value("retries"), Key::object("probe", PROBE)];
 
-/// The keys of `Probe`, of whatever type.
+/// The keys of `Probe`, of all types.
 pub const PROBE: &[Key] = &[
     Key::value("type"),
     Key::value("path"),
@@ -127,8 +128,7 @@ pub const OPTIONS: &[Key] = &[
     Key::value("guardianPath").unbuilt(),
 ];
 
-/// Where there is something to read, in the order of the list: `restart.window.limit`, `args[]` for the items of an array,
-/// `envVars.*` for keys of the caller's.
+/// One path per value, in the order of the list: `restart.window.limit`, `args[]` for a list, `envVars.*` for a map.
 pub fn paths(keys: &[Key]) -> Vec<String> {
     let mut paths = Vec::new();
     collect(keys, "", &mut paths);

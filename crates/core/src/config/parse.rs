@@ -1,4 +1,4 @@
-//! From a [`Raw`] value to a [`ProcessConfig`], or the first field that is wrong.
+//! Turns a [`Raw`] value into a [`ProcessConfig`], or names the first wrong field.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,17 +11,17 @@ use super::{Health, KillMode, Probe, ProcessConfig, Raw};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
 
-/// `sun_path` less its final NUL: unix(7), and `sys/un.h` on macOS.
+/// The size of `sun_path` without the final NUL: unix(7), and `sys/un.h` on macOS.
 pub const SOCKET_PATH_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
-/// What a file name may have on every file system of ours.
+/// NAME_MAX of the common file systems, in bytes.
 const NAME_MAX: usize = 255;
-/// The longest timer that Node itself has: 2^31 - 1 ms, almost 25 days.
+/// The longest timer of Node.js: 2^31 - 1 ms, almost 25 days.
 const TIMER_MAX: f64 = 2_147_483_647.0;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
     pub config: ProcessConfig,
-    /// Keys that mean nothing here, with their path.
+    /// The paths of unknown keys.
     pub unknown: Vec<String>,
 }
 
@@ -53,8 +53,8 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     let kill_mode = top.choice("killMode", &[("tree", Some(KillMode::Tree)), ("group", Some(KillMode::Group))])?.unwrap_or(KillMode::Tree);
     let stop_signal = stop_signal(&mut top)?;
     top.choice("start", &[("eager", Some(())), ("onConnect", None)])?;
-    top.only("shared", false)?;
-    top.only("inheritEnv", true)?;
+    top.accept_only("shared", false)?;
+    top.accept_only("inheritEnv", true)?;
     top.refuse_unbuilt()?;
     Ok(Parsed {
         config: ProcessConfig {
@@ -72,16 +72,17 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
             kill_mode,
             stop_signal,
         },
-        unknown: top.close(),
+        unknown: top.into_unknown(),
     })
 }
 
-/// What is wrong with a plugin's name, if anything: for whoever makes paths of it before there is a configuration.
+/// The problem of a plugin's name, if there is one. `configFromManifest` builds paths from the name before there is a
+/// configuration to check.
 pub fn name_problem(name: Raw) -> Option<String> {
     problem_of("pluginName", name, plugin_name)
 }
 
-/// What is wrong with an absolute path, if anything.
+/// The problem of an absolute path, if there is one.
 pub fn path_problem(path: Raw) -> Option<String> {
     problem_of("pluginPath", path, |top| top.absolute("pluginPath"))
 }
@@ -128,9 +129,9 @@ fn env_vars(top: &mut Fields) -> Checked<Vec<(String, Option<String>)>> {
     entries
         .into_iter()
         .map(|(key, value)| {
-            // What comes behind a '=' may be a value.
-            let shown = key.split('=').next().unwrap_or_default();
-            let field = format!("envVars.{}", ally_base::text::printable(shown));
+            // The text behind a '=' may be a secret value, so the message leaves it out.
+            let name = key.split('=').next().unwrap_or_default();
+            let field = format!("envVars.{}", ally_base::text::printable(name));
             if key.is_empty() || key.contains(['=', '\0']) {
                 return Err(top.wrong(&field, "must have a name that is not empty and has neither '=' nor NUL"));
             }
@@ -153,7 +154,7 @@ fn health(fields: &mut Fields) -> Checked<Health> {
     })
 }
 
-/// `further`: types that only this place allows.
+/// `further`: types that are allowed only for this field.
 fn probe(fields: &mut Fields, further: &[(&str, Option<Probe>)]) -> Checked<Probe> {
     let everywhere = [
         ("listen", None),
@@ -202,7 +203,7 @@ fn stop_signal(top: &mut Fields) -> Checked<i32> {
     }
 }
 
-/// Not those that stop, continue, or are ignored by default.
+/// False for a signal that by default stops or continues a process, or is ignored: signal(7).
 fn can_end(signal: Signal) -> bool {
     use Signal::{SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH};
     #[cfg(target_os = "macos")]
@@ -212,13 +213,13 @@ fn can_end(signal: Signal) -> bool {
     !matches!(signal, SIGCHLD | SIGCONT | SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU | SIGURG | SIGWINCH)
 }
 
-/// The properties of one object, and which of them were asked for.
+/// The properties of one object, and the keys that the parser has read.
 struct Fields<'a> {
     prefix: String,
     entries: &'a [(String, Raw)],
-    /// What this object may have.
+    /// The keys that this object may have.
     keys: &'static [Key],
-    known: Vec<String>,
+    read: Vec<String>,
     unknown: Vec<String>,
 }
 
@@ -226,7 +227,7 @@ impl<'a> Fields<'a> {
     fn open(raw: &'a Raw, field: &str, prefix: &str, keys: &'static [Key]) -> Checked<Self> {
         let problem = match raw {
             Raw::Object(entries) => {
-                return Ok(Self { prefix: prefix.to_owned(), entries, keys, known: Vec::new(), unknown: Vec::new() });
+                return Ok(Self { prefix: prefix.to_owned(), entries, keys, read: Vec::new(), unknown: Vec::new() });
             }
             Raw::BuiltIn(kind) => format!("must be plain data, got {kind}"),
             other => format!("must be an object, got {}", other.kind()),
@@ -235,14 +236,17 @@ impl<'a> Fields<'a> {
     }
 
     fn take(&mut self, field: &str) -> &'a Raw {
-        debug_assert!(self.keys.iter().any(|key| key.name == field), "{field} is missing in names.rs, so that nobody would read it");
-        self.known.push(field.to_owned());
+        debug_assert!(
+            self.keys.iter().any(|key| key.name == field),
+            "{field} is not listed in names.rs, so the JavaScript layer never reads it"
+        );
+        self.read.push(field.to_owned());
         self.entries.iter().find(|(key, _)| key == field).map_or(&Raw::Undefined, |(_, value)| value)
     }
 
-    /// The keys that nobody asked for, those of nested objects included.
-    fn close(mut self) -> Vec<String> {
-        let own = self.entries.iter().filter(|(key, _)| !self.known.contains(key)).map(|(key, _)| format!("{}{key}", self.prefix));
+    /// The keys that the parser has not read, including those of nested objects.
+    fn into_unknown(mut self) -> Vec<String> {
+        let own = self.entries.iter().filter(|(key, _)| !self.read.contains(key)).map(|(key, _)| format!("{}{key}", self.prefix));
         self.unknown.extend(own);
         self.unknown
     }
@@ -262,7 +266,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A required string that is not empty and that the system can carry.
+    /// A required string that is not empty and has no NUL, so that a system call can take it.
     fn text(&mut self, field: &str) -> Checked<String> {
         match self.take(field) {
             Raw::String(text) if text.is_empty() => Err(self.wrong(field, "must not be empty")),
@@ -311,7 +315,7 @@ impl<'a> Fields<'a> {
         self.count(field, least)?.ok_or_else(|| self.missing(field, "a whole number"))
     }
 
-    /// One of the named values; a `None` beside the name says that it isn't built yet.
+    /// A named value. `None` beside a name: this value is not built yet.
     fn choice<T: Clone>(&mut self, field: &str, choices: &[(&str, Option<T>)]) -> Checked<Option<T>> {
         let names = || choices.iter().map(|(name, _)| format!("'{name}'")).collect::<Vec<_>>().join(", ");
         match self.take(field) {
@@ -325,8 +329,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Accepts what this version does anyway, and refuses the rest of a key that is not built yet.
-    fn only(&mut self, field: &str, built: bool) -> Checked<()> {
+    /// Accepts the value that asks for the behaviour of this version, and refuses the values that are not built yet.
+    fn accept_only(&mut self, field: &str, built: bool) -> Checked<()> {
         match self.take(field) {
             Raw::Undefined => Ok(()),
             Raw::Bool(given) if *given == built => Ok(()),
@@ -351,7 +355,7 @@ impl<'a> Fields<'a> {
         let path = format!("{}{field}", self.prefix);
         let mut fields = Fields::open(raw, &path, &format!("{path}."), keys)?;
         let value = read(&mut fields)?;
-        self.unknown.extend(fields.close());
+        self.unknown.extend(fields.into_unknown());
         Ok(Some(value))
     }
 }

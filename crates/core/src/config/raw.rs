@@ -1,4 +1,4 @@
-//! A value as the caller gave it, before anyone believed anything about it.
+//! An unchecked value of a configuration, as the caller gave it.
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Raw {
@@ -10,14 +10,14 @@ pub enum Raw {
     Array(Vec<Raw>),
     /// Properties by name.
     Object(Vec<(String, Raw)>),
-    /// A Map, a Date and the like, as "a Map": an object that keeps its contents where no property shows them.
+    /// An object with contents outside its properties, such as a Map or a Date, by its kind: "a Map".
     BuiltIn(String),
-    /// A function, symbol, bigint, or what stands under a key that means nothing and was not read.
+    /// A function, a symbol, a bigint, or the value of an unknown key, which is never read.
     Other(&'static str),
 }
 
 impl Raw {
-    /// What it is, for "must be a string, got …". Never the value itself, which may be a secret.
+    /// The kind of the value, for "must be a string, got …". The value itself may be a secret.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Undefined => "undefined",

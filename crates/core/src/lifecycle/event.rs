@@ -1,4 +1,4 @@
-//! What the machine hears (past tense) and what it asks for (imperative).
+//! The input of the machine, events (past tense), and its output, effects (imperative).
 
 use core::time::Duration;
 
@@ -11,7 +11,7 @@ pub enum Event {
     StartRequested {
         ticket: Ticket,
     },
-    /// The caller of this start lost interest.
+    /// The caller aborted the AbortSignal of this start.
     StartAborted {
         ticket: Ticket,
     },
@@ -21,7 +21,7 @@ pub enum Event {
     RestartRequested {
         ticket: Ticket,
     },
-    /// A stop, after which nothing starts any more.
+    /// A stop. After it the machine refuses every start and restart.
     ShutdownRequested {
         ticket: Ticket,
     },
@@ -33,7 +33,8 @@ pub enum Event {
         generation: Generation,
         failure: Failure,
     },
-    /// Who it is has been written down before anybody can learn the pid; where it could not be, `RecordFailed` follows.
+    /// The record is written before this event, because the event publishes the pid. If the record could not be written,
+    /// `RecordFailed` follows.
     Spawned {
         generation: Generation,
         pid: Pid,
@@ -42,11 +43,11 @@ pub enum Event {
         generation: Generation,
         failure: Failure,
     },
-    /// The guardian is gone, and whether it ever looked at the order can't be known; no process came of it.
+    /// The guardian was killed before the keeper reported a process. No process was made.
     OrderLost {
         generation: Generation,
     },
-    /// The pid file or the identity could not be written.
+    /// `daemon.pid` or `daemon.id` could not be written.
     RecordFailed {
         generation: Generation,
         failure: Failure,
@@ -54,12 +55,13 @@ pub enum Event {
     Ready {
         generation: Generation,
     },
-    /// Readiness can't come any more: somebody else answers.
+    /// Another process answers at the socket path, so this attempt can't become ready.
     NotReady {
         generation: Generation,
         failure: Failure,
     },
-    /// The leader was reaped. `remains`: others of its tree are left. `tail`: its last lines. `leftover_file`: as with `TreeGone`.
+    /// The leader was reaped. `remains`: other processes of the tree live. `tail`: the last lines of the output.
+    /// `leftover_file`: see `TreeGone`.
     Exited {
         generation: Generation,
         exit: Exit,
@@ -67,7 +69,8 @@ pub enum Event {
         tail: String,
         leftover_file: Option<Failure>,
     },
-    /// Nothing of it is left. Its files were removed before this is told; `leftover_file`: why one of them could not be.
+    /// Every process of the tree is gone. The files were removed before this event. `leftover_file`: the reason why a file
+    /// could not be removed.
     TreeGone {
         generation: Generation,
         leftover_file: Option<Failure>,
@@ -82,16 +85,16 @@ pub enum Event {
         error: String,
     },
 
-    /// `seen`: why it was not taken for ready at the last look, if there was one.
+    /// `last_problem`: the reason of the last failed readiness probe.
     StartupElapsed {
         generation: Generation,
-        seen: Option<String>,
+        last_problem: Option<String>,
         tail: String,
     },
     GraceElapsed {
         generation: Generation,
     },
-    /// Time is up for what SIGKILL should have ended. `survivors`: what is left.
+    /// `KILL_TIMEOUT` after SIGKILL. `survivors`: the processes that still live.
     KillElapsed {
         generation: Generation,
         survivors: Vec<Pid>,
@@ -103,14 +106,14 @@ pub enum Event {
         generation: Generation,
     },
 
-    /// The task that carries out the effects broke down.
+    /// The task that carries out the effects panicked.
     Faulted {
         message: String,
     },
 }
 
 impl Event {
-    /// `None` for what concerns the daemon whatever its generation.
+    /// `None` for an event that concerns the daemon in every generation.
     pub const fn generation(&self) -> Option<Generation> {
         match self {
             Self::StartRequested { .. }
@@ -156,7 +159,7 @@ pub enum Signal {
     Kill,
 }
 
-/// Each but the answers and notices names the attempt that it is about.
+/// Each effect except `Settle` and `Notify` names its attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     Prepare {
@@ -193,11 +196,11 @@ pub enum Effect {
         timer: Timer,
         generation: Generation,
     },
-    /// The attempt is over: give up the plugin's name, so that another owner can start it.
+    /// The attempt is over: release the plugin's lock, so that another owner can start the plugin.
     Release {
         generation: Generation,
     },
-    /// Drop the attempt as it is; the keeper ends the tree.
+    /// Drop the attempt and close the stream to the keeper. The keeper then ends the tree.
     Abandon {
         generation: Generation,
     },
@@ -208,10 +211,10 @@ pub enum Effect {
     Notify(Notice),
 }
 
-/// What listeners and the logger are told.
+/// A report for listeners and the logger.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
-    /// `from` is missing where it was never started before.
+    /// `from` is `None` at the first start.
     StateChanged {
         from: Option<ProcessState>,
         to: ProcessState,

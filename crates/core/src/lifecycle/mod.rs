@@ -1,6 +1,6 @@
-//! What may happen to one daemon, and what must be done about it. Pure: no clock, no file, no
-//! signal, no runtime. Time is handed in, timers are effects, and every race of start, stop, crash
-//! and shutdown is therefore a test that runs in microseconds.
+//! The state machine of one daemon: events in, effects out. It is pure: it has no clock, no file, no signal and no runtime.
+//! The time is an argument, and timers are effects. A race of start, stop, crash and shutdown is therefore a test that runs
+//! in microseconds.
 //!
 //! ```text
 //!                 start                  prepared              spawned              ready
@@ -17,13 +17,11 @@
 //!                     └── not gone 2 s after SIGKILL ──▶ Stuck
 //! ```
 //!
-//! Callers see five states: `starting` (Preparing, Spawning, Booting, BackingOff, and Stopping
-//! where a first start failed), `running`, `stopping`, `stopped`, and `error` (Failed, Stuck).
-//! The mapping stands in [`Phase::state`] and nowhere else.
+//! Callers see five states: `starting` (Preparing, Spawning, Booting, BackingOff, and Stopping after a failed start),
+//! `running`, `stopping`, `stopped`, and `error` (Failed, Stuck). [`Phase::state`] is the only place of this mapping.
 //!
-//! Every spawn has a generation. An event that carries another generation than the current one is
-//! dropped before anything looks at it, so that no late timer, probe or exit of an older process
-//! can touch a newer one.
+//! Every attempt has a generation. [`Machine::on`] drops an event of another generation first, so that a late timer, probe
+//! or exit of an older attempt has no effect on a newer one.
 
 mod event;
 mod machine;
@@ -31,6 +29,6 @@ mod phase;
 mod restart;
 
 pub use event::{Effect, Event, Notice, Signal, Timer};
-pub use machine::{KILL_PATIENCE, Machine, Plan};
+pub use machine::{KILL_TIMEOUT, Machine, Plan};
 pub use phase::{Activity, Generation, LastExit, Leader, Now, Phase, Run, Snapshot, StopFor, Ticket, Tree};
 pub use restart::{Backoff, RestartOn, RestartPlan, Window};

@@ -1,38 +1,38 @@
-//! The phases a daemon goes through, and the five states that callers see of them.
+//! The phases of the machine, and their mapping to the five public states.
 
 use core::time::Duration;
 
 use crate::error::Failure;
 use crate::model::{Exit, ExitReason, Pid, ProcessState};
 
-/// Counts the attempts to run a daemon. Whatever belongs to an older one is ignored by rule.
+/// The number of an attempt. The machine drops events of older attempts.
 pub type Generation = u64;
-/// Names one caller that waits for an answer.
+/// A caller's claim to an answer.
 pub type Ticket = u64;
 
-/// The time of an event. `mono` orders and measures and stands still while the machine is suspended;
-/// `wall` (milliseconds since 1970) is only ever shown.
+/// The time of an event. `mono` is for measuring, and stands still while the computer is suspended. `wall` (milliseconds
+/// since 1970) is only for display.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Now {
     pub mono: Duration,
     pub wall: f64,
 }
 
-/// On whose behalf a daemon is being brought up.
+/// The reason of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Run {
-    /// A caller waits for it; a failure is the caller's to hear and is not retried.
-    Asked(Ticket),
-    /// The restart policy; a failure counts as an attempt and leads to the next.
+    /// A start or restart by a caller. A failure settles the caller's ticket, and is not retried.
+    Requested(Ticket),
+    /// A restart by the restart policy. A failure counts as an attempt, and leads to the next one.
     Restart,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Leader {
-    /// The guardian was asked for it and has not answered yet.
+    /// The order was given, and the keeper has not reported a process yet.
     Pending,
     Alive(Pid),
-    /// Reaped; what it left behind is still there.
+    /// The leader was reaped. Other processes of the tree may live.
     Exited,
 }
 
@@ -40,7 +40,7 @@ pub enum Leader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tree {
     pub leader: Leader,
-    /// Whether the grace period is over and SIGKILL was sent.
+    /// Whether SIGKILL was sent, after the grace period.
     pub killed: bool,
 }
 
@@ -53,44 +53,43 @@ impl Tree {
     }
 }
 
-/// What a tree is being stopped for.
+/// The reason of a stop.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StopFor {
-    /// A caller asked for the end.
+    /// stopProcess or stopAllProcesses.
     Caller,
-    /// It ended by itself, and the policy says that this is no failure.
+    /// The leader exited with code 0, and `restart.on` is 'failure'.
     CleanExit,
-    /// A start failed (`shown` as starting) or there are no attempts left (shown as stopping).
-    /// `reason`: what the leader's exit is told as, if it is still to come.
-    Failure { failure: Failure, shown: ProcessState, reason: ExitReason },
-    /// It was unhealthy; the restart waits until `due` and until the tree is gone.
+    /// A start failed, or no restart attempt is left. `state`: the public state until the tree is gone, STARTING for a
+    /// failed start and STOPPING otherwise. `reason`: the reason of the leader's exit, if the leader still lives.
+    Failure { failure: Failure, state: ProcessState, reason: ExitReason },
+    /// The daemon failed its health checks. The restart waits until `due` and until the tree is gone.
     UnhealthyRestart { due: Duration },
     /// restartProcess.
     Restart(Ticket),
 }
 
-/// What is going on. A pid exists only where there is a process.
+/// The phase of a daemon. Only phases with a process hold a pid.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Phase {
-    /// Never started, or stopped. Nothing is left.
+    /// Never started, or stopped. There is no process.
     Stopped,
-    /// Gave up. Nothing is left.
+    /// Given up. There is no process.
     Failed,
-    /// Gave up while something that can't be killed is left.
+    /// Given up while processes live that SIGKILL did not end in time.
     Stuck {
         tree: Tree,
     },
-    /// Taking the lock, clearing what a dead owner left, looking at the socket path.
+    /// The supervisor takes the lock, stops orphans and removes a dead socket.
     Preparing {
         run: Run,
     },
-    /// The guardian was asked for a process.
-    /// `orders`: how often it was asked.
+    /// The order was given to the guardian. `orders`: how often; more than once if the guardian was killed.
     Spawning {
         run: Run,
         orders: u32,
     },
-    /// The process lives and is not ready.
+    /// The leader lives, and is not ready.
     Booting {
         run: Run,
         pid: Pid,
@@ -103,7 +102,7 @@ pub enum Phase {
         tree: Tree,
         stop_for: StopFor,
     },
-    /// A restart is pending. It waits for its delay (`waited`) and for the end of the old tree (`None`).
+    /// A restart is pending. It waits until its delay is over (`waited`) and until the old tree is gone (`tree` is `None`).
     BackingOff {
         tree: Option<Tree>,
         waited: bool,
@@ -111,7 +110,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The one place where phases become the states of the API.
+    /// The public state of this phase.
     pub const fn state(&self) -> ProcessState {
         match self {
             Self::Stopped => ProcessState::Stopped,
@@ -119,13 +118,13 @@ impl Phase {
             Self::Preparing { .. } | Self::Spawning { .. } | Self::Booting { .. } | Self::BackingOff { .. } => ProcessState::Starting,
             Self::Running { .. } => ProcessState::Running,
             Self::Stopping { stop_for, .. } => match stop_for {
-                StopFor::Failure { shown, .. } => *shown,
+                StopFor::Failure { state, .. } => *state,
                 StopFor::Caller | StopFor::CleanExit | StopFor::UnhealthyRestart { .. } | StopFor::Restart(_) => ProcessState::Stopping,
             },
         }
     }
 
-    /// The leader's, while there is one.
+    /// The pid of the leader, while the leader lives.
     pub const fn pid(&self) -> Option<Pid> {
         match self {
             Self::Booting { pid, .. } | Self::Running { pid, .. } => Some(*pid),
@@ -134,12 +133,12 @@ impl Phase {
         }
     }
 
-    /// Whether a start may bring another configuration.
+    /// Whether a start may replace the configuration.
     pub const fn accepts_config(&self) -> bool {
         matches!(self, Self::Stopped | Self::Failed)
     }
 
-    /// Whether the plugin can be forgotten: nothing of it is left.
+    /// Whether forgetProcess may forget the plugin, because no process is left.
     pub const fn is_forgettable(&self) -> bool {
         matches!(self, Self::Stopped | Self::Failed)
     }
@@ -147,23 +146,23 @@ impl Phase {
     pub const fn activity(&self) -> Activity {
         Activity {
             guarded: !matches!(self, Self::Stopped | Self::Failed),
-            // A process that can't be killed may never end, and nothing waits for it.
+            // A process that SIGKILL did not end may never end, so the event loop does not wait for it.
             pending: !matches!(self, Self::Stopped | Self::Failed | Self::Stuck { .. }),
         }
     }
 }
 
-/// What a daemon needs from its manager.
+/// The needs of a daemon while it has a process or a pending restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Activity {
-    /// A process lives, or is coming: the guardian is needed.
+    /// A process lives or is about to be forked, so the guardian is needed.
     pub guarded: bool,
-    /// Something is still going to happen without a call: the event loop is kept alive.
+    /// The phase can change without a call, so the event loop is kept alive.
     pub pending: bool,
 }
 
 impl Activity {
-    /// What is in this and not in `other`.
+    /// The set difference: the needs of `self` that `other` lacks.
     pub const fn without(self, other: Self) -> Self {
         Self { guarded: self.guarded && !other.guarded, pending: self.pending && !other.pending }
     }
@@ -178,7 +177,7 @@ pub struct LastExit {
     pub at: f64,
 }
 
-/// What the getters read. Published after every event.
+/// The values for the getters. Published after every event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     pub state: ProcessState,

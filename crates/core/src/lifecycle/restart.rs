@@ -1,4 +1,4 @@
-//! When a restart may happen, and how long it waits.
+//! The restart policy: whether a restart is allowed, and its delay.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ pub enum RestartOn {
     Failure,
 }
 
-/// At most `limit` restarts, successful ones too, within any `period`.
+/// At most `limit` restarts within any `period`, including successful restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     pub limit: u32,
@@ -30,7 +30,7 @@ pub struct RestartPlan {
     pub backoff: Backoff,
     pub factor: f64,
     pub max_delay: Duration,
-    /// Share of the delay by which it is spread to both sides, 0 to 1.
+    /// The share, 0 to 1, by which a delay is randomly longer or shorter.
     pub jitter: f64,
     pub window: Window,
     pub on: RestartOn,
@@ -61,7 +61,7 @@ impl RestartPlan {
             Backoff::Linear => base * (1.0 + steps),
             Backoff::Constant => base,
         };
-        // `min` also catches the infinity of a large power; NaN (0 × ∞) means no delay at all.
+        // A large power is infinity, which `min` caps. A delay of 0 times infinity is NaN, and means no delay.
         let capped = if grown.is_nan() { 0.0 } else { grown.min(self.max_delay.as_secs_f64()) };
         let spread = 1.0 + self.jitter * (2.0 * jitter - 1.0);
         Duration::from_secs_f64((capped * spread).max(0.0))
@@ -91,7 +91,7 @@ impl History {
     }
 }
 
-/// SplitMix64: jitter needs to differ between daemons, not to be secret, and tests want to repeat it.
+/// SplitMix64. The jitter must differ between daemons, need not be secret, and must be repeatable in tests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Jitter(pub u64);
 

@@ -1,5 +1,5 @@
-//! Carries out what the lifecycle decides. One task owns one daemon; calls come in as events, and the getters read a
-//! published snapshot.
+//! Carries out the effects of the lifecycle. Each daemon has one task. Calls become events, and the getters read a published
+//! snapshot.
 //!
 //! ```text
 //!   Manager ── feed(event) ──▶ Daemon { machine } ── effects ──▶ Task ──▶ guardian, keeper, probes, files
@@ -9,16 +9,16 @@
 //!
 //! From a call down to the system:
 //!
-//! - `manager`: the registry and the verbs;
+//! - `manager`: the registry of daemons, and the calls of the API;
 //! - `daemon`: one plugin's machine, task and attempt;
-//! - `launch`: the order from which a daemon is made;
-//! - `guardian`: the owner's ends of the streams;
+//! - `launch`: the order to the guardian;
+//! - `guardian`: the owner's ends of the streams to guardian and keepers;
 //! - `probe`: readiness and health;
 //! - `ownership`: folder, lock, identity, orphans;
 //! - `socket`: the socket path;
-//! - `output`: what daemons print;
-//! - `report`: messages to the caller, entries for the logger;
-//! - `runtime`: the one thread on which all of this runs.
+//! - `output`: stdout and stderr of daemons;
+//! - `report`: messages to the caller's thread, log entries;
+//! - `runtime`: the supervisor's thread.
 
 mod daemon;
 mod guardian;
@@ -38,7 +38,7 @@ pub use output::{LINE_MAX, Splitter, Stream, Tail};
 pub use ownership::{Folder, Lock, LockGuard, identity};
 pub use report::{LogValue, Mailbox, Message, Refusal};
 
-/// The target of all log entries but lines of output, for `ALLY_LOG` filters.
+/// The tracing target of all log entries except lines of output. `ALLY_LOG` filters by target.
 const TARGET: &str = "ally";
-/// The target of lines of output.
+/// The tracing target of lines of output.
 const LINES_TARGET: &str = "ally::output";

@@ -47,7 +47,7 @@ samples! { f:
     TreeGone { generation: f.generation, leftover_file: None },
     ProbePassed { generation: f.generation, latency: Duration::from_millis(2) },
     ProbeFailed { generation: f.generation, latency: Duration::from_millis(3), error: "refused".to_owned() },
-    StartupElapsed { generation: f.generation, seen: None, tail: String::new() },
+    StartupElapsed { generation: f.generation, last_problem: None, tail: String::new() },
     GraceElapsed { generation: f.generation },
     KillElapsed { generation: f.generation, survivors: vec![f.pid] },
     BackoffElapsed { generation: f.generation },

@@ -86,7 +86,7 @@ impl Story {
     }
 
     pub fn timeout(&mut self) {
-        self.hear(Event::StartupElapsed { generation: self.machine.generation(), seen: None, tail: String::new() });
+        self.hear(Event::StartupElapsed { generation: self.machine.generation(), last_problem: None, tail: String::new() });
     }
 
     pub fn seen(&self) -> Snapshot {

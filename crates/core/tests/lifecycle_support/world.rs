@@ -220,7 +220,7 @@ fn answers(owed: Owed, generation: Generation) -> Vec<Event> {
 
 fn fired(timer: Timer, generation: Generation) -> Event {
     match timer {
-        Timer::Startup => Event::StartupElapsed { generation, seen: None, tail: String::new() },
+        Timer::Startup => Event::StartupElapsed { generation, last_problem: None, tail: String::new() },
         Timer::Grace => Event::GraceElapsed { generation },
         Timer::Kill => Event::KillElapsed { generation, survivors: vec![pid_of(generation)] },
         Timer::Backoff => Event::BackoffElapsed { generation },

@@ -1,5 +1,8 @@
-//! The total function from (phase, event) to (phase, effects). `requests`: what callers ask for;
-//! `reports`: what the supervisor tells; `steps`: what several of these share.
+//! The total function from (phase, event) to (phase, effects).
+//!
+//! - `requests`: events from callers;
+//! - `reports`: events from the supervisor;
+//! - `steps`: steps that several events share.
 
 mod reports;
 mod requests;
@@ -13,19 +16,19 @@ use crate::lifecycle::event::{Effect, Event};
 use crate::lifecycle::phase::{Activity, Generation, LastExit, Now, Phase, Snapshot, Ticket};
 use crate::lifecycle::restart::{History, Jitter, RestartPlan};
 
-/// How long what got SIGKILL may take to be gone before it is reported as unkillable.
-pub const KILL_PATIENCE: Duration = Duration::from_secs(2);
+/// The time from SIGKILL until a tree that still lives fails the stop (ERR_STOP_FAILED).
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often an order is given before a spawn is given up because the guardian is killed each time.
+/// If the guardian is killed with an order, the order is repeated. After this many orders the spawn fails.
 const ORDERS_MAX: u32 = 3;
 
-/// What the configuration says about the lifecycle.
+/// The part of the configuration that the machine uses.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub socket_path: String,
     pub startup_timeout: Duration,
     pub grace: Duration,
-    /// Interval and number of failures in a row, where health is checked.
+    /// The interval of health checks, and the number of failures in a row that causes a restart.
     pub health: Option<(Duration, u32)>,
     pub restart: RestartPlan,
 }
@@ -40,7 +43,7 @@ pub struct Machine {
     history: History,
     jitter: Jitter,
     failed_checks: u32,
-    /// Callers to be answered when the daemon comes to rest, with what they will be told.
+    /// The tickets that are settled when the machine reaches Stopped, Failed or Stuck, each with its outcome.
     waiting: Vec<(Ticket, Result<(), Failure>)>,
     last_error: Option<Failure>,
     last_state_change: f64,
@@ -79,7 +82,8 @@ impl Machine {
         self.generation
     }
 
-    /// Before a start with another configuration. Returns whether it was accepted: not while a process exists or is coming.
+    /// Replaces the configuration before a start. Returns false, and changes nothing, if a process lives or a start or
+    /// restart is under way.
     pub fn replan(&mut self, plan: Plan) -> bool {
         let accepted = self.phase.accepts_config();
         if accepted {
@@ -111,7 +115,7 @@ impl Machine {
         }
     }
 
-    /// Takes what happened, and says what is to be done about it, in order.
+    /// Handles one event. Returns the effects, in the order in which they must be carried out.
     pub fn on(&mut self, event: Event, now: Now) -> Vec<Effect> {
         if event.generation().is_some_and(|generation| generation != self.generation) {
             return Vec::new();
@@ -136,9 +140,9 @@ impl Machine {
             Event::TreeGone { leftover_file, .. } => self.tree_gone(leftover_file, now),
             Event::ProbePassed { latency, .. } => self.probe_passed(latency),
             Event::ProbeFailed { latency, error, .. } => self.probe_failed(latency, error, now),
-            Event::StartupElapsed { seen, tail, .. } => {
+            Event::StartupElapsed { last_problem, tail, .. } => {
                 let failure =
-                    Failure::StartupTimeout { socket: self.plan.socket_path.clone(), after: self.plan.startup_timeout, seen, tail };
+                    Failure::StartupTimeout { socket: self.plan.socket_path.clone(), after: self.plan.startup_timeout, last_problem, tail };
                 self.boot_failed(failure, now);
             }
             Event::GraceElapsed { .. } => self.grace_elapsed(),

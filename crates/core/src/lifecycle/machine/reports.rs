@@ -1,8 +1,8 @@
-//! What the supervisor reports.
+//! Events from the supervisor.
 
 use core::time::Duration;
 
-use super::{KILL_PATIENCE, Machine, ORDERS_MAX};
+use super::{KILL_TIMEOUT, Machine, ORDERS_MAX};
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
 use crate::lifecycle::phase::{LastExit, Leader, Now, Phase, Run, StopFor};
@@ -13,7 +13,7 @@ impl Machine {
     pub(super) fn prepared(&mut self) {
         match self.phase {
             Phase::Preparing { run } => {
-                // The same public state, so nothing is shown.
+                // Without `enter`: the public state stays the same.
                 self.phase = Phase::Spawning { run, orders: 1 };
                 self.effects.push(Effect::Spawn { generation: self.generation });
                 self.arm(Timer::Startup, self.plan.startup_timeout);
@@ -51,7 +51,7 @@ impl Machine {
                 self.effects.push(Effect::Notify(Notice::Spawned { pid }));
                 self.effects.push(Effect::AwaitReady { generation });
             }
-            // The stop came before the spawn. Its grace period began with the request.
+            // The stop came before the spawn. The grace period began with the stop.
             Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. }
                 if tree.leader == Leader::Pending =>
             {
@@ -78,7 +78,7 @@ impl Machine {
                 self.disarm(Timer::Startup);
                 self.run_failed(run, None, failure, now);
             }
-            // There never was a tree.
+            // No process was made, so there is no tree to stop.
             Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. }
                 if tree.leader == Leader::Pending =>
             {
@@ -95,7 +95,7 @@ impl Machine {
         }
     }
 
-    /// The guardian was killed while it had the order. The daemon is still wanted, so the order is given again.
+    /// The guardian was killed with the order. If the daemon is still starting, the order is repeated.
     pub(super) fn order_lost(&mut self, now: Now) {
         if let Phase::Spawning { orders, .. } = &mut self.phase
             && *orders < ORDERS_MAX
@@ -106,7 +106,7 @@ impl Machine {
         self.spawn_failed(Failure::GuardianLost { problem: "the guardian was killed while it made the process".to_owned() }, now);
     }
 
-    /// The process lives, or is being made, but will not become ready.
+    /// The attempt fails before readiness: timeout, another process at the socket path, or an unwritable record.
     pub(super) fn boot_failed(&mut self, failure: Failure, now: Now) {
         let (run, leader) = match self.phase {
             Phase::Spawning { run, .. } => (run, Leader::Pending),
@@ -135,7 +135,7 @@ impl Machine {
                 if let Some((interval, _)) = self.plan.health {
                     self.arm(Timer::Probe, interval);
                 }
-                if let Run::Asked(ticket) = run {
+                if let Run::Requested(ticket) = run {
                     self.settle(ticket, Ok(()));
                 }
             }
@@ -244,7 +244,7 @@ impl Machine {
                 self.stop_tree(Leader::Alive(pid), StopFor::UnhealthyRestart { due: now.mono + delay }, now);
             }
             Err(failure) => {
-                let stop_for = StopFor::Failure { failure, shown: ProcessState::Stopping, reason: ExitReason::Unhealthy };
+                let stop_for = StopFor::Failure { failure, state: ProcessState::Stopping, reason: ExitReason::Unhealthy };
                 self.stop_tree(Leader::Alive(pid), stop_for, now);
             }
         }
@@ -255,7 +255,7 @@ impl Machine {
             Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. } if !tree.killed => {
                 tree.killed = true;
                 self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
-                self.arm(Timer::Kill, KILL_PATIENCE);
+                self.arm(Timer::Kill, KILL_TIMEOUT);
             }
             Phase::Stopping { .. }
             | Phase::BackingOff { .. }
@@ -297,7 +297,7 @@ impl Machine {
         self.settle_waiting();
     }
 
-    /// Fails all calls that wait for the end. A start that has failed before keeps its own failure.
+    /// Fails every waiting stop. A waiting start already has a failure, and keeps it.
     fn fail_stops(&mut self, failure: Failure) {
         for (_, outcome) in &mut self.waiting {
             if outcome.is_ok() {
@@ -322,12 +322,12 @@ impl Machine {
         }
     }
 
-    /// The task is gone: nothing more can be learned about this daemon, so every waiting call is answered.
+    /// The task panicked, so no more events come from it. Every waiting call is settled with this failure.
     pub(super) fn faulted(&mut self, problem: String, now: Now) {
         let failure = Failure::Internal { problem };
         match &self.phase {
             Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => {
-                if let Run::Asked(ticket) = run {
+                if let Run::Requested(ticket) = run {
                     self.waiting.push((*ticket, Ok(())));
                 }
             }
@@ -350,8 +350,8 @@ impl Machine {
     }
 }
 
-/// One interval after the last check began, or at once where that took longer: so that a hung daemon is found within
-/// `retries` intervals, whatever its checks take.
+/// Checks begin one interval apart, whatever a check takes. A hung daemon is therefore found within `retries` intervals. If a
+/// check took longer than the interval, the next one begins at once.
 const fn next_check(interval: Duration, latency: Duration) -> Duration {
     interval.saturating_sub(latency)
 }

@@ -1,4 +1,4 @@
-//! What callers ask for.
+//! Events from callers.
 
 use super::Machine;
 use crate::error::Failure;
@@ -15,9 +15,9 @@ impl Machine {
             Phase::Stopped | Phase::Failed => {
                 self.attempts = 0;
                 self.history.clear();
-                self.prepare(Run::Asked(ticket), None, now);
+                self.prepare(Run::Requested(ticket), None, now);
             }
-            // What could not be killed is still running.
+            // Processes that SIGKILL did not end still run.
             Phase::Stuck { .. } => self.settle(ticket, Err(Failure::AlreadyRunning(ProcessState::Running))),
             Phase::Preparing { .. }
             | Phase::Spawning { .. }
@@ -29,17 +29,17 @@ impl Machine {
     }
 
     pub(super) fn start_aborted(&mut self, ticket: Ticket, now: Now) {
-        let asked = match &self.phase {
-            Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => *run == Run::Asked(ticket),
+        let is_current = match &self.phase {
+            Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => *run == Run::Requested(ticket),
             Phase::Stopping { stop_for, .. } => *stop_for == StopFor::Restart(ticket),
             Phase::Stopped | Phase::Failed | Phase::Stuck { .. } | Phase::Running { .. } | Phase::BackingOff { .. } => false,
         };
-        if asked {
+        if is_current {
             self.stop_requested(None, now);
         }
     }
 
-    /// Wins over everything. `ticket`: who is to be told, if anyone.
+    /// A stop overrides every start and restart. `ticket`: settled at the end of the stop.
     pub(super) fn stop_requested(&mut self, ticket: Option<Ticket>, now: Now) {
         self.waiting.extend(ticket.map(|ticket| (ticket, Ok(()))));
         self.stop_for(StopFor::Caller, now);
@@ -64,7 +64,7 @@ impl Machine {
         }
     }
 
-    /// Ends what is going on, for a caller or for a restart.
+    /// Stops the daemon, for a stop or for a restart.
     pub(super) fn stop_for(&mut self, stop_for: StopFor, now: Now) {
         match self.phase.clone() {
             Phase::Stopped | Phase::Failed => self.finish(stop_for, now),
@@ -102,9 +102,9 @@ impl Machine {
             Phase::Stopping { tree, stop_for: former } => {
                 self.next_restart_at = None;
                 match former {
-                    // The restart that was asked for is cancelled.
+                    // The new stop cancels the restart.
                     StopFor::Restart(ticket) => self.waiting.push((ticket, Err(Failure::Stopped))),
-                    // The start has failed before it was stopped: its caller gets its own failure.
+                    // The start failed before the stop, and its caller already has the failure.
                     StopFor::Failure { failure, .. } => self.last_error = Some(failure),
                     StopFor::Caller | StopFor::CleanExit | StopFor::UnhealthyRestart { .. } => {}
                 }

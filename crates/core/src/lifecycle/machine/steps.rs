@@ -1,16 +1,16 @@
-//! Steps that several requests and reports share.
+//! Steps that several events share.
 
 use core::mem;
 use core::time::Duration;
 
-use super::{KILL_PATIENCE, Machine};
+use super::{KILL_TIMEOUT, Machine};
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
 use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket, Tree};
 use crate::model::{Exit, ExitReason, ProcessState};
 
 impl Machine {
-    /// Begins a new generation.
+    /// Begins a new attempt.
     pub(super) fn prepare(&mut self, run: Run, reason: Option<String>, now: Now) {
         self.generation += 1;
         self.next_restart_at = None;
@@ -22,12 +22,12 @@ impl Machine {
         self.effects.push(Effect::Prepare { generation: self.generation });
     }
 
-    /// A run ended before it was ready. `left`: what there is to stop.
+    /// An attempt failed before readiness. `left`: the leader of the tree that must be stopped.
     pub(super) fn run_failed(&mut self, run: Run, left: Option<Leader>, failure: Failure, now: Now) {
         match run {
-            Run::Asked(ticket) => {
+            Run::Requested(ticket) => {
                 self.waiting.push((ticket, Err(failure.clone())));
-                let stop_for = StopFor::Failure { failure, shown: ProcessState::Starting, reason: ExitReason::Startup };
+                let stop_for = StopFor::Failure { failure, state: ProcessState::Starting, reason: ExitReason::Startup };
                 self.stop_or_finish(left, stop_for, now);
             }
             Run::Restart => self.retry_or_give_up(left, ExitReason::Startup, failure, now),
@@ -43,11 +43,11 @@ impl Machine {
                 self.enter(Phase::BackingOff { tree, waited: false }, Some(reason.as_str().to_owned()), now);
                 self.arm(Timer::Backoff, delay);
             }
-            Err(failure) => self.stop_or_finish(left, StopFor::Failure { failure, shown: ProcessState::Stopping, reason }, now),
+            Err(failure) => self.stop_or_finish(left, StopFor::Failure { failure, state: ProcessState::Stopping, reason }, now),
         }
     }
 
-    /// The delay of the next restart, or why there is none.
+    /// The delay of the next restart. If there is none, the failure that ends the restarts.
     pub(super) fn admit_restart(&mut self, failure: Failure, now: Now) -> Result<Duration, Failure> {
         let plan = &self.plan.restart;
         if plan.max_attempts == 0 {
@@ -68,7 +68,7 @@ impl Machine {
         self.effects.push(Effect::Notify(Notice::RestartScheduled { attempt: self.attempts, delay, reason }));
     }
 
-    /// Stops the tree if anything of it is left, and then finishes.
+    /// Stops the tree if there is one. Otherwise finishes at once.
     pub(super) fn stop_or_finish(&mut self, left: Option<Leader>, stop_for: StopFor, now: Now) {
         match left {
             Some(leader) => self.stop_tree(leader, stop_for, now),
@@ -86,12 +86,12 @@ impl Machine {
         self.enter(Phase::Stopping { tree, stop_for }, reason, now);
     }
 
-    /// Sends the first signal of a stop. A grace period of 0 means SIGKILL at once.
+    /// Sends the stop signal. If the grace period is 0, sends SIGKILL instead.
     pub(super) fn begin_stop(&mut self, leader: Leader) -> Tree {
         let killed = self.plan.grace.is_zero();
         let (signal, timer, after) =
-            if killed { (Signal::Kill, Timer::Kill, KILL_PATIENCE) } else { (Signal::Terminate, Timer::Grace, self.plan.grace) };
-        // A leader that is not spawned yet gets the stop signal after its spawn. SIGKILL is sent at once, to whatever is there.
+            if killed { (Signal::Kill, Timer::Kill, KILL_TIMEOUT) } else { (Signal::Terminate, Timer::Grace, self.plan.grace) };
+        // If the leader is not spawned yet, the stop signal is sent after the spawn. SIGKILL is sent at once in any case.
         if leader != Leader::Pending || killed {
             self.effects.push(Effect::Signal { generation: self.generation, signal });
         }
@@ -99,7 +99,7 @@ impl Machine {
         Tree { leader, killed }
     }
 
-    /// Nothing is left: goes on with what the stop was for.
+    /// The tree is gone: continues with the reason of the stop.
     pub(super) fn finish(&mut self, stop_for: StopFor, now: Now) {
         match stop_for {
             StopFor::Caller | StopFor::CleanExit => {
@@ -120,18 +120,19 @@ impl Machine {
             }
             StopFor::Restart(ticket) => {
                 if self.waiting.iter().any(|(_, outcome)| outcome.is_ok()) {
-                    // A stop came before the restart: when it resolves, other owners can start the name.
+                    // stopProcess came before the restart, and its promise resolves now. From then on other owners may start
+                    // the plugin.
                     self.effects.push(Effect::Release { generation: self.generation });
                 }
                 self.enter(Phase::Stopped, None, now);
                 self.settle_waiting();
                 self.attempts = 0;
-                self.prepare(Run::Asked(ticket), None, now);
+                self.prepare(Run::Requested(ticket), None, now);
             }
         }
     }
 
-    /// A stop without a process still passes through 'stopping'.
+    /// Without a process, a stop still passes through the state 'stopping'.
     pub(super) fn show_stopping(&mut self, stop_for: StopFor, now: Now) {
         self.enter(Phase::Stopping { tree: Tree { leader: Leader::Exited, killed: false }, stop_for }, None, now);
     }
@@ -159,9 +160,9 @@ impl Machine {
         self.disarm(Timer::Backoff);
     }
 
-    /// A stop overtakes the start: its caller is answered at the end of that stop.
+    /// A stop overtakes the start: the start's ticket fails at the end of the stop.
     pub(super) fn fail_start(&mut self, run: Run) {
-        if let Run::Asked(ticket) = run {
+        if let Run::Requested(ticket) = run {
             self.waiting.push((ticket, Err(Failure::Stopped)));
         }
     }

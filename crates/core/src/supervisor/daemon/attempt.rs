@@ -1,4 +1,4 @@
-//! One attempt: all that belongs to one try to run the daemon. It is dropped as a whole.
+//! One attempt: the tasks, timers and streams of one try to run the daemon. An attempt is dropped as a whole.
 
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -22,7 +22,7 @@ pub struct Attempt {
     pub generation: Generation,
     completions: (UnboundedSender<Completion>, UnboundedReceiver<Completion>),
     pub timers: Timers,
-    /// The way to the lease. Polled by the task itself: when it is dropped, the lock is released before anything else.
+    /// The preparation. The task polls this future itself, so a drop releases the lock before the next effect.
     pub preparing: Option<Preparing>,
     pub process: Option<Process>,
     pub pumps: Option<Pumps>,
@@ -36,27 +36,27 @@ pub type Preparing = Pin<Box<dyn Future<Output = Result<Lease, Failure>> + Send>
 /// The leader and its keeper.
 pub struct Process {
     pub keeper: KeeperStream,
-    /// Until the guardian has accepted the order, or is known to be gone.
+    /// `None` after the guardian has accepted the order, or is gone.
     pub order: Option<oneshot::Receiver<Result<GuardianReceipt, Failure>>>,
     pub receipt: Option<GuardianReceipt>,
     /// The paths that the keeper tries as the program. Empty after the spawn.
     pub programs: Vec<String>,
-    /// After the keeper's report.
+    /// `None` before the keeper's report `Spawned`.
     pub spawned: Option<ProbedDaemon>,
-    /// As it was recorded.
+    /// The recorded identity of the leader.
     pub identity: Option<Identity>,
     pub leader_reaped: bool,
 }
 
-/// The keeper was killed; what it left is being ended.
+/// The sweep after a killed keeper.
 pub struct Sweeping {
-    /// Dropped, it aborts the sweep.
+    /// A drop aborts the sweep.
     pub _sweep: AbortOnDrop,
-    /// The leader, if it was recorded.
+    /// The recorded identity of the leader, if there is one.
     pub leader: Option<Identity>,
 }
 
-/// What ran beside the task and is done.
+/// The result of a job that ran beside the task.
 pub enum Completion {
     Ready(Result<(), Failure>),
     Checked(HealthCheck),
@@ -87,7 +87,7 @@ impl Attempt {
         }
     }
 
-    /// Waits for ever without an attempt. Cancel-safe: nothing is lost if the future is dropped.
+    /// The next event of the attempt. Without an attempt, waits for ever. Cancel-safe: a dropped future loses no event.
     pub async fn next(attempt: &mut Option<Self>) -> (Generation, AttemptEvent) {
         let Some(attempt) = attempt else { return pending().await };
         let event = tokio::select! {
@@ -100,13 +100,13 @@ impl Attempt {
         (attempt.generation, event)
     }
 
-    /// Reports one completion to this attempt. If the attempt has ended meanwhile, the completion has no reader.
+    /// A function that reports one completion to this attempt. If the attempt is over by then, the completion is dropped.
     pub fn completion(&self) -> impl FnOnce(Completion) + Send + 'static {
         let completions = self.completions.0.clone();
         move |completion| drop(completions.send(completion))
     }
 
-    /// The leader and its keeper, once they are known.
+    /// The pids of leader and keeper, after the report `Spawned`.
     pub fn spawned(&self) -> Option<&ProbedDaemon> {
         self.process.as_ref()?.spawned.as_ref()
     }
@@ -122,7 +122,7 @@ impl Process {
         self.spawned = Some(ProbedDaemon::new(leader, keeper));
     }
 
-    /// The receipt comes before all reports of the keeper, its end included.
+    /// The receipt is returned before every report of the keeper, including the end of its stream.
     async fn next(process: &mut Option<Self>) -> AttemptEvent {
         let Some(process) = process else { return pending().await };
         let Some(order) = &mut process.order else { return AttemptEvent::Reported(process.keeper.next().await) };

@@ -1,4 +1,4 @@
-//! What the machine asks for.
+//! Carries out the effects of the machine.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl Task {
                 report @ (Effect::Settle { .. } | Effect::Notify(_)) => self.daemon.deliver(report, batch.now),
             }
         }
-        // Last: the process may exit as soon as it hears this.
+        // Last, because the process may exit as soon as no activity is left.
         self.context.activity_ended(batch.ended);
     }
 
@@ -55,17 +55,17 @@ impl Task {
     }
 
     fn prepare(&mut self, generation: Generation) {
-        // What belonged to the last attempt ends here at the latest.
+        // Drops the previous attempt, if it is still there.
         let attempt = self.attempt.insert(Attempt::new(generation));
         let path = self.job.config.socket_path.clone();
         if let Err(plugin) = self.context.claims.claim(&path, &self.daemon.name) {
             let failure = Failure::SocketInUse { path: path.display().to_string(), by: Occupant::Plugin(plugin) };
             return self.feed(Event::PrepareFailed { generation, failure });
         }
-        // If the plugin's folder was replaced, the name is that of the new folder, and must be acquired anew.
+        // If the plugin's folder was replaced, the lock of the new folder must be acquired.
         self.lease.take_if(|lease| !lease.folder.is_in_place());
         if self.lease.is_some() {
-            // A restart: the name is ours already, so there are no orphans.
+            // A restart: this owner holds the lock, so there are no orphans.
             return self.feed(match socket::remove_dead(&path) {
                 Ok(()) => Event::Prepared { generation },
                 Err(failure) => Event::PrepareFailed { generation, failure },
@@ -94,17 +94,17 @@ impl Task {
             attempt.pumps = Some(pumps);
             attempt.process = Some(Process::new(keeper, order_result, programs));
         }
-        // Not aborted with the attempt: the rest of half an order would be read as the beginning of the next one.
+        // Not aborted with the attempt: after a partial write the guardian would read the next order as the rest of this one.
         drop(runtime::spawn(async move {
-            // If the attempt was given up meanwhile, the receipt has no reader.
+            // If the attempt is over by then, the receipt is dropped.
             drop(ordered.send(guardian.order(&order).await));
         }));
     }
 
-    /// Writes down the identity of the leader.
+    /// Writes the record: the identity of the leader.
     pub(super) fn record(&mut self, generation: Generation, leader: Pid, keeper: Pid) -> Result<(), Failure> {
         let Some(lease) = &self.lease else { return Ok(()) };
-        // A leader that has ended already is about to be reported, and has no identity any more.
+        // If the leader has ended, it has no identity, and the keeper reports its exit next.
         let Some(identity) = identify_leader(leader, keeper)? else { return Ok(()) };
         let recorded = lease.folder.record(&identity);
         self.remember(generation, identity);
@@ -150,14 +150,14 @@ impl Task {
         }));
     }
 
-    /// Removes the files of a daemon that is gone, or returns why a file stays.
+    /// Removes the files of a daemon that is gone. Returns a failure if a file stays.
     pub(super) fn remove_files(&self) -> Option<Failure> {
         let record = self.lease.as_ref().map_or(Ok(()), |lease| lease.folder.remove_record());
         if let Err(failure) = &record {
             log!(self.daemon.reporter, warn, %failure, "the record of a daemon that is gone stays");
         }
         let socket = match socket::remove_dead(&self.job.config.socket_path) {
-            // Another program's by now, or that of a process that was left alive on purpose.
+            // Another process listens there by now, or a process that `killMode: 'group'` spared.
             Err(Failure::SocketInUse { .. }) => Ok(()),
             removed => removed,
         };
@@ -167,7 +167,7 @@ impl Task {
         record.and(socket).err().map(|cause| Failure::LeftoverFile { cause: Box::new(cause) })
     }
 
-    /// Nothing of the daemon is left: the name is free for other owners.
+    /// The tree is gone: releases the name for other owners.
     fn release(&mut self, generation: Generation) {
         self.drop_attempt(generation);
         if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
@@ -176,7 +176,7 @@ impl Task {
         self.context.claims.release(&self.job.config.socket_path, &self.daemon.name);
     }
 
-    /// The keeper ends the tree, and holds the lock until the tree is gone.
+    /// Closes the stream to the keeper. The keeper ends the tree, and holds the lock until the tree is gone.
     fn abandon(&mut self, generation: Generation) {
         self.drop_attempt(generation);
         self.lease = None;

@@ -1,7 +1,7 @@
-//! One plugin's daemon as its manager knows it: its machine, and the snapshot that the getters read.
+//! One plugin's daemon: its machine, and the published snapshot.
 //!
-//! - `task`: carries out the machine's effects (`effects`) and feeds back what happens (`reports`);
-//! - `attempt`: what belongs to one try to run the daemon, timers (`timers`) included.
+//! - `task`: carries out the machine's effects (`effects`), and feeds the machine events (`reports`);
+//! - `attempt`: one try to run the daemon, with its timers (`timers`).
 
 mod attempt;
 mod effects;
@@ -25,11 +25,11 @@ use crate::lifecycle::{Activity, Effect, Event, Machine, Now, Snapshot, Ticket};
 
 pub use task::Task;
 
-/// A configuration and what the start captured with it; restarts use the same.
+/// A configuration and the environment at the start. Restarts use the same job.
 #[derive(Debug)]
 pub struct Job {
     pub config: ProcessConfig,
-    /// The caller's environment at the start: KEY=VALUE, a NUL behind each.
+    /// The caller's environment at the start: `KEY=VALUE`, each with a NUL behind it.
     pub inherited: Arc<str>,
 }
 
@@ -38,19 +38,19 @@ pub struct EffectBatch {
     pub effects: Vec<Effect>,
     pub job: Arc<Job>,
     pub now: Now,
-    /// What of the daemon's activity ended with this step. Reported after the effects: the process may exit as soon as it
-    /// hears it.
+    /// The activity that ended with this step. Reported after the effects, because the process may exit as soon as no activity
+    /// is left.
     pub ended: Activity,
 }
 
-/// Spawns the task that carries out effects; `None` without a runtime.
+/// Spawns the task that carries out effects. `None` without a runtime.
 pub type SpawnTask = fn(&Arc<Daemon>, &Arc<ManagerContext>, &Arc<Job>) -> Option<mpsc::UnboundedSender<EffectBatch>>;
 
-/// What the getters read, without waiting for another thread.
+/// The values for the getters. A getter never waits for the supervisor's thread.
 #[derive(Debug, Clone)]
 pub struct Published {
     pub snapshot: Snapshot,
-    /// Version of the snapshot; no two snapshots of any daemons have the same.
+    /// The version of the snapshot, unique over all daemons.
     pub revision: u64,
     /// Milliseconds since RUNNING.
     pub uptime: Option<f64>,
@@ -59,10 +59,10 @@ pub struct Published {
 struct Core {
     machine: Machine,
     job: Arc<Job>,
-    /// The task that carries out effects; `None` before the first and after a breakdown.
+    /// The task that carries out effects. `None` before the first effect and after a panic of the task.
     task: Option<mpsc::UnboundedSender<EffectBatch>>,
     closed: bool,
-    /// The plugin's lock, while the task has it.
+    /// The plugin's lock, while the task holds it.
     lock: Weak<Lock>,
 }
 
@@ -87,7 +87,8 @@ impl Daemon {
         Arc::new(Self { name, tail: Arc::default(), reporter, context, spawn_task, core: Mutex::new(core), published })
     }
 
-    /// Starts with this configuration, if the daemon is at rest. Returns whether the configuration was accepted.
+    /// Starts the daemon. Returns whether the configuration was accepted: only without a process and without a pending start
+    /// or restart.
     pub fn start(self: &Arc<Self>, ticket: Ticket, job: Job) -> bool {
         let mut core = self.lock();
         let accepted = core.machine.replan(job.config.plan());
@@ -126,11 +127,11 @@ impl Daemon {
         };
         match (self.spawn_task)(self, &self.context, &core.job) {
             Some(task) => {
-                // The receiver was made a moment ago, in a task that has not ended yet.
+                // The receiver exists: its task was spawned in the line above, and ends only after this sender.
                 drop(task.send(batch));
                 core.task = Some(task);
             }
-            // Without a runtime no process was ever started; the effects are answers.
+            // Without a runtime no process was ever started, so all effects are answers.
             None => {
                 batch.effects.into_iter().for_each(|effect| self.deliver(effect, now));
                 self.context.activity_ended(batch.ended);
@@ -145,7 +146,7 @@ impl Daemon {
         }
     }
 
-    /// Carries out an effect that only reports. The others are the task's.
+    /// Carries out `Settle` and `Notify`, which need no task.
     pub fn deliver(&self, effect: Effect, now: Now) {
         match effect {
             Effect::Settle { ticket, outcome } => {
@@ -157,7 +158,7 @@ impl Daemon {
         }
     }
 
-    /// The task broke down: every waiting call is answered, and the next start spawns a new task.
+    /// The task panicked: settles every waiting call. The next start spawns a new task.
     pub fn break_down(self: &Arc<Self>, message: String) {
         let mut core = self.lock();
         core.task = None;
@@ -170,7 +171,7 @@ impl Daemon {
         Published { snapshot, revision, uptime }
     }
 
-    /// Reads one value of the snapshot, without a copy of the rest.
+    /// Reads one value of the snapshot without a copy of the others.
     pub fn peek<T>(&self, read: impl FnOnce(&Snapshot) -> T) -> T {
         self.read(|(snapshot, _)| read(snapshot))
     }
@@ -183,17 +184,18 @@ impl Daemon {
         read(&self.published.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The task has the plugin's lock from now on.
+    /// The task holds this lock from now on.
     pub fn remember_lock(&self, lock: &Arc<Lock>) {
         self.lock().lock = Arc::downgrade(lock);
     }
 
-    /// Ends the task. With the task's end of its stream closed, the keeper ends the tree.
+    /// Ends the task, which closes the stream to the keeper. The keeper then ends the tree.
     pub fn close(&self) {
         let mut core = self.lock();
         core.closed = true;
-        // If only a worker has ended, its process lives on: without this, other owners would take this one for alive, and not
-        // wait for its tree. Before the streams are closed, so that no owner can see a closed manager with a live note.
+        // If a worker was terminated, its process lives on, and the note would still name a live owner. Another start would
+        // then fail with ERR_OWNED_ELSEWHERE and not wait for the tree. The note is cleared before the streams are closed, so
+        // that no other owner finds a closed manager in it.
         if let Some(Err(error)) = core.lock.upgrade().map(|lock| lock.note(&LockNote::Nobody)) {
             log!(self.reporter, warn, %error, "a plugin's lock still names its owner");
         }
@@ -205,7 +207,7 @@ impl Daemon {
     }
 }
 
-/// Never the same twice: a plugin that was forgotten and started again must not be taken for unchanged.
+/// A new number at each call. If a plugin is forgotten and started again, a cached snapshot of it must not match.
 fn revision() -> u64 {
     static REVISIONS: AtomicU64 = AtomicU64::new(1);
     REVISIONS.fetch_add(1, Ordering::Relaxed)

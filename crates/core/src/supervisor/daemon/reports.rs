@@ -1,4 +1,4 @@
-//! What happens, fed to the machine.
+//! Turns reports of keeper, guardian, probes and timers into events for the machine.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ impl Task {
                 if let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.as_mut()) {
                     process.set_spawned(leader, keeper);
                 }
-                // Before the pid is published: whoever reads the pid finds its file.
+                // Before the pid is published, so that a caller who reads the pid finds `daemon.pid`.
                 let recorded = self.record(generation, leader, keeper);
                 self.feed(Event::Spawned { generation, pid: leader });
                 if let Err(failure) = recorded {
@@ -111,7 +111,7 @@ impl Task {
         self.feed(Event::Exited { generation, exit, remains, tail: self.daemon.tail.error_excerpt(), leftover_file });
     }
 
-    /// The keeper is gone without the report that its tree is.
+    /// The keeper is gone, and has not reported that the tree is gone.
     fn on_keeper_gone(&mut self, generation: Generation) {
         let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.take()) else { return };
         let Some(spawned) = process.spawned else {
@@ -155,12 +155,12 @@ impl Task {
         self.feed(match timer {
             Timer::Startup => {
                 let attempt = self.attempt.as_ref();
-                let seen = attempt.and_then(|attempt| attempt.awaiting_ready.as_ref()).and_then(|(_, status)| status.last());
-                // The last lines may still wait in the pipes.
+                let last_problem = attempt.and_then(|attempt| attempt.awaiting_ready.as_ref()).and_then(|(_, status)| status.last());
+                // The last lines may still be in the pipes.
                 if let Some(pumps) = attempt.and_then(|attempt| attempt.pumps.as_ref()) {
                     pumps.drain();
                 }
-                Event::StartupElapsed { generation, seen, tail: self.daemon.tail.error_excerpt() }
+                Event::StartupElapsed { generation, last_problem, tail: self.daemon.tail.error_excerpt() }
             }
             Timer::Grace => Event::GraceElapsed { generation },
             Timer::Kill => Event::KillElapsed { generation, survivors: self.survivors() },

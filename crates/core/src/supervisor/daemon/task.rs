@@ -1,4 +1,5 @@
-//! Carries out the machine's effects in their order, and feeds back what happens. It decides nothing.
+//! The task of one daemon. It carries out the machine's effects in order, and feeds the machine events. All decisions are the
+//! machine's.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ pub struct Task {
     pub(super) context: Arc<ManagerContext>,
     pub(super) job: Arc<Job>,
     batches: UnboundedReceiver<EffectBatch>,
-    /// Kept over restarts: the name is ours until the daemon comes to rest.
+    /// Kept across restarts: this owner holds the name until the machine releases it.
     pub(super) lease: Option<Lease>,
     pub(super) attempt: Option<Attempt>,
 }
@@ -30,7 +31,7 @@ impl Task {
             Self { daemon: Arc::clone(daemon), context: Arc::clone(context), job: Arc::clone(job), batches, lease: None, attempt: None };
         let watched = Arc::clone(daemon);
         runtime::spawn(async move {
-            // Without this a panic in the task would be silent, and the daemon would seem to run for ever.
+            // Without this a panic of the task would have no effect, and the state would stay RUNNING.
             if let Err(error) = tokio::spawn(task.run()).await {
                 log!(watched.reporter, error, %error, "the supervisor's task broke down");
                 watched.break_down(format!("the supervisor's task broke down: {error}"));
@@ -56,7 +57,7 @@ impl Task {
         self.daemon.feed(event);
     }
 
-    /// The attempt of this generation, if it is still there.
+    /// The current attempt, if it has this generation.
     pub(super) fn attempt(&mut self, generation: Generation) -> Option<&mut Attempt> {
         self.attempt.as_mut().filter(|attempt| attempt.generation == generation)
     }

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::lifecycle::Timer;
 
-/// At most one of a kind.
+/// At most one timer of each kind.
 #[derive(Default)]
 pub struct Timers(Vec<(Timer, Instant)>);
 
@@ -20,7 +20,7 @@ impl Timers {
         self.0.retain(|(armed, _)| *armed != timer);
     }
 
-    /// Waits for ever if none is armed. Cancel-safe.
+    /// The next timer that elapses. If none is armed, waits for ever. Cancel-safe.
     pub async fn next(&mut self) -> Timer {
         let earliest = self.0.iter().enumerate().map(|(index, (_, at))| (index, *at)).min_by_key(|(_, at)| *at);
         let Some((index, at)) = earliest else { return std::future::pending().await };

@@ -1,5 +1,4 @@
-//! The manager's guardian: spawned at the first need, given one order per daemon, released when no daemon is left, and
-//! replaced if it was killed.
+//! The manager's guardian: spawned for the first order, released when no daemon is left, and replaced if it was killed.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,15 +22,15 @@ use crate::supervisor::launch::EncodedOrder;
 use crate::supervisor::report::ManagerId;
 use crate::supervisor::runtime::{self, AbortOnDrop};
 
-/// How long a guardian without daemons is kept, for a next start that comes soon.
+/// The time that a guardian without daemons is kept, in case another start follows soon.
 const IDLE_TIME: Duration = Duration::from_millis(400);
 
-/// If a guardian is killed sooner than this, and its predecessor was too, the next one is spawned only after a pause of this
-/// length, doubled from one to the next.
+/// If two guardians in a row are killed before this age, the next guardian is spawned after a pause of this length. The pause
+/// doubles with each further one, `DOUBLINGS_MAX` times at most.
 const SHORT_LIFE: Duration = Duration::from_millis(200);
 const DOUBLINGS_MAX: u32 = 6;
 
-/// Which program a guardian is spawned from, and the build that it must be of.
+/// The program of the guardian, and the build that it must have.
 #[derive(Debug, Clone)]
 pub struct GuardianProgram {
     pub path: PathBuf,
@@ -43,11 +42,11 @@ pub struct GuardianClient {
     program: GuardianProgram,
     /// For log entries.
     manager: ManagerId,
-    /// Locked while an order is written, so that orders don't mix.
+    /// Locked while an order is written, because a stream must not mix the bytes of two orders.
     current: AsyncMutex<Option<Arc<GuardianConnection>>>,
-    /// Releases the guardian after a while; `None` while there is a daemon to guard.
+    /// Releases the guardian after `IDLE_TIME`. `None` while a daemon needs the guardian.
     idle: Mutex<Option<AbortOnDrop>>,
-    /// How many guardians in a row had a short life.
+    /// The number of guardians in a row that were killed before `SHORT_LIFE`.
     short_lives: AtomicU32,
 }
 
@@ -56,10 +55,10 @@ impl GuardianClient {
         Arc::new(Self { program, manager, current: AsyncMutex::new(None), idle: Mutex::new(None), short_lives: AtomicU32::new(0) })
     }
 
-    /// Gives the guardian an order. Returns when the guardian has accepted it, or is gone.
+    /// Sends the guardian an order. Returns when the guardian has accepted the order, or is gone.
     ///
     /// # Errors
-    /// With the path of the guardian's program: it can't be spawned, or is of another build.
+    /// The guardian can't be spawned, or is of another build. The failure has the path of its program.
     pub async fn order(self: &Arc<Self>, order: &EncodedOrder) -> Result<GuardianReceipt, Failure> {
         self.keep();
         let mut current = self.current.lock().await;
@@ -73,7 +72,7 @@ impl GuardianClient {
         };
         for _ in 0..2 {
             let credentials = Credentials::now();
-            // A guardian with other rights would give them to its daemons.
+            // Daemons inherit the credentials of the guardian, so these must be the current ones of the owner.
             if let Some(other) = current.take_if(|guardian| guardian.credentials != credentials) {
                 other.release();
             }
@@ -89,7 +88,7 @@ impl GuardianClient {
                     receipt.accepted().await;
                     return guardian.foreign().map_or(Ok(receipt), |hello| Err(self.foreign(&hello)));
                 }
-                // Killed since the last order: the next guardian is as good.
+                // The guardian was killed since the last order: tries again with a new one.
                 Err(error) if means_gone(&error) => *current = None,
                 Err(error) => return Err(io_failure(&error)),
             }
@@ -108,7 +107,7 @@ impl GuardianClient {
         Failure::Unsupported { problem, path: path.display().to_string(), refused: None }
     }
 
-    /// No daemon is left: releases the guardian, unless an order comes soon.
+    /// No daemon is left: releases the guardian after `IDLE_TIME`, unless an order comes before.
     pub fn release(self: &Arc<Self>) {
         let client = Arc::clone(self);
         let release = AbortOnDrop::spawn(async move {
@@ -120,6 +119,7 @@ impl GuardianClient {
         *self.idle() = Some(release);
     }
 
+    /// Cancels a pending release.
     pub fn keep(&self) {
         *self.idle() = None;
     }
@@ -132,10 +132,10 @@ impl GuardianClient {
         let GuardianProgram { path, version, build } = &self.program;
         let spawn_failure = |error: io::Error| Failure::guardian(path, &error);
         let hello = Hello { version: (*version).to_owned(), build: (*build).to_owned(), pid: os::own_pid() };
-        // Before there is a child: from the spawn on nothing fails, and so the child is always reaped.
+        // Before the spawn: after it no step can fail, so the child is always reaped.
         let (stream, theirs) = pair(&hello).map_err(spawn_failure)?;
-        // No pre_exec, no change of user, no folder: std then takes posix_spawn, which is CLONE_VFORK and copies nothing of
-        // Node's heap.
+        // Without pre_exec, user and folder std uses posix_spawn, which is CLONE_VFORK and copies no page tables of Node's
+        // heap.
         let child = Command::new(path)
             .env_clear()
             .stdin(Stdio::from(theirs))
@@ -150,12 +150,13 @@ impl GuardianClient {
         Ok(guardian)
     }
 
-    /// Listens to a guardian until it is released or gone, reaps it, and replaces it if it was killed while it was needed.
+    /// Reads reports until the guardian is released or gone, and reaps it. If it was killed while a daemon needs it, spawns the
+    /// next one.
     async fn watch(client: Weak<Self>, guardian: Arc<GuardianConnection>, child: Child) {
         let begun = Instant::now();
         let end = guardian.listen().await;
         let (pid, lived) = (guardian.pid, begun.elapsed());
-        // The guardian ends at the end of its stream.
+        // The end of its stream ends the guardian.
         drop(guardian);
         reap(child).await;
         let Some(pause) = client.upgrade().filter(|_| end == End::Killed).map(|client| client.respawn_delay(pid, lived)) else { return };
@@ -172,7 +173,7 @@ impl GuardianClient {
         }
     }
 
-    /// How long to wait before a killed guardian is replaced.
+    /// The pause before the next guardian is spawned.
     fn respawn_delay(&self, pid: Pid, lived: Duration) -> Duration {
         tracing::warn!(target: TARGET, manager = self.manager, pid, "the guardian was killed; the daemons' keepers go on");
         if lived >= SHORT_LIFE {
@@ -194,10 +195,10 @@ impl Drop for GuardianClient {
     }
 }
 
-/// The guardian ends by itself at the end of its stream. Node's loop reaps only its own children.
+/// Polls waitpid(2) until the guardian has ended. libuv reaps only its own children.
 async fn reap(mut child: Child) {
     let mut pause = Duration::from_millis(1);
-    // An error is ECHILD: another part of the program took the wait status, and there is no zombie.
+    // ECHILD: another part of the program has reaped the guardian.
     while let Ok(None) = child.try_wait() {
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! One guardian, as its owner sees it: the stream to it and what it has reported.
+//! The stream to one guardian, and the progress that the guardian has reported.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Write};
@@ -21,7 +21,7 @@ pub struct GuardianConnection {
     pub pid: Pid,
     pub credentials: Credentials,
     build: &'static str,
-    /// How many orders were sent.
+    /// The number of orders that were sent.
     sent: AtomicU64,
     progress: watch::Sender<Progress>,
     released: Notify,
@@ -29,31 +29,31 @@ pub struct GuardianConnection {
 
 #[derive(Clone, Default)]
 struct Progress {
-    /// How many orders it has accepted.
+    /// The number of orders that the guardian has accepted.
     accepted: u64,
-    /// The keepers whose remains were swept, and how many orders had been accepted then.
+    /// The killed keepers with a finished sweep, and the value of `accepted` at its end.
     swept: HashMap<Pid, u64>,
     gone: bool,
-    /// Its greeting, if it is of another build.
+    /// The guardian's hello, if the guardian is of another build.
     foreign: Option<Hello>,
 }
 
-/// For one order: what the guardian that accepted it may be asked later.
+/// The handle of one order: reports its acceptance and the sweep of its keeper.
 pub struct GuardianReceipt {
     progress: watch::Receiver<Progress>,
-    /// The number of the order. The keeper of an earlier order may have had the same pid.
+    /// The number of the order. Pids are reused, so the keeper of an earlier order may have had the same pid.
     number: u64,
 }
 
 impl GuardianReceipt {
-    /// Until the guardian has accepted this order, or is gone.
+    /// Waits until the guardian has accepted the order, or is gone.
     pub async fn accepted(&mut self) {
         let number = self.number;
-        // An error means that the guardian is gone, and with it the keeper's end of its stream.
+        // An error means that the guardian is gone. The keeper's end of its stream is then closed too.
         drop(self.progress.wait_for(|progress| progress.gone || progress.accepted >= number).await);
     }
 
-    /// Until what that keeper left is gone; false if the guardian is gone first.
+    /// Waits until the sweep of that keeper is finished. False if the guardian is gone before.
     pub async fn swept(&mut self, keeper: Pid) -> bool {
         let number = self.number;
         let is_swept = |progress: &Progress| progress.swept.get(&keeper).is_some_and(|accepted| *accepted >= number);
@@ -62,12 +62,12 @@ impl GuardianReceipt {
     }
 }
 
-/// Why a guardian that was listened to is listened to no more.
+/// The reason why the reports of a guardian ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Released,
     Killed,
-    /// It is of another build, and has ended.
+    /// The guardian is of another build, and has ended.
     Foreign,
 }
 
@@ -80,17 +80,17 @@ impl GuardianConnection {
         self.progress.borrow().gone
     }
 
-    /// Its greeting, if it is of another build.
+    /// The guardian's hello, if the guardian is of another build.
     pub fn foreign(&self) -> Option<Hello> {
         self.progress.borrow().foreign.clone()
     }
 
-    /// Closes the stream, which ends the guardian as soon as its keepers have ended.
+    /// Closes the stream. The guardian then ends as soon as its keepers have ended.
     pub fn release(&self) {
         self.released.notify_one();
     }
 
-    /// Counts an order that was sent.
+    /// Counts a sent order, and returns its receipt.
     pub fn receipt(&self) -> GuardianReceipt {
         let number = 1 + self.sent.fetch_add(1, Ordering::Relaxed);
         GuardianReceipt { progress: self.progress.subscribe(), number }
@@ -105,7 +105,7 @@ impl GuardianConnection {
 
     async fn read_reports(&self) -> End {
         let mut received = FrameBuffer::default();
-        let mut greeted = false;
+        let mut has_hello = false;
         loop {
             let ready = tokio::select! {
                 ready = self.stream.readable() => ready,
@@ -117,10 +117,10 @@ impl GuardianConnection {
                 Ok(count) if count > 0 => received.extend(bytes.get(..count).unwrap_or_default()),
                 Ok(_) | Err(_) => return End::Killed,
             }
-            if !greeted {
+            if !has_hello {
                 match Hello::take_from(&mut received) {
                     Ok(None) => continue,
-                    Ok(Some(hello)) if hello.build == self.build => greeted = true,
+                    Ok(Some(hello)) if hello.build == self.build => has_hello = true,
                     Ok(Some(hello)) => {
                         self.progress.send_modify(|progress| progress.foreign = Some(hello));
                         return End::Foreign;
@@ -146,7 +146,8 @@ impl GuardianConnection {
     }
 
     /// # Errors
-    /// What the system says. If a part was sent, the guardian is released: it would take the next order for the rest.
+    /// The errno of sendmsg(2) or write(2). After a partial write the guardian is released, because it would read the next order
+    /// as the rest of this one.
     pub async fn send(&self, order: &EncodedOrder) -> io::Result<()> {
         let raw: Vec<RawFd> = order.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let (header, mut payload) = order.frame.split_at(HEADER.min(order.frame.len()));
@@ -179,13 +180,13 @@ pub fn means_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
 }
 
-/// Both ends of a new stream to a guardian, ours ready for the runtime.
+/// Both ends of a new stream to a guardian. The first is registered with the runtime, and the hello is written.
 ///
 /// # Errors
-/// EMFILE and the like.
+/// EMFILE or ENFILE.
 pub fn pair(hello: &Hello) -> io::Result<(UnixStream, OwnedFd)> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    // There is always room for the first bytes of a new stream.
+    // The buffer of a new stream has room for the hello, so the write does not block.
     (&ours).write_all(&hello.encode())?;
     ours.set_nonblocking(true)?;
     Ok((UnixStream::from_std(ours)?, theirs.into()))

@@ -1,4 +1,4 @@
-//! The rights of this process, which its guardian and daemons inherit.
+//! The credentials of this process, which guardian and daemons inherit.
 
 use ally_base::os;
 use nix::unistd::{Gid, Uid, getegid, geteuid, getgid, getuid};

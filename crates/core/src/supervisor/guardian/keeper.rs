@@ -14,17 +14,17 @@ pub struct KeeperStream {
 }
 
 impl KeeperStream {
-    /// And the keeper's end.
+    /// A new stream, and the keeper's end of it.
     ///
     /// # Errors
-    /// EMFILE and the like.
+    /// EMFILE or ENFILE.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         Ok((Self { stream: UnixStream::from_std(ours)?, received: FrameBuffer::default() }, theirs.into()))
     }
 
-    /// `None`: the keeper is gone, or sends what no keeper of this build sends. Cancel-safe.
+    /// The next report. `None` if the keeper is gone, or sends an invalid frame. Cancel-safe.
     pub async fn next(&mut self) -> Option<KeeperReport> {
         loop {
             if let Some(frame) = self.received.next_frame().ok()? {
@@ -41,7 +41,8 @@ impl KeeperStream {
         }
     }
 
-    /// If the keeper is gone, the next read shows it. A frame of a few bytes is written whole or not at all.
+    /// Sends a command. An error is only logged: if the keeper is gone, the next read reports it. write(2) takes a frame of a few
+    /// bytes whole.
     pub fn command(&self, command: KeeperCommand) {
         if let Err(error) = self.stream.try_write(&command.encode()) {
             tracing::debug!(target: TARGET, %error, ?command, "the keeper can't be told");

@@ -1,9 +1,9 @@
-//! The owner's ends of the streams to its guardian and keepers, and the sweep after a killed keeper.
+//! The owner's ends of the streams to guardian and keepers, and the sweep after a killed keeper.
 //!
-//! - `client`: spawns the guardian at the first need, gives it orders, replaces it if it was killed;
-//! - `connection`: one guardian;
-//! - `keeper`: one keeper;
-//! - `sweep`: ends what a killed keeper left.
+//! - `client`: spawns the guardian for the first order, sends orders, replaces a killed guardian;
+//! - `connection`: the stream to one guardian;
+//! - `keeper`: the stream to one keeper;
+//! - `sweep`: ends the processes that a killed keeper left.
 
 mod client;
 mod connection;

@@ -1,4 +1,4 @@
-//! Ends what a killed keeper left.
+//! The sweep: ends the processes that a killed keeper left.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use tokio::time::{sleep, timeout};
 
 use super::GuardianReceipt;
 use crate::config::ProcessConfig;
-use crate::lifecycle::KILL_PATIENCE;
+use crate::lifecycle::KILL_TIMEOUT;
 use crate::model::Pid;
 use crate::supervisor::ownership::{SessionMembers, posix_session_members};
 use crate::supervisor::report::{Reporter, log};
 
-/// Between two scans of the session; doubled from one to the next.
+/// The first pause between two scans of the POSIX session. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// What SIGKILL has not ended by then may never end, and a scan of all processes has its price.
+/// The longest pause. A process that survives SIGKILL may never end, and each scan reads all of /proc.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The guardian, the subreaper above the killed keeper, ends the tree exactly. If the guardian is gone too, the kernel still
-/// knows the leader's POSIX session. Returns only when nothing is left: the lifecycle decides how long is too long.
+/// The guardian is the subreaper above the killed keeper, and ends the tree exactly. If the guardian is gone too, the members
+/// of the leader's POSIX session are killed. Returns when no process is left. The machine limits the time.
 pub async fn sweep(
     mut receipt: Option<GuardianReceipt>,
     keeper: Pid,
@@ -27,7 +27,7 @@ pub async fn sweep(
     config: &ProcessConfig,
     reporter: &Reporter,
 ) {
-    if is_swept(&mut receipt, keeper, KILL_PATIENCE).await {
+    if is_swept(&mut receipt, keeper, KILL_TIMEOUT).await {
         return;
     }
     if receipt.is_some() {
@@ -57,12 +57,12 @@ pub async fn sweep(
     }
 }
 
-/// Whether the guardian has swept all that this keeper left, within `limit`. If the guardian is gone, so is its receipt.
+/// Whether the guardian finishes the sweep of this keeper within `limit`. If the guardian is gone, `receipt` becomes `None`.
 async fn is_swept(receipt: &mut Option<GuardianReceipt>, keeper: Pid, limit: Duration) -> bool {
     let Some(guardian) = receipt else { return false };
     match timeout(limit, guardian.swept(keeper)).await {
         Ok(true) if os::HAS_SUBREAPER => true,
-        // The guardian is gone, or is no subreaper: what it has swept is not all there was.
+        // The guardian is gone, or is no subreaper (macOS): other processes of the tree may live.
         Ok(_) => {
             *receipt = None;
             false

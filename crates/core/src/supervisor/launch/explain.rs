@@ -1,4 +1,4 @@
-//! The sentence for a process that could not be made.
+//! The failure for a process that could not be made.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::config::ProcessConfig;
 use crate::error::{Failure, Refused};
 use crate::supervisor::daemon::Job;
 
-/// `programs`: the paths that were tried.
+/// `programs`: the paths that the keeper tried.
 pub fn explain(stage: Stage, errno: i32, job: &Job, programs: &[String], envs_dir: &Path) -> Failure {
     let config = &job.config;
-    // Of a bare command, the path where it was found.
+    // For a bare name: the path in PATH at which a file exists.
     let found = programs.iter().find(|program| config.plugin_path.join(program).exists());
     let program = found.unwrap_or(&config.command);
     let name = Errno::from_raw(errno);
@@ -35,7 +35,7 @@ pub fn explain(stage: Stage, errno: i32, job: &Job, programs: &[String], envs_di
     Failure::Spawn { problem, refused: Some(Refused { errno, call: Some(call), path: Some(path) }) }
 }
 
-/// If the system has no descriptor, process or memory left.
+/// The failure if no descriptor, process or memory is left (EMFILE, EAGAIN, ENOMEM).
 pub fn no_process(job: &Job, error: &io::Error) -> Failure {
     let command = &job.config.command;
     Failure::Spawn {
@@ -44,7 +44,8 @@ pub fn no_process(job: &Job, error: &io::Error) -> Failure {
     }
 }
 
-/// A command inside the plugin's own environment is missing, or can't be run, because the environment was never installed.
+/// If the command is inside the plugin's environment, and the environment was never installed: the end of the message, which
+/// says so.
 fn hint(config: &ProcessConfig, programs: &[String], envs_dir: &Path) -> String {
     let environment = envs_dir.join(&config.plugin_name);
     let marker = environment.join(".installed");
@@ -56,7 +57,7 @@ fn hint(config: &ProcessConfig, programs: &[String], envs_dir: &Path) -> String 
     }
 }
 
-/// Without links as far as the path exists, and from there on as it is.
+/// Resolves the links of the existing part of the path, and keeps the rest.
 fn real_path(path: &Path) -> PathBuf {
     path.ancestors()
         .find_map(|above| Some(above.canonicalize().ok()?.join(path.strip_prefix(above).ok()?)))

@@ -1,5 +1,5 @@
-//! What a daemon is launched with: the order to the guardian, and the owner's ends of its streams. `explain` turns the
-//! system's refusal into a sentence.
+//! The launch of a daemon: the order to the guardian, and the owner's ends of the streams. `explain` turns an errno into a
+//! failure.
 
 mod explain;
 
@@ -15,7 +15,7 @@ use crate::config::{KillMode, ProcessConfig};
 
 pub use explain::{explain, no_process};
 
-/// execvp(3) without a PATH.
+/// The search path of execvp(3) for an environment without PATH.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// A frame and the descriptors that travel with it.
@@ -29,13 +29,13 @@ pub struct Launch {
     pub keeper: KeeperStream,
     /// The read ends of stdout and stderr.
     pub outputs: [OwnedFd; 2],
-    /// The paths that are tried as the program, in turn.
+    /// The paths that the keeper tries as the program, in this order.
     pub programs: Vec<String>,
 }
 
 impl Launch {
     /// # Errors
-    /// EMFILE, ENFILE and the like; E2BIG.
+    /// EMFILE or ENFILE. E2BIG if the order is too large.
     pub fn build(job: &Job, owner_death: OwnerDeath, lease: &Lease) -> io::Result<Self> {
         let (keeper, keeper_end) = KeeperStream::pair()?;
         let (stdout_reader, stdout) = pipe()?;
@@ -44,7 +44,7 @@ impl Launch {
             stream: keeper_end,
             stdout,
             stderr,
-            // A copy of the same lock: the name is free when the owner has let go of it and the keeper is gone.
+            // A duplicate shares the flock(2): the name is free only when the keeper is gone too.
             lock: lease.lock.as_file().try_clone()?.into(),
             folder: lease.folder.try_clone()?,
             stdout_reader: Some(stdout_reader.try_clone()?),
@@ -85,8 +85,8 @@ fn environment(job: &Job) -> Vec<(String, String)> {
     job.config.environment(&inherited)
 }
 
-/// A command with a slash is a path. A bare one is searched in the daemon's own PATH, where an empty entry means its working
-/// directory.
+/// A command with a slash is a path. A bare name is searched in the PATH of the daemon's environment. An empty entry of PATH
+/// means the working directory.
 fn programs(config: &ProcessConfig, env: &[(String, String)]) -> Vec<String> {
     if config.command.contains('/') {
         return vec![config.command.clone()];

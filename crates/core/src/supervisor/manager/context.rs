@@ -1,4 +1,4 @@
-//! What all daemons of one manager have in common.
+//! The parts that all daemons of one manager share.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::supervisor::socket::SocketClaims;
 pub struct Options {
     pub envs_dir: PathBuf,
     pub owner_death: OwnerDeath,
-    /// Where the guardian's program is.
+    /// The guardian's program.
     pub guardian: GuardianProgram,
 }
 
@@ -27,9 +27,9 @@ pub struct ManagerContext {
     pub tickets: Tickets,
     pub mailbox: Arc<Mailbox>,
     pub listeners: Arc<Listeners>,
-    /// How many daemons need the guardian.
+    /// The number of daemons that need the guardian.
     guarded: AtomicUsize,
-    /// How many daemons keep the event loop alive.
+    /// The number of daemons that keep the event loop alive.
     pending: AtomicUsize,
 }
 
@@ -53,12 +53,12 @@ impl ManagerContext {
         Reporter::new(self.id, plugin, &self.mailbox, &self.listeners)
     }
 
-    /// Whether anything is still going to happen without a call.
+    /// Whether a daemon keeps the event loop alive.
     pub fn is_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire) > 0
     }
 
-    /// One daemon has begun what `began` says.
+    /// Adds the needs of one daemon.
     pub fn activity_began(&self, began: Activity) {
         if began.guarded {
             self.guarded.fetch_add(1, Ordering::AcqRel);
@@ -69,7 +69,7 @@ impl ManagerContext {
         }
     }
 
-    /// One daemon has ended what `ended` says.
+    /// Removes the needs of one daemon.
     pub fn activity_ended(&self, ended: Activity) {
         if ended.guarded && self.guarded.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.guardian.release();

@@ -1,4 +1,4 @@
-//! The registry of daemons, and the verbs that callers use.
+//! The registry of daemons, and the calls of the API.
 
 mod context;
 mod tickets;
@@ -23,11 +23,11 @@ use crate::model::ProcessState;
 pub use context::{ManagerContext, Options};
 pub use tickets::Tickets;
 
-/// What a start was answered at once; the rest comes with the ticket.
+/// The immediate answer to a start. The outcome settles the ticket.
 #[derive(Debug, Clone, Copy)]
 pub struct Accepted {
     pub ticket: Ticket,
-    /// Whether the configuration is now the daemon's.
+    /// Whether the daemon uses this configuration from now on.
     pub taken: bool,
 }
 
@@ -38,7 +38,7 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// `wake` is called, from any thread, when there are messages to take.
+    /// `wake` is called if messages wait, from any thread.
     pub fn new(options: Options, wake: Box<dyn Fn() + Send + Sync>) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let id = IDS.fetch_add(1, Ordering::Relaxed);
@@ -146,7 +146,7 @@ impl Manager {
         ticket
     }
 
-    /// False if it is unknown or something of it is left.
+    /// False if the plugin is unknown, or a process of it is left.
     pub fn forget(&self, name: &str) -> bool {
         let mut daemons = self.write();
         if !daemons.get(name).is_some_and(|daemon| daemon.peek(|snapshot| snapshot.forgettable)) {
@@ -166,7 +166,7 @@ impl Manager {
         self.peek(name, |snapshot| snapshot.pid).flatten()
     }
 
-    /// Of what `info` would tell; another one whenever that is another.
+    /// The version of the snapshot that `info` returns. It changes with each new snapshot.
     pub fn revision(&self, name: &str) -> Option<u64> {
         Some(self.read().get(name)?.revision())
     }
@@ -175,7 +175,7 @@ impl Manager {
         Some(self.get(name)?.published())
     }
 
-    /// All names that are known, sorted.
+    /// The names of all known plugins, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.read().keys().cloned().collect();
         names.sort_unstable();
@@ -186,23 +186,24 @@ impl Manager {
         self.get(name).map(|daemon| daemon.tail.lines(lines)).unwrap_or_default()
     }
 
-    /// Which events are listened to, of those that are told only then.
+    /// Sets which of the events `output` and `health` have listeners. Events without a listener are not posted.
     pub fn listen(&self, output: bool, health: bool) {
         self.context.listeners.set(output, health);
     }
 
-    /// For the logger: what the mailbox had to drop.
-    pub fn tell_dropped(&self, events: u64, lines: u64) {
+    /// Logs how many messages the mailbox dropped.
+    pub fn log_dropped(&self, events: u64, lines: u64) {
         let manager = self.context.id;
         tracing::warn!(target: TARGET, manager, "{events} events and {lines} lines were dropped: the event loop was too busy to take them");
     }
 
-    /// Whether anything is still going to happen without a call: then the event loop is kept alive.
+    /// Whether a daemon keeps the event loop alive.
     pub fn is_pending(&self) -> bool {
         self.context.is_pending()
     }
 
-    /// The owner is gone, or does as if: every tree is ended by its keeper (or kept, as the option says).
+    /// The owner ends, or its worker does. Closes the streams to all keepers, which then end their trees, or keep them with
+    /// `onOwnerDeath: 'keep'`.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         for (_, daemon) in self.write().drain() {

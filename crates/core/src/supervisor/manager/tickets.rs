@@ -1,4 +1,5 @@
-//! Tickets: each call that will be answered later has a number, and the answer goes to whoever waits for it.
+//! Tickets: the numbers of calls that are answered later. An answer goes to the caller's thread, or to a waiting task of the
+//! supervisor.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,14 +14,14 @@ pub type Outcome = Result<(), Refusal>;
 
 pub struct Tickets {
     next: AtomicU64,
-    /// The tickets that are waited for in here. All others are the caller's, and are answered by a message.
-    inside: Mutex<HashMap<Ticket, oneshot::Sender<Outcome>>>,
+    /// The tickets of the supervisor's own tasks. The answers of all other tickets are messages.
+    own: Mutex<HashMap<Ticket, oneshot::Sender<Outcome>>>,
     mailbox: Arc<Mailbox>,
 }
 
 impl Tickets {
     pub fn new(mailbox: &Arc<Mailbox>) -> Self {
-        Self { next: AtomicU64::new(1), inside: Mutex::default(), mailbox: Arc::clone(mailbox) }
+        Self { next: AtomicU64::new(1), own: Mutex::default(), mailbox: Arc::clone(mailbox) }
     }
 
     /// A ticket whose answer is a message to the caller's thread.
@@ -28,29 +29,29 @@ impl Tickets {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A ticket whose answer is awaited by the supervisor itself.
+    /// A ticket whose answer goes to a task of the supervisor.
     pub fn for_supervisor(&self) -> (Ticket, oneshot::Receiver<Outcome>) {
         let ticket = self.for_caller();
         let (answer, awaited) = oneshot::channel();
-        self.inside().insert(ticket, answer);
+        self.own().insert(ticket, answer);
         (ticket, awaited)
     }
 
     pub fn settle(&self, ticket: Ticket, outcome: Outcome) {
-        let inside = self.inside().remove(&ticket);
-        match inside {
-            // If the receiver is gone, the answer has no reader.
+        let waiting = self.own().remove(&ticket);
+        match waiting {
+            // If the receiver is gone, the answer is dropped.
             Some(answer) => drop(answer.send(outcome)),
             None => self.mailbox.post(Message::Settled { ticket, outcome }),
         }
     }
 
-    /// No answer will come any more: the supervisor stops waiting.
+    /// No answer comes any more: ends the waits of the supervisor's tasks.
     pub fn abandon(&self) {
-        self.inside().clear();
+        self.own().clear();
     }
 
-    fn inside(&self) -> MutexGuard<'_, HashMap<Ticket, oneshot::Sender<Outcome>>> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn own(&self) -> MutexGuard<'_, HashMap<Ticket, oneshot::Sender<Outcome>>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,11 +1,11 @@
-//! Bytes to lines.
+//! Splits output into lines.
 
 use memchr::memchr;
 
 use super::LINE_MAX;
 
-/// Cuts one stream into lines: at every newline, and where a line gets too long. UTF-8, with U+FFFD for
-/// what is not.
+/// Splits one stream into lines: at each newline, and before a line exceeds `LINE_MAX`. Bytes that are not UTF-8 become
+/// U+FFFD.
 #[derive(Debug, Default)]
 pub struct Splitter {
     partial: Vec<u8>,
@@ -14,7 +14,7 @@ pub struct Splitter {
 impl Splitter {
     pub fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(String)) {
         while !bytes.is_empty() {
-            // What is cut off only once it is known that neither a newline follows nor a carriage return with one.
+            // Two bytes more than LINE_MAX: a line of exactly LINE_MAX bytes must not be split before its "\r\n".
             let room = LINE_MAX + 2 - self.partial.len();
             let window = bytes.get(..room).unwrap_or(bytes);
             let newline = memchr(b'\n', window);
@@ -36,7 +36,7 @@ impl Splitter {
         }
     }
 
-    /// What came after the last newline.
+    /// The text behind the last newline.
     pub fn rest(&mut self) -> Option<String> {
         (!self.partial.is_empty()).then(|| self.cut(self.partial.len()))
     }
@@ -52,7 +52,7 @@ impl Splitter {
     }
 }
 
-/// Where to split a line so that no character is cut in two.
+/// The length up to which `bytes` hold whole UTF-8 characters.
 fn whole_characters(bytes: &[u8]) -> usize {
     let start = bytes.len().saturating_sub(4);
     let last = bytes.iter().enumerate().skip(start).rev().find(|(_, byte)| **byte & 0xC0 != 0x80);

@@ -1,4 +1,5 @@
-//! What daemons print: always read, kept to a bounded tail, and cut into lines only for those who listen.
+//! stdout and stderr of daemons. The pipes are always read, and a bounded tail is kept. Output is split into lines only if
+//! there is a listener or a logger for lines.
 
 mod lines;
 mod pump;
@@ -23,5 +24,5 @@ impl Stream {
     }
 }
 
-/// A longer line is split.
+/// The longest line in bytes. A longer line is split.
 pub const LINE_MAX: usize = 64 * 1024;

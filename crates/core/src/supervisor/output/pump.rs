@@ -1,4 +1,4 @@
-//! Reads a daemon's pipes for as long as anybody holds their other ends.
+//! Reads a daemon's pipes until all write ends are closed.
 
 use std::cell::RefCell;
 use std::io;
@@ -14,36 +14,36 @@ use super::{Stream, Tail};
 use crate::supervisor::report::{Reporter, log};
 use crate::supervisor::runtime::spawn;
 
-/// What a pipe holds at most, unless somebody made it larger (pipe(7)).
-const READ: usize = 64 * 1024;
-/// How much of what a dead leader left in its pipes is read before its exit is told. More than a pipe
-/// holds comes only from a survivor that goes on writing.
-const LAST_WORDS: usize = 1024 * 1024;
-/// Reads in a row before others get their turn.
-const TURN: usize = 8;
+/// The default capacity of a pipe: pipe(7).
+const PIPE_CAPACITY: usize = 64 * 1024;
+/// The bytes that are read after the leader's exit, before the exit is reported. If more than the capacity of a pipe comes,
+/// another process of the tree is still writing, and the exit must not wait for it.
+const FINAL_READ_MAX: usize = 1024 * 1024;
+/// The reads in a row before the other tasks of the thread run.
+const READS_PER_TURN: usize = 8;
 
 thread_local! {
-    /// One for all pipes: nothing stays in it between two reads.
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+    /// Shared by all pipes, because each read copies its bytes out.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; PIPE_CAPACITY]);
 }
 
 struct Pump {
     stream: Stream,
     pipe: Receiver,
     tail: Arc<Tail>,
-    /// Its number in the tail.
+    /// The number of the process in the tail.
     process: u64,
     reporter: Reporter,
     splitter: Mutex<Splitter>,
 }
 
-/// Both outputs of one process. Reading goes on after this is dropped, until nobody holds the other
-/// ends: what a plugin left alive on purpose must not die of a broken pipe.
+/// Both pipes of one process. After a drop the pipes are still read until all write ends are closed, because a process that
+/// `killMode: 'group'` spares would otherwise die of SIGPIPE.
 pub struct Pumps([Arc<Pump>; 2]);
 
 impl Pumps {
     /// # Errors
-    /// What the system says to two more descriptors in its queue of events.
+    /// The errno of epoll_ctl(2) or kevent(2) for the two descriptors.
     pub fn start(outputs: [OwnedFd; 2], tail: &Arc<Tail>, reporter: &Reporter) -> io::Result<Self> {
         let [stdout, stderr] = outputs;
         let process = tail.begin();
@@ -59,18 +59,18 @@ impl Pumps {
         Ok(Self(pumps))
     }
 
-    /// The process has ended: what is there is all that it has said, and a line without an end is a line. A grandchild may
-    /// hold the other end for ever.
+    /// Reads the rest after the exit of the leader, and reports an unfinished line. The end of the pipes may never come,
+    /// because a descendant may hold the write ends.
     pub fn finish(&self) {
         self.drain();
         self.0.iter().for_each(|pump| pump.end_line());
     }
 
-    /// Reads what is there, without waiting for more.
+    /// Reads the bytes that are in the pipes, without waiting for more.
     pub fn drain(&self) {
         for pump in &self.0 {
             let mut read = 0;
-            while read < LAST_WORDS {
+            while read < FINAL_READ_MAX {
                 match pump.read() {
                     Ok(count) if count > 0 => read += count,
                     Ok(_) | Err(_) => break,
@@ -87,8 +87,8 @@ impl Pump {
                 log!(self.reporter, warn, %error, "output can't be read any more");
                 return;
             }
-            for _ in 0..TURN {
-                // Through tokio, so that it learns when the pipe is empty.
+            for _ in 0..READS_PER_TURN {
+                // With try_io, so that tokio waits for the next readiness event after EAGAIN.
                 match self.pipe.try_io(|| self.read()) {
                     Ok(0) => break 'events,
                     Ok(_) => {}
@@ -104,7 +104,7 @@ impl Pump {
         self.end_line();
     }
 
-    /// Whatever has no end yet is told as it is.
+    /// Reports a line that has no newline.
     fn end_line(&self) {
         if let Some(line) = self.splitter().rest() {
             self.reporter.line(self.stream, line);
@@ -125,7 +125,7 @@ impl Pump {
             if self.reporter.wants_lines() {
                 self.splitter().feed(bytes, |line| self.reporter.line(self.stream, line));
             } else {
-                // Whoever comes to listen later begins with a whole line, or with what is left of this one.
+                // A later listener gets lines from here on, and not the first half of an old one.
                 self.splitter().clear();
             }
             Ok(count)

@@ -1,4 +1,4 @@
-//! The end of a daemon's output, bounded in bytes. Nothing is cut into lines until somebody asks.
+//! The last part of a daemon's output, bounded in bytes. The bytes are split into lines only when they are read.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,24 +10,24 @@ use super::lines::Splitter;
 
 const TAIL_BYTES: usize = 256 * 1024;
 const TAIL_LINES: usize = 1_000;
-/// Small writes are gathered, so that a line costs its bytes and little more.
+/// Small writes are appended to a chunk up to this size, which saves an allocation per write.
 const CHUNK: usize = 8 * 1024;
-/// Two streams that take turns byte by byte make a chunk of each byte.
+/// If stdout and stderr alternate byte by byte, each byte is a chunk. This bounds the number of chunks.
 const CHUNKS_MAX: usize = 4 * 1024;
-/// Of the output that goes with an error.
+/// The size of the output in a failure.
 const EXCERPT_LINES: usize = 50;
 const EXCERPT_BYTES: usize = 8 * 1024;
 
-/// Of all chunks.
-const BEGINNING: (usize, usize) = (0, 0);
+/// Chunk and offset of the oldest byte.
+const OLDEST: (usize, usize) = (0, 0);
 
 #[derive(Debug)]
 struct Chunk {
-    /// Which process wrote it.
+    /// The number of the process that wrote the bytes.
     process: u64,
     stream: Stream,
-    /// Whether its first byte is the first of a line.
-    begins: bool,
+    /// Whether the first byte is the first of a line.
+    starts_line: bool,
     bytes: Vec<u8>,
 }
 
@@ -35,9 +35,9 @@ struct Chunk {
 struct Inner {
     chunks: VecDeque<Chunk>,
     bytes: usize,
-    /// Counts the processes whose output this is.
+    /// The number of the current process, counted from 1.
     process: u64,
-    /// Whether the current process's stdout, stderr has a line that has no end yet.
+    /// Per stream of the current process: whether the last line has no newline yet.
     open: [bool; 2],
 }
 
@@ -45,7 +45,7 @@ struct Inner {
 pub struct Tail(Mutex<Inner>);
 
 impl Tail {
-    /// The number of the next process: what it writes is told from what was there.
+    /// Begins the output of the next process, and returns the number of that process.
     pub fn begin(&self) -> u64 {
         let mut inner = self.lock();
         inner.open = [false; 2];
@@ -53,12 +53,12 @@ impl Tail {
         inner.process
     }
 
-    /// `process`: as [`Tail::begin`] gave it. What an earlier one left alive goes on writing.
+    /// `process`: the number from [`Tail::begin`]. A descendant of an earlier leader may still write.
     pub fn append(&self, process: u64, stream: Stream, bytes: &[u8]) {
         let Some(last) = bytes.last() else { return };
         let mut inner = self.lock();
-        let within = process == inner.process && std::mem::replace(&mut inner.open[stream as usize], *last != b'\n');
-        // Of a write larger than the tail only the end is kept.
+        let mid_line = process == inner.process && std::mem::replace(&mut inner.open[stream as usize], *last != b'\n');
+        // If a write is larger than the tail, only its end is kept.
         let dropped = bytes.len().saturating_sub(TAIL_BYTES);
         let (lost, kept) = bytes.split_at(dropped);
         match inner.chunks.back_mut() {
@@ -66,12 +66,12 @@ impl Tail {
                 last.bytes.extend(kept);
             }
             _ => {
-                let begins = lost.last().map_or(!within, |before| *before == b'\n');
-                inner.chunks.push_back(Chunk { process, stream, begins, bytes: kept.to_vec() });
+                let starts_line = lost.last().map_or(!mid_line, |before| *before == b'\n');
+                inner.chunks.push_back(Chunk { process, stream, starts_line, bytes: kept.to_vec() });
             }
         }
         inner.bytes += kept.len();
-        // Whole chunks go, and what is left is never less than the tail, unless it is in crumbs.
+        // Only whole chunks are dropped, so the rest holds at least TAIL_BYTES, unless there are too many chunks.
         let too_much = |inner: &Inner| {
             inner.chunks.len() > CHUNKS_MAX || inner.chunks.front().is_some_and(|oldest| inner.bytes - oldest.bytes.len() >= TAIL_BYTES)
         };
@@ -81,13 +81,12 @@ impl Tail {
         }
     }
 
-    /// The last lines of both streams, oldest first; a line stands where it ended.
+    /// The last lines of both streams, oldest first, in the order of their newlines.
     pub fn lines(&self, count: usize) -> Vec<String> {
         self.lock().lines(|_| true, count.min(TAIL_LINES), TAIL_BYTES)
     }
 
-    /// What goes with an error: the last lines that this process wrote to stderr, or to stdout where it
-    /// was silent on stderr.
+    /// The output for a failure: the last lines of the current process on stderr. If stderr is empty: on stdout.
     pub fn error_excerpt(&self) -> String {
         let inner = self.lock();
         let of = |stream| {
@@ -117,9 +116,9 @@ impl Inner {
             }
         };
         let mut splitters = [Splitter::default(), Splitter::default()];
-        // Whether what was read of the stream is the end of a line whose beginning is not kept. A stream
-        // without any newline is shown all the same.
-        let mut headless = [None, None];
+        // Per stream: whether the bytes so far belong to a line with a dropped beginning. Such a line is discarded at its
+        // newline. A stream without any newline is kept.
+        let mut truncated = [None, None];
         let mut process = 0;
         for (index, chunk) in self.chunks.iter().enumerate().filter(|(_, chunk)| wanted(chunk)) {
             let stream = chunk.stream as usize;
@@ -131,11 +130,11 @@ impl Inner {
                 splitters.iter_mut().filter_map(Splitter::rest).for_each(&mut keep);
             }
             let mut bytes = chunk.bytes.get(if index == start.0 { start.1 } else { 0 }..).unwrap_or_default();
-            let headless = headless[stream].get_or_insert(start == BEGINNING && !chunk.begins);
-            if *headless && let Some(end) = memchr(b'\n', bytes) {
+            let truncated = truncated[stream].get_or_insert(start == OLDEST && !chunk.starts_line);
+            if *truncated && let Some(end) = memchr(b'\n', bytes) {
                 bytes = bytes.get(end + 1..).unwrap_or_default();
                 splitters[stream].clear();
-                *headless = false;
+                *truncated = false;
             }
             splitters[stream].feed(bytes, &mut keep);
         }
@@ -143,19 +142,19 @@ impl Inner {
         lines.into()
     }
 
-    /// For each stream the chunk, and the offset therein, from which on at least its part of the last
-    /// `count` lines stands. Looked for from the end, so that a thousand lines cost a thousand lines.
+    /// Per stream: chunk and offset from which the last `count` lines can be read. The search runs backwards from the end, so
+    /// its cost depends on `count` and not on the size of the tail.
     fn starts(&self, wanted: impl Fn(&Chunk) -> bool, count: usize) -> [(usize, usize); 2] {
         let mut starts = [None, None];
-        let mut ended = 0;
+        let mut newline_count = 0;
         for (index, chunk) in self.chunks.iter().enumerate().rev().filter(|(_, chunk)| wanted(chunk)) {
             let start = &mut starts[chunk.stream as usize];
             let mut newlines = memrchr_iter(b'\n', &chunk.bytes);
             while start.is_none() {
                 match newlines.next() {
-                    Some(_) if ended < count => ended += 1,
+                    Some(_) if newline_count < count => newline_count += 1,
                     Some(at) => *start = Some((index, at + 1)),
-                    None if chunk.begins && ended >= count => *start = Some((index, 0)),
+                    None if chunk.starts_line && newline_count >= count => *start = Some((index, 0)),
                     None => break,
                 }
             }
@@ -163,6 +162,6 @@ impl Inner {
                 break;
             }
         }
-        starts.map(|start| start.unwrap_or(BEGINNING))
+        starts.map(|start| start.unwrap_or(OLDEST))
     }
 }

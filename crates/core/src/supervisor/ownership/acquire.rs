@@ -1,4 +1,4 @@
-//! Takes the lock of a plugin's name, and waits for it while a dead owner's tree is being stopped.
+//! Takes the lock of a plugin's name. If the tree of a dead owner is being stopped, waits for the lock.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use super::identity::scan_failure;
 use super::live_managers;
 use super::{Folder, LockGuard};
 use crate::error::Failure;
-use crate::lifecycle::KILL_PATIENCE;
+use crate::lifecycle::KILL_TIMEOUT;
 
-/// flock(2) has no event for its release, and the wait is rare: the owner died a moment ago.
+/// flock(2) has no event for a release, so the lock is polled. Waits are rare: only after the owner's death.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The process name of a keeper.
 const KEEPER: &str = "ally-keeper";
 
-/// If a live owner holds the lock, the start fails at once. If a dead owner's keeper holds it, the start waits for as long as
-/// that tree may take to stop.
+/// If a live owner holds the lock, fails at once. If the keeper of a dead owner holds the lock, waits until the tree is gone, at
+/// most for the grace period and `KILL_TIMEOUT`.
 ///
 /// # Errors
 /// `OwnedElsewhere`; `StopFailed` if the keeper's tree does not end; `Io`.
 pub async fn acquire(folder: &Folder, grace: Duration, own: &Process) -> Result<LockGuard, Failure> {
-    let mut deadline = Instant::now() + grace + KILL_PATIENCE;
+    let mut deadline = Instant::now() + grace + KILL_TIMEOUT;
     let mut signalled = None;
     loop {
         let held = match folder.try_lock()? {
@@ -37,16 +37,16 @@ pub async fn acquire(folder: &Folder, grace: Duration, own: &Process) -> Result<
                 return Err(Failure::OwnedElsewhere { owner: Some(pid) });
             }
             LockNote::Keeper { pid, start, grace_ms } if signalled != Some(pid) => {
-                // If the keeper keeps its tree for a dead owner, SIGTERM makes it end the tree; otherwise it is ending it
-                // already. Anybody can write a note: the process must be a keeper, and hold this very lock.
+                // If the keeper keeps the tree (`onOwnerDeath: 'keep'`), SIGTERM makes it end the tree. Otherwise it is
+                // ending the tree already. A note can be forged, so the process must be a keeper and hold this lock.
                 let keeper = os::look_up(pid).filter(|process| process.start == start && os::holds(pid, KEEPER, &held.file));
                 if let Some(keeper) = keeper {
                     if os::descends_from(own.pid, pid).map_err(|error| scan_failure(&error))? {
-                        // The keeper would end this process with its tree.
+                        // This process is part of the tree, so the keeper would end it as well.
                         return Err(Failure::OwnedElsewhere { owner: Some(pid) });
                     }
                     signalled = Some(pid);
-                    deadline = Instant::now() + Duration::from_millis(grace_ms) + KILL_PATIENCE;
+                    deadline = Instant::now() + Duration::from_millis(grace_ms) + KILL_TIMEOUT;
                     os::signal(&keeper, libc::SIGTERM).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
                 }
             }

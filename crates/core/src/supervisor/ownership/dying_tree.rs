@@ -1,4 +1,5 @@
-//! A tree without a subreaper that is being stopped: each process is held by a handle, so that no other one can be meant.
+//! The stop of a tree without a subreaper. Each process is held by a handle (pidfd), so that a signal can't reach a process
+//! with a reused pid.
 
 use std::io;
 use std::time::Duration;
@@ -12,10 +13,10 @@ use crate::config::KillMode;
 use crate::model::Pid;
 use crate::supervisor::TARGET;
 
-/// If the system gives no handle that tells of an exit.
+/// The interval of polls, if the handle has no event for the exit.
 const SCAN_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How often a tree is searched for new processes while it is being killed.
+/// The largest number of scans for new processes during a kill.
 const SCANS_MAX: u32 = 16;
 
 #[derive(Default)]
@@ -24,8 +25,8 @@ pub struct DyingTree(Vec<Member>);
 struct Member {
     process: Process,
     handle: Handle,
-    /// Whether it got the stop signal.
-    asked: bool,
+    /// Whether the stop signal was sent to the process.
+    signalled: bool,
 }
 
 impl DyingTree {
@@ -33,7 +34,8 @@ impl DyingTree {
         self.0.is_empty()
     }
 
-    /// Adds these, and what descends from them or from a member. With `killMode: 'group'` only those of the same group.
+    /// Adds `roots`, and the descendants of roots and members. With `killMode: 'group'`: only descendants in the same process
+    /// group.
     ///
     /// # Errors
     /// A scan that failed.
@@ -42,7 +44,7 @@ impl DyingTree {
         let parents: Vec<Process> = found.iter().chain(self.0.iter().map(|member| &member.process)).copied().collect();
         for parent in parents {
             let below = os::descendants(parent.pid);
-            // If the pid was given to another process meanwhile, these are that one's children.
+            // If the parent is gone, its pid may be reused, and these are descendants of another process.
             if parent.lives()? {
                 found.extend(below.whole()?.into_iter().filter(|process| kill_mode == KillMode::Tree || process.group == parent.group));
             }
@@ -52,25 +54,25 @@ impl DyingTree {
                 continue;
             }
             if let Some(handle) = os::open(&process)? {
-                self.0.push(Member { process, handle, asked: false });
+                self.0.push(Member { process, handle, signalled: false });
             }
         }
         Ok(())
     }
 
-    /// The stop signal, once to each member.
+    /// Sends the stop signal, once to each member.
     pub fn terminate(&mut self, stop_signal: i32) {
-        for member in self.0.iter_mut().filter(|member| !member.asked) {
+        for member in self.0.iter_mut().filter(|member| !member.signalled) {
             member.signal(stop_signal);
             member.signal(libc::SIGCONT);
-            member.asked = true;
+            member.signalled = true;
         }
     }
 
     /// # Errors
-    /// A scan that failed; the members known before it are killed all the same.
+    /// A scan that failed. The members that were known before are killed in any case.
     pub fn kill(&mut self, kill_mode: KillMode) -> io::Result<()> {
-        // A stopped process forks no more.
+        // A stopped process can't fork, so after SIGSTOP each scan finds fewer new processes.
         let mut stopped = 0;
         let mut added = Ok(());
         for _ in 0..SCANS_MAX {
@@ -83,7 +85,7 @@ impl DyingTree {
         added
     }
 
-    /// Until no member lives (true) or `deadline`. Keeps only the members that live.
+    /// Waits until no member lives. False at the `deadline`. Removes dead members.
     pub async fn wait(&mut self, deadline: Instant) -> bool {
         while let Some(member) = self.0.last() {
             let lives = member.process.lives();
@@ -92,7 +94,7 @@ impl DyingTree {
             } else if Instant::now() >= deadline {
                 return false;
             } else if lives.is_ok() {
-                member.ended(deadline).await;
+                member.wait_exit(deadline).await;
             } else {
                 sleep(SCAN_INTERVAL).await;
             }
@@ -100,7 +102,7 @@ impl DyingTree {
         true
     }
 
-    /// A process that can't be looked at counts as one that lives.
+    /// The pids of the live members. If the state of a process can't be read, it counts as live.
     pub fn survivors(&self) -> Vec<Pid> {
         self.0.iter().map(|member| member.process).filter(|process| process.lives().unwrap_or(true)).map(|process| process.pid).collect()
     }
@@ -108,19 +110,19 @@ impl DyingTree {
 
 impl Member {
     fn signal(&self, signal: i32) {
-        // If it refuses, it is named as a survivor at the end.
+        // If the signal fails, the process is reported as a survivor.
         if let Err(error) = self.handle.signal(signal) {
             tracing::debug!(target: TARGET, pid = self.process.pid, %error, "an orphan can't be signalled");
         }
     }
 
-    /// Until it has ended, or until it is time to look.
-    async fn ended(&self, deadline: Instant) {
+    /// Waits until the process has exited, or until `deadline`. Without an event: for one interval.
+    async fn wait_exit(&self, deadline: Instant) {
         let copy = self.handle.fd.as_ref().and_then(|fd| fd.try_clone().ok());
         // SAFETY: an OwnedFd keeps its descriptor open and unchanged for as long as it lives.
         let watched = copy.and_then(|fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok());
         if let Some(watched) = watched {
-            // Elapsed or ended: the caller looks for itself.
+            // After the exit and after the timeout alike, the caller checks the process.
             drop(timeout_at(deadline, watched.readable()).await);
         } else {
             sleep(SCAN_INTERVAL).await;

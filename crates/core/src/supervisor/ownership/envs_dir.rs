@@ -1,4 +1,4 @@
-//! The folder above all plugins' folders.
+//! `envsDir`, the folder above the plugins' folders.
 
 use std::fs::Permissions;
 use std::io;
@@ -10,19 +10,19 @@ use nix::unistd::geteuid;
 
 use crate::error::Failure;
 
-/// Makes `envs_dir` and what is missing above it. One that was there must not be another user's (root apart), nor let others
-/// write: they could put other folders in the place of ours.
+/// Creates `envs_dir` and its missing parents. An existing folder must belong to this user or to root. Other users must not be
+/// able to replace plugins' folders in it, so their write permission is removed.
 pub fn make_envs_dir(envs_dir: &Path) -> Result<(), Failure> {
     let io_failure = |call| move |error: io::Error| Failure::call(call, envs_dir, error);
     let (missing, there): (Vec<_>, Vec<_>) = envs_dir.ancestors().partition(|ancestor| !ancestor.exists());
     for folder in missing.iter().rev() {
         match std::fs::create_dir(folder) {
-            // Whatever the umask, which may even keep us out.
+            // The umask may have removed permissions, even those of this user.
             Ok(()) => std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io_failure("chmod"))?,
-            // Another owner makes it at the same time.
+            // Another owner created the folder at the same time.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
             Err(error) => {
-                // Some systems report ENOENT for what can't be made; the cause is more use.
+                // On a read-only file system some systems report ENOENT. EROFS names the cause.
                 let cause = there.first().and_then(|there| nix::sys::statvfs::statvfs(*there).ok());
                 let readonly = cause.is_some_and(|stat| stat.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
                 return Err(io_failure("mkdir")(if readonly { Errno::EROFS.into() } else { error }));
@@ -36,7 +36,7 @@ pub fn make_envs_dir(envs_dir: &Path) -> Result<(), Failure> {
     if found.uid() != geteuid().as_raw() && found.uid() != 0 {
         return Err(Failure::io(envs_dir, foreign(found.uid())));
     }
-    // Write permission of group and others; a sticky folder lets nobody touch what is not his (/tmp).
+    // Group or others may write. In a sticky folder such as /tmp a user can rename and remove only own files.
     let (open, sticky) = (found.mode() & 0o022 != 0, found.mode() & 0o1000 != 0);
     if open && !sticky {
         if found.uid() != geteuid().as_raw() {

@@ -20,7 +20,7 @@ use ally_base::record::{IDENTITY_FILE, Identity, LOCK_FILE, LockNote, PID_FILE, 
 
 const PERMISSIONS: Mode = Mode::S_IRWXU.union(Mode::S_IRWXG).union(Mode::S_IRWXO);
 const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
-/// Anything longer was not written by us.
+/// The largest file that is read. The files of this package are shorter.
 const READ_MAX: u64 = 4096;
 
 /// The folder of one plugin, opened without following a link.
@@ -31,10 +31,10 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes it, and what is above it, for this user alone.
+    /// Opens the folder. Creates it and its missing parents, with permissions for this user only.
     ///
     /// # Errors
-    /// `Io` with the path: it can't be made, is a link, is no folder, or belongs to someone else.
+    /// `Io` with the path: the folder can't be created, is a link or another file, or belongs to another user.
     pub fn open(envs_dir: &Path, plugin: &str) -> Result<Self, Failure> {
         let path = envs_dir.join(plugin);
         make_envs_dir(envs_dir)?;
@@ -44,8 +44,8 @@ impl Folder {
             Err(error) => return Err(Failure::call("mkdir", &path, error)),
         };
         if made {
-            // Whatever the umask, which may even keep us out. Nobody else may write in the folder above, so that nobody can
-            // have put a link in its place.
+            // The umask may have removed permissions, even those of this user. No other user may write in `envsDir`, so the path
+            // can't have become a link since mkdir.
             fchmodat(AT_FDCWD, &path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink).map_err(|error| Failure::call("chmod", &path, error))?;
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
@@ -57,7 +57,7 @@ impl Folder {
         if stat.st_uid != geteuid().as_raw() {
             return Err(Failure::io(&path, foreign(stat.st_uid)));
         }
-        // One that was there may be open to others, who could swap our files in it.
+        // An existing folder may be writable for other users, who could then replace the files in it.
         let mode = Mode::from_bits_truncate(stat.st_mode);
         let wanted = mode.intersection(Mode::S_IRWXU);
         if mode & PERMISSIONS != wanted & PERMISSIONS {
@@ -66,13 +66,13 @@ impl Folder {
         Ok(Self { fd, path })
     }
 
-    /// Whether its path still leads to it: a plugin that is installed anew gets another folder.
+    /// Whether the path still leads to this folder. If a plugin is installed again, its folder is a new one.
     pub fn is_in_place(&self) -> bool {
         let (Ok(here), Ok(there)) = (fstat(&self.fd), nix::sys::stat::lstat(&self.path)) else { return false };
         (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
     }
 
-    /// For the keeper, which must find it whatever becomes of its path.
+    /// A duplicate of the descriptor, so that the keeper needs no path.
     pub fn try_clone(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()
     }
@@ -81,7 +81,7 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Opens, or makes, a plain file of ours.
+    /// Opens or creates a plain file that belongs to this user and has one name.
     fn open_file(&self, name: &str, flags: OFlag) -> Result<File, Failure> {
         let io_failure = |call| move |error: Errno| Failure::call(call, &self.join(name), error);
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
@@ -105,13 +105,13 @@ impl Folder {
         Ok(File::from(fd))
     }
 
-    /// The text of a file, if there is one; links, folders and other oddities count as none. One that is
-    /// there and can't be read is an error: what it says must not be forgotten.
+    /// The text of a plain file. Without a file, or for a link, a folder or a socket: `None`. If a plain file can't be read, that
+    /// is an error, because the file may name an orphan.
     fn read(&self, name: &str) -> Result<Option<String>, Failure> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let file = match openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => File::from(fd),
-            // A socket is ENXIO on Linux and EOPNOTSUPP on macOS.
+            // open(2) of a socket is ENXIO on Linux and EOPNOTSUPP on macOS.
             Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO | Errno::EOPNOTSUPP) => return Ok(None),
             Err(error) => return Err(Failure::call("open", &self.join(name), error)),
         };
@@ -126,7 +126,8 @@ impl Folder {
 
     fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
         let temporary = format!(".{name}.new");
-        // Left by one that was killed between these two steps. The lock is ours, so nobody else is writing.
+        // An owner that was killed before its rename(2) may have left one. This owner holds the lock, so no other process writes
+        // here.
         self.remove(&temporary)?;
         let written = self
             .open_file(&temporary, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)
@@ -143,13 +144,13 @@ impl Folder {
     fn remove(&self, name: &str) -> Result<(), Failure> {
         match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            // What is not there need not be removed, whatever stands against it (EROFS comes first).
+            // On a read-only file system unlink(2) gives EROFS even without a file. Then there is nothing to remove.
             Err(_) if fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) => Ok(()),
             Err(error) => Err(Failure::call("unlink", &self.join(name), error)),
         }
     }
 
-    /// Whatever else it holds, a pid file is no identity. The TypeScript original's holds a pid alone.
+    /// The pid in `daemon.pid`. A pid alone identifies no process. The TypeScript original wrote only this file.
     pub fn read_pid(&self) -> Result<Option<Pid>, Failure> {
         Ok(self.read(PID_FILE)?.and_then(|text| parse_pid(&text)))
     }
@@ -158,10 +159,10 @@ impl Folder {
         Ok(self.read(IDENTITY_FILE)?.and_then(|text| Identity::parse(&text)))
     }
 
-    /// Refuses early what a rename would refuse late.
+    /// Checks before the spawn that rename(2) can write the record.
     ///
     /// # Errors
-    /// `Io` if a folder is in the place of one of our files.
+    /// `Io` if a folder is in the place of `daemon.pid` or `daemon.id`.
     pub fn check_places(&self) -> Result<(), Failure> {
         for name in [PID_FILE, IDENTITY_FILE] {
             let found = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW);
@@ -174,19 +175,19 @@ impl Folder {
         Ok(())
     }
 
-    /// The identity first: a pid file without one would count for less.
+    /// Writes the record. The identity comes first, because a pid file without an identity proves less.
     pub fn record(&self, identity: &Identity) -> Result<(), Failure> {
         self.write(IDENTITY_FILE, &identity.to_string())?;
         self.write(PID_FILE, &format!("{}\n", identity.leader))
     }
 
-    /// Both, even where one can't be removed.
+    /// Removes both files of the record. If one can't be removed, the other is removed nevertheless.
     pub fn remove_record(&self) -> Result<(), Failure> {
         let pid = self.remove(PID_FILE);
         self.remove(IDENTITY_FILE).and(pid)
     }
 
-    /// Takes the plugin's lock, or says who has it.
+    /// Takes the plugin's lock. If another process holds the lock, returns the note of that process.
     ///
     /// # Errors
     /// `Io`.

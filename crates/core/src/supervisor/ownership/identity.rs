@@ -1,4 +1,4 @@
-//! Whether a recorded leader still lives, and what identifies a new one.
+//! The identity of a leader: of a new one, and of a recorded one.
 
 use std::io;
 use std::path::Path;
@@ -9,11 +9,11 @@ use ally_base::record::Identity;
 use crate::error::Failure;
 use crate::model::Pid;
 
-/// The identity of a leader that its keeper has just reported. `None` if it doesn't live: by the time that the report is
-/// read the leader may be gone, and its pid another process's, which is no child of the keeper.
+/// The identity of a leader from the report `Spawned`. `None` if the leader is gone by now. If its pid was reused, the new
+/// process is no child of the keeper.
 ///
 /// # Errors
-/// `Io` if the system doesn't tell.
+/// `Io` if a file of /proc can't be read.
 pub fn identify_leader(leader: Pid, keeper: Pid) -> Result<Option<Identity>, Failure> {
     let process = os::identify(leader).map_err(|error| scan_failure(&error))?;
     let Some(process) = process.filter(|process| !process.zombie && process.parent == keeper) else { return Ok(None) };
@@ -21,15 +21,15 @@ pub fn identify_leader(leader: Pid, keeper: Pid) -> Result<Option<Identity>, Fai
 }
 
 /// # Errors
-/// `Io` if the system doesn't tell.
+/// `Io` if a file of /proc can't be read.
 pub fn is_of_this_boot(identity: &Identity) -> Result<bool, Failure> {
     Ok(boot_id()? == identity.boot)
 }
 
-/// The leader itself, if it still lives.
+/// The process of the leader, if the leader still lives.
 ///
 /// # Errors
-/// `Io` if the system doesn't tell.
+/// `Io` if a file of /proc can't be read.
 pub fn find_leader(identity: &Identity) -> Result<Option<Process>, Failure> {
     if !is_of_this_boot(identity)? {
         return Ok(None);
@@ -38,7 +38,7 @@ pub fn find_leader(identity: &Identity) -> Result<Option<Process>, Failure> {
     Ok(process.filter(|process| process.start == identity.start && !process.zombie))
 }
 
-/// A failed scan of /proc, or of its counterpart.
+/// The failure for a failed scan of /proc (on macOS: of libproc).
 pub fn scan_failure(error: &io::Error) -> Failure {
     Failure::at(Path::new("/proc"), copy(error))
 }

@@ -1,5 +1,4 @@
-//! The right to a plugin's name, and the preparation that gains it: the folder, the lock, what a dead owner left, the socket
-//! path.
+//! The lease of a plugin's name, and the preparation that obtains it: folder, lock, orphans, socket path.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,14 +13,14 @@ use crate::error::Failure;
 use crate::supervisor::report::Reporter;
 use crate::supervisor::socket;
 
-/// While it lives, the plugin's name belongs to this manager.
+/// The right to a plugin's name: the folder and the lock.
 pub struct Lease {
     pub folder: Folder,
     pub lock: Arc<Lock>,
 }
 
 impl Lease {
-    /// Everything before the first spawn.
+    /// The preparation before the first spawn.
     ///
     /// # Errors
     /// `Io`, `OwnedElsewhere`, `StopFailed` for an orphan that can't be killed, `SocketInUse`.

@@ -1,4 +1,4 @@
-//! The managers of this process that are alive. If a worker was terminated, its manager is gone, though its pid is not.
+//! The live managers of this process. If a worker was terminated, its manager is gone, but the pid in its notes still lives.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -7,48 +7,50 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ally_base::record::LockNote;
 
-/// A lock that another owner or a keeper holds, and its note.
+/// A lock that another owner or a keeper holds.
 #[derive(Debug)]
 pub struct Held {
     pub note: LockNote,
     pub file: File,
 }
 
-/// The plugin's flock(2). The keeper holds a copy of the same lock, so the name is free only when the owner has released it
-/// and the tree is gone.
+/// The plugin's flock(2). The keeper holds a duplicate of the descriptor, so the name is free only after [`Lock::release`] or
+/// when owner and keeper are gone.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
-    /// False after the release. Locked while the note is written: after the release the note is another owner's.
-    ours: Mutex<bool>,
+    /// False after the release. Locked while the note is written, because after the release the file may belong to another
+    /// owner.
+    held: Mutex<bool>,
 }
 
 impl Lock {
-    /// Of a file that was just locked.
+    /// Wraps a file that was just locked.
     pub fn of(file: File) -> Self {
-        Self { file, ours: Mutex::new(true) }
+        Self { file, held: Mutex::new(true) }
     }
 
-    /// Replaces the note, which is read by whoever finds the lock taken.
+    /// Replaces the note. A process that can't take the lock reads the note.
     ///
     /// # Errors
-    /// What the system says.
+    /// The errno of the failed call.
     pub fn note(&self, note: &LockNote) -> io::Result<()> {
-        let ours = self.ours();
-        if *ours { note.write_to(&self.file) } else { Ok(()) }
+        let held = self.held();
+        if *held { note.write_to(&self.file) } else { Ok(()) }
     }
 
-    /// Frees the name, for the keeper's copy as well: only after the tree is gone. close(2) is not enough, because a child
-    /// between fork and exec has a copy of the descriptor too. If a lock is dropped without this, the keeper still holds it.
+    /// Unlocks the file, for the keeper's duplicate as well, so it must be called only after the tree is gone. close(2) is not
+    /// enough, because a child between fork(2) and execve(2) has a duplicate too. If a lock is dropped without a release, the
+    /// keeper still holds it.
     ///
     /// # Errors
-    /// What the system says.
+    /// The errno of the failed call.
     pub fn release(&self) -> io::Result<()> {
-        let mut ours = self.ours();
-        if !std::mem::take(&mut *ours) {
+        let mut held = self.held();
+        if !std::mem::take(&mut *held) {
             return Ok(());
         }
-        // Unlocked also if the note can't be cleared: the note counts only while the lock is held.
+        // If the note can't be cleared, the file is unlocked nevertheless: a note counts only while the lock is held.
         let written = LockNote::Nobody.write_to(&self.file);
         self.file.unlock().and(written)
     }
@@ -57,8 +59,8 @@ impl Lock {
         &self.file
     }
 
-    fn ours(&self) -> MutexGuard<'_, bool> {
-        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, bool> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,7 +70,7 @@ impl AsFd for Lock {
     }
 }
 
-/// Releases the lock if the preparation that took it fails or is cancelled.
+/// Releases the lock on drop, if the preparation failed or was cancelled.
 #[derive(Debug)]
 pub struct LockGuard {
     lock: Arc<Lock>,
@@ -86,7 +88,7 @@ impl LockGuard {
         self.lock.note(note)
     }
 
-    /// The preparation has succeeded: from now on the lock is released by hand.
+    /// The preparation succeeded: a drop no longer releases the lock.
     pub fn keep(mut self) -> Arc<Lock> {
         self.kept = true;
         Arc::clone(&self.lock)

@@ -1,11 +1,11 @@
-//! Who owns a plugin's name: its folder, its lock, the identity of its leader, and what a dead owner left.
+//! The ownership of a plugin's name: folder, lock, record, and orphans.
 //!
 //! - `lease`: the preparation before the first spawn;
-//! - `folder`, `envs_dir`: the plugin's folder and what is above it;
-//! - `lock`, `acquire`: the flock(2) that stands for the name;
-//! - `identity`: whether a recorded leader still lives;
-//! - `orphans`, `posix_session`, `dying_tree`: what a dead owner left;
-//! - `live_managers`: the managers of this process.
+//! - `folder`, `envs_dir`: the plugin's folder and the folder above it;
+//! - `lock`, `acquire`: the flock(2) of the name;
+//! - `identity`: the identity of a leader;
+//! - `orphans`, `posix_session`, `dying_tree`: the stop of orphans;
+//! - `live_managers`: the live managers of this process.
 
 mod acquire;
 mod dying_tree;

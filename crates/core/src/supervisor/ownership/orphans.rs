@@ -1,4 +1,4 @@
-//! Orphans: what a dead owner left. They are recognised by more than a pid, and stopped as a whole tree.
+//! Stops orphans. An orphan is identified by more than its pid, and is stopped as a whole tree.
 
 use std::path::Path;
 
@@ -11,21 +11,21 @@ use super::identity::scan_failure;
 use super::{Folder, posix_session_members};
 use crate::config::ProcessConfig;
 use crate::error::Failure;
-use crate::lifecycle::KILL_PATIENCE;
+use crate::lifecycle::KILL_TIMEOUT;
 use crate::model::Pid;
 use crate::supervisor::report::{Reporter, log};
 use crate::supervisor::socket::dial;
 
-/// Stops what the plugin's record names, if that is beyond doubt. What can't be verified is not signalled.
+/// Stops the orphan that the plugin's record names. A process with a doubtful identity is not signalled.
 ///
 /// # Errors
-/// `StopFailed` with what could not be killed; `Io`, also if a scan fails.
+/// `StopFailed` with the survivors of SIGKILL; `Io`, also if a scan fails.
 pub async fn stop(folder: &Folder, config: &ProcessConfig, reporter: &Reporter) -> Result<(), Failure> {
     let mut tree = DyingTree::default();
     let mut killing = config.shutdown_grace_period.is_zero();
-    let mut deadline = Instant::now() + if killing { KILL_PATIENCE } else { config.shutdown_grace_period };
+    let mut deadline = Instant::now() + if killing { KILL_TIMEOUT } else { config.shutdown_grace_period };
     let mut logged = false;
-    // A process that ends may have forked another one before, so the orphans are gone only when a scan finds none.
+    // A process may fork just before it ends, so the orphans are gone only when a scan finds none.
     loop {
         let orphans = find(folder, config)?;
         if !orphans.is_empty() && !std::mem::replace(&mut logged, true) {
@@ -48,14 +48,14 @@ pub async fn stop(folder: &Folder, config: &ProcessConfig, reporter: &Reporter) 
             return Err(Failure::StopFailed { survivors: tree.survivors() });
         }
         killing = true;
-        deadline = Instant::now() + KILL_PATIENCE;
+        deadline = Instant::now() + KILL_TIMEOUT;
     }
 }
 
 fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure> {
     let identity = folder.read_identity()?;
     let recorded = folder.read_pid()?;
-    // If our identity names another pid, the pid file was written by the TypeScript original, or by a stranger.
+    // If `daemon.id` is missing or names another pid, the TypeScript original or another program wrote `daemon.pid`.
     let unidentified = recorded.filter(|pid| identity.as_ref().is_none_or(|identity| identity.leader != *pid));
     let mut found: Vec<Process> = Vec::new();
     if let Some(pid) = unidentified {
@@ -64,7 +64,7 @@ fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure
     if let Some(identity) = identity {
         found.extend(posix_session_members(&identity, config, &[])?.certain);
     }
-    // Neither this process nor an ancestor of it, whatever a file says.
+    // This process and its ancestors are never orphans, even if a record names one of them.
     let mut orphans = Vec::new();
     for process in found {
         if !os::descends_from(os::own_pid(), process.pid).map_err(|error| scan_failure(&error))? {
@@ -74,16 +74,16 @@ fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure
     Ok(orphans)
 }
 
-/// A bare pid file, without our identity beside it. Its process counts only if it listens at the plugin's socket and works in
-/// the plugin's folder.
+/// The process of a `daemon.pid` without `daemon.id`. It counts as an orphan only if it listens at the plugin's socket and its
+/// working directory is the plugin's folder.
 fn daemon_of_the_original(pid: Pid, config: &ProcessConfig) -> Result<Option<Process>, Failure> {
     let process = os::identify(pid).map_err(|error| scan_failure(&error))?;
     let Some(process) = process.filter(|process| !process.zombie) else { return Ok(None) };
-    // By the holder of the socket, not by its maker: the maker's pid may be another process's by now.
+    // The holders count and not the maker of the socket, because the maker's pid may be reused.
     let answers = matches!(dial(&config.socket_path), Ok(_) | Err(Errno::EAGAIN));
     let listens = answers && os::holders(&config.socket_path).contains(&pid);
     let works_there = listens && os::working_directory(pid).is_some_and(|folder| same_folder(&folder, &config.plugin_path));
-    // All of the above was true of this very process.
+    // If the process still lives, all of the checks above were about this process and not about a reused pid.
     Ok(Some(process).filter(|process| works_there && process.lives().is_ok_and(|lives| lives)))
 }
 

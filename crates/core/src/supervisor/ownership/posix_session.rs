@@ -1,4 +1,4 @@
-//! What is left of a leader and of the POSIX session that it made, after its keeper is gone.
+//! The leader and the members of its POSIX session, after its keeper is gone.
 
 use ally_base::os::{self, Process};
 use ally_base::record::Identity;
@@ -9,10 +9,10 @@ use crate::error::Failure;
 
 #[derive(Default)]
 pub struct SessionMembers {
-    /// Processes that the leader made, beyond doubt.
+    /// Processes that certainly belong to the tree.
     pub certain: Vec<Process>,
-    /// If the leader's number was given to another process, these may be that one's session: they are neither signalled nor
-    /// taken for gone.
+    /// Processes that may belong to another POSIX session, if the leader's pid was reused as a session id. They are not
+    /// signalled, and the tree does not count as gone while they live.
     pub doubtful: Vec<Process>,
 }
 
@@ -22,8 +22,9 @@ impl SessionMembers {
     }
 }
 
-/// The leader dies with its keeper; its children stay. Three things make a member certain: the leader lives, so its number is
-/// no other session's; the member began with our SOCKET_PATH in its environment; or it was `known` before.
+/// The leader dies with its keeper (PR_SET_PDEATHSIG), and its descendants live on. A member is certain if one of these is
+/// true: the leader lives, so the session id is not reused; the member's initial environment has the plugin's SOCKET_PATH; the
+/// member was `known` as certain before.
 ///
 /// # Errors
 /// `Io` if a scan fails.

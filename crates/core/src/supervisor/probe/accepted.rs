@@ -1,4 +1,4 @@
-//! Waits until a daemon has accepted a connection, by the kernel's word and without the daemon's help.
+//! Waits until a daemon has accepted a connection. The kernel reports the accept, so the daemon needs no protocol.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -11,49 +11,50 @@ use tokio::time::{Instant, sleep_until};
 use ally_base::os::{AcceptState, accept_state};
 use ally_base::text::{errno_text, io_text};
 
-/// The kernel has no event for accept(2). A daemon that works accepts within microseconds.
+/// The kernel has no event for accept(2), so the state is polled. A working daemon accepts within microseconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// # Errors
-/// The connection was dropped, or `deadline` has come and it still waits.
-pub async fn wait_accepted(client: &OwnedFd, deadline: Instant) -> Result<(), Refused> {
+/// See [`ProbeError`].
+pub async fn wait_accepted(client: &OwnedFd, deadline: Instant) -> Result<(), ProbeError> {
     let mut pause = FIRST_PAUSE;
     loop {
-        // Read before the state, so that the last look is at the very end.
+        // The clock is read before the state, so that the last query happens at the deadline or later.
         let late = Instant::now() >= deadline;
-        // Accepted and hung up, or even answered: then the kernel no longer names the peer.
+        // If the daemon accepted the connection and closed it or wrote to it, accept_state may fail.
         match recv(client.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
             Ok(_) => return Ok(()),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
-            // What was still in the queue when the listener went away is reset.
-            Err(error) => return Err(Refused::By(format!("the connection was dropped unaccepted ({})", errno_text(error as i32)))),
+            // ECONNRESET: the listener was closed with the connection in its queue.
+            Err(error) => return Err(ProbeError::Failed(format!("the connection was dropped unaccepted ({})", errno_text(error as i32)))),
         }
         match accept_state(&client.as_fd()) {
             Ok(AcceptState::Accepted) => return Ok(()),
             Ok(AcceptState::Waiting) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {}
-            // If the question fails, that says nothing about the daemon.
-            Err(error) => return Err(Refused::Unasked(format!("the kernel doesn't tell who waits in the queue ({})", io_text(&error)))),
+            // The query failed, so the state of the daemon is unknown.
+            Err(error) => return Err(ProbeError::NotMade(format!("the kernel doesn't tell who waits in the queue ({})", io_text(&error)))),
         }
         if late {
-            return Err(Refused::Late);
+            return Err(ProbeError::TimedOut);
         }
         sleep_until(deadline.min(Instant::now() + pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Why there is no answer.
 #[derive(Debug)]
-pub enum Refused {
-    By(String),
-    Late,
-    /// The question could not be put, which says nothing about the daemon.
-    Unasked(String),
+pub enum ProbeError {
+    /// The daemon failed the probe.
+    Failed(String),
+    /// The daemon did not accept the connection before the deadline.
+    TimedOut,
+    /// The probe could not be made, so the state of the daemon is unknown.
+    NotMade(String),
 }
 
-/// EMFILE and the like: an error of this process, not of the daemon.
+/// Whether a resource limit of this process or of the system prevents the probe.
 pub fn is_own_error(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
 }

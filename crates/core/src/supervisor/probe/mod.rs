@@ -1,4 +1,4 @@
-//! Questions to a daemon: is it ready, is it healthy.
+//! Probes: readiness and health.
 
 mod accepted;
 mod health;
@@ -15,22 +15,22 @@ use super::socket::{SocketFileId, holders};
 use crate::model::Pid;
 use ally_base::os;
 
-/// The processes whose answer counts: the leader, and whatever descends from its keeper.
+/// The processes that may answer a probe: the leader, and each descendant of the keeper.
 #[derive(Debug, Clone)]
 pub struct ProbedDaemon {
     pub leader: Pid,
     pub keeper: Pid,
-    /// A socket that the tree has from a maker outside it, and that maker. Remembered, because the search for a socket's
-    /// holders reads all processes.
+    /// A socket of the tree that a process outside the tree made, and the pid of that process. Cached, because the search
+    /// for the holders of a socket scans all processes.
     inherited: Arc<Mutex<Option<(SocketFileId, Pid)>>>,
 }
 
 enum Answering {
-    Ours,
-    /// A pid of 0 is one that this namespace has no number for.
+    Daemon,
+    /// The pid is 0 if the process is outside this PID namespace.
     Other(Pid),
-    /// The maker of the socket is gone, and no holder is seen.
-    Nobody,
+    /// The maker of the socket is gone, and the scan found no holder.
+    NoHolder,
 }
 
 impl ProbedDaemon {
@@ -38,7 +38,7 @@ impl ProbedDaemon {
         Self { leader, keeper, inherited: Arc::default() }
     }
 
-    /// A process that is gone counts as none of ours: its pid may be another process's.
+    /// False for a process that is gone, because its pid may belong to another process.
     ///
     /// # Errors
     /// A scan that failed.
@@ -46,29 +46,29 @@ impl ProbedDaemon {
         Ok(pid == self.leader || os::descends_from(pid, self.keeper)?)
     }
 
-    /// Which process answers at `path`, if `listener` made the socket. If the listener is gone, another process has the socket,
-    /// and the listener's pid may be reused.
+    /// The process that answers at `path`. `listener`: the process that called listen(2). If the listener is gone, another
+    /// process holds the socket, and the listener's pid may be reused.
     ///
     /// # Errors
     /// A scan that failed.
-    fn who_answers(&self, listener: Pid, path: &Path) -> io::Result<Answering> {
+    fn answering_process(&self, listener: Pid, path: &Path) -> io::Result<Answering> {
         if self.includes(listener)? {
-            return Ok(Answering::Ours);
+            return Ok(Answering::Daemon);
         }
         let socket = SocketFileId::at(path).map(|id| (id, listener));
         if socket.is_some() && *self.inherited() == socket {
-            return Ok(Answering::Ours);
+            return Ok(Answering::Daemon);
         }
         let holders = holders(path, Some(listener));
         for holder in &holders {
             if self.includes(*holder)? {
                 *self.inherited() = socket;
-                return Ok(Answering::Ours);
+                return Ok(Answering::Daemon);
             }
         }
-        // A listener without a number in this pid namespace is another process all the same.
-        let unnumbered = (listener <= 0).then_some(listener);
-        Ok(holders.first().copied().or(unnumbered).map_or(Answering::Nobody, Answering::Other))
+        // A listener outside this PID namespace has the pid 0, and is another process.
+        let outside = (listener <= 0).then_some(listener);
+        Ok(holders.first().copied().or(outside).map_or(Answering::NoHolder, Answering::Other))
     }
 
     fn inherited(&self) -> MutexGuard<'_, Option<(SocketFileId, Pid)>> {

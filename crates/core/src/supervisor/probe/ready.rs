@@ -1,4 +1,5 @@
-//! Readiness: the kernel tells when a file appears in the socket's folder; the daemon is ready when it answers itself.
+//! Readiness. A folder watch (inotify, kqueue) reports a new file in the socket's folder. The daemon is ready when a process
+//! of its tree answers at the socket path.
 
 use std::io;
 use std::path::Path;
@@ -9,34 +10,36 @@ use nix::errno::Errno;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::accepted::{Refused, wait_accepted};
+use super::accepted::{ProbeError, wait_accepted};
 use super::{Answering, ProbedDaemon};
 use crate::config::Probe;
 use crate::error::{Failure, Occupant};
-use crate::supervisor::runtime::FolderNews;
+use crate::supervisor::runtime::FolderChanges;
 use crate::supervisor::socket::{SocketFileId, dial};
 use ally_base::os;
 use ally_base::text::{errno_text, io_text};
 
-/// Between bind(2) and listen(2) there is no event, and usually no time either.
-const EAGER_TRIES: u32 = 20;
-const EAGER: Duration = Duration::from_millis(1);
-const EAGER_TIME: Duration = Duration::from_millis(200);
-const PATIENT: Duration = Duration::from_millis(5);
-/// Without an event, for file systems that report none (some overlays, network mounts).
-const WITHOUT_EVENT: Duration = Duration::from_millis(250);
+/// Between bind(2) and listen(2) there is no event. Most daemons call listen(2) within microseconds, so the first tries have
+/// no pause, the tries of the first 200 ms a short one, and all others a long one.
+const TRIES_WITHOUT_PAUSE: u32 = 20;
+const SHORT_PAUSE: Duration = Duration::from_millis(1);
+const SHORT_PAUSE_TIME: Duration = Duration::from_millis(200);
+const LONG_PAUSE: Duration = Duration::from_millis(5);
+/// Some file systems report no events (some overlays, network mounts), so the probe runs at this interval too.
+const EVENT_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How long a connection waits to be accepted before it is asked whether it leads to the socket still.
-const STILL_THERE: Duration = Duration::from_secs(1);
+/// A connection that waits to be accepted keeps waiting only while the path leads to the same socket. This is the interval
+/// of that check.
+const SAME_SOCKET_INTERVAL: Duration = Duration::from_secs(1);
 
 enum ProbeResult {
     Ready,
-    /// There is a socket, and the daemon doesn't answer there yet, for this reason.
+    /// There is a socket, and the daemon does not answer yet. With the reason.
     NoAnswer(String),
     NoSocket,
 }
 
-/// Why the last try found the daemon not ready, for the message of a start that timed out.
+/// The reason of the last failed try, for the message of ERR_STARTUP_TIMEOUT.
 #[derive(Debug, Clone, Default)]
 pub struct ReadinessStatus(Arc<Mutex<Option<String>>>);
 
@@ -50,41 +53,41 @@ impl ReadinessStatus {
     }
 }
 
-/// Until the daemon is ready. The limit is the lifecycle's.
+/// Waits until the daemon is ready. The machine limits the time.
 ///
 /// # Errors
-/// `SocketInUse` if somebody else answers.
+/// `SocketInUse` if a process outside the tree answers.
 pub async fn await_ready(path: &Path, probe: Probe, daemon: &ProbedDaemon, status: &ReadinessStatus) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(path);
-    let mut news = FolderNews::of(folder).ok();
-    let mut silent_since: Option<Instant> = None;
+    let mut changes = FolderChanges::of(folder).ok();
+    let mut unanswered_since: Option<Instant> = None;
     let mut tries = 0;
     loop {
         match probe_once(path, probe, daemon, status).await? {
             ProbeResult::Ready => return Ok(()),
             ProbeResult::NoAnswer(reason) => {
                 *status.slot() = Some(reason);
-                let since = *silent_since.get_or_insert_with(Instant::now);
+                let since = *unanswered_since.get_or_insert_with(Instant::now);
                 tries += 1;
-                if tries <= EAGER_TRIES {
+                if tries <= TRIES_WITHOUT_PAUSE {
                     yield_now().await;
-                } else if since.elapsed() < EAGER_TIME {
-                    sleep(EAGER).await;
+                } else if since.elapsed() < SHORT_PAUSE_TIME {
+                    sleep(SHORT_PAUSE).await;
                 } else {
-                    sleep(PATIENT).await;
+                    sleep(LONG_PAUSE).await;
                 }
             }
             ProbeResult::NoSocket => {
                 *status.slot() = Some("there is no such file".to_owned());
-                silent_since = None;
+                unanswered_since = None;
                 tries = 0;
-                match &news {
-                    // Elapsed or woken, it is time to try.
-                    Some(news) => drop(timeout(WITHOUT_EVENT, news.next()).await),
+                match &changes {
+                    // After an event and after the timeout alike, the next step is a try.
+                    Some(changes) => drop(timeout(EVENT_TIMEOUT, changes.next()).await),
                     None => {
-                        sleep(PATIENT).await;
+                        sleep(LONG_PAUSE).await;
                         // The daemon may make the folder itself.
-                        news = FolderNews::of(folder).ok();
+                        changes = FolderChanges::of(folder).ok();
                     }
                 }
             }
@@ -103,13 +106,13 @@ async fn probe_once(path: &Path, probe: Probe, daemon: &ProbedDaemon, status: &R
     };
     let listener = match os::peer_pid(&client) {
         Ok(pid) => pid,
-        // Only macOS forgets the peer so soon.
+        // The daemon has closed the connection. Only macOS then reports ENOTCONN for the peer.
         Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(ProbeResult::NoAnswer("it hung up at once".to_owned())),
         Err(_) => 0,
     };
-    match daemon.who_answers(listener, path) {
-        Ok(Answering::Ours) => {}
-        Ok(Answering::Nobody) => return Ok(ProbeResult::NoAnswer(format!("it belongs to process {listener}, which is gone"))),
+    match daemon.answering_process(listener, path) {
+        Ok(Answering::Daemon) => {}
+        Ok(Answering::NoHolder) => return Ok(ProbeResult::NoAnswer(format!("it belongs to process {listener}, which is gone"))),
         Ok(Answering::Other(pid)) => {
             let by = if pid > 0 { Occupant::Process(pid) } else { Occupant::Unknown };
             return Err(Failure::SocketInUse { path: path.display().to_string(), by });
@@ -121,17 +124,17 @@ async fn probe_once(path: &Path, probe: Probe, daemon: &ProbedDaemon, status: &R
         Probe::Accept => {
             *status.slot() = Some("the connection was not accepted".to_owned());
             let accepted = loop {
-                match wait_accepted(&client, Instant::now() + STILL_THERE).await {
-                    // Another connection would take the place of a client.
-                    Err(Refused::Late) if SocketFileId::at(path) == dialled => {}
+                match wait_accepted(&client, Instant::now() + SAME_SOCKET_INTERVAL).await {
+                    // A new connection would take a place in the queue from a client.
+                    Err(ProbeError::TimedOut) if SocketFileId::at(path) == dialled => {}
                     accepted => break accepted,
                 }
             };
             Ok(match accepted {
                 Ok(()) => ProbeResult::Ready,
-                Err(Refused::By(reason) | Refused::Unasked(reason)) => ProbeResult::NoAnswer(reason),
-                // The daemon has bound another socket since, and may never accept from the first.
-                Err(Refused::Late) => ProbeResult::NoAnswer("the connection was not accepted".to_owned()),
+                Err(ProbeError::Failed(reason) | ProbeError::NotMade(reason)) => ProbeResult::NoAnswer(reason),
+                // The daemon has bound another socket since, and may never accept from the first one.
+                Err(ProbeError::TimedOut) => ProbeResult::NoAnswer("the connection was not accepted".to_owned()),
             })
         }
     }

@@ -1,4 +1,4 @@
-//! Whether anyone listens to the events that are too frequent to be made for nobody.
+//! Whether `output` and `health` have listeners. These events are frequent, so without a listener they are not made.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,4 +1,4 @@
-//! One notice of the lifecycle as an entry for the logger.
+//! The log entry of a notice.
 
 use ally_base::text::signal_name;
 

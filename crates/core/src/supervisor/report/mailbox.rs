@@ -1,5 +1,5 @@
-//! What waits to be told to the caller's thread. Answers to callers are never lost; events and
-//! output are dropped, and counted, once too many wait.
+//! The queue of messages to the caller's thread. Answers are never dropped. If too many events or lines wait, further ones
+//! are dropped and counted.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::message::{Kind, Message};
 
-/// Far more than any healthy reader lets pile up; a reader that is stuck costs no more than this.
+/// The bounds of the queue. A working reader stays far below them; for a blocked reader they limit the memory.
 const EVENTS_MAX: usize = 10_000;
 const LINES_MAX: usize = 4_000;
 const LINE_BYTES_MAX: usize = 512 * 1024;
-/// How much is handed over in one turn of the reader's loop: about a millisecond of its time.
+/// The messages per turn of the event loop. The reader needs about 1 ms for them.
 const BATCH: usize = 256;
-/// How often the reader is told that something was dropped.
-const TELL_DROPS: Duration = Duration::from_secs(1);
+/// The shortest time between two reports of dropped messages, except when the queue is empty.
+const DROP_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Queue {
@@ -24,16 +24,17 @@ struct Queue {
     line_bytes: usize,
     dropped_events: u64,
     dropped_lines: u64,
-    told: Option<Instant>,
-    /// Whether the reader was called, or has been told to come again.
-    expected: bool,
+    /// The time of the last report of dropped messages.
+    drops_reported: Option<Instant>,
+    /// Whether a call of the reader is due: the reader was woken, or [`Mailbox::has_more`] is true.
+    reader_woken: bool,
 }
 
 impl Queue {
-    fn drops(&mut self) -> Option<Message> {
+    fn report_drops(&mut self) -> Option<Message> {
         let (events, lines) = (std::mem::take(&mut self.dropped_events), std::mem::take(&mut self.dropped_lines));
         (events + lines > 0).then(|| {
-            self.told = Some(Instant::now());
+            self.drops_reported = Some(Instant::now());
             Message::Dropped { events, lines }
         })
     }
@@ -41,7 +42,7 @@ impl Queue {
 
 pub struct Mailbox {
     queue: Mutex<Queue>,
-    /// Called when there is something to take and nobody was called since the last take.
+    /// Called if messages wait and the reader was not woken since it emptied the queue.
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -69,37 +70,37 @@ impl Mailbox {
             }
         }
         queue.waiting.push_back(message);
-        self.call(queue);
+        self.wake(queue);
     }
 
-    /// Counts one more line as dropped if there is no room for any: asked before a line is copied and put into words, which
-    /// costs far more than this.
-    pub fn drops_line(&self) -> bool {
+    /// If the queue has no room for a line, counts one as dropped and returns true. The caller then need not format or copy
+    /// the line, which costs far more than this call.
+    pub fn drop_line_if_full(&self) -> bool {
         let mut queue = self.lock();
         let full = queue.lines >= LINES_MAX || queue.line_bytes >= LINE_BYTES_MAX;
         queue.dropped_lines += u64::from(full);
         full
     }
 
-    /// So that the reader looks at what is published, without there being news.
+    /// Wakes the reader without a message, so that it reads the published state.
     pub fn wake_reader(&self) {
-        self.call(self.lock());
+        self.wake(self.lock());
     }
 
-    fn call(&self, mut queue: MutexGuard<'_, Queue>) {
-        if !std::mem::replace(&mut queue.expected, true) {
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        if !std::mem::replace(&mut queue.reader_woken, true) {
             drop(queue);
             (self.wake)();
         }
     }
 
-    /// The oldest messages. A reader that was not given all comes again by itself, when its loop has had a
-    /// turn: it is not called before it has taken the last.
+    /// Takes the oldest messages. If messages are left, the reader calls again after a turn of the event loop, without being
+    /// woken: see [`Mailbox::has_more`].
     pub fn take(&self) -> Vec<Message> {
         let mut queue = self.lock();
         let mut batch = Vec::with_capacity(queue.waiting.len().min(BATCH) + 1);
-        if queue.told.is_none_or(|told| told.elapsed() >= TELL_DROPS) {
-            batch.extend(queue.drops());
+        if queue.drops_reported.is_none_or(|last| last.elapsed() >= DROP_REPORT_INTERVAL) {
+            batch.extend(queue.report_drops());
         }
         let count = queue.waiting.len().min(BATCH);
         for message in queue.waiting.drain(..count).collect::<Vec<_>>() {
@@ -114,20 +115,20 @@ impl Mailbox {
             batch.push(message);
         }
         if queue.waiting.is_empty() {
-            // Nothing may follow for hours that could bring the count along.
-            batch.extend(queue.drops());
+            // The next message may be hours away, so the count is reported now.
+            batch.extend(queue.report_drops());
         }
-        queue.expected = !queue.waiting.is_empty();
+        queue.reader_woken = !queue.waiting.is_empty();
         batch
     }
 
-    /// Whether the reader is to come again.
+    /// Whether messages wait after a take, so that the reader must call again.
     pub fn has_more(&self) -> bool {
         !self.lock().waiting.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // A poisoned queue is still a queue: nothing in here is left half-done by a panic.
+        // A poisoned lock is safe to use: no code in this file panics between two changes that belong together.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

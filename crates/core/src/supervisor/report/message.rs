@@ -9,7 +9,7 @@ use crate::supervisor::Stream;
 pub struct Refusal {
     pub plugin: String,
     pub failure: Failure,
-    /// If several plugins failed: each of them.
+    /// If several plugins failed: one refusal per plugin.
     pub causes: Vec<Self>,
 }
 
@@ -19,7 +19,7 @@ impl Refusal {
     }
 }
 
-/// The value of a log entry's field, of the type that the entry was written with.
+/// The value of a log entry's field, in the type that the caller of `log!` gave.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LogValue {
     Bool(bool),
@@ -49,7 +49,7 @@ pub enum Message {
         text: String,
         fields: Vec<(&'static str, LogValue)>,
     },
-    /// So many events and lines were dropped since the last time that it was told.
+    /// The number of events and lines that were dropped since the last report.
     Dropped {
         events: u64,
         lines: u64,
@@ -60,9 +60,9 @@ pub enum Message {
 pub enum Kind {
     /// Never dropped.
     Answer,
-    /// Rare, and the history of a daemon has a gap without it.
+    /// Rare. A dropped event leaves a gap in the history of a daemon.
     Event,
-    /// As many as a daemon prints. With its length in bytes.
+    /// Frequent: its number depends on the output of a daemon. With its length in bytes.
     Line(usize),
 }
 

@@ -1,4 +1,4 @@
-//! What callers and the logger are told: messages, the mailbox that holds them, and who listens.
+//! Reports: messages to the caller's thread, the mailbox for them, and log entries.
 
 mod listeners;
 mod log_notice;

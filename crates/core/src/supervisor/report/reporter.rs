@@ -1,4 +1,4 @@
-//! Where everything about one plugin is reported: to listeners as events, to the logger as log entries.
+//! Reports about one plugin: events for listeners, log entries for the logger.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{Listeners, Mailbox, Message};
 use crate::lifecycle::Notice;
 use crate::supervisor::{LINES_TARGET, Stream};
 
-/// Numbers the managers of this process. A log entry carries it, and is routed by it to that manager's logger.
+/// The number of a manager within this process. A log entry carries it, so that the entry reaches the logger of that manager.
 pub type ManagerId = u64;
 
 #[derive(Clone)]
@@ -35,14 +35,14 @@ impl Reporter {
         }
     }
 
-    /// Whether lines of output have a reader; without one they are not even cut.
+    /// Whether a listener or a log subscriber reads lines. Otherwise output is not split into lines.
     pub fn wants_lines(&self) -> bool {
         self.listeners.output() || tracing::enabled!(target: LINES_TARGET, tracing::Level::DEBUG)
     }
 
     pub fn line(&self, stream: Stream, line: String) {
         tracing::debug!(target: LINES_TARGET, manager = self.manager, plugin = &*self.plugin, stream = stream.as_str(), "{line}");
-        if self.listeners.output() && !self.mailbox.drops_line() {
+        if self.listeners.output() && !self.mailbox.drop_line_if_full() {
             self.mailbox.post(Message::Output { plugin: self.plugin.as_ref().to_owned(), stream, line });
         }
     }

@@ -1,4 +1,4 @@
-//! One origin for all monotonic times of the process, and the wall clock beside it.
+//! The monotonic clock, with one origin for the whole process, and the wall clock.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,7 +13,7 @@ pub fn now() -> Now {
     Now { mono: ORIGIN.elapsed(), wall: wall.as_secs_f64() * 1e3 }
 }
 
-/// Since a time that [`now`] gave.
+/// The time since `mono`, which came from [`now`].
 pub fn since(mono: Duration) -> Duration {
     ORIGIN.elapsed().saturating_sub(mono)
 }

@@ -1,8 +1,8 @@
-//! The one thread of the supervisor, its clock, and the folders that it watches.
+//! The supervisor's thread, its clock, and its folder watches.
 
 pub mod clock;
 mod thread;
 mod watch;
 
 pub use thread::{AbortOnDrop, spawn, start};
-pub use watch::FolderNews;
+pub use watch::FolderChanges;

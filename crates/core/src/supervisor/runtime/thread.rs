@@ -1,5 +1,5 @@
-//! The one thread on which everything here runs. It is made at the first start and serves all
-//! managers of the process, those of workers too.
+//! The supervisor's thread. The first start creates it, and it serves all managers of the process, including those of
+//! workers.
 
 use std::future::{Future, pending};
 use std::io;
@@ -12,14 +12,14 @@ use tokio::task::JoinHandle;
 static HANDLE: OnceCell<Handle> = OnceCell::new();
 
 /// # Errors
-/// EAGAIN where no thread can be had, EMFILE where no descriptor can; the next call tries again.
+/// EAGAIN if no thread can be created; EMFILE if no descriptor is free. The next call tries again.
 pub fn start() -> io::Result<()> {
     HANDLE.get_or_try_init(|| {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         std::thread::Builder::new().name("ally-bpm".to_owned()).spawn(move || {
-            // No signal of the program's is ever handled here, and the guardian, which is spawned from
-            // this thread, begins its life with the same mask: there is no moment at which Ctrl-C hits it.
+            // The program's signals must be handled on its own threads. The guardian is spawned from this thread and inherits
+            // the mask, so a SIGINT from the terminal can't end the guardian while it starts.
             if let Err(error) = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None) {
                 tracing::warn!(%error, "signals could not be blocked in the supervisor's thread");
             }
@@ -30,7 +30,7 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Runs `future` on the thread, or drops it where [`start`] was never called.
+/// Runs `future` on the supervisor's thread. If [`start`] never succeeded, drops it and returns `None`.
 pub fn spawn<F>(future: F) -> Option<JoinHandle<F::Output>>
 where
     F: Future + Send + 'static,
@@ -39,7 +39,7 @@ where
     HANDLE.get().map(|handle| handle.spawn(future))
 }
 
-/// A task that is aborted when this is dropped.
+/// A task of the runtime that is aborted on drop.
 pub struct AbortOnDrop(Option<JoinHandle<()>>);
 
 impl AbortOnDrop {

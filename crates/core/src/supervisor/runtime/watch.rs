@@ -1,4 +1,4 @@
-//! Folders whose changes somebody waits for. One watcher of the system's for the whole process.
+//! Folder watches. All watches of the process share one inotify or kqueue descriptor.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,44 +21,44 @@ struct Watcher {
 
 #[derive(Default)]
 struct Watched {
-    news: Arc<Notify>,
+    changes: Arc<Notify>,
     watchers: usize,
 }
 
 static WATCHER: OnceCell<Arc<Watcher>> = OnceCell::new();
 
-/// Waits for something new in one folder, until dropped.
-pub struct FolderNews {
+/// A watch of one folder. The drop of the last watch of a folder removes it from the system.
+pub struct FolderChanges {
     key: Key,
-    news: Arc<Notify>,
+    changes: Arc<Notify>,
     watcher: Arc<Watcher>,
 }
 
-impl FolderNews {
+impl FolderChanges {
     /// Must run on the supervisor's thread.
     ///
     /// # Errors
-    /// No such folder, or the system's watches are used up. The caller then looks now and then.
+    /// ENOENT if there is no such folder; ENOSPC if the limit of watches is reached. The caller then polls.
     pub fn of(folder: &Path) -> io::Result<Self> {
         let watcher = Arc::clone(WATCHER.get_or_try_init(Watcher::start)?);
-        // Held over the system's call, so that a removal of the same folder's last watch can't come in between.
+        // Locked across the system call: otherwise the drop of the folder's last watch could remove the new one.
         let mut folders = watcher.lock();
         let key = watcher.source.get_ref().add(folder)?;
         let watched = folders.entry(key).or_default();
         watched.watchers += 1;
-        let news = Arc::clone(&watched.news);
+        let changes = Arc::clone(&watched.changes);
         drop(folders);
-        Ok(Self { key, news, watcher })
+        Ok(Self { key, changes, watcher })
     }
 
-    /// Resolves at the next change. None is missed by a caller that awaits nothing else between its look
-    /// and this: changes are read on the same thread.
+    /// Resolves at the next change. Changes are read on the same thread, so a caller that awaits nothing between its probe
+    /// and this call misses none.
     pub async fn next(&self) {
-        self.news.notified().await;
+        self.changes.notified().await;
     }
 }
 
-impl Drop for FolderNews {
+impl Drop for FolderChanges {
     fn drop(&mut self) {
         let mut folders = self.watcher.lock();
         let Some(watched) = folders.get_mut(&self.key) else { return };
@@ -87,7 +87,7 @@ impl Watcher {
             let changed = self.source.get_ref().changed();
             match changed {
                 Ok(None) => ready.clear_ready(),
-                Ok(Some(keys)) => self.tell(&keys),
+                Ok(Some(keys)) => self.notify(&keys),
                 Err(error) => {
                     tracing::warn!(target: TARGET, %error, "folder changes can't be read");
                     ready.clear_ready();
@@ -96,19 +96,19 @@ impl Watcher {
         }
     }
 
-    fn tell(&self, keys: &[Option<Key>]) {
+    fn notify(&self, keys: &[Option<Key>]) {
         let folders = self.lock();
         for key in keys {
             match key {
                 Some(key) => folders.get(key).into_iter().for_each(Self::wake),
-                // A queue that overflowed names no folder: everyone looks.
+                // After an overflow (IN_Q_OVERFLOW) the changed folder is unknown, so all waiters are woken.
                 None => folders.values().for_each(Self::wake),
             }
         }
     }
 
     fn wake(watched: &Watched) {
-        watched.news.notify_waiters();
+        watched.changes.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Watched>> {

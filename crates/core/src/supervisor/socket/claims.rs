@@ -1,4 +1,4 @@
-//! Which plugin of a manager uses which socket path, from before the spawn until its daemon has come to rest.
+//! The socket paths that the plugins of one manager use, from the preparation of an attempt until the name is released.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ pub struct SocketClaims(Mutex<HashMap<PathBuf, String>>);
 
 impl SocketClaims {
     /// # Errors
-    /// The plugin that uses this path.
+    /// The name of the plugin that uses the path.
     pub fn claim(&self, path: &Path, plugin: &str) -> Result<(), String> {
         let mut claims = self.lock();
         let claimant = claims.entry(path.to_owned()).or_insert_with(|| plugin.to_owned());

@@ -1,4 +1,4 @@
-//! Whether the socket at a path is dead: the file that a daemon left.
+//! Removes a dead socket: the file of a daemon that is gone.
 
 use std::fs;
 use std::io;
@@ -12,13 +12,13 @@ use nix::unistd::geteuid;
 use super::{SocketFileId, dial, holders};
 use crate::error::{Failure, Occupant};
 
-/// How often another file may take a dead one's place while it is looked at.
+/// The tries, if another file replaces the dead socket during the check.
 const ATTEMPTS: u32 = 3;
 
-/// Makes the path free for a daemon of ours: removes a socket that refuses connections and has no holder, and nothing else.
+/// Makes the path free for a daemon. Removes only a socket that refuses connections and that no process holds.
 ///
 /// # Errors
-/// `SocketInUse` with whoever is there; `Io` where that can't be found out.
+/// `SocketInUse` with the occupant of the path; `Io` if a system call fails.
 pub fn remove_dead(path: &Path) -> Result<(), Failure> {
     for _ in 0..ATTEMPTS {
         if try_remove_dead(path)? {
@@ -32,7 +32,7 @@ fn in_use(path: &Path, by: Occupant) -> Failure {
     Failure::SocketInUse { path: path.display().to_string(), by }
 }
 
-/// False if another file took its place meanwhile.
+/// False if another file replaced the dead socket during the check.
 fn try_remove_dead(path: &Path) -> Result<bool, Failure> {
     let held = |maker| Err(in_use(path, holders(path, maker).first().map_or(Occupant::Unknown, |pid| Occupant::Process(*pid))));
     let file = match fs::symlink_metadata(path) {
@@ -46,12 +46,12 @@ fn try_remove_dead(path: &Path) -> Result<bool, Failure> {
     match dial(path) {
         Ok(client) => held(os::peer_pid(&client).ok()),
         Err(Errno::ENOENT) => Ok(true),
-        // The queue is full, or the socket is one for datagrams, so there is one.
+        // EAGAIN: the listener's queue is full. EPROTOTYPE: a datagram socket is bound.
         Err(Errno::EAGAIN | Errno::EPROTOTYPE) => held(None),
-        // Bound but not listening refuses as well, and so does another user's in its own way.
+        // A socket that is bound but not listening gives ECONNREFUSED too. Another user's socket gives EACCES or EPERM.
         Err(error @ (Errno::ECONNREFUSED | Errno::EACCES | Errno::EPERM)) => match os::is_held(path) {
             Ok(true) => held(None),
-            // It may live where we can't see it, in another network namespace.
+            // The socket of another user may be held in another network namespace, which is not visible here.
             Ok(false) if matches!(error, Errno::EACCES | Errno::EPERM) && file.uid() != geteuid().as_raw() => {
                 Err(in_use(path, Occupant::Unknown))
             }
@@ -63,9 +63,9 @@ fn try_remove_dead(path: &Path) -> Result<bool, Failure> {
     }
 }
 
-fn remove(path: &Path, seen: &fs::Metadata) -> Result<bool, Failure> {
-    // Somebody may have bound a new one since.
-    if SocketFileId::at(path) != Some(SocketFileId::of(seen)) {
+fn remove(path: &Path, checked: &fs::Metadata) -> Result<bool, Failure> {
+    // Another process may have bound a new socket since the check.
+    if SocketFileId::at(path) != Some(SocketFileId::of(checked)) {
         return Ok(false);
     }
     match fs::remove_file(path) {

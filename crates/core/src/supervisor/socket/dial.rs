@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
-/// A connection, or at once why there is none: EAGAIN where the listener's queue is full.
+/// A connection, or the errno of connect(2) at once: EAGAIN if the listener's queue is full.
 pub fn dial(path: &Path) -> Result<OwnedFd, Errno> {
     let address = UnixAddr::new(path)?;
     #[cfg(target_os = "linux")]

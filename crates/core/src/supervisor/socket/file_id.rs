@@ -1,10 +1,11 @@
-//! Tells one socket file from the next.
+//! The identity of a socket file.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// A file system may give the next file the same inode, so the time of the last change counts as well.
+/// A file system may reuse the inode for the next file, so the time of the last status change (ctime) is part of the
+/// identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketFileId {
     device: u64,

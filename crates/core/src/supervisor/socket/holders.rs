@@ -1,4 +1,4 @@
-//! Which processes have a socket.
+//! The processes that hold a socket.
 
 use std::path::Path;
 
@@ -6,8 +6,9 @@ use ally_base::os;
 
 use crate::model::Pid;
 
-/// The holders that can be seen. The `maker`, which called listen(2), comes first if it holds the socket. If no holder is
-/// seen, the maker counts for as long as it lives: it may have left the socket to another process, and its pid may be reused.
+/// The holders that a scan finds. If the `maker`, which called listen(2), holds the socket, it comes first. If the scan finds
+/// no holder, the maker is returned as long as it lives. The maker may have passed the socket on, and its pid may be reused,
+/// so a holder is better evidence.
 pub fn holders(path: &Path, maker: Option<Pid>) -> Vec<Pid> {
     let mut holders = os::holders(path);
     let Some(maker) = maker.filter(|maker| *maker > 0) else { return holders };

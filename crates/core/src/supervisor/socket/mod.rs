@@ -1,4 +1,4 @@
-//! The socket path: who uses it, who answers there, and the dead socket that a daemon left.
+//! The socket path: claims within the manager, connections, holders, and dead sockets.
 
 mod claims;
 mod dead;
