@@ -28,7 +28,7 @@ pub use tickets::Tickets;
 pub struct Accepted {
     pub ticket: Ticket,
     /// Whether the daemon uses this configuration from now on.
-    pub taken: bool,
+    pub accepted: bool,
 }
 
 pub struct Manager {
@@ -85,8 +85,8 @@ impl Manager {
                 daemon
             }
         };
-        let taken = daemon.start(ticket, job);
-        Ok(Accepted { ticket, taken })
+        let accepted = daemon.start(ticket, job);
+        Ok(Accepted { ticket, accepted })
     }
 
     pub fn abort(&self, name: &str, ticket: Ticket) {
