@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
 
+#[path = "support/allocator.rs"]
 mod allocator;
 
 use ally_base::wire::{

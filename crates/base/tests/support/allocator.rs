@@ -1,4 +1,4 @@
-//! An allocator that knows how much memory the current thread holds, and held at most.
+//! A global allocator that counts the current thread's bytes and their peak.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -19,11 +19,11 @@ fn count(more: usize, less: usize) {
     PEAK.set(PEAK.get().max(held));
 }
 
-// SAFETY: everything is the system's allocator's; counting neither allocates nor unwinds.
+// SAFETY: the system's allocator does the work; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 0);
-        // SAFETY: the caller keeps the promises that the system's allocator asks for.
+        // SAFETY: the caller keeps the contract of the system's allocator.
         unsafe { System.alloc(layout) }
     }
 
@@ -40,7 +40,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// How many bytes more than before were held at most while `work` went on, by this thread.
+/// The result of `work`, and the peak of this thread's additional bytes meanwhile.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.get();
     PEAK.set(before);

@@ -1,12 +1,12 @@
-//! A sample of every event, from one list. The list also makes an exhaustive match, so that an
-//! event which is added to the machine and not here does not compile.
+//! A sample of every event, from one list. The list is also an exhaustive match: a new event of the
+//! machine does not compile until it is listed here.
 
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Event, Generation, Ticket};
 use ally_core::model::{Exit, Pid};
 use std::time::Duration;
 
-/// What the samples are filled with.
+/// The fields of the samples.
 #[derive(Debug, Clone, Copy)]
 pub struct Filling {
     pub generation: Generation,
@@ -16,7 +16,7 @@ pub struct Filling {
 
 macro_rules! samples {
     ($filling:ident: $($name:ident { $($field:ident : $value:expr),+ }),+ $(,)?) => {
-        /// One of each.
+        /// A sample of each event.
         pub fn samples($filling: Filling) -> Vec<Event> {
             vec![$(Event::$name { $($field: $value),+ }),+]
         }
@@ -55,7 +55,7 @@ samples! { f:
     Faulted { message: "the task broke down".to_owned() },
 }
 
-/// Those that belong to a generation.
+/// The samples with a generation.
 pub fn of_generation(f: Filling) -> impl Iterator<Item = Event> {
     samples(f).into_iter().filter(|event| event.generation().is_some())
 }

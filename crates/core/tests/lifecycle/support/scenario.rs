@@ -1,6 +1,6 @@
-//! One daemon's story, told in short words: a machine, what it asked for so far, and the time.
+//! A scenario of one daemon: a machine, its effects so far, and the time.
 
-use super::fixture::at;
+use super::plan::at;
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Effect, Event, Machine, Notice, Plan, Snapshot};
 use ally_core::model::{Exit, ExitReason};
@@ -23,13 +23,13 @@ pub fn settled(effects: &[Effect], ticket: u64) -> Option<&Result<(), Failure>> 
     })
 }
 
-pub struct Story {
+pub struct Scenario {
     pub machine: Machine,
     pub effects: Vec<Effect>,
     pub clock: u64,
 }
 
-impl Story {
+impl Scenario {
     pub fn new(plan: Plan) -> Self {
         Self::seeded(plan, 1)
     }
@@ -46,31 +46,31 @@ impl Story {
 
     /// From Stopped to Running.
     pub fn start(&mut self) {
-        self.hear(Event::StartRequested { ticket: 1 });
+        self.on(Event::StartRequested { ticket: 1 });
         self.up();
     }
 
     /// From Preparing to Running.
     pub fn up(&mut self) {
         self.boot();
-        self.hear(Event::Ready { generation: self.machine.generation() });
+        self.on(Event::Ready { generation: self.machine.generation() });
     }
 
     /// From Preparing to Booting.
     pub fn boot(&mut self) {
         let generation = self.machine.generation();
-        self.hear(Event::Prepared { generation });
-        self.hear(Event::Spawned { generation, pid: PID });
+        self.on(Event::Prepared { generation });
+        self.on(Event::Spawned { generation, pid: PID });
     }
 
-    pub fn hear(&mut self, event: Event) -> &[Effect] {
+    pub fn on(&mut self, event: Event) -> &[Effect] {
         let before = self.effects.len();
         self.effects.extend(self.machine.on(event, at(self.clock)));
         &self.effects[before..]
     }
 
     pub fn exit(&mut self, exit: Exit) -> &[Effect] {
-        self.hear(Event::Exited { generation: self.machine.generation(), exit, remains: false, tail: String::new(), leftover_file: None })
+        self.on(Event::Exited { generation: self.machine.generation(), exit, remains: false, tail: String::new(), leftover_file: None })
     }
 
     pub fn crash(&mut self) -> &[Effect] {
@@ -78,15 +78,15 @@ impl Story {
     }
 
     pub fn backoff(&mut self) {
-        self.hear(Event::BackoffElapsed { generation: self.machine.generation() });
+        self.on(Event::BackoffElapsed { generation: self.machine.generation() });
     }
 
     pub fn unhealthy(&mut self) {
-        self.hear(Event::ProbeFailed { generation: self.machine.generation(), latency: ms(1), error: "refused".to_owned() });
+        self.on(Event::ProbeFailed { generation: self.machine.generation(), latency: ms(1), error: "refused".to_owned() });
     }
 
     pub fn timeout(&mut self) {
-        self.hear(Event::StartupElapsed { generation: self.machine.generation(), seen: None, tail: String::new() });
+        self.on(Event::StartupElapsed { generation: self.machine.generation(), seen: None, tail: String::new() });
     }
 
     pub fn seen(&self) -> Snapshot {
@@ -97,14 +97,15 @@ impl Story {
         self.seen().last_error.unwrap_or_default()
     }
 
-    /// The states that listeners were told since `effects` had this length.
+    /// The states that were emitted since `effects` had this length.
     pub fn states_since(&self, mark: usize) -> Vec<&'static str> {
-        let told = self.effects[mark..].iter();
-        told.filter_map(|effect| match effect {
-            Effect::Notify(Notice::StateChanged { to, .. }) => Some(to.as_str()),
-            _ => None,
-        })
-        .collect()
+        let notices = self.effects[mark..].iter();
+        notices
+            .filter_map(|effect| match effect {
+                Effect::Notify(Notice::StateChanged { to, .. }) => Some(to.as_str()),
+                _ => None,
+            })
+            .collect()
     }
 
     pub fn scheduled(&self) -> Vec<(u32, Duration)> {

@@ -1,4 +1,4 @@
-//! Configurations as callers give them.
+//! Configurations as callers pass them.
 
 use ally_core::config::Raw;
 
@@ -14,7 +14,7 @@ pub fn object<const N: usize>(entries: [(&str, Raw); N]) -> Raw {
     Raw::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
-/// A configuration with all that is required and nothing more.
+/// A configuration of the required fields.
 pub fn minimal() -> Raw {
     object([
         ("pluginName", text("weather")),
@@ -27,9 +27,9 @@ pub fn minimal() -> Raw {
     ])
 }
 
-/// With the field at this path set to `value`; objects on the way are made.
+/// `raw` with the field at `path` set to `value`. Missing objects on the path are added.
 pub fn with(mut raw: Raw, path: &str, value: Raw) -> Raw {
-    let Raw::Object(entries) = &mut raw else { panic!("{path} leads through something else than an object") };
+    let Raw::Object(entries) = &mut raw else { panic!("{path}: the parent is not an object") };
     let (key, rest) = path.split_once('.').map_or((path, None), |(key, rest)| (key, Some(rest)));
     let index = entries.iter().position(|(name, _)| name == key).unwrap_or_else(|| {
         entries.push((key.to_owned(), Raw::Object(Vec::new())));

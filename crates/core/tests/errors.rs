@@ -1,4 +1,4 @@
-//! The code of each failure, and what it carries beside its text.
+//! The code of each failure, and its `errno`, `syscall`, `path` and `cause`.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn guardian(errno: i32) -> Failure {
 }
 
 #[test]
-fn each_failure_has_its_code() {
+fn error_code_of_each_failure() {
     let text = String::new;
     let table = [
         (Failure::InvalidConfig { field: text(), problem: text() }, Code::InvalidConfig),
@@ -42,7 +42,7 @@ fn each_failure_has_its_code() {
         (Failure::Internal { problem: text() }, Code::Internal),
         (Failure::StartupExit { exit: EXITED, tail: text() }, Code::StartupExit),
         (Failure::Ended { exit: EXITED, tail: text() }, Code::StartupExit),
-        // Nobody learned how it ended: its keeper is lost.
+        // The keeper is lost, so the exit status is unknown.
         (Failure::StartupExit { exit: Exit::UNKNOWN, tail: text() }, Code::Internal),
         (Failure::Ended { exit: Exit::UNKNOWN, tail: text() }, Code::Internal),
         (Failure::StartupTimeout { socket: text(), after: Duration::ZERO, seen: None, tail: text() }, Code::StartupTimeout),
@@ -58,7 +58,7 @@ fn each_failure_has_its_code() {
 }
 
 #[test]
-fn attempts_and_window_exhausted_have_the_code_and_the_parts_of_the_last_failure() {
+fn error_after_max_attempts_or_window_has_the_code_and_fields_of_the_last_failure() {
     let exhausted = |last: Failure| {
         let last = Box::new(last);
         [
@@ -80,7 +80,7 @@ fn attempts_and_window_exhausted_have_the_code_and_the_parts_of_the_last_failure
 }
 
 #[test]
-fn what_the_system_refused_is_told_in_parts_and_in_the_text() {
+fn error_of_a_system_call_has_errno_syscall_and_path_as_fields_and_in_the_text() {
     let path = Path::new("/p/daemon.pid");
     let refused = |failure: &Failure| failure.refused().map(|refused| (refused.errno, refused.call, refused.path));
     let named = |errno, call| Some((errno, call, Some("/p/daemon.pid".to_owned())));
@@ -95,7 +95,7 @@ fn what_the_system_refused_is_told_in_parts_and_in_the_text() {
     let failure = Failure::at(path, io::Error::from_raw_os_error(libc::EIO));
     assert_eq!(failure.to_string(), "/p/daemon.pid: EIO: I/O error");
     assert_eq!(refused(&failure), named(libc::EIO, None));
-    // Not of the system's making.
+    // No system call failed.
     for failure in [Failure::at(path, io::Error::from(io::ErrorKind::NotFound)), Failure::io(path, "must be a plain file")] {
         assert_eq!((refused(&failure), failure.path()), (None, Some("/p/daemon.pid")));
     }

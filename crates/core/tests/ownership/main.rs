@@ -1,12 +1,15 @@
-//! A plugin's folder below `envsDir`: what is written there, what is believed of what is found there,
-//! and what is refused.
+//! A plugin's folder below `envsDir`: the record, the lock, permissions, and hostile contents.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
 
-mod believed;
+#[path = "../../../base/tests/support/rerun.rs"]
+mod rerun;
+
+mod hostile_files;
 mod lock;
-mod refused;
-mod written;
+mod parsing;
+mod permissions;
+mod record;
 
 use ally_base::record::{Identity, LockNote};
 use ally_core::error::{Code, Failure};
@@ -16,7 +19,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
 
-fn world() -> TempDir {
+fn temp_dir() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
@@ -24,15 +27,11 @@ fn identity() -> Identity {
     Identity { leader: 4711, start: 815, boot: "a-boot pid:[4026531836]".to_owned() }
 }
 
-fn own_pid() -> i32 {
-    i32::try_from(std::process::id()).unwrap()
-}
-
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// That it is an `Io` failure which names `path`.
+/// Asserts an `Io` failure that names `path`, and returns its message.
 fn refused<T: std::fmt::Debug>(result: Result<T, Failure>, path: &Path) -> String {
     let failure = result.unwrap_err();
     assert_eq!(failure.code(), Code::Io, "{failure}");
@@ -45,7 +44,7 @@ fn locked(folder: &Folder) -> Lock {
     folder.try_lock().unwrap().unwrap()
 }
 
-/// What whoever has the lock says of himself.
+/// The note in a lock that is taken.
 fn note_of(folder: &Folder) -> LockNote {
     folder.try_lock().unwrap().unwrap_err().note
 }

@@ -1,31 +1,26 @@
-//! The whole table: every phase, in each of its variants, against every event. What comes of it
-//! stands in golden/lifecycle.txt, so that no cell changes unseen. `UPDATE_GOLDEN=1` rewrites the file.
+//! The table of every phase, in each of its variants, against every event. golden/lifecycle.txt has
+//! the expected table; `UPDATE_GOLDEN=1` rewrites it.
 //!
-//! Phases are reached the way a daemon reaches them, by events. A phase, variant or event that is
-//! added to the machine does not compile here, or is missed when the test runs.
+//! Each phase is reached by events, as in a daemon's life. If the machine gets a new phase, variant
+//! or event, this file does not compile, or the test fails.
 
-#[path = "lifecycle_support/events.rs"]
-mod events;
-#[path = "lifecycle_support/fixture.rs"]
-mod fixture;
-
+use crate::support::events::{Filling, code, exited, name, of_generation, samples, unwritable};
+use crate::support::plan::{at, plan};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Effect, Event, Leader, Machine, Notice, Phase, Run, Signal, StopFor};
 use ally_core::model::ProcessState;
-use events::{Filling, code, exited, name, of_generation, samples, unwritable};
-use fixture::{at, plan};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Who asked for the start that is going on, and who for the restart.
-const STARTER: u64 = 1;
-const RESTARTER: u64 = 3;
-/// Who asks for something in the cell itself.
-const NEWCOMER: u64 = 9;
+/// The tickets of the current start and restart.
+const START_TICKET: u64 = 1;
+const RESTART_TICKET: u64 = 3;
+/// The ticket of the request in the cell itself.
+const NEW_TICKET: u64 = 9;
 const PID: i32 = 4242;
 
-/// A list of names and the match that gives them, from one source: what is added to the enum must be
-/// named, and what is named must be reached.
+/// A list of names and the match that gives them, from one source. A new variant needs a name, and
+/// each name must be reached.
 macro_rules! named {
     ($list:ident, $function:ident, $type:ty: $($name:literal => $pattern:pat),+ $(,)?) => {
         const $list: &[&str] = &[$($name),+];
@@ -70,7 +65,7 @@ named! { STOPS, stop_name, StopFor:
     "for a restart" => StopFor::Restart(_),
 }
 
-fn describe(phase: &Phase) -> String {
+fn describe_phase(phase: &Phase) -> String {
     let mut words = vec![phase_name(phase)];
     let tree = match phase {
         Phase::Stopped | Phase::Failed | Phase::Running { .. } => None,
@@ -95,25 +90,25 @@ fn describe(phase: &Phase) -> String {
     words.join(" ")
 }
 
-/// All that `describe` can say, less what no event leads to.
+/// Every text of `describe_phase` for a phase that events can reach.
 fn all_descriptions() -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for phase in PHASES {
         let variants: Vec<String> = match *phase {
             "preparing" | "spawning" | "booting" => RUNS.iter().map(|run| (*run).to_owned()).collect(),
-            // What is stuck got SIGKILL.
+            // Before a tree counts as stuck, it gets SIGKILL.
             "stuck" => LEADERS.iter().map(|leader| format!("{leader} killed")).collect(),
             "stopping" => STOPS.iter().flat_map(|stop_for| trees().into_iter().map(move |tree| format!("{stop_for} {tree}"))).collect(),
             "backing off" => {
                 let with_tree = trees().into_iter().flat_map(|tree| [tree.clone(), format!("{tree} waited")]);
-                // Without a tree, the end of the wait is the end of the phase.
+                // Without a tree, the end of the delay is the end of the phase.
                 with_tree.chain([String::new()]).collect()
             }
             _ => vec![String::new()],
         };
         all.extend(variants.iter().map(|variant| format!("{phase} {variant}").trim_end().to_owned()));
     }
-    // A clean exit comes after the exit, and a daemon that ran is restarted for its health.
+    // A clean exit follows the leader's exit. An unhealthy daemon has a leader.
     all.retain(|words| {
         !(words.contains("for a clean exit") && !words.contains("exited") || words.contains("for an unhealthy restart pending"))
     });
@@ -125,18 +120,18 @@ fn trees() -> Vec<String> {
 }
 
 const UP: &str = "start prepared spawned ready";
-/// The first restart, and the last one that the plan admits.
+/// The first restart, and the last one that the plan allows.
 const AGAIN: &str = "start prepared spawned ready exit backoff";
 const LAST: &str = "start prepared spawned ready exit backoff prepare-failed backoff";
 
-/// A way to each variant of each phase, in words that `event` knows.
-fn roads() -> Vec<String> {
-    let mut roads: Vec<String> =
+/// A path to each variant of each phase, in words of `event`.
+fn paths() -> Vec<String> {
+    let mut paths: Vec<String> =
         ["", "shutdown", "start prepare-failed", "start", "start prepared", "start prepared spawned", UP].map(str::to_owned).into();
-    roads.push(format!("{UP} unhealthy"));
-    roads.push(format!("{UP} exit"));
+    paths.push(format!("{UP} unhealthy"));
+    paths.push(format!("{UP} exit"));
     for before in [AGAIN, LAST] {
-        roads.extend(["", " prepared", " prepared spawned"].map(|on| format!("{before}{on}")));
+        paths.extend(["", " prepared", " prepared spawned"].map(|on| format!("{before}{on}")));
     }
     let stopping = [
         "start prepared stop".to_owned(),
@@ -155,19 +150,19 @@ fn roads() -> Vec<String> {
         format!("{UP} restart"),
         format!("{UP} restart exit+"),
     ];
-    roads.extend(stopping.iter().flat_map(|road| [road.clone(), format!("{road} grace")]));
+    paths.extend(stopping.iter().flat_map(|path| [path.clone(), format!("{path} grace")]));
     let backing_off = [format!("{AGAIN} prepared timeout"), format!("{AGAIN} prepared spawned timeout"), format!("{UP} exit+")];
-    for road in backing_off {
-        roads.extend(["", " grace", " backoff", " grace backoff"].map(|on| format!("{road}{on}")));
+    for path in backing_off {
+        paths.extend(["", " grace", " backoff", " grace backoff"].map(|on| format!("{path}{on}")));
     }
-    roads.extend(["start prepared stop", &format!("{UP} stop"), &format!("{UP} stop exit+")].map(|road| format!("{road} grace kill")));
-    roads
+    paths.extend(["start prepared stop", &format!("{UP} stop"), &format!("{UP} stop exit+")].map(|path| format!("{path} grace kill")));
+    paths
 }
 
 fn event(word: &str, generation: u64) -> Event {
     match word {
-        "start" => Event::StartRequested { ticket: STARTER },
-        "restart" => Event::RestartRequested { ticket: RESTARTER },
+        "start" => Event::StartRequested { ticket: START_TICKET },
+        "restart" => Event::RestartRequested { ticket: RESTART_TICKET },
         "stop" => Event::StopRequested { ticket: 2 },
         "shutdown" => Event::ShutdownRequested { ticket: 2 },
         "prepared" => Event::Prepared { generation },
@@ -182,29 +177,29 @@ fn event(word: &str, generation: u64) -> Event {
         "grace" => Event::GraceElapsed { generation },
         "kill" => Event::KillElapsed { generation, survivors: vec![PID] },
         "backoff" => Event::BackoffElapsed { generation },
-        _ => panic!("{word} is no word for an event"),
+        _ => panic!("unknown word {word}"),
     }
 }
 
-fn travel(road: &str) -> Machine {
+fn machine_after(path: &str) -> Machine {
     let mut machine = Machine::new(plan(), at(0), 1);
-    for word in road.split_whitespace() {
+    for word in path.split_whitespace() {
         let event = event(word, machine.generation());
         machine.on(event, at(0));
     }
     machine
 }
 
-/// One of each event, and more of those that lead to different ends.
+/// A sample of each event, and several of an event with different outcomes.
 fn columns(generation: u64) -> Vec<(String, Event)> {
     let mut columns: Vec<(String, Event)> = Vec::new();
-    for event in samples(Filling { generation, ticket: NEWCOMER, pid: PID }) {
+    for event in samples(Filling { generation, ticket: NEW_TICKET, pid: PID }) {
         let name = name(&event);
         match event {
             Event::StartAborted { .. } => {
                 columns.push((format!("{name} by a stranger"), event));
-                columns.push((format!("{name} by the starter"), Event::StartAborted { ticket: STARTER }));
-                columns.push((format!("{name} by the restarter"), Event::StartAborted { ticket: RESTARTER }));
+                columns.push((format!("{name} by the starter"), Event::StartAborted { ticket: START_TICKET }));
+                columns.push((format!("{name} by the restarter"), Event::StartAborted { ticket: RESTART_TICKET }));
             }
             Event::Exited { .. } => {
                 for (number, remains) in [(0, false), (0, true), (1, false), (1, true)] {
@@ -223,7 +218,7 @@ fn columns(generation: u64) -> Vec<(String, Event)> {
     columns
 }
 
-fn told(effect: &Effect) -> String {
+fn describe_effect(effect: &Effect) -> String {
     match effect {
         Effect::Prepare { generation } => format!("prepare #{generation}"),
         Effect::CancelPrepare { generation } => format!("cancel prepare #{generation}"),
@@ -254,22 +249,22 @@ fn told(effect: &Effect) -> String {
     }
 }
 
-/// What one phase makes of each event.
-fn row(road: &str) -> String {
-    let start = travel(road);
-    let (phase, before) = (describe(start.phase()), format!("{start:?}"));
-    let mut text = format!("== {phase}\n   after: {}\n", if road.is_empty() { "nothing" } else { road });
+/// The effects and the next phase of each event in one phase.
+fn row(path: &str) -> String {
+    let start = machine_after(path);
+    let (phase, before) = (describe_phase(start.phase()), format!("{start:?}"));
+    let mut text = format!("== {phase}\n   after: {}\n", if path.is_empty() { "nothing" } else { path });
     let mut ignored = Vec::new();
     for (name, event) in columns(start.generation()) {
-        let mut machine = travel(road);
-        let effects: Vec<String> = machine.on(event, at(0)).iter().map(told).collect();
-        let next = describe(machine.phase());
+        let mut machine = machine_after(path);
+        let effects: Vec<String> = machine.on(event, at(0)).iter().map(describe_effect).collect();
+        let next = describe_phase(machine.phase());
         if effects.is_empty() && before == format!("{machine:?}") {
             ignored.push(name);
             continue;
         }
         let next = if next == phase { "same" } else { &next };
-        // Without effects, something is only remembered: that a stop waits, that a leader is born.
+        // Without effects, only the phase changed: a stop waits, or a leader was spawned.
         let effects = if effects.is_empty() { "(remembered)".to_owned() } else { effects.join("; ") };
         text.extend([name.as_str(), " -> ", next, ": ", &effects, "\n"]);
     }
@@ -279,39 +274,39 @@ fn row(road: &str) -> String {
 }
 
 #[test]
-fn every_cell_is_as_written() {
-    let roads = roads();
-    let reached: BTreeSet<String> = roads.iter().map(|road| describe(travel(road).phase())).collect();
+fn lifecycle_table_is_equal_to_the_golden_file() {
+    let paths = paths();
+    let reached: BTreeSet<String> = paths.iter().map(|path| describe_phase(machine_after(path).phase())).collect();
     let all = all_descriptions();
-    assert_eq!(all.difference(&reached).collect::<Vec<_>>(), Vec::<&String>::new(), "no road leads there");
-    assert_eq!(reached.difference(&all).collect::<Vec<_>>(), Vec::<&String>::new(), "thought to be out of reach");
+    assert_eq!(all.difference(&reached).collect::<Vec<_>>(), Vec::<&String>::new(), "phases without a path");
+    assert_eq!(reached.difference(&all).collect::<Vec<_>>(), Vec::<&String>::new(), "phases that `all_descriptions` leaves out");
 
-    let table = roads.iter().map(|road| row(road)).collect::<Vec<_>>().join("\n");
+    let table = paths.iter().map(|path| row(path)).collect::<Vec<_>>().join("\n");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/lifecycle.txt");
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
         std::fs::write(&path, &table).expect("the golden file can be written");
         return;
     }
-    let golden = std::fs::read_to_string(&path).expect("the golden file is there (UPDATE_GOLDEN=1 writes it)");
+    let golden = std::fs::read_to_string(&path).expect("the golden file exists (UPDATE_GOLDEN=1 writes it)");
     let mut section = "";
     for (number, (was, is)) in (1..).zip(golden.lines().zip(table.lines())) {
         section = if is.starts_with("==") { is } else { section };
         assert_eq!(was, is, "line {number} of {}, below {section:?}", path.display());
     }
-    assert_eq!(golden.lines().count(), table.lines().count(), "one table goes on where the other ends");
+    assert_eq!(golden.lines().count(), table.lines().count(), "the tables have different lengths");
 }
 
 #[test]
-fn events_of_another_generation_leave_no_trace_anywhere() {
-    for road in roads() {
-        let mut machine = travel(&road);
+fn event_of_another_generation_changes_nothing_in_any_phase() {
+    for path in paths() {
+        let mut machine = machine_after(&path);
         let before = format!("{machine:?}");
         for generation in [machine.generation().wrapping_sub(1), machine.generation() + 1] {
-            for event in of_generation(Filling { generation, ticket: STARTER, pid: PID }) {
+            for event in of_generation(Filling { generation, ticket: START_TICKET, pid: PID }) {
                 let effects = machine.on(event.clone(), at(1));
-                assert!(effects.is_empty(), "{event:?} after {road:?}: {effects:?}");
+                assert!(effects.is_empty(), "{event:?} after {path:?}: {effects:?}");
             }
         }
-        assert_eq!(before, format!("{machine:?}"), "after {road:?}");
+        assert_eq!(before, format!("{machine:?}"), "after {path:?}");
     }
 }

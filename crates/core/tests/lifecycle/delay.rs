@@ -1,4 +1,4 @@
-//! How long a restart waits.
+//! `restart.delay`, `backoff`, `factor`, `maxDelay`, `jitter`: the delay before a restart.
 
 use ally_core::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
 use proptest::prelude::{any, prop_assert, proptest};
@@ -17,7 +17,7 @@ fn steady(backoff: Backoff) -> RestartPlan {
 }
 
 #[test]
-fn delays_grow_as_configured_up_to_the_limit() {
+fn restart_delay_grows_by_backoff_and_factor_up_to_max_delay() {
     assert_eq!(delays(steady(Backoff::Exponential)), [1_000, 3_000, 9_000, 20_000, 20_000]);
     assert_eq!(delays(steady(Backoff::Linear)), [1_000, 2_000, 3_000, 4_000, 5_000]);
     assert_eq!(delays(steady(Backoff::Constant)), [1_000; 5]);
@@ -25,7 +25,7 @@ fn delays_grow_as_configured_up_to_the_limit() {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_contract() {
+fn restart_defaults_are_those_of_the_contract() {
     let plan = RestartPlan::default();
     assert_eq!(delays(plan), [5_000, 10_000, 20_000, 40_000, 60_000]);
     assert_eq!((plan.max_attempts, plan.on, plan.jitter), (3, RestartOn::Always, 0.1));
@@ -33,7 +33,7 @@ fn the_defaults_are_those_of_the_contract() {
 }
 
 #[test]
-fn jitter_spreads_to_both_sides_by_its_share() {
+fn restart_jitter_shortens_or_lengthens_the_delay_by_at_most_its_share() {
     let plan = RestartPlan { jitter: 0.25, ..steady(Backoff::Constant) };
     assert_eq!(plan.delay_before(1, 0.0), ms(750));
     assert_eq!(plan.delay_before(1, 0.5), ms(1_000));
@@ -42,9 +42,9 @@ fn jitter_spreads_to_both_sides_by_its_share() {
 }
 
 #[test]
-fn numbers_beyond_reason_still_make_a_delay() {
+fn restart_delay_of_infinite_or_nan_numbers_stays_within_bounds() {
     let huge = RestartPlan { factor: 1e6, ..steady(Backoff::Exponential) };
-    assert_eq!(huge.delay_before(u32::MAX, 0.5), ms(20_000), "an infinite power is cut like any other");
+    assert_eq!(huge.delay_before(u32::MAX, 0.5), ms(20_000), "an infinite power is cut to max_delay");
     assert_eq!(steady(Backoff::Linear).delay_before(u32::MAX, 0.5), ms(20_000));
     assert_eq!(steady(Backoff::Exponential).delay_before(0, 0.5), ms(1_000));
     // 0 × ∞ is not a number.
@@ -55,11 +55,11 @@ fn numbers_beyond_reason_still_make_a_delay() {
 }
 
 proptest! {
-    /// With all that a configuration may hold.
+    /// Draws every field from the whole range that a configuration allows.
     #[test]
-    fn a_delay_stays_within_its_bounds(
+    fn restart_delay_stays_between_delay_and_max_delay_with_jitter(
         attempt in any::<u32>(),
-        dice in 0.0..1.0f64,
+        random in 0.0..1.0f64,
         (delay, max_delay) in (0..=i32::MAX as u64, 0..=i32::MAX as u64),
         factor in 1.0..=1e6f64,
         jitter in 0.0..=1.0f64,
@@ -67,8 +67,8 @@ proptest! {
     ) {
         let backoff = [Backoff::Exponential, Backoff::Linear, Backoff::Constant][choice];
         let plan = RestartPlan { delay: ms(delay), max_delay: ms(max_delay), backoff, factor, jitter, ..RestartPlan::default() };
-        let waits = plan.delay_before(attempt, dice).as_secs_f64();
+        let waited = plan.delay_before(attempt, random).as_secs_f64();
         let (least, most) = (ms(delay.min(max_delay)).as_secs_f64() * (1.0 - jitter), ms(max_delay).as_secs_f64() * (1.0 + jitter));
-        prop_assert!(least - 1e-6 <= waits && waits <= most + 1e-6, "{least} <= {waits} <= {most}");
+        prop_assert!(least - 1e-6 <= waited && waited <= most + 1e-6, "{least} <= {waited} <= {most}");
     }
 }

@@ -1,5 +1,5 @@
-//! Configurations with anything anywhere: refused by the name of what is wrong with them and without a
-//! trace, or such that the system can carry what they say.
+//! Configurations with arbitrary values in arbitrary fields. A refused configuration names a changed
+//! field and leaves no file. An accepted one is within the limits of the system.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use crate::raw::{health, minimal, object, text, with};
+use crate::support::{health, minimal, object, text, with};
 
-/// Deeper ones first, so that each can be set after those before it.
+/// Deeper fields first, so that a later field never hides an earlier one.
 const FIELDS: [&str; 34] = [
     "healthcheck.probe.type",
     "restart.window.limit",
@@ -52,7 +52,7 @@ const FIELDS: [&str; 34] = [
     "typo",
 ];
 
-/// Has every object that there is, so that whatever is wrong with it was made so.
+/// A valid configuration with every object, so that only a changed field can be invalid.
 fn whole(home: &Path) -> Raw {
     let path = |name: &str| text(home.join(name).to_str().unwrap());
     let probe = || object([("type", text("socket"))]);
@@ -75,7 +75,7 @@ fn number() -> impl Strategy<Value = f64> {
     prop_oneof![select(odd.to_vec()), any::<f64>(), (0..4_u32).prop_map(f64::from)]
 }
 
-/// A lone surrogate comes as U+FFFD.
+/// A lone surrogate arrives as U+FFFD.
 fn string() -> impl Strategy<Value = String> {
     let odd =
         ["", "\0", "/a\0b", "/", ".", "..", "a/b", "-rf", "\u{fffd}", "/\u{fffd}", "\u{1b}[2J\u{202e}", "A=b", "__proto__", "SIGSTOP"];
@@ -102,13 +102,13 @@ fn anything() -> impl Strategy<Value = Raw> {
     })
 }
 
-/// One to three fields and what stands there.
-fn spoilt() -> impl Strategy<Value = Vec<(&'static str, Raw)>> {
+/// One to three fields with arbitrary values.
+fn changed_fields() -> impl Strategy<Value = Vec<(&'static str, Raw)>> {
     (subsequence(FIELDS.to_vec(), 1..=3), [anything(), anything(), anything()])
         .prop_map(|(fields, values)| fields.into_iter().zip(values).collect())
 }
 
-fn assert_bearable(Parsed { config, .. }: &Parsed) {
+fn assert_within_limits(Parsed { config, .. }: &Parsed) {
     let variables = config.env_vars.iter().flat_map(|(key, value)| [Some(key), value.as_ref()]).flatten();
     let paths = [&config.plugin_path, &config.socket_path].map(|path| path.to_str().unwrap());
     let mut all = [&config.plugin_name, &config.command].into_iter().chain(&config.args).chain(variables);
@@ -123,31 +123,31 @@ fn assert_bearable(Parsed { config, .. }: &Parsed) {
     assert!(plan.restart.factor >= 1.0 && plan.restart.factor.is_finite() && (0.0..=1.0).contains(&plan.restart.jitter));
 }
 
-/// Whether `told` begins with the name of `path`, or of something in it.
-fn names(told: &str, path: &str) -> bool {
-    told.strip_prefix(path).is_some_and(|rest| rest.starts_with([' ', '.', '[']))
+/// True if `text` begins with `path`, or with a path below it.
+fn names(text: &str, path: &str) -> bool {
+    text.strip_prefix(path).is_some_and(|rest| rest.starts_with([' ', '.', '[']))
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn what_is_refused_is_refused_by_its_name_and_without_a_trace(spoilt in spoilt()) {
+    fn arbitrary_value_in_a_field_is_refused_by_name_and_without_a_file_or_is_within_limits(changed in changed_fields()) {
         let home = tempfile::tempdir().unwrap();
-        let raw = spoilt.iter().fold(whole(home.path()), |raw, (path, value)| with(raw, path, value.clone()));
+        let raw = changed.iter().fold(whole(home.path()), |raw, (path, value)| with(raw, path, value.clone()));
         let parsed = parse(&raw);
-        prop_assert_eq!(&parse(&raw), &parsed, "the same is the same again");
+        prop_assert_eq!(&parse(&raw), &parsed, "a second parse gives the same result");
         let failure = match parsed {
             Ok(parsed) => {
-                assert_bearable(&parsed);
+                assert_within_limits(&parsed);
                 return Ok(());
             }
             Err(failure) => failure,
         };
-        let told = failure.to_string();
+        let text = failure.to_string();
         prop_assert_eq!(failure.code(), Code::InvalidConfig);
-        prop_assert!(spoilt.iter().any(|(path, _)| names(&told, path)), "{}", told);
-        prop_assert!(!failure.message("weather").contains(char::is_control), "{:?}", told);
+        prop_assert!(changed.iter().any(|(path, _)| names(&text, path)), "{}", text);
+        prop_assert!(!failure.message("weather").contains(char::is_control), "{:?}", text);
         let options = Options { envs_dir: home.path().join("envs"), owner_death: OwnerDeath::Stop, guardian: GuardianProgram { path: "/nowhere".into(), version: "0", build: "0" } };
         let manager = Manager::new(options, Box::new(|| {}));
         prop_assert_eq!(manager.start(&raw, "".into()).map(|accepted| accepted.ticket), Err(failure));
@@ -156,9 +156,9 @@ proptest! {
     }
 
     #[test]
-    fn something_else_altogether_is_refused(raw in anything()) {
-        let told = parse(&raw).unwrap_err().to_string();
+    fn arbitrary_value_as_configuration_is_refused(raw in anything()) {
+        let text = parse(&raw).unwrap_err().to_string();
         let required = ["config", "pluginName", "pluginPath", "command", "args", "socketPath", "startupTimeout", "shutdownGracePeriod"];
-        prop_assert!(required.iter().any(|field| names(&told, field)), "{}", told);
+        prop_assert!(required.iter().any(|field| names(&text, field)), "{}", text);
     }
 }

@@ -1,24 +1,24 @@
-//! The rules of the shadow model: what the machine may ask for in a given world, and what must be
-//! true after each event.
+//! The rules of the shadow model: the effects that are allowed in a state of the model, and the facts
+//! that hold after each event.
 
 use super::events::name;
-use super::world::{Owed, Tree, World, pid_of};
+use super::shadow::{Reply, ShadowModel, Tree, pid_of};
 use super::{Verdict, ensure};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Effect, Event, Generation, Leader, Machine, Notice, Now, Phase, Plan, Signal, StopFor, Timer};
 use ally_core::model::{ExitReason, ProcessState};
 
-impl World {
-    /// Lets `event` happen and judges what the machine makes of it.
+impl ShadowModel {
+    /// Gives `event` to model and machine, and checks the effects.
     pub fn step(&mut self, machine: &mut Machine, plan: &Plan, event: &Event, now: Now) -> Verdict {
-        self.ledger.hear(event);
-        self.happen(event);
+        self.callers.on(event);
+        self.record_event(event);
         let generation = machine.generation();
         let effects = machine.on(event.clone(), now);
         self.judge_all(&effects, generation, machine.phase(), plan)
-            .and_then(|()| self.ledger.close(machine, plan))
-            .and_then(|()| self.answers_to(event, &effects, machine.phase(), plan))
-            .and_then(|()| self.fits(machine, plan))
+            .and_then(|()| self.callers.close(machine, plan))
+            .and_then(|()| self.immediate_effects(event, &effects, machine.phase(), plan))
+            .and_then(|()| self.matches_phase(machine, plan))
             .map_err(|rule| format!("{rule}\nat {}: {effects:?}\nin {:?}\nwith {self:?}", name(event), machine.phase()))
     }
 
@@ -28,22 +28,22 @@ impl World {
                 ensure(*next == generation + 1, "each attempt has a generation of its own")?;
                 generation = *next;
             }
-            self.ledger.judge(effect, plan)?;
+            self.callers.judge(effect, plan)?;
             self.judge(effect, generation, phase, plan)?;
         }
         Ok(())
     }
 
-    /// `generation`: the one that `effect` is about. `phase`: where the machine ends up.
+    /// `generation`: the current one at `effect`. `phase`: the machine's phase after the event.
     fn judge(&mut self, effect: &Effect, generation: Generation, phase: &Phase, plan: &Plan) -> Verdict {
         let current = |of: Generation| ensure(of == generation, format_args!("generation {of} instead of {generation}"));
         match effect {
             Effect::Prepare { .. } => {
                 ensure(self.tree == Tree::None, "Prepare before the former tree is gone")?;
-                self.late_answers.clear();
+                self.late_replies.clear();
                 self.late_timers.clear();
                 self.was_ready = false;
-                self.owe(Owed::Prepare)
+                self.expect_reply(Reply::Prepare)
             }
             Effect::Spawn { generation } => {
                 current(*generation)?;
@@ -54,28 +54,28 @@ impl World {
             }
             Effect::AwaitReady { generation } => {
                 current(*generation)?;
-                ensure(self.tree == Tree::Alive, "AwaitReady of what was not spawned")?;
-                self.owe(Owed::Ready)
+                ensure(self.tree == Tree::Alive, "AwaitReady before Spawned")?;
+                self.expect_reply(Reply::Ready)
             }
             Effect::StartProbe { generation } => {
                 current(*generation)?;
-                ensure(matches!(phase, Phase::Running { .. }), "StartProbe of what does not run")?;
+                ensure(matches!(phase, Phase::Running { .. }), "StartProbe outside of Running")?;
                 ensure(plan.health.is_some(), "StartProbe without health checks")?;
-                self.owe(Owed::Probe)
+                self.expect_reply(Reply::Probe)
             }
             Effect::CancelPrepare { generation } => {
                 current(*generation)?;
-                self.call_off(Owed::Prepare);
+                self.cancel_reply(Reply::Prepare);
                 Ok(())
             }
             Effect::StopAwaiting { generation } => {
                 current(*generation)?;
-                self.call_off(Owed::Ready);
+                self.cancel_reply(Reply::Ready);
                 Ok(())
             }
             Effect::StopProbe { generation } => {
                 current(*generation)?;
-                self.call_off(Owed::Probe);
+                self.cancel_reply(Reply::Probe);
                 Ok(())
             }
             Effect::Arm { timer, generation, .. } => {
@@ -91,9 +91,9 @@ impl World {
             }
             Effect::Signal { generation, signal } => {
                 current(*generation)?;
-                // SIGKILL may be sent before the spawn. A stop signal would arrive before the leader has become its program.
-                let meets = matches!(self.tree, Tree::Alive | Tree::Remains) || (self.tree == Tree::Asked && *signal == Signal::Kill);
-                ensure(meets, "Signal without a tree")?;
+                // SIGKILL may be sent before the spawn. A stop signal would arrive before the leader's execve(2).
+                let has_target = matches!(self.tree, Tree::Alive | Tree::Remains) || (self.tree == Tree::Asked && *signal == Signal::Kill);
+                ensure(has_target, "Signal without a tree")?;
                 if self.signalled != Some(Signal::Kill) {
                     self.signalled = Some(*signal);
                 }
@@ -106,19 +106,19 @@ impl World {
                 Ok(())
             }
             Effect::Abandon { .. } => {
-                // The keeper ends the tree, and nothing of what was outstanding is heard of again.
-                let ledger = self.ledger.clone();
-                *self = Self { ledger, attempts: self.attempts, ..Self::new() };
+                // The keeper ends the tree, and no expected reply comes any more.
+                let callers = self.callers.clone();
+                *self = Self { callers, attempts: self.attempts, ..Self::new() };
                 Ok(())
             }
             Effect::Settle { outcome: Ok(()), .. } => {
-                // The moment a stop resolves, another owner can start the name.
+                // When a stop has resolved, another owner can start the name.
                 ensure(self.tree == Tree::Alive || !self.lock, "a stop resolves before Release")
             }
             Effect::Settle { outcome: Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown), .. } => Ok(()),
             Effect::Settle { outcome: Err(_), .. } => {
-                let over = self.tree == Tree::None || matches!(phase, Phase::Stuck { .. });
-                ensure(over, "a call fails before the tree is gone")
+                let gone_or_stuck = self.tree == Tree::None || matches!(phase, Phase::Stuck { .. });
+                ensure(gone_or_stuck, "a call fails before the tree is gone")
             }
             Effect::Notify(notice) => self.judge_notice(notice, generation),
         }
@@ -129,7 +129,7 @@ impl World {
         match notice {
             Notice::StateChanged { from, to, pid, .. } => {
                 if matches!((from, to), (None | Some(ProcessState::Stopped | ProcessState::Error), ProcessState::Starting)) {
-                    // Somebody asked, and so the count begins anew.
+                    // A start of a caller resets the count.
                     self.attempts = 0;
                 }
                 ensure(*pid == alive.then(|| pid_of(generation)), "StateChanged with another pid than the leader's")
@@ -155,41 +155,42 @@ impl World {
         }
     }
 
-    /// What some events must lead to at once.
-    fn answers_to(&self, event: &Event, effects: &[Effect], phase: &Phase, plan: &Plan) -> Verdict {
-        let told = effects.iter().filter(|effect| matches!(effect, Effect::Notify(Notice::Exited { .. }))).count();
-        ensure(told == usize::from(matches!(event, Event::Exited { .. })), format_args!("{told} exits are told"))?;
+    /// The effects that some events must have at once.
+    fn immediate_effects(&self, event: &Event, effects: &[Effect], phase: &Phase, plan: &Plan) -> Verdict {
+        let exits = effects.iter().filter(|effect| matches!(effect, Effect::Notify(Notice::Exited { .. }))).count();
+        ensure(exits == usize::from(matches!(event, Event::Exited { .. })), format_args!("{exits} exits are reported"))?;
 
         let runs = matches!(phase, Phase::Running { .. });
         match event {
-            Event::StopRequested { .. } | Event::ShutdownRequested { .. } => {
-                ensure(matches!(phase.state(), ProcessState::Stopping | ProcessState::Stopped), "a stop does not win")
-            }
+            Event::StopRequested { .. } | Event::ShutdownRequested { .. } => ensure(
+                matches!(phase.state(), ProcessState::Stopping | ProcessState::Stopped),
+                "the state after a stop request is neither STOPPING nor STOPPED",
+            ),
             Event::RecordFailed { .. } => {
                 let goes_on = runs || matches!(phase, Phase::Booting { .. });
-                ensure(!goes_on, "what could not be written down goes on")
+                ensure(!goes_on, "the attempt goes on without a record")
             }
             Event::ProbeFailed { .. } => {
-                let bearable = plan.health.is_some_and(|(_, retries)| self.failures < retries);
-                ensure(runs == bearable, format_args!("after {} failed checks", self.failures))
+                let below_retries = plan.health.is_some_and(|(_, retries)| self.failures < retries);
+                ensure(runs == below_retries, format_args!("running is {runs} after {} failed checks", self.failures))
             }
             _ => Ok(()),
         }
     }
 
-    /// Each phase has exactly the process, the answers and the timers that get it on: it can't hang,
-    /// and nothing is left over that could do harm later.
-    fn fits(&self, machine: &Machine, plan: &Plan) -> Verdict {
+    /// Each phase has exactly the tree, the expected replies and the timers that lead out of it. With
+    /// fewer it would hang; with more, a late event would reach a later phase.
+    fn matches_phase(&self, machine: &Machine, plan: &Plan) -> Verdict {
         let end = |killed: bool| if killed { Timer::Kill } else { Timer::Grace };
         let phase = machine.phase();
-        let (tree, owed, armed): (Tree, Option<Owed>, Vec<Timer>) = match phase {
+        let (tree, reply, armed): (Tree, Option<Reply>, Vec<Timer>) = match phase {
             Phase::Stopped | Phase::Failed => (Tree::None, None, vec![]),
             Phase::Stuck { tree } => (shadow(tree.leader), None, vec![]),
-            Phase::Preparing { .. } => (Tree::None, Some(Owed::Prepare), vec![]),
+            Phase::Preparing { .. } => (Tree::None, Some(Reply::Prepare), vec![]),
             Phase::Spawning { .. } => (Tree::Asked, None, vec![Timer::Startup]),
-            Phase::Booting { .. } => (Tree::Alive, Some(Owed::Ready), vec![Timer::Startup]),
+            Phase::Booting { .. } => (Tree::Alive, Some(Reply::Ready), vec![Timer::Startup]),
             Phase::Running { .. } if plan.health.is_none() => (Tree::Alive, None, vec![]),
-            Phase::Running { .. } if self.owed.contains(&Owed::Probe) => (Tree::Alive, Some(Owed::Probe), vec![]),
+            Phase::Running { .. } if self.expected_replies.contains(&Reply::Probe) => (Tree::Alive, Some(Reply::Probe), vec![]),
             Phase::Running { .. } => (Tree::Alive, None, vec![Timer::Probe]),
             Phase::Stopping { tree, .. } => (shadow(tree.leader), None, vec![end(tree.killed)]),
             Phase::BackingOff { tree, waited } => {
@@ -198,23 +199,23 @@ impl World {
                 (tree.map_or(Tree::None, |tree| shadow(tree.leader)), None, timers)
             }
         };
-        ensure(self.tree == tree, format_args!("the machine thinks of {tree:?}"))?;
-        ensure(self.armed == armed.iter().copied().collect(), format_args!("armed should be {armed:?}"))?;
-        let owing = self.owed.iter().copied().filter(|owed| *owed != Owed::Record);
-        ensure(owing.eq(owed), format_args!("{owed:?} should be owed"))?;
-        ensure(self.signalled_enough(phase), "it is being stopped, and has not been told so")?;
+        ensure(self.tree == tree, format_args!("the machine's tree is {tree:?}"))?;
+        ensure(self.armed == armed.iter().copied().collect(), format_args!("the armed timers must be {armed:?}"))?;
+        let expected = self.expected_replies.iter().copied().filter(|reply| *reply != Reply::Record);
+        ensure(expected.eq(reply), format_args!("the expected replies must be {reply:?}"))?;
+        ensure(self.signal_matches_phase(phase), "the tree is being stopped, and got no signal")?;
 
         let seen = machine.snapshot();
         let leader = (self.tree == Tree::Alive).then(|| pid_of(machine.generation()));
-        ensure(seen.pid == leader, format_args!("getPid says {:?}", seen.pid))?;
-        ensure(!seen.forgettable || !self.lock, "at rest, and the lock is held")?;
+        ensure(seen.pid == leader, format_args!("getPid is {:?}", seen.pid))?;
+        ensure(!seen.forgettable || !self.lock, "forgettable, and the lock is held")?;
         ensure(seen.restart_attempts == self.attempts, format_args!("restartAttempts is {}", seen.restart_attempts))?;
         let pending = matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. });
         ensure(pending == seen.next_restart_at.is_some(), format_args!("nextRestartAt is {:?}", seen.next_restart_at))
     }
 
-    /// What is to be stopped was told so, and killed when its time was over.
-    fn signalled_enough(&self, phase: &Phase) -> bool {
+    /// A tree that is being stopped got the stop signal, and SIGKILL after the grace period.
+    fn signal_matches_phase(&self, phase: &Phase) -> bool {
         let (Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. }) = phase else { return true };
         match self.signalled {
             None => self.tree == Tree::Asked,
@@ -223,13 +224,13 @@ impl World {
         }
     }
 
-    fn owe(&mut self, owed: Owed) -> Verdict {
-        ensure(self.owed.insert(owed), format_args!("{owed:?} is asked for twice"))
+    fn expect_reply(&mut self, reply: Reply) -> Verdict {
+        ensure(self.expected_replies.insert(reply), format_args!("{reply:?} is requested twice"))
     }
 
-    fn call_off(&mut self, owed: Owed) {
-        if self.owed.remove(&owed) {
-            self.late_answers.insert(owed);
+    fn cancel_reply(&mut self, reply: Reply) {
+        if self.expected_replies.remove(&reply) {
+            self.late_replies.insert(reply);
         }
     }
 }

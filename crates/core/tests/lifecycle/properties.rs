@@ -1,24 +1,21 @@
-//! Long random histories, longer than the exhaustive search can go, with all kinds of plans and with
-//! time passing. In the first property the world is consistent, and the whole shadow model judges;
-//! in the second it lies, and what callers and listeners see must still make sense.
+//! Random histories with random plans and passing time, longer than the exhaustive search allows.
+//!
+//! In the first property only possible events happen, and every rule of the shadow model holds. In
+//! the second property any event happens at any time, and the rules of the callers' view hold.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
-
-mod lifecycle_support;
-
+use crate::support::caller_view::CallerView;
+use crate::support::events::{Filling, samples};
+use crate::support::plan::{at, plan};
+use crate::support::shadow::{ShadowModel, Tree};
+use crate::support::{Verdict, ensure};
 use ally_core::lifecycle::{Backoff, Effect, Event, Machine, Phase, Plan, RestartOn, Window};
-use lifecycle_support::events::{Filling, samples};
-use lifecycle_support::fixture::{at, plan};
-use lifecycle_support::ledger::Ledger;
-use lifecycle_support::world::{Tree, World};
-use lifecycle_support::{Verdict, ensure};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// One thing that happens: what kind, which of those that are possible, and how long after the last.
+/// One event of a history: its kind, its index among the possible ones, and the time since the last event.
 #[derive(Debug, Clone, Copy)]
 struct Draw {
     kind: Kind,
@@ -28,26 +25,26 @@ struct Draw {
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// Something succeeds or a caller starts it; without a bias for that, few histories get far.
-    Help,
-    /// The supervisor reports, or a timer fires.
+    /// An effect succeeds, or a caller starts the daemon. Without this bias few histories reach Running.
+    Progress,
+    /// A report of the supervisor, or a timer.
     Report,
-    /// A caller asks. Shutdown is a kind of its own: after it little can happen.
-    Wish,
+    /// A request of a caller. Shutdown is a kind of its own, because few events are possible after it.
+    Request,
     Shutdown,
-    /// The task that carries out the effects breaks down.
+    /// The task that carries out the effects panics.
     Fault,
 }
 
 fn draws() -> impl Strategy<Value = Vec<Draw>> {
     let kind = prop_oneof![
-        120 => Just(Kind::Help),
+        120 => Just(Kind::Progress),
         120 => Just(Kind::Report),
-        20 => Just(Kind::Wish),
+        20 => Just(Kind::Request),
         1 => Just(Kind::Shutdown),
         1 => Just(Kind::Fault),
     ];
-    // Mostly quick, now and then past a window.
+    // Mostly short, sometimes longer than the restart window.
     let millis = prop_oneof![9 => 0..2_000u64, 1 => 0..400_000u64];
     let draw = (kind, any::<usize>(), millis).prop_map(|(kind, pick, millis)| Draw { kind, pick, millis });
     prop::collection::vec(draw, 1..120)
@@ -76,12 +73,12 @@ fn pick<T>(mut choices: Vec<T>, pick: usize) -> Option<T> {
     if choices.is_empty() { None } else { Some(choices.swap_remove(pick % choices.len())) }
 }
 
-/// What gets a daemon on that is not there yet.
-fn helpful(world: &World, machine: &Machine, plan: &Plan) -> Vec<Event> {
+/// The events that lead a daemon towards Running.
+fn events_of_progress(model: &ShadowModel, machine: &Machine, plan: &Plan) -> Vec<Event> {
     if matches!(machine.phase(), Phase::Stopped | Phase::Failed) {
         return vec![Event::StartRequested { ticket: 0 }];
     }
-    let mut reports = world.reports(machine.generation(), plan);
+    let mut reports = model.reports(machine.generation(), plan);
     reports.retain(|report| match report {
         Event::Prepared { .. }
         | Event::Spawned { .. }
@@ -95,7 +92,7 @@ fn helpful(world: &World, machine: &Machine, plan: &Plan) -> Vec<Event> {
     reports
 }
 
-/// No ticket is ever given out twice here, so that one that is settled twice can't go unnoticed.
+/// Each ticket is used once, so that a ticket that is settled twice is detected.
 fn unique(event: Event, ticket: &mut u64) -> Event {
     *ticket += 1;
     let ticket = *ticket;
@@ -108,7 +105,7 @@ fn unique(event: Event, ticket: &mut u64) -> Event {
     }
 }
 
-/// The phases that a history went through.
+/// The phases of a history.
 type Seen = BTreeSet<&'static str>;
 
 const fn name(phase: &Phase) -> &'static str {
@@ -126,72 +123,76 @@ const fn name(phase: &Phase) -> &'static str {
     }
 }
 
-/// Runs a history through a consistent world, and then brings that world to rest.
-fn live(plan: &Plan, seed: u64, draws: &[Draw]) -> Result<Seen, String> {
+/// Runs a history of possible events, and then stops the daemon.
+fn run_possible_history(plan: &Plan, seed: u64, draws: &[Draw]) -> Result<Seen, String> {
     let mut seen = Seen::new();
     let mut machine = Machine::new(plan.clone(), at(0), seed);
-    let mut world = World::new();
+    let mut model = ShadowModel::new();
     let mut clock = 0;
     let mut ticket = 0;
     let mut history = Vec::new();
     for draw in draws {
         clock += draw.millis;
         let event = match draw.kind {
-            Kind::Help => pick(helpful(&world, &machine, plan), draw.pick),
-            Kind::Report => pick(world.reports(machine.generation(), plan), draw.pick),
-            Kind::Wish => pick(world.wishes(), draw.pick).filter(|wish| !matches!(wish, Event::ShutdownRequested { .. })),
+            Kind::Progress => pick(events_of_progress(&model, &machine, plan), draw.pick),
+            Kind::Report => pick(model.reports(machine.generation(), plan), draw.pick),
+            Kind::Request => pick(model.requests(), draw.pick).filter(|request| !matches!(request, Event::ShutdownRequested { .. })),
             Kind::Shutdown => Some(Event::ShutdownRequested { ticket: 0 }),
-            Kind::Fault => Some(Event::Faulted { message: "the task broke down".to_owned() }),
+            Kind::Fault => Some(Event::Faulted { message: "the task panicked".to_owned() }),
         };
         let Some(event) = event.map(|event| unique(event, &mut ticket)) else { continue };
         history.push(event.clone());
-        let judged = world.step(&mut machine, plan, &event, at(clock)).and_then(|()| world.ignores_echoes(&mut machine, at(clock)));
+        let judged = model.step(&mut machine, plan, &event, at(clock)).and_then(|()| model.ignores_late_events(&mut machine, at(clock)));
         judged.map_err(|rule| format!("{rule}\nafter {history:#?}"))?;
         seen.insert(name(machine.phase()));
     }
-    rest(plan, &mut machine, &mut world, clock, ticket + 1).map_err(|rule| format!("{rule}\nafter a stop that follows {history:#?}"))?;
+    stop_ends_all(plan, &mut machine, &mut model, clock, ticket + 1)
+        .map_err(|rule| format!("{rule}\nafter a stop that follows {history:#?}"))?;
     Ok(seen)
 }
 
-/// After a stop, and with a world that does what it is told, all is over soon and nobody waits.
-fn rest(plan: &Plan, machine: &mut Machine, world: &mut World, clock: u64, ticket: u64) -> Verdict {
+/// If signals end the tree after a stop, then within a few events the phase is Stopped and no ticket is open.
+fn stop_ends_all(plan: &Plan, machine: &mut Machine, model: &mut ShadowModel, clock: u64, ticket: u64) -> Verdict {
     let mut event = Event::StopRequested { ticket };
     for _ in 0..6 {
-        world.step(machine, plan, &event, at(clock))?;
-        world.ignores_echoes(machine, at(clock))?;
-        let reports = world.reports(machine.generation(), plan);
-        let obeys = reports.into_iter().find(|report| match report {
+        model.step(machine, plan, &event, at(clock))?;
+        model.ignores_late_events(machine, at(clock))?;
+        let reports = model.reports(machine.generation(), plan);
+        let obeying = reports.into_iter().find(|report| match report {
             Event::Spawned { .. } | Event::TreeGone { .. } => true,
             Event::Exited { remains, .. } => !remains,
             _ => false,
         });
-        match obeys {
+        match obeying {
             Some(report) => event = report,
             None => break,
         }
     }
-    ensure(matches!(machine.phase(), Phase::Stopped), format_args!("{:?} is no rest", machine.phase()))?;
-    ensure(world.ledger.open.is_empty(), format_args!("{:?} still wait", world.ledger.open))?;
-    ensure(world.tree == Tree::None && world.armed.is_empty() && world.owed.is_empty(), format_args!("something is left: {world:?}"))
+    ensure(matches!(machine.phase(), Phase::Stopped), format_args!("the phase after the stop is {:?}", machine.phase()))?;
+    ensure(model.callers.open.is_empty(), format_args!("tickets are open after the stop: {:?}", model.callers.open))?;
+    ensure(
+        model.tree == Tree::None && model.armed.is_empty() && model.expected_replies.is_empty(),
+        format_args!("a tree, a timer or an expected reply is left: {model:?}"),
+    )
 }
 
-/// Any event at all, possible or not, mostly of the current generation.
+/// Any event, possible or impossible, mostly of the current generation.
 #[derive(Debug, Clone, Copy)]
-struct Lie {
-    /// Whether it is one of those that get a daemon on; without a bias for them, few histories get far.
-    helpful: bool,
+struct ArbitraryEvent {
+    /// Only an event that leads towards Running. Without this bias few histories reach Running.
+    progress: bool,
     pick: usize,
     age: u8,
     millis: u64,
 }
 
-fn lies() -> impl Strategy<Value = Vec<Lie>> {
+fn arbitrary_events() -> impl Strategy<Value = Vec<ArbitraryEvent>> {
     let lie = (any::<bool>(), any::<usize>(), 0..20u8, 0..20_000u64);
-    prop::collection::vec(lie.prop_map(|(helpful, pick, age, millis)| Lie { helpful, pick, age, millis }), 1..120)
+    prop::collection::vec(lie.prop_map(|(progress, pick, age, millis)| ArbitraryEvent { progress, pick, age, millis }), 1..120)
 }
 
-impl Lie {
-    fn event(self, machine: &Machine, ledger: &Ledger, ticket: u64) -> Option<Event> {
+impl ArbitraryEvent {
+    fn event(self, machine: &Machine, callers: &CallerView, ticket: u64) -> Option<Event> {
         let generation = match self.age {
             0 => machine.generation().wrapping_sub(1),
             1 => machine.generation() + 1,
@@ -205,53 +206,54 @@ impl Lie {
             | Event::Ready { .. }
             | Event::GraceElapsed { .. }
             | Event::BackoffElapsed { .. } => true,
-            // After the one little happens, and the other ends everything: not too often.
-            Event::ShutdownRequested { .. } | Event::Faulted { .. } => !self.helpful && self.age == 19,
-            _ => !self.helpful,
+            // Rare, because few events are possible after either.
+            Event::ShutdownRequested { .. } | Event::Faulted { .. } => !self.progress && self.age == 19,
+            _ => !self.progress,
         });
-        // Half of the aborts are those of somebody who waits.
-        match (pick(candidates, self.pick)?, ledger.open.keys().next()) {
+        // Half of the aborts name an open ticket.
+        match (pick(candidates, self.pick)?, callers.open.keys().next()) {
             (Event::StartAborted { .. }, Some(ticket)) if self.age.is_multiple_of(2) => Some(Event::StartAborted { ticket: *ticket }),
             (event, _) => Some(event),
         }
     }
 }
 
-fn lie(plan: &Plan, lies: &[Lie]) -> Result<Seen, String> {
+fn run_arbitrary_history(plan: &Plan, arbitrary_events: &[ArbitraryEvent]) -> Result<Seen, String> {
     let mut seen = Seen::new();
     let mut machine = Machine::new(plan.clone(), at(0), 1);
-    let mut ledger = Ledger::new();
+    let mut callers = CallerView::new();
     let mut clock = 0;
     let mut history = Vec::new();
-    for (turn, lie) in (1u64..).zip(lies) {
-        clock += lie.millis;
-        let Some(event) = lie.event(&machine, &ledger, turn) else { continue };
+    for (turn, arbitrary) in (1u64..).zip(arbitrary_events) {
+        clock += arbitrary.millis;
+        let Some(event) = arbitrary.event(&machine, &callers, turn) else { continue };
         history.push(event.clone());
-        believe(plan, &mut machine, &mut ledger, &event, clock).map_err(|rule| format!("{rule}\nafter {history:#?}"))?;
+        step_arbitrary(plan, &mut machine, &mut callers, &event, clock).map_err(|rule| format!("{rule}\nafter {history:#?}"))?;
         seen.insert(name(machine.phase()));
     }
-    // However confused it is: a stop ends it, in the worst case by the clock.
+    // From every state a stop settles all tickets, at the latest when its timers have fired.
     let generation = machine.generation();
     for event in [
         Event::StopRequested { ticket: u64::MAX },
         Event::GraceElapsed { generation },
         Event::KillElapsed { generation, survivors: vec![1] },
     ] {
-        believe(plan, &mut machine, &mut ledger, &event, clock).map_err(|rule| format!("{rule}\nafter {event:?} after {history:#?}"))?;
+        step_arbitrary(plan, &mut machine, &mut callers, &event, clock)
+            .map_err(|rule| format!("{rule}\nafter {event:?} after {history:#?}"))?;
     }
-    ensure(ledger.open.is_empty(), format_args!("{:?} still wait after a stop that follows {history:#?}", ledger.open))?;
+    ensure(callers.open.is_empty(), format_args!("tickets are open after a stop that follows {history:#?}: {:?}", callers.open))?;
     Ok(seen)
 }
 
-fn believe(plan: &Plan, machine: &mut Machine, ledger: &mut Ledger, event: &Event, clock: u64) -> Verdict {
-    ledger.hear(event);
+fn step_arbitrary(plan: &Plan, machine: &mut Machine, callers: &mut CallerView, event: &Event, clock: u64) -> Verdict {
+    callers.on(event);
     let before = format!("{machine:?}");
     let stale = event.generation().is_some_and(|generation| generation != machine.generation());
     let effects: Vec<Effect> = machine.on(event.clone(), at(clock));
     let untouched = effects.is_empty() && before == format!("{machine:?}");
     ensure(!stale || untouched, format_args!("the stale {event:?} causes {effects:?}"))?;
-    effects.iter().try_for_each(|effect| ledger.judge(effect, plan))?;
-    ledger.close(machine, plan)
+    effects.iter().try_for_each(|effect| callers.judge(effect, plan))?;
+    callers.close(machine, plan)
 }
 
 fn draw<T: std::fmt::Debug>(strategy: &impl Strategy<Value = T>, count: usize) -> Vec<T> {
@@ -259,9 +261,9 @@ fn draw<T: std::fmt::Debug>(strategy: &impl Strategy<Value = T>, count: usize) -
     (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
-/// Histories that get nowhere would pass whatever the machine does.
+/// Histories that reach few phases would pass with any machine.
 #[test]
-fn the_histories_reach_every_phase() {
+fn random_histories_reach_every_phase() {
     let all = Seen::from([
         "Stopped",
         "Failed",
@@ -274,22 +276,23 @@ fn the_histories_reach_every_phase() {
         "BackingOff",
         "BackingOff with a tree",
     ]);
-    let lived = draw(&(plans(), draws()), 200).into_iter().flat_map(|(plan, draws)| live(&plan, 1, &draws).unwrap());
-    assert_eq!(lived.collect::<Seen>(), all);
-    let lied = draw(&(plans(), lies()), 200).into_iter().flat_map(|(plan, lies)| lie(&plan, &lies).unwrap());
-    assert_eq!(lied.collect::<Seen>(), all);
+    let possible = draw(&(plans(), draws()), 200).into_iter().flat_map(|(plan, draws)| run_possible_history(&plan, 1, &draws).unwrap());
+    assert_eq!(possible.collect::<Seen>(), all);
+    let arbitrary =
+        draw(&(plans(), arbitrary_events()), 200).into_iter().flat_map(|(plan, events)| run_arbitrary_history(&plan, &events).unwrap());
+    assert_eq!(arbitrary.collect::<Seen>(), all);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_consistent_world_is_served_by_the_rules(plan in plans(), seed in any::<u64>(), draws in draws()) {
-        live(&plan, seed, &draws).map_err(TestCaseError::fail)?;
+    fn every_history_of_possible_events_keeps_the_rules_of_the_shadow_model(plan in plans(), seed in any::<u64>(), draws in draws()) {
+        run_possible_history(&plan, seed, &draws).map_err(TestCaseError::fail)?;
     }
 
     #[test]
-    fn a_lying_world_does_not_confuse_those_who_watch(plan in plans(), lies in lies()) {
-        lie(&plan, &lies).map_err(TestCaseError::fail)?;
+    fn every_history_of_arbitrary_events_keeps_the_rules_of_the_callers_view(plan in plans(), events in arbitrary_events()) {
+        run_arbitrary_history(&plan, &events).map_err(TestCaseError::fail)?;
     }
 }

@@ -1,9 +1,9 @@
-//! The shadow model's facts: which process there is, who holds the lock, which answers and timers
-//! are outstanding. They follow from the events and effects alone, never from the machine's inside,
-//! and say which events can happen next.
+//! The facts of the shadow model: the tree, the lock, the expected replies, the armed timers. They
+//! follow from events and effects alone, never from the machine's fields, and determine the events
+//! that can happen next.
 
+use super::caller_view::CallerView;
 use super::events::{Filling, code, exited, of_generation, unspawnable, unwritable};
-use super::ledger::Ledger;
 use super::{Verdict, ensure};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Event, Generation, Machine, Now, Plan, RestartOn, Signal, Timer};
@@ -14,16 +14,16 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tree {
     None,
-    /// A process was asked for.
+    /// Spawn was ordered, and has no reply yet.
     Asked,
     Alive,
-    /// The leader was reaped, others are left.
+    /// The leader was reaped; descendants are left.
     Remains,
 }
 
-/// Answers that the supervisor owes.
+/// A reply that the supervisor has to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Owed {
+pub enum Reply {
     Prepare,
     Record,
     Ready,
@@ -31,39 +31,39 @@ pub enum Owed {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct World {
-    pub ledger: Ledger,
+pub struct ShadowModel {
+    pub callers: CallerView,
     pub tree: Tree,
     pub lock: bool,
-    pub owed: BTreeSet<Owed>,
+    pub expected_replies: BTreeSet<Reply>,
     pub armed: BTreeSet<Timer>,
-    /// Called off, and perhaps already under way to the machine when it did so.
-    pub late_answers: BTreeSet<Owed>,
+    /// Cancelled replies. The supervisor may have sent them before the cancellation.
+    pub late_replies: BTreeSet<Reply>,
     pub late_timers: BTreeSet<Timer>,
-    /// The strongest signal that this tree got.
+    /// The strongest signal to this tree.
     pub signalled: Option<Signal>,
-    /// Whether the daemon of this generation was ready once.
+    /// The daemon of this generation was ready once.
     pub was_ready: bool,
-    /// Health checks that failed in a row.
+    /// Failed health checks in a row.
     pub failures: u32,
-    /// Restarts in a row that did not become ready.
+    /// Restarts in a row without readiness.
     pub attempts: u32,
 }
 
-/// Each generation has its own, so that a mix-up shows.
+/// Each generation has a pid of its own, so that a mix-up shows.
 pub fn pid_of(generation: Generation) -> Pid {
     70_000 + Pid::try_from(generation % 10_000).unwrap_or(0)
 }
 
-impl World {
+impl ShadowModel {
     pub fn new() -> Self {
         Self {
-            ledger: Ledger::new(),
+            callers: CallerView::new(),
             tree: Tree::None,
             lock: false,
-            owed: BTreeSet::new(),
+            expected_replies: BTreeSet::new(),
             armed: BTreeSet::new(),
-            late_answers: BTreeSet::new(),
+            late_replies: BTreeSet::new(),
             late_timers: BTreeSet::new(),
             signalled: None,
             was_ready: false,
@@ -72,23 +72,23 @@ impl World {
         }
     }
 
-    /// What callers may ask for.
-    pub fn wishes(&self) -> Vec<Event> {
-        let ticket = self.ledger.free_ticket();
-        let mut wishes = vec![
+    /// The requests of callers.
+    pub fn requests(&self) -> Vec<Event> {
+        let ticket = self.callers.free_ticket();
+        let mut requests = vec![
             Event::StartRequested { ticket },
             Event::StopRequested { ticket },
             Event::RestartRequested { ticket },
             Event::ShutdownRequested { ticket },
         ];
-        wishes.extend(self.ledger.open.keys().map(|ticket| Event::StartAborted { ticket: *ticket }));
-        wishes
+        requests.extend(self.callers.open.keys().map(|ticket| Event::StartAborted { ticket: *ticket }));
+        requests
     }
 
-    /// What the supervisor may report, and the timers that may fire.
+    /// The possible reports of the supervisor, and the timers that may fire.
     pub fn reports(&self, generation: Generation, plan: &Plan) -> Vec<Event> {
         let pid = pid_of(generation);
-        let mut reports: Vec<Event> = self.owed.iter().flat_map(|owed| answers(*owed, generation)).collect();
+        let mut reports: Vec<Event> = self.expected_replies.iter().flat_map(|reply| replies(*reply, generation)).collect();
         match self.tree {
             Tree::None => {}
             Tree::Asked => {
@@ -97,7 +97,7 @@ impl World {
                 reports.push(Event::OrderLost { generation });
             }
             Tree::Alive => {
-                // The code matters only to a policy that looks at it.
+                // The exit code matters only with `restart.on: 'failure'`.
                 let codes: &[i32] = if plan.restart.on == RestartOn::Failure { &[1, 0] } else { &[1] };
                 for number in codes {
                     reports.push(exited(generation, code(*number), false));
@@ -113,66 +113,66 @@ impl World {
         reports
     }
 
-    /// What must leave no trace: all of other generations, and what this one has called off.
-    pub fn echoes(&self, generation: Generation) -> Vec<Event> {
-        let others = [generation.wrapping_sub(1), generation + 1];
-        let strangers = others.map(|generation| of_generation(Filling { generation, ticket: 0, pid: pid_of(generation) }));
-        let mut echoes: Vec<Event> = strangers.into_iter().flatten().collect();
-        echoes.extend(self.late_answers.iter().flat_map(|owed| answers(*owed, generation)));
-        echoes.extend(self.late_timers.iter().map(|timer| fired(*timer, generation)));
-        echoes
+    /// The events that must change nothing: those of other generations, and cancelled ones of this generation.
+    pub fn late_events(&self, generation: Generation) -> Vec<Event> {
+        let generations = [generation.wrapping_sub(1), generation + 1];
+        let other_generations = generations.map(|generation| of_generation(Filling { generation, ticket: 0, pid: pid_of(generation) }));
+        let mut late_events: Vec<Event> = other_generations.into_iter().flatten().collect();
+        late_events.extend(self.late_replies.iter().flat_map(|reply| replies(*reply, generation)));
+        late_events.extend(self.late_timers.iter().map(|timer| fired(*timer, generation)));
+        late_events
     }
 
-    pub fn ignores_echoes(&self, machine: &mut Machine, now: Now) -> Verdict {
+    pub fn ignores_late_events(&self, machine: &mut Machine, now: Now) -> Verdict {
         let before = format!("{machine:?}");
-        for echo in self.echoes(machine.generation()) {
-            let effects = machine.on(echo.clone(), now);
-            ensure(effects.is_empty(), format_args!("the late {echo:?} causes {effects:?}"))?;
+        for late in self.late_events(machine.generation()) {
+            let effects = machine.on(late.clone(), now);
+            ensure(effects.is_empty(), format_args!("the late {late:?} causes {effects:?}"))?;
         }
         ensure(before == format!("{machine:?}"), format_args!("a late event changes {before} to {machine:?}"))
     }
 
-    pub fn happen(&mut self, event: &Event) {
+    pub fn record_event(&mut self, event: &Event) {
         match event {
             Event::Prepared { .. } => {
                 self.lock = true;
-                self.owed.remove(&Owed::Prepare);
+                self.expected_replies.remove(&Reply::Prepare);
             }
             Event::PrepareFailed { failure, .. } => {
-                // Whoever else holds the name: we don't. Any other failure finds us with the lock.
+                // If another owner has the name, the lock was not taken. Any other failure comes after the lock.
                 self.lock |= !matches!(failure, Failure::OwnedElsewhere { .. });
-                self.owed.remove(&Owed::Prepare);
+                self.expected_replies.remove(&Reply::Prepare);
             }
             Event::Spawned { .. } => {
                 self.tree = Tree::Alive;
-                self.owed.insert(Owed::Record);
+                self.expected_replies.insert(Reply::Record);
             }
-            Event::SpawnFailed { .. } | Event::OrderLost { .. } | Event::TreeGone { .. } => self.bury(),
+            Event::SpawnFailed { .. } | Event::OrderLost { .. } | Event::TreeGone { .. } => self.tree_ended(),
             Event::RecordFailed { .. } => {
-                self.owed.remove(&Owed::Record);
+                self.expected_replies.remove(&Reply::Record);
             }
             Event::Ready { .. } => {
                 self.was_ready = true;
                 self.failures = 0;
                 self.attempts = 0;
-                self.answer_ready();
+                self.ready_replied();
             }
-            Event::NotReady { .. } => self.answer_ready(),
+            Event::NotReady { .. } => self.ready_replied(),
             Event::Exited { remains: true, .. } => self.tree = Tree::Remains,
-            Event::Exited { remains: false, .. } => self.bury(),
+            Event::Exited { remains: false, .. } => self.tree_ended(),
             Event::ProbePassed { .. } => {
                 self.failures = 0;
-                self.owed.remove(&Owed::Probe);
+                self.expected_replies.remove(&Reply::Probe);
             }
             Event::ProbeFailed { .. } => {
                 self.failures += 1;
-                self.owed.remove(&Owed::Probe);
+                self.expected_replies.remove(&Reply::Probe);
             }
-            Event::StartupElapsed { .. } => self.ring(Timer::Startup),
-            Event::GraceElapsed { .. } => self.ring(Timer::Grace),
-            Event::KillElapsed { .. } => self.ring(Timer::Kill),
-            Event::BackoffElapsed { .. } => self.ring(Timer::Backoff),
-            Event::ProbeDue { .. } => self.ring(Timer::Probe),
+            Event::StartupElapsed { .. } => self.timer_fired(Timer::Startup),
+            Event::GraceElapsed { .. } => self.timer_fired(Timer::Grace),
+            Event::KillElapsed { .. } => self.timer_fired(Timer::Kill),
+            Event::BackoffElapsed { .. } => self.timer_fired(Timer::Backoff),
+            Event::ProbeDue { .. } => self.timer_fired(Timer::Probe),
             Event::StartRequested { .. }
             | Event::StartAborted { .. }
             | Event::StopRequested { .. }
@@ -182,36 +182,36 @@ impl World {
         }
     }
 
-    fn bury(&mut self) {
+    fn tree_ended(&mut self) {
         self.tree = Tree::None;
         self.signalled = None;
-        // Nobody writes down who a process is that is gone.
-        self.owed.remove(&Owed::Record);
+        // The record of a dead leader is not written.
+        self.expected_replies.remove(&Reply::Record);
     }
 
-    /// What is written down about a process is written before anybody waits for it to be ready.
-    fn answer_ready(&mut self) {
-        self.owed.remove(&Owed::Record);
-        self.owed.remove(&Owed::Ready);
+    /// The record of a leader is written before the wait for readiness.
+    fn ready_replied(&mut self) {
+        self.expected_replies.remove(&Reply::Record);
+        self.expected_replies.remove(&Reply::Ready);
     }
 
-    fn ring(&mut self, timer: Timer) {
+    fn timer_fired(&mut self, timer: Timer) {
         self.armed.remove(&timer);
     }
 }
 
-fn answers(owed: Owed, generation: Generation) -> Vec<Event> {
+fn replies(reply: Reply, generation: Generation) -> Vec<Event> {
     let failure = unwritable();
-    match owed {
-        Owed::Prepare => vec![
+    match reply {
+        Reply::Prepare => vec![
             Event::Prepared { generation },
             Event::PrepareFailed { generation, failure },
             Event::PrepareFailed { generation, failure: Failure::OwnedElsewhere { owner: Some(1234) } },
         ],
-        // Success is not reported.
-        Owed::Record => vec![Event::RecordFailed { generation, failure }],
-        Owed::Ready => vec![Event::Ready { generation }, Event::NotReady { generation, failure }],
-        Owed::Probe => {
+        // A written record is not reported.
+        Reply::Record => vec![Event::RecordFailed { generation, failure }],
+        Reply::Ready => vec![Event::Ready { generation }, Event::NotReady { generation, failure }],
+        Reply::Probe => {
             let latency = Duration::from_millis(1);
             vec![Event::ProbePassed { generation, latency }, Event::ProbeFailed { generation, latency, error: "refused".to_owned() }]
         }

@@ -4,11 +4,11 @@ use ally_core::lifecycle::{Backoff, Now, Plan, RestartOn, RestartPlan, Window};
 use std::time::Duration;
 
 pub const fn at(millis: u64) -> Now {
-    // 2020-09-13: so that the wall clock is never mistaken for the monotonic one.
+    // 2020-09-13: no monotonic time of a test is that large, so a mix-up of the clocks shows.
     Now { mono: Duration::from_millis(millis), wall: 1_600_000_000_000.0 + millis as f64 }
 }
 
-/// Without jitter, so that delays can be foretold.
+/// Without jitter, so that delays are exact.
 pub fn plan() -> Plan {
     Plan {
         socket_path: "/run/p.sock".to_owned(),
