@@ -1,4 +1,4 @@
-//! What guardians, keepers and daemons have, and have not, and what doesn't touch them.
+//! Signals, descriptors, environment and memory of guardian, keepers and daemons.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,68 +12,36 @@ use ally_build_id::{BUILD_ID, VERSION};
 use ally_core::config::Raw;
 use ally_core::supervisor::{GuardianProgram, Manager, Options};
 
-use crate::world::{Guardian, Plan, signal, until};
-
-/// A field of /proc/PID/status that is a mask of signals; bit 0 is signal 1 (proc_pid_status(5)).
-pub fn mask(status: &str, field: &str) -> u64 {
-    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap_or_else(|| panic!("no {field}"));
-    u64::from_str_radix(value.trim(), 16).unwrap()
-}
-
-pub fn status(pid: i32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/status")).unwrap()
-}
-
-pub const fn bit(signal: i32) -> u64 {
-    1 << (signal - 1)
-}
-
-/// What each descriptor of a process is, but for those that it closes under our eyes.
-fn descriptors(pid: i32) -> BTreeMap<i32, String> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    entries
-        .filter_map(|entry| {
-            let entry = entry.unwrap();
-            let target = fs::read_link(entry.path()).ok()?;
-            Some((entry.file_name().to_str().unwrap().parse().unwrap(), target.to_str().unwrap().to_owned()))
-        })
-        .collect()
-}
-
-/// The kinds of what a process has open: `socket`, `pipe`, or a path.
-pub fn kinds(pid: i32) -> Vec<String> {
-    let mut kinds: Vec<String> = descriptors(pid).into_values().map(|target| target.split(":[").next().unwrap().to_owned()).collect();
-    kinds.sort_unstable();
-    kinds
-}
+use crate::support::procfs::{bit, descriptors, kinds, mask, status};
+use crate::support::{Guardian, TestOrder, signal, until};
 
 #[test]
-fn signals_to_a_guardian_or_keeper_end_neither() {
+fn guardian_and_keeper_survive_every_signal_that_can_be_blocked() {
     let guardian = Guardian::start();
-    let mut daemon = guardian.make(&Plan::shell("while ! test -e go; do sleep 0.01; done; exit 6"));
-    let [_, keeper] = daemon.born();
+    let mut daemon = guardian.spawn(&TestOrder::shell("while ! test -e go; do sleep 0.01; done; exit 6"));
+    let [_, keeper] = daemon.spawned();
     let survivors = [os::look_up(guardian.pid()).unwrap(), keeper];
     let all = (1..=libc::SIGRTMAX()).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, 32, 33].contains(signal));
-    for unwelcome in all {
-        survivors.iter().for_each(|process| signal(process, unwelcome));
+    for number in all {
+        survivors.iter().for_each(|process| signal(process, number));
     }
     fs::write(daemon.path("go"), "").unwrap();
     assert_eq!(daemon.end(), 6 << 8);
-    assert_eq!(guardian.make(&Plan::shell("echo still here")).output(), "still here\n");
+    assert_eq!(guardian.spawn(&TestOrder::shell("echo still here")).output(), "still here\n");
 }
 
 #[test]
-fn a_guardian_has_a_session_of_its_own_and_blocks_its_signals() {
+fn guardian_has_a_posix_session_of_its_own_and_blocks_signals() {
     let guardian = Guardian::start();
-    let mut daemon = guardian.make(&Plan::shell("exec sleep 60"));
-    let [leader, keeper] = daemon.born();
+    let mut daemon = guardian.spawn(&TestOrder::shell("exec sleep 60"));
+    let [leader, keeper] = daemon.spawned();
     let own = os::look_up(guardian.pid()).unwrap();
     assert_eq!((own.session, own.group), (own.pid, own.pid));
     assert_eq!(keeper.session, own.pid);
     assert_eq!((leader.session, leader.group), (leader.pid, leader.pid));
     for process in [own, keeper] {
         let status = status(process.pid);
-        // The two that it waits for are let in while it waits, and then caught.
+        // SIGCHLD and SIGTERM are unblocked during the wait, and caught.
         let waited_for = bit(libc::SIGCHLD) | bit(libc::SIGTERM);
         assert_eq!(mask(&status, "SigCgt") & waited_for, waited_for);
         let unblockable = bit(libc::SIGKILL) | bit(libc::SIGSTOP) | bit(32) | bit(33);
@@ -82,11 +50,11 @@ fn a_guardian_has_a_session_of_its_own_and_blocks_its_signals() {
 }
 
 #[test]
-fn nothing_inherited_stays_open() {
-    let leak = tempfile::tempfile().unwrap();
-    let number = leak.as_raw_fd();
+fn inherited_descriptors_are_closed() {
+    let inherited = tempfile::tempfile().unwrap();
+    let number = inherited.as_raw_fd();
     let guardian = Guardian::start_with(|program| {
-        let make_it_leak = move || {
+        let inherit = move || {
             // SAFETY: integers only; fcntl(2) may be called between fork and exec.
             if unsafe { libc::fcntl(number, libc::F_SETFD, 0) } == 0 && unsafe { libc::dup2(number, 200) } == 200 {
                 Ok(())
@@ -95,16 +63,16 @@ fn nothing_inherited_stays_open() {
             }
         };
         // SAFETY: the closure allocates nothing and takes no lock.
-        unsafe { program.pre_exec(make_it_leak) };
+        unsafe { program.pre_exec(inherit) };
     });
-    let mut daemon = guardian.make(&Plan::shell("exec sleep 60"));
-    let [leader, keeper] = daemon.born();
-    // The guardian lets go of what it handed on, and while it loads a program opens one library after the other.
-    until("the guardian has its three alone", || kinds(guardian.pid()) == ["/dev/null", "/dev/null", "socket"]);
+    let mut daemon = guardian.spawn(&TestOrder::shell("exec sleep 60"));
+    let [leader, keeper] = daemon.spawned();
+    // The guardian closes the order's descriptors after the fork. A program that is loading opens libraries.
+    until("the guardian has three descriptors", || kinds(guardian.pid()) == ["/dev/null", "/dev/null", "socket"]);
     let lock = daemon.path("lock");
     let folder = lock.parent().unwrap();
-    until("the keeper has what is its own", || {
-        // The pidfd stands for the leader's group.
+    until("the keeper has its own descriptors", || {
+        // The pidfd is that of the leader's group.
         let own = ["/dev/null", "/dev/null", folder.to_str().unwrap(), lock.to_str().unwrap(), "anon_inode", "pipe", "pipe", "socket"];
         let mut kinds = kinds(keeper.pid);
         kinds.iter_mut().for_each(|kind| *kind = kind.replace("pidfd", "anon_inode"));
@@ -115,17 +83,17 @@ fn nothing_inherited_stays_open() {
             own
         }
     });
-    until("the daemon has its three alone", || descriptors(leader.pid).keys().copied().collect::<Vec<_>>() == [0, 1, 2]);
+    until("the daemon has descriptors 0, 1 and 2", || descriptors(leader.pid).keys().copied().collect::<Vec<_>>() == [0, 1, 2]);
     let daemons = descriptors(leader.pid);
     assert_eq!(daemons[&0], "/dev/null");
     assert!(daemons[&1].starts_with("pipe:") && daemons[&2].starts_with("pipe:") && daemons[&1] != daemons[&2]);
 }
 
-/// The guardian's own dispositions and mask are the worst that a Node process could hand down.
+/// The guardian inherits ignored and blocked signals, as from an owner with its own signal setup.
 #[test]
-fn a_daemon_begins_with_default_dispositions_and_an_empty_mask() {
+fn daemon_begins_with_default_dispositions_and_an_empty_signal_mask() {
     let guardian = Guardian::start_with(|program| {
-        let spoil = || {
+        let ignore_and_block = || {
             for number in [libc::SIGPIPE, libc::SIGXFSZ, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD, libc::SIGTERM, libc::SIGRTMIN()] {
                 // SAFETY: no handler is set, and signal(2) may be called between fork and exec.
                 unsafe { libc::signal(number, libc::SIG_IGN) };
@@ -133,9 +101,9 @@ fn a_daemon_begins_with_default_dispositions_and_an_empty_mask() {
             Ok(nix::sys::signal::SigSet::all().thread_block()?)
         };
         // SAFETY: the closure allocates nothing and takes no lock.
-        unsafe { program.pre_exec(spoil) };
+        unsafe { program.pre_exec(ignore_and_block) };
     });
-    let status = guardian.make(&Plan::program(&["/bin/cat", "/proc/self/status"])).output();
+    let status = guardian.spawn(&TestOrder::program(&["/bin/cat", "/proc/self/status"])).output();
     for field in ["SigBlk", "SigIgn", "SigCgt", "SigPnd", "ShdPnd"] {
         assert_eq!(mask(&status, field), 0, "{field}");
     }
@@ -143,14 +111,14 @@ fn a_daemon_begins_with_default_dispositions_and_an_empty_mask() {
 }
 
 #[test]
-fn a_daemon_has_no_terminal_and_reads_nothing() {
+fn daemon_has_no_terminal_and_an_empty_stdin() {
     let guardian = Guardian::start();
-    let mut daemon = guardian.make(&Plan::shell("cat; echo $?; (: </dev/tty) 2>/dev/null && echo a terminal; :"));
+    let mut daemon = guardian.spawn(&TestOrder::shell("cat; echo $?; (: </dev/tty) 2>/dev/null && echo a terminal; :"));
     assert_eq!(daemon.output(), "0\n");
 }
 
 #[test]
-fn the_addon_s_guardian_knows_no_environment_and_shows_no_plugin() {
+fn guardian_and_keeper_have_no_environment_and_no_plugin_in_their_arguments() {
     let home = tempfile::tempdir().unwrap();
     let guardian = env!("CARGO_BIN_EXE_ally-guardian");
     let options = Options {
@@ -172,7 +140,7 @@ fn the_addon_s_guardian_knows_no_environment_and_shows_no_plugin() {
     ];
     let config = Raw::Object(config.map(|(key, value)| (key.to_owned(), value)).into());
     manager.start(&config, "TELL_TALE=1\0".into()).unwrap();
-    until("the leader", || manager.pid("tell-tale").is_some());
+    until("the leader is spawned", || manager.pid("tell-tale").is_some());
     let leader = os::look_up(manager.pid("tell-tale").unwrap()).unwrap();
     let keeper = os::look_up(leader.parent).unwrap();
     let own = os::look_up(keeper.parent).unwrap();
@@ -185,7 +153,7 @@ fn the_addon_s_guardian_knows_no_environment_and_shows_no_plugin() {
     }
     assert_eq!(kinds(own.pid), ["/dev/null", "/dev/null", "socket"]);
     drop(manager);
-    until("the end of all three", || ![leader, keeper, own].iter().any(crate::world::lives));
+    until("guardian, keeper and leader are gone", || ![leader, keeper, own].iter().any(crate::support::lives));
 }
 
 /// Kilobytes by name, from /proc/PID/smaps_rollup.
@@ -198,21 +166,21 @@ fn memory(pid: i32) -> BTreeMap<String, u64> {
     sizes.collect()
 }
 
-/// What a build for release needs is a fraction of it; these bounds are for what would be a mistake.
+/// A release build needs a fraction of these bounds. They detect mistakes, such as a large buffer per keeper.
 #[test]
-fn a_guardian_is_small_and_a_keeper_smaller() {
+fn guardian_needs_at_most_2_mib_and_a_keeper_1_mib() {
     let guardian = Guardian::start();
-    let mut daemons = [(); 8].map(|()| guardian.make(&Plan::shell("exec sleep 60")));
-    let keepers = daemons.each_mut().map(|daemon| daemon.born()[1].pid);
+    let mut daemons = [(); 8].map(|()| guardian.spawn(&TestOrder::shell("exec sleep 60")));
+    let keepers = daemons.each_mut().map(|daemon| daemon.spawned()[1].pid);
     assert_eq!(keepers.into_iter().collect::<BTreeSet<_>>().len(), keepers.len());
     let own = memory(guardian.pid());
     let each = memory(keepers[7]);
-    // Past the test's captured output: the figures are wanted also where all is well.
-    let told = format!(
+    // Written to stderr without capture, so that a passing run shows the figures too.
+    let figures = format!(
         "guardian: Pss {} kB, private {} kB; keeper: Pss {} kB, private {} kB\n",
         own["Pss"], own["Private_Dirty"], each["Pss"], each["Private_Dirty"]
     );
-    io::stderr().write_all(told.as_bytes()).unwrap();
-    assert!(own["Pss"] <= 2_048 && own["Private_Dirty"] <= 1_024, "{told}");
-    assert!(each["Pss"] <= 1_024 && each["Private_Dirty"] <= 512, "{told}");
+    io::stderr().write_all(figures.as_bytes()).unwrap();
+    assert!(own["Pss"] <= 2_048 && own["Private_Dirty"] <= 1_024, "{figures}");
+    assert!(each["Pss"] <= 1_024 && each["Private_Dirty"] <= 512, "{figures}");
 }

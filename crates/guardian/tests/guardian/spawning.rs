@@ -1,4 +1,4 @@
-//! Daemons that come to life, and those that can't.
+//! Orders: the spawned leader, and spawns that fail.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::path::Path;
 use ally_base::wire::{GuardianReport, KeeperReport, Stage};
 use tempfile::TempDir;
 
-use crate::world::{Guardian, Plan, until};
+use crate::support::{Guardian, TestOrder, until};
 
 const fn exited(status: i32) -> KeeperReport {
     KeeperReport::Exited { status, remains: false }
@@ -21,70 +21,70 @@ fn file(folder: &TempDir, name: &str, content: &str, mode: u32) -> String {
 }
 
 #[test]
-fn a_daemon_is_spawned_and_its_exit_told_with_its_status() {
+fn order_spawns_a_leader_and_its_exit_status_is_reported() {
     let guardian = Guardian::start();
     for (script, status) in [("exit 0", 0), ("exit 7", 7 << 8), ("kill -KILL $$", libc::SIGKILL), ("kill -TERM $$", libc::SIGTERM)] {
-        let mut daemon = guardian.make(&Plan::shell(script));
+        let mut daemon = guardian.spawn(&TestOrder::shell(script));
         assert!(
             matches!(daemon.report(), Some(KeeperReport::Spawned { leader, keeper }) if leader > 1 && keeper > 1 && leader != keeper),
             "{script}"
         );
         assert_eq!(daemon.report(), Some(exited(status)), "{script}");
-        assert_eq!(daemon.report(), None, "the keeper goes with its tree");
-        until("the lock's release", || daemon.is_unlocked());
+        assert_eq!(daemon.report(), None, "the keeper exits with its tree");
+        until("the lock is released", || daemon.is_unlocked());
     }
 }
 
 #[test]
-fn the_leader_is_the_keeper_s_child_and_the_keeper_the_guardian_s() {
+fn leader_is_a_child_of_the_keeper_and_the_keeper_of_the_guardian() {
     let guardian = Guardian::start();
-    let mut daemon = guardian.make(&Plan::shell("exec sleep 60"));
-    let [leader, keeper] = daemon.born();
+    let mut daemon = guardian.spawn(&TestOrder::shell("exec sleep 60"));
+    let [leader, keeper] = daemon.spawned();
     assert_eq!((leader.parent, keeper.parent), (keeper.pid, guardian.pid()));
     assert_eq!(fs::read_to_string(format!("/proc/{}/comm", keeper.pid)).unwrap(), "ally-keeper\n");
 }
 
 #[test]
-fn it_gets_exactly_what_was_ordered() {
+fn order_sets_environment_arguments_folder_and_streams_exactly() {
     let guardian = Guardian::start();
-    let mut plan = Plan::program(&["/usr/bin/env"]);
+    let mut plan = TestOrder::program(&["/usr/bin/env"]);
     plan.env = vec![b"A=b=c".to_vec(), b"EMPTY=".to_vec(), b"NL=x\ny".to_vec()];
-    assert_eq!(guardian.make(&plan).output(), "A=b=c\nEMPTY=\nNL=x\ny\n");
-    let mut daemon = guardian.make(&Plan::program(&["/usr/bin/printf", "[%s]", "", "two words", "*", "$HOME", "ä"]));
+    assert_eq!(guardian.spawn(&plan).output(), "A=b=c\nEMPTY=\nNL=x\ny\n");
+    let mut daemon = guardian.spawn(&TestOrder::program(&["/usr/bin/printf", "[%s]", "", "two words", "*", "$HOME", "ä"]));
     assert_eq!(daemon.output(), "[][two words][*][$HOME][ä]");
-    let mut daemon = guardian.make(&Plan::program(&["/bin/pwd", "-P"]));
+    let mut daemon = guardian.spawn(&TestOrder::program(&["/bin/pwd", "-P"]));
     assert_eq!(Path::new(daemon.output().trim_end()), fs::canonicalize(daemon.path("")).unwrap());
-    let mut daemon = guardian.make(&Plan::shell("echo to stdout; echo to stderr >&2"));
-    assert_eq!((daemon.output().as_str(), daemon.complaints().as_str()), ("to stdout\n", "to stderr\n"));
+    let mut daemon = guardian.spawn(&TestOrder::shell("echo to stdout; echo to stderr >&2"));
+    assert_eq!((daemon.output().as_str(), daemon.stderr_output().as_str()), ("to stdout\n", "to stderr\n"));
 }
 
 #[test]
-fn bytes_that_are_no_text_pass_unchanged() {
+fn order_with_bytes_that_are_not_utf_8_arrives_unchanged() {
     let guardian = Guardian::start();
-    let mut plan = Plan::shell("printf %s \"$1$X\" | od -An -tx1");
+    let mut plan = TestOrder::shell("printf %s \"$1$X\" | od -An -tx1");
     plan.args.extend([b"sh".to_vec(), b"\xFF\x01".to_vec()]);
     plan.env.push(b"X=\xC3\x28".to_vec());
-    assert_eq!(guardian.make(&plan).output().trim(), "ff 01 c3 28");
+    assert_eq!(guardian.spawn(&plan).output().trim(), "ff 01 c3 28");
 }
 
 #[test]
-fn an_order_may_be_larger_than_a_socket_s_buffer() {
+fn order_may_be_larger_than_the_socket_buffer() {
     let guardian = Guardian::start();
-    let mut plan = Plan::shell("env | wc -c");
+    let mut plan = TestOrder::shell("env | wc -c");
     plan.env.extend((0..10).map(|number| [format!("BIG{number}=").into_bytes(), vec![b'x'; 100_000]].concat()));
-    let bytes: usize = guardian.make(&plan).output().trim().parse().unwrap();
+    let bytes: usize = guardian.spawn(&plan).output().trim().parse().unwrap();
     assert!(bytes > 1_000_000, "{bytes}");
 }
 
 #[test]
-fn what_can_t_become_a_daemon_is_told_with_its_stage_and_cause() {
+fn failed_spawn_is_reported_with_stage_and_errno() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let plain = file(&folder, "plain", "echo never", 0o644);
     let no_format = file(&folder, "no-format", "echo never", 0o755);
     let no_interpreter = file(&folder, "no-interpreter", "#!/nowhere/sh\necho never", 0o755);
-    let program = |path: &str| Plan::program(&[path]);
-    let inside = |path: &str| Plan { folder: Some(path.into()), ..Plan::program(&["/bin/echo", "never"]) };
+    let program = |path: &str| TestOrder::program(&[path]);
+    let inside = |path: &str| TestOrder { folder: Some(path.into()), ..TestOrder::program(&["/bin/echo", "never"]) };
     let table = [
         (program(&path("missing")), Stage::Exec, libc::ENOENT),
         (program(&path("plain/below")), Stage::Exec, libc::ENOTDIR),
@@ -94,21 +94,21 @@ fn what_can_t_become_a_daemon_is_told_with_its_stage_and_cause() {
         (program(&no_interpreter), Stage::Exec, libc::ENOENT),
         (inside(&path("missing")), Stage::Folder, libc::ENOENT),
         (inside(&plain), Stage::Folder, libc::ENOTDIR),
-        // The folder comes first: what is wrong beside it is not told.
-        (Plan { folder: Some(path("missing").into()), ..program(&path("missing")) }, Stage::Folder, libc::ENOENT),
+        // The folder is entered before execve(2), so its error is the one that is reported.
+        (TestOrder { folder: Some(path("missing").into()), ..program(&path("missing")) }, Stage::Folder, libc::ENOENT),
     ];
     let guardian = Guardian::start();
     for (plan, stage, errno) in table {
-        let mut daemon = guardian.make(&plan);
+        let mut daemon = guardian.spawn(&plan);
         assert_eq!(daemon.report(), Some(KeeperReport::SpawnFailed { stage, errno }), "{}", String::from_utf8_lossy(&plan.programs[0]));
         assert_eq!(daemon.report(), None);
         assert_eq!(daemon.output(), "");
-        until("the lock's release", || daemon.is_unlocked());
+        until("the lock is released", || daemon.is_unlocked());
     }
 }
 
 #[test]
-fn programs_are_tried_in_turn_as_execvp_does() {
+fn programs_of_an_order_are_tried_in_the_order_of_execvp() {
     let folder = tempfile::tempdir().unwrap();
     let good = file(&folder, "good", "#!/bin/sh\necho good\n", 0o755);
     let better = file(&folder, "better", "#!/bin/sh\necho better\n", 0o755);
@@ -116,36 +116,38 @@ fn programs_are_tried_in_turn_as_execvp_does() {
     let no_format = file(&folder, "no-format", "echo never", 0o755);
     let (missing, no_folder) = (format!("{good}.missing"), format!("{good}/below"));
     let guardian = Guardian::start();
-    let order =
-        |programs: &[&String]| Plan { programs: programs.iter().map(|path| path.as_bytes().to_vec()).collect(), ..Plan::program(&["x"]) };
+    let order = |programs: &[&String]| TestOrder {
+        programs: programs.iter().map(|path| path.as_bytes().to_vec()).collect(),
+        ..TestOrder::program(&["x"])
+    };
     for (programs, output) in [(&[&missing, &no_folder, &denied, &good, &better][..], "good\n"), (&[&better, &good], "better\n")] {
-        assert_eq!(guardian.make(&order(programs)).output(), output);
+        assert_eq!(guardian.spawn(&order(programs)).output(), output);
     }
     for (programs, errno) in [
         (&[&missing, &missing][..], libc::ENOENT),
         (&[&missing, &no_folder], libc::ENOTDIR),
-        // One that may not be run is told rather than one that is not there.
+        // As in execvp(3), EACCES has priority over ENOENT.
         (&[&denied, &missing], libc::EACCES),
         (&[&missing, &denied], libc::EACCES),
         (&[&denied, &no_format, &good], libc::ENOEXEC),
     ] {
-        let report = guardian.make(&order(programs)).report();
+        let report = guardian.spawn(&order(programs)).report();
         assert_eq!(report, Some(KeeperReport::SpawnFailed { stage: Stage::Exec, errno }), "{programs:?}");
     }
 }
 
 #[test]
-fn a_relative_program_is_looked_for_in_the_daemon_s_folder() {
+fn relative_program_is_found_in_the_folder_of_the_daemon() {
     let folder = tempfile::tempdir().unwrap();
     file(&folder, "here", "#!/bin/sh\necho \"$0\"\n", 0o755);
-    let plan = Plan { folder: Some(folder.path().into()), ..Plan::program(&["./here"]) };
-    assert_eq!(Guardian::start().make(&plan).output(), "./here\n");
+    let plan = TestOrder { folder: Some(folder.path().into()), ..TestOrder::program(&["./here"]) };
+    assert_eq!(Guardian::start().spawn(&plan).output(), "./here\n");
 }
 
 #[test]
-fn many_daemons_don_t_mix() {
+fn forty_daemons_have_their_own_output_and_status() {
     let guardian = Guardian::start();
-    let mut daemons: Vec<_> = (0..40).map(|number| guardian.make(&Plan::shell(&format!("echo {number}; exit {number}")))).collect();
+    let mut daemons: Vec<_> = (0..40).map(|number| guardian.spawn(&TestOrder::shell(&format!("echo {number}; exit {number}")))).collect();
     for (number, daemon) in (0..).zip(&mut daemons) {
         assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
         assert_eq!(daemon.output(), format!("{number}\n"));
@@ -154,33 +156,33 @@ fn many_daemons_don_t_mix() {
 }
 
 #[test]
-fn each_order_is_acknowledged_once_its_descriptors_are_there() {
+fn order_is_acknowledged_once_its_descriptors_have_arrived() {
     let mut guardian = Guardian::start();
-    let mut daemons: Vec<_> = (0..3).map(|_| guardian.make(&Plan::shell("exit 0"))).collect();
-    // One that means nothing has descriptors all the same.
-    daemons.push(guardian.make(&Plan { programs: Vec::new(), ..Plan::program(&["x"]) }));
+    let mut daemons: Vec<_> = (0..3).map(|_| guardian.spawn(&TestOrder::shell("exit 0"))).collect();
+    // A refused order has descriptors too.
+    daemons.push(guardian.spawn(&TestOrder { programs: Vec::new(), ..TestOrder::program(&["x"]) }));
     for _ in &daemons {
         assert_eq!(guardian.any_report(), Some(GuardianReport::Accepted));
     }
 }
 
 #[test]
-fn an_order_that_means_nothing_costs_only_itself() {
+fn order_without_a_program_is_refused_and_the_next_order_is_carried_out() {
     let guardian = Guardian::start();
-    let mut daemon = guardian.make(&Plan { programs: Vec::new(), ..Plan::program(&["x"]) });
+    let mut daemon = guardian.spawn(&TestOrder { programs: Vec::new(), ..TestOrder::program(&["x"]) });
     assert_eq!(daemon.report(), None);
-    until("the lock's release", || daemon.is_unlocked());
-    assert_eq!(guardian.make(&Plan::shell("echo next")).output(), "next\n");
+    until("the lock is released", || daemon.is_unlocked());
+    assert_eq!(guardian.spawn(&TestOrder::shell("echo next")).output(), "next\n");
 }
 
 #[test]
-fn an_owner_that_talks_nonsense_is_as_good_as_gone() {
-    // The last one is an order as far as it goes, but nobody could be told what becomes of it.
-    let order = Plan::program(&["/bin/true"]).encode(Path::new("/"), 0);
-    for nonsense in [&b"nonsense"[..], &[0; 8], &[0xFF; 8], &order] {
+fn guardian_exits_on_a_stream_of_garbage() {
+    // The last one is a valid order without descriptors, so without a stream for reports.
+    let order = TestOrder::program(&["/bin/true"]).encode(Path::new("/"), 0);
+    for garbage in [&b"nonsense"[..], &[0; 8], &[0xFF; 8], &order] {
         let mut guardian = Guardian::start();
-        // It may end before it has read all of it.
-        guardian.send_piece(nonsense, &[]).unwrap_or_default();
+        // The guardian may exit before it has read every byte.
+        guardian.send_piece(garbage, &[]).unwrap_or_default();
         assert!(guardian.await_exit().success());
     }
 }
