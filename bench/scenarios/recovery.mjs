@@ -1,4 +1,4 @@
-// kill -9 of a daemon → it listens again. Everybody's daemon runs at the same time, and they are killed in turn.
+// SIGKILL of a daemon → it listens again. The daemons of all contestants run at the same time, and are killed in turn.
 
 import { spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -10,11 +10,11 @@ import * as byhand from '../lib/byhand.mjs';
 import * as pm2 from '../lib/pm2.mjs';
 import { assert } from '../lib/trial.mjs';
 
-/** runit and s6 wait for the rest of the second where a daemon lived for less; nobody is to be measured by that. */
-const LIFE = 1_600;
+/** If a daemon ran for less than a second, runit and s6 wait before the restart. Each daemon runs longer than that. */
+const RUN_TIME = 1_600;
 
 export default {
-  name: 'back',
+  name: 'recovery',
   title: 'kill -9 → listening again, no delay configured',
   rounds: { quick: 1, full: 1 },
   together: true,
@@ -27,7 +27,7 @@ export default {
     pm2: 'pm2',
     s6: 's6 (s6-supervise)',
   },
-  metrics: { back: { label: 'kill → listening', unit: 'ms' } },
+  metrics: { recovery: { label: 'kill → listening', unit: 'ms' } },
 
   async run(trial, available) {
     const samples = {};
@@ -35,17 +35,17 @@ export default {
     for (const contestant of available) {
       running[contestant] = await contestants[contestant](trial);
       await trial.stamped(contestant, 'listen');
-      samples[contestant] = { back: [] };
+      samples[contestant] = { recovery: [] };
     }
     for (let round = 0; round < (trial.quick ? 6 : 30); round++) {
-      await sleep(LIFE);
-      // Nobody is always the first.
+      await sleep(RUN_TIME);
+      // Each round begins with another contestant.
       for (const contestant of available.map((_, index) => available[(index + round) % available.length])) {
         const before = trial.stamps(contestant);
         const killed = now();
         process.kill(before.at(-1).pid, 'SIGKILL');
         const { at } = await trial.stamped(contestant, 'listen', before.length + 1);
-        samples[contestant].back.push(at - killed);
+        samples[contestant].recovery.push(at - killed);
         await sleep(30);
       }
     }
@@ -91,7 +91,7 @@ const contestants = {
 
 async function managed(trial, name, watched) {
   const manager = trial.manager({ watched });
-  // As many as are needed: how often is not the question.
+  // The limits on restarts must not be reached.
   await manager.startProcess(
     trial.config(name, { restart: { delay: 0, jitter: 0, maxAttempts: 1_000, window: { limit: 100_000, period: 300_000 } } }),
   );
@@ -99,13 +99,13 @@ async function managed(trial, name, watched) {
     manager,
     async end() {
       await until(() => manager.isRunning(name), 30_000, 'the last restart is done');
-      assert(manager.getProcessInfo(name).totalRestarts === trial.stamps(name).length - 1, 'every death was counted');
+      assert(manager.getProcessInfo(name).totalRestarts === trial.stamps(name).length - 1, 'every restart was counted');
       await manager.stopAllProcesses();
     },
   };
 }
 
-/** A service directory with nothing but a run script. Both programs end their service and themselves at SIGTERM. */
+/** A service directory with a run script only. On SIGTERM both supervisors end the service and exit. */
 function supervised(trial, name, program, signal) {
   const service = join(trial.dir, `${name}.service`);
   mkdirSync(service);
