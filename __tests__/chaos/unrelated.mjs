@@ -1,4 +1,4 @@
-// An unrelated process: reports every signal that reaches it. No part of the run has a reason to send it one.
+// An unrelated process. It reports every signal that it gets; the run sends it none.
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGCONT', 'SIGUSR2', 'SIGPIPE']) {
   process.on(signal, () => process.send({ signal }));
