@@ -3,45 +3,45 @@ import { join } from 'node:path';
 
 import { descendants, listProcesses, pidsWithEnvironment, sameProcess } from './processes.mjs';
 
-/** Writes down every process that a plugin or the manager was seen to have, and tells which of them are left. */
-export class Census {
+/** The processes of plugins and manager that were seen, and those of them that still run. */
+export class SeenProcesses {
   #seen = [];
 
   get size() {
     return this.#seen.length;
   }
 
-  /** Notes a daemon with all that descends from it, under its plugin's name; returns how many these are. */
+  /** Notes the tree of a daemon under its plugin's name. Resolves to the number of its processes. */
   async noteDaemon(pluginName, pid) {
     const processes = (await listProcesses()).filter(isAlive);
     const leader = processes.find((each) => each.pid === pid);
     const tree = leader ? [leader, ...descendants(processes, pid)] : [];
     this.#note(tree, pluginName);
-    // What else descends from this process: another plugin's, the manager's own, or a program that makes an environment.
+    // The other descendants: other plugins' daemons, guardian and keepers, or a program that creates an environment.
     this.#note(descendants(processes, process.pid), undefined);
     return tree.length;
   }
 
-  /** What was seen of this plugin until now. */
+  /** The seen processes of this plugin. */
   of(pluginName) {
     return this.#seen.filter((each) => each.pluginName === pluginName);
   }
 
-  /** Those that still run. */
+  /** Those of these processes that still run. */
   async leftOf(processes) {
     const running = (await listProcesses()).filter(isAlive);
     return processes.filter((each) => running.some((other) => sameProcess(each, other)));
   }
 
-  /** All ever seen that still run, and whatever else this process has for children, zombies included. */
-  async remains() {
+  /** Every seen process that still runs, and every descendant of this process, zombies included. */
+  async remaining() {
     const children = descendants(await listProcesses(), process.pid);
     const others = await this.leftOf(this.#seen);
     return [...children, ...others.filter((each) => !children.some((child) => sameProcess(each, child)))];
   }
 
-  /** Pids of processes that were started with a path below `dir` in their environment: what got away unseen. */
-  async strays(dir) {
+  /** The pids of processes with a path below `dir` in their environment. This finds detached processes that were not seen. */
+  async detached(dir) {
     return (await pidsWithEnvironment(dir)).filter((pid) => pid !== process.pid);
   }
 
@@ -54,7 +54,7 @@ export class Census {
   }
 }
 
-/** The sockets, pid files and their like in the plugins' folders below `dir`. */
+/** The sockets and `daemon.*` files in the plugins' folders below `dir`. */
 export async function runtimeFiles(dir) {
   const entries = await readdir(dir, { withFileTypes: true });
   const folders = entries.filter((entry) => entry.isDirectory()).map((entry) => join(dir, entry.name));
@@ -66,9 +66,9 @@ async function runtimeFilesIn(folder) {
   const found = [];
   for (const name of await readdir(folder)) {
     const path = join(folder, name);
-    // The lock file stays on purpose: with a second one, two could hold "the" lock.
-    const isDaemons = name.startsWith('daemon.') && name !== 'daemon.lock';
-    if (isDaemons || (await lstat(path)).isSocket()) found.push(path);
+    // The lock file is never removed: two owners could lock two files of that name.
+    const isRecord = name.startsWith('daemon.') && name !== 'daemon.lock';
+    if (isRecord || (await lstat(path)).isSocket()) found.push(path);
   }
   return found;
 }
