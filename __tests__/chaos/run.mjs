@@ -185,30 +185,30 @@ async function step(pending) {
   if (list.length < Number(values.owners)) await spawnOwner();
   const owner = pick(list.length > 0 ? list : [...owners.values()]);
   const name = pick(NAMES);
-  const dice = random();
+  const draw = random();
   const later = (promise) => pending.add(promise.finally(() => pending.delete(promise)));
   const daemons = () => trees(envsDir).filter(hasKeeper);
   const spared = performance.now() - owner.keeperKilled <= SPARED_AFTER_KEEPER;
   const ownerOf = (daemon) => owners.get(daemon.owner);
-  if (dice < 0.4) {
+  if (draw < 0.4) {
     const behaviour = pick(BEHAVIOURS);
     noted(owner, `start of ${name}, ${behaviour}`);
     later(ask(owner, 'start', { name, behaviour }));
-  } else if (dice < 0.6) later(ask(owner, 'stop', { name }));
-  else if (dice < 0.7) later(ask(owner, 'restart', { name }));
-  else if (dice < 0.82) {
+  } else if (draw < 0.6) later(ask(owner, 'stop', { name }));
+  else if (draw < 0.7) later(ask(owner, 'restart', { name }));
+  else if (draw < 0.82) {
     for (const daemon of daemons().slice(0, 1)) kill(daemon.pid, 'SIGKILL', 'daemon killed', ownerOf(daemon));
-  } else if (dice < 0.88) {
+  } else if (draw < 0.88) {
     for (const daemon of daemons().slice(-1)) kill(daemon.pid, 'SIGSTOP', 'daemon stopped', ownerOf(daemon));
-  } else if (dice < 0.91 && !spared) {
+  } else if (draw < 0.91 && !spared) {
     for (const { pid } of helpers(owner.child.pid).guardians) kill(pid, 'SIGKILL', 'guardian killed', owner);
-  } else if (dice >= 0.91 && dice < 0.94) {
+  } else if (draw >= 0.91 && draw < 0.94) {
     const [keeper] = helpers(owner.child.pid).keepers;
     if (keeper) {
       owner.keeperKilled = performance.now();
       kill(keeper.pid, 'SIGKILL', 'keeper killed', owner);
     }
-  } else if (dice >= 0.94 && !spared) later(killOwner(owner));
+  } else if (draw >= 0.94 && !spared) later(killOwner(owner));
   await checkPidFiles();
   checkLeaders();
   await sleep(random() * 60);

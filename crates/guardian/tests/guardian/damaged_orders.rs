@@ -128,8 +128,8 @@ proptest! {
     #[test]
     fn damaged_stream_ends_the_guardian_and_no_living_daemon(pieces in vec((garbage(), 0..=MOST), 1..4)) {
         let (mut guardian, stderr_output) = start();
-        let mut beside = guardian.spawn(&TestOrder::program(&["/bin/sleep", "60"]));
-        let tree = beside.spawned();
+        let mut other = guardian.spawn(&TestOrder::program(&["/bin/sleep", "60"]));
+        let tree = other.spawned();
         let sent = pieces.into_iter().map(|(bytes, count)| {
             let (daemon, _, ends) = Daemon::prepare();
             // The guardian may have closed the stream.
@@ -141,8 +141,8 @@ proptest! {
         sent.into_iter().for_each(assert_ended);
         until("the guardian has closed its stream", || kinds(guardian.pid()) == ["/dev/null", "pipe"]);
         prop_assert!(tree.iter().all(lives));
-        beside.command(KeeperCommand::Kill);
-        prop_assert_eq!(beside.end(), libc::SIGKILL);
+        other.command(KeeperCommand::Kill);
+        prop_assert_eq!(other.end(), libc::SIGKILL);
         end(guardian, stderr_output);
     }
 }

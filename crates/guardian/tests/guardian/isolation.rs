@@ -130,18 +130,18 @@ fn guardian_and_keeper_have_no_environment_and_no_plugin_in_their_arguments() {
     let text = |text: &str| Raw::String(text.to_owned());
     let path = |name: &str| text(home.path().join(name).to_str().unwrap());
     let config = [
-        ("pluginName", text("tell-tale")),
+        ("pluginName", text("marker")),
         ("pluginPath", path("")),
         ("command", text("/bin/sleep")),
         ("args", Raw::Array(vec![text("60")])),
-        ("socketPath", path("tell-tale.sock")),
+        ("socketPath", path("marker.sock")),
         ("startupTimeout", Raw::Number(60_000.0)),
         ("shutdownGracePeriod", Raw::Number(60_000.0)),
     ];
     let config = Raw::Object(config.map(|(key, value)| (key.to_owned(), value)).into());
-    manager.start(&config, "TELL_TALE=1\0".into()).unwrap();
-    until("the leader is spawned", || manager.pid("tell-tale").is_some());
-    let leader = os::look_up(manager.pid("tell-tale").unwrap()).unwrap();
+    manager.start(&config, "MARKER=1\0".into()).unwrap();
+    until("the leader is spawned", || manager.pid("marker").is_some());
+    let leader = os::look_up(manager.pid("marker").unwrap()).unwrap();
     let keeper = os::look_up(leader.parent).unwrap();
     let own = os::look_up(keeper.parent).unwrap();
     assert_eq!((own.parent, own.session), (i32::try_from(std::process::id()).unwrap(), own.pid));

@@ -179,7 +179,7 @@ fn order_without_a_program_is_refused_and_the_next_order_is_carried_out() {
 fn guardian_exits_on_a_stream_of_garbage() {
     // The last one is a valid order without descriptors, so without a stream for reports.
     let order = TestOrder::program(&["/bin/true"]).encode(Path::new("/"), 0);
-    for garbage in [&b"nonsense"[..], &[0; 8], &[0xFF; 8], &order] {
+    for garbage in [&b"garbage"[..], &[0; 8], &[0xFF; 8], &order] {
         let mut guardian = Guardian::start();
         // The guardian may exit before it has read every byte.
         guardian.send_piece(garbage, &[]).unwrap_or_default();
