@@ -197,20 +197,20 @@ fn columns(generation: u64) -> Vec<(String, Event)> {
         let name = name(&event);
         match event {
             Event::StartAborted { .. } => {
-                columns.push((format!("{name} by a stranger"), event));
-                columns.push((format!("{name} by the starter"), Event::StartAborted { ticket: START_TICKET }));
-                columns.push((format!("{name} by the restarter"), Event::StartAborted { ticket: RESTART_TICKET }));
+                columns.push((format!("{name} of an unknown ticket"), event));
+                columns.push((format!("{name} of the start"), Event::StartAborted { ticket: START_TICKET }));
+                columns.push((format!("{name} of the restart"), Event::StartAborted { ticket: RESTART_TICKET }));
             }
             Event::Exited { .. } => {
                 for (number, remains) in [(0, false), (0, true), (1, false), (1, true)] {
-                    let more = if remains { ", others remain" } else { "" };
+                    let more = if remains { ", descendants remain" } else { "" };
                     columns.push((format!("{name} {number}{more}"), exited(generation, code(number), remains)));
                 }
             }
             Event::TreeGone { .. } => {
                 columns.push((name.to_owned(), event));
                 let leftover_file = Some(Failure::io(std::path::Path::new("/p/daemon.pid"), "EROFS"));
-                columns.push((format!("{name}, a file stays"), Event::TreeGone { generation, leftover_file }));
+                columns.push((format!("{name}, a file is left"), Event::TreeGone { generation, leftover_file }));
             }
             event => columns.push((name.to_owned(), event)),
         }
@@ -240,11 +240,11 @@ fn describe_effect(effect: &Effect) -> String {
             let reason = reason.as_ref().map(|reason| format!(" \"{reason}\"")).unwrap_or_default();
             format!("[{} > {}{pid}{reason}]", from.map_or("never", ProcessState::as_str), to.as_str())
         }
-        Effect::Notify(Notice::Spawned { pid }) => format!("tell spawned {pid}"),
-        Effect::Notify(Notice::Exited { pid, reason, .. }) => format!("tell exited {pid} {reason}"),
-        Effect::Notify(Notice::RestartScheduled { attempt, delay, reason }) => format!("tell restart {attempt} in {delay:?} {reason}"),
+        Effect::Notify(Notice::Spawned { pid }) => format!("notify spawned {pid}"),
+        Effect::Notify(Notice::Exited { pid, reason, .. }) => format!("notify exited {pid} {reason}"),
+        Effect::Notify(Notice::RestartScheduled { attempt, delay, reason }) => format!("notify restart {attempt} in {delay:?} {reason}"),
         Effect::Notify(Notice::Checked { healthy, failures, .. }) => {
-            format!("tell {} {failures}", if *healthy { "healthy" } else { "unhealthy" })
+            format!("notify {} {failures}", if *healthy { "healthy" } else { "unhealthy" })
         }
     }
 }
@@ -265,7 +265,7 @@ fn row(path: &str) -> String {
         }
         let next = if next == phase { "same" } else { &next };
         // Without effects, only the phase changed: a stop waits, or a leader was spawned.
-        let effects = if effects.is_empty() { "(remembered)".to_owned() } else { effects.join("; ") };
+        let effects = if effects.is_empty() { "(phase only)".to_owned() } else { effects.join("; ") };
         text.extend([name.as_str(), " -> ", next, ": ", &effects, "\n"]);
     }
     let ignored = if ignored.is_empty() { "nothing".to_owned() } else { ignored.join(", ") };
