@@ -1,15 +1,15 @@
-//! The benchmark's daemon: as little as a daemon can do, so that what is measured is the manager.
+//! The benchmark's daemon. It does as little as possible, so that the manager is measured.
 //!
 //! ```text
-//! bench-daemon               listens at SOCKET_PATH, accepts and hangs up; unlinks and exits on SIGTERM
-//!   --flood MIB              on SIGUSR1 writes that much to stdout, in lines of 100 bytes;
-//!                            without SOCKET_PATH at once, and that was all
-//!   --spawn COUNT FOLDER     posix_spawn alone: makes COUNT daemons, and ends them at the end of stdin
-//!   --dial                   connects to SOCKET_PATH without a pause until it can
+//! bench-daemon               listens at SOCKET_PATH, accepts and closes; on SIGTERM unlinks the socket and exits
+//!   --flood MIB              on SIGUSR1 writes MIB to stdout, in lines of 100 bytes;
+//!                            without SOCKET_PATH writes at once, and exits
+//!   --spawn COUNT FOLDER     posix_spawn alone: spawns COUNT daemons, and ends them at the end of stdin
+//!   --dial                   connects to SOCKET_PATH without a pause until a connection succeeds
 //! ```
 //!
-//! What happens is appended to the file BENCH_STAMP, where that is set: a word, CLOCK_REALTIME in
-//! microseconds and the pid, one line each.
+//! If BENCH_STAMP is set, the daemon appends a line to this file for each event: a word, CLOCK_REALTIME
+//! in microseconds, the pid.
 
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
@@ -23,10 +23,10 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
 const LINE: usize = 100;
-/// As many lines as fit a pipe.
+/// The number of whole lines that fit a pipe of 64 KiB.
 const BLOCK: usize = 655 * LINE;
 
-/// Both for the signal handler, which can't be handed anything.
+/// Static, because a signal handler has no argument for them.
 static STAMPS: AtomicI32 = AtomicI32::new(-1);
 static SOCKET: AtomicPtr<libc::c_char> = AtomicPtr::new(ptr::null_mut());
 
@@ -55,10 +55,10 @@ fn serve(socket: OsString, mib: Option<usize>) -> io::Result<()> {
     let text = CString::new(socket.clone().into_vec())?;
     SOCKET.store(text.into_raw(), Ordering::Relaxed);
     let handler: extern "C" fn(libc::c_int) = end;
-    // SAFETY: the handler calls nothing but what signal-safety(7) lists.
+    // SAFETY: the handler calls only functions of signal-safety(7).
     unsafe { libc::signal(libc::SIGTERM, handler as libc::sighandler_t) };
     if let Some(mib) = mib {
-        flood_when_told(mib);
+        flood_on_sigusr1(mib);
     }
     if let Err(error) = std::fs::remove_file(&socket)
         && error.kind() != io::ErrorKind::NotFound
@@ -80,14 +80,14 @@ extern "C" fn end(_signal: libc::c_int) {
     unsafe { libc::_exit(0) };
 }
 
-/// Without allocating, because a signal handler calls it.
+/// Does not allocate, because a signal handler calls it.
 fn stamp(word: &[u8]) {
     let fd = STAMPS.load(Ordering::Relaxed);
     if fd < 0 {
         return;
     }
     let mut now = MaybeUninit::<libc::timespec>::uninit();
-    // SAFETY: writes to the struct that it is given; the clock exists.
+    // SAFETY: `now` is writable; the clock exists.
     let now = unsafe {
         libc::clock_gettime(libc::CLOCK_REALTIME, now.as_mut_ptr());
         now.assume_init()
@@ -99,7 +99,7 @@ fn stamp(word: &[u8]) {
     digits(&mut line[word.len()..word.len() + 16], micros);
     digits(&mut line[word.len() + 17..end], std::process::id().into());
     line[end] = b'\n';
-    // SAFETY: a live buffer of at least `end` bytes. A stamp that can't be written is missed by its reader.
+    // SAFETY: a live buffer of more than `end` bytes. If the write fails, the reader of the stamps times out.
     unsafe { libc::write(fd, line.as_ptr().cast(), end + 1) };
 }
 
@@ -110,9 +110,9 @@ fn digits(place: &mut [u8], mut number: i64) {
     }
 }
 
-fn flood_when_told(mib: usize) {
+fn flood_on_sigusr1(mib: usize) {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: the set is initialised before it is used; the mask is this thread's and those it makes.
+    // SAFETY: the set is initialised before its use; the mask is that of this thread and its later threads.
     let set = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGUSR1);
@@ -131,7 +131,7 @@ fn flood_when_told(mib: usize) {
 }
 
 fn flood(mib: usize) -> io::Result<()> {
-    // SAFETY: descriptor 1 is stdout, and is not closed here. Not through io::stdout, which looks for newlines.
+    // SAFETY: descriptor 1 is stdout, and is not closed here. io::stdout would search for newlines.
     let mut stdout = ManuallyDrop::new(unsafe { File::from_raw_fd(1) });
     let mut line = [b'.'; LINE];
     line[LINE - 1] = b'\n';
@@ -149,7 +149,7 @@ fn flood(mib: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// std takes posix_spawn(3) for a child that is only given an environment.
+/// std uses posix_spawn(3) if a child only has an environment set.
 fn spawn(count: usize, folder: &str) -> io::Result<()> {
     let own = std::env::current_exe()?;
     let mut daemons = Vec::<Child>::with_capacity(count);
@@ -161,7 +161,7 @@ fn spawn(count: usize, folder: &str) -> io::Result<()> {
     stamp(b"done ");
     io::stdin().read_to_end(&mut Vec::new())?;
     for daemon in &daemons {
-        // SAFETY: integers only; a child of ours that has not been reaped.
+        // SAFETY: integers only; a child of this process that is not reaped.
         unsafe { libc::kill(daemon.id().cast_signed(), libc::SIGTERM) };
     }
     daemons.iter_mut().try_for_each(|daemon| daemon.wait().map(drop))

@@ -1,6 +1,6 @@
 // `node bench/limits.mjs`: fails if a start, a stop, a check or an idle daemon needs more system calls, wake-ups or descriptors
-// than its limit. It counts and compares and never measures time, so that it gives the same result on a busy machine. It takes
-// less than 20 seconds, and exits with 1 if a limit is passed.
+// than its limit. It compares counts, and CPU times only as ratios in the same process, so a busy machine gives the same result.
+// It takes less than 20 seconds, and exits with 1 if a limit is exceeded.
 
 import { idle } from './limits/idle.mjs';
 import { ratios } from './limits/ratios.mjs';
@@ -12,10 +12,10 @@ import { Trial } from './lib/trial.mjs';
 let passed = 0;
 let failed = 0;
 
-function check(what, holds, detail) {
-  if (holds) passed++;
+function check(what, isMet, detail) {
+  if (isMet) passed++;
   else failed++;
-  console.log(`${holds ? '  ok    ' : '  FAILED'} ${what}: ${detail}`);
+  console.log(`${isMet ? '  ok    ' : '  FAILED'} ${what}: ${detail}`);
 }
 
 const skip = (what) => console.log(`  skipped ${what}`);
@@ -29,7 +29,7 @@ const root = new World({ prefix: 'limits-' });
 const program = daemon();
 const trial = (name) => new Trial({ dir: root.path(name), daemon: program, peers: {}, quick: true });
 // Keeps the event loop alive until the checks end.
-const alive = setInterval(() => {}, 60_000);
+const keepAlive = setInterval(() => {}, 60_000);
 try {
   for (const [name, part] of Object.entries({ syscalls, idle, ratios })) {
     try {
@@ -39,7 +39,7 @@ try {
     }
   }
 } finally {
-  clearInterval(alive);
+  clearInterval(keepAlive);
   root.remove();
 }
 console.log(`\n${passed} passed, ${failed} failed`);

@@ -1,5 +1,5 @@
-// Runs one contestant of one scenario in a process of its own, so that heap, caches and compiled code of another one do not
-// count. run.mjs starts it. Its last line is the samples as JSON.
+// Runs one contestant of one scenario in a process of its own, so that heap, caches and compiled code of another contestant do
+// not count. run.mjs starts it. The last line of stdout has the samples as JSON.
 
 import { scenarios } from './scenarios/index.mjs';
 import { Trial } from './lib/trial.mjs';

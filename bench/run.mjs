@@ -1,10 +1,10 @@
-// `npm run bench`: everything, side by side.
+// `npm run bench`: measures every scenario with every contestant.
 //
 //   npm run bench                      all scenarios, several rounds each
-//   npm run bench -- --quick           fewer and smaller ones
-//   npm run bench -- --rounds 2        of each scenario so many rounds at most
-//   npm run bench -- --only NAME,NAME  these alone (writes no files)
-//   npm run bench -- --markdown        only prints the latest results, as README has them
+//   npm run bench -- --quick           fewer scenarios with smaller numbers
+//   npm run bench -- --rounds 2        at most this number of rounds of each scenario
+//   npm run bench -- --only NAME,NAME  these scenarios alone (writes no files)
+//   npm run bench -- --markdown        only prints the latest results as a Markdown table
 
 import { spawn } from 'node:child_process';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -42,18 +42,18 @@ if (chosen.length === 0) {
   process.exit(2);
 }
 
-/** Which contestants need what isn't part of Node. */
+/** The contestants that need more than Node. */
 const needs = { execa: 'execa', pm2: 'pm2', runit: 'runsv', s6: 's6' };
 
 const world = new World({ prefix: 'bench-' });
 const common = { daemon: daemon(), peers: peers(say), quick };
 let trials = 0;
 
-/** One process for one contestant. A process that it leaves is a failure. */
+/** Runs a contestant in a process of its own. The trial fails if a process is left. */
 async function trial(scenario, contestant) {
-  const place = world.path(String(trials));
+  const dir = world.path(String(trials));
   trials += 1;
-  const order = JSON.stringify({ ...common, scenario: scenario.name, contestant, dir: place });
+  const order = JSON.stringify({ ...common, scenario: scenario.name, contestant, dir });
   const child = spawn(process.execPath, [...(scenario.nodeArgs ?? []), join(here, 'run-trial.mjs'), order], {
     env: { ...process.env, BENCH_WORLD: world.dir },
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -62,7 +62,7 @@ async function trial(scenario, contestant) {
   child.stdout.setEncoding('utf8').on('data', (data) => (text += data));
   const code = await new Promise((resolve) => child.once('close', (exit, signal) => resolve(exit ?? signal)));
   const left = await world.killSurvivors();
-  rmSync(place, { recursive: true, force: true });
+  rmSync(dir, { recursive: true, force: true });
   if (code !== 0) throw new Error(`${scenario.name}, ${contestant}: ended with ${code}`);
   if (left.length > 0) throw new Error(`${scenario.name}, ${contestant}: left ${left.length} processes behind`);
   return JSON.parse(text.trim().split('\n').at(-1));
@@ -84,7 +84,7 @@ async function measure(scenario) {
       for (const [contestant, result] of Object.entries(await trial(scenario, available))) keep(contestant, result);
       continue;
     }
-    // In turn, and each round begins with another one: what disturbs the machine disturbs all alike.
+    // Each round begins with another contestant, so that a disturbance of the machine reaches all contestants alike.
     for (let index = 0; index < available.length; index++) {
       const contestant = available[(index + round) % available.length];
       keep(contestant, await trial(scenario, contestant));
@@ -120,8 +120,7 @@ try {
 
 results.targets = judge(results.scenarios);
 const { cpu, cores, kernel, node } = results.machine;
-if (results.targets.length > 0)
-  console.log(`\nWhat was to be reached (${cpu}, ${cores} cores, ${kernel}, Node ${node})\n${verdicts(results.targets)}`);
+if (results.targets.length > 0) console.log(`\nTargets (${cpu}, ${cores} cores, ${kernel}, Node ${node})\n${verdicts(results.targets)}`);
 if (!only && !failed) {
   writeFileSync(join(here, 'results.json'), `${JSON.stringify(results, null, 2)}\n`);
   writeFileSync(join(here, 'chart.svg'), chart(results));

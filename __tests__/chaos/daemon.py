@@ -1,4 +1,4 @@
-"""A daemon with a character: willing, stubborn, crashing, family or flooding. Ends by itself after two minutes."""
+"""A daemon with one behaviour: obeys, ignores-sigterm, crashes, has-children or floods-output. Ends after two minutes."""
 
 import os
 import signal
@@ -7,11 +7,11 @@ import sys
 import threading
 import time
 
-character = sys.argv[1]
+behaviour = sys.argv[1]
 
 
 def limit():
-    """Nothing of a test outlives it for long, whatever went wrong."""
+    """SIGALRM ends this process after two minutes, also if the run failed."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(120)
 
@@ -25,13 +25,13 @@ def leave():
 
 
 limit()
-if character == "stubborn":
+if behaviour == "ignores-sigterm":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 else:
     signal.signal(signal.SIGTERM, lambda *_: leave())
 
-if character == "family":
-    # A child in the group, and one that fled: another session, and no parent.
+if behaviour == "has-children":
+    # A child in the group, and a detached one: forked twice, in a POSIX session of its own.
     if os.fork() == 0:
         limit()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -53,9 +53,9 @@ listener = socket.socket(socket.AF_UNIX)
 listener.bind(path)
 listener.listen(16)
 
-if character == "crashing":
+if behaviour == "crashes":
     threading.Timer(0.3, lambda: os._exit(7)).start()
-if character == "flooding":
+if behaviour == "floods-output":
     def flood():
         while True:
             os.write(1, b"x" * 99 + b"\n")

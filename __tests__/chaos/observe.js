@@ -1,6 +1,6 @@
 'use strict';
 
-// What a run can see of its processes from outside: the daemons by their environment, guardians and keepers by their names.
+// The processes of a run, read from /proc: daemons by their environment, guardians and keepers by their names.
 
 const { environment, everyProcess } = require('../helpers/proc');
 

@@ -1,4 +1,4 @@
-// One owner: carries out the orders of run.mjs, and reports their outcomes.
+// An owner. It carries out the calls that run.mjs sends, and reports their outcomes.
 
 import { World } from '../helpers/world.js';
 
@@ -7,10 +7,10 @@ const world = new World({ dir });
 const manager = world.manager();
 const folder = new URL('.', import.meta.url).pathname;
 
-const config = ({ name, character }) =>
+const config = ({ name, behaviour }) =>
   world.config(name, [], {
     pluginPath: folder,
-    args: ['-S', '-B', 'daemon.py', character],
+    args: ['-S', '-B', 'daemon.py', behaviour],
     socketPath: `${world.envsDir}/${name}.sock`,
     startupTimeout: 5_000,
     shutdownGracePeriod: 300,

@@ -17,11 +17,11 @@ const { values } = parseArgs({
 });
 const seconds = Number(values.seconds);
 const NAMES = ['ash', 'birch', 'cedar', 'elm', 'fir'];
-const CHARACTERS = ['willing', 'willing', 'stubborn', 'crashing', 'family', 'flooding'];
+const BEHAVIOURS = ['obeys', 'obeys', 'ignores-sigterm', 'crashes', 'has-children', 'floods-output'];
 /** A grace period of 0.3 s, the promised 2 s, and 2 s for a busy machine. */
 const GONE_WITHIN = 300 + 2_000 + 2_000;
 const SETTLED_WITHIN = 20_000;
-/** A sweep needs guardian and owner for a moment: nothing is promised where one of them is killed together with a keeper. */
+/** A sweep needs guardian and owner. If one of them is killed together with a keeper, the tree's end is not promised. */
 const SPARED_AFTER_KEEPER = 3_000;
 
 const world = new World({ prefix: 'chaos-' });
@@ -44,11 +44,11 @@ function random() {
   return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
 }
 const pick = (list) => list[Math.floor(random() * list.length)];
-const count = (what) => (counts[what] = (counts[what] ?? 0) + 1);
+const count = (outcome) => (counts[outcome] = (counts[outcome] ?? 0) + 1);
 
-function violated(what) {
-  violations.push(what);
-  console.error(`VIOLATION: ${what}`);
+function violated(description) {
+  violations.push(description);
+  console.error(`VIOLATION: ${description}`);
 }
 
 async function spawnOwner() {
@@ -92,21 +92,21 @@ async function ask(owner, verb, order = {}) {
   return outcome;
 }
 
-/** Keeps what was done to an owner's processes, for the report of a violation. */
-function noted(owner, what) {
+/** Keeps the last actions on an owner's processes, for the report of a violation. */
+function noted(owner, action) {
   if (!owner) return;
-  owner.history.push(`${(performance.now() / 1_000).toFixed(3)} s ${what}`);
+  owner.history.push(`${(performance.now() / 1_000).toFixed(3)} s ${action}`);
   if (owner.history.length > 20) owner.history.shift();
 }
 
 const described = ({ pid, ppid, session, name, plugin }) =>
   `${plugin ?? ''} ${pid} (${name}, session ${session}, parent ${ppid} ${living(ppid)?.name ?? ''})`;
 
-function kill(pid, signal, what, owner) {
+function kill(pid, signal, action, owner) {
   try {
     process.kill(pid, signal);
-    count(what);
-    noted(owner, `${what} ${pid}`);
+    count(action);
+    noted(owner, `${action} ${pid}`);
   } catch {
     // It has ended in the meantime.
   }
@@ -123,7 +123,7 @@ async function killOwner(owner) {
   );
 }
 
-/** Two leaders of one plugin would mean two owners, or a restart beside the old tree. */
+/** Two leaders of a plugin mean two owners, or a restart beside the old tree. */
 function checkLeaders() {
   const leaders = trees(envsDir).filter(({ pid, session, name }) => pid === session && name.startsWith('python'));
   for (const plugin of NAMES) {
@@ -132,7 +132,7 @@ function checkLeaders() {
   }
 }
 
-/** A child that flees makes a session of its own as well. The parent of a leader is its keeper. */
+/** A detached child leads a POSIX session too. Only the parent of a leader is a keeper. */
 const hasKeeper = ({ ppid }) => living(ppid)?.name === 'ally-keeper';
 
 function pidFileOf(plugin) {
@@ -176,7 +176,7 @@ function named(plugin) {
     environment: variables.size,
     daemon: belongs(variables, envsDir) && variables.get('CHAOS_NAME') === plugin,
   };
-  // All of it was read of one process, and the file still names it.
+  // Only if the process is still the same, and the file still names it.
   return pidFileOf(plugin) === pid && living(pid)?.start === process.start ? found : undefined;
 }
 
@@ -185,44 +185,44 @@ async function step(pending) {
   if (list.length < Number(values.owners)) await spawnOwner();
   const owner = pick(list.length > 0 ? list : [...owners.values()]);
   const name = pick(NAMES);
-  const dice = random();
+  const draw = random();
   const later = (promise) => pending.add(promise.finally(() => pending.delete(promise)));
   const daemons = () => trees(envsDir).filter(hasKeeper);
   const spared = performance.now() - owner.keeperKilled <= SPARED_AFTER_KEEPER;
   const ownerOf = (daemon) => owners.get(daemon.owner);
-  if (dice < 0.4) {
-    const character = pick(CHARACTERS);
-    noted(owner, `start of ${name}, ${character}`);
-    later(ask(owner, 'start', { name, character }));
-  } else if (dice < 0.6) later(ask(owner, 'stop', { name }));
-  else if (dice < 0.7) later(ask(owner, 'restart', { name }));
-  else if (dice < 0.82) {
+  if (draw < 0.4) {
+    const behaviour = pick(BEHAVIOURS);
+    noted(owner, `start of ${name}, ${behaviour}`);
+    later(ask(owner, 'start', { name, behaviour }));
+  } else if (draw < 0.6) later(ask(owner, 'stop', { name }));
+  else if (draw < 0.7) later(ask(owner, 'restart', { name }));
+  else if (draw < 0.82) {
     for (const daemon of daemons().slice(0, 1)) kill(daemon.pid, 'SIGKILL', 'daemon killed', ownerOf(daemon));
-  } else if (dice < 0.88) {
+  } else if (draw < 0.88) {
     for (const daemon of daemons().slice(-1)) kill(daemon.pid, 'SIGSTOP', 'daemon stopped', ownerOf(daemon));
-  } else if (dice < 0.91 && !spared) {
+  } else if (draw < 0.91 && !spared) {
     for (const { pid } of helpers(owner.child.pid).guardians) kill(pid, 'SIGKILL', 'guardian killed', owner);
-  } else if (dice >= 0.91 && dice < 0.94) {
+  } else if (draw >= 0.91 && draw < 0.94) {
     const [keeper] = helpers(owner.child.pid).keepers;
     if (keeper) {
       owner.keeperKilled = performance.now();
       kill(keeper.pid, 'SIGKILL', 'keeper killed', owner);
     }
-  } else if (dice >= 0.94 && !spared) later(killOwner(owner));
+  } else if (draw >= 0.94 && !spared) later(killOwner(owner));
   await checkPidFiles();
   checkLeaders();
   await sleep(random() * 60);
 }
 
-const bystanders = await Promise.all(
+const unrelated = await Promise.all(
   Array.from({ length: 4 }, async (_, index) => {
-    const child = fork(new URL('bystander.mjs', import.meta.url), ['daemon.py', 'willing'], {
+    const child = fork(new URL('unrelated.mjs', import.meta.url), ['daemon.py', 'obeys'], {
       detached: index % 2 === 0,
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
     await new Promise((resolve) => child.once('message', resolve));
-    child.on('message', ({ signal }) => violated(`a bystander got ${signal}`));
-    child.on('exit', (code, signal) => child.connected && violated(`a bystander was ended (${signal ?? code})`));
+    child.on('message', ({ signal }) => violated(`an unrelated process got ${signal}`));
+    child.on('exit', (code, signal) => child.connected && violated(`an unrelated process ended (${signal ?? code})`));
     return child;
   }),
 );
@@ -232,7 +232,7 @@ const end = performance.now() + seconds * 1_000;
 while (performance.now() < end) await step(pending);
 await Promise.all(pending);
 
-// The owners that are left stop everything, and hold as much as after one start and stop.
+// The remaining owners stop every daemon, and then hold the descriptors and threads of one start and stop.
 for (const owner of owners.values()) await ask(owner, 'stopAll');
 const left = () => [
   ...trees(envsDir),
@@ -242,19 +242,19 @@ await until(() => left().length === 0, 5_000).catch(() => {
   for (const process of left()) violated(`left behind: ${described(process)} of ${process.owner ?? ''}`);
 });
 for (const { id, child } of owners.values()) {
-  // Node's own, the supervisor's epoll, eventfd and inotify; and what a first start loads for good.
+  // Node's descriptors, the supervisor's epoll, eventfd and inotify, and those of the first start.
   const open = descriptors(child.pid).length;
-  if (open > 40) violated(`${id} has ${open} descriptors open after all was stopped`);
+  if (open > 40) violated(`${id} has ${open} descriptors open after the stop of every daemon`);
   const running = threads(child.pid).length;
-  if (running > 14) violated(`${id} has ${running} threads after all was stopped`);
+  if (running > 14) violated(`${id} has ${running} threads after the stop of every daemon`);
 }
 const records = (existsSync(envsDir) ? readdirSync(envsDir, { recursive: true }) : []).filter((file) =>
   /daemon\.(pid|id)$|\.new$/.test(file),
 );
 const stale = records.filter((file) => file.endsWith('.pid') && living(Number(readFileSync(`${envsDir}/${file}`, 'utf8'))));
-for (const file of stale) violated(`${file} names a process that lives`);
+for (const file of stale) violated(`${file} names a living process`);
 
-for (const bystander of bystanders) bystander.disconnect();
+for (const process of unrelated) process.disconnect();
 for (const { child } of owners.values()) child.disconnect();
 for (const { pid, command } of await world.killSurvivors()) violated(`left behind: ${pid} ${command}`);
 world.remove();

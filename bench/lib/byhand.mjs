@@ -1,11 +1,11 @@
-// What one writes without a manager: child_process (or execa), and a socket that is tried until it answers.
+// Daemons without a manager: child_process or execa, and connects to the socket until one succeeds.
 
 import { spawn } from 'node:child_process';
 import { pathToFileURL } from 'node:url';
 import { connects } from '../../__tests__/helpers/sockets.js';
 import { sleep } from '../../__tests__/helpers/until.js';
 
-/** As a manager would: a group of its own, and its output read. */
+/** With a group of its own, and with its output read, as a manager does it. */
 export function start(trial, name, args = []) {
   const { folder } = trial.place(name);
   const child = spawn(trial.daemon, args, { cwd: folder, env: trial.env(name), detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -25,7 +25,7 @@ export async function execa(trial) {
   };
 }
 
-/** Every ten milliseconds is more often than most do it. */
+/** Connects every ten milliseconds, which is more often than usual. */
 export async function answers(socket) {
   while (!(await connects(socket))) await sleep(10);
 }

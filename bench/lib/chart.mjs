@@ -1,4 +1,4 @@
-// The picture for README. It brings its own background, and has colours for a dark page too.
+// The chart of README: an SVG with a background of its own, and with colours for light and dark pages.
 
 import { show } from './stats.mjs';
 
@@ -12,18 +12,18 @@ const HEAD = 34;
 const X0 = PAD + LABEL;
 const X1 = WIDTH - PAD - VALUE;
 
-/** Everything that is a time, on one logarithmic axis: scenario, metric, heading, contestants. */
+/** The times, on one logarithmic axis: scenario, metric, heading, contestants. */
 const times = [
   ['ready', 'resolved', 'Daemon listens → start resolved', ['ally', 'byhand', 'limit']],
   ['call', 'heavy', 'Start: call → return on the JavaScript thread, 1 GiB of heap', ['ally', 'byhand', 'execa']],
   ['burst50', 'stall', '50 starts at once, 1 GiB of heap: worst stall of the event loop', ['ally', 'byhand', 'execa', 'idle']],
   ['burst50', 'ready', '50 starts at once: all ready', ['ally', 'byhand', 'execa', 'limit']],
-  ['death', 'event', 'kill -9 → seen', ['ally', 'byhand']],
-  ['back', 'back', 'kill -9 → listening again', ['ally', 'crowd', 'byhand', 'runit', 'pm2', 's6']],
+  ['exit', 'event', 'kill -9 → seen', ['ally', 'byhand']],
+  ['recovery', 'recovery', 'kill -9 → listening again', ['ally', 'crowd', 'byhand', 'runit', 'pm2', 's6']],
   ['stop', 'stop', 'Stop of a willing daemon', ['ally', 'byhand', 'execa', 'pm2']],
 ];
 
-/** The rest, as bars, each from 0. */
+/** The other figures, as bars from 0. */
 const amounts = [
   ['many200', 'cpu', '200 daemons, a check each second: CPU of the owner, ms per second', ['ally', 'byhand']],
   ['many200', 'loop', '200 daemons: event loop busy, %', ['ally', 'byhand']],
@@ -65,7 +65,7 @@ const kindOf = (contestant) =>
 function group({ scenarios }, [scenario, metric, heading, contestants]) {
   const measured = scenarios[scenario];
   if (!measured) return undefined;
-  // All times in milliseconds.
+  // Every time in milliseconds.
   const scale = measured.metrics[metric].unit === 'µs' ? 1e-3 : 1;
   const rows = contestants
     .filter((key) => measured.contestants[key]?.figures[metric])

@@ -1,8 +1,8 @@
-// The daemons' clock (CLOCK_REALTIME) with microseconds, for comparing with their stamps.
+// The clock of the daemons' stamps (CLOCK_REALTIME), with microseconds.
 
 /**
- * How far performance's idea of the wall clock is off. Date.now() is right at the moment at which it
- * changes; what performance says just after that can be late but never early, so the least counts.
+ * The offset of `performance` to the wall clock. Date.now() is exact at the moment when it changes. A reading of `performance`
+ * just after that moment can be late but never early, so the smallest difference counts.
  */
 function calibrate() {
   let off = Infinity;

@@ -1,10 +1,10 @@
-// The benchmark's daemon, built when it is needed.
+// Builds the benchmark's daemon.
 
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { root } from './trial.mjs';
 
-/** Its path. Optimised and without shared libraries, but in the profile of the tests: the addon's takes minutes. */
+/** The path of the daemon. Optimised and static, but in the profile of the tests, because the addon's profile takes minutes. */
 export function daemon() {
   const flags = process.platform === 'linux' ? ['-C', 'target-feature=+crt-static'] : [];
   const args = [

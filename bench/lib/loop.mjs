@@ -1,16 +1,16 @@
-// How long this thread's event loop was kept from its work.
+// The stalls and the busy time of this thread's event loop.
 
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { sleep } from '../../__tests__/helpers/until.js';
 
-/** Calls `work`, and tells in ms by how much a timer of one millisecond came late at worst until it is done. */
+/** Calls `work`. Resolves to its result, and to the largest delay in ms of a timer of one millisecond meanwhile. */
 export async function worstStall(work) {
   const histogram = monitorEventLoopDelay({ resolution: 1 });
   histogram.enable();
-  // The first ticks belong to whatever was before.
+  // The first ticks measure earlier work.
   await sleep(50);
   histogram.reset();
-  // A reset forgets the last tick too, and what comes before the next one would be missed.
+  // A reset drops the last tick too, so a delay before the next tick would be missed.
   await sleep(5);
   const result = await work();
   // The tick in which the work ended counts.
@@ -19,7 +19,7 @@ export async function worstStall(work) {
   return { result, stall: Math.max(0, histogram.max / 1e6 - 1) };
 }
 
-/** Calls `work`, and tells how many ms the loop was busy, and what share of the time that was. */
+/** Calls `work`. Resolves to its result, the busy time of the loop in ms, and its share in percent. */
 export async function loopTime(work) {
   const before = performance.eventLoopUtilization();
   const result = await work();
@@ -27,7 +27,7 @@ export async function loopTime(work) {
   return { result, busy: active, share: utilization * 100 };
 }
 
-/** Memory that is there, not only promised. Many small pieces, as a program has. */
+/** Written memory in many small pieces, as in a program. Unwritten memory would have no pages. */
 export function fill(bytes) {
   const piece = 64 * 1024;
   return Array.from({ length: bytes / piece }, () => Buffer.alloc(piece, 1));

@@ -1,4 +1,4 @@
-// What the figures were measured on, without anything that names the machine.
+// The machine of the figures, without its name.
 
 import { readFileSync } from 'node:fs';
 import os from 'node:os';
@@ -16,11 +16,11 @@ export function machine() {
     cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
     cores: os.cpus().length,
     memoryGiB: Math.round(os.totalmem() / 2 ** 30),
-    // The release is often a name somebody gave; the version is what matters.
+    // Without the suffix of the release, which may contain the name of a machine.
     kernel: `${os.type()} ${/^\d+(\.\d+)*/.exec(os.release())?.[0] ?? 'unknown'}`,
     arch: os.arch(),
     node: process.version,
-    // Large pages make a fork cheaper, so they matter for child_process.
+    // Large pages make a fork cheaper, so they change the figures of child_process.
     transparentHugepages: /\[(\w+)\]/.exec(read('/sys/kernel/mm/transparent_hugepage/enabled') ?? '')?.[1],
     date: new Date().toISOString(),
     loadBefore: Number(os.loadavg()[0].toFixed(2)),

@@ -1,5 +1,5 @@
-// What the bench compares with, in bench/.peers: npm packages, and supervisors unpacked from Debian's packages.
-// Nothing is installed into the repository or into the system, and what can't be had is left out and said.
+// The peers of the benchmark, in bench/.peers: npm packages, and supervisors unpacked from Debian packages.
+// No package is installed into the repository or the system. If a peer is missing, a line says so, and it is left out.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -16,20 +16,20 @@ function run(command, args, cwd) {
   return stdout;
 }
 
-/** Where they are: { execa, pm2, runsv, s6, libraries }, each undefined where it can't be had. */
+/** The paths { execa, pm2, runsv, s6, libraries }, each undefined if it is missing. */
 export function peers(say) {
   mkdirSync(folder, { recursive: true });
   const found = {};
-  const attempt = (what, how) => {
+  const add = (what, find) => {
     try {
-      Object.assign(found, how());
+      Object.assign(found, find());
     } catch (error) {
       say(`without ${what}: ${error.message}`);
     }
   };
-  attempt('execa and pm2', () => npmPackages(say));
-  attempt('runit', () => ({ runsv: debian(say, 'runit', 'usr/bin/runsv') }));
-  attempt('s6', () => {
+  add('execa and pm2', () => npmPackages(say));
+  add('runit', () => ({ runsv: debian(say, 'runit', 'usr/bin/runsv') }));
+  add('s6', () => {
     const s6 = debian(say, 's6', 'usr/bin/s6-supervise', /Depends: (lib(?:s6|skarnet|execline)\S*)/g);
     const lib = join(folder, 's6', 'usr', 'lib');
     return { s6, libraries: [lib, ...readdirSync(lib).map((name) => join(lib, name))].join(':') };
@@ -54,7 +54,7 @@ function npmPackages(say) {
   return { execa: require.resolve('execa'), pm2: require.resolve('pm2') };
 }
 
-/** A program of a Debian package and of those packages it depends on that match, without installing any. */
+/** The path of a program of a Debian package. The package and its matching dependencies are unpacked, not installed. */
 function debian(say, name, program, needs) {
   const path = join(folder, name, program);
   if (existsSync(path)) return path;
@@ -70,7 +70,7 @@ function debian(say, name, program, needs) {
   try {
     fetch();
   } catch (error) {
-    // A container often has no lists of packages, and only root can get them.
+    // A container often has no package lists, and only root can update them.
     if (process.getuid() !== 0) throw error;
     run('apt-get', ['update', '-q']);
     fetch();

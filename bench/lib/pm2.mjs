@@ -1,4 +1,4 @@
-// pm2 by its programmatic API, with a home (and a background process) of the trial's own.
+// pm2 by its programmatic API. Each trial has a PM2_HOME, and so a pm2 daemon, of its own.
 
 import { mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -7,9 +7,9 @@ import { promisify } from 'node:util';
 
 export async function connect(trial) {
   process.env.PM2_HOME = join(trial.dir, 'pm2');
-  // SIGINT otherwise.
+  // The default is SIGINT.
   process.env.PM2_KILL_SIGNAL = 'SIGTERM';
-  // It asks a server of its maker's otherwise.
+  // Otherwise pm2 sends a request to its version server.
   process.env.PM2_DISABLE_VERSION_CHECK = 'true';
   mkdirSync(process.env.PM2_HOME, { recursive: true });
   const pm2 = createRequire(import.meta.url)(trial.peers.pm2);

@@ -1,4 +1,4 @@
-// From samples to what is shown of them.
+// Samples to figures, and figures to text.
 
 function quantile(sorted, share) {
   const at = (sorted.length - 1) * share;
@@ -7,7 +7,7 @@ function quantile(sorted, share) {
   return sorted[below] + (sorted[above] - sorted[below]) * (at - below);
 }
 
-/** Four digits say more than these measurements know. */
+/** Four digits are more than these measurements are exact to. */
 const round = (value) => Number(value.toPrecision(4));
 
 export function summary(samples) {

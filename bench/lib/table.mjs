@@ -1,4 +1,4 @@
-// The figures as text.
+// Figures as tables.
 
 import { show } from './stats.mjs';
 
@@ -12,7 +12,7 @@ function align(rows) {
   );
 }
 
-/** One scenario: a row per contestant and metric. */
+/** The table of a scenario: a row per metric and contestant. */
 export function table({ title, metrics, contestants }) {
   const rows = [['', '', 'median', 'p10', 'p90', 'max', 'n']];
   for (const [metric, { label, unit }] of Object.entries(metrics)) {
@@ -30,7 +30,7 @@ export function table({ title, metrics, contestants }) {
   return [title, ...align(rows)].join('\n');
 }
 
-/** What was to be reached, and what was. */
+/** The table of the targets: met or missed. */
 export function verdicts(list) {
   const rows = list.map(({ what, value, limit, unit, met, beside }) => [
     `  ${met ? 'met   ' : 'MISSED'} ${what}`,
@@ -41,7 +41,7 @@ export function verdicts(list) {
   return align(rows).join('\n');
 }
 
-/** The same for README. */
+/** The table of the targets in Markdown. */
 export function markdown({ machine, targets }) {
   const { cpu, cores, kernel, node, date } = machine;
   return [

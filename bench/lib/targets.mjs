@@ -1,8 +1,8 @@
-// What issue 4 wants reached, and beside each what the same run says of the physical limit or of the others.
+// The targets of issue 4. Beside each target: the physical limit or the other contestants in the same run.
 
 import { show } from './stats.mjs';
 
-/** `results`: scenario → contestant → metric → summary. Only what was measured is judged. */
+/** `scenarios`: scenario → contestant → metric → summary. A target without a measurement is left out. */
 export function judge(scenarios) {
   const figure = (scenario, contestant, metric) => scenarios[scenario]?.contestants[contestant]?.figures[metric];
   const median = (...path) => figure(...path)?.median;
@@ -49,19 +49,19 @@ export function judge(scenarios) {
       'ms',
       beside('ms', ['posix_spawn alone', median('burst50', 'limit', 'ready')], ['child_process', median('burst50', 'byhand', 'ready')]),
     ],
-    ['kill -9 → seen', median('death', 'ally', 'event'), 5, 'ms', beside('ms', ['child_process', median('death', 'byhand', 'event')])],
+    ['kill -9 → seen', median('exit', 'ally', 'event'), 5, 'ms', beside('ms', ['child_process', median('exit', 'byhand', 'event')])],
     [
       'kill -9 → listening again, of runit',
-      ratio(median('back', 'ally', 'back'), median('back', 'runit', 'back')),
+      ratio(median('recovery', 'ally', 'recovery'), median('recovery', 'runit', 'recovery')),
       1,
       'times',
       beside(
         'ms',
-        ['ally', median('back', 'ally', 'back')],
-        ['beside 200 others', median('back', 'crowd', 'back')],
-        ['runit', median('back', 'runit', 'back')],
-        ['pm2', median('back', 'pm2', 'back')],
-        ['s6', median('back', 's6', 'back')],
+        ['ally', median('recovery', 'ally', 'recovery')],
+        ['beside 200 others', median('recovery', 'crowd', 'recovery')],
+        ['runit', median('recovery', 'runit', 'recovery')],
+        ['pm2', median('recovery', 'pm2', 'recovery')],
+        ['s6', median('recovery', 's6', 'recovery')],
       ),
     ],
     [

@@ -1,4 +1,4 @@
-// One trial of a benchmark: a World with the benchmark's daemon, and the time stamps that its daemons write.
+// A trial of a benchmark: a World with the benchmark's daemon, and the stamps of its daemons.
 
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ export class Trial extends World {
     Object.assign(this, { daemon, peers, quick });
   }
 
-  /** The folder, the socket and the stamps of one daemon. */
+  /** Folder, socket and stamps file of a daemon. */
   place(name) {
     const folder = join(this.dir, name);
     mkdirSync(folder, { recursive: true });
@@ -42,12 +42,12 @@ export class Trial extends World {
 
   /** A manager. `watched`: with a listener of every event, and a logger of every level. */
   manager({ watched = false } = {}) {
-    const heard = { events: 0, records: 0 };
-    const record = () => heard.records++;
-    const logger = watched ? { debug: record, info: record, warn: record, error: record } : undefined;
+    const received = { events: 0, logEntries: 0 };
+    const log = () => received.logEntries++;
+    const logger = watched ? { debug: log, info: log, warn: log, error: log } : undefined;
     const manager = super.manager({ logger });
-    if (watched) for (const event of ['stateChange', 'exit', 'restart', 'health', 'output']) manager.on(event, () => heard.events++);
-    return Object.assign(manager, { heard });
+    if (watched) for (const event of ['stateChange', 'exit', 'restart', 'health', 'output']) manager.on(event, () => received.events++);
+    return Object.assign(manager, { received });
   }
 
   /** The stamps of a daemon, oldest first: { word, at, pid }, with `at` in milliseconds since 1970. */
@@ -56,7 +56,7 @@ export class Trial extends World {
     try {
       text = readFileSync(this.place(name).stamps + suffix, 'latin1');
     } catch {
-      // not started yet
+      // The daemon has not written a stamp.
     }
     return text
       .split('\n')
@@ -67,7 +67,7 @@ export class Trial extends World {
       });
   }
 
-  /** The latest stamp `word` of a daemon, once there are `count` of them. */
+  /** Resolves to the latest stamp `word` of a daemon, as soon as it has `count` of them. */
   stamped(name, word, count = 1, suffix = '') {
     const enough = () => {
       const found = this.stamps(name, suffix).filter((stamp) => stamp.word === word);
@@ -76,7 +76,7 @@ export class Trial extends World {
     return until(enough, 30_000, `${word} of ${name}`);
   }
 
-  /** Every process that this one started is gone; the guardian exits a moment after the last daemon. */
+  /** Resolves when every descendant of this process is gone. The guardian exits a moment after the last daemon. */
   async nothingLeft() {
     const left = () => descendants(process.pid);
     await until(() => left().length === 0, 5_000).catch(() => {
@@ -90,5 +90,5 @@ export class Trial extends World {
 }
 
 export function assert(fact, what) {
-  if (!fact) throw new Error(`not so: ${what}`);
+  if (!fact) throw new Error(`not true: ${what}`);
 }

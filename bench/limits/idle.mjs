@@ -1,4 +1,4 @@
-// Idle daemons cause no wake-up, and stopped ones leave no descriptor and no keeper.
+// Idle daemons cause no wake-up. Stopped daemons leave no descriptor and no keeper.
 
 import { descriptors as openDescriptors, helpers, switches, threadName, threads } from '../../__tests__/helpers/proc.js';
 import { sleep, until } from '../../__tests__/helpers/until.js';
@@ -13,11 +13,11 @@ export async function idle(trial, check) {
   const names = Array.from({ length: DAEMONS }, (_, index) => `d${index}`);
   await Promise.all(names.map((each) => manager.startProcess(trial.config(each))));
 
-  // The keeper's stream, two outputs, the plugin's folder and its lock.
+  // The stream to the keeper, stdout, stderr, the plugin's folder and its lock.
   const each = (descriptors() - before) / DAEMONS;
   check('descriptors per daemon in the owner', each <= 5, `${each}, at most 5`);
 
-  // Until the work after the starts is done.
+  // The work after the starts is done by then.
   await sleep(300);
   const pids = helpers();
   check('a guardian, and a keeper per daemon', pids.length === DAEMONS + 2, pids.length);
@@ -27,14 +27,14 @@ export async function idle(trial, check) {
   await sleep(2_000);
   const to = count();
   check('wake-ups of guardian and keepers in 2 idle seconds', to.helpers === from.helpers, to.helpers - from.helpers);
-  // A timer that is due in this time may fire once.
+  // A timer may be due in this time, and fires once.
   check("wake-ups of the supervisor's thread in 2 idle seconds", to.thread - from.thread <= 2, `${to.thread - from.thread}, at most 2`);
 
   for (let round = 0; round < 3; round++) {
     await Promise.all(names.map((each) => manager.stopProcess(each)));
     if (round < 2) await Promise.all(names.map((each) => manager.startProcess(trial.config(each))));
   }
-  // Outputs are closed at their end, and a keeper reports that its tree is gone just before it exits.
+  // Output pipes are closed at their end, after the stop resolved. A keeper reports TreeGone just before it exits.
   await until(() => descriptors() === before, 1_000).catch(() => {});
   check('descriptors that stopped daemons leave in the owner', descriptors() === before, descriptors() - before);
   await until(() => helpers().length === 2, 1_000).catch(() => {});

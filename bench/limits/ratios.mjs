@@ -19,7 +19,7 @@ export async function ratios(trial, check) {
       ['ally', ...managed(manager, trial)],
       ['byhand', ...handmade(trial)],
     ]) {
-      // The same names each round, and their folders are made before: they are not compared.
+      // The same names in each round. Their folders are created before, because folders are not compared.
       const names = Array.from({ length: STARTS }, (_, index) => `${contestant}${index}`);
       for (const name of names) trial.place(name);
       const before = process.cpuUsage();
@@ -38,15 +38,15 @@ export async function ratios(trial, check) {
   below("CPU time of a start in the owner, of child_process.spawn's", best.ally[0] / best.byhand[0], LIMITS.start);
   below("time of a start on the JavaScript thread, of child_process.spawn's", best.ally[1] / best.byhand[1], LIMITS.call);
 
-  // Output that nobody listens to: what it costs the owner to read it, next to a listener that does nothing.
+  // Reading output without a listener, compared with an empty 'data' listener of child_process.
   const reading = { ally: Infinity, byhand: Infinity };
-  await manager.startProcess(trial.config('loud', { args: ['--flood', MIB] }));
-  const child = byhand.start(trial, 'louder', ['--flood', MIB]);
-  await trial.stamped('louder', 'listen');
+  await manager.startProcess(trial.config('managed-flood', { args: ['--flood', MIB] }));
+  const child = byhand.start(trial, 'byhand-flood', ['--flood', MIB]);
+  await trial.stamped('byhand-flood', 'listen');
   for (let round = 1; round <= ROUNDS; round++) {
     for (const [contestant, name, pid] of [
-      ['ally', 'loud', manager.getPid('loud')],
-      ['byhand', 'louder', child.pid],
+      ['ally', 'managed-flood', manager.getPid('managed-flood')],
+      ['byhand', 'byhand-flood', child.pid],
     ]) {
       const before = process.cpuUsage();
       process.kill(pid, 'SIGUSR1');
@@ -58,15 +58,15 @@ export async function ratios(trial, check) {
   below("CPU time of reading output, of child_process's", reading.ally / reading.byhand, LIMITS.output);
   await byhand.stop(child);
 
-  // Getters, next to the least that any can do.
-  const names = Array.from({ length: 16 }, (_, index) => `seen${index}`);
+  // Getters, compared with a Map.
+  const names = Array.from({ length: 16 }, (_, index) => `getter${index}`);
   await Promise.all(names.map((name) => manager.startProcess(trial.config(name))));
   const map = new Map(names.map((name) => [name, { state: 'running' }]));
-  const looks = { map: (name) => map.get(name).state, isRunning: null, getState: null, getPid: null, getProcessInfo: null };
+  const getters = { map: (name) => map.get(name).state, isRunning: null, getState: null, getPid: null, getProcessInfo: null };
   const times = {};
   for (let round = 0; round < 20; round++) {
-    for (const [getter, look] of Object.entries(looks))
-      times[getter] = Math.min(times[getter] ?? Infinity, time(names, look ?? ((name) => manager[getter](name))));
+    for (const [getter, call] of Object.entries(getters))
+      times[getter] = Math.min(times[getter] ?? Infinity, time(names, call ?? ((name) => manager[getter](name))));
   }
   for (const getter of ['isRunning', 'getState', 'getPid', 'getProcessInfo'])
     below(`${getter}, of a Map's get`, times[getter] / times.map, LIMITS[getter]);
@@ -75,15 +75,16 @@ export async function ratios(trial, check) {
 }
 
 /**
- * What was seen, and about twice as much: starts 0.8 and 0.05; output 0.3, and up to 1.2 on a busy
- * machine, where nothing is cut into lines, 2 to 5 where it is; getters 50, and 220 for the one that makes an object.
+ * About twice the measured ratios. Measured: starts 0.8 and 0.05; output 0.3, and up to 1.2 on a busy machine (2 to 5 if output
+ * were split into lines); getters 50, and 220 for getProcessInfo, which creates an object.
  */
 const LIMITS = { start: 2, call: 0.2, output: 1.6, isRunning: 100, getState: 100, getPid: 100, getProcessInfo: 400 };
 
-function time(names, look) {
+function time(names, call) {
   const calls = 4_096;
   const begun = performance.now();
-  for (let call = 0; call < calls; call++) if (look(names[call % names.length]) === undefined) throw new Error('it was not seen');
+  for (let index = 0; index < calls; index++)
+    if (call(names[index % names.length]) === undefined) throw new Error('a getter gave undefined');
   return performance.now() - begun;
 }
 
@@ -91,7 +92,7 @@ function managed(manager, trial) {
   return [(name) => manager.startProcess(trial.config(name)), (name) => manager.stopProcess(name)];
 }
 
-/** Ready where it listens: nothing is spent on finding that out. */
+/** Waits 3 ms in place of a readiness check, so that only the spawn is measured. */
 function handmade(trial) {
   const children = new Map();
   return [

@@ -1,4 +1,4 @@
-// System calls, counted by strace: the same on a slow machine and on a fast one.
+// Counts system calls with strace. The counts are the same on slow and fast machines.
 //
 // A limit is one and a half times the count on Node 20, Linux 6.18, x64 (in the comments). A change that needs more gives its
 // reason here.
@@ -9,12 +9,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const STARTS = 20;
-/** Daemons that run all the while: what happens to one must not cost more because of them. */
+/** Other daemons that run meanwhile. A start or stop must not cost more because of them. */
 const OTHERS = 30;
 const CHECKS = 40;
 const MIB = 8;
 
-/** A busy machine wakes a thread more often for the same work, so that the best of a few traces counts. */
+/** A busy machine wakes a thread more often for the same work, so the best of a few traces counts. */
 const TRACES = 3;
 
 export function syscalls(trial, check, skip) {
@@ -32,7 +32,7 @@ export function syscalls(trial, check, skip) {
   return undefined;
 }
 
-/** What an owner under strace did. */
+/** The trace of an owner under strace. */
 function traced(trial, name) {
   const folder = join(trial.dir, name);
   mkdirSync(folder);
@@ -52,57 +52,57 @@ function traced(trial, name) {
   return status === 0 ? { trace: read(folder) } : { problem: stderr.trim().split('\n').at(-1) };
 }
 
-/** The owner must never copy its heap, so it forks nothing but the guardian, and that without copying. */
+/** The owner must never copy its heap, so it forks the guardian only, with CLONE_VFORK. */
 function processes({ owner, supervisor, marks }, check) {
-  const made = owner.flatMap(({ calls }) => calls.filter(({ name }) => /^(clone3?|v?fork)$/.test(name)));
-  const threads = made.filter(({ text }) => text.includes('CLONE_THREAD'));
-  const forks = made.filter(({ text }) => !text.includes('CLONE_THREAD'));
-  check('the owner makes one process: the guardian', forks.length === 1, forks.length);
+  const clones = owner.flatMap(({ calls }) => calls.filter(({ name }) => /^(clone3?|v?fork)$/.test(name)));
+  const threads = clones.filter(({ text }) => text.includes('CLONE_THREAD'));
+  const forks = clones.filter(({ text }) => !text.includes('CLONE_THREAD'));
+  check('the owner forks one process: the guardian', forks.length === 1, forks.length);
   check(
     '... without a copy of its memory (CLONE_VFORK)',
     forks.every(({ text, name }) => name === 'vfork' || text.includes('CLONE_VFORK')),
     forks.map(({ name }) => name).join(),
   );
   check(
-    'no start after the first makes a thread in the owner',
+    'no start after the first creates a thread in the owner',
     threads.every(({ at }) => at < marks.starts),
     'yes',
   );
-  check('one thread of ours in the owner', supervisor.length === 1, supervisor.length);
+  check('one supervisor thread in the owner', supervisor.length === 1, supervisor.length);
 }
 
 const LIMITS = {
-  // Counted: 7 on the JavaScript thread; 80 to 90 on the supervisor's, besides looks in vain.
+  // Counted: 7 on the JavaScript thread; 80 to 90 on the supervisor's, without failed connects.
   'system calls per start, JavaScript thread': 12,
   'system calls per start, supervisor': 130,
-  // Counted: 11; a fork of a keeper and the hand-over of its descriptors.
+  // Counted: 11. The guardian forks a keeper, and passes its descriptors.
   'system calls per start, guardian': 20,
-  // Counted: 95 until the keeper has told of the birth, of which 68 reset signal dispositions, in the child.
+  // Counted: 95 until the keeper has reported Spawned. 68 of them reset signal dispositions in the child.
   'system calls per start, keeper and child until exec': 190,
   // Counted: 10 on the JavaScript thread, 23 on the supervisor's.
   'system calls per stop, JavaScript thread': 16,
   'system calls per stop, supervisor': 36,
-  // A reaping. Anything that looks at every daemon's process would be hundreds.
+  // The guardian reaps a keeper. A scan of every daemon's processes would be hundreds of calls.
   [`system calls per stop, guardian, with ${OTHERS} other daemons`]: 25,
-  // Counted: 7 to 8 (socket, connect, getsockopt, close, a timer, a waking).
+  // Counted: 7 to 8 (socket, connect, getsockopt, close, a timer, a wake-up).
   'system calls per health check, supervisor': 12,
-  // Nobody listens to 'health', so nobody is to be woken.
+  // Without a 'health' listener the JavaScript thread is not woken.
   'system calls per health check, JavaScript thread': 1,
-  // A pipe holds 64 KiB, so 16 is the least; a writer that is kept waiting for a core leaves it less full.
+  // A pipe holds 64 KiB, so 16 is the minimum. A writer that waits for a core leaves the pipe less full.
   'reads per MiB of output': 40,
 };
 
-/** By the names of the limits. */
-function counts({ js, supervisor, guardian, births, marks }) {
+/** The counts, by the names of the limits. */
+function counts({ js, supervisor, guardian, spawnCalls, marks }) {
   const within = (tasks, from, to) => tasks.flatMap(({ calls }) => calls.filter(({ at }) => at > marks[from] && at < marks[to]));
   const starting = within(supervisor, 'starts', 'stops');
-  // A look at a socket that isn't ready yet is four calls, and how many it takes is the daemon's affair.
-  const inVain = starting.filter(({ name, text }) => name === 'connect' && / = -1 /.test(text)).length * 4;
+  // A failed connect is four calls. Their number depends on the daemon's time to readiness.
+  const failedConnects = starting.filter(({ name, text }) => name === 'connect' && / = -1 /.test(text)).length * 4;
   return {
     'system calls per start, JavaScript thread': within(js, 'starts', 'stops').length / STARTS,
-    'system calls per start, supervisor': (starting.length - inVain) / STARTS,
+    'system calls per start, supervisor': (starting.length - failedConnects) / STARTS,
     'system calls per start, guardian': within(guardian, 'starts', 'stops').length / STARTS,
-    'system calls per start, keeper and child until exec': births.reduce((sum, calls) => sum + calls, 0) / births.length,
+    'system calls per start, keeper and child until exec': spawnCalls.reduce((sum, calls) => sum + calls, 0) / spawnCalls.length,
     'system calls per stop, JavaScript thread': within(js, 'stops', 'stopped').length / STARTS,
     'system calls per stop, supervisor': within(supervisor, 'stops', 'stopped').length / STARTS,
     [`system calls per stop, guardian, with ${OTHERS} other daemons`]: within(guardian, 'stops', 'settled').length / STARTS,
@@ -112,14 +112,14 @@ function counts({ js, supervisor, guardian, births, marks }) {
   };
 }
 
-/** The trace by who made the calls; every thread has a file of its own. */
+/** The trace by thread. Every thread has a file of its own. */
 function read(folder) {
   const marks = {};
   const tasks = readdirSync(folder).map((file) => {
     const calls = [];
     for (const text of readFileSync(join(folder, file), 'latin1').split('\n')) {
       const [, at, name] = /^([\d.]+) (\w+)\(/.exec(text) ?? [];
-      if (!name) continue; // a signal, an exit, or the rest of a call that was interrupted
+      if (!name) continue; // a signal, an exit, or the rest of an interrupted call
       calls.push({ at: Number(at), name, text });
       const mark = /"\/ally-limits\/(\w+)"/.exec(text);
       if (mark) marks[mark[1]] = Number(at);
@@ -130,13 +130,13 @@ function read(folder) {
   const named = (name) => new RegExp(`PR_SET_NAME, "${name}`);
   const js = tasks.filter(has(/"\/ally-limits\//));
   const supervisor = tasks.filter(has(named('ally-bpm')));
-  // The threads of the owner are those that neither run a program nor are a keeper or its child.
+  // The other tasks are the threads of the owner.
   const keepers = tasks.filter(has(named('ally-keeper')));
   const guardian = tasks.filter(has(/execve\(".*ally-guardian"/));
   const leaders = tasks.filter(has(/execve\(".*bench-daemon"/));
   const others = new Set([...keepers, ...guardian, ...leaders]);
   const until = (calls, pattern) => calls.slice(0, calls.findIndex(({ text }) => pattern.test(text)) + 1).length;
-  // From the keeper's first call to its report, and from its child's to the program.
-  const births = keepers.map(({ calls }, index) => until(calls, /^\S+ sendto\(/) + until(leaders[index]?.calls ?? [], /execve\(/));
-  return { marks, js, supervisor, guardian, births, owner: tasks.filter((task) => !others.has(task)) };
+  // From the keeper's first call to its report, and from the child's first call to execve.
+  const spawnCalls = keepers.map(({ calls }, index) => until(calls, /^\S+ sendto\(/) + until(leaders[index]?.calls ?? [], /execve\(/));
+  return { marks, js, supervisor, guardian, spawnCalls, owner: tasks.filter((task) => !others.has(task)) };
 }

@@ -10,7 +10,7 @@ const mark = (name) => existsSync(`/ally-limits/${name}`);
 setInterval(() => {}, 60_000);
 
 const manager = trial.manager();
-// The supervisor's thread, the guardian, and what else is made once.
+// The first start creates the supervisor's thread and the guardian.
 await manager.startProcess(trial.config('first'));
 for (let index = 0; index < others; index++) await manager.startProcess(trial.config(`other${index}`));
 const configs = Array.from({ length: starts }, (_, index) => trial.config(`d${index}`));
@@ -21,7 +21,7 @@ mark('stops');
 for (const { pluginName } of configs) await manager.stopProcess(pluginName);
 mark('stopped');
 
-// What the guardian does after the stops counts as theirs.
+// The guardian's calls after the stops count too.
 await sleep(500);
 mark('settled');
 const interval = 25;
@@ -31,11 +31,11 @@ await sleep(checks * interval);
 mark('checked');
 await manager.stopProcess('checked');
 
-await manager.startProcess(trial.config('loud', { args: ['--flood', String(mib)] }));
+await manager.startProcess(trial.config('flood', { args: ['--flood', String(mib)] }));
 await sleep(100);
 mark('flood');
-process.kill(manager.getPid('loud'), 'SIGUSR1');
-await until(() => trial.stamps('loud').at(-1).word === 'done', 30_000, 'the flood is written');
+process.kill(manager.getPid('flood'), 'SIGUSR1');
+await until(() => trial.stamps('flood').at(-1).word === 'done', 30_000, 'the flood is written');
 mark('flooded');
 
 await manager.stopAllProcesses();

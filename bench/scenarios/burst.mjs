@@ -1,4 +1,4 @@
-// Many starts in one tick, in a program with 1 GiB of heap: what its event loop feels, and when all are ready.
+// Many starts in one tick, in a program with 1 GiB of heap: the stall of its event loop, and the time until all are ready.
 
 import { spawn } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
@@ -25,11 +25,11 @@ const scenario = (count, rounds, contestants) => ({
 
   async run(trial, contestant) {
     const heap = fill(2 ** 30);
-    // A heap that has been there for a while: what V8 still has to sort out about a new one is not the contestants'.
+    // Collected twice, so that V8's work for a new heap is not measured.
     globalThis.gc();
     globalThis.gc();
     const names = Array.from({ length: count }, (_, index) => `d${index}`);
-    // Folders and configurations are the user's affair, whatever starts the daemons.
+    // Folders and configurations are created before, for every contestant.
     const configs = names.map((name) => trial.config(name));
     const { starts, end } = await starters[contestant](trial, names, configs);
     const { result, stall } = await worstStall(async () => {
@@ -41,8 +41,8 @@ const scenario = (count, rounds, contestants) => ({
       return { ready: ready - begun, calls: returned - begun, waited: waitedForCore(process.pid) - waitedBefore };
     });
     await end();
-    assert(heap.length > 0, 'the heap was there');
-    // The limit's loop is not the one in question, and an idle one gets nothing ready.
+    assert(heap.length > 0, 'the heap was in use');
+    // `limit` has no loop to measure. `idle` and `beside` start no daemon in this process.
     if (contestant === 'limit') return { ready: [result.ready] };
     if (contestant === 'idle' || contestant === 'beside') return { stall: [stall] };
     return { stall: [stall], calls: [result.calls], waited: [result.waited], ready: [result.ready] };
@@ -76,7 +76,7 @@ function managed(trial, names, configs, watched) {
   };
 }
 
-/** Ready: when the last one listens. That the caller would have to find out is not counted. */
+/** Ready at the last `listen` stamp. The caller's detection of readiness is not counted. */
 function spawned(trial, names, call) {
   const children = [];
   return {
@@ -94,25 +94,25 @@ async function lastListen(trial, names) {
   return last;
 }
 
-/** An idle loop while somebody else makes as many processes: how long the machine keeps it from a core. */
+/** An idle loop while another process spawns the same number of daemons: the time that the loop waits for a core. */
 function beside(trial, names) {
   const folder = join(trial.dir, 'spawned');
   mkdirSync(folder);
-  // Made before it counts, since Node's own spawn stalls the loop more than anything.
+  // Spawned before the measurement, because Node's spawn stalls the loop.
   const spawner = spawn('sh', ['-c', 'sleep 0.5; exec "$0" --spawn "$1" "$2"', trial.daemon, String(names.length), folder], {
     stdio: ['pipe', 'ignore', 'inherit'],
   });
   return {
     starts: () => sleep(1_200),
     async end() {
-      assert(readdirSync(folder).filter((file) => file.endsWith('.stamp')).length === names.length, 'all of them were made');
+      assert(readdirSync(folder).filter((file) => file.endsWith('.stamp')).length === names.length, 'every daemon was spawned');
       spawner.stdin.end();
       await byhand.ended(spawner);
     },
   };
 }
 
-/** A process of a megabyte that does nothing but posix_spawn(3). */
+/** A process of 1 MB that only calls posix_spawn(3). */
 function limit(trial, names) {
   const folder = join(trial.dir, 'spawned');
   mkdirSync(folder);
@@ -135,7 +135,7 @@ function limit(trial, names) {
         return found.length === names.length && found;
       };
       const all = await until(listening, 30_000, 'all spawned daemons listen');
-      // As if it had begun at the call.
+      // Without the start of the spawning process itself.
       return begun + Math.max(...all) - stamps('begin')[0];
     },
     async end() {

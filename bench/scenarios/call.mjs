@@ -1,4 +1,4 @@
-// What a start costs the JavaScript thread: from the call to its return.
+// The time of a start on the JavaScript thread: from the call to its return.
 
 import { fill } from '../lib/loop.mjs';
 import * as byhand from '../lib/byhand.mjs';
@@ -24,7 +24,7 @@ export default {
         samples.push((performance.now() - begun) * 1e3);
         await ready(name, pending);
       }
-      // The first call of all loads and compiles what the others find.
+      // The first call loads and compiles code, so it is left out.
       return count === starts ? samples.slice(1) : samples;
     };
     const light = await measure();

@@ -1,4 +1,4 @@
-// What a look costs.
+// The time of a getter.
 
 import { assert } from '../lib/trial.mjs';
 
@@ -36,17 +36,17 @@ export default {
   },
 };
 
-/** Nanoseconds per call, several times. */
-function time(names, look) {
+/** Nanoseconds per call, several samples. */
+function time(names, call) {
   const calls = 20_000;
   const samples = [];
-  let seen = 0;
+  let answers = 0;
   for (let round = 0; round < 12; round++) {
     const begun = performance.now();
-    for (let index = 0; index < calls; index++) if (look(names[index % DAEMONS])) seen++;
+    for (let index = 0; index < calls; index++) if (call(names[index % DAEMONS])) answers++;
     samples.push(((performance.now() - begun) * 1e6) / calls);
   }
-  assert(seen === 12 * calls, 'every call answered');
-  // The first rounds are the compiler's.
+  assert(answers === 12 * calls, 'every call answered');
+  // The code is compiled during the first rounds.
   return samples.slice(2);
 }

@@ -1,4 +1,4 @@
-// What it costs to require the package, in a fresh process each time.
+// The time to require the package, in a new process each time.
 
 import { execFileSync } from 'node:child_process';
 import { statSync } from 'node:fs';
@@ -25,7 +25,7 @@ export default {
           ? `require(${JSON.stringify(trial.peers.pm2)})`
           : `await import(${JSON.stringify(pathToFileURL(trial.peers.execa).href)})`;
     const script = `(async () => { const begun = performance.now(); ${load}; const ms = performance.now() - begun; process.stdout.write(String(ms)); process.exit(); })()`;
-    // What it says on its way is not asked for.
+    // Other output of the package is ignored.
     const require = Number(
       execFileSync(process.execPath, ['-e', script], { encoding: 'utf8', env: { ...process.env, PM2_HOME: join(trial.dir, 'pm2') } }).match(
         /[\d.]+$/,

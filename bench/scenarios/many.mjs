@@ -1,4 +1,4 @@
-// Many daemons, each with a health check a second, for ten seconds: what the owner pays.
+// Many daemons, each with a health check per second, for ten seconds: CPU and memory of the owner.
 
 import { connects } from '../../__tests__/helpers/sockets.js';
 import * as byhand from '../lib/byhand.mjs';
@@ -7,14 +7,14 @@ import { loopTime } from '../lib/loop.mjs';
 import { helpers, memory as mapped, ranFor } from '../../__tests__/helpers/proc.js';
 import { assert } from '../lib/trial.mjs';
 
-/** What the first ones cost is a thread, code and buffers, not memory per daemon. */
+/** The first daemons are left out of the memory per daemon: with them come a thread, code and buffers. */
 const FIRST = 20;
 
 const scenario = (count, rounds) => ({
   name: `many${count}`,
   title: `${count.toLocaleString('en-US')} daemons, a check each second`,
   rounds,
-  // Without V8's own tidying, which comes some ten seconds after any work: 12 ms that are nobody's here.
+  // Without V8's memory reducer, which takes 12 ms about ten seconds after any work.
   nodeArgs: ['--expose-gc', '--no-memory-reducer'],
   contestants: { ally: 'ally', watched: 'ally, events and logger', byhand: 'child_process, setInterval and connect' },
   metrics: {
@@ -52,7 +52,7 @@ const scenario = (count, rounds) => ({
 
 const contestants = { ally: (trial) => managed(trial, false), watched: (trial) => managed(trial, true), byhand: handmade };
 
-/** In bytes, without what only waits to be collected. */
+/** In bytes, after a garbage collection. */
 function memory() {
   globalThis.gc();
   return process.memoryUsage.rss();
@@ -70,9 +70,12 @@ function managed(trial, watched) {
     async check(names) {
       for (const name of names) {
         const { state, failedHealthChecks, totalRestarts } = manager.getProcessInfo(name);
-        assert(state === 'running' && failedHealthChecks === 0 && totalRestarts === 0, `${name} is well and always was`);
+        assert(
+          state === 'running' && failedHealthChecks === 0 && totalRestarts === 0,
+          `${name} is running, without a failed check or a restart`,
+        );
       }
-      if (watched) assert(manager.heard.events > names.length * 4, 'the checks were told');
+      if (watched) assert(manager.received.events > names.length * 4, 'each check was an event');
     },
     end: () => manager.stopAllProcesses(),
   };

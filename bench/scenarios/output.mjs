@@ -1,4 +1,4 @@
-// A daemon that writes lines of 100 bytes as fast as they are taken.
+// A daemon that writes lines of 100 bytes as fast as they are read.
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -29,16 +29,16 @@ export default {
   async run(trial, contestant) {
     const size = trial.quick ? 128 : 512;
     const { go, end } = await contestants[contestant](trial, String(size));
-    // What a start leaves to do is done.
+    // The work after the start is done by then.
     await sleep(300);
     forgetPeak(process.pid);
     const before = resident(process.pid);
     const cpuBefore = process.cpuUsage();
     const { busy } = await loopTime(async () => {
       await go();
-      // Rarely, because each look costs loop time.
+      // Polled rarely, because each poll costs loop time.
       while (trial.stamps('d').at(-1)?.word !== 'done') await sleep(50);
-      // What is queued for listeners is theirs too.
+      // Queued output events count too.
       await sleep(100);
     });
     const { user, system } = process.cpuUsage(cpuBefore);
@@ -72,7 +72,7 @@ const contestants = {
     };
   },
 
-  /** What one would do by hand to have lines. */
+  /** Lines without a manager. */
   async readline(trial, size) {
     const child = byhand.start(trial, 'd', ['--flood', size]);
     let lines = 0;
@@ -112,7 +112,7 @@ async function managed(trial, size, watched) {
         lines.length === 1_000 && lines.at(-1).startsWith('the end') && lines.every((line) => line.length === 99),
         'the last lines were kept',
       );
-      if (watched) assert(manager.heard.events > 1_000 && manager.heard.records > 1_000, 'lines were told');
+      if (watched) assert(manager.received.events > 1_000 && manager.received.logEntries > 1_000, 'lines were events and log entries');
       assert(manager.isRunning('d'), 'it still runs');
       await manager.stopAllProcesses();
     },

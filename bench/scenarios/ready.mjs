@@ -1,4 +1,4 @@
-// From the daemon's listen(2) to the promise that says so.
+// From the daemon's listen(2) to the resolved start.
 
 import { spawn } from 'node:child_process';
 import { now } from '../lib/clock.mjs';
@@ -53,7 +53,7 @@ function managed(trial, watched) {
         'all of them still run',
       );
       await manager.stopAllProcesses();
-      if (watched) assert(manager.heard.events >= names.length * 4, 'every state was told');
+      if (watched) assert(manager.received.events >= names.length * 4, 'every state was an event');
     },
   };
 }

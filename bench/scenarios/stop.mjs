@@ -1,4 +1,4 @@
-// The end of a daemon that is willing to end.
+// The stop of a daemon that exits on SIGTERM.
 
 import { now } from '../lib/clock.mjs';
 import * as byhand from '../lib/byhand.mjs';
@@ -55,12 +55,12 @@ const contestants = {
   },
 };
 
-/** In an object, because execa's child is also a promise of its end. */
+/** In an object, because execa's child is a promise too. */
 function spawned(call) {
   return { start: (name) => ({ child: call(name) }), stop: (_, { child }) => byhand.stop(child), end() {} };
 }
 
-/** Another daemon runs all the while, so that the guardian does too. */
+/** Another daemon runs meanwhile, so that the guardian keeps running. */
 async function managed(trial, watched) {
   const manager = trial.manager({ watched });
   await manager.startProcess(trial.config('other'));

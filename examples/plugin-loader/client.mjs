@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
 
-/** Sends one JSON line to a daemon and resolves with the line that it answers. */
+/** Sends a JSON line to a daemon. Resolves to its answer, also a JSON line. */
 export function ask(socketPath, request, timeout = 5000) {
   return new Promise((resolve, reject) => {
     const socket = connect(socketPath);
@@ -12,9 +12,9 @@ export function ask(socketPath, request, timeout = 5000) {
     };
     const timer = setTimeout(() => settle(reject, new Error(`no answer within ${timeout} ms`)), timeout);
     const lines = createInterface({ input: socket });
-    // The interface passes the socket's error on, and an error that nobody listens for ends the program.
+    // The interface emits the socket's errors too, and an 'error' event without a listener ends the program.
     for (const emitter of [socket, lines]) emitter.on('error', (error) => settle(reject, error));
-    socket.once('close', () => settle(reject, new Error('the daemon hung up without an answer')));
+    socket.once('close', () => settle(reject, new Error('the daemon closed the connection without an answer')));
     lines.once('line', (line) => {
       try {
         const answer = JSON.parse(line);

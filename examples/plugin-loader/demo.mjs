@@ -1,6 +1,6 @@
 /**
- * What becomes of two plugins' daemons: started, asked, killed, hung, replaced and stopped; and then
- * whether anything is left. Run by `npm run demo`. Ends with code 1 if anything is not as promised.
+ * Starts the daemons of two plugins, sends requests, kills and stops them, lets them hang, and then
+ * looks for processes and files that are left. `npm run demo` runs it. The exit code is 1 if a promise is broken.
  */
 import { rmSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
@@ -8,29 +8,29 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { Census, runtimeFiles } from './census.mjs';
+import { untilEmpty, within } from './deadlines.mjs';
 import { PluginLoader } from './loader.mjs';
+import { PluginSteps, describe } from './plugin-steps.mjs';
+import { SeenProcesses, runtimeFiles } from './seen-processes.mjs';
 import { Timeline } from './timeline.mjs';
-import { Trial, describe } from './trial.mjs';
-import { untilNothing, within } from './waiting.mjs';
 
 const PLUGINS = fileURLToPath(new URL('plugins', import.meta.url));
 
-// Short enough to watch; the manifests have what a plugin would really use.
+// Shorter than in the manifests, so that the demo takes a few seconds.
 const HEALTHCHECK = { interval: 250, timeout: 500, retries: 2 };
 const RESTART = { delay: 100, jitter: 0 };
 const GRACE_PERIOD = 2000;
-// The manager's own process goes with its last daemon, but nobody waits for it.
-const HELPERS_GONE = 1500;
-const END_OF_PROGRAM = 3000;
-const SHUTDOWN = 10_000;
-const WHOLE_DEMO = 120_000;
+// The guardian exits after its last daemon, but `stopProcess` does not wait for it.
+const GUARDIAN_TIMEOUT = 1500;
+const EXIT_TIMEOUT = 3000;
+const SHUTDOWN_TIMEOUT = 10_000;
+const DEMO_TIMEOUT = 120_000;
 
 const envsDir = await mkdtemp(join(tmpdir(), 'ally-'));
-// On every way out, so that it can't be forgotten on one.
+// 'exit' is emitted on every path, also after a failure.
 process.on('exit', () => rmSync(envsDir, { recursive: true, force: true }));
 
-// Whether it takes its connections from the queue tells a hung daemon from a living one.
+// The probe `accept` detects a hung daemon, because it accepts no connections.
 let probe = { type: 'accept' };
 const loader = new PluginLoader({
   envsDir,
@@ -43,90 +43,90 @@ const loader = new PluginLoader({
 });
 const plugins = await loader.discover(PLUGINS);
 const timeline = new Timeline(['demo', ...plugins.map(({ manifest }) => manifest.name)]);
-const census = new Census();
+const seen = new SeenProcesses();
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   process.once(signal, async () => {
-    timeline.tell('demo', `stopping on ${signal}`, 'yellow');
+    timeline.print('demo', `stopping on ${signal}`, 'yellow');
     await loader.shutdown();
     process.exit(1);
   });
 }
-endAfter(WHOLE_DEMO, 'it takes too long');
+failAfter(DEMO_TIMEOUT, 'the demo takes too long');
 
 try {
-  timeline.tell('demo', `${plugins.length} plugins; their environments go to ${envsDir}`);
-  const trials = (await runnable()).map((plugin) => new Trial(plugin, { loader, census, timeline }));
-  await startWithSomeProbe(trials);
-  await everyOne(trials, (trial) => trial.beAsked());
-  await everyOne(trials, (trial) => trial.beHealthy());
-  await everyOne(trials, (trial) => trial.beKilled());
-  if (probe.type === 'accept') await everyOne(trials, (trial) => trial.hang());
-  await everyOne(trials, (trial) => trial.stop());
-  await lookForRemains();
+  timeline.print('demo', `${plugins.length} plugins with their environments in ${envsDir}`);
+  const runs = (await runnable()).map((plugin) => new PluginSteps(plugin, { loader, seen, timeline }));
+  await startWithSupportedProbe(runs);
+  await inParallel(runs, (run) => run.request());
+  await inParallel(runs, (run) => run.awaitHealthy());
+  await inParallel(runs, (run) => run.kill());
+  if (probe.type === 'accept') await inParallel(runs, (run) => run.hang());
+  await inParallel(runs, (run) => run.stop());
+  await checkNothingIsLeft();
 
-  const names = trials.map(({ name }) => name).join(' and ');
+  const names = runs.map(({ name }) => name).join(' and ');
   const seconds = (timeline.elapsed / 1000).toFixed(1);
-  timeline.conclude(`As promised: ${names}, ${census.size} processes in ${seconds} s, and none of them left.`, 'green');
+  timeline.conclude(`Done: ${names}, ${seen.size} processes in ${seconds} s, none left.`, 'green');
 } catch (error) {
-  await within(SHUTDOWN, 'the shutdown', loader.shutdown()).catch(({ message }) => timeline.tell('demo', message, 'red'));
+  await within(SHUTDOWN_TIMEOUT, 'the shutdown', loader.shutdown()).catch(({ message }) => timeline.print('demo', message, 'red'));
   timeline.conclude(`FAILED: ${error.message}`, 'red');
   process.exit(1);
 }
-// With its last daemon gone, a program ends by itself.
-endAfter(END_OF_PROGRAM, 'something keeps this program from ending');
+// After the last daemon is gone, a program ends by itself.
+failAfter(EXIT_TIMEOUT, 'the program does not end by itself');
 
-/** Those plugins that can run here. */
+/** The plugins whose runtime exists on this system. */
 async function runnable() {
   if ((await loader.environments.pythonVersion()) !== undefined) return plugins;
   return plugins.filter(({ manifest }) => {
     const needsPython = manifest.runtime === 'python3';
-    if (needsPython) timeline.tell(manifest.name, 'left out: there is no python3 on PATH', 'yellow');
+    if (needsPython) timeline.print(manifest.name, 'left out: no python3 on PATH', 'yellow');
     return !needsPython;
   });
 }
 
-/** Not every kernel tells who waits in a socket's queue; there, hanging is left out of the story. */
-async function startWithSomeProbe(trials) {
+/** Starts with the probe `accept`. If the kernel does not support it, starts with `socket`, and the hang is left out. */
+async function startWithSupportedProbe(runs) {
   try {
-    await everyOne(trials, (trial) => trial.start());
+    await inParallel(runs, (run) => run.start());
   } catch (error) {
     if (error.code !== 'ERR_INVALID_CONFIG' || !error.message.includes("'accept' is not supported")) throw error;
-    timeline.tell('demo', `no daemon will hang: ${error.message}`, 'yellow');
+    timeline.print('demo', `without the hang: ${error.message}`, 'yellow');
     probe = { type: 'socket' };
-    await everyOne(trials, (trial) => trial.start());
+    await inParallel(runs, (run) => run.start());
   }
 }
 
-/** All at once; the first failure, when all have come to an end. */
-async function everyOne(trials, step) {
-  const results = await Promise.allSettled(trials.map(step));
+/** Runs a step for every plugin at once. Rejects with the first failure after every step has settled. */
+async function inParallel(runs, step) {
+  const results = await Promise.allSettled(runs.map(step));
   const failed = results.find(({ status }) => status === 'rejected');
   if (failed) throw failed.reason;
 }
 
-async function lookForRemains() {
+async function checkNothingIsLeft() {
   const files = await runtimeFiles(envsDir);
-  report('sockets and pid files', files);
-  const strays = await census.strays(envsDir);
-  report(
-    'processes that got away',
-    strays.map((pid) => `pid ${pid}`),
+  checkEmpty('sockets and pid files', files);
+  const detached = await seen.detached(envsDir);
+  checkEmpty(
+    'detached processes',
+    detached.map((pid) => `pid ${pid}`),
   );
-  const helpers = await untilNothing(HELPERS_GONE, () => census.remains());
-  report(`processes out of ${census.size} seen, and children of this one`, helpers.map(describe));
+  const remaining = await untilEmpty(GUARDIAN_TIMEOUT, () => seen.remaining());
+  checkEmpty(`processes out of ${seen.size} seen, and descendants of this process`, remaining.map(describe));
 }
 
-function report(what, left) {
-  if (left.length > 0) throw new Error(`${what} left: ${left.join(', ')}`);
-  timeline.tell('demo', `${what}: none left`, 'green');
+function checkEmpty(kind, left) {
+  if (left.length > 0) throw new Error(`${kind} left: ${left.join(', ')}`);
+  timeline.print('demo', `${kind}: none left`, 'green');
 }
 
-function endAfter(ms, problem) {
-  const end = () => {
+function failAfter(ms, problem) {
+  const fail = () => {
     timeline.conclude(`FAILED: ${problem}`, 'red');
     process.exit(1);
   };
-  // Does not itself keep the program from ending.
-  setTimeout(end, ms).unref();
+  // Without `unref` the timer would keep the program running.
+  setTimeout(fail, ms).unref();
 }

@@ -7,7 +7,7 @@ const run = promisify(execFile);
 const VERSION_TIMEOUT = 10_000;
 const VENV_TIMEOUT = 60_000;
 
-/** The Python virtual environments of plugins, each in a folder of its plugin's name. */
+/** The Python virtual environments of plugins, each in the folder of its plugin. */
 export class PluginEnvironments {
   #envsDir;
 
@@ -15,7 +15,7 @@ export class PluginEnvironments {
     this.#envsDir = envsDir;
   }
 
-  /** "Python 3.11.7", or undefined where there is no python3 that runs. */
+  /** For example "Python 3.11.7". Undefined if python3 is missing or fails. */
   async pythonVersion() {
     try {
       return (await run('python3', ['--version'], { timeout: VERSION_TIMEOUT })).stdout.trim();
@@ -24,17 +24,17 @@ export class PluginEnvironments {
     }
   }
 
-  /** Makes the environment unless it is there; tells whether it had to. */
+  /** Creates the environment unless it exists. Resolves to true if it was created. */
   async install(pluginName) {
     const dir = join(this.#envsDir, pluginName);
     const marker = join(dir, '.installed');
     if (await exists(marker)) return false;
 
     await mkdir(dir, { recursive: true, mode: 0o700 });
-    // No --clear after an attempt that was cut short: a daemon's files are in this folder too.
-    // No pip: these plugins need the standard library only, and it takes most of the time.
+    // Without --clear after an interrupted install, because a daemon's files are in this folder too.
+    // Without pip, which takes most of the time: these plugins need the standard library only.
     await run('python3', ['-m', 'venv', '--without-pip', dir], { timeout: VENV_TIMEOUT });
-    // Last, so that it stands for all the rest.
+    // Written last, so that the marker means a complete environment.
     await writeFile(marker, '');
     return true;
   }

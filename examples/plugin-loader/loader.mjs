@@ -4,15 +4,15 @@ import { join } from 'node:path';
 import { BackgroundProcessManager, configFromManifest } from '../../index.js';
 import { PluginEnvironments } from './environment.mjs';
 
-/** Loads plugins from folders with a plugin.json each, and runs their daemons. */
+/** Loads plugins from folders with a plugin.json, and runs their daemons. */
 export class PluginLoader {
   #envsDir;
   #configure;
 
   /**
    * @param {object} options
-   * @param {string} options.envsDir where each plugin's environment, socket and pid file are
-   * @param {(config: object) => object} [options.configure] has the last word on a daemon's configuration
+   * @param {string} options.envsDir the folder of each plugin's environment, socket and pid file
+   * @param {(config: object) => object} [options.configure] changes the configuration of a daemon
    */
   constructor({ envsDir, configure = (config) => config }) {
     this.#envsDir = envsDir;
@@ -49,7 +49,7 @@ async function readManifest(pluginPath) {
   try {
     return JSON.parse(text);
   } catch (error) {
-    // JSON.parse can't know which file it was.
+    // The error of JSON.parse has no path.
     throw new Error(`${path}: ${error.message}`, { cause: error });
   }
 }

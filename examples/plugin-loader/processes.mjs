@@ -1,8 +1,8 @@
 /**
- * What runs on this machine: the system's own account, asked without the manager that is on trial.
+ * The processes of this system, read from /proc or ps(1) and not from the manager under test.
  *
- * A process is `{ pid, parent, started, zombie, command }`. Its pid alone does not identify it, as
- * pids are used again; together with the time it was started, it does.
+ * A process is `{ pid, parent, started, zombie, command }`. Pids are reused, so pid and start time
+ * together identify a process.
  */
 import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
@@ -16,13 +16,13 @@ export function sameProcess(a, b) {
   return a.pid === b.pid && a.started === b.started;
 }
 
-/** Everything that descends from `pid`, without itself. */
+/** The descendants of `pid`. */
 export function descendants(processes, pid) {
   const children = processes.filter((each) => each.parent === pid);
   return children.flatMap((child) => [child, ...descendants(processes, child.pid)]);
 }
 
-/** Pids of processes that have `text` in the environment they were started with, however they got away. */
+/** The pids of processes with `text` in the environment of their start, detached ones included. */
 export async function pidsWithEnvironment(text) {
   if (process.platform !== 'linux') return [];
   const pids = await numericFolders('/proc');
@@ -35,7 +35,7 @@ async function fromProc() {
   return stats.filter((stat) => stat !== '').map(parseStat);
 }
 
-// proc_pid_stat(5). The name is in parentheses and may hold some, or spaces, itself.
+// proc_pid_stat(5). The name is in parentheses, and may contain parentheses and spaces.
 function parseStat(stat) {
   const open = stat.indexOf('(');
   const close = stat.lastIndexOf(')');
@@ -43,7 +43,7 @@ function parseStat(stat) {
   return {
     pid: Number.parseInt(stat, 10),
     parent: Number(fields[1]),
-    // Ticks since boot: field 22, and the first of these is field 3.
+    // Field 22, in ticks since boot. `fields` begins with field 3.
     started: fields[19],
     zombie: fields[0] === 'Z' || fields[0] === 'X',
     command: stat.slice(open + 1, close),
@@ -66,7 +66,7 @@ async function fromPs() {
         zombie: state.startsWith('Z'),
         command,
       }))
-      // ps sees itself too.
+      // ps lists itself too.
       .filter((each) => each.pid !== pending.child.pid)
   );
 }
@@ -75,7 +75,7 @@ async function numericFolders(path) {
   return (await readdir(path)).filter((name) => /^\d+$/.test(name)).map(Number);
 }
 
-// A process may be gone, or not ours to read, by the time that we look.
+// The process may be gone, or belong to another user.
 async function read(path) {
   try {
     return await readFile(path, 'utf8');

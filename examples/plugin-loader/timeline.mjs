@@ -1,6 +1,6 @@
 const CODES = { dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 };
 
-/** Lines for a person: when, who, what. */
+/** Prints lines of time, name and text. */
 export class Timeline {
   #begin = performance.now();
   #colour = Boolean(process.stdout.isTTY) && !process.env.NO_COLOR;
@@ -8,7 +8,7 @@ export class Timeline {
 
   constructor(names) {
     this.#width = Math.max(...names.map((name) => name.length));
-    // A reader that had enough (`| head`) is no reason to break off halfway.
+    // If the reader has closed the pipe (`| head`), the demo goes on.
     process.stdout.on('error', (error) => {
       if (error.code !== 'EPIPE') throw error;
     });
@@ -18,14 +18,14 @@ export class Timeline {
     return performance.now() - this.#begin;
   }
 
-  tell(name, what, colour) {
-    const when = this.#paint('dim', `${Math.round(this.elapsed)} ms`.padStart(9));
-    console.log(`${when}  ${this.#paint('cyan', name.padEnd(this.#width))}  ${this.#paint(colour, what)}`);
+  print(name, text, colour) {
+    const time = this.#paint('dim', `${Math.round(this.elapsed)} ms`.padStart(9));
+    console.log(`${time}  ${this.#paint('cyan', name.padEnd(this.#width))}  ${this.#paint(colour, text)}`);
   }
 
-  /** The one line at the end. */
-  conclude(what, colour) {
-    console.log(`\n${this.#paint(colour, what)}`);
+  /** Prints the last line. */
+  conclude(text, colour) {
+    console.log(`\n${this.#paint(colour, text)}`);
   }
 
   #paint(colour, text) {

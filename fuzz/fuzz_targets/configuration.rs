@@ -1,5 +1,5 @@
-//! Configurations with anything anywhere: what is refused names a field that was spoiled, and what
-//! passes is something that the system can carry.
+//! Configurations with arbitrary values in arbitrary fields. A refused configuration names a changed field. An
+//! accepted one is within the limits of the system.
 
 #![no_main]
 
@@ -78,7 +78,7 @@ fn value(u: &mut Unstructured, depth: u32) -> Result<Raw> {
     })
 }
 
-/// Sets the field at this path; whatever is no object on the way becomes one.
+/// Sets the field at this path. A parent that is not an object becomes one.
 fn set(raw: &mut Raw, path: &str, value: Raw) {
     if !matches!(raw, Raw::Object(_)) {
         *raw = Raw::Object(Vec::new());
@@ -95,8 +95,8 @@ fn set(raw: &mut Raw, path: &str, value: Raw) {
     }
 }
 
-/// With every object that there is, so that whatever is wrong was made so.
-fn good() -> Raw {
+/// A valid configuration with every object, so that only a changed field can be invalid.
+fn valid() -> Raw {
     let mut raw = Raw::Undefined;
     for (path, word) in [
         ("pluginName", "weather"),
@@ -135,23 +135,23 @@ fn check(Parsed { config, .. }: &Parsed) {
 
 fuzz_target!(|bytes: &[u8]| {
     let u = &mut Unstructured::new(bytes);
-    let mut raw = good();
-    let mut spoiled = Vec::new();
-    while !u.is_empty() && spoiled.len() < 8 {
+    let mut raw = valid();
+    let mut changed = Vec::new();
+    while !u.is_empty() && changed.len() < 8 {
         let (Ok(path), Ok(value)) = (u.choose(&FIELDS), value(u, 0)) else { break };
         set(&mut raw, path, value);
-        spoiled.push(*path);
+        changed.push(*path);
     }
     let parsed = parse(&raw);
-    assert_eq!(parse(&raw), parsed, "the same is the same again");
+    assert_eq!(parse(&raw), parsed, "a second parse gives the same result");
     match parsed {
         Ok(parsed) => check(&parsed),
         Err(failure) => {
             assert_eq!(failure.code(), Code::InvalidConfig);
-            let told = failure.to_string();
-            let top = |path: &&str| told.starts_with(path.split('.').next().unwrap_or_default());
-            assert!(spoiled.iter().any(top), "{told} was not spoiled: {spoiled:?}");
-            assert!(!failure.message("weather").contains(char::is_control), "{told:?}");
+            let text = failure.to_string();
+            let top = |path: &&str| text.starts_with(path.split('.').next().unwrap_or_default());
+            assert!(changed.iter().any(top), "{text} names no changed field of {changed:?}");
+            assert!(!failure.message("weather").contains(char::is_control), "{text:?}");
         }
     }
 });

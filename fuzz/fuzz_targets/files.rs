@@ -1,5 +1,5 @@
-//! Any bytes in `daemon.pid`, `daemon.id` and `daemon.lock`: they name a process that a daemon could be,
-//! or nobody, and whatever is believed reads the same once written.
+//! Any bytes in `daemon.pid`, `daemon.id` and `daemon.lock`. They give a pid above 1 or none, and a parsed
+//! record is read as it was written.
 
 #![no_main]
 
@@ -11,7 +11,7 @@ use ally_core::supervisor::Folder;
 use ally_core::supervisor::identity::find_leader;
 use libfuzzer_sys::fuzz_target;
 
-/// In memory where there is such a thing: one file is written per run.
+/// In memory if /dev/shm exists, because each run writes files.
 static FOLDER: LazyLock<Folder> = LazyLock::new(|| {
     let shared = std::path::Path::new("/dev/shm");
     let above = if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() };
@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
     if let Some(pid) = FOLDER.read_pid().expect("a plain file can be read") {
         assert!(pid > 1);
-        // parse(2) allows a sign and zeros in front; nothing else is let through.
+        // `i32::from_str` allows a plus sign and leading zeros.
         assert_eq!(text.trim_end_matches('\n').trim_start_matches(['+', '0']), pid.to_string());
     }
     let identity = FOLDER.read_identity().expect("a plain file can be read");
@@ -40,7 +40,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let note = LockNote::parse(&text);
     if let LockNote::Keeper { pid, .. } = note {
-        assert!(pid > 1, "a keeper may be signalled");
+        assert!(pid > 1, "a keeper may get a signal");
     }
     assert_eq!(LockNote::parse(&note.to_string()), note);
 });

@@ -1,5 +1,5 @@
-//! Owner to guardian and keeper: any bytes are one order, accounted for to the last byte, or none; a greeting, or none; and
-//! frames, of which only two kinds command a keeper.
+//! Owner to guardian and keeper. Any bytes are refused, or decoded to an order, a greeting or commands that encode to the same
+//! bytes.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ fn check(payload: &[u8]) {
     let Some(order) = Order::decode(payload) else { return };
     assert!(!order.programs.is_empty());
     let mut strings = order.programs.iter().chain(&order.args).chain(&order.env).chain([&order.folder]);
-    assert!(strings.all(|string| !string.contains(&0)), "execve(2) would cut it");
+    assert!(strings.all(|string| !string.contains(&0)), "execve(2) would cut the string");
     assert!(order.stop_signal >= 0);
     let again = order.encode();
     let header = *again.first_chunk().expect("a header");

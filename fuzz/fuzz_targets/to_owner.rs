@@ -1,5 +1,5 @@
-//! Guardian and keeper to owner: a stream of any bytes is a sequence of frames up to the first that is none, however it
-//! arrives, and a report accounts for every byte of its frame.
+//! Guardian and keeper to owner. A stream of any bytes gives the same frames in pieces of any size, and a decoded report encodes
+//! to the bytes of its frame.
 
 #![no_main]
 
@@ -20,7 +20,7 @@ fn frames(pieces: impl Iterator<Item = impl AsRef<[u8]>>) -> Vec<Frame> {
 fuzz_target!(|bytes: &[u8]| {
     let Some((size, stream)) = bytes.split_first() else { return };
     let read = frames(stream.chunks(usize::from(*size).max(1)));
-    assert_eq!(read, frames([stream].iter()), "the pieces don't matter");
+    assert_eq!(read, frames([stream].iter()), "the same frames in pieces of any size");
     for frame in &read {
         if let Some(report) = KeeperReport::decode(frame) {
             assert_eq!(report.encode()[HEADER..], frame.payload[..]);

@@ -87,7 +87,9 @@ impl NativeManager {
     ) -> napi::Result<NativeStart> {
         let config = types::config(&config, Remarks { unread, built_in })?;
         Ok(match self.manager.start(&config, variables.into()) {
-            Ok(accepted) => NativeStart { ticket: Some(self.await_ticket(env, accepted.ticket)?), accepted: accepted.accepted, failure: None },
+            Ok(accepted) => {
+                NativeStart { ticket: Some(self.await_ticket(env, accepted.ticket)?), accepted: accepted.accepted, failure: None }
+            }
             Err(problem) => NativeStart { ticket: None, accepted: false, failure: Some(failure(&problem, plugin_name(&config))) },
         })
     }

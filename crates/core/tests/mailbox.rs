@@ -1,4 +1,5 @@
-//! What waits for the caller's thread: answers are never lost, the rest is bounded and counted.
+//! The messages that wait for the JavaScript thread. Answers are never dropped. Events and output lines
+//! are bounded, and dropped ones are counted.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
 
@@ -15,7 +16,7 @@ const BATCH: usize = 256;
 const EVENTS_MAX: usize = 10_000;
 const OUTPUT_BYTES_MAX: usize = 512 * 1024;
 
-/// A mailbox, and how often it woke its reader.
+/// A mailbox, and the number of its wake-ups.
 fn mailbox() -> (Mailbox, Arc<AtomicUsize>) {
     let wakes = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&wakes);
@@ -42,12 +43,12 @@ fn log(bytes: usize) -> Message {
     Message::Log { level: tracing::Level::DEBUG, text: "x".repeat(bytes), fields: Vec::new() }
 }
 
-/// All that waits, batch by batch.
+/// All waiting messages, batch by batch.
 fn empty(mailbox: &Mailbox) -> Vec<Message> {
     std::iter::from_fn(|| Some(mailbox.take()).filter(|batch| !batch.is_empty())).flatten().collect()
 }
 
-/// How many events, how many lines were dropped.
+/// The number of dropped events, and of dropped lines.
 fn dropped(messages: &[Message]) -> (u64, u64) {
     messages.iter().fold((0, 0), |(all_events, all_lines), message| match message {
         Message::Dropped { events, lines } => (all_events + events, all_lines + lines),
@@ -64,7 +65,7 @@ const fn is_output(message: &Message) -> bool {
 }
 
 #[test]
-fn messages_come_in_the_order_in_which_they_were_posted() {
+fn messages_are_taken_in_the_order_in_which_they_were_posted() {
     let (mailbox, _) = mailbox();
     let refused = Refusal::new("p".to_owned(), Failure::Stopped);
     let posted = [notice(1), output(3), settled(1), log(2), Message::Settled { ticket: 2, outcome: Err(refused) }, notice(2)];
@@ -74,25 +75,25 @@ fn messages_come_in_the_order_in_which_they_were_posted() {
 }
 
 #[test]
-fn the_reader_is_woken_once_for_what_it_takes_at_once() {
+fn reader_is_woken_once_per_batch() {
     let (mailbox, wakes) = mailbox();
     for round in 1..=3 {
         for ticket in 0..5 {
             mailbox.post(settled(ticket));
-            assert_eq!(wakes.load(Ordering::Relaxed), round, "at the first one");
+            assert_eq!(wakes.load(Ordering::Relaxed), round, "only the first message wakes");
         }
         assert_eq!(mailbox.take().len(), 5);
     }
     assert_eq!(mailbox.take(), []);
-    assert_eq!(wakes.load(Ordering::Relaxed), 3, "nobody is woken for nothing");
+    assert_eq!(wakes.load(Ordering::Relaxed), 3, "an empty mailbox wakes no reader");
 }
 
 #[test]
-fn a_long_queue_is_handed_over_in_turns() {
+fn long_queue_is_taken_in_batches_of_256() {
     let (mailbox, wakes) = mailbox();
     (0..600).for_each(|ticket| mailbox.post(settled(ticket)));
     let mut sizes = vec![mailbox.take().len()];
-    // By itself, turn for turn, as the real reader; what comes meanwhile calls nobody.
+    // The reader goes on without a wake-up, and a message in the meantime wakes no reader.
     while mailbox.has_more() {
         sizes.push(mailbox.take().len());
         if sizes.len() == 2 {
@@ -106,7 +107,7 @@ fn a_long_queue_is_handed_over_in_turns() {
 }
 
 #[test]
-fn a_wake_reader_wakes_the_reader_without_news() {
+fn wake_reader_wakes_without_a_message() {
     let (mailbox, wakes) = mailbox();
     mailbox.wake_reader();
     assert_eq!(wakes.load(Ordering::Relaxed), 1);
@@ -114,18 +115,18 @@ fn a_wake_reader_wakes_the_reader_without_news() {
 }
 
 #[test]
-fn output_is_bounded_in_bytes_and_dropped_with_a_count() {
+fn output_lines_above_512_kib_are_dropped_and_counted() {
     for line in [output as fn(usize) -> Message, log] {
         let (mailbox, _) = mailbox();
         (0..1_000).for_each(|_| mailbox.post(line(1_024)));
         let messages = empty(&mailbox);
         assert_eq!(count(&messages, is_output), OUTPUT_BYTES_MAX / 1_024);
         assert_eq!(dropped(&messages), (0, 1_000 - (OUTPUT_BYTES_MAX / 1_024) as u64));
-        // What was taken makes room again, and what was counted is not counted twice.
+        // A taken line makes room again, and a dropped line is counted once.
         (0..10).for_each(|_| mailbox.post(line(1_024)));
         let messages = empty(&mailbox);
         assert_eq!((count(&messages, is_output), dropped(&messages)), (10, (0, 0)));
-        // The count of a second flood, right after the first, waits for no further message.
+        // The count of a second flood needs no further message.
         (0..1_000).for_each(|_| mailbox.post(line(1_024)));
         let messages = empty(&mailbox);
         assert_eq!(dropped(&messages).1 + count(&messages, is_output) as u64, 1_000);
@@ -133,7 +134,7 @@ fn output_is_bounded_in_bytes_and_dropped_with_a_count() {
 }
 
 #[test]
-fn a_short_line_still_fits_where_a_long_one_did_not() {
+fn short_output_line_is_kept_after_a_long_line_was_dropped() {
     let (mailbox, _) = mailbox();
     mailbox.post(output(OUTPUT_BYTES_MAX - 10));
     mailbox.post(output(11));
@@ -143,7 +144,7 @@ fn a_short_line_still_fits_where_a_long_one_did_not() {
 }
 
 #[test]
-fn events_are_bounded_in_number_and_dropped_with_a_count() {
+fn events_above_10000_are_dropped_and_counted() {
     let (mailbox, _) = mailbox();
     (0..EVENTS_MAX + 7).for_each(|_| mailbox.post(notice(0)));
     let messages = empty(&mailbox);
@@ -154,7 +155,7 @@ fn events_are_bounded_in_number_and_dropped_with_a_count() {
 }
 
 #[test]
-fn answers_get_through_whatever_else_piles_up() {
+fn answers_are_never_dropped_during_floods_of_events_and_lines() {
     let (mailbox, wakes) = mailbox();
     for ticket in 0..200 {
         (0..100).for_each(|_| mailbox.post(notice(0)));
@@ -168,14 +169,14 @@ fn answers_get_through_whatever_else_piles_up() {
     assert_eq!(tickets, (0..200).collect::<Vec<_>>());
     let (events, lines) = dropped(&messages);
     let kept = count(&messages, |message| !matches!(message, Message::Settled { .. } | Message::Dropped { .. })) as u64;
-    assert_eq!(kept + events + lines, 200 * 110, "what is not there was counted");
+    assert_eq!(kept + events + lines, 200 * 110, "each missing message was counted");
     assert!(events > 0 && lines > 0);
 }
 
 #[test]
-fn lines_don_t_take_the_room_of_events() {
+fn output_lines_never_take_the_room_of_events() {
     let (mailbox, _) = mailbox();
-    // Short ones are bounded in number, not only in bytes.
+    // Empty lines are bounded in number too.
     (0..=EVENTS_MAX).for_each(|_| mailbox.post(output(0)));
     (0..1_000).for_each(|_| mailbox.post(output(1_024)));
     (0..EVENTS_MAX).for_each(|_| mailbox.post(notice(0)));
@@ -187,21 +188,21 @@ fn lines_don_t_take_the_room_of_events() {
 }
 
 #[test]
-fn what_the_logger_must_hear_is_an_event_and_a_daemon_s_line_is_not() {
+fn log_entries_of_error_warn_and_info_count_as_events_and_debug_as_output() {
     let (mailbox, _) = mailbox();
     (0..1_000).for_each(|_| mailbox.post(output(1_024)));
-    let spoken = |level| Message::Log { level, text: "x".repeat(1_024), fields: Vec::new() };
+    let entry = |level| Message::Log { level, text: "x".repeat(1_024), fields: Vec::new() };
     let levels = [tracing::Level::ERROR, tracing::Level::WARN, tracing::Level::INFO, tracing::Level::DEBUG];
-    levels.into_iter().for_each(|level| mailbox.post(spoken(level)));
+    levels.into_iter().for_each(|level| mailbox.post(entry(level)));
     let messages = empty(&mailbox);
-    let heard: Vec<_> =
+    let kept: Vec<_> =
         messages.iter().filter_map(|message| if let Message::Log { level, .. } = message { Some(*level) } else { None }).collect();
-    assert_eq!(heard, levels[..3]);
+    assert_eq!(kept, levels[..3]);
 }
 
-/// Several writers and a reader that only looks when it is woken: a lost wake-up would lose an answer.
+/// The reader takes messages only after a wake-up, so a lost wake-up would lose an answer.
 #[test]
-fn no_answer_and_no_wake_up_is_lost_between_threads() {
+fn answers_and_wake_ups_of_four_threads_all_arrive() {
     const WRITERS: u64 = 4;
     const EACH: u64 = 5_000;
     let (sender, woken) = mpsc::channel();
@@ -213,11 +214,11 @@ fn no_answer_and_no_wake_up_is_lost_between_threads() {
             scope.spawn(move || (0..EACH).for_each(|number| mailbox.post(settled(writer * EACH + number))));
         }
         while answered.len() < (WRITERS * EACH) as usize {
-            woken.recv_timeout(Duration::from_secs(10)).expect("the reader is woken while something waits");
+            woken.recv_timeout(Duration::from_secs(10)).expect("a wake-up while messages wait");
             loop {
                 for message in mailbox.take() {
                     let Message::Settled { ticket, .. } = message else { panic!("{message:?}") };
-                    assert!(answered.insert(ticket), "ticket {ticket} was answered twice");
+                    assert!(answered.insert(ticket), "ticket {ticket} was settled twice");
                 }
                 if !mailbox.has_more() {
                     break;

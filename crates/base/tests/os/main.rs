@@ -1,22 +1,18 @@
-//! The system's odd corners, asked about real processes and sockets.
+//! The system interface, tested with real processes, sockets and folders.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
 
-mod processes;
+#[path = "../support/namespace.rs"]
+mod namespace;
+#[path = "../support/rerun.rs"]
+mod rerun;
+#[path = "../support/until.rs"]
+mod until;
+
+mod folder_watcher;
+mod identity;
+mod scan;
+mod shell;
+mod signals;
 mod sockets;
-
-use std::time::{Duration, Instant};
-
-#[track_caller]
-fn until(what: &str, mut seen: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !seen() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn own_pid() -> i32 {
-    i32::try_from(std::process::id()).unwrap()
-}

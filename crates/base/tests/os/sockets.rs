@@ -1,7 +1,6 @@
-//! What the kernel knows about Unix sockets: who took a connection, who holds a file, who listens;
-//! and about folders, that something appeared in one.
+//! Unix sockets: whether a connection was accepted, whether a process holds a socket file, the listener's pid.
 
-use ally_base::os::{self, AcceptState, FolderWatcher};
+use ally_base::os::{self, AcceptState, own_pid};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -11,7 +10,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::{own_pid, until};
+use crate::until::until;
 
 fn bound(path: &Path) -> OwnedFd {
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
@@ -19,11 +18,11 @@ fn bound(path: &Path) -> OwnedFd {
     socket
 }
 
-// Whether a connection was taken.
+// Accept state.
 
 #[test]
-fn a_connection_waits_until_it_is_accepted() {
-    assert!(os::accept_queue_is_visible(), "this kernel has no unix_diag, and the probe `accept` is refused on it");
+fn accept_state_is_waiting_until_accept() {
+    assert!(os::accept_queue_is_visible(), "without unix_diag the probe `accept` is refused");
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
@@ -31,7 +30,7 @@ fn a_connection_waits_until_it_is_accepted() {
     assert_eq!((os::accept_state(&first).unwrap(), os::accept_state(&second).unwrap()), (AcceptState::Waiting, AcceptState::Waiting));
     let (served, _) = listener.accept().unwrap();
     assert_eq!((os::accept_state(&first).unwrap(), os::accept_state(&second).unwrap()), (AcceptState::Accepted, AcceptState::Waiting));
-    // Silence is fine, and so is talk.
+    // Bytes in either direction change nothing.
     (&first).write_all(b"?").unwrap();
     (&served).write_all(b"!").unwrap();
     assert_eq!(os::accept_state(&first).unwrap(), AcceptState::Accepted);
@@ -39,9 +38,9 @@ fn a_connection_waits_until_it_is_accepted() {
     assert_eq!(os::accept_state(&second).unwrap(), AcceptState::Accepted);
 }
 
-/// The socket itself tells of the hangup, and the kernel must not tell more than it knows.
+/// After the listener closed, the connection leaves the accept queue without an accept.
 #[test]
-fn a_connection_that_was_never_taken_never_counts_as_taken() {
+fn accept_state_of_a_connection_whose_listener_closed_is_never_accepted() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
@@ -52,31 +51,31 @@ fn a_connection_that_was_never_taken_never_counts_as_taken() {
     assert!(os::accept_state(&UnixDatagram::unbound().unwrap()).is_err());
 }
 
-// Whether a file is held. A process that another test is just starting has copies of our descriptors for a moment.
+// Held socket files. `until` is needed: a child that another test forks has copies of these descriptors until its execve(2).
 
 #[test]
-fn a_socket_file_is_held_while_anyone_has_its_socket() {
+fn is_held_while_a_process_has_the_socket_bound_listening_or_datagram() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("s");
     let socket = bound(&path);
-    assert!(UnixStream::connect(&path).is_err(), "bound but not listening refuses, as a stale one does");
+    assert!(UnixStream::connect(&path).is_err(), "a bound socket refuses connections, as a stale file does");
     assert!(os::is_held(&path).unwrap());
     listen(&socket, Backlog::new(1).unwrap()).unwrap();
     assert!(os::is_held(&path).unwrap());
     let copy = socket.try_clone().unwrap();
     drop(socket);
-    assert!(os::is_held(&path).unwrap(), "a copy is as good");
+    assert!(os::is_held(&path).unwrap(), "a copy of the descriptor holds the file");
     drop(copy);
-    until("its release", || !os::is_held(&path).unwrap());
-    assert!(path.exists(), "stale");
+    until("the file is not held", || !os::is_held(&path).unwrap());
+    assert!(path.exists(), "a stale file");
     fs::remove_file(&path).unwrap();
     let _datagram = UnixDatagram::bind(&path).unwrap();
-    assert!(os::is_held(&path).unwrap(), "whatever kind of socket it is");
+    assert!(os::is_held(&path).unwrap(), "a datagram socket holds the file");
 }
 
-/// It carries its listener's address, but whoever comes next can't reach it.
+/// An accepted connection has its listener's address, but no process can connect to it.
 #[test]
-fn a_connection_that_outlives_its_listener_holds_nothing() {
+fn is_held_is_false_for_an_accepted_connection_without_its_listener() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
@@ -84,12 +83,12 @@ fn a_connection_that_outlives_its_listener_holds_nothing() {
     let (served, _) = listener.accept().unwrap();
     assert!(os::is_held(&path).unwrap());
     drop(listener);
-    until("its release", || !os::is_held(&path).unwrap());
+    until("the file is not held", || !os::is_held(&path).unwrap());
     (&client).write_all(b"?").unwrap();
     (&served).read_exact(&mut [0]).unwrap();
     fs::remove_file(&path).unwrap();
 
-    // One that sends datagrams to someone still receives them from anyone.
+    // A connected datagram socket still receives from every sender.
     let elsewhere = home.path().join("elsewhere");
     let [datagram, _other] = [&path, &elsewhere].map(|path| UnixDatagram::bind(path).unwrap());
     datagram.connect(&elsewhere).unwrap();
@@ -97,7 +96,7 @@ fn a_connection_that_outlives_its_listener_holds_nothing() {
 }
 
 #[test]
-fn another_process_s_socket_is_held_too() {
+fn is_held_by_another_process() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("s");
     let socket = bound(&path);
@@ -105,11 +104,11 @@ fn another_process_s_socket_is_held_too() {
     assert!(os::is_held(&path).unwrap());
     child.kill().unwrap();
     child.wait().unwrap();
-    until("its release", || !os::is_held(&path).unwrap());
+    until("the file is not held", || !os::is_held(&path).unwrap());
 }
 
 #[test]
-fn a_file_is_told_from_an_earlier_one_of_the_same_path() {
+fn is_held_is_false_for_a_file_that_replaced_a_held_file() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("s");
     let first = UnixListener::bind(&path).unwrap();
@@ -117,8 +116,8 @@ fn a_file_is_told_from_an_earlier_one_of_the_same_path() {
     let second = UnixListener::bind(&path).unwrap();
     assert!(os::is_held(&path).unwrap());
     drop(second);
-    // The first one lives and carries the same path, but it is not what this file stands for.
-    until("the second one's release", || !os::is_held(&path).unwrap());
+    // The first socket is open and bound to the same path, but to another inode.
+    until("the second file is not held", || !os::is_held(&path).unwrap());
     fs::remove_file(&path).unwrap();
     drop(first);
     let _third = UnixListener::bind(&path).unwrap();
@@ -126,7 +125,7 @@ fn a_file_is_told_from_an_earlier_one_of_the_same_path() {
 }
 
 #[test]
-fn the_same_name_elsewhere_is_another_file() {
+fn is_held_is_by_inode_and_not_by_name() {
     let home = tempfile::tempdir().unwrap();
     let [here, there] = ["here", "there"].map(|folder| home.path().join(folder));
     for folder in [&here, &there] {
@@ -134,14 +133,14 @@ fn the_same_name_elsewhere_is_another_file() {
     }
     drop(UnixListener::bind(here.join("s")).unwrap());
     let _other = UnixListener::bind(there.join("s")).unwrap();
-    until("its release", || !os::is_held(&here.join("s")).unwrap());
+    until("the file is not held", || !os::is_held(&here.join("s")).unwrap());
     assert!(os::is_held(&there.join("s")).unwrap());
     fs::rename(there.join("s"), there.join("renamed")).unwrap();
-    assert!(os::is_held(&there.join("renamed")).unwrap(), "a rename changes nothing about who holds it");
+    assert!(os::is_held(&there.join("renamed")).unwrap(), "a renamed file is still held");
 }
 
 #[test]
-fn what_is_no_socket_is_held_by_nobody() {
+fn is_held_is_false_for_a_file_or_link_that_is_not_a_socket() {
     let home = tempfile::tempdir().unwrap();
     let (path, file, link) = (home.path().join("s"), home.path().join("file"), home.path().join("link"));
     let _listener = UnixListener::bind(&path).unwrap();
@@ -152,7 +151,7 @@ fn what_is_no_socket_is_held_by_nobody() {
 }
 
 #[test]
-fn many_sockets_don_t_hide_one() {
+fn is_held_finds_each_of_600_sockets() {
     let home = tempfile::tempdir().unwrap();
     let sockets: Vec<UnixListener> =
         (0..600).map(|number| UnixListener::bind(home.path().join(format!("socket-{number}"))).unwrap()).collect();
@@ -160,24 +159,24 @@ fn many_sockets_don_t_hide_one() {
         assert!(os::is_held(&home.path().join(format!("socket-{number}"))).unwrap());
     }
     drop(sockets);
-    until("their release", || !os::is_held(&home.path().join("socket-299")).unwrap());
+    until("the file is not held", || !os::is_held(&home.path().join("socket-299")).unwrap());
 }
 
-// Who listens.
+// Peer.
 
 #[test]
-fn the_peer_is_who_listens() {
+fn peer_pid_is_the_process_that_listens() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
     assert_eq!(os::peer_pid(&UnixStream::connect(&path).unwrap()).unwrap(), own_pid());
     drop(listener);
     fs::remove_file(&path).unwrap();
-    // Bound here, but another process listens.
+    // Bound by this process, listened to by another.
     let script = "import socket, sys, time\ns = socket.socket(fileno=0)\ns.listen(1)\ntime.sleep(60)";
     let mut child = Command::new("python3").args(["-c", script]).stdin(Stdio::from(bound(&path))).spawn().unwrap();
     let mut client = None;
-    until("the child to listen", || {
+    until("the child listens", || {
         client = UnixStream::connect(&path).ok();
         client.is_some()
     });
@@ -185,30 +184,4 @@ fn the_peer_is_who_listens() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(peer, i32::try_from(child.id()).unwrap());
-}
-
-// Folders.
-
-#[test]
-fn what_appears_in_a_watched_folder_is_told_by_the_folder() {
-    let home = tempfile::tempdir().unwrap();
-    let watcher = FolderWatcher::new().unwrap();
-    let folders = ["a", "b"].map(|name| home.path().join(name));
-    let keys = folders.each_ref().map(|folder| {
-        fs::create_dir(folder).unwrap();
-        watcher.add(folder).unwrap()
-    });
-    assert_eq!(watcher.changed().unwrap(), None);
-    let _socket = UnixListener::bind(folders[1].join("s")).unwrap();
-    let changed = watcher.changed().unwrap().unwrap_or_default();
-    assert!(!changed.is_empty() && changed.iter().all(|key| *key == Some(keys[1])));
-    fs::rename(folders[1].join("s"), folders[0].join("s")).unwrap();
-    assert!(watcher.changed().unwrap().is_some_and(|changed| changed.contains(&Some(keys[0]))), "what is moved there appears as well");
-    watcher.remove(keys[0]).unwrap();
-    watcher.changed().unwrap();
-    fs::write(folders[0].join("file"), "").unwrap();
-    assert_eq!(watcher.changed().unwrap(), None);
-    fs::remove_dir_all(&folders[1]).unwrap();
-    watcher.remove(keys[1]).unwrap();
-    assert!(watcher.add(&folders[1]).is_err());
 }

@@ -1,21 +1,21 @@
-//! What the daemon finds in its environment.
+//! `envVars` and the inherited environment of a daemon.
 
 use ally_core::config::{Raw, parse};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::raw::{minimal, object, text, with};
+use crate::support::{minimal, object, text, with};
 
 const OURS: [&str; 3] = ["SOCKET_PATH", "ALLY_PLUGIN_NAME", "PYTHONUNBUFFERED"];
 
-/// The environment of a daemon whose `envVars` and whose caller's environment are these.
+/// The daemon's environment for this `envVars` and this environment of the caller.
 fn environment(env_vars: Raw, inherited: &[(&str, &str)]) -> BTreeMap<String, String> {
     let inherited: Vec<_> = inherited.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let list = parse(&with(minimal(), "envVars", env_vars)).unwrap().config.environment(&inherited);
     let length = list.len();
     let map: BTreeMap<_, _> = list.into_iter().collect();
-    assert_eq!(map.len(), length, "no name comes twice, for then it would be chance who wins");
+    assert_eq!(map.len(), length, "each name is there once");
     map
 }
 
@@ -25,29 +25,29 @@ fn expected(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn what_is_inherited_is_as_it_was() {
+fn inherited_variables_are_unchanged() {
     let inherited = [("PATH", "/bin:/usr/bin"), ("EMPTY", ""), ("HOME", "/home/é"), ("path", "other"), ("A", "b=c")];
     assert_eq!(environment(Raw::Undefined, &inherited), expected(&inherited));
     assert_eq!(environment(object([]), &[]), expected(&[]));
 }
 
 #[test]
-fn what_the_owner_s_own_supervisor_gave_it_stays_with_it() {
+fn inherited_variables_of_systemd_are_removed() {
     let stripped = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
     let inherited: Vec<_> = stripped.into_iter().map(|name| (name, "1")).collect();
     assert_eq!(environment(Raw::Undefined, &inherited), expected(&[]));
-    let alike = [("LISTEN", "1"), ("MY_LISTEN_FDS", "1"), ("NOTIFY_SOCKETS", "1"), ("WATCHDOG", "1"), ("listen_fds", "1")];
-    assert_eq!(environment(Raw::Undefined, &alike), expected(&alike), "only those");
+    let similar = [("LISTEN", "1"), ("MY_LISTEN_FDS", "1"), ("NOTIFY_SOCKETS", "1"), ("WATCHDOG", "1"), ("listen_fds", "1")];
+    assert_eq!(environment(Raw::Undefined, &similar), expected(&similar), "similar names stay");
 }
 
 #[test]
-fn ours_win_over_what_is_inherited() {
+fn socket_path_plugin_name_and_pythonunbuffered_replace_inherited_variables() {
     let inherited = OURS.map(|name| (name, "theirs"));
     assert_eq!(environment(Raw::Undefined, &inherited), expected(&[]));
 }
 
 #[test]
-fn the_caller_s_wishes_win_over_everything() {
+fn env_vars_replace_every_other_variable() {
     let names = [OURS.as_slice(), &["PATH", "LISTEN_FDS", "NOTIFY_SOCKET", "WATCHDOG_USEC"]].concat();
     let inherited: Vec<_> = names.iter().map(|name| (*name, "theirs")).collect();
     let wishes = Raw::Object(names.iter().map(|name| ((*name).to_owned(), text("wished"))).collect());
@@ -56,7 +56,7 @@ fn the_caller_s_wishes_win_over_everything() {
 }
 
 #[test]
-fn a_variable_that_is_undefined_is_left_out() {
+fn env_vars_undefined_removes_a_variable() {
     let wishes = object([("PATH", Raw::Undefined), ("SOCKET_PATH", Raw::Undefined), ("NEVER_WAS", Raw::Undefined), ("KEPT", text(""))]);
     let env = environment(wishes, &[("PATH", "/bin"), ("KEPT", "old"), ("HOME", "/")]);
     let mut wanted = expected(&[("KEPT", ""), ("HOME", "/")]);
@@ -64,7 +64,7 @@ fn a_variable_that_is_undefined_is_left_out() {
     assert_eq!(env, wanted);
 }
 
-/// Few names, so that they collide.
+/// Few names, so that names collide.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         "[AB]",
@@ -77,7 +77,7 @@ fn name() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn each_variable_is_decided_by_the_same_rule(inherited in btree_map(name(), "[a-z]{0,3}", 0..8), wishes in vec((name(), proptest::option::of("[a-z]{0,3}")), 0..6)) {
+    fn each_variable_follows_the_order_env_vars_then_manager_then_inherited(inherited in btree_map(name(), "[a-z]{0,3}", 0..8), wishes in vec((name(), proptest::option::of("[a-z]{0,3}")), 0..6)) {
         let wishes: BTreeMap<_, _> = wishes.into_iter().collect();
         let raw = Raw::Object(wishes.iter().map(|(key, value)| (key.clone(), value.clone().map_or(Raw::Undefined, Raw::String))).collect());
         let list: Vec<_> = inherited.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();

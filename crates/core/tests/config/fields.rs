@@ -1,4 +1,4 @@
-//! Each field: refused, allowed, by default.
+//! Each field of the configuration: refused values, allowed values, default.
 
 use ally_core::config::names::{CONFIG, HEALTHCHECK, Key, RESTART, WINDOW};
 use ally_core::config::{Health, KillMode, Probe, ProcessConfig, Raw, parse};
@@ -7,7 +7,7 @@ use ally_core::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::raw::{array, health, minimal, object, text, with};
+use crate::support::{array, health, minimal, object, text, with};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -17,10 +17,10 @@ fn checked(raw: &Raw) -> ProcessConfig {
     parse(raw).unwrap().config
 }
 
-// What is refused.
+// Refused values.
 
 #[test]
-fn every_bad_field_is_named_first() {
+fn invalid_field_is_the_first_word_of_the_error() {
     use Raw::{Bool, Null, Number, Other, Undefined};
     let long = |length: usize| format!("/{}", "s".repeat(length - 1));
     let most = if cfg!(target_os = "macos") { 103 } else { 107 };
@@ -139,11 +139,11 @@ fn every_bad_field_is_named_first() {
         let raw = with(raw, path, value.clone());
         let failure = parse(&raw).expect_err(&format!("{field}: {value:?}"));
         assert_eq!(failure.code(), Code::InvalidConfig);
-        // Of a name with '=' what comes behind may be a value.
+        // The error leaves out the text behind '=' in a name, because it may be a value.
         let shown = field.replace('\0', "");
         let shown = shown.split('=').next().unwrap();
         let text = failure.to_string();
-        assert!(text.starts_with(&format!("{shown} ")), "{field} = {value:?} is told as: {text}");
+        assert!(text.starts_with(&format!("{shown} ")), "{field} = {value:?} gives: {text}");
         let problem = text[shown.len()..].trim();
         assert!(problem.starts_with("must ") || problem.starts_with("is required") || problem.contains("not supported"), "{text}");
         let message = failure.message("weather");
@@ -152,7 +152,7 @@ fn every_bad_field_is_named_first() {
 }
 
 #[test]
-fn no_key_of_the_list_is_ignored_and_what_is_not_built_is_refused_by_name() {
+fn every_listed_key_is_checked_and_an_unbuilt_key_is_not_supported_yet() {
     let base = with(
         with(minimal(), "healthcheck", health()),
         "restart.window",
@@ -162,7 +162,7 @@ fn no_key_of_the_list_is_ignored_and_what_is_not_built_is_refused_by_name() {
     for (prefix, keys) in lists {
         for Key { name, built, .. } in keys {
             let field = format!("{prefix}{name}");
-            // A value that no key takes.
+            // Every key refuses null.
             let text = parse(&with(base.clone(), &field, Raw::Null)).expect_err(&field).to_string();
             assert!(text.starts_with(&format!("{field} ")), "{text}");
             assert!(*built || text == format!("{field} is not supported yet"), "{text}");
@@ -171,7 +171,7 @@ fn no_key_of_the_list_is_ignored_and_what_is_not_built_is_refused_by_name() {
 }
 
 #[test]
-fn what_keeps_its_contents_hidden_is_no_plain_data() {
+fn map_instead_of_an_object_is_refused_as_not_plain_data() {
     let map = || Raw::BuiltIn("a Map".to_owned());
     assert_eq!(parse(&map()).unwrap_err().to_string(), "config must be plain data, got a Map");
     for field in ["envVars", "healthcheck", "restart", "restart.window", "readiness"] {
@@ -182,7 +182,7 @@ fn what_keeps_its_contents_hidden_is_no_plain_data() {
 }
 
 #[test]
-fn something_else_than_an_object_is_no_configuration() {
+fn config_that_is_not_an_object_is_refused() {
     for raw in [Raw::Undefined, Raw::Null, text("x"), array([]), Raw::Other("a function")] {
         let failure = parse(&raw).unwrap_err();
         assert!(failure.to_string().starts_with("config must be an object, got "), "{failure}");
@@ -190,13 +190,13 @@ fn something_else_than_an_object_is_no_configuration() {
 }
 
 #[test]
-fn the_first_wrong_field_is_the_one_that_is_told() {
+fn error_names_the_first_invalid_field() {
     let raw = with(with(minimal(), "stopSignal", Raw::Null), "command", Raw::Null);
     assert!(parse(&raw).unwrap_err().to_string().starts_with("command "));
 }
 
 #[test]
-fn bounds_are_within_what_is_allowed() {
+fn values_at_the_bounds_are_allowed() {
     let most = if cfg!(target_os = "macos") { 103 } else { 107 };
     let edges = [
         ("pluginName", text("n".repeat(255))),
@@ -221,10 +221,10 @@ fn bounds_are_within_what_is_allowed() {
     }
 }
 
-// What it becomes.
+// Defaults and allowed values.
 
 #[test]
-fn every_default_is_the_contract_s() {
+fn defaults_are_those_of_the_contract() {
     let expected = ProcessConfig {
         plugin_name: "weather".to_owned(),
         plugin_path: "/plugins/weather".into(),
@@ -250,7 +250,7 @@ fn every_default_is_the_contract_s() {
         stop_signal: libc::SIGTERM,
     };
     assert_eq!(checked(&minimal()), expected);
-    // An empty object and a property that is `undefined` are as good as none.
+    // An empty object and an `undefined` property mean the default.
     assert_eq!(checked(&with(minimal(), "restart", object([]))), expected);
     let optional =
         ["envVars", "healthcheck", "restart", "readiness", "socket", "killMode", "stopSignal", "logs", "limits", "group", "dependsOn"];
@@ -262,7 +262,7 @@ fn every_default_is_the_contract_s() {
 }
 
 #[test]
-fn every_field_has_its_place() {
+fn every_field_reaches_the_configuration_and_the_plan() {
     let accept = || object([("type", text("accept"))]);
     let fields = [
         ("healthcheck", with(health(), "probe", accept())),
@@ -301,7 +301,7 @@ fn every_field_has_its_place() {
 }
 
 #[test]
-fn unknown_keys_are_let_through_and_reported_with_their_path() {
+fn unknown_key_is_ignored_and_reported_with_its_path() {
     let paths = ["typo", "healthcheck.retrys", "healthcheck.probe.path", "restart.window.size", "restart.jiter", "readiness.port"];
     let good =
         with(with(with(minimal(), "healthcheck", health()), "healthcheck.probe.type", text("socket")), "readiness.type", text("socket"));
@@ -312,5 +312,5 @@ fn unknown_keys_are_let_through_and_reported_with_their_path() {
     let mut expected = paths;
     expected.sort_unstable();
     assert_eq!(unknown, expected);
-    assert_eq!(parsed.config, checked(&good), "they change nothing");
+    assert_eq!(parsed.config, checked(&good), "unknown keys change nothing");
 }

@@ -1,10 +1,9 @@
-//! What a configuration must be, what it is by default, the environment that comes of it, and what of
-//! it no message ever shows.
+//! The configuration: fields, defaults, the daemon's environment, and secrets.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
 
+mod arbitrary_values;
 mod environment;
 mod fields;
-mod raw;
 mod secrets;
-mod wild;
+mod support;

@@ -1,15 +1,15 @@
-//! Values of environment variables and arguments appear in no message, whatever is wrong, and wherever.
+//! Errors never show values of `envVars` and `args`.
 
 use ally_core::config::{Raw, parse};
 use proptest::prelude::*;
 
-use crate::raw::{array, minimal, object, text, with};
+use crate::support::{array, minimal, object, text, with};
 
-/// Found in no message by chance, and legal in file names, so that nothing is wrong with it.
+/// Not part of any message, and valid in every field.
 const SECRET: &str = "hunter2-hunter2";
 
-/// A value that holds the secret, in all the shapes that a value can have.
-fn secretive() -> impl Strategy<Value = Raw> {
+/// A value of any type that contains the secret.
+fn secret_value() -> impl Strategy<Value = Raw> {
     let around = ("[a-z\0= \n\u{1b}/.]{0,4}", "[a-z\0= \n\u{1b}/.]{0,4}");
     let leaf = prop_oneof![
         around.prop_map(|(before, after)| text(format!("{before}{SECRET}{after}"))),
@@ -25,8 +25,8 @@ fn secretive() -> impl Strategy<Value = Raw> {
     })
 }
 
-/// What may be wrong beside it.
-fn nuisance() -> impl Strategy<Value = (&'static str, Raw)> {
+/// A field without a secret that is invalid or unknown.
+fn other_invalid_field() -> impl Strategy<Value = (&'static str, Raw)> {
     proptest::sample::select(vec![
         ("typo", Raw::Null),
         ("pluginName", text("a/b")),
@@ -41,7 +41,7 @@ fn nuisance() -> impl Strategy<Value = (&'static str, Raw)> {
 
 proptest! {
     #[test]
-    fn no_message_shows_a_secret(args in secretive(), variable in secretive(), wrong in nuisance(), whole in any::<bool>(), within in any::<bool>()) {
+    fn error_never_shows_a_value_of_args_or_env_vars(args in secret_value(), variable in secret_value(), wrong in other_invalid_field(), whole in any::<bool>(), within in any::<bool>()) {
         let args = if within { array([text("ok"), args]) } else { args };
         let env_vars = if whole { variable } else { object([("TOKEN", variable)]) };
         let raw = with(with(with(minimal(), "args", args), "envVars", env_vars), wrong.0, wrong.1);
@@ -56,13 +56,13 @@ proptest! {
 }
 
 #[test]
-fn the_places_where_a_secret_may_be_wrong_are_told_without_it() {
+fn error_names_the_field_of_an_invalid_secret_without_its_value() {
     for (field, raw) in [
         ("args[1]", with(minimal(), "args", array([text(SECRET), text(format!("{SECRET}\0"))]))),
         ("args", with(minimal(), "args", text(SECRET))),
         ("envVars.TOKEN", with(minimal(), "envVars.TOKEN", text(format!("{SECRET}\0")))),
         ("envVars.TOKEN", with(minimal(), "envVars.TOKEN", array([text(SECRET)]))),
-        // A whole entry where its name should be.
+        // A whole entry in place of its name.
         ("envVars.TOKEN", with(minimal(), &format!("envVars.TOKEN={SECRET}"), text(""))),
         ("envVars", with(minimal(), "envVars", text(SECRET))),
     ] {

@@ -1,16 +1,22 @@
-//! The guardian and its keepers, as programs: each test starts a guardian of its own, speaks the
-//! protocol to it as the addon does, and looks at what becomes of real processes.
+//! The guardian and its keepers, as programs. Each test starts a guardian, speaks the protocol of the
+//! addon, and reads the state of real processes, pipes and locks from the kernel.
 //!
-//! What is asked here is the kernel's to answer, so nothing is simulated: who is whose child, who is
-//! left, who holds a lock. Every fixture ends by itself after a minute, whatever becomes of its test.
+//! Every fixture process ends by itself after a minute, also if its test fails.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
 
-mod births;
-mod damaged;
-mod hygiene;
-mod loss;
-mod owner;
+#[path = "../../../base/tests/support/namespace.rs"]
+mod namespace;
+#[path = "../../../base/tests/support/rerun.rs"]
+mod rerun;
+#[path = "../../../base/tests/support/until.rs"]
+mod until;
+
+mod damaged_orders;
+mod isolation;
+mod killed_keeper;
+mod owner_death;
+mod spawning;
 mod stopping;
-mod world;
+mod support;

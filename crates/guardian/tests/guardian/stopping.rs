@@ -1,79 +1,79 @@
-//! How trees end while their owner lives.
+//! Commands of a living owner: the stop signal and SIGKILL to a tree or a group.
 
 use ally_base::os;
 use ally_base::wire::{GuardianReport, KeeperCommand, KeeperReport};
-use std::ffi::OsStr;
-use std::process::Command as Program;
 
-use crate::world::{FAMILY, Guardian, Plan, STUBBORN, await_gone, lives, signal, state, until};
+use crate::namespace::can_unshare;
+use crate::rerun::rerun;
+use crate::support::{Guardian, IGNORES_SIGTERM, TREE, TestOrder, await_gone, lives, signal, state, until};
 
 #[test]
-fn terminate_reaches_what_fled_too() {
+fn terminate_reaches_detached_descendants() {
     let guardian = Guardian::start();
-    let mut daemon = guardian.make(&Plan::shell(FAMILY));
-    let [_, family @ ..] = daemon.family();
+    let mut daemon = guardian.spawn(&TestOrder::shell(TREE));
+    let [_, tree @ ..] = daemon.tree();
     daemon.command(KeeperCommand::Terminate);
     assert_eq!(daemon.end(), libc::SIGTERM);
-    await_gone(&family);
-    assert_eq!(daemon.output(), "", "nobody is left to hold the pipe");
+    await_gone(&tree);
+    assert_eq!(daemon.output(), "", "no process holds the pipe");
 }
 
 #[test]
-fn terminate_continues_what_is_stopped() {
+fn terminate_continues_stopped_processes() {
     let guardian = Guardian::start();
-    let mut daemon = guardian.make(&Plan::shell(
-        "(setsid sh -c 'trap \"echo heard; exit\" TERM; echo stopped $$; kill -STOP $$; exec sleep 60' &); echo leader $$; kill -STOP $$; exec sleep 60",
+    let mut daemon = guardian.spawn(&TestOrder::shell(
+        "(setsid sh -c 'trap \"echo got SIGTERM; exit\" TERM; echo stopped $$; kill -STOP $$; exec sleep 60' &); echo leader $$; kill -STOP $$; exec sleep 60",
     ));
-    daemon.born();
-    let both = daemon.on_found(["leader", "stopped"]);
-    until("both to stop", || both.iter().all(|process| state(process.pid) == Some('T')));
+    daemon.spawned();
+    let both = daemon.await_introductions(["leader", "stopped"]);
+    until("both are stopped", || both.iter().all(|process| state(process.pid) == Some('T')));
     daemon.command(KeeperCommand::Terminate);
-    assert_eq!(daemon.line(), "heard");
+    assert_eq!(daemon.line(), "got SIGTERM");
     assert_eq!(daemon.end(), libc::SIGTERM);
     await_gone(&both);
 }
 
 #[test]
-fn the_stop_signal_is_the_order_s() {
+fn terminate_sends_the_stop_signal_of_the_order() {
     let guardian = Guardian::start();
     let script = "trap 'exit 5' INT; trap '' TERM; echo leader $$; for again in $(seq 6000); do sleep 0.01; done";
-    let mut daemon = guardian.make(&Plan { stop_signal: libc::SIGINT, ..Plan::shell(script) });
-    daemon.born();
-    daemon.on_found(["leader"]);
+    let mut daemon = guardian.spawn(&TestOrder { stop_signal: libc::SIGINT, ..TestOrder::shell(script) });
+    daemon.spawned();
+    daemon.await_introductions(["leader"]);
     daemon.command(KeeperCommand::Terminate);
     assert_eq!(daemon.end(), 5 << 8);
 }
 
 #[test]
-fn kill_ends_a_stubborn_tree() {
+fn kill_ends_a_tree_that_ignores_sigterm() {
     let guardian = Guardian::start();
-    let mut daemon = guardian.make(&Plan::shell(STUBBORN));
-    let [_, family @ ..] = daemon.family();
+    let mut daemon = guardian.spawn(&TestOrder::shell(IGNORES_SIGTERM));
+    let [_, tree @ ..] = daemon.tree();
     daemon.command(KeeperCommand::Terminate);
-    assert_eq!(daemon.line(), "heard");
-    assert!(family.iter().all(lives));
+    assert_eq!(daemon.line(), "got SIGTERM");
+    assert!(tree.iter().all(lives));
     daemon.command(KeeperCommand::Kill);
     assert_eq!(daemon.end(), libc::SIGKILL);
-    await_gone(&family);
+    await_gone(&tree);
 }
 
 #[test]
-fn kill_ends_what_is_stopped() {
+fn kill_ends_a_stopped_process() {
     let guardian = Guardian::start();
-    let mut daemon = guardian.make(&Plan::shell("echo leader $$; kill -STOP $$"));
-    daemon.born();
-    let [leader] = daemon.on_found(["leader"]);
-    until("it to stop", || state(leader.pid) == Some('T'));
+    let mut daemon = guardian.spawn(&TestOrder::shell("echo leader $$; kill -STOP $$"));
+    daemon.spawned();
+    let [leader] = daemon.await_introductions(["leader"]);
+    until("the leader is stopped", || state(leader.pid) == Some('T'));
     daemon.command(KeeperCommand::Kill);
     assert_eq!(daemon.end(), libc::SIGKILL);
 }
 
 #[test]
-fn kill_ends_a_tree_that_runs_away() {
+fn kill_ends_a_tree_that_forks_without_end() {
     let guardian = Guardian::start();
-    // Each one forks the next, in a new session, and is gone before anyone who saw it can do it harm.
+    // Each process forks the next one, in a new POSIX session, and exits before a signal can reach it.
     let script = "import os, time\nend = time.monotonic() + 60\nprint('off', flush=True)\nwhile time.monotonic() < end:\n if os.fork(): os._exit(0)\n os.setsid()";
-    let mut daemon = guardian.make(&Plan::program(&["/usr/bin/env", "python3", "-c", script]));
+    let mut daemon = guardian.spawn(&TestOrder::program(&["/usr/bin/env", "python3", "-c", script]));
     assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
     assert_eq!(daemon.line(), "off");
     assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 0, remains: true }));
@@ -83,41 +83,41 @@ fn kill_ends_a_tree_that_runs_away() {
 }
 
 #[test]
-fn a_tree_is_gone_when_its_last_process_is() {
+fn tree_gone_is_reported_after_the_last_process_of_the_tree() {
     let guardian = Guardian::start();
-    let mut daemon = guardian.make(&Plan::shell("(setsid sh -c 'echo fled $$; exec sleep 60' &); exit 3"));
+    let mut daemon = guardian.spawn(&TestOrder::shell("(setsid sh -c 'echo detached $$; exec sleep 60' &); exit 3"));
     assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
-    let [fled] = daemon.on_found(["fled"]);
+    let [detached] = daemon.await_introductions(["detached"]);
     assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 3 << 8, remains: true }));
-    assert!(lives(&fled) && !daemon.is_unlocked(), "the lock is held while anyone of the tree lives");
-    signal(&fled, libc::SIGKILL);
+    assert!(lives(&detached) && !daemon.is_unlocked(), "the lock is held while a process of the tree lives");
+    signal(&detached, libc::SIGKILL);
     assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
     assert_eq!(daemon.report(), None);
-    until("the lock's release", || daemon.is_unlocked());
+    until("the lock is released", || daemon.is_unlocked());
 }
 
 #[test]
-fn what_is_left_can_still_be_ended() {
+fn commands_reach_descendants_of_an_exited_leader() {
     let guardian = Guardian::start();
     for (command, script) in [
-        (KeeperCommand::Terminate, "(setsid sh -c 'echo fled $$; exec sleep 60' &); exit 3"),
-        (KeeperCommand::Kill, "trap '' TERM; (setsid sh -c 'echo fled $$; exec sleep 60' &); exit 3"),
+        (KeeperCommand::Terminate, "(setsid sh -c 'echo detached $$; exec sleep 60' &); exit 3"),
+        (KeeperCommand::Kill, "trap '' TERM; (setsid sh -c 'echo detached $$; exec sleep 60' &); exit 3"),
     ] {
-        let mut daemon = guardian.make(&Plan::shell(script));
+        let mut daemon = guardian.spawn(&TestOrder::shell(script));
         assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
-        let [fled] = daemon.on_found(["fled"]);
+        let [detached] = daemon.await_introductions(["detached"]);
         assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 3 << 8, remains: true }));
         daemon.command(command);
         assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
-        assert!(!lives(&fled));
+        assert!(!lives(&detached));
     }
 }
 
 #[test]
-fn one_daemon_s_end_is_not_another_s() {
+fn kill_reaches_no_other_daemon() {
     let guardian = Guardian::start();
-    let [mut first, mut second] = [(); 2].map(|()| guardian.make(&Plan::shell(FAMILY)));
-    let (gone, left) = (first.family(), second.family());
+    let [mut first, mut second] = [(); 2].map(|()| guardian.spawn(&TestOrder::shell(TREE)));
+    let (gone, left) = (first.tree(), second.tree());
     first.command(KeeperCommand::Kill);
     first.end();
     await_gone(&gone);
@@ -126,31 +126,31 @@ fn one_daemon_s_end_is_not_another_s() {
     assert_eq!(second.end(), libc::SIGTERM);
 }
 
-// The group alone.
+// killMode: 'group'.
 
 #[test]
-fn a_group_ends_without_what_left_it() {
+fn kill_mode_group_spares_processes_outside_of_the_group() {
     let mut guardian = Guardian::start();
     for command in [KeeperCommand::Terminate, KeeperCommand::Kill] {
-        let mut daemon = guardian.make(&Plan { group_only: true, ..Plan::shell(FAMILY) });
-        let [_, leader, child, fled] = daemon.family();
+        let mut daemon = guardian.spawn(&TestOrder { group_only: true, ..TestOrder::shell(TREE) });
+        let [_, leader, child, detached] = daemon.tree();
         daemon.command(command);
         let status = daemon.end();
         assert_eq!(status, if command == KeeperCommand::Kill { libc::SIGKILL } else { libc::SIGTERM });
         await_gone(&[leader, child]);
-        assert!(lives(&fled), "it was meant to outlive them");
-        signal(&fled, libc::SIGKILL);
+        assert!(lives(&detached), "a process outside of the group survives");
+        signal(&detached, libc::SIGKILL);
     }
-    guardian.let_go();
+    guardian.close_stream();
     assert!(guardian.await_exit().success());
 }
 
 #[test]
-fn a_group_remains_while_one_of_its_members_lives() {
+fn kill_mode_group_remains_while_a_member_lives() {
     let guardian = Guardian::start();
-    let mut daemon =
-        guardian.make(&Plan { group_only: true, ..Plan::shell("sh -c 'echo child $$; exec sleep 60' & echo leader $$; read go") });
-    // Its stdin is at its end, so it is off at once.
+    let mut daemon = guardian
+        .spawn(&TestOrder { group_only: true, ..TestOrder::shell("sh -c 'echo child $$; exec sleep 60' & echo leader $$; read go") });
+    // Its stdin is empty, so the leader exits at once.
     assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
     assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 1 << 8, remains: true }));
     assert!(!daemon.is_unlocked());
@@ -160,86 +160,76 @@ fn a_group_remains_while_one_of_its_members_lives() {
 }
 
 #[test]
-fn what_was_left_alive_on_purpose_is_swept_by_nobody() {
+fn kill_mode_group_a_sweep_spares_the_survivors_of_another_daemon() {
     let mut guardian = Guardian::start();
-    let mut first = guardian.make(&Plan { group_only: true, ..Plan::shell(FAMILY) });
-    let [.., survivor] = first.family();
+    let mut first = guardian.spawn(&TestOrder { group_only: true, ..TestOrder::shell(TREE) });
+    let [.., survivor] = first.tree();
     first.command(KeeperCommand::Terminate);
     first.end();
-    let mut second = guardian.make(&Plan::shell(FAMILY));
-    let [keeper, family @ ..] = second.family();
+    let mut second = guardian.spawn(&TestOrder::shell(TREE));
+    let [keeper, tree @ ..] = second.tree();
     signal(&keeper, libc::SIGKILL);
     assert_eq!(guardian.report(), Some(GuardianReport::Swept { keeper: keeper.pid }));
-    await_gone(&family);
+    await_gone(&tree);
     assert!(lives(&survivor));
-    guardian.let_go();
-    assert!(guardian.await_exit().success(), "it doesn't wait for what it doesn't keep");
+    guardian.close_stream();
+    assert!(guardian.await_exit().success(), "the guardian does not wait for the survivor");
     assert!(lives(&survivor));
     signal(&survivor, libc::SIGKILL);
 }
 
-/// A session that was left alive on purpose stays spared, also for those of it that only come to the guardian later.
+/// A surviving POSIX session is spared as a whole, also its processes that become children of the guardian later.
 #[test]
-fn what_outlives_a_group_that_went_by_itself_is_told_from_another_s_strays() {
+fn kill_mode_group_a_sweep_spares_survivors_that_the_guardian_inherits_later() {
     let mut guardian = Guardian::start();
-    let mut other = guardian.make(&Plan::shell(STUBBORN));
-    let [keeper, family @ ..] = other.family();
+    let mut other = guardian.spawn(&TestOrder::shell(IGNORES_SIGTERM));
+    let [keeper, tree @ ..] = other.tree();
     let script = "(setsid sh -c 'sh -c \"echo below \\$\\$; exec sleep 60\" & echo survivor $$; : >out; wait' &)
         for again in $(seq 6000); do test -e out && exit 0; sleep 0.01; done";
-    let mut first = guardian.make(&Plan { group_only: true, ..Plan::shell(script) });
+    let mut first = guardian.spawn(&TestOrder { group_only: true, ..TestOrder::shell(script) });
     assert!(matches!(first.report(), Some(KeeperReport::Spawned { .. })));
-    let [survivor, below] = first.on_found(["survivor", "below"]);
+    let [survivor, below] = first.await_introductions(["survivor", "below"]);
     assert_eq!(first.end(), 0);
-    // By the time that it makes another one, the guardian knows of the first one's end.
-    assert_eq!(guardian.make(&Plan::shell("echo next")).output(), "next\n");
+    // After this spawn the guardian has handled the end of the first daemon.
+    assert_eq!(guardian.spawn(&TestOrder::shell("echo next")).output(), "next\n");
     signal(&survivor, libc::SIGKILL);
-    until("the guardian to inherit", || os::look_up(below.pid).is_some_and(|process| process.parent == guardian.pid()));
+    until("the guardian is the parent", || os::look_up(below.pid).is_some_and(|process| process.parent == guardian.pid()));
     signal(&keeper, libc::SIGKILL);
     assert_eq!(guardian.report(), Some(GuardianReport::Swept { keeper: keeper.pid }));
-    assert!(!family.iter().any(lives));
+    assert!(!tree.iter().any(lives));
     assert!(lives(&below));
     signal(&below, libc::SIGKILL);
 }
 
-/// The last of what was released ends, and the system gives its session's number to a new leader, which is then nobody's to
-/// spare. The test runs itself again in a pid namespace, where it can say which number comes next.
+/// After the last process of a spared POSIX session has ended, a new leader can get its number, and must not be spared. The
+/// test runs again in a pid namespace, where it can set the next pid.
 #[test]
-fn a_released_session_s_number_that_is_given_out_again_spares_nobody() {
+fn kill_mode_group_a_reused_posix_session_number_is_swept() {
     const ALONE: &str = "ALLY_TEST_ALONE";
     if std::env::var_os(ALONE).is_none() {
-        let unshare = |words: &[&OsStr]| {
-            let mut program = Program::new("unshare");
-            program.args(["-pf", "--mount-proc", "--kill-child"]).args(words).env(ALONE, "1").output().unwrap()
-        };
-        if !unshare(&["sh".as_ref(), "-c".as_ref(), "echo 1000 > /proc/sys/kernel/ns_last_pid".as_ref()]).status.success() {
-            eprintln!("skipped: a pid namespace whose numbers can be chosen can't be had here");
-            return;
+        if can_unshare(&["-pf", "--mount-proc", "--kill-child", "sh", "-c", "echo 1000 > /proc/sys/kernel/ns_last_pid"]) {
+            let unshare = ["unshare", "-pf", "--mount-proc", "--kill-child"];
+            rerun(&unshare, "stopping::kill_mode_group_a_reused_posix_session_number_is_swept", ALONE, "1");
         }
-        let own = std::env::current_exe().unwrap();
-        let test = ["--exact", "stopping::a_released_session_s_number_that_is_given_out_again_spares_nobody", "--nocapture"];
-        let words: Vec<&OsStr> = [own.as_os_str()].into_iter().chain(test.map(AsRef::as_ref)).collect();
-        let run = unshare(&words);
-        let told = format!("{}\n{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-        assert!(run.status.success() && told.contains("1 passed"), "{told}");
         return;
     }
     let mut guardian = Guardian::start();
     let script = "(setsid sh -c 'echo survivor $$; : >out; exec sleep 60' &)
         for again in $(seq 6000); do test -e out && exit 0; sleep 0.01; done";
-    let mut first = guardian.make(&Plan { group_only: true, ..Plan::shell(script) });
+    let mut first = guardian.spawn(&TestOrder { group_only: true, ..TestOrder::shell(script) });
     assert!(matches!(first.report(), Some(KeeperReport::Spawned { .. })));
-    let [survivor] = first.on_found(["survivor"]);
+    let [survivor] = first.await_introductions(["survivor"]);
     assert_eq!(first.end(), 0);
-    // The guardian has it by now.
-    assert_eq!(guardian.make(&Plan::shell("echo next")).output(), "next\n");
+    // After this spawn the guardian has handled the end of the first daemon.
+    assert_eq!(guardian.spawn(&TestOrder::shell("echo next")).output(), "next\n");
     signal(&survivor, libc::SIGKILL);
-    until("its reaping", || os::look_up(survivor.pid).is_none());
-    // The next keeper gets the number before it, the next leader its own.
+    until("the survivor is reaped", || os::look_up(survivor.pid).is_none());
+    // The next keeper gets the pid before that number, the next leader the number itself.
     std::fs::write("/proc/sys/kernel/ns_last_pid", (survivor.session - 2).to_string()).unwrap();
-    let mut second = guardian.make(&Plan::shell(STUBBORN));
-    let [keeper, leader, child, fled] = second.family();
+    let mut second = guardian.spawn(&TestOrder::shell(IGNORES_SIGTERM));
+    let [keeper, leader, child, detached] = second.tree();
     assert_eq!(leader.pid, survivor.session);
     signal(&keeper, libc::SIGKILL);
     assert_eq!(guardian.report(), Some(GuardianReport::Swept { keeper: keeper.pid }));
-    assert!(![leader, child, fled].iter().any(lives), "it was taken for what was released");
+    assert!(![leader, child, detached].iter().any(lives), "the new tree was spared");
 }

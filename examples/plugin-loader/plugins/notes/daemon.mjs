@@ -1,6 +1,5 @@
 /**
- * Keeps notes, in memory and in a file beside the socket, so that they survive whatever happens to
- * this process.
+ * Keeps notes in memory and in a file beside the socket, so that notes survive a kill of this process.
  *
  * One JSON object per line, over the socket at SOCKET_PATH:
  *
@@ -19,7 +18,7 @@ const notes = load();
 function load() {
   if (!existsSync(file)) return [];
   const lines = readFileSync(file, 'utf8').split('\n');
-  // A process that was killed while it wrote leaves half a line, of a note that was never confirmed.
+  // If a process is killed during a write, the last line is incomplete. Its note was not confirmed.
   if (lines.pop() !== '') appendFileSync(file, '\n');
   return lines.flatMap((line) => {
     try {
@@ -34,7 +33,7 @@ function answer(line) {
   try {
     const request = JSON.parse(line);
     if (typeof request.add === 'string') {
-      // Written before it is confirmed.
+      // Written before the answer confirms the note.
       appendFileSync(file, `${JSON.stringify(request.add)}\n`);
       return { id: notes.push(request.add) };
     }
@@ -51,17 +50,17 @@ const server = createServer((connection) => {
   connection.on('close', () => connections.delete(connection));
   const lines = createInterface({ input: connection });
   lines.on('line', (line) => connection.write(`${JSON.stringify(answer(line))}\n`));
-  // Whoever asked has gone, and that must not end us. The interface passes the error on, hence both.
+  // If the client is gone, the daemon goes on. The interface emits the connection's errors too.
   for (const emitter of [connection, lines]) emitter.on('error', () => {});
 });
 
-// A run that was killed could not tidy up; nobody listens there any more.
+// A killed daemon leaves its socket file. The manager has made sure that no process listens there.
 rmSync(socketPath, { force: true });
 server.listen(socketPath, () => console.log(`${notes.length} notes`));
 
 function end(signal) {
   console.log(`ending on ${signal}`);
-  // Takes the socket file away too. Then nothing is left to wait for, and the process ends.
+  // `close` removes the socket file. Without server and connections the process ends.
   server.close();
   for (const connection of connections) connection.destroy();
 }

@@ -21,7 +21,7 @@ MOST_HITS = 5
 
 
 class Index:
-    """Which lines hold which word. Built once and never changed, so that threads can share it."""
+    """The lines of each word. Built once and never changed, so that threads can share it."""
 
     def __init__(self, files):
         self.files = len(files)
@@ -36,7 +36,7 @@ class Index:
                 self.places.setdefault(word, set()).add(place)
 
     def find(self, query):
-        """The lines that hold every word of the query."""
+        """The lines with every word of the query."""
         words = WORD.findall(query.lower())
         if not words:
             return []
@@ -45,7 +45,7 @@ class Index:
 
 
 class Indexer:
-    """The process that reads the disk, so that a slow disk keeps nobody waiting for an answer."""
+    """The process that reads the disk, so that a slow disk delays no answer."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -65,7 +65,7 @@ class Server:
         self.path = path
         self.indexer = indexer
         self.index = indexer.scan()
-        # A run that was killed could not tidy up; nobody listens there any more.
+        # A killed daemon leaves its socket file. The manager has made sure that no process listens there.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -79,12 +79,12 @@ class Server:
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection):
-        # A health check connects and leaves again without a word: then there is no line.
+        # A health check connects and closes without a line.
         with contextlib.suppress(ConnectionError), connection, connection.makefile("rw", encoding="utf-8") as stream:
             for line in stream:
                 try:
                     answer = self.answer(json.loads(line))
-                except Exception as error:  # whatever it is, it is the asker's to know
+                except Exception as error:  # every error is the answer to its request
                     answer = {"error": f"{type(error).__name__}: {error}"}
                 stream.write(json.dumps(answer) + "\n")
                 stream.flush()
@@ -98,7 +98,7 @@ class Server:
         return {"error": "neither a query nor a scan"}
 
     def close(self):
-        # A successor may have its own socket at this path by now.
+        # A later daemon may have its own socket at this path.
         with contextlib.suppress(FileNotFoundError):
             if os.stat(self.path).st_ino == self.inode:
                 os.unlink(self.path)
@@ -107,7 +107,7 @@ class Server:
 def main():
     # The indexer is started first: it would inherit the blocked signals.
     indexer = Indexer()
-    # Waiting for the signal, instead of handling it, lets no handler run in the middle of anything.
+    # sigwait instead of a handler, because a handler would interrupt a request.
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
 

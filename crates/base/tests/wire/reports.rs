@@ -1,0 +1,69 @@
+//! Reports of guardian and keeper, and commands to the keeper.
+
+use ally_base::wire::{Frame, FrameBuffer, GuardianReport, KeeperCommand, KeeperReport, Stage};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::frames::frames;
+
+fn keeper_report() -> impl Strategy<Value = KeeperReport> {
+    let stage = prop_oneof![Just(Stage::Fork), Just(Stage::Folder), Just(Stage::Exec)];
+    prop_oneof![
+        (any::<i32>(), any::<i32>()).prop_map(|(leader, keeper)| KeeperReport::Spawned { leader, keeper }),
+        (stage, any::<i32>()).prop_map(|(stage, errno)| KeeperReport::SpawnFailed { stage, errno }),
+        (any::<i32>(), any::<bool>()).prop_map(|(status, remains)| KeeperReport::Exited { status, remains }),
+        Just(KeeperReport::TreeGone),
+    ]
+}
+
+fn guardian_report() -> impl Strategy<Value = GuardianReport> {
+    prop_oneof![any::<i32>().prop_map(|keeper| GuardianReport::Swept { keeper }), Just(GuardianReport::Accepted)]
+}
+
+proptest! {
+    #[test]
+    fn reports_are_decoded_as_they_were_encoded_in_pieces_of_any_size(
+        keeper in vec(keeper_report(), 0..5), guardian in vec(guardian_report(), 0..5), size in 1..40_usize,
+    ) {
+        let bytes: Vec<u8> = keeper.iter().flat_map(|report| report.encode()).chain(guardian.iter().flat_map(|report| report.encode())).collect();
+        let frames = frames(&bytes, size)?;
+        let (of_keeper, of_guardian) = frames.split_at(keeper.len());
+        prop_assert_eq!(of_keeper.iter().filter_map(KeeperReport::decode).collect::<Vec<_>>(), keeper);
+        prop_assert_eq!(of_guardian.iter().filter_map(GuardianReport::decode).collect::<Vec<_>>(), guardian);
+    }
+}
+
+#[test]
+fn report_of_an_unknown_kind_stage_flag_or_size_is_refused() {
+    let frame = |kind, words: &[i32], bytes: &[u8]| Frame {
+        kind,
+        payload: words.iter().flat_map(|word| word.to_ne_bytes()).chain(bytes.iter().copied()).collect(),
+    };
+    for kind in [0, 5, 6, u8::MAX] {
+        assert_eq!(KeeperReport::decode(&frame(kind, &[], &[])), None);
+    }
+    for kind in [0, 3, u8::MAX] {
+        assert_eq!(GuardianReport::decode(&frame(kind, &[], &[])), None);
+    }
+    for stage in [3, u8::MAX] {
+        let [a, b, c, d] = 0_i32.to_ne_bytes();
+        assert_eq!(KeeperReport::decode(&frame(2, &[], &[stage, a, b, c, d])), None);
+    }
+    assert_eq!(KeeperReport::decode(&frame(3, &[9], &[2])), None, "a flag is 0 or 1");
+    assert_eq!(KeeperReport::decode(&frame(3, &[9], &[1])), Some(KeeperReport::Exited { status: 9, remains: true }));
+    assert_eq!(KeeperReport::decode(&frame(3, &[9], &[1, 0])), None, "an additional byte");
+    assert_eq!(KeeperReport::decode(&frame(1, &[9], &[])), None, "a missing byte");
+}
+
+#[test]
+fn keeper_command_of_another_kind_or_with_a_payload_is_refused() {
+    let frame = |kind, payload: &[u8]| Frame { kind, payload: payload.to_vec() };
+    for command in [KeeperCommand::Terminate, KeeperCommand::Kill] {
+        let mut buffer = FrameBuffer::default();
+        buffer.extend(&command.encode());
+        assert_eq!(KeeperCommand::decode(&buffer.next_frame().unwrap().unwrap()), Some(command));
+    }
+    assert_eq!((0..=u8::MAX).filter_map(|kind| KeeperCommand::decode(&frame(kind, &[]))).count(), 2);
+    assert!((0..=u8::MAX).all(|kind| KeeperCommand::decode(&frame(kind, &[0])).is_none()));
+    assert_eq!(KeeperCommand::decode(&frame(0, &[])), None, "a zeroed buffer is no command");
+}

@@ -1,0 +1,106 @@
+//! The code of each failure, and its `errno`, `syscall`, `path` and `cause`.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use ally_core::error::{Code, Failure, Occupant, Refused};
+use ally_core::model::{Exit, ProcessState};
+
+const EXITED: Exit = Exit { code: Some(3), signal: None };
+
+fn spawn() -> Failure {
+    let refused = Refused { errno: libc::EMFILE, call: Some("spawn"), path: Some("/bin/true".to_owned()) };
+    Failure::Spawn { problem: "EMFILE: Too many open files".to_owned(), refused: Some(refused) }
+}
+
+fn unhealthy() -> Failure {
+    Failure::Unhealthy { checks: 3, last: "ECONNREFUSED".to_owned() }
+}
+
+fn guardian(errno: i32) -> Failure {
+    Failure::guardian(Path::new("/p/ally-guardian"), &io::Error::from_raw_os_error(errno))
+}
+
+#[test]
+fn error_code_of_each_failure() {
+    let text = String::new;
+    let table = [
+        (Failure::InvalidConfig { field: text(), problem: text() }, Code::InvalidConfig),
+        (Failure::AlreadyRunning(ProcessState::Running), Code::AlreadyRunning),
+        (Failure::ShuttingDown, Code::ShuttingDown),
+        (Failure::NotFound, Code::NotFound),
+        (Failure::OwnedElsewhere { owner: None }, Code::OwnedElsewhere),
+        (Failure::SocketInUse { path: text(), by: Occupant::Unknown }, Code::SocketInUse),
+        (spawn(), Code::Spawn),
+        (guardian(libc::EMFILE), Code::Spawn),
+        (guardian(libc::ENOSPC), Code::Spawn),
+        (guardian(libc::ENOENT), Code::Unsupported),
+        (guardian(libc::EACCES), Code::Unsupported),
+        (guardian(libc::ENOEXEC), Code::Unsupported),
+        (Failure::GuardianLost { problem: text() }, Code::Internal),
+        (Failure::Internal { problem: text() }, Code::Internal),
+        (Failure::StartupExit { exit: EXITED, tail: text() }, Code::StartupExit),
+        (Failure::Ended { exit: EXITED, tail: text() }, Code::StartupExit),
+        // The keeper is lost, so the exit status is unknown.
+        (Failure::StartupExit { exit: Exit::UNKNOWN, tail: text() }, Code::Internal),
+        (Failure::Ended { exit: Exit::UNKNOWN, tail: text() }, Code::Internal),
+        (Failure::StartupTimeout { socket: text(), after: Duration::ZERO, last_problem: None, tail: text() }, Code::StartupTimeout),
+        (Failure::Stopped, Code::Stopped),
+        (Failure::StopFailed { survivors: Vec::new() }, Code::StopFailed),
+        (Failure::io(Path::new("/p"), "must be a plain file"), Code::Io),
+        (Failure::LeftoverFile { cause: Box::new(Failure::io(Path::new("/p"), "stays")) }, Code::Io),
+        (unhealthy(), Code::Unhealthy),
+    ];
+    for (failure, code) in table {
+        assert_eq!(failure.code(), code, "{failure:?}");
+    }
+}
+
+#[test]
+fn error_after_max_attempts_or_window_has_the_code_and_fields_of_the_last_failure() {
+    let exhausted = |last: Failure| {
+        let last = Box::new(last);
+        [
+            Failure::AttemptsExhausted { attempts: 3, last: last.clone() },
+            Failure::WindowExhausted { limit: 3, period: Duration::from_secs(1), last },
+        ]
+    };
+    for failure in exhausted(unhealthy()) {
+        assert_eq!(failure.code(), Code::Unhealthy);
+        assert_eq!(failure.cause(), Some(&unhealthy()));
+    }
+    for failure in exhausted(spawn()) {
+        assert_eq!((failure.code(), failure.path()), (Code::Spawn, Some("/bin/true")));
+        assert_eq!(failure.refused().map(|refused| refused.errno), Some(libc::EMFILE));
+    }
+    for failure in exhausted(Failure::Ended { exit: EXITED, tail: "why".to_owned() }) {
+        assert_eq!((failure.code(), failure.exit(), failure.tail()), (Code::StartupExit, EXITED, Some("why")));
+    }
+}
+
+#[test]
+fn error_of_a_system_call_has_errno_syscall_and_path_as_fields_and_in_the_text() {
+    let path = Path::new("/p/daemon.pid");
+    let refused = |failure: &Failure| failure.refused().map(|refused| (refused.errno, refused.call, refused.path));
+    let named = |errno, call| Some((errno, call, Some("/p/daemon.pid".to_owned())));
+
+    let failure = Failure::call("unlink", path, nix::errno::Errno::EROFS);
+    assert_eq!(failure.to_string(), "/p/daemon.pid: EROFS: Read-only file system");
+    assert_eq!(refused(&failure), named(libc::EROFS, Some("unlink")));
+    let leftover = Failure::LeftoverFile { cause: Box::new(failure.clone()) };
+    assert_eq!(leftover.to_string(), format!("it is gone, but a file of it stays: {failure}"));
+    assert_eq!((refused(&leftover), leftover.path(), leftover.cause()), (refused(&failure), Some("/p/daemon.pid"), Some(&failure)));
+
+    let failure = Failure::at(path, io::Error::from_raw_os_error(libc::EIO));
+    assert_eq!(failure.to_string(), "/p/daemon.pid: EIO: I/O error");
+    assert_eq!(refused(&failure), named(libc::EIO, None));
+    // No system call failed.
+    for failure in [Failure::at(path, io::Error::from(io::ErrorKind::NotFound)), Failure::io(path, "must be a plain file")] {
+        assert_eq!((refused(&failure), failure.path()), (None, Some("/p/daemon.pid")));
+    }
+
+    let failure = guardian(libc::ENOENT);
+    assert_eq!(failure.to_string(), "the guardian /p/ally-guardian can't be started: ENOENT: No such file or directory");
+    assert_eq!(failure.path(), Some("/p/ally-guardian"));
+}

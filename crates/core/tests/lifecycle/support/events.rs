@@ -1,0 +1,81 @@
+//! A sample of every event, from one list. The list is also an exhaustive match: a new event of the
+//! machine does not compile until it is listed here.
+
+use ally_core::error::Failure;
+use ally_core::lifecycle::{Event, Generation, Ticket};
+use ally_core::model::{Exit, Pid};
+use std::time::Duration;
+
+/// The fields of the samples.
+#[derive(Debug, Clone, Copy)]
+pub struct Filling {
+    pub generation: Generation,
+    pub ticket: Ticket,
+    pub pid: Pid,
+}
+
+macro_rules! samples {
+    ($filling:ident: $($name:ident { $($field:ident : $value:expr),+ }),+ $(,)?) => {
+        /// A sample of each event.
+        pub fn samples($filling: Filling) -> Vec<Event> {
+            vec![$(Event::$name { $($field: $value),+ }),+]
+        }
+
+        pub fn name(event: &Event) -> &'static str {
+            match event {
+                $(Event::$name { .. } => stringify!($name),)+
+            }
+        }
+    };
+}
+
+samples! { f:
+    StartRequested { ticket: f.ticket },
+    StartAborted { ticket: f.ticket },
+    StopRequested { ticket: f.ticket },
+    RestartRequested { ticket: f.ticket },
+    ShutdownRequested { ticket: f.ticket },
+    Prepared { generation: f.generation },
+    PrepareFailed { generation: f.generation, failure: unwritable() },
+    Spawned { generation: f.generation, pid: f.pid },
+    SpawnFailed { generation: f.generation, failure: unspawnable() },
+    OrderLost { generation: f.generation },
+    RecordFailed { generation: f.generation, failure: unwritable() },
+    Ready { generation: f.generation },
+    NotReady { generation: f.generation, failure: Failure::SocketInUse { path: "/run/p.sock".to_owned(), by: foreigner() } },
+    Exited { generation: f.generation, exit: code(1), remains: false, tail: String::new(), leftover_file: None },
+    TreeGone { generation: f.generation, leftover_file: None },
+    ProbePassed { generation: f.generation, latency: Duration::from_millis(2) },
+    ProbeFailed { generation: f.generation, latency: Duration::from_millis(3), error: "refused".to_owned() },
+    StartupElapsed { generation: f.generation, last_problem: None, tail: String::new() },
+    GraceElapsed { generation: f.generation },
+    KillElapsed { generation: f.generation, survivors: vec![f.pid] },
+    BackoffElapsed { generation: f.generation },
+    ProbeDue { generation: f.generation },
+    Faulted { message: "the task broke down".to_owned() },
+}
+
+/// The samples with a generation.
+pub fn of_generation(f: Filling) -> impl Iterator<Item = Event> {
+    samples(f).into_iter().filter(|event| event.generation().is_some())
+}
+
+pub const fn code(code: i32) -> Exit {
+    Exit { code: Some(code), signal: None }
+}
+
+pub fn exited(generation: Generation, exit: Exit, remains: bool) -> Event {
+    Event::Exited { generation, exit, remains, tail: String::new(), leftover_file: None }
+}
+
+pub fn unwritable() -> Failure {
+    Failure::io(std::path::Path::new("/p/daemon.pid"), "EROFS")
+}
+
+pub fn unspawnable() -> Failure {
+    Failure::Spawn { problem: "ENOENT".to_owned(), refused: None }
+}
+
+fn foreigner() -> ally_core::error::Occupant {
+    ally_core::error::Occupant::Process(77)
+}

@@ -1,0 +1,29 @@
+//! The plan that the tests start from, and their clock.
+
+use ally_core::lifecycle::{Backoff, Now, Plan, RestartOn, RestartPlan, Window};
+use std::time::Duration;
+
+pub const fn at(millis: u64) -> Now {
+    // 2020-09-13: no monotonic time of a test is that large, so a mix-up of the clocks shows.
+    Now { mono: Duration::from_millis(millis), wall: 1_600_000_000_000.0 + millis as f64 }
+}
+
+/// Without jitter, so that delays are exact.
+pub fn plan() -> Plan {
+    Plan {
+        socket_path: "/run/p.sock".to_owned(),
+        startup_timeout: Duration::from_secs(30),
+        grace: Duration::from_secs(5),
+        health: Some((Duration::from_secs(10), 2)),
+        restart: RestartPlan {
+            max_attempts: 2,
+            delay: Duration::from_secs(1),
+            backoff: Backoff::Exponential,
+            factor: 2.0,
+            max_delay: Duration::from_secs(60),
+            jitter: 0.0,
+            window: Window { limit: 10, period: Duration::from_secs(300) },
+            on: RestartOn::Failure,
+        },
+    }
+}

@@ -1,0 +1,122 @@
+//! A scenario of one daemon: a machine, its effects so far, and the time.
+
+use super::plan::at;
+use ally_core::error::Failure;
+use ally_core::lifecycle::{Effect, Event, Machine, Notice, Plan, Snapshot};
+use ally_core::model::{Exit, ExitReason};
+use std::time::Duration;
+
+pub const PID: i32 = 4242;
+
+pub const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub const fn code(code: i32) -> Exit {
+    Exit { code: Some(code), signal: None }
+}
+
+pub fn settled(effects: &[Effect], ticket: u64) -> Option<&Result<(), Failure>> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Settle { ticket: settled, outcome } if *settled == ticket => Some(outcome),
+        _ => None,
+    })
+}
+
+pub struct Scenario {
+    pub machine: Machine,
+    pub effects: Vec<Effect>,
+    pub clock: u64,
+}
+
+impl Scenario {
+    pub fn new(plan: Plan) -> Self {
+        Self::seeded(plan, 1)
+    }
+
+    pub fn seeded(plan: Plan, seed: u64) -> Self {
+        Self { machine: Machine::new(plan, at(0), seed), effects: Vec::new(), clock: 0 }
+    }
+
+    pub fn started(plan: Plan) -> Self {
+        let mut story = Self::new(plan);
+        story.start();
+        story
+    }
+
+    /// From Stopped to Running.
+    pub fn start(&mut self) {
+        self.on(Event::StartRequested { ticket: 1 });
+        self.up();
+    }
+
+    /// From Preparing to Running.
+    pub fn up(&mut self) {
+        self.boot();
+        self.on(Event::Ready { generation: self.machine.generation() });
+    }
+
+    /// From Preparing to Booting.
+    pub fn boot(&mut self) {
+        let generation = self.machine.generation();
+        self.on(Event::Prepared { generation });
+        self.on(Event::Spawned { generation, pid: PID });
+    }
+
+    pub fn on(&mut self, event: Event) -> &[Effect] {
+        let before = self.effects.len();
+        self.effects.extend(self.machine.on(event, at(self.clock)));
+        &self.effects[before..]
+    }
+
+    pub fn exit(&mut self, exit: Exit) -> &[Effect] {
+        self.on(Event::Exited { generation: self.machine.generation(), exit, remains: false, tail: String::new(), leftover_file: None })
+    }
+
+    pub fn crash(&mut self) -> &[Effect] {
+        self.exit(code(1))
+    }
+
+    pub fn backoff(&mut self) {
+        self.on(Event::BackoffElapsed { generation: self.machine.generation() });
+    }
+
+    pub fn unhealthy(&mut self) {
+        self.on(Event::ProbeFailed { generation: self.machine.generation(), latency: ms(1), error: "refused".to_owned() });
+    }
+
+    pub fn timeout(&mut self) {
+        self.on(Event::StartupElapsed { generation: self.machine.generation(), last_problem: None, tail: String::new() });
+    }
+
+    pub fn seen(&self) -> Snapshot {
+        self.machine.snapshot()
+    }
+
+    pub fn last_error(&self) -> String {
+        self.seen().last_error.unwrap_or_default()
+    }
+
+    /// The states that were emitted since `effects` had this length.
+    pub fn states_since(&self, mark: usize) -> Vec<&'static str> {
+        let notices = self.effects[mark..].iter();
+        notices
+            .filter_map(|effect| match effect {
+                Effect::Notify(Notice::StateChanged { to, .. }) => Some(to.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn scheduled(&self) -> Vec<(u32, Duration)> {
+        let scheduled = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Notify(Notice::RestartScheduled { attempt, delay, .. }) => Some((*attempt, *delay)),
+            _ => None,
+        });
+        scheduled.collect()
+    }
+
+    pub fn exit_reason(&self) -> Option<ExitReason> {
+        self.seen().last_exit.map(|last| last.reason)
+    }
+}

@@ -1,0 +1,244 @@
+//! The rules of the shadow model: the effects that are allowed in a state of the model, and the facts
+//! that hold after each event.
+
+use super::events::name;
+use super::shadow::{Reply, ShadowModel, Tree, pid_of};
+use super::{Verdict, ensure};
+use ally_core::error::Failure;
+use ally_core::lifecycle::{Effect, Event, Generation, Leader, Machine, Notice, Now, Phase, Plan, Signal, StopFor, Timer};
+use ally_core::model::{ExitReason, ProcessState};
+
+impl ShadowModel {
+    /// Gives `event` to model and machine, and checks the effects.
+    pub fn step(&mut self, machine: &mut Machine, plan: &Plan, event: &Event, now: Now) -> Verdict {
+        self.callers.on(event);
+        self.record_event(event);
+        let generation = machine.generation();
+        let effects = machine.on(event.clone(), now);
+        self.judge_all(&effects, generation, machine.phase(), plan)
+            .and_then(|()| self.callers.close(machine, plan))
+            .and_then(|()| self.immediate_effects(event, &effects, machine.phase(), plan))
+            .and_then(|()| self.matches_phase(machine, plan))
+            .map_err(|rule| format!("{rule}\nat {}: {effects:?}\nin {:?}\nwith {self:?}", name(event), machine.phase()))
+    }
+
+    fn judge_all(&mut self, effects: &[Effect], mut generation: Generation, phase: &Phase, plan: &Plan) -> Verdict {
+        for effect in effects {
+            if let Effect::Prepare { generation: next } = effect {
+                ensure(*next == generation + 1, "each attempt has a generation of its own")?;
+                generation = *next;
+            }
+            self.callers.judge(effect, plan)?;
+            self.judge(effect, generation, phase, plan)?;
+        }
+        Ok(())
+    }
+
+    /// `generation`: the current one at `effect`. `phase`: the machine's phase after the event.
+    fn judge(&mut self, effect: &Effect, generation: Generation, phase: &Phase, plan: &Plan) -> Verdict {
+        let current = |of: Generation| ensure(of == generation, format_args!("generation {of} instead of {generation}"));
+        match effect {
+            Effect::Prepare { .. } => {
+                ensure(self.tree == Tree::None, "Prepare before the former tree is gone")?;
+                self.late_replies.clear();
+                self.late_timers.clear();
+                self.was_ready = false;
+                self.expect_reply(Reply::Prepare)
+            }
+            Effect::Spawn { generation } => {
+                current(*generation)?;
+                ensure(self.tree == Tree::None, "Spawn beside another tree")?;
+                ensure(self.lock, "Spawn without the lock")?;
+                self.tree = Tree::Asked;
+                Ok(())
+            }
+            Effect::AwaitReady { generation } => {
+                current(*generation)?;
+                ensure(self.tree == Tree::Alive, "AwaitReady before Spawned")?;
+                self.expect_reply(Reply::Ready)
+            }
+            Effect::StartProbe { generation } => {
+                current(*generation)?;
+                ensure(matches!(phase, Phase::Running { .. }), "StartProbe outside of Running")?;
+                ensure(plan.health.is_some(), "StartProbe without health checks")?;
+                self.expect_reply(Reply::Probe)
+            }
+            Effect::CancelPrepare { generation } => {
+                current(*generation)?;
+                self.cancel_reply(Reply::Prepare);
+                Ok(())
+            }
+            Effect::StopAwaiting { generation } => {
+                current(*generation)?;
+                self.cancel_reply(Reply::Ready);
+                Ok(())
+            }
+            Effect::StopProbe { generation } => {
+                current(*generation)?;
+                self.cancel_reply(Reply::Probe);
+                Ok(())
+            }
+            Effect::Arm { timer, generation, .. } => {
+                current(*generation)?;
+                ensure(self.armed.insert(*timer), format_args!("{timer:?} is armed twice"))
+            }
+            Effect::Disarm { timer, generation } => {
+                current(*generation)?;
+                if self.armed.remove(timer) {
+                    self.late_timers.insert(*timer);
+                }
+                Ok(())
+            }
+            Effect::Signal { generation, signal } => {
+                current(*generation)?;
+                // SIGKILL may be sent before the spawn. A stop signal would arrive before the leader's execve(2).
+                let has_target = matches!(self.tree, Tree::Alive | Tree::Remains) || (self.tree == Tree::Asked && *signal == Signal::Kill);
+                ensure(has_target, "Signal without a tree")?;
+                if self.signalled != Some(Signal::Kill) {
+                    self.signalled = Some(*signal);
+                }
+                Ok(())
+            }
+            Effect::Release { generation } => {
+                current(*generation)?;
+                ensure(self.tree == Tree::None, "Release while there is a tree")?;
+                self.lock = false;
+                Ok(())
+            }
+            Effect::Abandon { .. } => {
+                // The keeper ends the tree, and no expected reply comes any more.
+                let callers = self.callers.clone();
+                *self = Self { callers, attempts: self.attempts, ..Self::new() };
+                Ok(())
+            }
+            Effect::Settle { outcome: Ok(()), .. } => {
+                // When a stop has resolved, another owner can start the name.
+                ensure(self.tree == Tree::Alive || !self.lock, "a stop resolves before Release")
+            }
+            Effect::Settle { outcome: Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown), .. } => Ok(()),
+            Effect::Settle { outcome: Err(_), .. } => {
+                let gone_or_stuck = self.tree == Tree::None || matches!(phase, Phase::Stuck { .. });
+                ensure(gone_or_stuck, "a call fails before the tree is gone")
+            }
+            Effect::Notify(notice) => self.judge_notice(notice, generation),
+        }
+    }
+
+    fn judge_notice(&mut self, notice: &Notice, generation: Generation) -> Verdict {
+        let alive = self.tree == Tree::Alive;
+        match notice {
+            Notice::StateChanged { from, to, pid, .. } => {
+                if matches!((from, to), (None | Some(ProcessState::Stopped | ProcessState::Error), ProcessState::Starting)) {
+                    // A start of a caller resets the count.
+                    self.attempts = 0;
+                }
+                ensure(*pid == alive.then(|| pid_of(generation)), "StateChanged with another pid than the leader's")
+            }
+            Notice::Spawned { pid } => ensure(alive && *pid == pid_of(generation), "Spawned with another pid"),
+            Notice::Exited { pid, reason, .. } => {
+                let fits = match reason {
+                    ExitReason::Stopped => true,
+                    ExitReason::Startup => !self.was_ready,
+                    ExitReason::Crashed | ExitReason::Exited | ExitReason::Unhealthy => self.was_ready,
+                };
+                ensure(*pid == pid_of(generation), "Exited with another pid")?;
+                let rule = format_args!("reason {reason:?}, ready before: {}", self.was_ready);
+                ensure(fits, rule)
+            }
+            Notice::RestartScheduled { attempt, .. } => {
+                self.attempts += 1;
+                ensure(*attempt == self.attempts, format_args!("attempt {attempt} follows {}", self.attempts - 1))
+            }
+            Notice::Checked { failures, healthy, .. } => {
+                ensure(*failures == self.failures && *healthy == (*failures == 0), "failed checks are miscounted")
+            }
+        }
+    }
+
+    /// The effects that some events must have at once.
+    fn immediate_effects(&self, event: &Event, effects: &[Effect], phase: &Phase, plan: &Plan) -> Verdict {
+        let exits = effects.iter().filter(|effect| matches!(effect, Effect::Notify(Notice::Exited { .. }))).count();
+        ensure(exits == usize::from(matches!(event, Event::Exited { .. })), format_args!("{exits} exits are reported"))?;
+
+        let runs = matches!(phase, Phase::Running { .. });
+        match event {
+            Event::StopRequested { .. } | Event::ShutdownRequested { .. } => ensure(
+                matches!(phase.state(), ProcessState::Stopping | ProcessState::Stopped),
+                "the state after a stop request is neither STOPPING nor STOPPED",
+            ),
+            Event::RecordFailed { .. } => {
+                let goes_on = runs || matches!(phase, Phase::Booting { .. });
+                ensure(!goes_on, "the attempt goes on without a record")
+            }
+            Event::ProbeFailed { .. } => {
+                let below_retries = plan.health.is_some_and(|(_, retries)| self.failures < retries);
+                ensure(runs == below_retries, format_args!("running is {runs} after {} failed checks", self.failures))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Each phase has exactly the tree, the expected replies and the timers that lead out of it. With
+    /// fewer it would hang; with more, a late event would reach a later phase.
+    fn matches_phase(&self, machine: &Machine, plan: &Plan) -> Verdict {
+        let end = |killed: bool| if killed { Timer::Kill } else { Timer::Grace };
+        let phase = machine.phase();
+        let (tree, reply, armed): (Tree, Option<Reply>, Vec<Timer>) = match phase {
+            Phase::Stopped | Phase::Failed => (Tree::None, None, vec![]),
+            Phase::Stuck { tree } => (shadow(tree.leader), None, vec![]),
+            Phase::Preparing { .. } => (Tree::None, Some(Reply::Prepare), vec![]),
+            Phase::Spawning { .. } => (Tree::Asked, None, vec![Timer::Startup]),
+            Phase::Booting { .. } => (Tree::Alive, Some(Reply::Ready), vec![Timer::Startup]),
+            Phase::Running { .. } if plan.health.is_none() => (Tree::Alive, None, vec![]),
+            Phase::Running { .. } if self.expected_replies.contains(&Reply::Probe) => (Tree::Alive, Some(Reply::Probe), vec![]),
+            Phase::Running { .. } => (Tree::Alive, None, vec![Timer::Probe]),
+            Phase::Stopping { tree, .. } => (shadow(tree.leader), None, vec![end(tree.killed)]),
+            Phase::BackingOff { tree, waited } => {
+                let mut timers: Vec<Timer> = tree.map(|tree| end(tree.killed)).into_iter().collect();
+                timers.extend((!waited).then_some(Timer::Backoff));
+                (tree.map_or(Tree::None, |tree| shadow(tree.leader)), None, timers)
+            }
+        };
+        ensure(self.tree == tree, format_args!("the machine's tree is {tree:?}"))?;
+        ensure(self.armed == armed.iter().copied().collect(), format_args!("the armed timers must be {armed:?}"))?;
+        let expected = self.expected_replies.iter().copied().filter(|reply| *reply != Reply::Record);
+        ensure(expected.eq(reply), format_args!("the expected replies must be {reply:?}"))?;
+        ensure(self.signal_matches_phase(phase), "the tree is being stopped, and got no signal")?;
+
+        let seen = machine.snapshot();
+        let leader = (self.tree == Tree::Alive).then(|| pid_of(machine.generation()));
+        ensure(seen.pid == leader, format_args!("getPid is {:?}", seen.pid))?;
+        ensure(!seen.forgettable || !self.lock, "forgettable, and the lock is held")?;
+        ensure(seen.restart_attempts == self.attempts, format_args!("restartAttempts is {}", seen.restart_attempts))?;
+        let pending = matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. });
+        ensure(pending == seen.next_restart_at.is_some(), format_args!("nextRestartAt is {:?}", seen.next_restart_at))
+    }
+
+    /// A tree that is being stopped got the stop signal, and SIGKILL after the grace period.
+    fn signal_matches_phase(&self, phase: &Phase) -> bool {
+        let (Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. }) = phase else { return true };
+        match self.signalled {
+            None => self.tree == Tree::Asked,
+            Some(Signal::Terminate) => !tree.killed,
+            Some(Signal::Kill) => true,
+        }
+    }
+
+    fn expect_reply(&mut self, reply: Reply) -> Verdict {
+        ensure(self.expected_replies.insert(reply), format_args!("{reply:?} is requested twice"))
+    }
+
+    fn cancel_reply(&mut self, reply: Reply) {
+        if self.expected_replies.remove(&reply) {
+            self.late_replies.insert(reply);
+        }
+    }
+}
+
+const fn shadow(leader: Leader) -> Tree {
+    match leader {
+        Leader::Pending => Tree::Asked,
+        Leader::Alive(_) => Tree::Alive,
+        Leader::Exited => Tree::Remains,
+    }
+}

@@ -1,0 +1,111 @@
+//! Reading `daemon.pid`, `daemon.id` and `daemon.lock`: valid contents only.
+
+use ally_base::record::{Identity, LockNote};
+use ally_core::supervisor::Folder;
+use ally_core::supervisor::identity::{find_leader, identify_leader};
+use proptest::prelude::*;
+use std::fs;
+
+use crate::{identity, temp_dir};
+use ally_base::os::own_pid;
+
+#[test]
+fn pid_file_with_other_contents_names_no_process() {
+    let dir = temp_dir();
+    let folder = Folder::open(dir.path(), "p").unwrap();
+    let huge = format!("{}\n", "7".repeat(100_000));
+    let odd = [
+        "",
+        "\n",
+        "0\n",
+        "-1\n",
+        "1\n",
+        "-4711\n",
+        "2147483648\n",
+        "99999999999999999999",
+        " 4711\n",
+        "4711 \n",
+        "4711\n4712\n",
+        "4711x",
+        "4711.0",
+        "0x1267",
+        "\u{661}\u{662}",
+        &huge,
+    ];
+    for text in odd {
+        fs::write(folder.join("daemon.pid"), text).unwrap();
+        assert_eq!(folder.read_pid(), Ok(None), "{text:.40?}");
+    }
+    fs::write(folder.join("daemon.pid"), b"4711\xFF\n").unwrap();
+    assert_eq!(folder.read_pid(), Ok(None));
+    for text in ["4711", "4711\n", "2\n", "2147483647\n"] {
+        fs::write(folder.join("daemon.pid"), text).unwrap();
+        assert_eq!(folder.read_pid(), Ok(text.trim().parse().ok()), "{text:?}");
+    }
+}
+
+#[test]
+fn identity_with_an_impossible_pid_or_start_is_refused() {
+    assert_eq!(Identity::parse(&identity().to_string()), Some(identity()));
+    for pid in ["1", "0", "-1", "-4711", "2147483648", "", "x"] {
+        assert_eq!(Identity::parse(&identity().to_string().replace("4711", pid)), None, "{pid}");
+    }
+    for start in ["-1", "", "18446744073709551616"] {
+        assert_eq!(Identity::parse(&identity().to_string().replace("815", start)), None, "{start}");
+    }
+    assert_eq!(Identity::parse(&identity().to_string().replace("ally-daemon 1", "ally-daemon 2")), None);
+}
+
+#[test]
+fn identity_finds_its_process_and_no_other() {
+    let parent = nix::unistd::getppid().as_raw();
+    let me = identify_leader(own_pid(), parent).unwrap().unwrap();
+    assert_eq!(identify_leader(own_pid(), parent + 1).unwrap(), None, "the parent is not that keeper");
+    assert_eq!(find_leader(&me).unwrap().map(|process| process.pid), Some(own_pid()));
+    assert_eq!(find_leader(&Identity { start: me.start + 1, ..me.clone() }).unwrap(), None, "the pid belongs to a later process");
+    assert_eq!(find_leader(&Identity { boot: me.boot.replace('-', "_"), ..me.clone() }).unwrap(), None, "the record is of an earlier boot");
+    assert_eq!(find_leader(&Identity { leader: i32::MAX, ..me }).unwrap(), None);
+}
+
+#[test]
+fn lock_note_names_an_owner_a_keeper_or_nobody() {
+    let owner = LockNote::Owner { pid: 4711, start: 3, manager: 9 };
+    let keeper = LockNote::Keeper { pid: 4711, start: 3, grace_ms: 5_000 };
+    assert_eq!((owner.to_string(), keeper.to_string()), ("owner 4711 3 9\n".to_owned(), "keeper 4711 3 5000\n".to_owned()));
+    assert_eq!(LockNote::Nobody.to_string(), "");
+    for pid in ["0", "1", "-1", "2147483648", "99999999999", "x", ""] {
+        assert_eq!(LockNote::parse(&keeper.to_string().replace("4711", pid)), LockNote::Nobody, "no keeper has pid {pid}");
+    }
+    // Pid 1 of a container may be an owner. An owner never gets a signal.
+    assert_eq!(LockNote::parse("owner 1 3 9\n"), LockNote::Owner { pid: 1, start: 3, manager: 9 });
+    for text in ["", "\n", "owner", "owner 4711", "owner 4711 3", "warden 4711 3 9", "4711", "owner 4711 3 -9", "owner -4711 3 9"] {
+        assert_eq!(LockNote::parse(text), LockNote::Nobody, "{text:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn identity_is_read_as_it_was_written(leader in 2..=i32::MAX, start in any::<u64>(), boot in "[0-9a-f-]{1,36} pid:\\[[0-9]{1,12}\\]") {
+        let identity = Identity { leader, start, boot };
+        prop_assert_eq!(Identity::parse(&identity.to_string()), Some(identity));
+    }
+
+    #[test]
+    fn lock_note_is_read_as_it_was_written(pid in 2..=i32::MAX, start in any::<u64>(), last in any::<u64>(), owner in any::<bool>()) {
+        let note = if owner { LockNote::Owner { pid, start, manager: last } } else { LockNote::Keeper { pid, start, grace_ms: last } };
+        prop_assert_eq!(LockNote::parse(&note.to_string()), note);
+    }
+
+    /// Random words of the formats reach more of the parser than random characters.
+    #[test]
+    fn random_text_never_panics_the_parser_or_gives_a_pid_below_2(text in prop_oneof!["\\PC{0,80}", "(owner|keeper|pid|start|boot|ally-daemon|-?[0-9]{0,24}| |\n){0,14}", "ally-daemon 1\n(pid|boot) -?[0-9]{0,3}\n(start )?-?[0-9]{0,3}\n(boot )?.{0,3}"]) {
+        if let Some(identity) = Identity::parse(&text) {
+            prop_assert!(identity.leader > 1);
+        }
+        match LockNote::parse(&text) {
+            LockNote::Keeper { pid, .. } => prop_assert!(pid > 1),
+            LockNote::Owner { pid, .. } => prop_assert!(pid >= 0),
+            LockNote::Nobody => {}
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A daemon that a guardian spawns: the owner's ends of its stream and pipes.
+
+use std::fs::{self, File};
+use std::io::{self, PipeReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use ally_base::os::{self, Process};
+use ally_base::wire::{Descriptors, KeeperCommand, KeeperReport};
+use tempfile::TempDir;
+
+use super::streams::{Frames, read, read_all};
+use super::until;
+
+pub struct Daemon {
+    stream: Option<Frames>,
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
+    pub home: TempDir,
+}
+
+impl Daemon {
+    /// A daemon before its order, with the mask and the descriptors of the order.
+    pub fn prepare() -> (Self, u32, Vec<OwnedFd>) {
+        let home = tempfile::tempdir().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let [(stdout, out), (stderr, err)] = [io::pipe().unwrap(), io::pipe().unwrap()];
+        let lock = File::create(home.path().join("lock")).unwrap();
+        lock.try_lock().unwrap();
+        let [stdout_reader_copy, stderr_reader_copy] = [&stdout, &stderr].map(|pipe| pipe.try_clone().unwrap().into());
+        let folder = File::open(home.path()).unwrap();
+        let (mask, ends) = Descriptors {
+            stream: theirs.into(),
+            stdout: out.into(),
+            stderr: err.into(),
+            lock: lock.into(),
+            folder: folder.into(),
+            stdout_reader: Some(stdout_reader_copy),
+            stderr_reader: Some(stderr_reader_copy),
+        }
+        .into_wire();
+        (Self { stream: Some(Frames::of(ours)), stdout: Some(stdout), stderr: Some(stderr), home }, mask, ends)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    #[track_caller]
+    pub fn report(&mut self) -> Option<KeeperReport> {
+        let frame = self.stream.as_mut().unwrap().next()?;
+        Some(KeeperReport::decode(&frame).expect("a valid report"))
+    }
+
+    /// Leader and keeper, from the report Spawned.
+    #[track_caller]
+    pub fn spawned(&mut self) -> [Process; 2] {
+        match self.report() {
+            Some(KeeperReport::Spawned { leader, keeper }) => [leader, keeper].map(|pid| os::look_up(pid).expect("a living process")),
+            other => panic!("not spawned: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn command(&self, command: KeeperCommand) {
+        let mut stream = &self.stream.as_ref().unwrap().stream;
+        stream.write_all(&command.encode()).unwrap();
+    }
+
+    /// The exit status of the leader. Asserts that the reports of the tree's end are complete.
+    #[track_caller]
+    pub fn end(&mut self) -> i32 {
+        let Some(KeeperReport::Exited { status, remains }) = self.report() else { panic!("not the leader's exit") };
+        if remains {
+            assert_eq!(self.report(), Some(KeeperReport::TreeGone));
+        }
+        assert_eq!(self.report(), None, "the keeper exits with its tree");
+        until("the lock is released", || self.is_unlocked());
+        status
+    }
+
+    /// The next line of stdout.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        let stdout = self.stdout.as_mut().unwrap();
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while read(stdout, &mut byte, "a line") == 1 && byte != *b"\n" {
+            line.extend(byte);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// The rest of stdout, to its end: when no process holds the pipe any more.
+    #[track_caller]
+    pub fn output(&mut self) -> String {
+        read_all(self.stdout.as_mut().unwrap())
+    }
+
+    /// The rest of stderr.
+    #[track_caller]
+    pub fn stderr_output(&mut self) -> String {
+        read_all(self.stderr.as_mut().unwrap())
+    }
+
+    /// The processes that print `NAME PID` on stdout, in the order of `names`.
+    #[track_caller]
+    pub fn await_introductions<const N: usize>(&mut self, names: [&str; N]) -> [Process; N] {
+        let mut found = [None; N];
+        while found.contains(&None) {
+            let line = self.line();
+            let (name, pid) = line.split_once(' ').unwrap_or_else(|| panic!("{line:.60?} is not `NAME PID`"));
+            let index = names.iter().position(|known| *known == name).unwrap_or_else(|| panic!("{line:.60?} has an unexpected name"));
+            found[index] = os::look_up(pid.parse().unwrap());
+        }
+        found.map(Option::unwrap)
+    }
+
+    /// The keeper, and the three processes of [`TREE`] or [`IGNORES_SIGTERM`].
+    #[track_caller]
+    pub fn tree(&mut self) -> [Process; 4] {
+        let [_, keeper] = self.spawned();
+        let [leader, child, detached] = self.await_introductions(["leader", "child", "detached"]);
+        assert!(
+            child.session == leader.session && detached.session != leader.session,
+            "only the detached process has a POSIX session of its own"
+        );
+        [keeper, leader, child, detached]
+    }
+
+    pub fn is_unlocked(&self) -> bool {
+        File::open(self.path("lock")).unwrap().try_lock().is_ok()
+    }
+
+    pub fn lock_text(&self) -> String {
+        fs::read_to_string(self.path("lock")).unwrap()
+    }
+
+    /// Closes the owner's ends of stream and pipes, as the death of the owner does.
+    pub fn close_owner_ends(&mut self) {
+        (self.stream, self.stdout, self.stderr) = (None, None, None);
+    }
+
+    /// True if the leader of [`IGNORES_SIGTERM`] got the stop signal.
+    pub fn got_sigterm(&self) -> bool {
+        self.path("got-sigterm").exists()
+    }
+}
+
+impl Drop for Daemon {
+    /// Ends the tree, also if the test fails.
+    fn drop(&mut self) {
+        if let Some(Frames { mut stream, .. }) = self.stream.take() {
+            // The keeper may be gone already.
+            stream.write_all(&KeeperCommand::Kill.encode()).unwrap_or_default();
+        }
+    }
+}
