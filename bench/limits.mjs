@@ -1,5 +1,5 @@
 // `node bench/limits.mjs`: fails if a start, a stop, a check or an idle daemon needs more system calls, wake-ups or descriptors
-// than its limit. It compares counts, and CPU times only as ratios in the same process, so a busy machine gives the same result.
+// than its limit. It compares counts, and times only as ratios in the same process, so that the load of the machine cancels out.
 // It takes less than 20 seconds, and exits with 1 if a limit is exceeded.
 
 import { idle } from './limits/idle.mjs';

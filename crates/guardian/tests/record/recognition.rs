@@ -27,10 +27,10 @@ fn start_over(home: &Path, files: &[(&str, String)]) -> Code {
     refusals(&manager, 1)[0].code()
 }
 
-/// The pid was reused: the POSIX session of that number has another start time than the record.
+/// The pid was reused: the POSIX session of that number is older than the record.
 #[test]
-fn orphan_whose_start_differs_from_the_record_is_not_stopped() {
-    in_pid_namespace("recognition::orphan_whose_start_differs_from_the_record_is_not_stopped", || {
+fn posix_session_older_than_its_record_is_not_stopped() {
+    in_pid_namespace("recognition::posix_session_older_than_its_record_is_not_stopped", || {
         let home = tempfile::tempdir().unwrap();
         let orphan = Orphan::start(home.path(), "");
         let record = orphan.record(os::start_time(orphan.member).unwrap() + 1);
