@@ -65,14 +65,18 @@ test.each(Object.keys(broken))('guardian program: %s: the error says so, and a s
   await expectStartAndStop(owner);
 });
 
-test('guardian program: of another build: ERR_UNSUPPORTED names its path and both versions', async () => {
+// A large order is still being written when the guardian has exited.
+test.each([
+  ['a small order', []],
+  ['an order of 400 KB', Array(4).fill('x'.repeat(100_000))],
+])('guardian program: of another build: ERR_UNSUPPORTED names its path and both versions: %s', async (_, args) => {
   const { copy, guardian } = copyPackage(world);
   const kept = `${guardian}.kept`;
   fs.renameSync(guardian, kept);
   const program = path.join(__dirname, '..', 'fixtures', 'guardians', 'greets-as-another-build.py');
   fs.writeFileSync(guardian, `#!/bin/sh\nexec '${PYTHON}' -S -E -B '${program}'\n`, { mode: 0o755 });
   const owner = commandedOwner({ package: copy });
-  const { error } = await owner.asks('startProcess', config());
+  const { error } = await owner.asks('startProcess', config('plugin', ['serves.py', ...args]));
   expect(error).toEqual(errorWith('ERR_UNSUPPORTED', guardian, 'another build', '9.9.9 another', '0.1.0'));
   await until(() => processesBeside(owner).length === 0, 5_000, 'the other guardian has ended');
   fs.renameSync(kept, guardian);

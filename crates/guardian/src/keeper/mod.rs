@@ -25,7 +25,10 @@ use super::tree::Tree;
 /// Runs a keeper in a child of the guardian. Never returns to the guardian's loop.
 pub fn run(payload: Payload, descriptors: Vec<OwnedFd>) -> ! {
     // `None`: the order is malformed or the leader could not be forked, so there is no tree.
-    let code = Keeper::new(&payload, descriptors).map_or(KeeperExit::NothingLeft, Keeper::keep).code();
+    let keeper = Keeper::new(&payload, descriptors);
+    // The order has the daemon's environment, so its mapping must not live as long as the keeper.
+    drop(payload);
+    let code = keeper.map_or(KeeperExit::NothingLeft, Keeper::keep).code();
     // SAFETY: _exit(2) runs no exit handlers, which belong to the guardian.
     unsafe { libc::_exit(code) }
 }
@@ -209,8 +212,10 @@ impl Keeper {
                     self.tree.send_stop_signal();
                 }
                 Ok(Some(Some(KeeperCommand::Kill))) => self.kill(),
+                // An unknown command is none.
+                Ok(Some(None)) => {}
                 // After a malformed frame no command can be read, so the keeper acts as after the owner's death.
-                Ok(Some(None)) | Err(_) => return self.on_owner_gone(),
+                Err(_) => return self.on_owner_gone(),
             }
         }
     }

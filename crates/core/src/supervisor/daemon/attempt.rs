@@ -12,7 +12,7 @@ use super::timers::Timers;
 use crate::error::Failure;
 use crate::lifecycle::{Generation, Timer};
 use crate::model::Pid;
-use crate::supervisor::guardian::{GuardianReceipt, KeeperStream};
+use crate::supervisor::guardian::{GuardianReceipt, KeeperStream, StreamEnd};
 use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
@@ -122,17 +122,19 @@ impl Process {
         self.spawned = Some(ProbedDaemon::new(leader, keeper));
     }
 
-    /// The receipt is returned before every report of the keeper, including the end of its stream.
+    /// The receipt is returned before the end of the keeper's stream.
     async fn next(process: &mut Option<Self>) -> AttemptEvent {
         let Some(process) = process else { return pending().await };
-        let Some(order) = &mut process.order else { return AttemptEvent::Reported(process.keeper.next().await) };
+        let Some(order) = &mut process.order else { return AttemptEvent::Reported(process.keeper.next().await.ok()) };
         let ordered = tokio::select! {
             biased;
             ordered = &mut *order => ordered,
             report = process.keeper.next() => match report {
-                Some(report) => return AttemptEvent::Reported(Some(report)),
+                Ok(report) => return AttemptEvent::Reported(Some(report)),
                 // The end of the stream is read again after the receipt, which may have the reason.
-                None => order.await,
+                Err(StreamEnd::Closed) => order.await,
+                // A guardian that never accepts the order must not hold up the attempt.
+                Err(StreamEnd::Malformed) => return AttemptEvent::Reported(None),
             },
         };
         process.order = None;

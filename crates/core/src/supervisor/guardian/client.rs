@@ -88,8 +88,14 @@ impl GuardianClient {
                     receipt.accepted().await;
                     return guardian.foreign().map_or(Ok(receipt), |hello| Err(self.foreign(&hello)));
                 }
-                // The guardian was killed since the last order: tries again with a new one.
-                Err(error) if means_gone(&error) => *current = None,
+                // The guardian was killed since the last order, or is of another build, which only its greeting tells.
+                Err(error) if means_gone(&error) => {
+                    guardian.wait_gone().await;
+                    *current = None;
+                    if let Some(hello) = guardian.foreign() {
+                        return Err(self.foreign(&hello));
+                    }
+                }
                 Err(error) => return Err(io_failure(&error)),
             }
         }
@@ -152,10 +158,19 @@ impl GuardianClient {
 
     /// Reads reports until the guardian is released or gone, and reaps it. If it was killed while a daemon needs it, spawns the
     /// next one.
-    async fn watch(client: Weak<Self>, guardian: Arc<GuardianConnection>, child: Child) {
+    async fn watch(client: Weak<Self>, guardian: Arc<GuardianConnection>, mut child: Child) {
         let begun = Instant::now();
         let end = guardian.listen().await;
         let (pid, lived) = (guardian.pid, begun.elapsed());
+        if end == End::Killed {
+            // The stream may have ended by a malformed frame: a guardian that can't be understood is of no use. Its keepers live on.
+            if let Err(error) = child.kill() {
+                tracing::debug!(target: TARGET, pid, %error, "a guardian can't be killed");
+            }
+        }
+        if let Some(client) = client.upgrade() {
+            client.current.lock().await.take_if(|current| Arc::ptr_eq(current, &guardian));
+        }
         // The end of its stream ends the guardian.
         drop(guardian);
         reap(child).await;

@@ -145,9 +145,15 @@ impl GuardianConnection {
         });
     }
 
+    /// Until the guardian is gone: then [`Self::foreign`] has its last answer.
+    pub async fn wait_gone(&self) {
+        // The sender lives in this connection, so the wait can't fail.
+        drop(self.progress.subscribe().wait_for(|progress| progress.gone).await);
+    }
+
     /// # Errors
-    /// The errno of sendmsg(2) or write(2). After a partial write the guardian is released, because it would read the next order
-    /// as the rest of this one.
+    /// The errno of sendmsg(2) or write(2). If a part was written and the guardian is not gone, it is released, because it would
+    /// read the next order as the rest of this one.
     pub async fn send(&self, order: &EncodedOrder) -> io::Result<()> {
         let raw: Vec<RawFd> = order.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let (header, mut payload) = order.frame.split_at(HEADER.min(order.frame.len()));
@@ -165,9 +171,11 @@ impl GuardianConnection {
             match self.stream.writable().await.and_then(|()| self.stream.try_write(payload)) {
                 Ok(count) => payload = payload.get(count..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => {
-                    self.release();
-                    return Err(io::ErrorKind::BrokenPipe.into());
+                Err(error) => {
+                    if !means_gone(&error) {
+                        self.release();
+                    }
+                    return Err(error);
                 }
             }
         }

@@ -8,6 +8,14 @@ use tokio::net::UnixStream;
 
 use crate::supervisor::TARGET;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// End of file: the keeper is gone.
+    Closed,
+    /// A frame that no keeper of this build sends.
+    Malformed,
+}
+
 pub struct KeeperStream {
     stream: UnixStream,
     received: FrameBuffer,
@@ -24,19 +32,20 @@ impl KeeperStream {
         Ok((Self { stream: UnixStream::from_std(ours)?, received: FrameBuffer::default() }, theirs.into()))
     }
 
-    /// The next report. `None` if the keeper is gone, or sends an invalid frame. Cancel-safe.
-    pub async fn next(&mut self) -> Option<KeeperReport> {
+    /// The next report. Cancel-safe.
+    ///
+    /// # Errors
+    /// The stream has no further report.
+    pub async fn next(&mut self) -> Result<KeeperReport, StreamEnd> {
         loop {
-            if let Some(frame) = self.received.next_frame().ok()? {
-                return KeeperReport::decode(&frame);
+            if let Some(frame) = self.received.next_frame().map_err(|_| StreamEnd::Malformed)? {
+                return KeeperReport::decode(&frame).ok_or(StreamEnd::Malformed);
             }
-            self.stream.readable().await.ok()?;
             let mut bytes = [0; 256];
-            match self.stream.try_read(&mut bytes) {
-                Ok(0) => return None,
-                Ok(count) => self.received.extend(bytes.get(..count).unwrap_or_default()),
+            match self.stream.readable().await.and_then(|()| self.stream.try_read(&mut bytes)) {
+                Ok(count) if count > 0 => self.received.extend(bytes.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return None,
+                Ok(_) | Err(_) => return Err(StreamEnd::Closed),
             }
         }
     }

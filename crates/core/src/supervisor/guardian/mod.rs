@@ -13,5 +13,5 @@ mod sweep;
 
 pub use client::{GuardianClient, GuardianProgram};
 pub use connection::GuardianReceipt;
-pub use keeper::KeeperStream;
+pub use keeper::{KeeperStream, StreamEnd};
 pub use sweep::sweep;

@@ -10,6 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use ally_base::os;
 use ally_base::text::{io_text, printable};
 
+use tokio::sync::oneshot;
+
 use super::TARGET;
 use super::daemon::{Daemon, Job, Published, Task};
 use super::ownership::live_managers;
@@ -131,11 +133,10 @@ impl Manager {
             .collect();
         let context = Arc::clone(&self.context);
         let waiting = runtime::spawn(async move {
-            for answer in answers {
-                if let Ok(Err(Refusal { plugin, failure, .. })) = answer.await {
-                    let problem = failure.message(&plugin);
-                    log!(context.reporter(&plugin), error, problem, "could not be stopped");
-                }
+            // Each failure is logged when it happens, not after the slower stops.
+            let stops: Vec<_> = answers.into_iter().map(|answer| tokio::spawn(log_failed_stop(answer, Arc::clone(&context)))).collect();
+            for stop in stops {
+                drop(stop.await);
             }
             context.tickets.settle(ticket, Ok(()));
         });
@@ -227,6 +228,13 @@ impl Manager {
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<Daemon>>> {
         self.daemons.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn log_failed_stop(answer: oneshot::Receiver<Result<(), Refusal>>, context: Arc<ManagerContext>) {
+    if let Ok(Err(Refusal { plugin, failure, .. })) = answer.await {
+        let problem = failure.message(&plugin);
+        log!(context.reporter(&plugin), error, problem, "could not be stopped");
     }
 }
 
