@@ -495,7 +495,7 @@ export interface ProcessInfo {
    * keeper was killed. Not built yet: the leader's `memoryPeak` in bytes and `cpuTime` in milliseconds.
    */
   lastExit?: { pid: number; code?: number; signal?: string; at: Date; reason: ExitReason; memoryPeak?: number; cpuTime?: number };
-  /** The time of the pending restart. Absent without one. */
+  /** The time of the pending restart. Absent without one, and while the restart waits for an old tree that outlives SIGKILL by 2 s. */
   nextRestartAt?: Date;
   /** Not built yet. The daemon's last STATUS= (probe 'notify'). */
   status?: string;

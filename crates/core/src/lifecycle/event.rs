@@ -159,7 +159,7 @@ pub enum Signal {
     Kill,
 }
 
-/// Each effect except `Settle` and `Notify` names its attempt.
+/// Each effect except `Settle`, `Notify` and `Warn` names its attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     Prepare {
@@ -209,6 +209,10 @@ pub enum Effect {
         outcome: Result<(), Failure>,
     },
     Notify(Notice),
+    /// A warning for the logger alone.
+    Warn {
+        failure: Failure,
+    },
 }
 
 /// A report for listeners and the logger.

@@ -126,7 +126,7 @@ fn all_tickets_settle(node: &Node, plan: &Plan, behaviour: Behaviour) -> Verdict
 }
 
 fn fits(event: &Event, behaviour: Behaviour, model: &ShadowModel, machine: &Machine) -> bool {
-    let stopping = matches!(machine.phase(), Phase::Stopping { .. } | Phase::BackingOff { .. });
+    let stopping = matches!(machine.phase(), Phase::Stopping { .. } | Phase::BackingOff { .. } | Phase::Overdue { .. });
     match behaviour {
         Behaviour::AllSucceeds => match event {
             Event::Prepared { .. } | Event::Spawned { .. } | Event::Ready { .. } | Event::TreeGone { .. } => true,

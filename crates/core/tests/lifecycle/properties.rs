@@ -120,6 +120,7 @@ const fn name(phase: &Phase) -> &'static str {
         Phase::Stopping { .. } => "Stopping",
         Phase::BackingOff { tree: None, .. } => "BackingOff",
         Phase::BackingOff { tree: Some(_), .. } => "BackingOff with a tree",
+        Phase::Overdue { .. } => "Overdue",
     }
 }
 
@@ -275,6 +276,7 @@ fn random_histories_reach_every_phase() {
         "Stopping",
         "BackingOff",
         "BackingOff with a tree",
+        "Overdue",
     ]);
     let possible = draw(&(plans(), draws()), 200).into_iter().flat_map(|(plan, draws)| run_possible_history(&plan, 1, &draws).unwrap());
     assert_eq!(possible.collect::<Seen>(), all);

@@ -111,7 +111,10 @@ impl Machine {
             },
             total_restarts: self.total_restarts,
             last_exit: self.last_exit,
-            next_restart_at: self.next_restart_at,
+            next_restart_at: match self.phase {
+                Phase::Overdue { .. } => None,
+                _ => self.next_restart_at,
+            },
         }
     }
 

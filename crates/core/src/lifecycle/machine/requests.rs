@@ -1,9 +1,9 @@
 //! Events from callers.
 
-use super::Machine;
+use super::{KILL_TIMEOUT, Machine};
 use crate::error::Failure;
-use crate::lifecycle::event::{Effect, Timer};
-use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket};
+use crate::lifecycle::event::{Effect, Signal, Timer};
+use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket, Tree};
 use crate::model::ProcessState;
 
 impl Machine {
@@ -24,7 +24,8 @@ impl Machine {
             | Phase::Booting { .. }
             | Phase::Running { .. }
             | Phase::Stopping { .. }
-            | Phase::BackingOff { .. } => self.settle(ticket, Err(Failure::AlreadyRunning(self.phase.state()))),
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => self.settle(ticket, Err(Failure::AlreadyRunning(self.phase.state()))),
         }
     }
 
@@ -32,7 +33,12 @@ impl Machine {
         let is_current = match &self.phase {
             Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => *run == Run::Requested(ticket),
             Phase::Stopping { stop_for, .. } => *stop_for == StopFor::Restart(ticket),
-            Phase::Stopped | Phase::Failed | Phase::Stuck { .. } | Phase::Running { .. } | Phase::BackingOff { .. } => false,
+            Phase::Stopped
+            | Phase::Failed
+            | Phase::Stuck { .. }
+            | Phase::Running { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => false,
         };
         if is_current {
             self.stop_requested(None, now);
@@ -60,7 +66,8 @@ impl Machine {
             | Phase::Booting { .. }
             | Phase::Running { .. }
             | Phase::Stopping { .. }
-            | Phase::BackingOff { .. } => self.stop_for(StopFor::Restart(ticket), now),
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => self.stop_for(StopFor::Restart(ticket), now),
         }
     }
 
@@ -98,6 +105,13 @@ impl Machine {
             Phase::BackingOff { tree: Some(tree), .. } => {
                 self.leave_backoff();
                 self.enter(Phase::Stopping { tree, stop_for }, None, now);
+            }
+            // The tree got the stop signal and its grace period before. SIGKILL gets a time limit of its own.
+            Phase::Overdue { leader, .. } => {
+                self.leave_backoff();
+                self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
+                self.arm(Timer::Kill, KILL_TIMEOUT);
+                self.enter(Phase::Stopping { tree: Tree { leader, killed: true }, stop_for }, None, now);
             }
             Phase::Stopping { tree, stop_for: former } => {
                 self.next_restart_at = None;

@@ -172,7 +172,7 @@ impl Machine {
             Phase::Running { .. } if exit.succeeded() => ExitReason::Exited,
             Phase::Running { .. } => ExitReason::Crashed,
             Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. } => ExitReason::Unhealthy,
-            Phase::Stopping { stop_for: StopFor::Failure { reason, .. }, .. } => *reason,
+            Phase::Stopping { stop_for: StopFor::Failure { reason, .. }, .. } | Phase::Overdue { reason, .. } => *reason,
             Phase::Booting { .. } | Phase::BackingOff { .. } => ExitReason::Startup,
             Phase::Stopping { stop_for: StopFor::Caller | StopFor::CleanExit | StopFor::Restart(_), .. }
             | Phase::Stuck { .. }

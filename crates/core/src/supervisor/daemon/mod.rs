@@ -146,7 +146,7 @@ impl Daemon {
         }
     }
 
-    /// Carries out `Settle` and `Notify`, which need no task.
+    /// Carries out `Settle`, `Notify` and `Warn`, which need no task.
     pub fn deliver(&self, effect: Effect, now: Now) {
         match effect {
             Effect::Settle { ticket, outcome } => {
@@ -154,6 +154,7 @@ impl Daemon {
                 self.context.tickets.settle(ticket, outcome);
             }
             Effect::Notify(notice) => self.reporter.notice(notice, now.wall),
+            Effect::Warn { failure } => log!(self.reporter, warn, %failure, "the restart waits for the end of the old tree"),
             _ => {}
         }
     }

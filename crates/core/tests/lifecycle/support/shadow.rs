@@ -48,6 +48,8 @@ pub struct ShadowModel {
     pub failures: u32,
     /// Restarts in a row without readiness.
     pub attempts: u32,
+    /// A restart was scheduled, and has not begun. Only a caller or a fault cancels it.
+    pub restart_pending: bool,
 }
 
 /// Each generation has a pid of its own, so that a mix-up shows.
@@ -69,6 +71,7 @@ impl ShadowModel {
             was_ready: false,
             failures: 0,
             attempts: 0,
+            restart_pending: false,
         }
     }
 
@@ -173,12 +176,8 @@ impl ShadowModel {
             Event::KillElapsed { .. } => self.timer_fired(Timer::Kill),
             Event::BackoffElapsed { .. } => self.timer_fired(Timer::Backoff),
             Event::ProbeDue { .. } => self.timer_fired(Timer::Probe),
-            Event::StartRequested { .. }
-            | Event::StartAborted { .. }
-            | Event::StopRequested { .. }
-            | Event::RestartRequested { .. }
-            | Event::ShutdownRequested { .. }
-            | Event::Faulted { .. } => {}
+            Event::StopRequested { .. } | Event::RestartRequested { .. } | Event::ShutdownRequested { .. } => self.restart_pending = false,
+            Event::StartRequested { .. } | Event::StartAborted { .. } | Event::Faulted { .. } => {}
         }
     }
 

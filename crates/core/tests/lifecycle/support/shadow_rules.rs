@@ -43,6 +43,7 @@ impl ShadowModel {
                 self.late_replies.clear();
                 self.late_timers.clear();
                 self.was_ready = false;
+                self.restart_pending = false;
                 self.expect_reply(Reply::Prepare)
             }
             Effect::Spawn { generation } => {
@@ -121,6 +122,7 @@ impl ShadowModel {
                 ensure(gone_or_stuck, "a call fails before the tree is gone")
             }
             Effect::Notify(notice) => self.judge_notice(notice, generation),
+            Effect::Warn { .. } => ensure(matches!(phase, Phase::Overdue { .. }), "a warning outside of Overdue"),
         }
     }
 
@@ -147,6 +149,7 @@ impl ShadowModel {
             }
             Notice::RestartScheduled { attempt, .. } => {
                 self.attempts += 1;
+                self.restart_pending = true;
                 ensure(*attempt == self.attempts, format_args!("attempt {attempt} follows {}", self.attempts - 1))
             }
             Notice::Checked { failures, healthy, .. } => {
@@ -169,6 +172,10 @@ impl ShadowModel {
             Event::RecordFailed { .. } => {
                 let goes_on = runs || matches!(phase, Phase::Booting { .. });
                 ensure(!goes_on, "the attempt goes on without a record")
+            }
+            Event::KillElapsed { .. } => {
+                let expected = if self.restart_pending { ProcessState::Starting } else { ProcessState::Error };
+                ensure(phase.state() == expected, format_args!("the state 2 s after SIGKILL is {:?}", phase.state()))
             }
             Event::ProbeFailed { .. } => {
                 let below_retries = plan.health.is_some_and(|(_, retries)| self.failures < retries);
@@ -198,6 +205,8 @@ impl ShadowModel {
                 timers.extend((!waited).then_some(Timer::Backoff));
                 (tree.map_or(Tree::None, |tree| shadow(tree.leader)), None, timers)
             }
+            // The pending restart survives: the end of the tree is always possible, and leads to the next attempt.
+            Phase::Overdue { leader, waited, .. } => (shadow(*leader), None, if *waited { vec![] } else { vec![Timer::Backoff] }),
         };
         ensure(self.tree == tree, format_args!("the machine's tree is {tree:?}"))?;
         ensure(self.armed == armed.iter().copied().collect(), format_args!("the armed timers must be {armed:?}"))?;
@@ -210,12 +219,18 @@ impl ShadowModel {
         ensure(seen.pid == leader, format_args!("getPid is {:?}", seen.pid))?;
         ensure(!seen.forgettable || !self.lock, "forgettable, and the lock is held")?;
         ensure(seen.restart_attempts == self.attempts, format_args!("restartAttempts is {}", seen.restart_attempts))?;
-        let pending = matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. });
-        ensure(pending == seen.next_restart_at.is_some(), format_args!("nextRestartAt is {:?}", seen.next_restart_at))
+        let waits_for_delay =
+            matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. });
+        let overdue = matches!(phase, Phase::Overdue { .. });
+        ensure(self.restart_pending == (waits_for_delay || overdue), "a pending restart was given up, or there was none")?;
+        ensure(waits_for_delay == seen.next_restart_at.is_some(), format_args!("nextRestartAt is {:?}", seen.next_restart_at))
     }
 
     /// A tree that is being stopped got the stop signal, and SIGKILL after the grace period.
     fn signal_matches_phase(&self, phase: &Phase) -> bool {
+        if let Phase::Overdue { .. } = phase {
+            return self.signalled == Some(Signal::Kill);
+        }
         let (Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. }) = phase else { return true };
         match self.signalled {
             None => self.tree == Tree::Asked,
