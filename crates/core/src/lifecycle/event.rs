@@ -11,6 +11,11 @@ pub enum Event {
     StartRequested {
         ticket: Ticket,
     },
+    /// A start with a socket path that another plugin of the manager claims. A pending restart stays as it is.
+    StartRefused {
+        ticket: Ticket,
+        failure: Failure,
+    },
     /// The caller aborted the AbortSignal of this start.
     StartAborted {
         ticket: Ticket,
@@ -117,6 +122,7 @@ impl Event {
     pub const fn generation(&self) -> Option<Generation> {
         match self {
             Self::StartRequested { .. }
+            | Self::StartRefused { .. }
             | Self::StartAborted { .. }
             | Self::StopRequested { .. }
             | Self::RestartRequested { .. }

@@ -147,9 +147,9 @@ impl Phase {
         }
     }
 
-    /// Whether a start may replace the configuration.
-    pub const fn accepts_config(&self) -> bool {
-        matches!(self, Self::Stopped | Self::Failed)
+    /// Whether a start begins at once, with a new configuration: there is no process, and no attempt is under way.
+    pub const fn is_startable(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed | Self::BackingOff { tree: None, .. })
     }
 
     /// Whether forgetProcess may forget the plugin, because no process is left.

@@ -4,7 +4,7 @@
 //! the second property any event happens at any time, and the rules of the callers' view hold.
 
 use crate::support::caller_view::CallerView;
-use crate::support::events::{Filling, samples};
+use crate::support::events::{Filling, exited, samples};
 use crate::support::plan::{at, plan};
 use crate::support::shadow::{ShadowModel, Tree};
 use crate::support::{Verdict, ensure};
@@ -98,6 +98,7 @@ fn unique(event: Event, ticket: &mut u64) -> Event {
     let ticket = *ticket;
     match event {
         Event::StartRequested { .. } => Event::StartRequested { ticket },
+        Event::StartRefused { failure, .. } => Event::StartRefused { ticket, failure },
         Event::StopRequested { .. } => Event::StopRequested { ticket },
         Event::RestartRequested { .. } => Event::RestartRequested { ticket },
         Event::ShutdownRequested { .. } => Event::ShutdownRequested { ticket },
@@ -201,11 +202,13 @@ impl ArbitraryEvent {
         };
         let mut candidates = samples(Filling { generation, ticket, pid: 1_000 + i32::from(self.age) });
         candidates.retain(|event| match event {
-            Event::StartRequested { .. }
-            | Event::Prepared { .. }
+            // Otherwise few restarts would be left: a start takes the place of a pending one.
+            Event::StartRequested { .. } => !self.progress || matches!(machine.phase(), Phase::Stopped | Phase::Failed),
+            Event::Prepared { .. }
             | Event::Spawned { .. }
             | Event::Ready { .. }
             | Event::GraceElapsed { .. }
+            | Event::KillElapsed { .. }
             | Event::BackoffElapsed { .. } => true,
             // Rare, because few events are possible after either.
             Event::ShutdownRequested { .. } | Event::Faulted { .. } => !self.progress && self.age == 19,
@@ -214,6 +217,8 @@ impl ArbitraryEvent {
         // Half of the aborts name an open ticket.
         match (pick(candidates, self.pick)?, callers.open.keys().next()) {
             (Event::StartAborted { .. }, Some(ticket)) if self.age.is_multiple_of(2) => Some(Event::StartAborted { ticket: *ticket }),
+            // Half of the exits leave descendants.
+            (Event::Exited { generation, exit, .. }, _) if self.age.is_multiple_of(2) => Some(exited(generation, exit, true)),
             (event, _) => Some(event),
         }
     }

@@ -428,3 +428,59 @@ fn stop_of_an_overdue_restart_fails_2_s_after_its_own_sigkill() {
     assert_eq!(settled(&effects, 2), Some(&Err(Failure::StopFailed { survivors: vec![4243] })));
     assert_eq!(daemon.seen().state, ProcessState::Error);
 }
+
+// A start while a restart is pending.
+
+#[test]
+fn start_while_a_restart_is_pending_begins_at_once_as_a_first_start() {
+    let mut daemon = Scenario::started(narrow());
+    daemon.crash();
+    let mark = daemon.effects.len();
+    let mut other = narrow();
+    other.socket_path = "/run/other.sock".to_owned();
+    assert!(daemon.machine.replan(other), "the new configuration is accepted");
+    daemon.on(Event::StartRequested { ticket: 2 });
+    let seen = daemon.seen();
+    assert_eq!((seen.state, seen.restart_attempts, seen.total_restarts, seen.next_restart_at), (ProcessState::Starting, 0, 0, None));
+    daemon.up();
+    assert_eq!(daemon.states_since(mark), ["running"]);
+    assert_eq!(settled(&daemon.effects[mark..], 2), Some(&Ok(())));
+    // The window is empty again: two more restarts are admitted.
+    assert!(!crash_at(&mut daemon, 1) && !crash_at(&mut daemon, 2) && crash_at(&mut daemon, 3));
+}
+
+#[test]
+fn start_while_a_restart_is_pending_ends_in_error_if_it_fails() {
+    let mut daemon = Scenario::started(plan());
+    daemon.crash();
+    let scheduled = daemon.scheduled().len();
+    daemon.on(Event::StartRequested { ticket: 2 });
+    daemon.boot();
+    let effects = daemon.crash().to_vec();
+    assert_eq!(settled(&effects, 2), Some(&Err(Failure::StartupExit { exit: code(1), tail: String::new() })));
+    assert_eq!((daemon.seen().state, daemon.scheduled().len()), (ProcessState::Error, scheduled));
+}
+
+#[test]
+fn start_while_the_old_tree_lives_is_refused_as_starting() {
+    let mut daemon = Scenario::started(plan());
+    let generation = daemon.machine.generation();
+    daemon.on(Event::Exited { generation, exit: code(1), remains: true, tail: String::new(), leftover_file: None });
+    assert!(!daemon.machine.replan(plan()));
+    let effects = daemon.on(Event::StartRequested { ticket: 2 }).to_vec();
+    assert_eq!(settled(&effects, 2), Some(&Err(Failure::AlreadyRunning(ProcessState::Starting))));
+}
+
+#[test]
+fn start_with_a_claimed_socket_path_leaves_a_pending_restart() {
+    let mut daemon = Scenario::started(plan());
+    daemon.crash();
+    let next = daemon.seen().next_restart_at;
+    let failure = Failure::ShuttingDown;
+    let effects = daemon.on(Event::StartRefused { ticket: 2, failure: failure.clone() }).to_vec();
+    assert_eq!(effects, [Effect::Settle { ticket: 2, outcome: Err(failure) }]);
+    assert_eq!((daemon.seen().next_restart_at, daemon.seen().restart_attempts), (next, 1));
+    daemon.backoff();
+    daemon.up();
+    assert_eq!(daemon.seen().total_restarts, 1);
+}

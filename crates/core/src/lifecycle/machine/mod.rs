@@ -82,10 +82,15 @@ impl Machine {
         self.generation
     }
 
-    /// Replaces the configuration before a start. Returns false, and changes nothing, if a process lives or a start or
-    /// restart is under way.
+    /// Whether a restart is pending, and no process is there. The daemon then still holds its name and its socket path.
+    pub const fn awaits_restart(&self) -> bool {
+        matches!(self.phase, Phase::BackingOff { tree: None, .. })
+    }
+
+    /// Replaces the configuration before a start. Returns false, and changes nothing, if a process lives or an attempt is
+    /// under way.
     pub fn replan(&mut self, plan: Plan) -> bool {
-        let accepted = self.phase.accepts_config();
+        let accepted = self.phase.is_startable();
         if accepted {
             self.plan = plan;
         }
@@ -125,6 +130,7 @@ impl Machine {
         }
         match event {
             Event::StartRequested { ticket } => self.start_requested(ticket, now),
+            Event::StartRefused { ticket, failure } => self.start_refused(ticket, failure, now),
             Event::StartAborted { ticket } => self.start_aborted(ticket, now),
             Event::StopRequested { ticket } => self.stop_requested(Some(ticket), now),
             Event::RestartRequested { ticket } => self.restart_requested(ticket, now),

@@ -12,10 +12,11 @@ impl Machine {
             return self.settle(ticket, Err(Failure::ShuttingDown));
         }
         match &self.phase {
-            Phase::Stopped | Phase::Failed => {
-                self.attempts = 0;
-                self.history.clear();
-                self.prepare(Run::Requested(ticket), None, now);
+            Phase::Stopped | Phase::Failed => self.first_start(ticket, now),
+            // The start of the caller takes the place of the pending restart.
+            Phase::BackingOff { tree: None, .. } => {
+                self.leave_backoff();
+                self.first_start(ticket, now);
             }
             // Processes that SIGKILL did not end still run.
             Phase::Stuck { .. } => self.settle(ticket, Err(Failure::AlreadyRunning(ProcessState::Running))),
@@ -24,9 +25,23 @@ impl Machine {
             | Phase::Booting { .. }
             | Phase::Running { .. }
             | Phase::Stopping { .. }
-            | Phase::BackingOff { .. }
+            | Phase::BackingOff { tree: Some(_), .. }
             | Phase::Overdue { .. } => self.settle(ticket, Err(Failure::AlreadyRunning(self.phase.state()))),
         }
+    }
+
+    fn first_start(&mut self, ticket: Ticket, now: Now) {
+        self.attempts = 0;
+        self.history.clear();
+        self.prepare(Run::Requested(ticket), None, now);
+    }
+
+    pub(super) fn start_refused(&mut self, ticket: Ticket, failure: Failure, now: Now) {
+        if self.closed || !self.phase.is_startable() {
+            // The same refusal as without the claim of another plugin.
+            return self.start_requested(ticket, now);
+        }
+        self.settle(ticket, Err(failure));
     }
 
     pub(super) fn start_aborted(&mut self, ticket: Ticket, now: Now) {

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 pub enum Request {
     /// A start, or a restart, which is settled as a start.
     Start,
+    /// A start that another plugin's claim refuses.
+    RefusedStart,
     Stop,
 }
 
@@ -41,6 +43,7 @@ impl CallerView {
         self.closed |= matches!(event, Event::ShutdownRequested { .. });
         match event {
             Event::StartRequested { ticket } | Event::RestartRequested { ticket } => self.open.insert(*ticket, Request::Start),
+            Event::StartRefused { ticket, .. } => self.open.insert(*ticket, Request::RefusedStart),
             Event::StopRequested { ticket } | Event::ShutdownRequested { ticket } => self.open.insert(*ticket, Request::Stop),
             _ => None,
         };
@@ -86,6 +89,7 @@ impl CallerView {
         let fits = match (request, outcome) {
             (Request::Start, Ok(())) => shown == ProcessState::Running,
             (Request::Start, Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown)) => true,
+            (Request::RefusedStart, outcome) => outcome.is_err(),
             // A start rejects after its tree is gone, or after SIGKILL failed to end it.
             (Request::Start, Err(_)) => matches!(shown, ProcessState::Stopped | ProcessState::Error),
             (Request::Stop, Ok(())) => shown == ProcessState::Stopped,

@@ -3,7 +3,7 @@
 //! that can happen next.
 
 use super::caller_view::CallerView;
-use super::events::{Filling, code, exited, of_generation, unspawnable, unwritable};
+use super::events::{Filling, claimed, code, exited, of_generation, unspawnable, unwritable};
 use super::{Verdict, ensure};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Event, Generation, Machine, Now, Plan, RestartOn, Signal, Timer};
@@ -80,6 +80,7 @@ impl ShadowModel {
         let ticket = self.callers.free_ticket();
         let mut requests = vec![
             Event::StartRequested { ticket },
+            Event::StartRefused { ticket, failure: claimed() },
             Event::StopRequested { ticket },
             Event::RestartRequested { ticket },
             Event::ShutdownRequested { ticket },
@@ -135,6 +136,11 @@ impl ShadowModel {
         ensure(before == format!("{machine:?}"), format_args!("a late event changes {before} to {machine:?}"))
     }
 
+    /// A start begins at once: there is no process, and no attempt is under way.
+    pub fn is_startable(&self) -> bool {
+        self.tree == Tree::None && !self.expected_replies.contains(&Reply::Prepare) && !self.callers.closed
+    }
+
     pub fn record_event(&mut self, event: &Event) {
         match event {
             Event::Prepared { .. } => {
@@ -177,7 +183,7 @@ impl ShadowModel {
             Event::BackoffElapsed { .. } => self.timer_fired(Timer::Backoff),
             Event::ProbeDue { .. } => self.timer_fired(Timer::Probe),
             Event::StopRequested { .. } | Event::RestartRequested { .. } | Event::ShutdownRequested { .. } => self.restart_pending = false,
-            Event::StartRequested { .. } | Event::StartAborted { .. } | Event::Faulted { .. } => {}
+            Event::StartRequested { .. } | Event::StartRefused { .. } | Event::StartAborted { .. } | Event::Faulted { .. } => {}
         }
     }
 

@@ -11,10 +11,20 @@ use ally_core::model::{ExitReason, ProcessState};
 impl ShadowModel {
     /// Gives `event` to model and machine, and checks the effects.
     pub fn step(&mut self, machine: &mut Machine, plan: &Plan, event: &Event, now: Now) -> Verdict {
+        let startable = self.is_startable();
         self.callers.on(event);
         self.record_event(event);
         let generation = machine.generation();
+        let refused = matches!(event, Event::StartRefused { .. }).then(|| format!("{machine:?}"));
         let effects = machine.on(event.clone(), now);
+        if let Event::StartRequested { .. } = event {
+            let prepares = effects.iter().any(|effect| matches!(effect, Effect::Prepare { .. }));
+            ensure(prepares == startable, format_args!("a start prepares: {prepares}, and must: {startable}"))?;
+            if prepares {
+                self.attempts = 0;
+            }
+        }
+        ensure(refused.is_none_or(|before| before == format!("{machine:?}")), "a refused start changes the machine")?;
         self.judge_all(&effects, generation, machine.phase(), plan)
             .and_then(|()| self.callers.close(machine, plan))
             .and_then(|()| self.immediate_effects(event, &effects, machine.phase(), plan))
@@ -116,7 +126,7 @@ impl ShadowModel {
                 // When a stop has resolved, another owner can start the name.
                 ensure(self.tree == Tree::Alive || !self.lock, "a stop resolves before Release")
             }
-            Effect::Settle { outcome: Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown), .. } => Ok(()),
+            Effect::Settle { outcome: Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown | Failure::SocketInUse { .. }), .. } => Ok(()),
             Effect::Settle { outcome: Err(_), .. } => {
                 let gone_or_stuck = self.tree == Tree::None || matches!(phase, Phase::Stuck { .. });
                 ensure(gone_or_stuck, "a call fails before the tree is gone")
