@@ -582,7 +582,7 @@ export type ManagerErrorCode =
   | 'ERR_STARTUP_EXIT'
   /** The daemon was not ready within `startupTimeout`. */
   | 'ERR_STARTUP_TIMEOUT'
-  /** A stop overtook the start. */
+  /** A stop overtook the start; or whenRunning of a stopped plugin. */
   | 'ERR_STOPPED'
   /** Processes of the daemon live 2 s after SIGKILL. The message names their pids. */
   | 'ERR_STOP_FAILED'
@@ -598,7 +598,7 @@ export type ManagerErrorCode =
   | 'ERR_INTERNAL'
   /** The platform has no addon or no guardian, or the guardian can't be executed: see `path`. */
   | 'ERR_UNSUPPORTED'
-  /** `retries` health checks failed in a row, and no restart is left. Seen in `lastError`. */
+  /** `retries` health checks failed in a row, and no restart is left. Seen by whenRunning and in `lastError`. */
   | 'ERR_UNHEALTHY';
 
 /**
@@ -699,8 +699,12 @@ export declare class BackgroundProcessManager extends EventEmitter {
   /** Not built yet. Stops the daemons with this `group`, each daemon before its dependencies. */
   stopGroup(group: string): Promise<void>;
   /**
-   * Not built yet. Resolves when the daemon is RUNNING. Rejects if the daemon reaches ERROR or STOPPED, or the
-   * plugin is unknown. An abort of `signal` ends the wait and stops no daemon.
+   * Resolves when the daemon is RUNNING, and starts nothing. If the plugin is unknown, rejects with ERR_NOT_FOUND; in
+   * STOPPED, with ERR_STOPPED; in ERROR, with message and code of the last failure. STOPPED on the way of restartProcess
+   * is passed. An abort of `signal` ends the wait with the signal's reason and stops no daemon.
+   * @example
+   * await manager.whenRunning('search', { signal: AbortSignal.timeout(10_000) });
+   * @see [Waiting for RUNNING](docs/states.md#waiting-for-running)
    */
   whenRunning(pluginName: string, options?: { signal?: AbortSignal | undefined }): Promise<void>;
   /** One entry per known plugin. */

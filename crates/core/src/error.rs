@@ -145,6 +145,8 @@ pub enum Failure {
         tail: String,
     },
     Stopped,
+    /// whenRunning of a stopped plugin.
+    AtRest,
     StopFailed {
         survivors: Vec<Pid>,
     },
@@ -244,7 +246,7 @@ impl Failure {
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
             Self::StartupExit { .. } | Self::Ended { .. } => Code::StartupExit,
             Self::StartupTimeout { .. } => Code::StartupTimeout,
-            Self::Stopped => Code::Stopped,
+            Self::Stopped | Self::AtRest => Code::Stopped,
             Self::StopFailed { .. } => Code::StopFailed,
             Self::Io { .. } | Self::LeftoverFile { .. } => Code::Io,
             Self::Spawn { .. } => Code::Spawn,
@@ -305,7 +307,7 @@ impl Failure {
         match self {
             Self::InvalidConfig { .. } if plugin.is_empty() => format!("Invalid configuration: {self}"),
             Self::InvalidConfig { .. } => format!("Invalid configuration for background process '{plugin}': {self}"),
-            Self::AlreadyRunning(_) => format!("Process '{plugin}' is {self}"),
+            Self::AlreadyRunning(_) | Self::AtRest => format!("Process '{plugin}' is {self}"),
             Self::ShuttingDown => self.to_string(),
             Self::NotFound => format!("Process '{plugin}' {self}"),
             Self::StopFailed { .. } | Self::LeftoverFile { .. } => format!("Failed to stop background process '{plugin}': {self}"),
@@ -342,6 +344,7 @@ impl fmt::Display for Failure {
                 write!(f, "Timeout waiting for socket: {socket} (not ready within {} ms{problem}){}", after.as_millis(), Excerpt(tail))
             }
             Self::Stopped => f.write_str("stopped before it was ready"),
+            Self::AtRest => f.write_str("stopped"),
             Self::StopFailed { survivors } if survivors.is_empty() => f.write_str("it is not gone 2 s after SIGKILL"),
             Self::StopFailed { survivors } => {
                 let pids: Vec<String> = survivors.iter().map(ToString::to_string).collect();

@@ -20,6 +20,14 @@ pub enum Event {
     StartAborted {
         ticket: Ticket,
     },
+    /// whenRunning. The ticket is settled in Running, and at rest: in Stopped, Failed and Stuck.
+    WaitRequested {
+        ticket: Ticket,
+    },
+    /// The caller aborted the AbortSignal of this wait.
+    WaitAborted {
+        ticket: Ticket,
+    },
     StopRequested {
         ticket: Ticket,
     },
@@ -124,6 +132,8 @@ impl Event {
             Self::StartRequested { .. }
             | Self::StartRefused { .. }
             | Self::StartAborted { .. }
+            | Self::WaitRequested { .. }
+            | Self::WaitAborted { .. }
             | Self::StopRequested { .. }
             | Self::RestartRequested { .. }
             | Self::ShutdownRequested { .. }

@@ -99,6 +99,7 @@ fn unique(event: Event, ticket: &mut u64) -> Event {
     match event {
         Event::StartRequested { .. } => Event::StartRequested { ticket },
         Event::StartRefused { failure, .. } => Event::StartRefused { ticket, failure },
+        Event::WaitRequested { .. } => Event::WaitRequested { ticket },
         Event::StopRequested { .. } => Event::StopRequested { ticket },
         Event::RestartRequested { .. } => Event::RestartRequested { ticket },
         Event::ShutdownRequested { .. } => Event::ShutdownRequested { ticket },
@@ -217,6 +218,7 @@ impl ArbitraryEvent {
         // Half of the aborts name an open ticket.
         match (pick(candidates, self.pick)?, callers.open.keys().next()) {
             (Event::StartAborted { .. }, Some(ticket)) if self.age.is_multiple_of(2) => Some(Event::StartAborted { ticket: *ticket }),
+            (Event::WaitAborted { .. }, Some(ticket)) if self.age.is_multiple_of(2) => Some(Event::WaitAborted { ticket: *ticket }),
             // Half of the exits leave descendants.
             (Event::Exited { generation, exit, .. }, _) if self.age.is_multiple_of(2) => Some(exited(generation, exit, true)),
             (event, _) => Some(event),

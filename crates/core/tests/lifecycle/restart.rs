@@ -484,3 +484,63 @@ fn start_with_a_claimed_socket_path_leaves_a_pending_restart() {
     daemon.up();
     assert_eq!(daemon.seen().total_restarts, 1);
 }
+
+// whenRunning.
+
+#[test]
+fn when_running_resolves_at_readiness_and_at_once_in_running() {
+    let mut daemon = Scenario::new(plan());
+    daemon.on(Event::StartRequested { ticket: 1 });
+    assert_eq!(daemon.on(Event::WaitRequested { ticket: 2 }), []);
+    daemon.up();
+    assert_eq!(settled(&daemon.effects, 2), Some(&Ok(())));
+    daemon.crash();
+    assert_eq!(daemon.on(Event::WaitRequested { ticket: 3 }), []);
+    daemon.backoff();
+    daemon.up();
+    assert_eq!(settled(&daemon.effects, 3), Some(&Ok(())));
+    assert_eq!(daemon.on(Event::WaitRequested { ticket: 4 }), [Effect::Settle { ticket: 4, outcome: Ok(()) }]);
+}
+
+#[test]
+fn when_running_waits_through_stopped_on_the_way_of_a_restart() {
+    let mut daemon = Scenario::started(plan());
+    daemon.on(Event::RestartRequested { ticket: 2 });
+    daemon.on(Event::WaitRequested { ticket: 3 });
+    daemon.crash();
+    assert_eq!(settled(&daemon.effects, 3), None);
+    daemon.up();
+    assert_eq!(settled(&daemon.effects, 3), Some(&Ok(())));
+}
+
+#[test]
+fn when_running_rejects_at_rest() {
+    let mut daemon = Scenario::new(plan());
+    assert_eq!(daemon.on(Event::WaitRequested { ticket: 9 }), [Effect::Settle { ticket: 9, outcome: Err(Failure::AtRest) }]);
+
+    let mut plan = plan();
+    plan.restart.max_attempts = 0;
+    let mut daemon = Scenario::started(plan);
+    daemon.unhealthy();
+    daemon.unhealthy();
+    daemon.on(Event::WaitRequested { ticket: 2 });
+    daemon.crash();
+    let outcome = settled(&daemon.effects, 2).expect("an answer").clone();
+    assert_eq!(outcome.expect_err("the daemon is given up").code().as_str(), "ERR_UNHEALTHY");
+
+    daemon.on(Event::StartRequested { ticket: 3 });
+    daemon.on(Event::WaitRequested { ticket: 4 });
+    daemon.on(Event::StopRequested { ticket: 5 });
+    assert_eq!(settled(&daemon.effects, 4), Some(&Err(Failure::AtRest)));
+}
+
+#[test]
+fn abort_of_when_running_ends_the_wait_and_nothing_else() {
+    let mut daemon = Scenario::new(plan());
+    daemon.on(Event::StartRequested { ticket: 1 });
+    daemon.on(Event::WaitRequested { ticket: 2 });
+    let phase = daemon.machine.phase().clone();
+    assert_eq!(daemon.on(Event::WaitAborted { ticket: 2 }), [Effect::Settle { ticket: 2, outcome: Err(Failure::Stopped) }]);
+    assert_eq!(daemon.on(Event::WaitAborted { ticket: 2 }), []);
+    assert_eq!(daemon.machine.phase(), &phase);
+}

@@ -45,6 +45,8 @@ pub struct Machine {
     failed_checks: u32,
     /// The tickets that are settled when the machine reaches Stopped, Failed or Stuck, each with its outcome.
     waiting: Vec<(Ticket, Result<(), Failure>)>,
+    /// The tickets of whenRunning that are not settled yet.
+    waiters: Vec<Ticket>,
     last_error: Option<Failure>,
     last_state_change: f64,
     last_exit: Option<LastExit>,
@@ -65,6 +67,7 @@ impl Machine {
             jitter: Jitter(seed),
             failed_checks: 0,
             waiting: Vec::new(),
+            waiters: Vec::new(),
             last_error: None,
             last_state_change: now.wall,
             last_exit: None,
@@ -132,6 +135,8 @@ impl Machine {
             Event::StartRequested { ticket } => self.start_requested(ticket, now),
             Event::StartRefused { ticket, failure } => self.start_refused(ticket, failure, now),
             Event::StartAborted { ticket } => self.start_aborted(ticket, now),
+            Event::WaitRequested { ticket } => self.wait_requested(ticket),
+            Event::WaitAborted { ticket } => self.wait_aborted(ticket),
             Event::StopRequested { ticket } => self.stop_requested(Some(ticket), now),
             Event::RestartRequested { ticket } => self.restart_requested(ticket, now),
             Event::ShutdownRequested { ticket } => {

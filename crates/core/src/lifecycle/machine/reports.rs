@@ -149,6 +149,7 @@ impl Machine {
                 if let Run::Requested(ticket) = run {
                     self.settle(ticket, Ok(()));
                 }
+                self.settle_waiters();
             }
             Phase::Stopped
             | Phase::Failed
@@ -320,6 +321,7 @@ impl Machine {
         self.next_restart_at = None;
         self.enter(Phase::Stuck { tree }, self.last_error.as_ref().map(ToString::to_string), now);
         self.settle_waiting();
+        self.settle_waiters();
     }
 
     /// The pending restart waits for a tree that SIGKILL did not end in time.
@@ -385,6 +387,7 @@ impl Machine {
         self.generation += 1;
         self.enter(Phase::Failed, self.last_error.as_ref().map(ToString::to_string), now);
         self.settle_waiting();
+        self.settle_waiters();
     }
 }
 

@@ -60,6 +60,18 @@ impl Machine {
         }
     }
 
+    pub(super) fn wait_requested(&mut self, ticket: Ticket) {
+        self.waiters.push(ticket);
+        self.settle_waiters();
+    }
+
+    pub(super) fn wait_aborted(&mut self, ticket: Ticket) {
+        if let Some(index) = self.waiters.iter().position(|waiter| *waiter == ticket) {
+            self.waiters.remove(index);
+            self.settle(ticket, Err(Failure::Stopped));
+        }
+    }
+
     /// A stop overrides every start and restart. `ticket`: settled at the end of the stop.
     pub(super) fn stop_requested(&mut self, ticket: Option<Ticket>, now: Now) {
         self.waiting.extend(ticket.map(|ticket| (ticket, Ok(()))));

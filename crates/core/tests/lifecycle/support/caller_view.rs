@@ -13,6 +13,8 @@ pub enum Request {
     Start,
     /// A start that another plugin's claim refuses.
     RefusedStart,
+    /// whenRunning.
+    Wait,
     Stop,
 }
 
@@ -26,11 +28,13 @@ pub struct CallerView {
     pub closed: bool,
     /// The current event is a fault, after which every state may be ERROR.
     faulted: bool,
+    /// The current event aborts this wait.
+    aborted_wait: Option<Ticket>,
 }
 
 impl CallerView {
     pub fn new() -> Self {
-        Self { open: BTreeMap::new(), shown: ProcessState::Stopped, closed: false, faulted: false }
+        Self { open: BTreeMap::new(), shown: ProcessState::Stopped, closed: false, faulted: false, aborted_wait: None }
     }
 
     /// The lowest free ticket, so that histories with different numbers of former callers stay equal.
@@ -41,12 +45,22 @@ impl CallerView {
     pub fn on(&mut self, event: &Event) {
         self.faulted = matches!(event, Event::Faulted { .. });
         self.closed |= matches!(event, Event::ShutdownRequested { .. });
+        self.aborted_wait = match event {
+            Event::WaitAborted { ticket } => Some(*ticket),
+            _ => None,
+        };
         match event {
+            Event::WaitRequested { ticket } => self.open.insert(*ticket, Request::Wait),
             Event::StartRequested { ticket } | Event::RestartRequested { ticket } => self.open.insert(*ticket, Request::Start),
             Event::StartRefused { ticket, .. } => self.open.insert(*ticket, Request::RefusedStart),
             Event::StopRequested { ticket } | Event::ShutdownRequested { ticket } => self.open.insert(*ticket, Request::Stop),
             _ => None,
         };
+    }
+
+    /// Whether the current event aborts this wait, which is then settled in any state.
+    pub fn aborts_wait(&self, ticket: Ticket) -> bool {
+        self.aborted_wait == Some(ticket)
     }
 
     pub fn judge(&mut self, effect: &Effect, plan: &Plan) -> Verdict {
@@ -89,6 +103,10 @@ impl CallerView {
         let fits = match (request, outcome) {
             (Request::Start, Ok(())) => shown == ProcessState::Running,
             (Request::Start, Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown)) => true,
+            (Request::Wait, Ok(())) => shown == ProcessState::Running,
+            (Request::Wait, Err(Failure::Stopped)) if self.aborted_wait == Some(ticket) => true,
+            (Request::Wait, Err(Failure::AtRest)) => shown == ProcessState::Stopped,
+            (Request::Wait, Err(_)) => shown == ProcessState::Error,
             (Request::RefusedStart, outcome) => outcome.is_err(),
             // A start rejects after its tree is gone, or after SIGKILL failed to end it.
             (Request::Start, Err(_)) => matches!(shown, ProcessState::Stopped | ProcessState::Error),

@@ -33,6 +33,8 @@ samples! { f:
     StartRequested { ticket: f.ticket },
     StartRefused { ticket: f.ticket, failure: claimed() },
     StartAborted { ticket: f.ticket },
+    WaitRequested { ticket: f.ticket },
+    WaitAborted { ticket: f.ticket },
     StopRequested { ticket: f.ticket },
     RestartRequested { ticket: f.ticket },
     ShutdownRequested { ticket: f.ticket },

@@ -2,7 +2,7 @@
 //! follow from events and effects alone, never from the machine's fields, and determine the events
 //! that can happen next.
 
-use super::caller_view::CallerView;
+use super::caller_view::{CallerView, Request};
 use super::events::{Filling, claimed, code, exited, of_generation, unspawnable, unwritable};
 use super::{Verdict, ensure};
 use ally_core::error::Failure;
@@ -81,11 +81,15 @@ impl ShadowModel {
         let mut requests = vec![
             Event::StartRequested { ticket },
             Event::StartRefused { ticket, failure: claimed() },
+            Event::WaitRequested { ticket },
             Event::StopRequested { ticket },
             Event::RestartRequested { ticket },
             Event::ShutdownRequested { ticket },
         ];
-        requests.extend(self.callers.open.keys().map(|ticket| Event::StartAborted { ticket: *ticket }));
+        requests.extend(self.callers.open.iter().map(|(ticket, request)| match request {
+            Request::Wait => Event::WaitAborted { ticket: *ticket },
+            _ => Event::StartAborted { ticket: *ticket },
+        }));
         requests
     }
 
@@ -183,7 +187,12 @@ impl ShadowModel {
             Event::BackoffElapsed { .. } => self.timer_fired(Timer::Backoff),
             Event::ProbeDue { .. } => self.timer_fired(Timer::Probe),
             Event::StopRequested { .. } | Event::RestartRequested { .. } | Event::ShutdownRequested { .. } => self.restart_pending = false,
-            Event::StartRequested { .. } | Event::StartRefused { .. } | Event::StartAborted { .. } | Event::Faulted { .. } => {}
+            Event::StartRequested { .. }
+            | Event::StartRefused { .. }
+            | Event::StartAborted { .. }
+            | Event::WaitRequested { .. }
+            | Event::WaitAborted { .. }
+            | Event::Faulted { .. } => {}
         }
     }
 

@@ -127,6 +127,7 @@ impl ShadowModel {
                 ensure(self.tree == Tree::Alive || !self.lock, "a stop resolves before Release")
             }
             Effect::Settle { outcome: Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown | Failure::SocketInUse { .. }), .. } => Ok(()),
+            Effect::Settle { outcome: Err(Failure::Stopped), ticket } if self.callers.aborts_wait(*ticket) => Ok(()),
             Effect::Settle { outcome: Err(_), .. } => {
                 let gone_or_stuck = self.tree == Tree::None || matches!(phase, Phase::Stuck { .. });
                 ensure(gone_or_stuck, "a call fails before the tree is gone")
