@@ -660,7 +660,8 @@ export declare class BackgroundProcessManager extends EventEmitter {
    * Starts a daemon, and resolves when the daemon is ready. An orphan of this plugin is stopped first.
    * If the start fails, the promise rejects, the state is ERROR, and no process of the attempt is left.
    * If the configuration is refused or the plugin is running already, the state does not change. An
-   * abort of `signal` or a stop ends the start; the state is then STOPPED.
+   * abort of `signal` or a stop ends the start; the state is then STOPPED. An abort counts until the promise
+   * has settled, also after readiness.
    * @see [Configuration](docs/configuration.md), [Abort](docs/stopping.md#abort)
    */
   startProcess(config: BackgroundProcessConfig, options?: { signal?: AbortSignal | undefined }): Promise<void>;

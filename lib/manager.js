@@ -92,6 +92,10 @@ class BackgroundProcessManager extends EventEmitter {
     } catch (error) {
       throw signal?.aborted && error.code === 'ERR_STOPPED' ? signal.reason : error;
     }
+    if (!signal?.aborted) return;
+    // The abort came after readiness, and before this promise settled: a stop. A failure of the stop is in `lastError`.
+    await this.#settled(this.#native.revoke(pluginName, ticket)).catch(() => {});
+    throw signal.reason;
   }
 
   /** Waits for `settled`. An abort of the signal in that time calls `abort`. */

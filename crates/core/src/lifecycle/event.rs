@@ -20,6 +20,12 @@ pub enum Event {
     StartAborted {
         ticket: Ticket,
     },
+    /// The caller aborted the AbortSignal of this start after readiness, and before the promise settled: a stop. `answer` is
+    /// settled at the end of the stop. After a later start or restart: settled at once.
+    StartRevoked {
+        ticket: Ticket,
+        answer: Ticket,
+    },
     /// whenRunning. The ticket is settled in Running, and at rest: in Stopped, Failed and Stuck.
     WaitRequested {
         ticket: Ticket,
@@ -132,6 +138,7 @@ impl Event {
             Self::StartRequested { .. }
             | Self::StartRefused { .. }
             | Self::StartAborted { .. }
+            | Self::StartRevoked { .. }
             | Self::WaitRequested { .. }
             | Self::WaitAborted { .. }
             | Self::StopRequested { .. }

@@ -99,6 +99,7 @@ fn unique(event: Event, ticket: &mut u64) -> Event {
     match event {
         Event::StartRequested { .. } => Event::StartRequested { ticket },
         Event::StartRefused { failure, .. } => Event::StartRefused { ticket, failure },
+        Event::StartRevoked { ticket: started, .. } => Event::StartRevoked { ticket: started, answer: ticket },
         Event::WaitRequested { .. } => Event::WaitRequested { ticket },
         Event::StopRequested { .. } => Event::StopRequested { ticket },
         Event::RestartRequested { .. } => Event::RestartRequested { ticket },
@@ -261,6 +262,7 @@ fn step_arbitrary(plan: &Plan, machine: &mut Machine, callers: &mut CallerView, 
     let untouched = effects.is_empty() && before == format!("{machine:?}");
     ensure(!stale || untouched, format_args!("the stale {event:?} causes {effects:?}"))?;
     effects.iter().try_for_each(|effect| callers.judge(effect, plan))?;
+    callers.forget_started(event);
     callers.close(machine, plan)
 }
 

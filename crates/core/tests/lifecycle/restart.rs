@@ -544,3 +544,34 @@ fn abort_of_when_running_ends_the_wait_and_nothing_else() {
     assert_eq!(daemon.on(Event::WaitAborted { ticket: 2 }), []);
     assert_eq!(daemon.machine.phase(), &phase);
 }
+
+// An abort after readiness.
+
+#[test]
+fn abort_between_readiness_and_the_settled_promise_is_a_stop() {
+    let mut daemon = Scenario::started(plan());
+    let mark = daemon.effects.len();
+    daemon.on(Event::StartRevoked { ticket: 1, answer: 2 });
+    daemon.crash();
+    assert_eq!(daemon.states_since(mark), ["stopping", "stopped"]);
+    assert_eq!(settled(&daemon.effects, 2), Some(&Ok(())));
+}
+
+#[test]
+fn abort_after_a_later_start_or_restart_stops_nothing() {
+    let mut daemon = Scenario::started(plan());
+    daemon.on(Event::RestartRequested { ticket: 2 });
+    daemon.crash();
+    daemon.up();
+    assert_eq!(daemon.on(Event::StartRevoked { ticket: 1, answer: 3 }), [Effect::Settle { ticket: 3, outcome: Ok(()) }]);
+    assert_eq!(daemon.seen().state, ProcessState::Running);
+}
+
+#[test]
+fn abort_between_readiness_and_the_settled_promise_cancels_the_restart_after_a_crash() {
+    let mut daemon = Scenario::started(plan());
+    daemon.crash();
+    daemon.on(Event::StartRevoked { ticket: 1, answer: 2 });
+    assert_eq!((daemon.seen().state, daemon.seen().next_restart_at), (ProcessState::Stopped, None));
+    assert_eq!(settled(&daemon.effects, 2), Some(&Ok(())));
+}

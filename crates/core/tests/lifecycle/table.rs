@@ -226,6 +226,10 @@ fn columns(generation: u64) -> Vec<(String, Event)> {
                 columns.push((format!("{name} of the start"), Event::StartAborted { ticket: START_TICKET }));
                 columns.push((format!("{name} of the restart"), Event::StartAborted { ticket: RESTART_TICKET }));
             }
+            Event::StartRevoked { .. } => {
+                columns.push((format!("{name} of another start"), Event::StartRevoked { ticket: NEW_TICKET, answer: NEW_TICKET }));
+                columns.push((format!("{name} of the start"), Event::StartRevoked { ticket: START_TICKET, answer: NEW_TICKET }));
+            }
             Event::Exited { .. } => {
                 for (number, remains) in [(0, false), (0, true), (1, false), (1, true)] {
                     let more = if remains { ", descendants remain" } else { "" };

@@ -47,6 +47,8 @@ pub struct Machine {
     waiting: Vec<(Ticket, Result<(), Failure>)>,
     /// The tickets of whenRunning that are not settled yet.
     waiters: Vec<Ticket>,
+    /// The last start that became ready, until a later start or restart.
+    started: Option<Ticket>,
     last_error: Option<Failure>,
     last_state_change: f64,
     last_exit: Option<LastExit>,
@@ -68,6 +70,7 @@ impl Machine {
             failed_checks: 0,
             waiting: Vec::new(),
             waiters: Vec::new(),
+            started: None,
             last_error: None,
             last_state_change: now.wall,
             last_exit: None,
@@ -135,6 +138,7 @@ impl Machine {
             Event::StartRequested { ticket } => self.start_requested(ticket, now),
             Event::StartRefused { ticket, failure } => self.start_refused(ticket, failure, now),
             Event::StartAborted { ticket } => self.start_aborted(ticket, now),
+            Event::StartRevoked { ticket, answer } => self.start_revoked(ticket, answer, now),
             Event::WaitRequested { ticket } => self.wait_requested(ticket),
             Event::WaitAborted { ticket } => self.wait_aborted(ticket),
             Event::StopRequested { ticket } => self.stop_requested(Some(ticket), now),

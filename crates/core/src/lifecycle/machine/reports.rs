@@ -147,6 +147,7 @@ impl Machine {
                     self.arm(Timer::Probe, interval);
                 }
                 if let Run::Requested(ticket) = run {
+                    self.started = Some(ticket);
                     self.settle(ticket, Ok(()));
                 }
                 self.settle_waiters();

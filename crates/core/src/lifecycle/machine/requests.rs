@@ -31,6 +31,7 @@ impl Machine {
     }
 
     fn first_start(&mut self, ticket: Ticket, now: Now) {
+        self.started = None;
         self.attempts = 0;
         self.history.clear();
         self.prepare(Run::Requested(ticket), None, now);
@@ -57,6 +58,14 @@ impl Machine {
         };
         if is_current {
             self.stop_requested(None, now);
+        }
+    }
+
+    pub(super) fn start_revoked(&mut self, ticket: Ticket, answer: Ticket, now: Now) {
+        if self.started == Some(ticket) {
+            self.stop_requested(Some(answer), now);
+        } else {
+            self.settle(answer, Ok(()));
         }
     }
 
@@ -94,7 +103,10 @@ impl Machine {
             | Phase::Running { .. }
             | Phase::Stopping { .. }
             | Phase::BackingOff { .. }
-            | Phase::Overdue { .. } => self.stop_for(StopFor::Restart(ticket), now),
+            | Phase::Overdue { .. } => {
+                self.started = None;
+                self.stop_for(StopFor::Restart(ticket), now);
+            }
         }
     }
 

@@ -95,6 +95,12 @@ impl Manager {
         }
     }
 
+    /// Stops the daemon of a start that became ready and was aborted before its promise settled. The ticket is settled at the
+    /// end of the stop.
+    pub fn revoke(&self, name: &str, ticket: Ticket) -> Ticket {
+        self.request(name, |answer| Event::StartRevoked { ticket, answer })
+    }
+
     /// The ticket is settled when the plugin runs, or is at rest.
     pub fn when_running(&self, name: &str) -> Ticket {
         self.request(name, |ticket| Event::WaitRequested { ticket })

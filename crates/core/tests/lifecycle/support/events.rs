@@ -33,6 +33,7 @@ samples! { f:
     StartRequested { ticket: f.ticket },
     StartRefused { ticket: f.ticket, failure: claimed() },
     StartAborted { ticket: f.ticket },
+    StartRevoked { ticket: f.ticket, answer: f.ticket },
     WaitRequested { ticket: f.ticket },
     WaitAborted { ticket: f.ticket },
     StopRequested { ticket: f.ticket },

@@ -86,6 +86,8 @@ impl ShadowModel {
             Event::RestartRequested { ticket },
             Event::ShutdownRequested { ticket },
         ];
+        // A caller can revoke only a start that became ready.
+        requests.extend(self.callers.started.map(|started| Event::StartRevoked { ticket: started, answer: ticket }));
         requests.extend(self.callers.open.iter().map(|(ticket, request)| match request {
             Request::Wait => Event::WaitAborted { ticket: *ticket },
             _ => Event::StartAborted { ticket: *ticket },
@@ -187,6 +189,7 @@ impl ShadowModel {
             Event::BackoffElapsed { .. } => self.timer_fired(Timer::Backoff),
             Event::ProbeDue { .. } => self.timer_fired(Timer::Probe),
             Event::StopRequested { .. } | Event::RestartRequested { .. } | Event::ShutdownRequested { .. } => self.restart_pending = false,
+            Event::StartRevoked { ticket, .. } => self.restart_pending &= self.callers.started != Some(*ticket),
             Event::StartRequested { .. }
             | Event::StartRefused { .. }
             | Event::StartAborted { .. }

@@ -26,7 +26,10 @@ impl ShadowModel {
         }
         ensure(refused.is_none_or(|before| before == format!("{machine:?}")), "a refused start changes the machine")?;
         self.judge_all(&effects, generation, machine.phase(), plan)
-            .and_then(|()| self.callers.close(machine, plan))
+            .and_then(|()| {
+                self.callers.forget_started(event);
+                self.callers.close(machine, plan)
+            })
             .and_then(|()| self.immediate_effects(event, &effects, machine.phase(), plan))
             .and_then(|()| self.matches_phase(machine, plan))
             .map_err(|rule| format!("{rule}\nat {}: {effects:?}\nin {:?}\nwith {self:?}", name(event), machine.phase()))
@@ -122,9 +125,10 @@ impl ShadowModel {
                 *self = Self { callers, attempts: self.attempts, ..Self::new() };
                 Ok(())
             }
-            Effect::Settle { outcome: Ok(()), .. } => {
+            Effect::Settle { outcome: Ok(()), ticket } => {
+                let late_revocation = self.callers.settled_late == Some(*ticket);
                 // When a stop has resolved, another owner can start the name.
-                ensure(self.tree == Tree::Alive || !self.lock, "a stop resolves before Release")
+                ensure(self.tree == Tree::Alive || !self.lock || late_revocation, "a stop resolves before Release")
             }
             Effect::Settle { outcome: Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown | Failure::SocketInUse { .. }), .. } => Ok(()),
             Effect::Settle { outcome: Err(Failure::Stopped), ticket } if self.callers.aborts_wait(*ticket) => Ok(()),
@@ -176,7 +180,8 @@ impl ShadowModel {
 
         let runs = matches!(phase, Phase::Running { .. });
         match event {
-            Event::StopRequested { .. } | Event::ShutdownRequested { .. } => ensure(
+            Event::StartRevoked { ticket, .. } if self.callers.started != Some(*ticket) => Ok(()),
+            Event::StopRequested { .. } | Event::ShutdownRequested { .. } | Event::StartRevoked { .. } => ensure(
                 matches!(phase.state(), ProcessState::Stopping | ProcessState::Stopped),
                 "the state after a stop request is neither STOPPING nor STOPPED",
             ),
