@@ -495,7 +495,7 @@ export interface ProcessInfo {
    * keeper was killed. Not built yet: the leader's `memoryPeak` in bytes and `cpuTime` in milliseconds.
    */
   lastExit?: { pid: number; code?: number; signal?: string; at: Date; reason: ExitReason; memoryPeak?: number; cpuTime?: number };
-  /** The time of the pending restart. Absent without one. */
+  /** The time of the pending restart. Absent without one, and while the restart waits for an old tree that outlives SIGKILL by 2 s. */
   nextRestartAt?: Date;
   /** Not built yet. The daemon's last STATUS= (probe 'notify'). */
   status?: string;
@@ -582,7 +582,7 @@ export type ManagerErrorCode =
   | 'ERR_STARTUP_EXIT'
   /** The daemon was not ready within `startupTimeout`. */
   | 'ERR_STARTUP_TIMEOUT'
-  /** A stop overtook the start. */
+  /** A stop overtook the start; or whenRunning of a stopped plugin. */
   | 'ERR_STOPPED'
   /** Processes of the daemon live 2 s after SIGKILL. The message names their pids. */
   | 'ERR_STOP_FAILED'
@@ -598,7 +598,7 @@ export type ManagerErrorCode =
   | 'ERR_INTERNAL'
   /** The platform has no addon or no guardian, or the guardian can't be executed: see `path`. */
   | 'ERR_UNSUPPORTED'
-  /** `retries` health checks failed in a row, and no restart is left. Seen in `lastError`. */
+  /** `retries` health checks failed in a row, and no restart is left. Seen by whenRunning and in `lastError`. */
   | 'ERR_UNHEALTHY';
 
 /**
@@ -660,7 +660,8 @@ export declare class BackgroundProcessManager extends EventEmitter {
    * Starts a daemon, and resolves when the daemon is ready. An orphan of this plugin is stopped first.
    * If the start fails, the promise rejects, the state is ERROR, and no process of the attempt is left.
    * If the configuration is refused or the plugin is running already, the state does not change. An
-   * abort of `signal` or a stop ends the start; the state is then STOPPED.
+   * abort of `signal` or a stop ends the start; the state is then STOPPED. An abort counts until the promise
+   * has settled, also after readiness.
    * @see [Configuration](docs/configuration.md), [Abort](docs/stopping.md#abort)
    */
   startProcess(config: BackgroundProcessConfig, options?: { signal?: AbortSignal | undefined }): Promise<void>;
@@ -699,8 +700,12 @@ export declare class BackgroundProcessManager extends EventEmitter {
   /** Not built yet. Stops the daemons with this `group`, each daemon before its dependencies. */
   stopGroup(group: string): Promise<void>;
   /**
-   * Not built yet. Resolves when the daemon is RUNNING. Rejects if the daemon reaches ERROR or STOPPED, or the
-   * plugin is unknown. An abort of `signal` ends the wait and stops no daemon.
+   * Resolves when the daemon is RUNNING, and starts nothing. If the plugin is unknown, rejects with ERR_NOT_FOUND; in
+   * STOPPED, with ERR_STOPPED; in ERROR, with message and code of the last failure. STOPPED on the way of restartProcess
+   * is passed. An abort of `signal` ends the wait with the signal's reason and stops no daemon.
+   * @example
+   * await manager.whenRunning('search', { signal: AbortSignal.timeout(10_000) });
+   * @see [Waiting for RUNNING](docs/states.md#waiting-for-running)
    */
   whenRunning(pluginName: string, options?: { signal?: AbortSignal | undefined }): Promise<void>;
   /** One entry per known plugin. */

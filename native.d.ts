@@ -22,6 +22,9 @@ export declare class NativeManager {
   /** Whether `take` has left messages for the next turn of the event loop. */
   hasMore(): boolean
   abort(pluginName: string, ticket: number): void
+  revoke(pluginName: string, ticket: number): number
+  whenRunning(pluginName: string): number
+  abortWait(pluginName: string, ticket: number): void
   stop(pluginName: string): number
   stopAll(): number
   restart(pluginName: string): number

@@ -87,8 +87,19 @@ class BackgroundProcessManager extends EventEmitter {
     if (failure) throw lib.makeError(failure);
     const { pluginName } = given;
     if (accepted) this.#configs.set(pluginName, given);
-    const settled = this.#settled(ticket);
-    const abort = () => this.#native.abort(pluginName, ticket);
+    try {
+      await this.#untilAborted(signal, this.#settled(ticket), () => this.#native.abort(pluginName, ticket));
+    } catch (error) {
+      throw signal?.aborted && error.code === 'ERR_STOPPED' ? signal.reason : error;
+    }
+    if (!signal?.aborted) return;
+    // The abort came after readiness, and before this promise settled: a stop. A failure of the stop is in `lastError`.
+    await this.#settled(this.#native.revoke(pluginName, ticket)).catch(() => {});
+    throw signal.reason;
+  }
+
+  /** Waits for `settled`. An abort of the signal in that time calls `abort`. */
+  async #untilAborted(signal, settled, abort) {
     try {
       signal?.addEventListener('abort', abort, { once: true });
     } catch {
@@ -96,8 +107,6 @@ class BackgroundProcessManager extends EventEmitter {
     }
     try {
       await settled;
-    } catch (error) {
-      throw signal?.aborted && error.code === 'ERR_STOPPED' ? signal.reason : error;
     } finally {
       signal?.removeEventListener?.('abort', abort);
     }
@@ -117,6 +126,19 @@ class BackgroundProcessManager extends EventEmitter {
 
   async restartProcess(pluginName) {
     await this.#settled(this.#native.restart(nameOf(pluginName)));
+  }
+
+  async whenRunning(pluginName, callOptions) {
+    const name = nameOf(pluginName);
+    const signal = lib.abortSignal(callOptions, name);
+    if (signal?.aborted) throw signal.reason;
+    const ticket = this.#native.whenRunning(name);
+    try {
+      await this.#untilAborted(signal, this.#settled(ticket), () => this.#native.abortWait(name, ticket));
+    } catch (error) {
+      throw signal?.aborted ? signal.reason : error;
+    }
+    if (signal?.aborted) throw signal.reason;
   }
 
   isRunning(pluginName) {
@@ -171,10 +193,6 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   // Not built yet.
-
-  async whenRunning(pluginName) {
-    throw lib.notSupported('whenRunning', pluginName);
-  }
 
   async upgradeProcess(pluginName) {
     throw lib.notSupported('upgradeProcess', pluginName);

@@ -88,7 +88,6 @@ test.each([
 });
 
 test.each([
-  ['whenRunning', ['plugin', {}]],
   ['upgradeProcess', ['plugin', {}]],
   ['startGroup', [[]]],
   ['stopGroup', ['search']],

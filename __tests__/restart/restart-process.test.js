@@ -35,10 +35,16 @@ test('stopProcess: cancels a pending restart', async () => {
   expect(events.states('plugin').at(-1)).toBe('stopped');
 });
 
-test('ERR_ALREADY_RUNNING: a start during a pending restart is refused as starting', async () => {
+test('ERR_ALREADY_RUNNING: a start during a pending restart is refused as starting while the old tree lives', async () => {
   const manager = world.manager();
-  await pending(manager, 20_000);
+  const marker = world.path('family');
+  await manager.startProcess(
+    world.config('plugin', ['leads-a-tree.py', marker, 'stubborn'], { restart: { delay: 0 }, shutdownGracePeriod: 1_000 }),
+  );
+  const { stubborn } = await world.tree(marker);
+  await crash(manager);
   const error = await failure(manager.startProcess(world.config()));
+  expect(alive(stubborn)).toBe(true);
   expect(error).toMatchObject({ code: 'ERR_ALREADY_RUNNING', pluginName: 'plugin' });
   expect(error.message).toContain('already starting');
 });

@@ -73,3 +73,38 @@ test('signal: abort after the start changes nothing; an invalid configuration is
   const error = await failure(manager.startProcess({ ...world.config(), args: 7 }, { signal: AbortSignal.abort() }));
   expect(error.code).toBe('ERR_INVALID_CONFIG');
 });
+
+test('signal: abort between readiness and the settled promise is a stop', async () => {
+  const manager = world.manager();
+  for (let round = 0; round < 3; round++) {
+    const controller = new AbortController();
+    const reason = new Error('changed my mind');
+    // The listener runs after readiness, and before the promise settles.
+    manager.once('stateChange', () =>
+      manager.once('stateChange', ({ to }) => {
+        expect(to).toBe('running');
+        controller.abort(reason);
+      }),
+    );
+    expect(await failure(manager.startProcess(world.config(), { signal: controller.signal }))).toBe(reason);
+    expect(manager.getState('plugin')).toBe('stopped');
+    expect(manager.getPid('plugin')).toBeUndefined();
+    expectNothingLeft(world, 'plugin');
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+});
+
+test('signal: an abort after readiness leaves the daemon of a later restartProcess', async () => {
+  const manager = world.manager();
+  const controller = new AbortController();
+  const reason = new Error('changed my mind');
+  let restart;
+  manager.on('stateChange', ({ to }) => {
+    if (to !== 'running' || restart) return;
+    restart = manager.restartProcess('plugin');
+    controller.abort(reason);
+  });
+  expect(await failure(manager.startProcess(world.config(), { signal: controller.signal }))).toBe(reason);
+  await restart;
+  expect(manager.isRunning('plugin')).toBe(true);
+});

@@ -113,3 +113,15 @@ test('ERR_STARTUP_EXIT: the message is free of terminal controls, and stderr kee
   expect(error.stderr).toContain('\x1b[31mred\x1b[0m alert');
   expect(manager.getOutput('plugin')).toContain('bell\x07 back\bspace');
 });
+
+test('message: has the first line that looks like the reason before the last ten lines', async () => {
+  const manager = world.manager();
+  const script = world.path('requires.js');
+  fs.writeFileSync(script, "require('./no-such-module');\n");
+  const error = await failure(manager.startProcess({ ...world.config(), command: process.execPath, args: [script] }));
+  expect(error.code).toBe('ERR_STARTUP_EXIT');
+  expect(error.message).toContain("before it was ready: Error: Cannot find module './no-such-module'");
+  expect(error.message).toContain('Node.js v');
+  expect(error.stderr).toContain('throw err');
+  expect(manager.getProcessInfo('plugin').lastError).toContain('Cannot find module');
+});

@@ -142,6 +142,29 @@ impl NativeManager {
     }
 
     #[napi]
+    pub fn revoke(&mut self, env: Env, plugin_name: String, ticket: f64) -> napi::Result<f64> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a ticket from `start`, which is a whole number")]
+        let answer = self.manager.revoke(&plugin_name, ticket as Ticket);
+        self.await_ticket(env, answer)
+    }
+
+    #[napi]
+    pub fn when_running(&mut self, env: Env, plugin_name: String) -> napi::Result<f64> {
+        let ticket = self.manager.when_running(&plugin_name);
+        self.await_ticket(env, ticket)
+    }
+
+    #[napi]
+    pub fn abort_wait(&self, plugin_name: String, ticket: f64) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a ticket from `when_running`, which is a whole number"
+        )]
+        self.manager.abort_wait(&plugin_name, ticket as Ticket);
+    }
+
+    #[napi]
     pub fn stop(&mut self, env: Env, plugin_name: String) -> napi::Result<f64> {
         let ticket = self.manager.stop(&plugin_name);
         self.await_ticket(env, ticket)

@@ -145,6 +145,8 @@ pub enum Failure {
         tail: String,
     },
     Stopped,
+    /// whenRunning of a stopped plugin.
+    AtRest,
     StopFailed {
         survivors: Vec<Pid>,
     },
@@ -244,7 +246,7 @@ impl Failure {
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
             Self::StartupExit { .. } | Self::Ended { .. } => Code::StartupExit,
             Self::StartupTimeout { .. } => Code::StartupTimeout,
-            Self::Stopped => Code::Stopped,
+            Self::Stopped | Self::AtRest => Code::Stopped,
             Self::StopFailed { .. } => Code::StopFailed,
             Self::Io { .. } | Self::LeftoverFile { .. } => Code::Io,
             Self::Spawn { .. } => Code::Spawn,
@@ -305,7 +307,7 @@ impl Failure {
         match self {
             Self::InvalidConfig { .. } if plugin.is_empty() => format!("Invalid configuration: {self}"),
             Self::InvalidConfig { .. } => format!("Invalid configuration for background process '{plugin}': {self}"),
-            Self::AlreadyRunning(_) => format!("Process '{plugin}' is {self}"),
+            Self::AlreadyRunning(_) | Self::AtRest => format!("Process '{plugin}' is {self}"),
             Self::ShuttingDown => self.to_string(),
             Self::NotFound => format!("Process '{plugin}' {self}"),
             Self::StopFailed { .. } | Self::LeftoverFile { .. } => format!("Failed to stop background process '{plugin}': {self}"),
@@ -342,6 +344,7 @@ impl fmt::Display for Failure {
                 write!(f, "Timeout waiting for socket: {socket} (not ready within {} ms{problem}){}", after.as_millis(), Excerpt(tail))
             }
             Self::Stopped => f.write_str("stopped before it was ready"),
+            Self::AtRest => f.write_str("stopped"),
             Self::StopFailed { survivors } if survivors.is_empty() => f.write_str("it is not gone 2 s after SIGKILL"),
             Self::StopFailed { survivors } => {
                 let pids: Vec<String> = survivors.iter().map(ToString::to_string).collect();
@@ -374,7 +377,8 @@ impl fmt::Display for ExitText {
     }
 }
 
-/// The last lines of a daemon's output, shortened and without control characters, so that they fit into a message.
+/// The last lines of a daemon's output, shortened and without control characters, so that they fit into a message. If the
+/// first line that looks like the reason is further up, it comes before them.
 struct Excerpt<'a>(&'a str);
 
 const EXCERPT_LINES: usize = 10;
@@ -382,11 +386,38 @@ const EXCERPT_LINE_CHARS: usize = 400;
 
 impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<&str> = self.0.lines().filter(|line| !line.trim().is_empty()).collect();
-        for (index, line) in lines.iter().skip(lines.len().saturating_sub(EXCERPT_LINES)).enumerate() {
+        let lines: Vec<String> = self.0.lines().map(printable).filter(|line| !line.trim().is_empty()).collect();
+        let start = lines.len().saturating_sub(EXCERPT_LINES);
+        let (above, last) = lines.split_at(start);
+        let mut shown: Vec<&str> = Vec::new();
+        if let Some(first) = above.iter().position(|line| looks_like_a_reason(line)) {
+            // Rust prints the message of a panic below its place.
+            let end = if lines[first].ends_with(':') { first + 2 } else { first + 1 };
+            shown.extend(lines[first..end.min(start)].iter().map(String::as_str));
+            shown.extend((end < start).then_some("…"));
+        }
+        shown.extend(last.iter().map(String::as_str));
+        for (index, line) in shown.into_iter().enumerate() {
             f.write_str(if index == 0 { ": " } else { "\n  " })?;
-            f.write_str(&printable(line).chars().take(EXCERPT_LINE_CHARS).collect::<String>())?;
+            f.write_str(&line.chars().take(EXCERPT_LINE_CHARS).collect::<String>())?;
         }
         Ok(())
     }
+}
+
+/// `SomeError: …`, `SomeError [CODE]: …`, `panicked at`, `fatal: …`. A stack trace or a dump of fields may follow such a line.
+fn looks_like_a_reason(line: &str) -> bool {
+    let line = line.trim_start();
+    let line = line.strip_prefix("Uncaught ").unwrap_or(line);
+    if line.contains("panicked at") || line.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("fatal:")) {
+        return true;
+    }
+    let name_end =
+        line.find(|character: char| !(character.is_alphanumeric() || matches!(character, '_' | '.' | '$'))).unwrap_or(line.len());
+    let (name, rest) = line.split_at(name_end);
+    let rest = match rest.strip_prefix(" [") {
+        Some(code) => code.split_once(']').map_or(rest, |(_, rest)| rest),
+        None => rest,
+    };
+    (name.ends_with("Error") || name.ends_with("Exception")) && rest.starts_with(':')
 }

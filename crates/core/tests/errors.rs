@@ -104,3 +104,45 @@ fn error_of_a_system_call_has_errno_syscall_and_path_as_fields_and_in_the_text()
     assert_eq!(failure.to_string(), "the guardian /p/ally-guardian can't be started: ENOENT: No such file or directory");
     assert_eq!(failure.path(), Some("/p/ally-guardian"));
 }
+
+/// The message of a daemon that printed `above`, and then `below` lines.
+fn message_below(above: &str, below: usize) -> String {
+    let trace: Vec<String> = (1..=below).map(|number| format!("    at frame {number}")).collect();
+    Failure::StartupExit { exit: EXITED, tail: format!("{above}\n{}", trace.join("\n")) }.to_string()
+}
+
+#[test]
+fn message_has_the_first_line_that_looks_like_the_reason_before_the_last_ten() {
+    let message = message_below("node:internal/modules:1148\n  throw err;\n  ^\n\nError: Cannot find module 'x'\nRequire stack:", 12);
+    assert!(message.contains("before it was ready: Error: Cannot find module 'x'\n  …\n      at frame 3\n"), "{message}");
+    assert!(message.ends_with("at frame 12") && !message.contains("throw err") && !message.contains("frame 2\n"), "{message}");
+
+    for reason in [
+        "TypeError [ERR_INVALID_ARG_TYPE]: no",
+        "Uncaught ReferenceError: x is not defined",
+        "asyncio.exceptions.InvalidStateError: no",
+        "java.lang.IllegalStateException: no",
+        "thread 'main' panicked at src/main.rs:2:5",
+        "fatal: not a git repository",
+        "FATAL: role does not exist",
+        "\u{1b}[31mError\u{1b}[0m: Cannot find module",
+    ] {
+        let message = message_below(&format!("starting\n{reason}\nSecondError: later"), 10);
+        let shown = reason.replace("\u{1b}[31m", "").replace("\u{1b}[0m", "");
+        assert!(message.contains(&format!("ready: {shown}\n  …\n      at frame 1\n")), "{message}");
+    }
+    for other in ["no Error here: x", "Errors: 3", "listening: fatal", "Terror", "Error"] {
+        assert!(message_below(other, 10).contains("ready:     at frame 1\n"), "{other}");
+    }
+}
+
+#[test]
+fn message_has_the_line_below_a_panic_and_repeats_no_line() {
+    let message = message_below("thread 'main' panicked at src/main.rs:2:5:\nindex out of bounds\nstack backtrace:", 10);
+    assert!(message.contains("panicked at src/main.rs:2:5:\n  index out of bounds\n  …\n      at frame 1\n"), "{message}");
+    let message = message_below("Error: Cannot find module 'x'", 10);
+    assert!(message.contains("ready: Error: Cannot find module 'x'\n      at frame 1\n"), "no line is left out: {message}");
+    let message = message_below("starting\nError: Cannot find module 'x'", 9);
+    assert_eq!(message.matches("Cannot find module").count(), 1, "{message}");
+    assert!(!message.contains('…'), "{message}");
+}

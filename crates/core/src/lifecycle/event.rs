@@ -11,8 +11,27 @@ pub enum Event {
     StartRequested {
         ticket: Ticket,
     },
+    /// A start with a socket path that another plugin of the manager claims. A pending restart stays as it is.
+    StartRefused {
+        ticket: Ticket,
+        failure: Failure,
+    },
     /// The caller aborted the AbortSignal of this start.
     StartAborted {
+        ticket: Ticket,
+    },
+    /// The caller aborted the AbortSignal of this start after readiness, and before the promise settled: a stop. `answer` is
+    /// settled at the end of the stop. After a later start or restart: settled at once.
+    StartRevoked {
+        ticket: Ticket,
+        answer: Ticket,
+    },
+    /// whenRunning. The ticket is settled in Running, and at rest: in Stopped, Failed and Stuck.
+    WaitRequested {
+        ticket: Ticket,
+    },
+    /// The caller aborted the AbortSignal of this wait.
+    WaitAborted {
         ticket: Ticket,
     },
     StopRequested {
@@ -117,7 +136,11 @@ impl Event {
     pub const fn generation(&self) -> Option<Generation> {
         match self {
             Self::StartRequested { .. }
+            | Self::StartRefused { .. }
             | Self::StartAborted { .. }
+            | Self::StartRevoked { .. }
+            | Self::WaitRequested { .. }
+            | Self::WaitAborted { .. }
             | Self::StopRequested { .. }
             | Self::RestartRequested { .. }
             | Self::ShutdownRequested { .. }
@@ -159,7 +182,7 @@ pub enum Signal {
     Kill,
 }
 
-/// Each effect except `Settle` and `Notify` names its attempt.
+/// Each effect except `Settle`, `Notify` and `Warn` names its attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     Prepare {
@@ -209,6 +232,10 @@ pub enum Effect {
         outcome: Result<(), Failure>,
     },
     Notify(Notice),
+    /// A warning for the logger alone.
+    Warn {
+        failure: Failure,
+    },
 }
 
 /// A report for listeners and the logger.

@@ -17,7 +17,9 @@
 //!                     └── not gone 2 s after SIGKILL ──▶ Stuck
 //! ```
 //!
-//! Callers see five states: `starting` (Preparing, Spawning, Booting, BackingOff, and Stopping after a failed start),
+//! If a restart is pending, "not gone 2 s after SIGKILL" leads to Overdue instead: the restart goes on when the tree is gone.
+//!
+//! Callers see five states: `starting` (Preparing, Spawning, Booting, BackingOff, Overdue, and Stopping after a failed start),
 //! `running`, `stopping`, `stopped`, and `error` (Failed, Stuck). [`Phase::state`] is the only place of this mapping.
 //!
 //! Every attempt has a generation. [`Machine::on`] drops an event of another generation first, so that a late timer, probe

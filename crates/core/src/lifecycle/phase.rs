@@ -107,6 +107,13 @@ pub enum Phase {
         tree: Option<Tree>,
         waited: bool,
     },
+    /// A restart is pending, and SIGKILL did not end the old tree in time. The restart goes on when the tree is gone and its
+    /// delay is over (`waited`). `reason`: the reason of the leader's exit, if the leader still lives.
+    Overdue {
+        leader: Leader,
+        waited: bool,
+        reason: ExitReason,
+    },
 }
 
 impl Phase {
@@ -115,7 +122,9 @@ impl Phase {
         match self {
             Self::Stopped => ProcessState::Stopped,
             Self::Failed | Self::Stuck { .. } => ProcessState::Error,
-            Self::Preparing { .. } | Self::Spawning { .. } | Self::Booting { .. } | Self::BackingOff { .. } => ProcessState::Starting,
+            Self::Preparing { .. } | Self::Spawning { .. } | Self::Booting { .. } | Self::BackingOff { .. } | Self::Overdue { .. } => {
+                ProcessState::Starting
+            }
             Self::Running { .. } => ProcessState::Running,
             Self::Stopping { stop_for, .. } => match stop_for {
                 StopFor::Failure { state, .. } => *state,
@@ -127,15 +136,20 @@ impl Phase {
     /// The pid of the leader, while the leader lives.
     pub const fn pid(&self) -> Option<Pid> {
         match self {
-            Self::Booting { pid, .. } | Self::Running { pid, .. } => Some(*pid),
+            Self::Booting { pid, .. } | Self::Running { pid, .. } | Self::Overdue { leader: Leader::Alive(pid), .. } => Some(*pid),
             Self::Stopping { tree, .. } | Self::Stuck { tree } | Self::BackingOff { tree: Some(tree), .. } => tree.pid(),
-            Self::Stopped | Self::Failed | Self::Preparing { .. } | Self::Spawning { .. } | Self::BackingOff { tree: None, .. } => None,
+            Self::Stopped
+            | Self::Failed
+            | Self::Preparing { .. }
+            | Self::Spawning { .. }
+            | Self::BackingOff { tree: None, .. }
+            | Self::Overdue { .. } => None,
         }
     }
 
-    /// Whether a start may replace the configuration.
-    pub const fn accepts_config(&self) -> bool {
-        matches!(self, Self::Stopped | Self::Failed)
+    /// Whether a start begins at once, with a new configuration: there is no process, and no attempt is under way.
+    pub const fn is_startable(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed | Self::BackingOff { tree: None, .. })
     }
 
     /// Whether forgetProcess may forget the plugin, because no process is left.
@@ -191,6 +205,6 @@ pub struct Snapshot {
     pub running_since: Option<Duration>,
     pub total_restarts: u64,
     pub last_exit: Option<LastExit>,
-    /// Milliseconds since 1970, while a restart is pending.
+    /// Milliseconds since 1970, while a restart is pending. `None` in phase Overdue, because the time is not known.
     pub next_restart_at: Option<f64>,
 }

@@ -4,12 +4,14 @@
 //! differ only in counters are visited once. In every state
 //! - the rules of the shadow model hold;
 //! - a late event changes nothing;
-//! - if no more requests come, every open ticket is settled within a few events.
+//! - if no more requests come, every open ticket is settled within a few events; a wait for RUNNING also
+//!   when the tree of an overdue restart is gone.
 //!
 //! `ALLY_SEARCH_DEPTH` is the number of events of an order. At 30 the search is exhaustive: it ends
 //! because no new state is left.
 
 use crate::support::Verdict;
+use crate::support::caller_view::Request;
 use crate::support::plan::{at, plan};
 use crate::support::shadow::{ShadowModel, Tree};
 use ally_core::lifecycle::{Event, Generation, Machine, Phase, Plan, RestartOn, Window};
@@ -84,7 +86,12 @@ fn assert_verdict(name: &str, path: &[Event], verdict: Verdict) {
 fn moves(node: &Node, plan: &Plan) -> Vec<Event> {
     let mut moves = node.model.reports(node.generation, plan);
     let full = node.model.callers.open.len() >= CALLERS;
-    moves.extend(node.model.requests().into_iter().filter(|request| !full || matches!(request, Event::StartAborted { .. })));
+    moves.extend(
+        node.model
+            .requests()
+            .into_iter()
+            .filter(|request| !full || matches!(request, Event::StartAborted { .. } | Event::WaitAborted { .. })),
+    );
     moves
 }
 
@@ -111,6 +118,11 @@ fn all_tickets_settle(node: &Node, plan: &Plan, behaviour: Behaviour) -> Verdict
         let reports = model.reports(machine.generation(), plan);
         let likely = reports.iter().find(|event| fits(event, behaviour, &model, &machine));
         let Some(event) = likely.or_else(|| reports.iter().find(|event| is_timer(event))) else {
+            // A wait lasts as long as a restart is pending, and an overdue one waits for its old tree without a limit.
+            let only_waits = model.callers.open.values().all(|request| *request == Request::Wait);
+            if only_waits && matches!(machine.phase(), Phase::Overdue { .. }) {
+                return Ok(());
+            }
             return Err(format!(
                 "no event is possible any more ({behaviour:?}) after {done:?}, and tickets are open: {:?}",
                 model.callers.open
@@ -126,7 +138,7 @@ fn all_tickets_settle(node: &Node, plan: &Plan, behaviour: Behaviour) -> Verdict
 }
 
 fn fits(event: &Event, behaviour: Behaviour, model: &ShadowModel, machine: &Machine) -> bool {
-    let stopping = matches!(machine.phase(), Phase::Stopping { .. } | Phase::BackingOff { .. });
+    let stopping = matches!(machine.phase(), Phase::Stopping { .. } | Phase::BackingOff { .. } | Phase::Overdue { .. });
     match behaviour {
         Behaviour::AllSucceeds => match event {
             Event::Prepared { .. } | Event::Spawned { .. } | Event::Ready { .. } | Event::TreeGone { .. } => true,

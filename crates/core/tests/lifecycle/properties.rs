@@ -4,7 +4,7 @@
 //! the second property any event happens at any time, and the rules of the callers' view hold.
 
 use crate::support::caller_view::CallerView;
-use crate::support::events::{Filling, samples};
+use crate::support::events::{Filling, exited, samples};
 use crate::support::plan::{at, plan};
 use crate::support::shadow::{ShadowModel, Tree};
 use crate::support::{Verdict, ensure};
@@ -98,6 +98,9 @@ fn unique(event: Event, ticket: &mut u64) -> Event {
     let ticket = *ticket;
     match event {
         Event::StartRequested { .. } => Event::StartRequested { ticket },
+        Event::StartRefused { failure, .. } => Event::StartRefused { ticket, failure },
+        Event::StartRevoked { ticket: started, .. } => Event::StartRevoked { ticket: started, answer: ticket },
+        Event::WaitRequested { .. } => Event::WaitRequested { ticket },
         Event::StopRequested { .. } => Event::StopRequested { ticket },
         Event::RestartRequested { .. } => Event::RestartRequested { ticket },
         Event::ShutdownRequested { .. } => Event::ShutdownRequested { ticket },
@@ -120,6 +123,7 @@ const fn name(phase: &Phase) -> &'static str {
         Phase::Stopping { .. } => "Stopping",
         Phase::BackingOff { tree: None, .. } => "BackingOff",
         Phase::BackingOff { tree: Some(_), .. } => "BackingOff with a tree",
+        Phase::Overdue { .. } => "Overdue",
     }
 }
 
@@ -200,11 +204,13 @@ impl ArbitraryEvent {
         };
         let mut candidates = samples(Filling { generation, ticket, pid: 1_000 + i32::from(self.age) });
         candidates.retain(|event| match event {
-            Event::StartRequested { .. }
-            | Event::Prepared { .. }
+            // Otherwise few restarts would be left: a start takes the place of a pending one.
+            Event::StartRequested { .. } => !self.progress || matches!(machine.phase(), Phase::Stopped | Phase::Failed),
+            Event::Prepared { .. }
             | Event::Spawned { .. }
             | Event::Ready { .. }
             | Event::GraceElapsed { .. }
+            | Event::KillElapsed { .. }
             | Event::BackoffElapsed { .. } => true,
             // Rare, because few events are possible after either.
             Event::ShutdownRequested { .. } | Event::Faulted { .. } => !self.progress && self.age == 19,
@@ -213,6 +219,9 @@ impl ArbitraryEvent {
         // Half of the aborts name an open ticket.
         match (pick(candidates, self.pick)?, callers.open.keys().next()) {
             (Event::StartAborted { .. }, Some(ticket)) if self.age.is_multiple_of(2) => Some(Event::StartAborted { ticket: *ticket }),
+            (Event::WaitAborted { .. }, Some(ticket)) if self.age.is_multiple_of(2) => Some(Event::WaitAborted { ticket: *ticket }),
+            // Half of the exits leave descendants.
+            (Event::Exited { generation, exit, .. }, _) if self.age.is_multiple_of(2) => Some(exited(generation, exit, true)),
             (event, _) => Some(event),
         }
     }
@@ -253,6 +262,7 @@ fn step_arbitrary(plan: &Plan, machine: &mut Machine, callers: &mut CallerView, 
     let untouched = effects.is_empty() && before == format!("{machine:?}");
     ensure(!stale || untouched, format_args!("the stale {event:?} causes {effects:?}"))?;
     effects.iter().try_for_each(|effect| callers.judge(effect, plan))?;
+    callers.forget_started(event);
     callers.close(machine, plan)
 }
 
@@ -275,6 +285,7 @@ fn random_histories_reach_every_phase() {
         "Stopping",
         "BackingOff",
         "BackingOff with a tree",
+        "Overdue",
     ]);
     let possible = draw(&(plans(), draws()), 200).into_iter().flat_map(|(plan, draws)| run_possible_history(&plan, 1, &draws).unwrap());
     assert_eq!(possible.collect::<Seen>(), all);

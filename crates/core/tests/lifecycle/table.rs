@@ -8,7 +8,7 @@ use crate::support::events::{Filling, code, exited, name, of_generation, samples
 use crate::support::plan::{at, plan};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Effect, Event, Leader, Machine, Notice, Phase, Run, Signal, StopFor};
-use ally_core::model::ProcessState;
+use ally_core::model::{ExitReason, ProcessState};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -43,6 +43,15 @@ named! { PHASES, phase_name, Phase:
     "running" => Phase::Running { .. },
     "stopping" => Phase::Stopping { .. },
     "backing off" => Phase::BackingOff { .. },
+    "overdue" => Phase::Overdue { .. },
+}
+
+named! { REASONS, reason_name, ExitReason:
+    "stopped" => ExitReason::Stopped,
+    "crashed" => ExitReason::Crashed,
+    "exited" => ExitReason::Exited,
+    "unhealthy" => ExitReason::Unhealthy,
+    "startup" => ExitReason::Startup,
 }
 
 named! { RUNS, run_name, Run:
@@ -79,12 +88,16 @@ fn describe_phase(phase: &Phase) -> String {
             Some(*tree)
         }
         Phase::BackingOff { tree, .. } => *tree,
+        Phase::Overdue { leader, reason, .. } => {
+            words.extend([leader_name(leader), reason_name(reason)]);
+            None
+        }
     };
     if let Some(tree) = tree {
         words.push(leader_name(&tree.leader));
         words.extend(tree.killed.then_some("killed"));
     }
-    if let Phase::BackingOff { waited: true, .. } = phase {
+    if let Phase::BackingOff { waited: true, .. } | Phase::Overdue { waited: true, .. } = phase {
         words.push("waited");
     }
     words.join(" ")
@@ -104,6 +117,10 @@ fn all_descriptions() -> BTreeSet<String> {
                 // Without a tree, the end of the delay is the end of the phase.
                 with_tree.chain([String::new()]).collect()
             }
+            "overdue" => {
+                let leaders = LEADERS.iter().flat_map(|leader| REASONS.iter().map(move |reason| format!("{leader} {reason}")));
+                leaders.flat_map(|tree| [tree.clone(), format!("{tree} waited")]).collect()
+            }
             _ => vec![String::new()],
         };
         all.extend(variants.iter().map(|variant| format!("{phase} {variant}").trim_end().to_owned()));
@@ -111,6 +128,11 @@ fn all_descriptions() -> BTreeSet<String> {
     // A clean exit follows the leader's exit. An unhealthy daemon has a leader.
     all.retain(|words| {
         !(words.contains("for a clean exit") && !words.contains("exited") || words.contains("for an unhealthy restart pending"))
+    });
+    // A leader that still lives, or is pending, exits for a failed attempt or for failed health checks.
+    all.retain(|words| {
+        let overdue = words.strip_prefix("overdue ");
+        overdue.is_none_or(|words| words.contains("startup") || (words.contains("unhealthy") && !words.contains("pending")))
     });
     all
 }
@@ -153,7 +175,10 @@ fn paths() -> Vec<String> {
     paths.extend(stopping.iter().flat_map(|path| [path.clone(), format!("{path} grace")]));
     let backing_off = [format!("{AGAIN} prepared timeout"), format!("{AGAIN} prepared spawned timeout"), format!("{UP} exit+")];
     for path in backing_off {
-        paths.extend(["", " grace", " backoff", " grace backoff"].map(|on| format!("{path}{on}")));
+        paths.extend(["", " grace", " backoff", " grace backoff", " grace kill", " grace kill backoff"].map(|on| format!("{path}{on}")));
+    }
+    for path in [format!("{UP} unhealthy unhealthy"), format!("{UP} unhealthy unhealthy exit+")] {
+        paths.extend([" grace kill", " grace kill backoff"].map(|on| format!("{path}{on}")));
     }
     paths.extend(["start prepared stop", &format!("{UP} stop"), &format!("{UP} stop exit+")].map(|path| format!("{path} grace kill")));
     paths
@@ -201,6 +226,10 @@ fn columns(generation: u64) -> Vec<(String, Event)> {
                 columns.push((format!("{name} of the start"), Event::StartAborted { ticket: START_TICKET }));
                 columns.push((format!("{name} of the restart"), Event::StartAborted { ticket: RESTART_TICKET }));
             }
+            Event::StartRevoked { .. } => {
+                columns.push((format!("{name} of another start"), Event::StartRevoked { ticket: NEW_TICKET, answer: NEW_TICKET }));
+                columns.push((format!("{name} of the start"), Event::StartRevoked { ticket: START_TICKET, answer: NEW_TICKET }));
+            }
             Event::Exited { .. } => {
                 for (number, remains) in [(0, false), (0, true), (1, false), (1, true)] {
                     let more = if remains { ", descendants remain" } else { "" };
@@ -235,6 +264,7 @@ fn describe_effect(effect: &Effect) -> String {
         Effect::Abandon { generation } => format!("abandon #{generation}"),
         Effect::Settle { ticket, outcome: Ok(()) } => format!("settle {ticket} ok"),
         Effect::Settle { ticket, outcome: Err(failure) } => format!("settle {ticket} {}", failure.code().as_str()),
+        Effect::Warn { failure } => format!("warn {}", failure.code().as_str()),
         Effect::Notify(Notice::StateChanged { from, to, pid, reason }) => {
             let pid = pid.map(|pid| format!(" {pid}")).unwrap_or_default();
             let reason = reason.as_ref().map(|reason| format!(" \"{reason}\"")).unwrap_or_default();

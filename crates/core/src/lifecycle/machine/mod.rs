@@ -45,6 +45,10 @@ pub struct Machine {
     failed_checks: u32,
     /// The tickets that are settled when the machine reaches Stopped, Failed or Stuck, each with its outcome.
     waiting: Vec<(Ticket, Result<(), Failure>)>,
+    /// The tickets of whenRunning that are not settled yet.
+    waiters: Vec<Ticket>,
+    /// The last start that became ready, until a later start or restart.
+    started: Option<Ticket>,
     last_error: Option<Failure>,
     last_state_change: f64,
     last_exit: Option<LastExit>,
@@ -65,6 +69,8 @@ impl Machine {
             jitter: Jitter(seed),
             failed_checks: 0,
             waiting: Vec::new(),
+            waiters: Vec::new(),
+            started: None,
             last_error: None,
             last_state_change: now.wall,
             last_exit: None,
@@ -82,10 +88,15 @@ impl Machine {
         self.generation
     }
 
-    /// Replaces the configuration before a start. Returns false, and changes nothing, if a process lives or a start or
-    /// restart is under way.
+    /// Whether a restart is pending, and no process is there. The daemon then still holds its name and its socket path.
+    pub const fn awaits_restart(&self) -> bool {
+        matches!(self.phase, Phase::BackingOff { tree: None, .. })
+    }
+
+    /// Replaces the configuration before a start. Returns false, and changes nothing, if a process lives or an attempt is
+    /// under way.
     pub fn replan(&mut self, plan: Plan) -> bool {
-        let accepted = self.phase.accepts_config();
+        let accepted = self.phase.is_startable();
         if accepted {
             self.plan = plan;
         }
@@ -111,7 +122,10 @@ impl Machine {
             },
             total_restarts: self.total_restarts,
             last_exit: self.last_exit,
-            next_restart_at: self.next_restart_at,
+            next_restart_at: match self.phase {
+                Phase::Overdue { .. } => None,
+                _ => self.next_restart_at,
+            },
         }
     }
 
@@ -122,7 +136,11 @@ impl Machine {
         }
         match event {
             Event::StartRequested { ticket } => self.start_requested(ticket, now),
+            Event::StartRefused { ticket, failure } => self.start_refused(ticket, failure, now),
             Event::StartAborted { ticket } => self.start_aborted(ticket, now),
+            Event::StartRevoked { ticket, answer } => self.start_revoked(ticket, answer, now),
+            Event::WaitRequested { ticket } => self.wait_requested(ticket),
+            Event::WaitAborted { ticket } => self.wait_aborted(ticket),
             Event::StopRequested { ticket } => self.stop_requested(Some(ticket), now),
             Event::RestartRequested { ticket } => self.restart_requested(ticket, now),
             Event::ShutdownRequested { ticket } => {

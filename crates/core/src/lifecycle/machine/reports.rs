@@ -25,7 +25,8 @@ impl Machine {
             | Phase::Booting { .. }
             | Phase::Running { .. }
             | Phase::Stopping { .. }
-            | Phase::BackingOff { .. } => {}
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => {}
         }
     }
 
@@ -39,7 +40,8 @@ impl Machine {
             | Phase::Booting { .. }
             | Phase::Running { .. }
             | Phase::Stopping { .. }
-            | Phase::BackingOff { .. } => {}
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => {}
         }
     }
 
@@ -60,9 +62,15 @@ impl Machine {
                 self.effects.push(Effect::Notify(Notice::Spawned { pid }));
                 self.effects.push(Effect::Signal { generation: self.generation, signal });
             }
+            Phase::Overdue { leader, .. } if *leader == Leader::Pending => {
+                *leader = Leader::Alive(pid);
+                self.effects.push(Effect::Notify(Notice::Spawned { pid }));
+                self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
+            }
             Phase::Stopping { .. }
             | Phase::Stuck { .. }
             | Phase::BackingOff { .. }
+            | Phase::Overdue { .. }
             | Phase::Stopped
             | Phase::Failed
             | Phase::Preparing { .. }
@@ -84,9 +92,11 @@ impl Machine {
             {
                 self.tree_gone(None, now);
             }
+            Phase::Overdue { leader: Leader::Pending, .. } => self.tree_gone(None, now),
             Phase::Stopping { .. }
             | Phase::Stuck { .. }
             | Phase::BackingOff { .. }
+            | Phase::Overdue { .. }
             | Phase::Stopped
             | Phase::Failed
             | Phase::Preparing { .. }
@@ -117,7 +127,8 @@ impl Machine {
             | Phase::Preparing { .. }
             | Phase::Running { .. }
             | Phase::Stopping { .. }
-            | Phase::BackingOff { .. } => return,
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => return,
         };
         self.disarm(Timer::Startup);
         self.effects.push(Effect::StopAwaiting { generation: self.generation });
@@ -136,8 +147,10 @@ impl Machine {
                     self.arm(Timer::Probe, interval);
                 }
                 if let Run::Requested(ticket) = run {
+                    self.started = Some(ticket);
                     self.settle(ticket, Ok(()));
                 }
+                self.settle_waiters();
             }
             Phase::Stopped
             | Phase::Failed
@@ -146,7 +159,8 @@ impl Machine {
             | Phase::Spawning { .. }
             | Phase::Running { .. }
             | Phase::Stopping { .. }
-            | Phase::BackingOff { .. } => {}
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => {}
         }
     }
 
@@ -177,6 +191,12 @@ impl Machine {
                     self.tree_gone(leftover_file, now);
                 }
             }
+            Phase::Overdue { leader, .. } => {
+                *leader = Leader::Exited;
+                if !remains {
+                    self.tree_gone(leftover_file, now);
+                }
+            }
             Phase::Stopped | Phase::Failed | Phase::Preparing { .. } | Phase::Spawning { .. } | Phase::BackingOff { tree: None, .. } => {}
         }
     }
@@ -203,6 +223,8 @@ impl Machine {
                     self.prepare(Run::Restart, None, now);
                 }
             }
+            Phase::Overdue { waited: true, .. } => self.prepare(Run::Restart, None, now),
+            Phase::Overdue { waited: false, .. } => self.phase = Phase::BackingOff { tree: None, waited: false },
             Phase::Stopped
             | Phase::Failed
             | Phase::Preparing { .. }
@@ -259,6 +281,7 @@ impl Machine {
             }
             Phase::Stopping { .. }
             | Phase::BackingOff { .. }
+            | Phase::Overdue { .. }
             | Phase::Stopped
             | Phase::Failed
             | Phase::Stuck { .. }
@@ -271,18 +294,22 @@ impl Machine {
 
     pub(super) fn kill_elapsed(&mut self, survivors: Vec<Pid>, now: Now) {
         let tree = match self.phase.clone() {
+            Phase::Stopping { tree, stop_for: StopFor::UnhealthyRestart { due } } if tree.killed => {
+                self.restart_overdue(tree.leader, false, ExitReason::Unhealthy, survivors, now);
+                return self.arm(Timer::Backoff, due.saturating_sub(now.mono));
+            }
             Phase::Stopping { tree, stop_for } if tree.killed => {
                 if let StopFor::Restart(ticket) = stop_for {
                     self.waiting.push((ticket, Ok(())));
                 }
                 tree
             }
-            Phase::BackingOff { tree: Some(tree), .. } if tree.killed => {
-                self.leave_backoff();
-                tree
+            Phase::BackingOff { tree: Some(tree), waited } if tree.killed => {
+                return self.restart_overdue(tree.leader, waited, ExitReason::Startup, survivors, now);
             }
             Phase::Stopping { .. }
             | Phase::BackingOff { .. }
+            | Phase::Overdue { .. }
             | Phase::Stopped
             | Phase::Failed
             | Phase::Stuck { .. }
@@ -295,6 +322,15 @@ impl Machine {
         self.next_restart_at = None;
         self.enter(Phase::Stuck { tree }, self.last_error.as_ref().map(ToString::to_string), now);
         self.settle_waiting();
+        self.settle_waiters();
+    }
+
+    /// The pending restart waits for a tree that SIGKILL did not end in time.
+    fn restart_overdue(&mut self, leader: Leader, waited: bool, reason: ExitReason, survivors: Vec<Pid>, now: Now) {
+        let failure = Failure::StopFailed { survivors };
+        self.effects.push(Effect::Warn { failure: failure.clone() });
+        self.last_error = Some(failure);
+        self.enter(Phase::Overdue { leader, waited, reason }, Some(reason.as_str().to_owned()), now);
     }
 
     /// Fails every waiting stop. A waiting start already has a failure, and keeps it.
@@ -310,7 +346,7 @@ impl Machine {
     pub(super) fn backoff_elapsed(&mut self, now: Now) {
         match &mut self.phase {
             Phase::BackingOff { tree: None, .. } => self.prepare(Run::Restart, None, now),
-            Phase::BackingOff { waited, .. } => *waited = true,
+            Phase::BackingOff { waited, .. } | Phase::Overdue { waited, .. } => *waited = true,
             Phase::Stopped
             | Phase::Failed
             | Phase::Stuck { .. }
@@ -336,7 +372,12 @@ impl Machine {
                     self.waiting.push((*ticket, Ok(())));
                 }
             }
-            Phase::Stopped | Phase::Failed | Phase::Stuck { .. } | Phase::Running { .. } | Phase::BackingOff { .. } => {}
+            Phase::Stopped
+            | Phase::Failed
+            | Phase::Stuck { .. }
+            | Phase::Running { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => {}
         }
         for (_, outcome) in &mut self.waiting {
             *outcome = Err(failure.clone());
@@ -347,6 +388,7 @@ impl Machine {
         self.generation += 1;
         self.enter(Phase::Failed, self.last_error.as_ref().map(ToString::to_string), now);
         self.settle_waiting();
+        self.settle_waiters();
     }
 }
 

@@ -1,9 +1,9 @@
 //! Events from callers.
 
-use super::Machine;
+use super::{KILL_TIMEOUT, Machine};
 use crate::error::Failure;
-use crate::lifecycle::event::{Effect, Timer};
-use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket};
+use crate::lifecycle::event::{Effect, Signal, Timer};
+use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket, Tree};
 use crate::model::ProcessState;
 
 impl Machine {
@@ -12,10 +12,11 @@ impl Machine {
             return self.settle(ticket, Err(Failure::ShuttingDown));
         }
         match &self.phase {
-            Phase::Stopped | Phase::Failed => {
-                self.attempts = 0;
-                self.history.clear();
-                self.prepare(Run::Requested(ticket), None, now);
+            Phase::Stopped | Phase::Failed => self.first_start(ticket, now),
+            // The start of the caller takes the place of the pending restart.
+            Phase::BackingOff { tree: None, .. } => {
+                self.leave_backoff();
+                self.first_start(ticket, now);
             }
             // Processes that SIGKILL did not end still run.
             Phase::Stuck { .. } => self.settle(ticket, Err(Failure::AlreadyRunning(ProcessState::Running))),
@@ -24,18 +25,59 @@ impl Machine {
             | Phase::Booting { .. }
             | Phase::Running { .. }
             | Phase::Stopping { .. }
-            | Phase::BackingOff { .. } => self.settle(ticket, Err(Failure::AlreadyRunning(self.phase.state()))),
+            | Phase::BackingOff { tree: Some(_), .. }
+            | Phase::Overdue { .. } => self.settle(ticket, Err(Failure::AlreadyRunning(self.phase.state()))),
         }
+    }
+
+    fn first_start(&mut self, ticket: Ticket, now: Now) {
+        self.started = None;
+        self.attempts = 0;
+        self.history.clear();
+        self.prepare(Run::Requested(ticket), None, now);
+    }
+
+    pub(super) fn start_refused(&mut self, ticket: Ticket, failure: Failure, now: Now) {
+        if self.closed || !self.phase.is_startable() {
+            // The same refusal as without the claim of another plugin.
+            return self.start_requested(ticket, now);
+        }
+        self.settle(ticket, Err(failure));
     }
 
     pub(super) fn start_aborted(&mut self, ticket: Ticket, now: Now) {
         let is_current = match &self.phase {
             Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => *run == Run::Requested(ticket),
             Phase::Stopping { stop_for, .. } => *stop_for == StopFor::Restart(ticket),
-            Phase::Stopped | Phase::Failed | Phase::Stuck { .. } | Phase::Running { .. } | Phase::BackingOff { .. } => false,
+            Phase::Stopped
+            | Phase::Failed
+            | Phase::Stuck { .. }
+            | Phase::Running { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => false,
         };
         if is_current {
             self.stop_requested(None, now);
+        }
+    }
+
+    pub(super) fn start_revoked(&mut self, ticket: Ticket, answer: Ticket, now: Now) {
+        if self.started == Some(ticket) {
+            self.stop_requested(Some(answer), now);
+        } else {
+            self.settle(answer, Ok(()));
+        }
+    }
+
+    pub(super) fn wait_requested(&mut self, ticket: Ticket) {
+        self.waiters.push(ticket);
+        self.settle_waiters();
+    }
+
+    pub(super) fn wait_aborted(&mut self, ticket: Ticket) {
+        if let Some(index) = self.waiters.iter().position(|waiter| *waiter == ticket) {
+            self.waiters.remove(index);
+            self.settle(ticket, Err(Failure::Stopped));
         }
     }
 
@@ -60,7 +102,11 @@ impl Machine {
             | Phase::Booting { .. }
             | Phase::Running { .. }
             | Phase::Stopping { .. }
-            | Phase::BackingOff { .. } => self.stop_for(StopFor::Restart(ticket), now),
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => {
+                self.started = None;
+                self.stop_for(StopFor::Restart(ticket), now);
+            }
         }
     }
 
@@ -98,6 +144,13 @@ impl Machine {
             Phase::BackingOff { tree: Some(tree), .. } => {
                 self.leave_backoff();
                 self.enter(Phase::Stopping { tree, stop_for }, None, now);
+            }
+            // The tree got the stop signal and its grace period before. SIGKILL gets a time limit of its own.
+            Phase::Overdue { leader, .. } => {
+                self.leave_backoff();
+                self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
+                self.arm(Timer::Kill, KILL_TIMEOUT);
+                self.enter(Phase::Stopping { tree: Tree { leader, killed: true }, stop_for }, None, now);
             }
             Phase::Stopping { tree, stop_for: former } => {
                 self.next_restart_at = None;

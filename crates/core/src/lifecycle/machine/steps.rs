@@ -106,6 +106,7 @@ impl Machine {
                 self.effects.push(Effect::Release { generation: self.generation });
                 self.enter(Phase::Stopped, (stop_for == StopFor::CleanExit).then(|| ExitReason::Exited.as_str().to_owned()), now);
                 self.settle_waiting();
+                self.settle_waiters();
             }
             StopFor::Failure { failure, .. } => {
                 self.effects.push(Effect::Release { generation: self.generation });
@@ -113,6 +114,7 @@ impl Machine {
                 self.last_error = Some(failure);
                 self.enter(Phase::Failed, Some(reason), now);
                 self.settle_waiting();
+                self.settle_waiters();
             }
             StopFor::UnhealthyRestart { due } => {
                 self.enter(Phase::BackingOff { tree: None, waited: false }, Some(ExitReason::Unhealthy.as_str().to_owned()), now);
@@ -124,6 +126,7 @@ impl Machine {
                     // the plugin.
                     self.effects.push(Effect::Release { generation: self.generation });
                 }
+                // Waiters stay: STOPPED on the way to a restart is not the end of the daemon.
                 self.enter(Phase::Stopped, None, now);
                 self.settle_waiting();
                 self.attempts = 0;
@@ -172,7 +175,7 @@ impl Machine {
             Phase::Running { .. } if exit.succeeded() => ExitReason::Exited,
             Phase::Running { .. } => ExitReason::Crashed,
             Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. } => ExitReason::Unhealthy,
-            Phase::Stopping { stop_for: StopFor::Failure { reason, .. }, .. } => *reason,
+            Phase::Stopping { stop_for: StopFor::Failure { reason, .. }, .. } | Phase::Overdue { reason, .. } => *reason,
             Phase::Booting { .. } | Phase::BackingOff { .. } => ExitReason::Startup,
             Phase::Stopping { stop_for: StopFor::Caller | StopFor::CleanExit | StopFor::Restart(_), .. }
             | Phase::Stuck { .. }
@@ -198,6 +201,24 @@ impl Machine {
     pub(super) fn settle_waiting(&mut self) {
         for (ticket, outcome) in mem::take(&mut self.waiting) {
             self.settle(ticket, outcome);
+        }
+    }
+
+    /// Settles the waiters if the daemon runs or is at rest. Otherwise they wait on.
+    pub(super) fn settle_waiters(&mut self) {
+        let outcome = match self.phase {
+            Phase::Running { .. } => Ok(()),
+            Phase::Stopped => Err(Failure::AtRest),
+            Phase::Failed | Phase::Stuck { .. } => Err(self.last_error.clone().unwrap_or(Failure::AtRest)),
+            Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Booting { .. }
+            | Phase::Stopping { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => return,
+        };
+        for ticket in mem::take(&mut self.waiters) {
+            self.settle(ticket, outcome.clone());
         }
     }
 }

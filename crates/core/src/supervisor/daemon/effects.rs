@@ -41,7 +41,7 @@ impl Task {
                 Effect::Disarm { timer, generation } => self.cancel(generation, |attempt| attempt.timers.disarm(timer)),
                 Effect::Release { generation } => self.release(generation),
                 Effect::Abandon { generation } => self.abandon(generation),
-                report @ (Effect::Settle { .. } | Effect::Notify(_)) => self.daemon.deliver(report, batch.now),
+                report @ (Effect::Settle { .. } | Effect::Notify(_) | Effect::Warn { .. }) => self.daemon.deliver(report, batch.now),
             }
         }
         // Last, because the process may exit as soon as no activity is left.

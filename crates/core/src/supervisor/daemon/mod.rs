@@ -21,6 +21,7 @@ use super::ownership::Lock;
 use super::report::{Refusal, Reporter, log};
 use super::runtime::clock;
 use crate::config::ProcessConfig;
+use crate::error::{Failure, Occupant};
 use crate::lifecycle::{Activity, Effect, Event, Machine, Now, Snapshot, Ticket};
 
 pub use task::Task;
@@ -87,16 +88,35 @@ impl Daemon {
         Arc::new(Self { name, tail: Arc::default(), reporter, context, spawn_task, core: Mutex::new(core), published })
     }
 
-    /// Starts the daemon. Returns whether the configuration was accepted: only without a process and without a pending start
-    /// or restart.
+    /// Starts the daemon. Returns whether the configuration was accepted: only without a process and without an attempt that
+    /// is under way.
     pub fn start(self: &Arc<Self>, ticket: Ticket, job: Job) -> bool {
         let mut core = self.lock();
+        if core.machine.awaits_restart()
+            && let Err(failure) = self.move_claim(&core, &job)
+        {
+            self.step(&mut core, Event::StartRefused { ticket, failure });
+            return false;
+        }
         let accepted = core.machine.replan(job.config.plan());
         if accepted {
             core.job = Arc::new(job);
         }
         self.step(&mut core, Event::StartRequested { ticket });
         accepted
+    }
+
+    /// A pending restart claims its socket path. The claim moves to the path of the new configuration.
+    fn move_claim(&self, core: &Core, job: &Job) -> Result<(), Failure> {
+        let (old, new) = (&core.job.config.socket_path, &job.config.socket_path);
+        if old != new {
+            let claims = &self.context.claims;
+            claims
+                .claim(new, &self.name)
+                .map_err(|plugin| Failure::SocketInUse { path: new.display().to_string(), by: Occupant::Plugin(plugin) })?;
+            claims.release(old, &self.name);
+        }
+        Ok(())
     }
 
     /// Feeds the machine an event, publishes the snapshot, and passes the effects on.
@@ -146,7 +166,7 @@ impl Daemon {
         }
     }
 
-    /// Carries out `Settle` and `Notify`, which need no task.
+    /// Carries out `Settle`, `Notify` and `Warn`, which need no task.
     pub fn deliver(&self, effect: Effect, now: Now) {
         match effect {
             Effect::Settle { ticket, outcome } => {
@@ -154,6 +174,7 @@ impl Daemon {
                 self.context.tickets.settle(ticket, outcome);
             }
             Effect::Notify(notice) => self.reporter.notice(notice, now.wall),
+            Effect::Warn { failure } => log!(self.reporter, warn, %failure, "the restart waits for the end of the old tree"),
             _ => {}
         }
     }

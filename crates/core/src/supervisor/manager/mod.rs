@@ -97,6 +97,23 @@ impl Manager {
         }
     }
 
+    /// Stops the daemon of a start that became ready and was aborted before its promise settled. The ticket is settled at the
+    /// end of the stop.
+    pub fn revoke(&self, name: &str, ticket: Ticket) -> Ticket {
+        self.request(name, |answer| Event::StartRevoked { ticket, answer })
+    }
+
+    /// The ticket is settled when the plugin runs, or is at rest.
+    pub fn when_running(&self, name: &str) -> Ticket {
+        self.request(name, |ticket| Event::WaitRequested { ticket })
+    }
+
+    pub fn abort_wait(&self, name: &str, ticket: Ticket) {
+        if let Some(daemon) = self.get(name) {
+            daemon.feed(Event::WaitAborted { ticket });
+        }
+    }
+
     pub fn stop(&self, name: &str) -> Ticket {
         let ticket = self.context.tickets.for_caller();
         match self.get(name) {
@@ -107,9 +124,14 @@ impl Manager {
     }
 
     pub fn restart(&self, name: &str) -> Ticket {
+        self.request(name, |ticket| Event::RestartRequested { ticket })
+    }
+
+    /// A request of a known plugin. For an unknown one: `NotFound`.
+    fn request(&self, name: &str, event: impl FnOnce(Ticket) -> Event) -> Ticket {
         let ticket = self.context.tickets.for_caller();
         match self.get(name) {
-            Some(daemon) => daemon.feed(Event::RestartRequested { ticket }),
+            Some(daemon) => daemon.feed(event(ticket)),
             None => self.context.tickets.settle(ticket, Err(Refusal::new(name.to_owned(), Failure::NotFound))),
         }
         ticket

@@ -11,6 +11,12 @@ use std::collections::BTreeMap;
 pub enum Request {
     /// A start, or a restart, which is settled as a start.
     Start,
+    /// A start that another plugin's claim refuses.
+    RefusedStart,
+    /// whenRunning.
+    Wait,
+    /// The abort of a start that became ready, after a later start: no stop.
+    LateRevocation,
     Stop,
 }
 
@@ -18,17 +24,31 @@ pub enum Request {
 pub struct CallerView {
     /// The tickets without an answer.
     pub open: BTreeMap<Ticket, Request>,
+    /// The answer of the current event, if that is a late revocation.
+    pub settled_late: Option<Ticket>,
+    /// The last start that became ready, until a later start or restart.
+    pub started: Option<Ticket>,
     /// The last state that was emitted.
     pub shown: ProcessState,
     /// After a shutdown: every start is refused.
     pub closed: bool,
     /// The current event is a fault, after which every state may be ERROR.
     faulted: bool,
+    /// The current event aborts this wait.
+    aborted_wait: Option<Ticket>,
 }
 
 impl CallerView {
     pub fn new() -> Self {
-        Self { open: BTreeMap::new(), shown: ProcessState::Stopped, closed: false, faulted: false }
+        Self {
+            open: BTreeMap::new(),
+            settled_late: None,
+            started: None,
+            shown: ProcessState::Stopped,
+            closed: false,
+            faulted: false,
+            aborted_wait: None,
+        }
     }
 
     /// The lowest free ticket, so that histories with different numbers of former callers stay equal.
@@ -39,11 +59,30 @@ impl CallerView {
     pub fn on(&mut self, event: &Event) {
         self.faulted = matches!(event, Event::Faulted { .. });
         self.closed |= matches!(event, Event::ShutdownRequested { .. });
+        self.settled_late = match event {
+            Event::StartRevoked { ticket, answer } if self.started != Some(*ticket) => Some(*answer),
+            _ => None,
+        };
+        self.aborted_wait = match event {
+            Event::WaitAborted { ticket } => Some(*ticket),
+            _ => None,
+        };
         match event {
+            Event::StartRevoked { ticket, answer } => {
+                let request = if self.started == Some(*ticket) { Request::Stop } else { Request::LateRevocation };
+                self.open.insert(*answer, request)
+            }
+            Event::WaitRequested { ticket } => self.open.insert(*ticket, Request::Wait),
             Event::StartRequested { ticket } | Event::RestartRequested { ticket } => self.open.insert(*ticket, Request::Start),
+            Event::StartRefused { ticket, .. } => self.open.insert(*ticket, Request::RefusedStart),
             Event::StopRequested { ticket } | Event::ShutdownRequested { ticket } => self.open.insert(*ticket, Request::Stop),
             _ => None,
         };
+    }
+
+    /// Whether the current event aborts this wait, which is then settled in any state.
+    pub fn aborts_wait(&self, ticket: Ticket) -> bool {
+        self.aborted_wait == Some(ticket)
     }
 
     pub fn judge(&mut self, effect: &Effect, plan: &Plan) -> Verdict {
@@ -58,6 +97,15 @@ impl CallerView {
                 ensure((1..=plan.restart.max_attempts).contains(attempt), format_args!("attempt {attempt} is scheduled"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Called after the effects of `event` are judged: an accepted start or restart has no answer yet.
+    pub fn forget_started(&mut self, event: &Event) {
+        if let Event::StartRequested { ticket } | Event::RestartRequested { ticket } = event
+            && self.open.contains_key(ticket)
+        {
+            self.started = None;
         }
     }
 
@@ -83,9 +131,18 @@ impl CallerView {
         let request = self.open.remove(&ticket);
         let request = request.ok_or_else(|| format!("ticket {ticket} is settled, and it is not open"))?;
         let shown = self.shown;
+        if let (Request::Start, Ok(())) = (request, outcome) {
+            self.started = Some(ticket);
+        }
         let fits = match (request, outcome) {
             (Request::Start, Ok(())) => shown == ProcessState::Running,
             (Request::Start, Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown)) => true,
+            (Request::LateRevocation, outcome) => outcome.is_ok(),
+            (Request::Wait, Ok(())) => shown == ProcessState::Running,
+            (Request::Wait, Err(Failure::Stopped)) if self.aborted_wait == Some(ticket) => true,
+            (Request::Wait, Err(Failure::AtRest)) => shown == ProcessState::Stopped,
+            (Request::Wait, Err(_)) => shown == ProcessState::Error,
+            (Request::RefusedStart, outcome) => outcome.is_err(),
             // A start rejects after its tree is gone, or after SIGKILL failed to end it.
             (Request::Start, Err(_)) => matches!(shown, ProcessState::Stopped | ProcessState::Error),
             (Request::Stop, Ok(())) => shown == ProcessState::Stopped,

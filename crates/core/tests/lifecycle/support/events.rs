@@ -31,7 +31,11 @@ macro_rules! samples {
 
 samples! { f:
     StartRequested { ticket: f.ticket },
+    StartRefused { ticket: f.ticket, failure: claimed() },
     StartAborted { ticket: f.ticket },
+    StartRevoked { ticket: f.ticket, answer: f.ticket },
+    WaitRequested { ticket: f.ticket },
+    WaitAborted { ticket: f.ticket },
     StopRequested { ticket: f.ticket },
     RestartRequested { ticket: f.ticket },
     ShutdownRequested { ticket: f.ticket },
@@ -74,6 +78,10 @@ pub fn unwritable() -> Failure {
 
 pub fn unspawnable() -> Failure {
     Failure::Spawn { problem: "ENOENT".to_owned(), refused: None }
+}
+
+pub fn claimed() -> Failure {
+    Failure::SocketInUse { path: "/run/q.sock".to_owned(), by: ally_core::error::Occupant::Plugin("q".to_owned()) }
 }
 
 fn foreigner() -> ally_core::error::Occupant {

@@ -2,8 +2,8 @@
 //! follow from events and effects alone, never from the machine's fields, and determine the events
 //! that can happen next.
 
-use super::caller_view::CallerView;
-use super::events::{Filling, code, exited, of_generation, unspawnable, unwritable};
+use super::caller_view::{CallerView, Request};
+use super::events::{Filling, claimed, code, exited, of_generation, unspawnable, unwritable};
 use super::{Verdict, ensure};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Event, Generation, Machine, Now, Plan, RestartOn, Signal, Timer};
@@ -48,6 +48,8 @@ pub struct ShadowModel {
     pub failures: u32,
     /// Restarts in a row without readiness.
     pub attempts: u32,
+    /// A restart was scheduled, and has not begun. Only a caller or a fault cancels it.
+    pub restart_pending: bool,
 }
 
 /// Each generation has a pid of its own, so that a mix-up shows.
@@ -69,6 +71,7 @@ impl ShadowModel {
             was_ready: false,
             failures: 0,
             attempts: 0,
+            restart_pending: false,
         }
     }
 
@@ -77,11 +80,18 @@ impl ShadowModel {
         let ticket = self.callers.free_ticket();
         let mut requests = vec![
             Event::StartRequested { ticket },
+            Event::StartRefused { ticket, failure: claimed() },
+            Event::WaitRequested { ticket },
             Event::StopRequested { ticket },
             Event::RestartRequested { ticket },
             Event::ShutdownRequested { ticket },
         ];
-        requests.extend(self.callers.open.keys().map(|ticket| Event::StartAborted { ticket: *ticket }));
+        // A caller can revoke only a start that became ready.
+        requests.extend(self.callers.started.map(|started| Event::StartRevoked { ticket: started, answer: ticket }));
+        requests.extend(self.callers.open.iter().map(|(ticket, request)| match request {
+            Request::Wait => Event::WaitAborted { ticket: *ticket },
+            _ => Event::StartAborted { ticket: *ticket },
+        }));
         requests
     }
 
@@ -132,6 +142,11 @@ impl ShadowModel {
         ensure(before == format!("{machine:?}"), format_args!("a late event changes {before} to {machine:?}"))
     }
 
+    /// A start begins at once: there is no process, and no attempt is under way.
+    pub fn is_startable(&self) -> bool {
+        self.tree == Tree::None && !self.expected_replies.contains(&Reply::Prepare) && !self.callers.closed
+    }
+
     pub fn record_event(&mut self, event: &Event) {
         match event {
             Event::Prepared { .. } => {
@@ -173,11 +188,13 @@ impl ShadowModel {
             Event::KillElapsed { .. } => self.timer_fired(Timer::Kill),
             Event::BackoffElapsed { .. } => self.timer_fired(Timer::Backoff),
             Event::ProbeDue { .. } => self.timer_fired(Timer::Probe),
+            Event::StopRequested { .. } | Event::RestartRequested { .. } | Event::ShutdownRequested { .. } => self.restart_pending = false,
+            Event::StartRevoked { ticket, .. } => self.restart_pending &= self.callers.started != Some(*ticket),
             Event::StartRequested { .. }
+            | Event::StartRefused { .. }
             | Event::StartAborted { .. }
-            | Event::StopRequested { .. }
-            | Event::RestartRequested { .. }
-            | Event::ShutdownRequested { .. }
+            | Event::WaitRequested { .. }
+            | Event::WaitAborted { .. }
             | Event::Faulted { .. } => {}
         }
     }

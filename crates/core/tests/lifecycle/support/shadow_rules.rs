@@ -11,12 +11,25 @@ use ally_core::model::{ExitReason, ProcessState};
 impl ShadowModel {
     /// Gives `event` to model and machine, and checks the effects.
     pub fn step(&mut self, machine: &mut Machine, plan: &Plan, event: &Event, now: Now) -> Verdict {
+        let startable = self.is_startable();
         self.callers.on(event);
         self.record_event(event);
         let generation = machine.generation();
+        let refused = matches!(event, Event::StartRefused { .. }).then(|| format!("{machine:?}"));
         let effects = machine.on(event.clone(), now);
+        if let Event::StartRequested { .. } = event {
+            let prepares = effects.iter().any(|effect| matches!(effect, Effect::Prepare { .. }));
+            ensure(prepares == startable, format_args!("a start prepares: {prepares}, and must: {startable}"))?;
+            if prepares {
+                self.attempts = 0;
+            }
+        }
+        ensure(refused.is_none_or(|before| before == format!("{machine:?}")), "a refused start changes the machine")?;
         self.judge_all(&effects, generation, machine.phase(), plan)
-            .and_then(|()| self.callers.close(machine, plan))
+            .and_then(|()| {
+                self.callers.forget_started(event);
+                self.callers.close(machine, plan)
+            })
             .and_then(|()| self.immediate_effects(event, &effects, machine.phase(), plan))
             .and_then(|()| self.matches_phase(machine, plan))
             .map_err(|rule| format!("{rule}\nat {}: {effects:?}\nin {:?}\nwith {self:?}", name(event), machine.phase()))
@@ -43,6 +56,7 @@ impl ShadowModel {
                 self.late_replies.clear();
                 self.late_timers.clear();
                 self.was_ready = false;
+                self.restart_pending = false;
                 self.expect_reply(Reply::Prepare)
             }
             Effect::Spawn { generation } => {
@@ -111,16 +125,19 @@ impl ShadowModel {
                 *self = Self { callers, attempts: self.attempts, ..Self::new() };
                 Ok(())
             }
-            Effect::Settle { outcome: Ok(()), .. } => {
+            Effect::Settle { outcome: Ok(()), ticket } => {
+                let late_revocation = self.callers.settled_late == Some(*ticket);
                 // When a stop has resolved, another owner can start the name.
-                ensure(self.tree == Tree::Alive || !self.lock, "a stop resolves before Release")
+                ensure(self.tree == Tree::Alive || !self.lock || late_revocation, "a stop resolves before Release")
             }
-            Effect::Settle { outcome: Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown), .. } => Ok(()),
+            Effect::Settle { outcome: Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown | Failure::SocketInUse { .. }), .. } => Ok(()),
+            Effect::Settle { outcome: Err(Failure::Stopped), ticket } if self.callers.aborts_wait(*ticket) => Ok(()),
             Effect::Settle { outcome: Err(_), .. } => {
                 let gone_or_stuck = self.tree == Tree::None || matches!(phase, Phase::Stuck { .. });
                 ensure(gone_or_stuck, "a call fails before the tree is gone")
             }
             Effect::Notify(notice) => self.judge_notice(notice, generation),
+            Effect::Warn { .. } => ensure(matches!(phase, Phase::Overdue { .. }), "a warning outside of Overdue"),
         }
     }
 
@@ -147,6 +164,7 @@ impl ShadowModel {
             }
             Notice::RestartScheduled { attempt, .. } => {
                 self.attempts += 1;
+                self.restart_pending = true;
                 ensure(*attempt == self.attempts, format_args!("attempt {attempt} follows {}", self.attempts - 1))
             }
             Notice::Checked { failures, healthy, .. } => {
@@ -162,13 +180,18 @@ impl ShadowModel {
 
         let runs = matches!(phase, Phase::Running { .. });
         match event {
-            Event::StopRequested { .. } | Event::ShutdownRequested { .. } => ensure(
+            Event::StartRevoked { ticket, .. } if self.callers.started != Some(*ticket) => Ok(()),
+            Event::StopRequested { .. } | Event::ShutdownRequested { .. } | Event::StartRevoked { .. } => ensure(
                 matches!(phase.state(), ProcessState::Stopping | ProcessState::Stopped),
                 "the state after a stop request is neither STOPPING nor STOPPED",
             ),
             Event::RecordFailed { .. } => {
                 let goes_on = runs || matches!(phase, Phase::Booting { .. });
                 ensure(!goes_on, "the attempt goes on without a record")
+            }
+            Event::KillElapsed { .. } => {
+                let expected = if self.restart_pending { ProcessState::Starting } else { ProcessState::Error };
+                ensure(phase.state() == expected, format_args!("the state 2 s after SIGKILL is {:?}", phase.state()))
             }
             Event::ProbeFailed { .. } => {
                 let below_retries = plan.health.is_some_and(|(_, retries)| self.failures < retries);
@@ -198,6 +221,8 @@ impl ShadowModel {
                 timers.extend((!waited).then_some(Timer::Backoff));
                 (tree.map_or(Tree::None, |tree| shadow(tree.leader)), None, timers)
             }
+            // The pending restart survives: the end of the tree is always possible, and leads to the next attempt.
+            Phase::Overdue { leader, waited, .. } => (shadow(*leader), None, if *waited { vec![] } else { vec![Timer::Backoff] }),
         };
         ensure(self.tree == tree, format_args!("the machine's tree is {tree:?}"))?;
         ensure(self.armed == armed.iter().copied().collect(), format_args!("the armed timers must be {armed:?}"))?;
@@ -210,12 +235,18 @@ impl ShadowModel {
         ensure(seen.pid == leader, format_args!("getPid is {:?}", seen.pid))?;
         ensure(!seen.forgettable || !self.lock, "forgettable, and the lock is held")?;
         ensure(seen.restart_attempts == self.attempts, format_args!("restartAttempts is {}", seen.restart_attempts))?;
-        let pending = matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. });
-        ensure(pending == seen.next_restart_at.is_some(), format_args!("nextRestartAt is {:?}", seen.next_restart_at))
+        let waits_for_delay =
+            matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. });
+        let overdue = matches!(phase, Phase::Overdue { .. });
+        ensure(self.restart_pending == (waits_for_delay || overdue), "a pending restart was given up, or there was none")?;
+        ensure(waits_for_delay == seen.next_restart_at.is_some(), format_args!("nextRestartAt is {:?}", seen.next_restart_at))
     }
 
     /// A tree that is being stopped got the stop signal, and SIGKILL after the grace period.
     fn signal_matches_phase(&self, phase: &Phase) -> bool {
+        if let Phase::Overdue { .. } = phase {
+            return self.signalled == Some(Signal::Kill);
+        }
         let (Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. }) = phase else { return true };
         match self.signalled {
             None => self.tree == Tree::Asked,
