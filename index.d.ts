@@ -2,8 +2,8 @@
  * Types of @ally/background-process-manager.
  *
  * Durations are in milliseconds and sizes in bytes, unless a comment says otherwise. The longest
- * duration is 2,147,483,647 ms (almost 25 days); a longer one is refused with ERR_INVALID_CONFIG. A
- * key with the value `undefined` counts as absent. Declarations marked "Not built yet" exist so that
+ * duration is 2,147,483,647 ms (almost 25 days); a longer one counts as the longest. A key with the
+ * value `undefined` counts as absent, and so does an optional key with the value `null`. Declarations marked "Not built yet" exist so that
  * code can be compiled against them. This version refuses them with ERR_INVALID_CONFIG ("… is not
  * supported yet").
  *
@@ -139,7 +139,8 @@ export interface BackgroundProcessConfig {
    */
   command: string;
   /**
-   * The arguments of the program.
+   * The arguments of the program. A number, as plain JavaScript or a manifest may have it, is taken as
+   * its text.
    * @example ['daemon.py', '--verbose']
    */
   args: string[];
@@ -164,7 +165,8 @@ export interface BackgroundProcessConfig {
   shutdownGracePeriod: number;
   /**
    * Variables on top of the caller's environment and of SOCKET_PATH, ALLY_PLUGIN_NAME and
-   * PYTHONUNBUFFERED. An entry with the value `undefined` removes the variable.
+   * PYTHONUNBUFFERED. An entry with the value `undefined` removes the variable. A number or a boolean, as
+   * plain JavaScript or a manifest may have it, is taken as its text.
    * @default {}
    * @example { PORT: '8080', NODE_OPTIONS: undefined }
    * @see [Environment](docs/configuration.md#environment)
@@ -280,7 +282,11 @@ export interface BackgroundProcessConfig {
   umask?: number | undefined;
 }
 
-/** @see [Health](docs/readiness-and-health.md#health) */
+/**
+ * The fields that plain JavaScript or a manifest leaves out get the defaults of the specification: 30000
+ * ms, 5000 ms and 3.
+ * @see [Health](docs/readiness-and-health.md#health)
+ */
 export interface HealthcheckConfig {
   /**
    * Milliseconds from the beginning of one check to the beginning of the next, and from readiness to
@@ -294,7 +300,7 @@ export interface HealthcheckConfig {
    */
   timeout: number;
   /**
-   * The number of failures in a row at which the daemon is replaced; at least 1.
+   * The number of failures in a row at which the daemon is replaced; 0 counts as 1.
    * @example PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_MAX_HEALTH_CHECK_FAILURES
    */
   retries: number;
@@ -760,9 +766,11 @@ export declare class BackgroundProcessManager extends EventEmitter {
 }
 
 /**
- * Turns the `daemon` section of a plugin.json into a configuration for startProcess.
+ * Turns the `daemon` section of a plugin.json into a configuration for startProcess. If there is no
+ * `daemon` section, the function reads Ally's `background` section: `command`, `args`,
+ * `communication.path` (the socket), `healthcheck`, `startup_timeout`, `shutdown_grace_period`.
  *
- * Absent values get defaults: `args` [], `startupTimeout` 30000 ms, `shutdownGracePeriod` 5000 ms,
+ * Absent and null values get defaults: `args` [], `startupTimeout` 30000 ms, `shutdownGracePeriod` 5000 ms,
  * `socketPath` `{envsDir}/{name}/daemon.sock`. A partial health check is completed with 30000 ms,
  * 5000 ms and 3. Without a health check there is none. The command 'python3' becomes `pythonPath`.
  * All other keys are passed on.
@@ -770,7 +778,8 @@ export declare class BackgroundProcessManager extends EventEmitter {
  * `at.pluginPath`, `at.envsDir` (default as in ManagerOptions) and `at.pythonPath` (default
  * `{envsDir}/{name}/bin/python3`) are absolute paths. `at.envVars` wins over the manifest's envVars.
  *
- * Throws ERR_INVALID_CONFIG with the field in the message, such as `manifest.daemon.command`.
+ * Throws ERR_INVALID_CONFIG with the field in the message, such as `manifest.daemon.command`, and for
+ * `background.enabled: false`.
  * @example configFromManifest(manifest, { pluginPath: '/srv/plugins/search' })
  * @see [From a plugin.json](docs/configuration.md#from-a-pluginjson)
  */

@@ -241,6 +241,14 @@ export async function fromManifest(parsed: PluginManifest): Promise<void> {
     ),
     restart: { maxAttempts: 5, delay: 100, backoff: 'linear' },
   });
+  const background: BackgroundProcessConfig = configFromManifest(
+    {
+      name: 'search-plugin',
+      background: { command: 'python3', communication: { type: 'socket', path: '/run/search.sock' }, startup_timeout: 1 },
+    },
+    { pluginPath },
+  );
+  console.log(background.socketPath);
   // @ts-expect-error where the plugin lives has to be said
   configFromManifest(parsed, {});
   // @ts-expect-error text is to be parsed first
