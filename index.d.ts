@@ -107,7 +107,8 @@ export interface ManagerOptions {
 
 /**
  * The methods that a logger must have: those of console, pino and winston. If the logger has a method
- * isLevelEnabled, the manager calls `isLevelEnabled('debug')`.
+ * isLevelEnabled, the manager calls `isLevelEnabled('debug')`. `message` is complete by itself; `fields`
+ * repeats its values, such as `pluginName`, `pid` and `reason`.
  */
 export interface Logger {
   debug(message: string, fields?: object): void;
@@ -659,7 +660,7 @@ type MetaListener = (event: string | symbol, listener: (...args: any[]) => void)
 // The methods for events are declared one by one, because EventEmitter has type parameters only in newer versions of
 // @types/node.
 export declare class BackgroundProcessManager extends EventEmitter {
-  /** Throws ERR_INVALID_CONFIG for a wrong option. The first start creates the first process and thread. */
+  /** Throws ERR_INVALID_CONFIG for a wrong or unknown option. The first start creates the first process and thread. */
   constructor(options?: ManagerOptions);
 
   /**

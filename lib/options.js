@@ -7,7 +7,10 @@ const { defaultEnvsDir } = require('./home.js');
 /** Checks the options of a manager, and adds their defaults. */
 function managerOptions(options = {}) {
   if (typeof options !== 'object' || options === null) throw invalidConfig('options', 'must be an object');
-  for (const name of NativeManager.keys().unbuiltOptions) if (options[name] !== undefined) throw notSupported(name);
+  const keys = NativeManager.keys();
+  const unknown = Object.keys(options).find((name) => !keys.options.includes(name) && options[name] !== undefined);
+  if (unknown !== undefined) throw invalidConfig(unknown, `is no option of the manager: the options are ${keys.options.join(', ')}`);
+  for (const name of keys.unbuiltOptions) if (options[name] !== undefined) throw notSupported(name);
   const { envsDir = defaultEnvsDir(refuseEnvsDir), logger, onOwnerDeath = 'stop' } = options;
   if (NativeManager.pathProblem(envsDir)) refuseEnvsDir('must be an absolute path');
   if (onOwnerDeath !== 'stop' && onOwnerDeath !== 'keep') throw invalidConfig('onOwnerDeath', "must be one of 'stop', 'keep'");

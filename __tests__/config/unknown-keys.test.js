@@ -118,13 +118,14 @@ describe('fields of log entries', () => {
     await manager
       .startProcess(world.config('123', ['exits.py', '--code', 3], { restart: { maxAttempts: 1, delay: 1.5, jitter: 0 } }))
       .catch(() => {});
-    await until(() => entries.some(({ message }) => message.endsWith('123: started')));
+    const of = (what) => entries.find(({ message }) => message.startsWith(`123: ${what} (`));
+    await until(() => of('started'));
     await manager.stopAllProcesses();
-    await until(() => entries.some(({ message }) => message.endsWith('123: exited')));
-    const started = entries.find(({ message }) => message.endsWith('123: started'));
+    await until(() => of('exited'));
+    const started = of('started');
     // A name that looks like a number is a text.
     expect(started.fields).toEqual({ pluginName: '123', pid: expect.any(Number) });
-    const exited = entries.find(({ message }) => message.endsWith('123: exited'));
+    const exited = of('exited');
     expect(exited.fields).toMatchObject({ pid: started.fields.pid, reason: expect.any(String), ending: expect.any(String) });
   });
 
