@@ -268,8 +268,9 @@ export interface BackgroundProcessConfig {
    */
   shared?: boolean | { linger?: number | undefined } | undefined;
   /**
-   * The part of the caller's environment that the daemon inherits. true: all variables. Not built yet,
-   * false: a short list such as PATH, HOME and LANG. Not built yet, an array: that list and these names.
+   * The part of the caller's environment that the daemon inherits. true: all variables. false: HOME,
+   * LOGNAME, PATH, SHELL, TERM, USER, LANG, LC_*, TZ, TMPDIR and XDG_RUNTIME_DIR. An array: these and
+   * the named ones. Variables that describe the owner itself, such as NOTIFY_SOCKET, are never inherited.
    * @default true (shared daemons: false)
    * @example ['SSH_AUTH_SOCK']
    * @see [Environment](docs/configuration.md#environment)

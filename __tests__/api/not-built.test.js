@@ -45,8 +45,6 @@ test.each([
   ['idleTimeout', { idleTimeout: 1_000 }, 'idleTimeout'],
   ['shared: true', { shared: true }, 'shared'],
   ['shared.linger', { shared: { linger: 1_000 } }, 'shared'],
-  ['inheritEnv: false', { inheritEnv: false }, 'inheritEnv'],
-  ['inheritEnv: names', { inheritEnv: ['PATH'] }, 'inheritEnv'],
   ['umask', { umask: 0o022 }, 'umask'],
   ['restart.resetAfter', { restart: { resetAfter: 0 } }, 'restart.resetAfter'],
   ['restart.preventExitCodes', { restart: { preventExitCodes: [2] } }, 'restart.preventExitCodes'],

@@ -83,6 +83,10 @@ const cases = [
   ['a name of an environment variable with =', { envVars: { 'A=B': SECRET_VALUE } }, 'envVars.A'],
   ['a name of an environment variable with NUL', { envVars: { 'A\0B': SECRET_VALUE } }, 'envVars.AB'],
 
+  ['an inheritEnv that is a text', { inheritEnv: 'PATH' }, 'inheritEnv'],
+  ['a name in inheritEnv that is a number', { inheritEnv: ['PATH', 7] }, 'inheritEnv[1]'],
+  ['a variable in inheritEnv', { inheritEnv: [`TOKEN=${SECRET_VALUE}`] }, 'inheritEnv[0]'],
+
   ['a healthcheck that is true', { healthcheck: true }, 'healthcheck'],
   ['an interval of 0', { healthcheck: { ...healthcheck, interval: 0 } }, 'healthcheck.interval'],
   ['an interval that is NaN', { healthcheck: { ...healthcheck, interval: NaN } }, 'healthcheck.interval'],

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::names::{CONFIG, HEALTHCHECK, Key, PROBE, RESTART, WINDOW};
-use super::{Health, KillMode, Probe, ProcessConfig, Raw};
+use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
 
@@ -59,7 +59,7 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     let stop_signal = stop_signal(&mut top)?;
     top.choice("start", &[("eager", Some(())), ("onConnect", None)])?;
     top.accept_only("shared", false)?;
-    top.accept_only("inheritEnv", true)?;
+    let inherit_env = inherit_env(&mut top)?;
     top.refuse_unbuilt()?;
     Ok(Parsed {
         config: ProcessConfig {
@@ -71,6 +71,7 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
             startup_timeout,
             shutdown_grace_period,
             env_vars,
+            inherit_env,
             health,
             restart,
             readiness,
@@ -152,6 +153,27 @@ fn env_vars(top: &mut Fields) -> Checked<Vec<(String, Option<String>)>> {
             }
         })
         .collect()
+}
+
+fn inherit_env(top: &mut Fields) -> Checked<InheritEnv> {
+    let names = match top.optional("inheritEnv") {
+        Raw::Undefined | Raw::Bool(true) => return Ok(InheritEnv::All),
+        Raw::Bool(false) => return Ok(InheritEnv::Listed(Vec::new())),
+        Raw::Array(names) => names,
+        _ => return Err(top.mistyped("inheritEnv", "a boolean or an array of names")),
+    };
+    let name = |(index, name): (usize, &Raw)| {
+        let field = format!("inheritEnv[{index}]");
+        match name {
+            // The text behind a '=' may be a secret value, so the message leaves the name out.
+            Raw::String(name) if name.is_empty() || name.contains(['=', '\0']) => {
+                Err(top.wrong(&field, "must be a name that is not empty and has neither '=' nor NUL"))
+            }
+            Raw::String(name) => Ok(name.clone()),
+            other => Err(top.wrong(&field, format!("must be a string, got {}", other.kind()))),
+        }
+    };
+    names.iter().enumerate().map(name).collect::<Checked<_>>().map(InheritEnv::Listed)
 }
 
 /// The text that JavaScript's `String(number)` gives.

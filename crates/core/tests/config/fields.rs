@@ -1,7 +1,7 @@
 //! Each field of the configuration: refused values, allowed values, default.
 
 use ally_core::config::names::{CONFIG, HEALTHCHECK, Key, RESTART, WINDOW};
-use ally_core::config::{Health, KillMode, Probe, ProcessConfig, Raw, parse};
+use ally_core::config::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, parse};
 use ally_core::error::Code;
 use ally_core::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
 use std::path::Path;
@@ -78,6 +78,12 @@ fn invalid_field_is_the_first_word_of_the_error() {
         ("envVars.A=B", text("c")),
         ("envVars.A\0B", text("c")),
         ("envVars.", text("c")),
+        ("inheritEnv", text("PATH")),
+        ("inheritEnv", object([])),
+        ("inheritEnv[0]", array([text("")])),
+        ("inheritEnv[1]", array([text("A"), text("A=b")])),
+        ("inheritEnv[0]", array([text("A\0")])),
+        ("inheritEnv[0]", array([Number(1.0)])),
         ("healthcheck", Bool(true)),
         ("healthcheck.interval", Number(0.5)),
         ("healthcheck.interval", Number(f64::NAN)),
@@ -307,6 +313,7 @@ fn defaults_are_those_of_the_contract() {
         startup_timeout: ms(30_000),
         shutdown_grace_period: ms(5_000),
         env_vars: Vec::new(),
+        inherit_env: InheritEnv::All,
         health: None,
         restart: RestartPlan {
             max_attempts: 3,
@@ -351,6 +358,7 @@ fn every_field_reaches_the_configuration_and_the_plan() {
         ("killMode", text("group")),
         ("stopSignal", text("SIGINT")),
         ("envVars", object([("A", text("b")), ("C", Raw::Undefined)])),
+        ("inheritEnv", array([text("SSH_AUTH_SOCK")])),
     ];
     let config = checked(&fields.into_iter().fold(minimal(), |raw, (path, value)| with(raw, path, value)));
     assert_eq!(config.health.map(|health| health.probe), Some(Probe::Accept));
@@ -367,6 +375,7 @@ fn every_field_reaches_the_configuration_and_the_plan() {
     assert_eq!(config.restart, restart);
     assert_eq!((config.readiness, config.kill_mode, config.stop_signal), (Probe::Accept, KillMode::Group, libc::SIGINT));
     assert_eq!(config.env_vars, [("A".to_owned(), Some("b".to_owned())), ("C".to_owned(), None)]);
+    assert_eq!(config.inherit_env, InheritEnv::Listed(vec!["SSH_AUTH_SOCK".to_owned()]));
     let plan = config.plan();
     assert_eq!((plan.socket_path.as_str(), plan.startup_timeout, plan.grace), ("/run/weather.sock", ms(30_000), ms(5_000)));
     assert_eq!((plan.health, plan.restart), (Some((ms(1_000), 3)), restart));
