@@ -604,7 +604,10 @@ export type ManagerErrorCode =
   | 'ERR_IO'
   /** A fault of this package: the guardian was killed three times during a spawn, a keeper was killed, or a task panicked. */
   | 'ERR_INTERNAL'
-  /** The platform has no addon or no guardian, or the guardian can't be executed: see `path`. */
+  /**
+   * The platform has no addon or no guardian, or the guardian can't be executed: see `path`. Loading this
+   * package never fails for want of an addon; startProcess rejects with this code.
+   */
   | 'ERR_UNSUPPORTED'
   /** `retries` health checks failed in a row, and no restart is left. Seen in `lastError`. */
   | 'ERR_UNHEALTHY';

@@ -8,7 +8,8 @@ const { defaultEnvsDir } = require('./home.js');
 function managerOptions(options = {}) {
   if (typeof options !== 'object' || options === null) throw invalidConfig('options', 'must be an object');
   const keys = NativeManager.keys();
-  const unknown = Object.keys(options).find((name) => !keys.options.includes(name) && options[name] !== undefined);
+  // Without the addon there is no list, and every start fails in any case.
+  const unknown = keys.options && Object.keys(options).find((name) => !keys.options.includes(name) && options[name] !== undefined);
   if (unknown !== undefined) throw invalidConfig(unknown, `is no option of the manager: the options are ${keys.options.join(', ')}`);
   for (const name of keys.unbuiltOptions) if (options[name] !== undefined) throw notSupported(name);
   const { envsDir = defaultEnvsDir(refuseEnvsDir), logger, onOwnerDeath = 'stop' } = options;
