@@ -720,7 +720,7 @@ export declare class BackgroundProcessManager extends EventEmitter {
   forgetProcess(pluginName: string): boolean;
   /** Reverts unref: running daemons keep the event loop alive. */
   ref(): this;
-  /** Running daemons no longer keep the event loop alive, so this process may end. */
+  /** Neither running daemons nor their waiting output keep the event loop alive, so this process may end. */
   unref(): this;
   /** For `await using`: the same as stopAllProcesses. */
   [Symbol.asyncDispose](): Promise<void>;

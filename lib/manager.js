@@ -2,8 +2,8 @@
 // The manager: an EventEmitter, and promises for the tickets of the native manager. The lifecycle is in crates/core.
 
 const { EventEmitter } = require('node:events');
-// Not the global, because a test's fake timers would never run the callback.
-const { setImmediate } = require('node:timers');
+// Not the globals, because a test's fake timers would never run the callback.
+const { setImmediate, setTimeout } = require('node:timers');
 
 const { NativeManager, guardian } = require('../native.js');
 const { ProcessState } = require('./constants.js');
@@ -42,6 +42,8 @@ class BackgroundProcessManager extends EventEmitter {
   /** Plugin name to the last native snapshot. Comparing its revision is cheaper than copying a new snapshot. */
   #known = new Map();
   #inbox;
+  /** Whether running daemons keep the event loop alive: ref() and unref(). */
+  #attached = true;
 
   constructor(given) {
     super();
@@ -57,7 +59,7 @@ class BackgroundProcessManager extends EventEmitter {
         const payload = lib.payloadOf(message);
         if (payload) this.emit(message.kind, payload);
       }
-    });
+    }, this.#nextTurn);
     this.#native = new NativeManager(
       {
         envsDir,
@@ -161,12 +163,16 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   ref() {
-    this.#native.attach(true);
-    return this;
+    return this.#attach(true);
   }
 
   unref() {
-    this.#native.attach(false);
+    return this.#attach(false);
+  }
+
+  #attach(on) {
+    this.#attached = on;
+    this.#native.attach(on);
     return this;
   }
 
@@ -253,11 +259,20 @@ class BackgroundProcessManager extends EventEmitter {
     this.#native.logDebug(debug);
   }
 
+  /**
+   * Runs a function in the next turn of the event loop. A flood of messages must not keep the event loop of an unref'd manager
+   * alive, except while a call waits for its answer. An unref'd setImmediate would wait until another event ends the poll.
+   */
+  #nextTurn = (run) => {
+    if (this.#attached || this.#waiting.size > 0) setImmediate(run);
+    else setTimeout(run, 0).unref();
+  };
+
   #takeMessages() {
     const messages = this.#native.take();
     this.#followLevel();
     // The rest waits for the next turn of the event loop, so that other callbacks run in between.
-    if (this.#native.hasMore()) setImmediate(() => this.#takeMessages());
+    if (this.#native.hasMore()) this.#nextTurn(() => this.#takeMessages());
     if (this.#native.isBusy()) busy.add(this);
     else busy.delete(this);
     this.#inbox.add(messages);
