@@ -77,11 +77,11 @@ class BackgroundProcessManager extends EventEmitter {
   async startProcess(config, callOptions) {
     const { given, unread, builtIns } = lib.copyConfig(config);
     const signal = lib.abortSignal(callOptions, given?.pluginName);
-    if (signal?.aborted) {
+    if (lib.isAborted(signal)) {
       // The check of the configuration comes before the signal: a wrong configuration is reported in any case.
       const wrong = NativeManager.checkConfig(given, builtIns);
       if (wrong) throw lib.invalidConfig(wrong.field, wrong.problem, given?.pluginName);
-      throw signal.reason;
+      throw lib.reasonOf(signal, lib.unreadable('options.signal.reason', given?.pluginName));
     }
     this.#followLevel();
     const variables = lib.environment(given?.pluginName);
@@ -99,15 +99,19 @@ class BackgroundProcessManager extends EventEmitter {
     try {
       await settled;
     } catch (error) {
-      throw signal?.aborted && error.code === 'ERR_STOPPED' ? signal.reason : error;
+      throw error.code === 'ERR_STOPPED' && lib.isAborted(signal) ? lib.reasonOf(signal, error) : error;
     } finally {
-      signal?.removeEventListener?.('abort', abort);
+      try {
+        signal?.removeEventListener?.('abort', abort);
+      } catch {
+        // As above.
+      }
     }
   }
 
   async stopProcess(pluginName, callOptions) {
     const name = nameOf(pluginName);
-    const { everywhere = false } = lib.callOptions(callOptions, name);
+    const everywhere = lib.readOption(callOptions, 'everywhere', 'options.everywhere', name) ?? false;
     if (typeof everywhere !== 'boolean') throw lib.invalidConfig('options.everywhere', 'must be a boolean', name);
     if (everywhere) throw lib.notSupported('options.everywhere', name);
     await this.#settled(this.#native.stop(name));

@@ -34,13 +34,45 @@ function callOptions(options, pluginName) {
   return options;
 }
 
-function abortSignal(options, pluginName) {
-  const { signal } = callOptions(options, pluginName);
-  // By its members and not by instanceof, because the signal may be of another realm.
-  if (signal !== undefined && (typeof signal?.addEventListener !== 'function' || typeof signal.aborted !== 'boolean')) {
-    throw invalidConfig('options.signal', 'must be an AbortSignal', pluginName);
+/** Reads an option of one call. An error of a getter is replaced, because it has no `code`, and its text may contain a secret. */
+function readOption(options, name, field, pluginName) {
+  const given = callOptions(options, pluginName);
+  try {
+    return given[name];
+  } catch {
+    throw unreadable(field, pluginName);
   }
+}
+
+function unreadable(field, pluginName) {
+  return invalidConfig(field, "can't be read: what should give its value throws", pluginName);
+}
+
+function abortSignal(options, pluginName) {
+  const signal = readOption(options, 'signal', 'options.signal', pluginName);
+  if (signal === undefined) return undefined;
+  // By its members and not by instanceof, because the signal may be of another realm.
+  const isSignal = attempt(() => typeof signal?.addEventListener === 'function' && typeof signal.aborted === 'boolean');
+  if (isSignal.threw) throw unreadable('options.signal', pluginName);
+  if (!isSignal.value) throw invalidConfig('options.signal', 'must be an AbortSignal', pluginName);
   return signal;
 }
 
-module.exports = { abortSignal, callOptions, managerOptions };
+/** Whether the signal is aborted. A signal that can't be read any more is not. */
+const isAborted = (signal) => attempt(() => signal?.aborted).value === true;
+
+/** The reason of an aborted signal. `error`: what takes its place, if the reason can't be read. */
+function reasonOf(signal, error) {
+  const reason = attempt(() => signal.reason);
+  return reason.threw ? error : reason.value;
+}
+
+function attempt(read) {
+  try {
+    return { value: read() };
+  } catch {
+    return { threw: true };
+  }
+}
+
+module.exports = { abortSignal, isAborted, managerOptions, readOption, reasonOf, unreadable };

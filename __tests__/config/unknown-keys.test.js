@@ -39,6 +39,21 @@ test('unknown keys: own data is carried over by reference, unread and not frozen
   expect(keys().sort()).toEqual(['map', 'mine', 'readiness.mine', 'restart.mine']);
 });
 
+test('unknown keys: a big or hostile value is not read, so that it can not block the JavaScript thread', async () => {
+  const { manager } = watched();
+  const traps = ['get', 'has', 'ownKeys', 'getPrototypeOf', 'getOwnPropertyDescriptor', 'isExtensible', 'preventExtensions'];
+  const hostile = new Proxy({}, Object.fromEntries(traps.map((trap) => [trap, explode])));
+  // Hours, if anything walked it: 2^60 paths through 60 objects.
+  let big = {};
+  for (let depth = 0; depth < 60; depth++) big = { left: big, right: big };
+  const given = { ...world.config(), big, restart: { maxAttempts: 1, big } };
+  given.hostile = hostile;
+  await manager.startProcess(given);
+  const { config } = manager.getProcessInfo('plugin');
+  // Not with toBe, which would read both when they differ.
+  expect([config.big === big, config.restart.big === big, config.hostile === hostile]).toEqual([true, true, true]);
+});
+
 test('unknown keys: an accessor is not called and left out, and the warning names it', async () => {
   const { manager, keys } = watched();
   const config = Object.defineProperty(world.config(), 'extra', accessor(explode));
