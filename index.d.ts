@@ -90,10 +90,12 @@ export interface ManagerOptions {
    */
   onOwnerDeath?: 'stop' | 'keep' | undefined;
   /**
-   * Not built yet. Values for the keys that a configuration leaves absent. An absent or `undefined`
-   * key takes the default; `null` does not. `{name}` in `logs.file` is replaced by pluginName.
+   * Values for the keys that a configuration leaves absent: whole fields and not parts of them. An absent
+   * or `undefined` key takes the default; with `null` the key is absent. The constructor checks the
+   * defaults. `getProcessInfo().config` stays what was given. Not built yet: `{name}` in `logs.file`.
    * @default {}
    * @example { restart: { maxAttempts: 5 } }
+   * @see [Defaults](docs/configuration.md#defaults)
    */
   defaults?: Partial<Omit<BackgroundProcessConfig, 'pluginName' | 'pluginPath' | 'command' | 'args' | 'socketPath'>> | undefined;
   /**

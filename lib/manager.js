@@ -42,15 +42,18 @@ class BackgroundProcessManager extends EventEmitter {
   /** Plugin name to the last native snapshot. Comparing its revision is cheaper than copying a new snapshot. */
   #known = new Map();
   #inbox;
+  /** Values for the keys that a configuration leaves absent. */
+  #defaults;
   /** Whether running daemons keep the event loop alive: ref() and unref(). */
   #attached = true;
 
   constructor(given) {
     super();
     requireLib();
-    const { envsDir, logger, onOwnerDeath } = lib.managerOptions(given);
+    const { envsDir, logger, onOwnerDeath, defaults } = lib.managerOptions(given);
     const self = new WeakRef(this);
     this.#logger = logger;
+    this.#defaults = defaults;
     this.#debug = lib.wantsDebug(logger);
     this.#inbox = new lib.Inbox((message) => {
       if (message.kind === 'settled') this.#settle(message);
@@ -76,16 +79,17 @@ class BackgroundProcessManager extends EventEmitter {
 
   async startProcess(config, callOptions) {
     const { given, unread, builtIns } = lib.copyConfig(config);
+    const whole = lib.withDefaults(given, this.#defaults);
     const signal = lib.abortSignal(callOptions, given?.pluginName);
     if (lib.isAborted(signal)) {
       // The check of the configuration comes before the signal: a wrong configuration is reported in any case.
-      const wrong = NativeManager.checkConfig(given, builtIns);
+      const wrong = NativeManager.checkConfig(whole, builtIns);
       if (wrong) throw lib.invalidConfig(wrong.field, wrong.problem, given?.pluginName);
       throw lib.reasonOf(signal, lib.unreadable('options.signal.reason', given?.pluginName));
     }
     this.#followLevel();
     const variables = lib.environment(given?.pluginName);
-    const { ticket, accepted, failure } = this.#native.start(given, unread, builtIns, variables);
+    const { ticket, accepted, failure } = this.#native.start(whole, unread, builtIns, variables);
     if (failure) throw lib.makeError(failure);
     const { pluginName } = given;
     if (accepted) this.#configs.set(pluginName, given);

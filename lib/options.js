@@ -1,6 +1,7 @@
 'use strict';
 
 const { NativeManager } = require('../native.js');
+const { copyConfig } = require('./config-copy.js');
 const { invalidConfig, notSupported } = require('./errors.js');
 const { defaultEnvsDir } = require('./home.js');
 
@@ -20,7 +21,27 @@ function managerOptions(options = {}) {
       if (typeof logger?.[level] !== 'function') throw invalidConfig('logger', `must have a method ${level}`);
     }
   }
-  return { envsDir, logger, onOwnerDeath };
+  return { envsDir, logger, onOwnerDeath, defaults: keys.options && checkedDefaults(options.defaults) };
+}
+
+/** A valid value for each required key, for the check of the defaults. */
+const REQUIRED = { pluginName: 'x', pluginPath: '/', command: 'x', args: [], socketPath: '/x', startupTimeout: 1, shutdownGracePeriod: 0 };
+/** The keys of a single plugin. */
+const OF_ONE_PLUGIN = ['pluginName', 'pluginPath', 'command', 'args', 'socketPath'];
+
+/** The frozen copy of the defaults. They are checked here, so that no start fails because of them. */
+function checkedDefaults(value) {
+  if (value === undefined || value === null) return undefined;
+  if (typeof value !== 'object' || Array.isArray(value)) throw invalidConfig('defaults', 'must be an object');
+  const { given, unread, builtIns } = copyConfig(value, 'defaults');
+  if (builtIns[0] === '') throw invalidConfig('defaults', `must be plain data, got ${builtIns[1]}`);
+  if (unread.length > 0) throw invalidConfig(`defaults.${unread[0]}`, 'is no key of a configuration');
+  const own = OF_ONE_PLUGIN.find((key) => given[key] !== undefined);
+  if (own !== undefined) throw invalidConfig(`defaults.${own}`, 'must not be given: each plugin has its own');
+  const present = Object.fromEntries(Object.entries(given).filter(([, each]) => each !== undefined && each !== null));
+  const wrong = NativeManager.checkConfig({ ...REQUIRED, ...present }, builtIns);
+  if (wrong) throw invalidConfig(`defaults.${wrong.field}`, wrong.problem);
+  return given;
 }
 
 function refuseEnvsDir(problem) {

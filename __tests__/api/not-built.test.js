@@ -73,11 +73,7 @@ test('what this version does anyway may be said', async () => {
   expect(manager.getState('plugin')).toBe('stopped');
 });
 
-test.each([
-  ['defaults', {}],
-  ['defaults', { restart: { maxAttempts: 5 } }],
-  ['guardianPath', '/opt/guardian'],
-])('the constructor refuses %s: %j', (name, value) => {
+test.each([['guardianPath', '/opt/guardian']])('the constructor refuses %s: %j', (name, value) => {
   expectRefused(
     thrown(() => new BackgroundProcessManager({ envsDir: world.envsDir, [name]: value })),
     name,

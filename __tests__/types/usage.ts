@@ -315,6 +315,8 @@ const options: ManagerOptions = {
   defaults: { restart: { maxAttempts: 5 }, inheritEnv: false },
   guardianPath: '/opt/ally/ally-guardian',
 };
+// @ts-expect-error the name of a plugin is no default
+export const named: ManagerOptions = { defaults: { pluginName } };
 // @ts-expect-error no such option
 export const misspelt: ManagerOptions = { envDir: PLUGIN_ENVS_DIR };
 const logger: Logger = {
