@@ -2,8 +2,8 @@
  * Types of @ally/background-process-manager.
  *
  * Durations are in milliseconds and sizes in bytes, unless a comment says otherwise. The longest
- * duration is 2,147,483,647 ms (almost 25 days); a longer one is refused with ERR_INVALID_CONFIG. A
- * key with the value `undefined` counts as absent. Declarations marked "Not built yet" exist so that
+ * duration is 2,147,483,647 ms (almost 25 days); a longer one counts as the longest. A key with the
+ * value `undefined` counts as absent, and so does an optional key with the value `null`. Declarations marked "Not built yet" exist so that
  * code can be compiled against them. This version refuses them with ERR_INVALID_CONFIG ("… is not
  * supported yet").
  *
@@ -90,10 +90,12 @@ export interface ManagerOptions {
    */
   onOwnerDeath?: 'stop' | 'keep' | undefined;
   /**
-   * Not built yet. Values for the keys that a configuration leaves absent. An absent or `undefined`
-   * key takes the default; `null` does not. `{name}` in `logs.file` is replaced by pluginName.
+   * Values for the keys that a configuration leaves absent: whole fields and not parts of them. An absent
+   * or `undefined` key takes the default; with `null` the key is absent. The constructor checks the
+   * defaults. `getProcessInfo().config` stays what was given. Not built yet: `{name}` in `logs.file`.
    * @default {}
    * @example { restart: { maxAttempts: 5 } }
+   * @see [Defaults](docs/configuration.md#defaults)
    */
   defaults?: Partial<Omit<BackgroundProcessConfig, 'pluginName' | 'pluginPath' | 'command' | 'args' | 'socketPath'>> | undefined;
   /**
@@ -107,7 +109,8 @@ export interface ManagerOptions {
 
 /**
  * The methods that a logger must have: those of console, pino and winston. If the logger has a method
- * isLevelEnabled, the manager calls `isLevelEnabled('debug')`.
+ * isLevelEnabled, the manager calls `isLevelEnabled('debug')`. `message` is complete by itself; `fields`
+ * repeats its values, such as `pluginName`, `pid` and `reason`.
  */
 export interface Logger {
   debug(message: string, fields?: object): void;
@@ -139,7 +142,8 @@ export interface BackgroundProcessConfig {
    */
   command: string;
   /**
-   * The arguments of the program.
+   * The arguments of the program. A number, as plain JavaScript or a manifest may have it, is taken as
+   * its text.
    * @example ['daemon.py', '--verbose']
    */
   args: string[];
@@ -164,7 +168,8 @@ export interface BackgroundProcessConfig {
   shutdownGracePeriod: number;
   /**
    * Variables on top of the caller's environment and of SOCKET_PATH, ALLY_PLUGIN_NAME and
-   * PYTHONUNBUFFERED. An entry with the value `undefined` removes the variable.
+   * PYTHONUNBUFFERED. An entry with the value `undefined` removes the variable. A number or a boolean, as
+   * plain JavaScript or a manifest may have it, is taken as its text.
    * @default {}
    * @example { PORT: '8080', NODE_OPTIONS: undefined }
    * @see [Environment](docs/configuration.md#environment)
@@ -265,8 +270,9 @@ export interface BackgroundProcessConfig {
    */
   shared?: boolean | { linger?: number | undefined } | undefined;
   /**
-   * The part of the caller's environment that the daemon inherits. true: all variables. Not built yet,
-   * false: a short list such as PATH, HOME and LANG. Not built yet, an array: that list and these names.
+   * The part of the caller's environment that the daemon inherits. true: all variables. false: HOME,
+   * LOGNAME, PATH, SHELL, TERM, USER, LANG, LC_*, TZ, TMPDIR and XDG_RUNTIME_DIR. An array: these and
+   * the named ones. Variables that describe the owner itself, such as NOTIFY_SOCKET, are never inherited.
    * @default true (shared daemons: false)
    * @example ['SSH_AUTH_SOCK']
    * @see [Environment](docs/configuration.md#environment)
@@ -280,7 +286,11 @@ export interface BackgroundProcessConfig {
   umask?: number | undefined;
 }
 
-/** @see [Health](docs/readiness-and-health.md#health) */
+/**
+ * The fields that plain JavaScript or a manifest leaves out get the defaults of the specification: 30000
+ * ms, 5000 ms and 3.
+ * @see [Health](docs/readiness-and-health.md#health)
+ */
 export interface HealthcheckConfig {
   /**
    * Milliseconds from the beginning of one check to the beginning of the next, and from readiness to
@@ -294,7 +304,7 @@ export interface HealthcheckConfig {
    */
   timeout: number;
   /**
-   * The number of failures in a row at which the daemon is replaced; at least 1.
+   * The number of failures in a row at which the daemon is replaced; 0 counts as 1.
    * @example PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_MAX_HEALTH_CHECK_FAILURES
    */
   retries: number;
@@ -596,7 +606,10 @@ export type ManagerErrorCode =
   | 'ERR_IO'
   /** A fault of this package: the guardian was killed three times during a spawn, a keeper was killed, or a task panicked. */
   | 'ERR_INTERNAL'
-  /** The platform has no addon or no guardian, or the guardian can't be executed: see `path`. */
+  /**
+   * The platform has no addon or no guardian, or the guardian can't be executed: see `path`. Loading this
+   * package never fails for want of an addon; startProcess rejects with this code.
+   */
   | 'ERR_UNSUPPORTED'
   /** `retries` health checks failed in a row, and no restart is left. Seen by whenRunning and in `lastError`. */
   | 'ERR_UNHEALTHY';
@@ -653,7 +666,7 @@ type MetaListener = (event: string | symbol, listener: (...args: any[]) => void)
 // The methods for events are declared one by one, because EventEmitter has type parameters only in newer versions of
 // @types/node.
 export declare class BackgroundProcessManager extends EventEmitter {
-  /** Throws ERR_INVALID_CONFIG for a wrong option. The first start creates the first process and thread. */
+  /** Throws ERR_INVALID_CONFIG for a wrong or unknown option. The first start creates the first process and thread. */
   constructor(options?: ManagerOptions);
 
   /**
@@ -714,7 +727,7 @@ export declare class BackgroundProcessManager extends EventEmitter {
   forgetProcess(pluginName: string): boolean;
   /** Reverts unref: running daemons keep the event loop alive. */
   ref(): this;
-  /** Running daemons no longer keep the event loop alive, so this process may end. */
+  /** Neither running daemons nor their waiting output keep the event loop alive, so this process may end. */
   unref(): this;
   /** For `await using`: the same as stopAllProcesses. */
   [Symbol.asyncDispose](): Promise<void>;
@@ -765,9 +778,11 @@ export declare class BackgroundProcessManager extends EventEmitter {
 }
 
 /**
- * Turns the `daemon` section of a plugin.json into a configuration for startProcess.
+ * Turns the `daemon` section of a plugin.json into a configuration for startProcess. If there is no
+ * `daemon` section, the function reads Ally's `background` section: `command`, `args`,
+ * `communication.path` (the socket), `healthcheck`, `startup_timeout`, `shutdown_grace_period`.
  *
- * Absent values get defaults: `args` [], `startupTimeout` 30000 ms, `shutdownGracePeriod` 5000 ms,
+ * Absent and null values get defaults: `args` [], `startupTimeout` 30000 ms, `shutdownGracePeriod` 5000 ms,
  * `socketPath` `{envsDir}/{name}/daemon.sock`. A partial health check is completed with 30000 ms,
  * 5000 ms and 3. Without a health check there is none. The command 'python3' becomes `pythonPath`.
  * All other keys are passed on.
@@ -775,7 +790,8 @@ export declare class BackgroundProcessManager extends EventEmitter {
  * `at.pluginPath`, `at.envsDir` (default as in ManagerOptions) and `at.pythonPath` (default
  * `{envsDir}/{name}/bin/python3`) are absolute paths. `at.envVars` wins over the manifest's envVars.
  *
- * Throws ERR_INVALID_CONFIG with the field in the message, such as `manifest.daemon.command`.
+ * Throws ERR_INVALID_CONFIG with the field in the message, such as `manifest.daemon.command`, and for
+ * `background.enabled: false`.
  * @example configFromManifest(manifest, { pluginPath: '/srv/plugins/search' })
  * @see [From a plugin.json](docs/configuration.md#from-a-pluginjson)
  */

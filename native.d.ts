@@ -97,6 +97,8 @@ export interface NativeInfo {
 /** The known keys. `restart.window.limit` for a value, `args[]` for a list, `envVars.*` for a map. */
 export interface NativeKeys {
   config: Array<string>
+  /** The manager's options. */
+  options: Array<string>
   /** The manager's options that are not built yet. */
   unbuiltOptions: Array<string>
 }

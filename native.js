@@ -1,5 +1,6 @@
 'use strict';
-// Loads the addon for this platform: from this folder's build (prebuilt/), or from the platform package.
+// Loads the addon for this platform: from this folder's build (prebuilt/), or from the platform package. Without an addon,
+// loading does not fail, and each start does: a program may use this package for a part of its work only.
 
 const path = require('node:path');
 
@@ -7,28 +8,30 @@ const target = `${process.platform}-${process.arch}`;
 const supported = ['linux-x64', 'linux-arm64', 'darwin-x64', 'darwin-arm64'];
 
 function load() {
+  const file = path.join(__dirname, 'prebuilt', target, 'ally.node');
   if (!supported.includes(target)) {
-    throw unsupported(`${target} is not supported (only ${supported.join(', ')})`);
+    return standIn(`${target} is not supported. Run the program on one of ${supported.join(', ')}`);
   }
-  const folders = [path.join(__dirname, 'prebuilt', target), `@ally/background-process-manager-${target}`];
   const problems = [];
-  for (const folder of folders) {
+  for (const name of [file, `@ally/background-process-manager-${target}/ally.node`]) {
     try {
-      const addon = require.resolve(path.posix.join(folder, 'ally.node'));
+      const addon = require.resolve(name);
       return { ...require(addon), guardian: path.join(path.dirname(addon), 'ally-guardian') };
     } catch (error) {
-      problems.push(`${folder}: ${String(error.message).split('\n', 1)[0]}`);
+      problems.push(`${name}: ${String(error?.message).split('\n', 1)[0]}`);
     }
   }
-  throw unsupported(`no addon for ${target} could be loaded:\n  ${problems.join('\n  ')}`);
+  const cure = 'Install the package again with its optional dependencies, or run `npm run build` in a clone';
+  return standIn(`no addon for ${target} could be loaded (${problems.join('; ')}). ${cure}`, file);
 }
 
-function unsupported(problem) {
-  return Object.assign(new Error(`@ally/background-process-manager: ${problem}`), { code: 'ERR_UNSUPPORTED' });
+function standIn(problem, file) {
+  const { withoutAddon } = require('./lib/without-addon.js');
+  return { NativeManager: withoutAddon(problem, file), guardian: undefined };
 }
 
 const { NativeManager, guardian } = load();
 
 module.exports.NativeManager = NativeManager;
-/** The path of the guardian's program, beside the addon. */
+/** The path of the guardian's program, beside the addon. Without an addon: undefined. */
 module.exports.guardian = guardian;

@@ -31,19 +31,19 @@ function shapeOf(paths) {
 }
 
 /**
- * `given`: the frozen copy. `unread`: the paths of unknown keys. The copy has the own data properties of unknown keys, and
+ * `root`: the name of the object in errors. `given`: the frozen copy. `unread`: the paths of unknown keys. The copy has the own data properties of unknown keys, and
  * omits their accessors, because calling one may have side effects. `builtIns`: path and kind, alternating, of Maps and
  * similar objects with contents outside their properties.
  */
-function copyConfig(config) {
+function copyConfig(config, root = 'config') {
   shape ??= shapeOf(NativeManager.keys().config);
-  const copy = { config, unread: [], builtIns: [], name: undefined };
+  const copy = { config, root, unread: [], builtIns: [], name: undefined };
   return { given: copyValue(copy, config, shape, ''), unread: copy.unread, builtIns: copy.builtIns };
 }
 
 function copyValue(copy, value, shape, path) {
   if (typeof value !== 'object' || value === null || shape === undefined) return value;
-  return reading(copy, path || 'config', () => {
+  return reading(copy, path, () => {
     if (Array.isArray(value)) return shape === LIST ? Object.freeze(value.map((item) => item)) : value;
     const kind = shape === LIST ? undefined : builtIn(value);
     if (kind !== undefined) copy.builtIns.push(path, kind);
@@ -63,10 +63,13 @@ function copyObject(copy, value, keys, path) {
       if (property && 'value' in property) define(target, key, property.value);
     }
   }
-  // A configuration may be an instance of a class with inherited properties.
-  for (const [key, below] of keys) {
+  // A configuration may be an instance of a class with inherited properties. An inherited function is a method of that class,
+  // whose name happens to be that of an option: `start`, `restart`, `logs`.
+  for (const [key, shape] of keys) {
     if (Object.hasOwn(target, key) || !(key in value)) continue;
-    define(target, key, copyKey(copy, value, key, below, path ? `${path}.${key}` : key));
+    const below = path ? `${path}.${key}` : key;
+    const inherited = readKey(copy, value, key, below);
+    if (typeof inherited !== 'function' || Object.hasOwn(value, key)) define(target, key, copyValue(copy, inherited, shape, below));
   }
   return target;
 }
@@ -78,17 +81,22 @@ function copyMap(copy, value, path) {
 }
 
 function copyKey(copy, value, key, shape, path) {
-  const read = reading(copy, path, () => value[key]);
-  if (path === 'pluginName') copy.name = read;
-  return copyValue(copy, read, shape, path);
+  return copyValue(copy, readKey(copy, value, key, path), shape, path);
 }
 
-/** Replaces the error of a getter or a proxy, because its text may contain a secret. */
-function reading(copy, field, read) {
+function readKey(copy, value, key, path) {
+  const read = reading(copy, path, () => value[key]);
+  if (path === 'pluginName') copy.name = read;
+  return read;
+}
+
+/** Replaces the error of a getter or a proxy, because its text may contain a secret. `path`: '' for the whole object. */
+function reading(copy, path, read) {
   try {
     return read();
   } catch (error) {
     if (copy.failed && error === copy.failed) throw error;
+    const field = copy.root === 'config' && path ? path : [copy.root, path].filter(Boolean).join('.');
     copy.failed = invalidConfig(field, "can't be read: what should give its value throws", copy.name ?? nameIn(copy.config));
     throw copy.failed;
   }
@@ -115,4 +123,12 @@ function define(target, key, value) {
   Object.defineProperty(target, key, { value, enumerable: true, configurable: true, writable: true });
 }
 
-module.exports = { builtIn, copyConfig };
+/** The copy of a configuration, with a default for each absent key. A null counts as absent too, and takes no default. */
+function withDefaults(given, defaults) {
+  if (defaults === undefined || typeof given !== 'object' || given === null || Array.isArray(given)) return given;
+  const merged = { ...given };
+  for (const key of Object.keys(defaults)) if (merged[key] === undefined) merged[key] = defaults[key];
+  return merged;
+}
+
+module.exports = { builtIn, copyConfig, withDefaults };

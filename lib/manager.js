@@ -2,8 +2,8 @@
 // The manager: an EventEmitter, and promises for the tickets of the native manager. The lifecycle is in crates/core.
 
 const { EventEmitter } = require('node:events');
-// Not the global, because a test's fake timers would never run the callback.
-const { setImmediate } = require('node:timers');
+// Not the globals, because a test's fake timers would never run the callback.
+const { setImmediate, setTimeout } = require('node:timers');
 
 const { NativeManager, guardian } = require('../native.js');
 const { ProcessState } = require('./constants.js');
@@ -42,13 +42,17 @@ class BackgroundProcessManager extends EventEmitter {
   /** Plugin name to the last native snapshot. Comparing its revision is cheaper than copying a new snapshot. */
   #known = new Map();
   #inbox;
+  /** Values for the keys that a configuration leaves absent. */
+  #defaults;
+  /** Whether running daemons keep the event loop alive: ref() and unref(). */
+  #attached = true;
 
   constructor(given) {
     super();
     requireLib();
-    const { envsDir, logger, onOwnerDeath } = lib.managerOptions(given);
-    const self = new WeakRef(this);
+    const { envsDir, logger, onOwnerDeath, defaults } = lib.managerOptions(given);
     this.#logger = logger;
+    this.#defaults = defaults;
     this.#debug = lib.wantsDebug(logger);
     this.#inbox = new lib.Inbox((message) => {
       if (message.kind === 'settled') this.#settle(message);
@@ -57,7 +61,7 @@ class BackgroundProcessManager extends EventEmitter {
         const payload = lib.payloadOf(message);
         if (payload) this.emit(message.kind, payload);
       }
-    });
+    }, this.#nextTurn);
     this.#native = new NativeManager(
       {
         envsDir,
@@ -67,35 +71,43 @@ class BackgroundProcessManager extends EventEmitter {
         debug: this.#debug,
         logFilter: process.env.ALLY_LOG,
       },
-      () => self.deref()?.#takeMessages(),
-      { hasRef: () => self.deref()?.#native.isHolding() ?? false },
+      ...BackgroundProcessManager.#weakCallbacks(new WeakRef(this)),
     );
+  }
+
+  /**
+   * What the addon calls. A function of its own, because all closures of one function share their context: beside one that uses
+   * `this` in the constructor these would hold the manager, and an idle manager could never be collected.
+   */
+  static #weakCallbacks(self) {
+    return [() => self.deref()?.#takeMessages(), { hasRef: () => self.deref()?.#native.isHolding() ?? false }];
   }
 
   async startProcess(config, callOptions) {
     const { given, unread, builtIns } = lib.copyConfig(config);
+    const whole = lib.withDefaults(given, this.#defaults);
     const signal = lib.abortSignal(callOptions, given?.pluginName);
-    if (signal?.aborted) {
+    if (lib.isAborted(signal)) {
       // The check of the configuration comes before the signal: a wrong configuration is reported in any case.
-      const wrong = NativeManager.checkConfig(given, builtIns);
+      const wrong = NativeManager.checkConfig(whole, builtIns);
       if (wrong) throw lib.invalidConfig(wrong.field, wrong.problem, given?.pluginName);
-      throw signal.reason;
+      throw lib.reasonOf(signal, lib.unreadable('options.signal.reason', given?.pluginName));
     }
     this.#followLevel();
     const variables = lib.environment(given?.pluginName);
-    const { ticket, accepted, failure } = this.#native.start(given, unread, builtIns, variables);
+    const { ticket, accepted, failure } = this.#native.start(whole, unread, builtIns, variables);
     if (failure) throw lib.makeError(failure);
     const { pluginName } = given;
     if (accepted) this.#configs.set(pluginName, given);
     try {
       await this.#untilAborted(signal, this.#settled(ticket), () => this.#native.abort(pluginName, ticket));
     } catch (error) {
-      throw signal?.aborted && error.code === 'ERR_STOPPED' ? signal.reason : error;
+      throw error.code === 'ERR_STOPPED' && lib.isAborted(signal) ? lib.reasonOf(signal, error) : error;
     }
-    if (!signal?.aborted) return;
+    if (!lib.isAborted(signal)) return;
     // The abort came after readiness, and before this promise settled: a stop. A failure of the stop is in `lastError`.
     await this.#settled(this.#native.revoke(pluginName, ticket)).catch(() => {});
-    throw signal.reason;
+    throw lib.reasonOf(signal, lib.unreadable('options.signal.reason', pluginName));
   }
 
   /** Waits for `settled`. An abort of the signal in that time calls `abort`. */
@@ -108,13 +120,19 @@ class BackgroundProcessManager extends EventEmitter {
     try {
       await settled;
     } finally {
-      signal?.removeEventListener?.('abort', abort);
+      try {
+        signal?.removeEventListener?.('abort', abort);
+      } catch {
+        // As above.
+      }
     }
   }
 
   async stopProcess(pluginName, callOptions) {
     const name = nameOf(pluginName);
-    const { everywhere = false } = lib.callOptions(callOptions, name);
+    // `names.map(manager.stopProcess, manager)` passes an index: what is no object has no option.
+    const given = typeof callOptions === 'object' && callOptions !== null ? callOptions : undefined;
+    const everywhere = lib.readOption(given, 'everywhere', 'options.everywhere', name) ?? false;
     if (typeof everywhere !== 'boolean') throw lib.invalidConfig('options.everywhere', 'must be a boolean', name);
     if (everywhere) throw lib.notSupported('options.everywhere', name);
     await this.#settled(this.#native.stop(name));
@@ -131,14 +149,15 @@ class BackgroundProcessManager extends EventEmitter {
   async whenRunning(pluginName, callOptions) {
     const name = nameOf(pluginName);
     const signal = lib.abortSignal(callOptions, name);
-    if (signal?.aborted) throw signal.reason;
+    const reason = (error) => lib.reasonOf(signal, error ?? lib.unreadable('options.signal.reason', name));
+    if (lib.isAborted(signal)) throw reason();
     const ticket = this.#native.whenRunning(name);
     try {
       await this.#untilAborted(signal, this.#settled(ticket), () => this.#native.abortWait(name, ticket));
     } catch (error) {
-      throw signal?.aborted ? signal.reason : error;
+      throw lib.isAborted(signal) ? reason(error) : error;
     }
-    if (signal?.aborted) throw signal.reason;
+    if (lib.isAborted(signal)) throw reason();
   }
 
   isRunning(pluginName) {
@@ -183,12 +202,16 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   ref() {
-    this.#native.attach(true);
-    return this;
+    return this.#attach(true);
   }
 
   unref() {
-    this.#native.attach(false);
+    return this.#attach(false);
+  }
+
+  #attach(on) {
+    this.#attached = on;
+    this.#native.attach(on);
     return this;
   }
 
@@ -271,11 +294,20 @@ class BackgroundProcessManager extends EventEmitter {
     this.#native.logDebug(debug);
   }
 
+  /**
+   * Runs a function in the next turn of the event loop. A flood of messages must not keep the event loop of an unref'd manager
+   * alive, except while a call waits for its answer. An unref'd setImmediate would wait until another event ends the poll.
+   */
+  #nextTurn = (run) => {
+    if (this.#attached || this.#waiting.size > 0) setImmediate(run);
+    else setTimeout(run, 0).unref();
+  };
+
   #takeMessages() {
     const messages = this.#native.take();
     this.#followLevel();
     // The rest waits for the next turn of the event loop, so that other callbacks run in between.
-    if (this.#native.hasMore()) setImmediate(() => this.#takeMessages());
+    if (this.#native.hasMore()) this.#nextTurn(() => this.#takeMessages());
     if (this.#native.isBusy()) busy.add(this);
     else busy.delete(this);
     this.#inbox.add(messages);

@@ -8,11 +8,19 @@ const { PLUGIN_TIMEOUTS } = require('./constants.js');
 const { invalidConfig } = require('./errors.js');
 const { defaultEnvsDir } = require('./home.js');
 
-/** Keys of the configuration that get a default, if the daemon section has no value. */
+/** Keys of the configuration that get a default, if the manifest has no value. */
 const COMPLETED = ['socketPath', 'startupTimeout', 'shutdownGracePeriod'];
 
+/** Keys of Ally's `background` section that have another name in a configuration. */
+const BACKGROUND_KEYS = {
+  socketPath: 'communication.path',
+  startupTimeout: 'startup_timeout',
+  shutdownGracePeriod: 'shutdown_grace_period',
+};
+
 /**
- * Turns the `daemon` section of a plugin.json into a configuration for startProcess.
+ * Turns the `daemon` section of a plugin.json into a configuration for startProcess. Without a `daemon` section, Ally's
+ * `background` section is read.
  *
  * Name and paths are checked first, because other values are derived from them, and the error must name the field of the
  * caller. All other values get the check of startProcess. Unknown keys are passed on, so that startProcess warns of a
@@ -20,7 +28,7 @@ const COMPLETED = ['socketPath', 'startupTimeout', 'shutdownGracePeriod'];
  */
 function configFromManifest(manifest, at) {
   if (!isObject(manifest)) throw invalidConfig('manifest', mistyped(manifest, 'an object'));
-  const { name, daemon } = manifest;
+  const { name } = manifest;
   const fail = (field, problem) => {
     throw invalidConfig(field, problem, name);
   };
@@ -29,20 +37,19 @@ function configFromManifest(manifest, at) {
   };
 
   check('manifest.name', NativeManager.nameProblem(name));
-  if (daemon === undefined) fail('manifest.daemon', 'is required: this plugin declares no daemon');
-  if (!isObject(daemon)) fail('manifest.daemon', mistyped(daemon, 'an object'));
+  const { section, fields, fieldOf } = sectionOf(manifest, fail);
   if (!isObject(at)) fail('at', mistyped(at, 'an object with a pluginPath'));
   check('at.pluginPath', NativeManager.pathProblem(at.pluginPath));
-  const envsDir = at.envsDir === undefined ? defaultEnvsDir((problem) => fail('at.envsDir', problem)) : at.envsDir;
+  const envsDir = isAbsent(at.envsDir) ? defaultEnvsDir((problem) => fail('at.envsDir', problem)) : at.envsDir;
   check('at.envsDir', NativeManager.pathProblem(envsDir));
   const home = join(envsDir, name);
-  const pythonPath = at.pythonPath === undefined ? join(home, 'bin', 'python3') : at.pythonPath;
+  const pythonPath = isAbsent(at.pythonPath) ? join(home, 'bin', 'python3') : at.pythonPath;
   check('at.pythonPath', NativeManager.pathProblem(pythonPath));
 
-  const { command, args = [], envVars, healthcheck, ...others } = defined(daemon);
+  const { command, args = [], envVars, healthcheck, ...others } = fields;
   for (const key of ['pluginName', 'pluginPath']) {
     // Name and folder of a plugin come from the manifest and from `at`, and a second source could contradict them.
-    if (key in others) fail(`manifest.daemon.${key}`, 'must not be given: it follows from the manifest and its folder');
+    if (key in others) fail(`${section}.${key}`, 'must not be given: it follows from the manifest and its folder');
   }
 
   const config = {
@@ -53,16 +60,40 @@ function configFromManifest(manifest, at) {
     pluginName: name,
     pluginPath: at.pluginPath,
     command: command === 'python3' ? pythonPath : command,
-    args: Array.isArray(args) ? [...args] : args,
+    args: Array.isArray(args) ? args.map((arg) => (typeof arg === 'number' ? String(arg) : arg)) : args,
   };
   if (healthcheck !== undefined) config.healthcheck = completeHealthcheck(healthcheck);
-  const environment = mergeEnvVars(envVars, at.envVars, fail);
+  const environment = mergeEnvVars(section, envVars, at.envVars, fail);
   if (environment !== undefined) config.envVars = environment;
   const { given, builtIns } = copyConfig(config);
   const wrong = NativeManager.checkConfig(given, builtIns);
-  if (wrong)
-    fail(COMPLETED.includes(wrong.field) && !(wrong.field in daemon) ? wrong.field : `manifest.daemon.${wrong.field}`, wrong.problem);
+  if (wrong) fail(COMPLETED.includes(wrong.field) && !(wrong.field in fields) ? wrong.field : fieldOf(wrong.field), wrong.problem);
   return config;
+}
+
+/** The section that describes the daemon, its fields under the names of a configuration, and the names for errors. */
+function sectionOf({ daemon, background }, fail) {
+  if (isAbsent(daemon) && !isAbsent(background)) return backgroundSection(background, fail);
+  const section = 'manifest.daemon';
+  if (isAbsent(daemon)) fail(section, 'is required: this plugin declares no daemon');
+  if (!isObject(daemon)) fail(section, mistyped(daemon, 'an object'));
+  return { section, fields: present(daemon), fieldOf: (field) => `${section}.${field}` };
+}
+
+/** `events` is left out: the caller subscribes its plugin to them. */
+function backgroundSection(background, fail) {
+  const section = 'manifest.background';
+  if (!isObject(background)) fail(section, mistyped(background, 'an object'));
+  const { enabled, events: _, communication, startup_timeout, shutdown_grace_period, ...others } = present(background);
+  if (enabled === false) fail(`${section}.enabled`, "must not be false: this plugin's daemon is turned off");
+  if (communication !== undefined && !isObject(communication)) {
+    fail(`${section}.communication`, mistyped(communication, "an object with the socket's path"));
+  }
+  const { type = 'socket', path } = present(communication ?? {});
+  if (type !== 'socket') fail(`${section}.communication.type`, "must be 'socket'");
+  const renamed = present({ socketPath: path, startupTimeout: startup_timeout, shutdownGracePeriod: shutdown_grace_period });
+  const fieldOf = (field) => `${section}.${field in renamed ? BACKGROUND_KEYS[field] : field}`;
+  return { section, fields: { ...others, ...renamed }, fieldOf };
 }
 
 function completeHealthcheck(given) {
@@ -71,25 +102,28 @@ function completeHealthcheck(given) {
     interval: PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_HEALTH_CHECK_INTERVAL,
     timeout: PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_HEALTH_CHECK_TIMEOUT,
     retries: PLUGIN_TIMEOUTS.BACKGROUND_PROCESS_MAX_HEALTH_CHECK_FAILURES,
-    ...defined(given),
+    ...present(given),
   };
 }
 
 // An undefined entry of the caller is kept, because it removes the manifest's variable.
-function mergeEnvVars(fromManifest, fromCaller, fail) {
+function mergeEnvVars(section, fromManifest, fromCaller, fail) {
   for (const [field, value] of [
-    ['manifest.daemon.envVars', fromManifest],
+    [`${section}.envVars`, fromManifest],
     ['at.envVars', fromCaller],
   ]) {
-    if (value !== undefined && !isObject(value)) fail(field, mistyped(value, 'an object of strings'));
+    if (!isAbsent(value) && !isObject(value)) fail(field, mistyped(value, 'an object of strings'));
   }
-  if (fromManifest === undefined && fromCaller === undefined) return undefined;
-  return { ...fromManifest, ...fromCaller };
+  if (isAbsent(fromManifest) && isAbsent(fromCaller)) return undefined;
+  const merged = Object.entries({ ...fromManifest, ...fromCaller });
+  return Object.fromEntries(merged.map(([key, value]) => [key, ['number', 'boolean'].includes(typeof value) ? String(value) : value]));
 }
 
-/** A copy without undefined values: a key with the value undefined counts as absent. */
-function defined(object) {
-  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined));
+const isAbsent = (value) => value === undefined || value === null;
+
+/** A copy without absent values: undefined, and null, which JSON has in place of undefined. */
+function present(object) {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => !isAbsent(value)));
 }
 
 // Names the kind of the value and not the value: environment variables and arguments may be secrets.

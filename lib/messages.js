@@ -1,16 +1,16 @@
 'use strict';
 
-// Not the global, because a test's fake timers would never run the callback.
-const { setImmediate } = require('node:timers');
-
 /** Delivers messages in order, one at a time. If a listener throws, delivery goes on in the next turn of the event loop. */
 class Inbox {
   #deliver;
+  #nextTurn;
   /** Messages that are not delivered yet. */
   #waiting = [];
 
-  constructor(deliver) {
+  /** `nextTurn`: runs a function in the next turn of the event loop. */
+  constructor(deliver, nextTurn) {
     this.#deliver = deliver;
+    this.#nextTurn = nextTurn;
   }
 
   add(messages) {
@@ -28,7 +28,7 @@ class Inbox {
       if (next < messages.length) {
         // A listener threw. The error goes to the caller, and the rest is delivered in the next turn.
         this.#waiting = messages.slice(next).concat(this.#waiting);
-        setImmediate(() => this.#deliverAll());
+        this.#nextTurn(() => this.#deliverAll());
       }
     }
   }

@@ -182,9 +182,10 @@ describe('a package that is not whole', () => {
 
   test('ERR_UNSUPPORTED: no addon', () => {
     const { copy, guardian } = copyPackage(world);
-    fs.rmSync(path.join(path.dirname(guardian), 'ally.node'));
+    const addon = path.join(path.dirname(guardian), 'ally.node');
+    fs.rmSync(addon);
     const error = inProgram(copy);
-    expect(error).toMatchObject({ isError: true, code: 'ERR_UNSUPPORTED' });
+    expect(error).toMatchObject({ isError: true, code: 'ERR_UNSUPPORTED', pluginName: 'plugin', path: addon });
     expect(error.message).toContain(`no addon for ${process.platform}-${process.arch} could be loaded`);
   });
 });

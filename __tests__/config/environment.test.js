@@ -65,6 +65,47 @@ test('environment: LISTEN_*, NOTIFY_SOCKET and WATCHDOG_* of the owner are not i
   expect(environment).toMatchObject({ LISTENER: 'stays', NOTIFY_SOCKETS: 'stays' });
 });
 
+test('environment: variables that describe the owner are not inherited, also where inheritEnv names them', async () => {
+  const names = [
+    'LISTEN_FDS',
+    'NOTIFY_SOCKET',
+    'WATCHDOG_USEC',
+    'JOURNAL_STREAM',
+    'INVOCATION_ID',
+    'MAINPID',
+    'SYSTEMD_EXEC_PID',
+    'MEMORY_PRESSURE_WATCH',
+    'MEMORY_PRESSURE_WRITE',
+    'ALLY_LISTEN_FD',
+  ];
+  world.setEnvironment({ ...Object.fromEntries(names.map((name) => [name, '1'])), ALLY_DAEMON_ID: 'of-the-owner', TEST_OWN: 'stays' });
+  for (const inheritEnv of [true, ['TEST_OWN', 'ALLY_DAEMON_ID', ...names]]) {
+    const manager = world.manager();
+    const { environment } = await report(manager, { inheritEnv });
+    expect(Object.keys(environment).filter((name) => names.includes(name))).toEqual([]);
+    expect(environment.ALLY_DAEMON_ID).not.toBe('of-the-owner');
+    expect(environment.TEST_OWN).toBe('stays');
+    await manager.stopAllProcesses();
+  }
+});
+
+test.each([
+  ['false', false, []],
+  ['a list', ['TEST_ONE', 'TEST_ABSENT'], ['TEST_ONE']],
+])('inheritEnv: %s leaves the short list and the named variables', async (_, inheritEnv, named) => {
+  world.setEnvironment({ TEST_ONE: '1', TEST_TWO: '2', LC_TEST: 'C', LANG: 'C', TZ: 'UTC', NODE_OPTIONS_TEST: 'x' });
+  const manager = world.manager();
+  const { environment } = await report(manager, { inheritEnv, envVars: { TEST_OWN: 'own' } });
+  const basic = ['HOME', 'LOGNAME', 'PATH', 'SHELL', 'TERM', 'USER', 'LANG', 'TZ', 'TMPDIR', 'XDG_RUNTIME_DIR'];
+  const short = Object.keys(process.env).filter((name) => basic.includes(name) || name.startsWith('LC_'));
+  const ours = ['SOCKET_PATH', 'ALLY_PLUGIN_NAME', 'PYTHONUNBUFFERED', 'TEST_OWN'];
+  // Python may add LC_CTYPE, and a later version of this package the identity of the attempt.
+  const names = Object.keys(environment).filter((name) => !['LC_CTYPE', 'ALLY_DAEMON_ID'].includes(name));
+  expect(names.sort()).toEqual([...short.filter((name) => name !== 'LC_CTYPE'), ...ours, ...named].sort());
+  for (const name of short) expect(environment[name]).toBe(process.env[name]);
+  expect(manager.getProcessInfo('plugin').config.inheritEnv).toEqual(inheritEnv);
+});
+
 test('envVars: win over inherited variables and over those that the manager sets', async () => {
   world.setEnvironment({ TEST_BOTH: 'inherited' });
   const elsewhere = world.socket('plugin');

@@ -123,7 +123,7 @@ test.each([
   ['an empty command', manifest({ command: '' }), 'manifest.daemon.command'],
   ['a command that is a list', manifest({ command: ['python3'] }), 'manifest.daemon.command'],
   ['args that are a text', manifest({ args: 'daemon.py' }), 'manifest.daemon.args'],
-  ['an argument that is a number', manifest({ args: ['daemon.py', 7] }), 'manifest.daemon.args[1]'],
+  ['an argument that is a boolean', manifest({ args: ['daemon.py', true] }), 'manifest.daemon.args[1]'],
   ['a healthcheck that is true', manifest({ healthcheck: true }), 'manifest.daemon.healthcheck'],
   ['an interval of 0', manifest({ healthcheck: { interval: 0, timeout: 1, retries: 1 } }), 'manifest.daemon.healthcheck.interval'],
   [
@@ -145,7 +145,7 @@ test.each([
   ['a relative pluginPath', { pluginPath: 'plugins/search' }, 'at.pluginPath'],
   ['an envsDir that is a number', { ...at, envsDir: 7 }, 'at.envsDir'],
   ['a pythonPath that is a number', { ...at, pythonPath: 7 }, 'at.pythonPath'],
-  ['a variable that is a number', { ...at, envVars: { PORT: 8080 } }, 'manifest.daemon.envVars.PORT'],
+  ['a variable that is an array', { ...at, envVars: { PORT: [8080] } }, 'manifest.daemon.envVars.PORT'],
 ])('configFromManifest: a second argument with %s throws ERR_INVALID_CONFIG', (_, place, field) => {
   const error = thrown(() => configFromManifest(manifest(), place));
   expect(error).toBeInstanceOf(Error);
@@ -175,7 +175,7 @@ test.each([
 });
 
 test('configFromManifest: no error message contains an argument or a value of a variable', () => {
-  const bad = manifest({ args: ['hunter2-argument', 7] });
+  const bad = manifest({ args: ['hunter2-argument', true] });
   expect(thrown(() => configFromManifest(bad, { ...at, envVars: { TOKEN: 'hunter2-value' } })).message).not.toContain('hunter2');
 });
 

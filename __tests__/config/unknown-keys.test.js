@@ -39,6 +39,21 @@ test('unknown keys: own data is carried over by reference, unread and not frozen
   expect(keys().sort()).toEqual(['map', 'mine', 'readiness.mine', 'restart.mine']);
 });
 
+test('unknown keys: a big or hostile value is not read, so that it can not block the JavaScript thread', async () => {
+  const { manager } = watched();
+  const traps = ['get', 'has', 'ownKeys', 'getPrototypeOf', 'getOwnPropertyDescriptor', 'isExtensible', 'preventExtensions'];
+  const hostile = new Proxy({}, Object.fromEntries(traps.map((trap) => [trap, explode])));
+  // Hours, if anything walked it: 2^60 paths through 60 objects.
+  let big = {};
+  for (let depth = 0; depth < 60; depth++) big = { left: big, right: big };
+  const given = { ...world.config(), big, restart: { maxAttempts: 1, big } };
+  given.hostile = hostile;
+  await manager.startProcess(given);
+  const { config } = manager.getProcessInfo('plugin');
+  // Not with toBe, which would read both when they differ.
+  expect([config.big === big, config.restart.big === big, config.hostile === hostile]).toEqual([true, true, true]);
+});
+
 test('unknown keys: an accessor is not called and left out, and the warning names it', async () => {
   const { manager, keys } = watched();
   const config = Object.defineProperty(world.config(), 'extra', accessor(explode));
@@ -118,13 +133,14 @@ describe('fields of log entries', () => {
     await manager
       .startProcess(world.config('123', ['exits.py', '--code', 3], { restart: { maxAttempts: 1, delay: 1.5, jitter: 0 } }))
       .catch(() => {});
-    await until(() => entries.some(({ message }) => message.endsWith('123: started')));
+    const of = (what) => entries.find(({ message }) => message.startsWith(`123: ${what} (`));
+    await until(() => of('started'));
     await manager.stopAllProcesses();
-    await until(() => entries.some(({ message }) => message.endsWith('123: exited')));
-    const started = entries.find(({ message }) => message.endsWith('123: started'));
+    await until(() => of('exited'));
+    const started = of('started');
     // A name that looks like a number is a text.
     expect(started.fields).toEqual({ pluginName: '123', pid: expect.any(Number) });
-    const exited = entries.find(({ message }) => message.endsWith('123: exited'));
+    const exited = of('exited');
     expect(exited.fields).toMatchObject({ pid: started.fields.pid, reason: expect.any(String), ending: expect.any(String) });
   });
 

@@ -13,10 +13,6 @@ const REQUIRED = ['pluginName', 'pluginPath', 'command', 'args', 'socketPath', '
 
 test.each([
   ...REQUIRED.map((field) => [field, without(field)]),
-  ...Object.keys(healthcheck).map((field) => [
-    `healthcheck.${field}`,
-    (config) => ({ ...config, healthcheck: without(field)(healthcheck) }),
-  ]),
   ['restart.window.limit', (config) => ({ ...config, restart: { window: { period: 1_000 } } })],
   ['restart.window.period', (config) => ({ ...config, restart: { window: { limit: 3 } } })],
 ])('ERR_INVALID_CONFIG: a missing %s is named as required, with the type that it must have', async (field, change) => {

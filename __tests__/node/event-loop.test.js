@@ -8,7 +8,8 @@ const world = useWorld();
 
 /** An owner whose event loop has nothing to do but the scenario. It must end by itself. */
 async function live(scenario, fixture = ['serves.py'], changes = {}) {
-  const owner = world.owner('ends-by-itself.js', { scenario, configs: [world.config('plugin', fixture, changes)] });
+  const configs = [world.config('plugin', fixture, changes)];
+  const owner = world.owner('ends-by-itself.js', { scenario, configs, marker: world.path('flooded') });
   expect(await owner.exited).toEqual({ code: 0, signal: null });
   await owner.closed;
   expect(owner.errors).toBe('');
@@ -45,6 +46,17 @@ test('event loop: a pending restart keeps it alive', async () => {
 test.each(['unref', 'unrefFirst', 'unrefWithListeners'])('unref: %s lets the process end, and its daemon with it', async (scenario) => {
   expect(await live(scenario)).toMatchObject({ ended: 'running', ...(scenario !== 'unrefFirst' && { self: true }) });
   // The World fails this test if the daemon is left.
+});
+
+test("unref: a flood with an 'output' listener lets the process end, and its daemon with it", async () => {
+  expect(await live('unrefInFlood', ['floods.py', 1_000_000, world.path('flooded')])).toMatchObject({ ended: 'running', self: true });
+});
+
+test("unref: waiting lines reach an 'output' listener while another timer keeps the process alive", async () => {
+  const said = await live('unrefAndStay', ['floods.py', 1, world.path('flooded')]);
+  expect(said.waited).toBe(0);
+  // The mailbox holds 4,000 lines, and a turn of the event loop takes 256 of them.
+  expect(said.delivered).toBeGreaterThan(1_000);
 });
 
 test('ref: undoes unref', async () => {

@@ -51,6 +51,62 @@ test('signal: a start with an aborted signal rejects and spawns nothing', async 
   expect(manager.isRunning('plugin')).toBe(true);
 });
 
+/** A signal that throws from the given read of `member` on. */
+function unreadable(member, from = 0) {
+  let reads = 0;
+  const signal = new AbortController().signal;
+  return new Proxy(signal, {
+    get(target, key) {
+      if (key === member && reads++ >= from) throw new Error('hunter2');
+      const value = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+test.each([
+  ['aborted', () => ({ signal: unreadable('aborted') })],
+  ['addEventListener', () => ({ signal: unreadable('addEventListener') })],
+  [
+    'signal',
+    () => ({
+      get signal() {
+        throw new Error('hunter2');
+      },
+    }),
+  ],
+])('signal: a getter of %s that throws rejects with ERR_INVALID_CONFIG and spawns nothing', async (_, options) => {
+  const manager = world.manager();
+  const error = await failure(manager.startProcess(world.config(), options()));
+  expect(error).toBeInstanceOf(Error);
+  expect(error).toMatchObject({ code: 'ERR_INVALID_CONFIG', pluginName: 'plugin' });
+  expect(error.message).toContain("options.signal can't be read");
+  expect(error.message).not.toContain('hunter2');
+  expect(manager.listProcesses()).toEqual([]);
+});
+
+test('signal: a reason that throws rejects with ERR_INVALID_CONFIG', async () => {
+  const aborted = {
+    aborted: true,
+    addEventListener() {},
+    get reason() {
+      throw new Error('hunter2');
+    },
+  };
+  const error = await failure(world.manager().startProcess(world.config(), { signal: aborted }));
+  expect(error).toMatchObject({ code: 'ERR_INVALID_CONFIG', pluginName: 'plugin' });
+  expect(error.message).toContain("options.signal.reason can't be read");
+});
+
+test('signal: one that throws after the start has begun leaves the outcome of the start', async () => {
+  const manager = world.manager();
+  await manager.startProcess(world.config(), { signal: unreadable('removeEventListener') });
+  const start = watch(manager.startProcess(world.config('other', ['never-binds.py']), { signal: unreadable('aborted', 2) }));
+  await until(() => manager.getPid('other'));
+  await manager.stopProcess('other');
+  expect((await failure(start.promise)).code).toBe('ERR_STOPPED');
+});
+
 test('signal: abort in the turn of the start leaves nothing', async () => {
   const manager = world.manager();
   const controller = new AbortController();

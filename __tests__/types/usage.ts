@@ -241,6 +241,14 @@ export async function fromManifest(parsed: PluginManifest): Promise<void> {
     ),
     restart: { maxAttempts: 5, delay: 100, backoff: 'linear' },
   });
+  const background: BackgroundProcessConfig = configFromManifest(
+    {
+      name: 'search-plugin',
+      background: { command: 'python3', communication: { type: 'socket', path: '/run/search.sock' }, startup_timeout: 1 },
+    },
+    { pluginPath },
+  );
+  console.log(background.socketPath);
   // @ts-expect-error where the plugin lives has to be said
   configFromManifest(parsed, {});
   // @ts-expect-error text is to be parsed first
@@ -307,6 +315,10 @@ const options: ManagerOptions = {
   defaults: { restart: { maxAttempts: 5 }, inheritEnv: false },
   guardianPath: '/opt/ally/ally-guardian',
 };
+// @ts-expect-error the name of a plugin is no default
+export const named: ManagerOptions = { defaults: { pluginName } };
+// @ts-expect-error no such option
+export const misspelt: ManagerOptions = { envDir: PLUGIN_ENVS_DIR };
 const logger: Logger = {
   debug() {},
   info() {},

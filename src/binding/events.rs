@@ -116,11 +116,30 @@ fn log_value(value: LogValue) -> Either3<String, f64, bool> {
     }
 }
 
-/// The message for the logger, with the name of the plugin in front.
+/// The message for the logger. A logger like console shows only the message, so the message has the name of the plugin in front
+/// and the values of all fields behind: `search: exited (pid 4711, reason crashed, code 3)`, `search: gave up: REASON`.
 fn log_text(text: &str, fields: &[(&str, LogValue)]) -> String {
-    let plugin = fields.iter().find_map(|(name, value)| match value {
-        LogValue::Text(plugin) if *name == "plugin" => Some(plugin),
-        _ => None,
-    });
-    plugin.map_or_else(|| printable(text), |plugin| printable(&format!("{plugin}: {text}")))
+    // A line of output is the daemon's text, and stays as it is.
+    let is_line = fields.iter().any(|(name, _)| *name == "stream");
+    let (mut plugin, mut details, mut sentences) = (None, Vec::new(), Vec::new());
+    for (name, value) in fields {
+        match (*name, value) {
+            ("plugin", LogValue::Text(name)) => plugin = Some(name),
+            _ if is_line => {}
+            (_, LogValue::Text(empty)) if empty.is_empty() => {}
+            ("error" | "failure" | "problem", LogValue::Text(sentence)) => sentences.push(sentence.as_str()),
+            // A reason is a word such as "crashed", or the sentence of `lastError`.
+            ("reason", LogValue::Text(sentence)) if sentence.contains(' ') => sentences.push(sentence.as_str()),
+            ("ending", LogValue::Text(ending)) => details.push(ending.clone()),
+            (_, LogValue::Text(value)) => details.push(format!("{name} {value}")),
+            (_, LogValue::Number(number)) => details.push(match name.strip_suffix("_ms") {
+                Some(name) => format!("{name} {number:.0} ms"),
+                None => format!("{name} {number}"),
+            }),
+            (_, LogValue::Bool(value)) => details.push(format!("{name} {value}")),
+        }
+    }
+    let text = if details.is_empty() { text.to_owned() } else { format!("{text} ({})", details.join(", ")) };
+    let parts: Vec<&str> = plugin.map(String::as_str).into_iter().chain([text.as_str()]).chain(sentences).collect();
+    printable(&parts.join(": "))
 }

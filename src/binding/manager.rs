@@ -125,8 +125,12 @@ impl NativeManager {
     /// The keys of configurations and options.
     #[napi]
     pub fn keys() -> NativeKeys {
-        let unbuilt = names::OPTIONS.iter().filter(|key| !key.built);
-        NativeKeys { config: names::paths(names::CONFIG), unbuilt_options: unbuilt.map(|key| key.name.to_owned()).collect() }
+        let name = |key: &names::Key| key.name.to_owned();
+        NativeKeys {
+            config: names::paths(names::CONFIG),
+            options: names::OPTIONS.iter().map(name).collect(),
+            unbuilt_options: names::OPTIONS.iter().filter(|key| !key.built).map(name).collect(),
+        }
     }
 
     /// Whether `take` has left messages for the next turn of the event loop.

@@ -179,6 +179,8 @@ pub struct NativeProblem {
 #[napi(object)]
 pub struct NativeKeys {
     pub config: Vec<String>,
+    /// The manager's options.
+    pub options: Vec<String>,
     /// The manager's options that are not built yet.
     pub unbuilt_options: Vec<String>,
 }

@@ -39,6 +39,14 @@ pub struct Health {
     pub probe: Probe,
 }
 
+/// The part of the owner's environment that a daemon gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InheritEnv {
+    All,
+    /// A short list of variables that most programs need, and these.
+    Listed(Vec<String>),
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessConfig {
     pub plugin_name: String,
@@ -50,6 +58,7 @@ pub struct ProcessConfig {
     pub shutdown_grace_period: Duration,
     /// `None` removes the variable from the inherited environment.
     pub env_vars: Vec<(String, Option<String>)>,
+    pub inherit_env: InheritEnv,
     pub health: Option<Health>,
     pub restart: RestartPlan,
     pub readiness: Probe,
@@ -69,8 +78,8 @@ impl ProcessConfig {
         }
     }
 
-    /// The daemon's environment in three layers: `inherited` without the variables of the owner's own supervisor, the
-    /// variables of this package, `envVars`. A later layer wins.
+    /// The daemon's environment in three layers: `inherited` as far as `inheritEnv` asks for it and without the variables of
+    /// the owner's own supervisor, the variables of this package, `envVars`. A later layer wins.
     pub fn environment(&self, inherited: &[(String, String)]) -> Vec<(String, String)> {
         let overridden = |key: &str| self.env_vars.iter().any(|(name, _)| name == key);
         let ours = [
@@ -80,17 +89,40 @@ impl ProcessConfig {
         ];
         let mut env: Vec<(String, String)> = inherited
             .iter()
-            .filter(|(key, _)| !belongs_to_owner(key) && !overridden(key) && !ours.iter().any(|(name, _)| name == key))
+            .filter(|(key, _)| self.inherits(key) && !overridden(key) && !ours.iter().any(|(name, _)| name == key))
             .cloned()
             .collect();
         env.extend(ours.into_iter().filter(|(key, _)| !overridden(key)).map(|(key, value)| (key.to_owned(), value)));
-        env.extend(self.env_vars.iter().filter_map(|(key, value)| Some((key.clone(), value.clone()?))));
+        // A copy of process.env as `envVars` may have the identity of a daemon that the owner itself is.
+        let given = self.env_vars.iter().filter(|(key, _)| key != DAEMON_ID);
+        env.extend(given.filter_map(|(key, value)| Some((key.clone(), value.clone()?))));
         env
+    }
+
+    fn inherits(&self, key: &str) -> bool {
+        !belongs_to_owner(key)
+            && match &self.inherit_env {
+                InheritEnv::All => true,
+                InheritEnv::Listed(names) => is_basic(key) || names.iter().any(|name| name == key),
+            }
     }
 }
 
-/// If the owner is a systemd service, these variables describe the owner's sockets and watchdog (sd_listen_fds(3),
-/// sd_notify(3)). A daemon that used them would act for its owner.
+/// The variable with the identity of an attempt.
+const DAEMON_ID: &str = "ALLY_DAEMON_ID";
+
+/// If the owner is a systemd service, these variables describe the owner's sockets, watchdog, log and memory (systemd.exec(5),
+/// sd_listen_fds(3), sd_notify(3)). If the owner is a daemon of this package, two of them describe that daemon. A daemon that
+/// used them would act for its owner.
 fn belongs_to_owner(key: &str) -> bool {
-    key.starts_with("LISTEN_") || key.starts_with("WATCHDOG_") || key == "NOTIFY_SOCKET"
+    const PREFIXES: [&str; 3] = ["LISTEN_", "WATCHDOG_", "MEMORY_PRESSURE_"];
+    const NAMES: [&str; 7] =
+        ["NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "MAINPID", "SYSTEMD_EXEC_PID", "ALLY_LISTEN_FD", DAEMON_ID];
+    PREFIXES.iter().any(|prefix| key.starts_with(prefix)) || NAMES.contains(&key)
+}
+
+/// The variables of `inheritEnv: false`.
+fn is_basic(key: &str) -> bool {
+    const NAMES: [&str; 10] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR"];
+    key.starts_with("LC_") || NAMES.contains(&key)
 }

@@ -124,7 +124,7 @@ pub const OPTIONS: &[Key] = &[
     Key::value("envsDir"),
     Key::value("logger"),
     Key::value("onOwnerDeath"),
-    Key::value("defaults").unbuilt(),
+    Key::value("defaults"),
     Key::value("guardianPath").unbuilt(),
 ];
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::names::{CONFIG, HEALTHCHECK, Key, PROBE, RESTART, WINDOW};
-use super::{Health, KillMode, Probe, ProcessConfig, Raw};
+use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
 
@@ -17,6 +17,11 @@ pub const SOCKET_PATH_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 1
 const NAME_MAX: usize = 255;
 /// The longest timer of Node.js: 2^31 - 1 ms, almost 25 days.
 const TIMER_MAX: f64 = 2_147_483_647.0;
+
+/// The defaults of the specification for a health check.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(30_000);
+const HEALTH_TIMEOUT: Duration = Duration::from_millis(5_000);
+const HEALTH_RETRIES: u32 = 3;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
@@ -54,7 +59,7 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     let stop_signal = stop_signal(&mut top)?;
     top.choice("start", &[("eager", Some(())), ("onConnect", None)])?;
     top.accept_only("shared", false)?;
-    top.accept_only("inheritEnv", true)?;
+    let inherit_env = inherit_env(&mut top)?;
     top.refuse_unbuilt()?;
     Ok(Parsed {
         config: ProcessConfig {
@@ -66,6 +71,7 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
             startup_timeout,
             shutdown_grace_period,
             env_vars,
+            inherit_env,
             health,
             restart,
             readiness,
@@ -114,13 +120,15 @@ fn args(top: &mut Fields) -> Checked<Vec<String>> {
         .map(|(index, item)| match item {
             Raw::String(text) if !text.contains('\0') => Ok(text.clone()),
             Raw::String(_) => Err(top.wrong(&format!("args[{index}]"), "must not contain NUL")),
+            // A manifest may have a port as a number.
+            Raw::Number(number) => Ok(number_text(*number)),
             other => Err(top.wrong(&format!("args[{index}]"), format!("must be a string, got {}", other.kind()))),
         })
         .collect()
 }
 
 fn env_vars(top: &mut Fields) -> Checked<Vec<(String, Option<String>)>> {
-    let entries = match top.take("envVars") {
+    let entries = match top.optional("envVars") {
         Raw::Undefined => return Ok(Vec::new()),
         Raw::Object(entries) => entries.clone(),
         Raw::BuiltIn(kind) => return Err(top.wrong("envVars", format!("must be plain data, got {kind}"))),
@@ -139,17 +147,57 @@ fn env_vars(top: &mut Fields) -> Checked<Vec<(String, Option<String>)>> {
                 Raw::Undefined => Ok((key, None)),
                 Raw::String(text) if !text.contains('\0') => Ok((key, Some(text))),
                 Raw::String(_) => Err(top.wrong(&field, "must not contain NUL")),
+                Raw::Number(number) => Ok((key, Some(number_text(number)))),
+                Raw::Bool(value) => Ok((key, Some(value.to_string()))),
                 other => Err(top.wrong(&field, format!("must be a string or undefined, got {}", other.kind()))),
             }
         })
         .collect()
 }
 
+fn inherit_env(top: &mut Fields) -> Checked<InheritEnv> {
+    let names = match top.optional("inheritEnv") {
+        Raw::Undefined | Raw::Bool(true) => return Ok(InheritEnv::All),
+        Raw::Bool(false) => return Ok(InheritEnv::Listed(Vec::new())),
+        Raw::Array(names) => names,
+        _ => return Err(top.mistyped("inheritEnv", "a boolean or an array of names")),
+    };
+    let name = |(index, name): (usize, &Raw)| {
+        let field = format!("inheritEnv[{index}]");
+        match name {
+            // The text behind a '=' may be a secret value, so the message leaves the name out.
+            Raw::String(name) if name.is_empty() || name.contains(['=', '\0']) => {
+                Err(top.wrong(&field, "must be a name that is not empty and has neither '=' nor NUL"))
+            }
+            Raw::String(name) => Ok(name.clone()),
+            other => Err(top.wrong(&field, format!("must be a string, got {}", other.kind()))),
+        }
+    };
+    names.iter().enumerate().map(name).collect::<Checked<_>>().map(InheritEnv::Listed)
+}
+
+/// The text that JavaScript's `String(number)` gives.
+fn number_text(number: f64) -> String {
+    if number.is_nan() {
+        return "NaN".to_owned();
+    }
+    if number.is_infinite() {
+        return if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+    }
+    if number == 0.0 || (1e-6..1e21).contains(&number.abs()) {
+        // The sum is 0 also for -0.
+        return (number + 0.0).to_string();
+    }
+    let text = format!("{number:e}");
+    if number.abs() < 1.0 { text } else { text.replace('e', "e+") }
+}
+
 fn health(fields: &mut Fields) -> Checked<Health> {
     Ok(Health {
-        interval: fields.required_duration("interval", 1.0)?,
-        timeout: fields.required_duration("timeout", 1.0)?,
-        retries: fields.required_count("retries", 1)?,
+        interval: fields.duration("interval", 1.0)?.unwrap_or(HEALTH_INTERVAL),
+        timeout: fields.duration("timeout", 1.0)?.unwrap_or(HEALTH_TIMEOUT),
+        // 0 counts as 1: in both cases the first failed check decides.
+        retries: fields.count("retries", 0)?.map_or(HEALTH_RETRIES, |retries| retries.max(1)),
         probe: fields.nested("probe", PROBE, |fields| probe(fields, &[]))?.unwrap_or(Probe::Socket),
     })
 }
@@ -167,7 +215,7 @@ fn probe(fields: &mut Fields, further: &[(&str, Option<Probe>)]) -> Checked<Prob
     ];
     fields
         .choice("type", &[&everywhere, further].concat())?
-        .ok_or_else(|| fields.missing("type", "the name of a probe, as 'socket' or 'accept'"))
+        .ok_or_else(|| fields.mistyped("type", "the name of a probe, as 'socket' or 'accept'"))
 }
 
 fn restart(fields: &mut Fields) -> Checked<RestartPlan> {
@@ -192,7 +240,7 @@ fn window(fields: &mut Fields) -> Checked<Window> {
 }
 
 fn stop_signal(top: &mut Fields) -> Checked<i32> {
-    let name = match top.take("stopSignal") {
+    let name = match top.optional("stopSignal") {
         Raw::Undefined => return Ok(Signal::SIGTERM as i32),
         Raw::String(name) => name.clone(),
         _ => return Err(top.mistyped("stopSignal", "the name of a signal")),
@@ -244,6 +292,14 @@ impl<'a> Fields<'a> {
         self.entries.iter().find(|(key, _)| key == field).map_or(&Raw::Undefined, |(_, value)| value)
     }
 
+    /// The value of an optional field: null counts as absent, as in a manifest.
+    fn optional(&mut self, field: &str) -> &'a Raw {
+        match self.take(field) {
+            Raw::Null => &Raw::Undefined,
+            value => value,
+        }
+    }
+
     /// The keys that the parser has not read, including those of nested objects.
     fn into_unknown(mut self) -> Vec<String> {
         let own = self.entries.iter().filter(|(key, _)| !self.read.contains(key)).map(|(key, _)| format!("{}{key}", self.prefix));
@@ -282,7 +338,7 @@ impl<'a> Fields<'a> {
     }
 
     fn number(&mut self, field: &str, least: f64, most: f64) -> Checked<Option<f64>> {
-        match self.take(field) {
+        match self.optional(field) {
             Raw::Undefined => Ok(None),
             Raw::Number(number) if (least..=most).contains(number) => Ok(Some(*number)),
             Raw::Number(number) => Err(self.wrong(field, format!("must be a number from {least} to {most}, got {number}"))),
@@ -302,23 +358,28 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Milliseconds.
+    /// Milliseconds. A longer duration than a timer holds is its longest.
     fn duration(&mut self, field: &str, least: f64) -> Checked<Option<Duration>> {
-        Ok(self.number(field, least, TIMER_MAX)?.map(|ms| Duration::from_secs_f64(ms / 1e3)))
+        match self.optional(field) {
+            Raw::Undefined => Ok(None),
+            Raw::Number(ms) if ms.is_finite() && *ms >= least => Ok(Some(Duration::from_secs_f64(ms.min(TIMER_MAX) / 1e3))),
+            Raw::Number(ms) => Err(self.wrong(field, format!("must be a number of milliseconds from {least} upwards, got {ms}"))),
+            other => Err(self.wrong(field, format!("must be a number of milliseconds, got {}", other.kind()))),
+        }
     }
 
     fn required_duration(&mut self, field: &str, least: f64) -> Checked<Duration> {
-        self.duration(field, least)?.ok_or_else(|| self.missing(field, "a number of milliseconds"))
+        self.duration(field, least)?.ok_or_else(|| self.mistyped(field, "a number of milliseconds"))
     }
 
     fn required_count(&mut self, field: &str, least: u32) -> Checked<u32> {
-        self.count(field, least)?.ok_or_else(|| self.missing(field, "a whole number"))
+        self.count(field, least)?.ok_or_else(|| self.mistyped(field, "a whole number"))
     }
 
     /// A named value. `None` beside a name: this value is not built yet.
     fn choice<T: Clone>(&mut self, field: &str, choices: &[(&str, Option<T>)]) -> Checked<Option<T>> {
         let names = || choices.iter().map(|(name, _)| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-        match self.take(field) {
+        match self.optional(field) {
             Raw::Undefined => Ok(None),
             Raw::String(text) => match choices.iter().find(|(name, _)| name == text) {
                 Some((_, Some(value))) => Ok(Some(value.clone())),
@@ -331,7 +392,7 @@ impl<'a> Fields<'a> {
 
     /// Accepts the value that asks for the behaviour of this version, and refuses the values that are not built yet.
     fn accept_only(&mut self, field: &str, built: bool) -> Checked<()> {
-        match self.take(field) {
+        match self.optional(field) {
             Raw::Undefined => Ok(()),
             Raw::Bool(given) if *given == built => Ok(()),
             _ => Err(self.wrong(field, "is not supported yet")),
@@ -340,7 +401,7 @@ impl<'a> Fields<'a> {
 
     fn refuse_unbuilt(&mut self) -> Checked<()> {
         for key in self.keys.iter().filter(|key| !key.built) {
-            if !matches!(self.take(key.name), Raw::Undefined) {
+            if !matches!(self.optional(key.name), Raw::Undefined) {
                 return Err(self.wrong(key.name, "is not supported yet"));
             }
         }
@@ -348,7 +409,7 @@ impl<'a> Fields<'a> {
     }
 
     fn nested<T>(&mut self, field: &str, keys: &'static [Key], read: impl FnOnce(&mut Fields) -> Checked<T>) -> Checked<Option<T>> {
-        let raw = self.take(field);
+        let raw = self.optional(field);
         if matches!(raw, Raw::Undefined) {
             return Ok(None);
         }

@@ -19,6 +19,32 @@ fn environment(env_vars: Raw, inherited: &[(&str, &str)]) -> BTreeMap<String, St
     map
 }
 
+/// The same for this `inheritEnv`.
+fn inheriting(inherit_env: Raw, inherited: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let inherited: Vec<_> = inherited.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    parse(&with(minimal(), "inheritEnv", inherit_env)).unwrap().config.environment(&inherited).into_iter().collect()
+}
+
+/// Variables that describe the owner itself.
+const OF_THE_OWNER: [&str; 16] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "JOURNAL_STREAM",
+    "INVOCATION_ID",
+    "MAINPID",
+    "SYSTEMD_EXEC_PID",
+    "MEMORY_PRESSURE_WATCH",
+    "MEMORY_PRESSURE_WRITE",
+    "ALLY_LISTEN_FD",
+    "ALLY_DAEMON_ID",
+    "WATCHDOG_",
+];
+
 fn expected(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
     let ours = [("SOCKET_PATH", "/run/weather.sock"), ("ALLY_PLUGIN_NAME", "weather"), ("PYTHONUNBUFFERED", "1")];
     ours.iter().chain(entries).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -33,10 +59,13 @@ fn inherited_variables_are_unchanged() {
 
 #[test]
 fn inherited_variables_of_systemd_are_removed() {
-    let stripped = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
-    let inherited: Vec<_> = stripped.into_iter().map(|name| (name, "1")).collect();
+    let inherited: Vec<_> = OF_THE_OWNER.into_iter().map(|name| (name, "1")).collect();
     assert_eq!(environment(Raw::Undefined, &inherited), expected(&[]));
-    let similar = [("LISTEN", "1"), ("MY_LISTEN_FDS", "1"), ("NOTIFY_SOCKETS", "1"), ("WATCHDOG", "1"), ("listen_fds", "1")];
+    // `inheritEnv` can't ask for them.
+    let names = Raw::Array(OF_THE_OWNER.into_iter().map(text).collect());
+    assert_eq!(inheriting(names, &inherited), expected(&[]));
+    let similar =
+        [("LISTEN", "1"), ("MY_LISTEN_FDS", "1"), ("NOTIFY_SOCKETS", "1"), ("WATCHDOG", "1"), ("listen_fds", "1"), ("MAINPIDS", "1")];
     assert_eq!(environment(Raw::Undefined, &similar), expected(&similar), "similar names stay");
 }
 
@@ -53,6 +82,38 @@ fn env_vars_replace_every_other_variable() {
     let wishes = Raw::Object(names.iter().map(|name| ((*name).to_owned(), text("wished"))).collect());
     let wished = names.iter().map(|name| ((*name).to_owned(), "wished".to_owned())).collect();
     assert_eq!(environment(wishes, &inherited), wished);
+}
+
+#[test]
+fn inherit_env_chooses_the_inherited_variables() {
+    let basic = [
+        ("HOME", "/root"),
+        ("LOGNAME", "root"),
+        ("PATH", "/bin"),
+        ("SHELL", "/bin/sh"),
+        ("TERM", "xterm"),
+        ("USER", "root"),
+        ("LANG", "C"),
+        ("LC_ALL", "C"),
+        ("LC_TIME", "C"),
+        ("TZ", "UTC"),
+        ("TMPDIR", "/tmp"),
+        ("XDG_RUNTIME_DIR", "/run/user/0"),
+    ];
+    let others = [("SECRET", "x"), ("NODE_OPTIONS", "x"), ("path", "x"), ("LANGUAGE", "x"), ("XLC_ALL", "x")];
+    let all = [basic.as_slice(), others.as_slice()].concat();
+    assert_eq!(inheriting(Raw::Undefined, &all), expected(&all));
+    assert_eq!(inheriting(Raw::Null, &all), expected(&all));
+    assert_eq!(inheriting(Raw::Bool(true), &all), expected(&all));
+    assert_eq!(inheriting(Raw::Bool(false), &all), expected(&basic));
+    assert_eq!(inheriting(Raw::Array(Vec::new()), &all), expected(&basic));
+    let listed = Raw::Array(["NODE_OPTIONS", "NEVER_WAS", "NODE_OPTIONS"].into_iter().map(text).collect());
+    assert_eq!(inheriting(listed, &all), expected(&[basic.as_slice(), &[("NODE_OPTIONS", "x")]].concat()));
+}
+
+#[test]
+fn env_vars_do_not_set_the_identity_of_the_attempt() {
+    assert_eq!(environment(object([("ALLY_DAEMON_ID", text("theirs")), ("A", text("b"))]), &[]), expected(&[("A", "b")]));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Each field of the configuration: refused values, allowed values, default.
 
 use ally_core::config::names::{CONFIG, HEALTHCHECK, Key, RESTART, WINDOW};
-use ally_core::config::{Health, KillMode, Probe, ProcessConfig, Raw, parse};
+use ally_core::config::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, parse};
 use ally_core::error::Code;
 use ally_core::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
 use std::path::Path;
@@ -49,8 +49,9 @@ fn invalid_field_is_the_first_word_of_the_error() {
         ("args", Null),
         ("args", text("daemon.py")),
         ("args", object([("0", text("daemon.py"))])),
-        ("args[1]", array([text("a"), Number(2.0)])),
         ("args[0]", array([Undefined])),
+        ("args[0]", array([Bool(true)])),
+        ("args[0]", array([Null])),
         ("args[0]", array([text("a\0")])),
         ("socketPath", Undefined),
         ("socketPath", text("weather.sock")),
@@ -58,35 +59,38 @@ fn invalid_field_is_the_first_word_of_the_error() {
         ("socketPath", text(long(most + 1))),
         ("socketPath", text(format!("/{}", "é".repeat(most / 2 + 1)))),
         ("startupTimeout", Undefined),
+        ("startupTimeout", Null),
         ("startupTimeout", text("30000")),
         ("startupTimeout", Number(0.0)),
         ("startupTimeout", Number(0.9)),
         ("startupTimeout", Number(-1.0)),
         ("startupTimeout", Number(f64::NAN)),
         ("startupTimeout", Number(f64::INFINITY)),
-        ("startupTimeout", Number(2_147_483_648.0)),
         ("shutdownGracePeriod", Undefined),
         ("shutdownGracePeriod", Null),
         ("shutdownGracePeriod", Number(-0.1)),
         ("shutdownGracePeriod", Number(f64::NAN)),
         ("shutdownGracePeriod", Number(f64::NEG_INFINITY)),
-        ("shutdownGracePeriod", Number(1e300)),
         ("envVars", text("A=b")),
         ("envVars", array([text("A=b")])),
         ("envVars.A", Null),
-        ("envVars.A", Number(1.0)),
         ("envVars.A", text("a\0b")),
         ("envVars.A=B", text("c")),
         ("envVars.A\0B", text("c")),
         ("envVars.", text("c")),
-        ("healthcheck", Null),
+        ("inheritEnv", text("PATH")),
+        ("inheritEnv", object([])),
+        ("inheritEnv[0]", array([text("")])),
+        ("inheritEnv[1]", array([text("A"), text("A=b")])),
+        ("inheritEnv[0]", array([text("A\0")])),
+        ("inheritEnv[0]", array([Number(1.0)])),
         ("healthcheck", Bool(true)),
-        ("healthcheck.interval", Undefined),
         ("healthcheck.interval", Number(0.5)),
-        ("healthcheck.timeout", Undefined),
+        ("healthcheck.interval", Number(f64::NAN)),
+        ("healthcheck.timeout", Number(f64::INFINITY)),
+        ("healthcheck.retries", Number(-1.0)),
+        ("healthcheck.retries", Number(0.5)),
         ("healthcheck.timeout", Number(0.0)),
-        ("healthcheck.retries", Undefined),
-        ("healthcheck.retries", Number(0.0)),
         ("healthcheck.retries", Number(1.5)),
         ("healthcheck.retries", Number(f64::INFINITY)),
         ("healthcheck.probe", text("socket")),
@@ -162,12 +166,86 @@ fn every_listed_key_is_checked_and_an_unbuilt_key_is_not_supported_yet() {
     for (prefix, keys) in lists {
         for Key { name, built, .. } in keys {
             let field = format!("{prefix}{name}");
-            // Every key refuses null.
-            let text = parse(&with(base.clone(), &field, Raw::Null)).expect_err(&field).to_string();
+            // Every key refuses a function.
+            let text = parse(&with(base.clone(), &field, Raw::Other("a function"))).expect_err(&field).to_string();
             assert!(text.starts_with(&format!("{field} ")), "{text}");
             assert!(*built || text == format!("{field} is not supported yet"), "{text}");
         }
     }
+}
+
+#[test]
+fn null_counts_as_absent_in_each_optional_field() {
+    let required = ["pluginName", "pluginPath", "command", "args", "socketPath", "startupTimeout", "shutdownGracePeriod"];
+    let absent = checked(&minimal());
+    for Key { name, .. } in CONFIG {
+        let parsed = parse(&with(minimal(), name, Raw::Null));
+        if required.contains(name) {
+            let text = parsed.expect_err(name).to_string();
+            assert!(text.starts_with(&format!("{name} must be ")) && text.ends_with("got null"), "{text}");
+        } else {
+            assert_eq!(parsed.unwrap().config, absent, "{name}");
+        }
+    }
+    for (object_key, keys) in [("healthcheck", HEALTHCHECK), ("restart", RESTART)] {
+        let absent = checked(&with(minimal(), object_key, object([])));
+        for Key { name, .. } in keys {
+            assert_eq!(checked(&with(minimal(), &format!("{object_key}.{name}"), Raw::Null)), absent, "{object_key}.{name}");
+        }
+    }
+}
+
+#[test]
+fn healthcheck_is_completed_with_the_defaults_of_the_specification() {
+    let whole = Health { interval: ms(30_000), timeout: ms(5_000), retries: 3, probe: Probe::Socket };
+    let given = |field: &str, value: f64| checked(&with(minimal(), &format!("healthcheck.{field}"), Raw::Number(value))).health.unwrap();
+    assert_eq!(checked(&with(minimal(), "healthcheck", object([]))).health, Some(whole));
+    assert_eq!(given("interval", 7.0), Health { interval: ms(7), ..whole });
+    assert_eq!(given("timeout", 7.0), Health { timeout: ms(7), ..whole });
+    assert_eq!(given("retries", 7.0), Health { retries: 7, ..whole });
+    assert_eq!(given("retries", 0.0), Health { retries: 1, ..whole });
+}
+
+#[test]
+fn duration_above_the_longest_timer_is_the_longest_timer() {
+    let longest = ms(2_147_483_647);
+    for value in [2_147_483_647.0, 2_147_483_647.5, 2_147_483_648.0, 1e300, f64::MAX] {
+        let fields =
+            ["startupTimeout", "shutdownGracePeriod", "healthcheck.interval", "healthcheck.timeout", "restart.delay", "restart.maxDelay"];
+        let raw = fields.into_iter().fold(minimal(), |raw, field| with(raw, field, Raw::Number(value)));
+        let config = checked(&with(raw, "restart.window", object([("limit", Raw::Number(1.0)), ("period", Raw::Number(value))])));
+        let health = config.health.unwrap();
+        let times = [config.startup_timeout, config.shutdown_grace_period, health.interval, health.timeout];
+        assert_eq!(times, [longest; 4], "{value}");
+        assert_eq!([config.restart.delay, config.restart.max_delay, config.restart.window.period], [longest; 3], "{value}");
+    }
+}
+
+#[test]
+fn numbers_in_args_and_numbers_and_booleans_in_env_vars_are_taken_as_their_text() {
+    let numbers = [
+        (7.0, "7"),
+        (-0.0, "0"),
+        (1.5, "1.5"),
+        (-8080.0, "-8080"),
+        (0.1, "0.1"),
+        (123_456_789_012_345_680_000.0, "123456789012345680000"),
+        (1e21, "1e+21"),
+        (-1.5e300, "-1.5e+300"),
+        (1e-6, "0.000001"),
+        (1.25e-7, "1.25e-7"),
+        (f64::NAN, "NaN"),
+        (f64::INFINITY, "Infinity"),
+        (f64::NEG_INFINITY, "-Infinity"),
+    ];
+    for (number, string) in numbers {
+        let config = checked(&with(with(minimal(), "args", array([Raw::Number(number)])), "envVars.A", Raw::Number(number)));
+        assert_eq!(config.args, [string]);
+        assert_eq!(config.env_vars, [("A".to_owned(), Some(string.to_owned()))]);
+    }
+    let flags = object([("YES", Raw::Bool(true)), ("NO", Raw::Bool(false))]);
+    let wanted = [("YES", "true"), ("NO", "false")].map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+    assert_eq!(checked(&with(minimal(), "envVars", flags)).env_vars, wanted);
 }
 
 #[test]
@@ -191,7 +269,7 @@ fn config_that_is_not_an_object_is_refused() {
 
 #[test]
 fn error_names_the_first_invalid_field() {
-    let raw = with(with(minimal(), "stopSignal", Raw::Null), "command", Raw::Null);
+    let raw = with(with(minimal(), "stopSignal", text("SIGSTOP")), "command", Raw::Null);
     assert!(parse(&raw).unwrap_err().to_string().starts_with("command "));
 }
 
@@ -206,6 +284,7 @@ fn values_at_the_bounds_are_allowed() {
         ("socketPath", text(format!("/{}", "s".repeat(most - 1)))),
         ("startupTimeout", Raw::Number(1.0)),
         ("startupTimeout", Raw::Number(2_147_483_647.0)),
+        ("startupTimeout", Raw::Number(1.5)),
         ("shutdownGracePeriod", Raw::Number(0.0)),
         ("args", array([])),
         ("args", array([text("")])),
@@ -234,6 +313,7 @@ fn defaults_are_those_of_the_contract() {
         startup_timeout: ms(30_000),
         shutdown_grace_period: ms(5_000),
         env_vars: Vec::new(),
+        inherit_env: InheritEnv::All,
         health: None,
         restart: RestartPlan {
             max_attempts: 3,
@@ -278,6 +358,7 @@ fn every_field_reaches_the_configuration_and_the_plan() {
         ("killMode", text("group")),
         ("stopSignal", text("SIGINT")),
         ("envVars", object([("A", text("b")), ("C", Raw::Undefined)])),
+        ("inheritEnv", array([text("SSH_AUTH_SOCK")])),
     ];
     let config = checked(&fields.into_iter().fold(minimal(), |raw, (path, value)| with(raw, path, value)));
     assert_eq!(config.health.map(|health| health.probe), Some(Probe::Accept));
@@ -294,6 +375,7 @@ fn every_field_reaches_the_configuration_and_the_plan() {
     assert_eq!(config.restart, restart);
     assert_eq!((config.readiness, config.kill_mode, config.stop_signal), (Probe::Accept, KillMode::Group, libc::SIGINT));
     assert_eq!(config.env_vars, [("A".to_owned(), Some("b".to_owned())), ("C".to_owned(), None)]);
+    assert_eq!(config.inherit_env, InheritEnv::Listed(vec!["SSH_AUTH_SOCK".to_owned()]));
     let plan = config.plan();
     assert_eq!((plan.socket_path.as_str(), plan.startup_timeout, plan.grace), ("/run/weather.sock", ms(30_000), ms(5_000)));
     assert_eq!((plan.health, plan.restart), (Some((ms(1_000), 3)), restart));

@@ -1,0 +1,164 @@
+'use strict';
+// Stands in for the addon where there is none for this platform. A program that never starts a daemon works as with the addon:
+// managers are made, and their getters answer as for an unknown plugin. The texts are those of crates/core/src/error.rs.
+
+const path = require('node:path');
+
+// Not the global, because a test's fake timers would never run the callback.
+const { setImmediate } = require('node:timers');
+
+/** The native manager of a package without an addon. `problem`: why there is none. `file`: the addon that was looked for. */
+function withoutAddon(problem, file) {
+  return class NativeManager {
+    #wake;
+    #settled = [];
+    #tickets = 0;
+
+    constructor(_, wake) {
+      this.#wake = wake;
+    }
+
+    start(config) {
+      const name = typeof config?.pluginName === 'string' && config.pluginName !== '' ? config.pluginName : undefined;
+      const message = `Failed to start background process${name === undefined ? '' : ` '${printable(name)}'`}: ${problem}`;
+      return { accepted: false, failure: { code: 'ERR_UNSUPPORTED', message, pluginName: name, path: file } };
+    }
+
+    stop() {
+      return this.#settle();
+    }
+
+    stopAll() {
+      return this.#settle();
+    }
+
+    restart(pluginName) {
+      const message = `Process '${printable(pluginName)}' is not known to this manager`;
+      return this.#settle({ code: 'ERR_NOT_FOUND', message, pluginName });
+    }
+
+    whenRunning(pluginName) {
+      return this.restart(pluginName);
+    }
+
+    abortWait() {}
+
+    revoke() {
+      return this.#settle();
+    }
+
+    /** The ticket of a call that is settled in the next turn of the event loop. */
+    #settle(failure) {
+      const ticket = ++this.#tickets;
+      this.#settled.push({ kind: 'settled', ticket, failure });
+      setImmediate(this.#wake);
+      return ticket;
+    }
+
+    take() {
+      return this.#settled.splice(0);
+    }
+
+    hasMore() {
+      return false;
+    }
+
+    isBusy() {
+      return this.#settled.length > 0;
+    }
+
+    isHolding() {
+      return false;
+    }
+
+    state() {
+      return -1;
+    }
+
+    pid() {
+      return undefined;
+    }
+
+    revision() {
+      return 0;
+    }
+
+    info() {
+      return undefined;
+    }
+
+    names() {
+      return [];
+    }
+
+    output() {
+      return [];
+    }
+
+    forget() {
+      return false;
+    }
+
+    abort() {}
+
+    attach() {}
+
+    listen() {}
+
+    logDebug() {}
+
+    static states() {
+      return [];
+    }
+
+    /** Only the key that an error needs. The addon has the whole list. */
+    static keys() {
+      return { config: ['pluginName'], options: undefined, unbuiltOptions: [] };
+    }
+
+    /** The addon checks a configuration. Without it, startProcess refuses every configuration. */
+    static checkConfig() {
+      return undefined;
+    }
+
+    static nameProblem(name) {
+      const problem = textProblem(name);
+      if (problem) return problem;
+      const bytes = Buffer.byteLength(name);
+      if (bytes > 255) return `must be at most 255 bytes long, got ${bytes}`;
+      if (name === '.' || name === '..' || name.includes('/')) return "must be a plain folder name: not '.' or '..', and without '/'";
+      return undefined;
+    }
+
+    static pathProblem(given) {
+      return textProblem(given) ?? (path.isAbsolute(given) ? undefined : 'must be an absolute path');
+    }
+
+    static invalidConfig(field, problem, pluginName) {
+      const plugin = pluginName ? ` for background process '${printable(pluginName)}'` : '';
+      const message = `Invalid configuration${plugin}: ${printable(field)} ${problem}`;
+      return { code: 'ERR_INVALID_CONFIG', message, pluginName: pluginName || undefined };
+    }
+  };
+}
+
+function textProblem(value) {
+  if (value === undefined) return 'is required and must be a string';
+  if (typeof value !== 'string') return `must be a string, got ${kindOf(value)}`;
+  if (value === '') return 'must not be empty';
+  return value.includes('\0') ? 'must not contain NUL' : undefined;
+}
+
+function kindOf(value) {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'an array';
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+}
+
+/** `text` without control characters and direction marks, which could rewrite a terminal. */
+function printable(text) {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to remove
+  return text.replaceAll('\t', ' ').replace(/\x1b\[[ -?]*[@-~]?|[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g, '');
+}
+
+module.exports = { withoutAddon };
