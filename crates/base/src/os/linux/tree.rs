@@ -14,8 +14,9 @@ use crate::os::{Process, ProcessScan};
 /// Whether the keeper becomes the parent of every descendant that loses its parent.
 pub const HAS_SUBREAPER: bool = true;
 
-/// If processes fork and end faster than a scan reads them, the scan has no end. A scan is given up after this many ended
-/// processes and this time.
+/// If processes fork and end faster than a scan reads them, the scan has no end. A scan is given up after this many processes
+/// that ended during the scan, and this time. A zombie from before the scan does not count: a daemon that reaps no child may
+/// have thousands of them in front of a living process.
 const ENDED_MAX: u32 = 100;
 const SCAN_DURATION_MAX: Duration = Duration::from_millis(50);
 
@@ -41,6 +42,8 @@ fn scan_descendants(root: i32, on_found: &mut dyn FnMut(&Process)) -> ProcessSca
     let Some(root) = scan.keep_error(identify(root)) else { return scan };
     let mut known = HashSet::new();
     let mut ended = 0;
+    // A zombie in a later round was forked during the scan, or lost its parent during the scan.
+    let mut first_round = true;
     loop {
         // Also set for a new pid that is gone at `identify`: the children of the ended process may now be children of `root`.
         let mut found_new = false;
@@ -60,7 +63,7 @@ fn scan_descendants(root: i32, on_found: &mut dyn FnMut(&Process)) -> ProcessSca
                         known.insert(pid);
                         parents.push(process);
                         if process.zombie {
-                            ended += 1;
+                            ended += u32::from(!first_round);
                         } else {
                             on_found(&process);
                             scan.seen.push(process);
@@ -79,6 +82,7 @@ fn scan_descendants(root: i32, on_found: &mut dyn FnMut(&Process)) -> ProcessSca
         if !found_new {
             return scan;
         }
+        first_round = false;
     }
 }
 
