@@ -11,6 +11,8 @@ use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 use ally_base::wire::{Order, Stage};
 
+use super::sys;
+
 /// The size of a failure message, which the child writes to the keeper if it can't become the leader. A successful execve(2)
 /// closes the pipe without a message.
 pub const FAILURE_SIZE: usize = 8;
@@ -30,21 +32,23 @@ pub fn decode_failure(bytes: [u8; FAILURE_SIZE]) -> (Stage, i32) {
 }
 
 /// Does not return: execve(2) succeeds, or the failure is written to `failure` and the child exits.
-pub fn become_daemon(order: &Order, keeper: i32, outputs: [&OwnedFd; 2], failure: OwnedFd) -> ! {
-    let (stage, errno) = match set_up_and_exec(order, keeper, outputs) {
+///
+/// `group`: a process group in the POSIX session of the keeper.
+pub fn become_daemon(order: &Order, keeper: i32, group: i32, outputs: [&OwnedFd; 2], failure: OwnedFd) -> ! {
+    let (stage, errno) = match set_up_and_exec(order, keeper, group, outputs) {
         Ok(never) => match never {},
         Err((stage, error)) => (stage, error.raw_os_error().unwrap_or(libc::EINVAL)),
     };
     // EPIPE: the keeper is gone.
-    super::sys::ignore(File::from(failure).write_all(&encode_failure(stage, errno)));
+    sys::ignore(File::from(failure).write_all(&encode_failure(stage, errno)));
     // SAFETY: _exit(2) runs no exit handlers, which belong to the keeper.
     unsafe { libc::_exit(127) }
 }
 
-fn set_up_and_exec(order: &Order, keeper: i32, outputs: [&OwnedFd; 2]) -> Result<std::convert::Infallible, (Stage, io::Error)> {
+fn set_up_and_exec(order: &Order, keeper: i32, group: i32, outputs: [&OwnedFd; 2]) -> Result<std::convert::Infallible, (Stage, io::Error)> {
     let exec = |error: io::Error| (Stage::Exec, error);
-    // The daemon gets no controlling terminal, and a POSIX session and group by which scans and signals find the daemon.
-    nix::unistd::setsid().map_err(|error| exec(error.into()))?;
+    // The keeper does the same, and reaps the process that made the group. The first of both calls counts.
+    sys::join_group(0, group).map_err(exec)?;
     set_parent_death_signal(keeper).map_err(exec)?;
     reset_dispositions();
     std::env::set_current_dir(OsStr::from_bytes(order.folder)).map_err(|error| (Stage::Folder, error))?;

@@ -22,7 +22,7 @@ const SCAN_DURATION_MAX: Duration = Duration::from_millis(50);
 
 /// The tree of the subreaper `root`. `on_found` is called for each process as soon as the scan finds the process. The other
 /// parameters are for systems without subreapers.
-pub fn members(root: i32, _session_leader: &mut Option<i32>, _seen: &[Process], on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
+pub fn members(root: i32, _session: &mut Option<i32>, _seen: &[Process], on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
     scan_descendants(root, on_found)
 }
 
@@ -140,12 +140,12 @@ fn child_pids_by_full_scan(parent: i32) -> io::Result<Vec<i32>> {
     Ok(processes.into_iter().filter(|process| process.parent == parent).map(|process| process.pid).collect())
 }
 
-/// The members of the POSIX session `leader`, without zombies. The scan reads all processes: use it only if the keeper is gone.
-pub fn posix_session(leader: i32) -> ProcessScan {
+/// The members of the POSIX session `number`, without zombies. The scan reads all processes: use it only if the keeper is gone.
+pub fn posix_session(number: i32) -> ProcessScan {
     // SAFETY: an integer only. getsid(2) also answers for a process that /proc hides; `ProcessScan::of` then keeps an error.
-    let pids = all_pids().map(|pids| pids.into_iter().filter(|pid| unsafe { libc::getsid(*pid) } == leader).collect());
+    let pids = all_pids().map(|pids| pids.into_iter().filter(|pid| unsafe { libc::getsid(*pid) } == number).collect());
     let mut scan = ProcessScan::of(pids);
-    scan.seen.retain(|process| process.session == leader && !process.zombie);
+    scan.seen.retain(|process| process.session == number && !process.zombie);
     scan
 }
 
