@@ -125,14 +125,16 @@ async function killOwner(owner) {
 
 /** Two leaders of a plugin mean two owners, or a restart beside the old tree. */
 function checkLeaders() {
-  const leaders = trees(envsDir).filter(({ pid, session, name }) => pid === session && name.startsWith('python'));
+  const leaders = trees(envsDir).filter(({ ppid, session, name }) => ppid === session && name.startsWith('python'));
   for (const plugin of NAMES) {
-    const now = leaders.filter((leader) => leader.plugin === plugin && hasKeeper(leader));
+    const seen = leaders.filter((leader) => leader.plugin === plugin && hasKeeper(leader));
+    // If a leader ends, its child in the group gets the keeper as parent. The leader was perhaps seen before.
+    const now = seen.length > 1 ? seen.filter(({ pid, start }) => living(pid)?.start === start) : seen;
     if (now.length > 1) violated(`${plugin} has ${now.length} leaders: ${now.map(({ pid, owner }) => `${pid} of ${owner}`).join(', ')}`);
   }
 }
 
-/** A detached child leads a POSIX session too. Only the parent of a leader is a keeper. */
+/** The keeper makes the POSIX session. The parent of a leader is its keeper. */
 const hasKeeper = ({ ppid }) => living(ppid)?.name === 'ally-keeper';
 
 function pidFileOf(plugin) {

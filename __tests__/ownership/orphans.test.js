@@ -3,7 +3,7 @@
 const fs = require('node:fs');
 const { between } = require('../helpers/commanded-owner');
 const { testOnLinux } = require('../helpers/needs');
-const { alive, identify, killTogether, signal } = require('../helpers/proc');
+const { alive, identify, killTogether, signal, stat } = require('../helpers/proc');
 const { watch } = require('../helpers/promises');
 const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
@@ -35,6 +35,22 @@ testOnLinux('orphan: without owner and guardian the provable part of the tree is
   const { fled, quiet, ...provable } = { leader: daemon, ...family };
   world.killAtEnd(fled, quiet);
   expect(Object.keys(provable).filter((kind) => alive(provable[kind]))).toEqual([]);
+});
+
+testOnLinux('orphan: without owner and guardian, a leader that called setsid(2) and its tree are stopped', async () => {
+  const marker = world.path('family');
+  const config = world.config('plugin', ['leads-a-tree.py', marker, 'stubborn', 'grouped'], { shutdownGracePeriod: GRACE });
+  const { owner, daemon } = await elsewhere({ configs: [{ ...config, command: 'setsid', args: [config.command, ...config.args] }] });
+  expect(stat(daemon.pid).session).toBe(daemon.pid);
+  const family = Object.values(await world.tree(marker));
+  const guardians = between(owner, daemon);
+  killTogether([identify(owner.pid), ...guardians]);
+  await owner.exited;
+  await until(() => !guardians.some(alive));
+
+  const manager = world.manager();
+  await manager.startProcess(world.config('plugin', ['serves.py'], { shutdownGracePeriod: GRACE }));
+  expect([daemon, ...family].filter(alive)).toEqual([]);
 });
 
 testOnLinux('orphan: without owner and guardian a process forked on SIGTERM is swept as well', async () => {

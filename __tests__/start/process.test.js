@@ -3,7 +3,7 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { testOnLinux } = require('../helpers/needs');
-const { signals } = require('../helpers/proc');
+const { signals, stat } = require('../helpers/proc');
 const { PYTHON } = require('../helpers/python');
 const { useReport } = require('../helpers/report');
 const { until } = require('../helpers/until');
@@ -30,9 +30,54 @@ test('pluginPath: a symbolic link is resolved for the working directory', async 
   expect(cwd).toBe(world.pluginPath);
 });
 
-test('POSIX session: the leader has its own session and group, and no terminal', async () => {
-  const { pid, pgid, sid, terminal } = await report(world.manager());
-  expect({ pgid, sid, terminal }).toEqual({ pgid: pid, sid: pid, terminal: 0 });
+testOnLinux("POSIX session: the leader leads neither session nor group, and both are not the owner's", async () => {
+  const { pid, ppid, pgid, sid, terminal } = await report(world.manager());
+  const own = stat(process.pid);
+  // The keeper is the parent, and makes the session.
+  expect({ sid, terminal }).toEqual({ sid: ppid, terminal: 0 });
+  expect([pid, ppid, own.group, own.session]).not.toContain(pgid);
+  expect(own.session).not.toBe(sid);
+  const identity = fs.readFileSync(path.join(world.folder('plugin'), 'daemon.id'), 'utf8');
+  expect(identity).toMatch(new RegExp(`^ally-daemon 1\\npid ${pid}\\n.*\\nsession ${sid}\\ngroup ${pgid}\\n$`, 's'));
+});
+
+/** Runs `source` in the leader, which then serves. The source writes to `out`. */
+async function runs(source, changes = {}) {
+  const out = world.path('out');
+  const [, , , serves] = script('serves.py');
+  const code = `import os, runpy, sys\nout = open(sys.argv[1], 'w')\n${source}\nout.close()\nsys.path.insert(0, sys.argv[2])\nsys.argv = sys.argv[3:]\nrunpy.run_path(sys.argv[0], run_name='__main__')`;
+  const manager = world.manager();
+  const config = world.config('plugin', [], { ...changes, args: [...(changes.args ?? []), '-S', '-c', code, out, DAEMONS, serves] });
+  await manager.startProcess(config);
+  return { pid: manager.getPid('plugin'), written: fs.readFileSync(out, 'utf8'), manager };
+}
+
+test.each([
+  ['os.setsid()', 'os.getsid(0)'],
+  ['os.setpgrp()', 'os.getpgid(0)'],
+])('POSIX session: %s succeeds in the leader', async (call, question) => {
+  const { pid, written, manager } = await runs(`${call}\nout.write(str(${question}))`);
+  expect(written).toBe(String(pid));
+  await manager.stopProcess('plugin');
+});
+
+testOnLinux('POSIX session: setsid(1) as the command becomes the daemon in place', async () => {
+  const { pid, written } = await runs('out.write(f"{os.getpid()} {os.getsid(0)}")', { command: 'setsid', args: [PYTHON] });
+  expect(written).toBe(`${pid} ${pid}`);
+});
+
+testOnLinux('POSIX session: a terminal that is opened without O_NOCTTY does not become the controlling one', async () => {
+  const source = `import pty
+ours, theirs = pty.openpty()
+name = os.ttyname(theirs)
+os.close(theirs)
+terminal = os.open(name, os.O_RDWR)
+out.write(open('/proc/self/stat').read().rpartition(')')[2].split()[4])
+os.close(ours)  # hangs up the terminal`;
+  const { pid, written, manager } = await runs(source);
+  expect(written).toBe('0');
+  expect(manager.getPid('plugin')).toBe(pid);
+  expect(manager.isRunning('plugin')).toBe(true);
 });
 
 testOnLinux('descriptors: a daemon has stdin from /dev/null and two outputs, nothing else', async () => {

@@ -62,13 +62,40 @@ test('ERR_SPAWN: EACCES names a command that is a folder', async () => {
   expect(message).toContain('EACCES');
 });
 
-test('ERR_SPAWN: ENOEXEC for a file without #!, which no shell runs', async () => {
-  const command = world.path('not-a-program');
-  fs.writeFileSync(command, `: > '${world.path('ran')}'\n`, { mode: 0o755 });
+test('command: a file without #! runs by /bin/sh, as with execvp(3)', async () => {
+  const command = world.path('shell-script');
+  fs.writeFileSync(command, `: > '${world.path('ran')}'\nexec '${PYTHON}' "$@"\n`, { mode: 0o755 });
+  const manager = world.manager();
+  await manager.startProcess(world.config('plugin', ['serves.py'], { command }));
+  expect(fs.existsSync(world.path('ran'))).toBe(true);
+  expect(manager.isRunning('plugin')).toBe(true);
+});
+
+/** The header of an executable for another machine. 183 is `EM_AARCH64`, 62 is `EM_X86_64`. */
+function elf(machine) {
+  const header = Buffer.alloc(64);
+  header.write('\x7fELF\x02\x01\x01', 'latin1');
+  header.writeUInt16LE(2, 16);
+  header.writeUInt16LE(machine, 18);
+  return header;
+}
+
+const [machine, machineName] = process.arch === 'arm64' ? [62, 'x86_64'] : [183, 'aarch64'];
+
+test.each([
+  ['is empty', '', 'Exec format error'],
+  ['has #! without an interpreter', '#!\n: > RAN\n', 'Exec format error'],
+  ['holds a NUL in its first line', 'a\0b\n: > RAN\n', 'Exec format error'],
+  ['is a Mach-O file', Buffer.from('cffaedfe0a3a203e2052414e0a', 'hex'), 'Exec format error'],
+  ['is an ELF file for another machine', elf(machine), `built for another machine (${machineName})`],
+])('ERR_SPAWN: ENOEXEC for a file that %s, which no shell runs', async (_, content, reason) => {
+  const command = path.join(world.pluginPath, 'not-a-program');
+  fs.writeFileSync(command, content, { mode: 0o755 });
   const message = await refusal(world.manager(), { command });
+  expect(message).toMatch(/ENOEXEC: /);
   expect(message).toContain(command);
-  expect(message).toContain('ENOEXEC');
-  expect(fs.existsSync(world.path('ran'))).toBe(false);
+  expect(message).toContain(reason);
+  expect(fs.existsSync(path.join(world.pluginPath, 'RAN'))).toBe(false);
 });
 
 test('ERR_SPAWN: E2BIG names the command and no argument', async () => {
@@ -95,6 +122,30 @@ test('ERR_SPAWN: ENOENT for a script whose interpreter does not exist', async ()
   const message = await refusal(world.manager(), { command });
   expect(message).toContain(command);
   expect(message).toContain('ENOENT');
+});
+
+test.each([
+  ['#!/no/such/interpreter\n', '/no/such/interpreter'],
+  ['#! \t/no/such/interpreter -u\n', '/no/such/interpreter'],
+  ['#!/no/such/interpreter', '/no/such/interpreter'],
+  // A script that was edited on Windows.
+  ['#!/bin/sh\r\n', '/bin/sh\\r'],
+])('ERR_SPAWN: ENOENT names the interpreter that does not exist, as it stands in the script: %j', async (text, interpreter) => {
+  const command = world.path('script');
+  fs.writeFileSync(command, text, { mode: 0o755 });
+  const message = await refusal(world.manager(), { command });
+  expect(message).toContain(command);
+  expect(message).toContain('ENOENT');
+  expect(message).toContain(`the interpreter ${interpreter} that it names was not found`);
+});
+
+test('ERR_SPAWN: ENOENT names the interpreter that the interpreter of a script names', async () => {
+  const command = world.path('script');
+  fs.writeFileSync(command, `#!${world.path('wrapper')}\n`, { mode: 0o755 });
+  fs.writeFileSync(world.path('wrapper'), '#!/no/such/interpreter\n', { mode: 0o755 });
+  const message = await refusal(world.manager(), { command });
+  expect(message).toContain(`program ${command} can't be run`);
+  expect(message).toContain('the interpreter /no/such/interpreter that it names');
 });
 
 test('ERR_SPAWN: missing command, missing pluginPath and command without permission have three messages', async () => {

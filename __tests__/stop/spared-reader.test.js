@@ -45,4 +45,5 @@ testOnLinux("killMode 'group': who reads on for what is left alive has a session
   expect(readers).toHaveLength(1);
   expect(stat(readers[0]).ppid).toBe(guardian.pid);
   expect(Object.keys(sessions).filter((who) => sessions[who] === sessionOf(readers[0]))).toEqual([]);
+  expect(sessionOf(readers[0])).toBe(readers[0]);
 });

@@ -77,7 +77,7 @@ const LIMITS = {
   'system calls per start, supervisor': 130,
   // Counted: 11. The guardian forks a keeper, and passes its descriptors.
   'system calls per start, guardian': 20,
-  // Counted: 95 until the keeper has reported Spawned. 68 of them reset signal dispositions in the child.
+  // Counted: 100 until the keeper has reported Spawned. 68 of them reset signal dispositions in the child, 5 make the group.
   'system calls per start, keeper and child until exec': 190,
   // Counted: 10 on the JavaScript thread, 23 on the supervisor's.
   'system calls per stop, JavaScript thread': 16,

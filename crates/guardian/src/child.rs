@@ -1,8 +1,8 @@
 //! The child between fork(2) and execve(2): from a copy of the keeper to the leader of the daemon.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
@@ -10,6 +10,8 @@ use std::ptr;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 use ally_base::wire::{Order, Stage};
+
+use super::sys;
 
 /// The size of a failure message, which the child writes to the keeper if it can't become the leader. A successful execve(2)
 /// closes the pipe without a message.
@@ -30,21 +32,23 @@ pub fn decode_failure(bytes: [u8; FAILURE_SIZE]) -> (Stage, i32) {
 }
 
 /// Does not return: execve(2) succeeds, or the failure is written to `failure` and the child exits.
-pub fn become_daemon(order: &Order, keeper: i32, outputs: [&OwnedFd; 2], failure: OwnedFd) -> ! {
-    let (stage, errno) = match set_up_and_exec(order, keeper, outputs) {
+///
+/// `group`: a process group in the POSIX session of the keeper.
+pub fn become_daemon(order: &Order, keeper: i32, group: i32, outputs: [&OwnedFd; 2], failure: OwnedFd) -> ! {
+    let (stage, errno) = match set_up_and_exec(order, keeper, group, outputs) {
         Ok(never) => match never {},
         Err((stage, error)) => (stage, error.raw_os_error().unwrap_or(libc::EINVAL)),
     };
     // EPIPE: the keeper is gone.
-    super::sys::ignore(File::from(failure).write_all(&encode_failure(stage, errno)));
+    sys::ignore(File::from(failure).write_all(&encode_failure(stage, errno)));
     // SAFETY: _exit(2) runs no exit handlers, which belong to the keeper.
     unsafe { libc::_exit(127) }
 }
 
-fn set_up_and_exec(order: &Order, keeper: i32, outputs: [&OwnedFd; 2]) -> Result<std::convert::Infallible, (Stage, io::Error)> {
+fn set_up_and_exec(order: &Order, keeper: i32, group: i32, outputs: [&OwnedFd; 2]) -> Result<std::convert::Infallible, (Stage, io::Error)> {
     let exec = |error: io::Error| (Stage::Exec, error);
-    // The daemon gets no controlling terminal, and a POSIX session and group by which scans and signals find the daemon.
-    nix::unistd::setsid().map_err(|error| exec(error.into()))?;
+    // The keeper does the same, and reaps the process that made the group. The first of both calls counts.
+    sys::join_group(0, group).map_err(exec)?;
     set_parent_death_signal(keeper).map_err(exec)?;
     reset_dispositions();
     std::env::set_current_dir(OsStr::from_bytes(order.folder)).map_err(|error| (Stage::Folder, error))?;
@@ -73,11 +77,51 @@ fn set_up_and_exec(order: &Order, keeper: i32, outputs: [&OwnedFd; 2]) -> Result
             // As execvp(3): try the next path, and report EACCES if no path can be executed.
             libc::EACCES => denied = true,
             libc::ENOENT | libc::ENOTDIR => {}
+            libc::ENOEXEC => {
+                run_by_shell(program, &args, &env);
+                break;
+            }
             _ => break,
         }
     }
     let absent = matches!(last, libc::ENOENT | libc::ENOTDIR);
     Err(exec(io::Error::from_raw_os_error(if denied && absent { libc::EACCES } else { last })))
+}
+
+/// As execvp(3): a text file without a `#!` line runs by /bin/sh. Returns if the file is another one, or if /bin/sh can't be
+/// executed.
+fn run_by_shell(program: &CStr, args: &[*const libc::c_char], env: &[*const libc::c_char]) {
+    if !File::open(OsStr::from_bytes(program.to_bytes())).is_ok_and(|file| is_shell_script(&file)) {
+        return;
+    }
+    let shell = c"/bin/sh";
+    let words = [shell.as_ptr(), program.as_ptr()];
+    // Without arguments, only the NULL at the end of `args` follows.
+    let args: Vec<_> = words.into_iter().chain(args.get(1..).unwrap_or(&[ptr::null()]).iter().copied()).collect();
+    // SAFETY: as for the execve(2) of the file itself.
+    unsafe { libc::execve(shell.as_ptr(), args.as_ptr(), env.as_ptr()) };
+}
+
+/// As bash judges: the file is not empty, does not begin with `#!`, and the start of its first line holds neither a NUL nor the
+/// magic number of an executable.
+fn is_shell_script(file: &File) -> bool {
+    const START: u64 = 128;
+    /// ELF; Mach-O of 32 and 64 bits in both byte orders; universal binaries of 32 and 64 bits.
+    const MAGIC: [[u8; 4]; 7] = [
+        *b"\x7fELF",
+        0xfeed_face_u32.to_be_bytes(),
+        0xfeed_facf_u32.to_be_bytes(),
+        0xfeed_face_u32.to_le_bytes(),
+        0xfeed_facf_u32.to_le_bytes(),
+        0xcafe_babe_u32.to_be_bytes(),
+        0xcafe_babf_u32.to_be_bytes(),
+    ];
+    let mut start = Vec::new();
+    if file.take(START).read_to_end(&mut start).is_err() || start.is_empty() || start.starts_with(b"#!") {
+        return false;
+    }
+    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    !line.contains(&0) && !MAGIC.iter().any(|magic| line.starts_with(magic))
 }
 
 /// If the keeper is killed, the kernel kills the leader. PR_SET_PDEATHSIG acts at the end of the *thread* that forked (prctl(2)),

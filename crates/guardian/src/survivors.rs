@@ -1,7 +1,8 @@
 //! The output of survivors: processes that a keeper leaves alive on purpose (`killMode: 'group'`). While the owner lives, the
 //! owner reads their output. After the owner's death another process must read it, or survivors would die of SIGPIPE.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -13,20 +14,26 @@ const OWNER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Forks a reader, which reads `outputs` after the owner's death until every write end is closed.
 ///
-/// The reader needs a POSIX session of its own: the guardian spares processes by POSIX session, and the keeper is in the
-/// guardian's.
+/// The reader needs a POSIX session of its own: the guardian spares processes by POSIX session, and a process of the tree may be
+/// in the keeper's.
 ///
 /// # Errors
 /// Errors of the system calls. The outputs of the survivors then have no reader after the owner's death.
 pub fn leave_reader(owner: Option<OwnedFd>, outputs: [Option<OwnedFd>; 2]) -> io::Result<()> {
     let watched = owner.as_ref().map(WatchedOwner::of).transpose()?.flatten();
     drop(owner);
-    // In the keeper, before the fork: the keeper is no group leader, so setsid(2) succeeds. The keeper exits next.
-    nix::unistd::setsid()?;
-    match sys::fork()? {
-        0 => read_until_closed(watched, outputs),
-        _ => Ok(()),
+    let (has_session, session_pending) = sys::pipe()?;
+    if sys::fork()? == 0 {
+        drop(has_session);
+        // In the child: the keeper leads a POSIX session, so setsid(2) fails in the keeper.
+        sys::ignore(nix::unistd::setsid().map_err(io::Error::from));
+        drop(session_pending);
+        read_until_closed(watched, outputs);
     }
+    drop(session_pending);
+    // The keeper exits next, and the guardian then reads the POSIX sessions of its children.
+    sys::ignore(File::from(has_session).read(&mut [0]));
+    Ok(())
 }
 
 struct WatchedOwner {

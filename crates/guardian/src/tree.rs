@@ -14,14 +14,16 @@ pub const SCAN_INTERVAL_MAX: Duration = Duration::from_secs(1);
 pub struct Tree {
     /// `None` after the leader was reaped.
     pub leader: Option<i32>,
-    /// Whether only the leader's group is to end.
+    /// Whether only the leader's groups are to end.
     pub group_only: bool,
-    group: i32,
-    /// For signals to the whole group in one system call. `None` if the system has no pidfd.
-    group_handle: Option<Group>,
+    /// The group of the start, and those in which the leader was seen.
+    groups: Vec<i32>,
+    /// For signals to a whole group in one system call: the group of the start, and the one that the leader has made by setpgid(2)
+    /// or setsid(2). Empty if the system has no pidfd.
+    group_handles: Vec<Group>,
     stop_signal: i32,
-    /// The leader as the number of its POSIX session. `None` after a scan has found this POSIX session empty.
-    session_leader: Option<i32>,
+    /// The number of the keeper's POSIX session, for systems without subreapers.
+    session: Option<i32>,
     /// The processes of the last scan, for systems without subreapers.
     seen: Vec<Process>,
     /// The pids that have got the stop signal.
@@ -37,15 +39,15 @@ struct Rescan {
 }
 
 impl Tree {
-    /// The tree of a leader that was just forked.
-    pub fn new(leader: i32, group_only: bool, stop_signal: i32) -> Self {
+    /// The tree of a leader that was just forked. The process that made `group` must not have been reaped.
+    pub fn new(leader: i32, group: i32, group_only: bool, stop_signal: i32) -> Self {
         Self {
             leader: Some(leader),
             group_only,
-            group: leader,
-            group_handle: Group::of(leader).ok(),
+            groups: vec![group],
+            group_handles: Group::of(group).into_iter().collect(),
             stop_signal,
-            session_leader: Some(leader),
+            session: Some(os::own_pid()),
             seen: Vec::new(),
             signalled: Vec::new(),
             rescan: None,
@@ -64,6 +66,7 @@ impl Tree {
 
     /// Sends the stop signal to each process that has not got the stop signal.
     pub fn send_stop_signal(&mut self) {
+        self.see_group_of_leader();
         // All signals follow the scan: a process that a daemon forks for its cleanup must not get the stop signal.
         let members = self.scan(&mut |_| {});
         for process in &members.seen {
@@ -90,13 +93,30 @@ impl Tree {
     }
 
     pub fn kill(&mut self) {
-        if let Some(group) = &self.group_handle {
+        self.see_group_of_leader();
+        for group in &self.group_handles {
             sys::ignore(group.signal(libc::SIGKILL));
         }
         // EPERM: the owner names the process in ERR_STOP_FAILED 2 s after SIGKILL.
         let members = self.scan(&mut |process| sys::ignore(os::signal(process, libc::SIGKILL)));
         if let Some(leader) = self.hidden_leader(&members) {
             sys::ignore(sys::kill_child(leader, libc::SIGKILL));
+        }
+    }
+
+    /// For a child that has ended and is not reaped. After the leader is reaped, the kernel no longer knows its group.
+    pub fn on_ended(&mut self, child: i32) {
+        if Some(child) == self.leader {
+            self.see_group_of_leader();
+        }
+    }
+
+    fn see_group_of_leader(&mut self) {
+        let Some(leader) = self.leader.and_then(|leader| os::identify(leader).ok().flatten()) else { return };
+        if !self.groups.contains(&leader.group) {
+            self.groups.push(leader.group);
+            // A group with another number was made by a process that may be gone, and its number may be reused.
+            self.group_handles.extend((leader.group == leader.pid).then(|| Group::of(leader.pid)).into_iter().flatten());
         }
     }
 
@@ -107,9 +127,9 @@ impl Tree {
 
     /// The processes that are to end. `on_found` is called for each as soon as the scan finds the process.
     fn scan(&mut self, on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
-        let (group, group_only) = (self.group, self.group_only);
-        let is_to_end = |process: &Process| !group_only || process.group == group;
-        let mut members = os::members(os::own_pid(), &mut self.session_leader, &self.seen, &mut |process| {
+        let (groups, group_only) = (&self.groups, self.group_only);
+        let is_to_end = |process: &Process| !group_only || groups.contains(&process.group);
+        let mut members = os::members(os::own_pid(), &mut self.session, &self.seen, &mut |process| {
             if is_to_end(process) {
                 on_found(process);
             }

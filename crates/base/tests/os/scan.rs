@@ -141,6 +141,38 @@ fn scan_of_a_subreaper_always_finds_a_process_of_a_fork_chain() {
     assert!(chain.wait().is_err());
 }
 
+/// A child, 2,000 zombies, and a child behind them.
+const ZOMBIES: &str = "
+import os, sys
+def fork(living):
+    pid = os.fork()
+    if pid == 0:
+        if living:
+            sys.stdin.read()
+        os._exit(0)
+    return pid
+first = fork(True)
+for _ in range(2000):
+    fork(False)
+print(first, fork(True), flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn scan_finds_a_process_behind_thousands_of_zombies() {
+    let mut parent = Shell::from(Command::new("python3").args(["-S", "-c", ZOMBIES]));
+    let line = parent.line();
+    let expected: Vec<i32> = line.split(' ').map(|pid| pid.parse().unwrap()).collect();
+    let scan = os::members(parent.pid(), &mut None, &[], &mut |process| {
+        if process.pid == expected[0] {
+            // The zombies are read after the time limit of a scan that finds changes.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let pids: Vec<i32> = scan.whole().unwrap().iter().map(|process| process.pid).collect();
+    assert_eq!(pids, expected);
+}
+
 /// Whenever the scan finds the newest child, the test forks another one, for at most `LIMIT`.
 #[test]
 fn scan_of_a_tree_that_changes_all_the_time_ends_and_is_incomplete() {

@@ -24,7 +24,7 @@ fn temp_dir() -> TempDir {
 }
 
 fn identity() -> Identity {
-    Identity { leader: 4711, start: 815, boot: "a-boot pid:[4026531836]".to_owned() }
+    Identity { leader: 4711, start: 815, boot: "a-boot pid:[4026531836]".to_owned(), session: 4709, group: 4710 }
 }
 
 fn mode(path: &Path) -> u32 {

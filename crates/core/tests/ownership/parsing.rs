@@ -57,6 +57,18 @@ fn identity_with_an_impossible_pid_or_start_is_refused() {
 }
 
 #[test]
+fn identity_without_session_and_group_has_those_of_a_leader_that_made_both() {
+    let text = "ally-daemon 1\npid 4711\nstart 815\nboot a-boot pid:[4026531836]\n";
+    assert_eq!(Identity::parse(text), Some(Identity { session: 4711, group: 4711, ..identity() }));
+    let later = format!("{text}keeper 12\nsession 4709\nversion 9\n\ngroup 4710\n");
+    assert_eq!(Identity::parse(&later), Some(identity()), "unknown lines are ignored");
+    for number in ["0", "1", "-1", "", "x", "2147483648"] {
+        assert_eq!(Identity::parse(&format!("{text}session {number}\n")), None, "session {number}");
+        assert_eq!(Identity::parse(&format!("{text}group {number}\n")), None, "group {number}");
+    }
+}
+
+#[test]
 fn identity_finds_its_process_and_no_other() {
     let parent = nix::unistd::getppid().as_raw();
     let me = identify_leader(own_pid(), parent).unwrap().unwrap();
@@ -85,8 +97,8 @@ fn lock_note_names_an_owner_a_keeper_or_nobody() {
 
 proptest! {
     #[test]
-    fn identity_is_read_as_it_was_written(leader in 2..=i32::MAX, start in any::<u64>(), boot in "[0-9a-f-]{1,36} pid:\\[[0-9]{1,12}\\]") {
-        let identity = Identity { leader, start, boot };
+    fn identity_is_read_as_it_was_written((leader, session, group) in (2..=i32::MAX, 2..=i32::MAX, 2..=i32::MAX), start in any::<u64>(), boot in "[0-9a-f-]{1,36} pid:\\[[0-9]{1,12}\\]") {
+        let identity = Identity { leader, start, boot, session, group };
         prop_assert_eq!(Identity::parse(&identity.to_string()), Some(identity));
     }
 

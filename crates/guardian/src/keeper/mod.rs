@@ -41,6 +41,26 @@ pub fn report_without_keeper(payload: &Payload, descriptors: Vec<OwnedFd>, repor
     sys::ignore(sys::send(&descriptors.stream, &report.encode()));
 }
 
+/// The POSIX session is the keeper's. Returns the read end of [`Keeper::exec_result`], and the tree.
+fn fork_leader(order: &Order, outputs: [&OwnedFd; 2]) -> io::Result<(OwnedFd, Tree)> {
+    let keeper = os::own_pid();
+    sys::become_subreaper()?;
+    // The daemon gets no controlling terminal, and a POSIX session by which scans find the daemon.
+    nix::unistd::setsid()?;
+    let group = sys::make_group()?;
+    let (exec_result, failure) = sys::pipe()?;
+    let leader = match sys::fork()? {
+        0 => become_daemon(order, keeper, group, outputs, failure),
+        leader => leader,
+    };
+    // EACCES: the leader has joined the group, and has called execve(2).
+    sys::ignore(sys::join_group(leader, group));
+    let tree = Tree::new(leader, group, order.group_only, order.stop_signal);
+    // After the leader has joined, and after the tree has a handle of the group.
+    sys::ignore(sys::reap_child(group));
+    Ok((exec_result, tree))
+}
+
 struct Keeper {
     /// `None` after the owner's death.
     owner: Option<OwnedFd>,
@@ -65,17 +85,12 @@ impl Keeper {
         let order = Order::decode(payload.bytes())?;
         let Descriptors { stream: owner, stdout, stderr, lock, folder, stdout_reader, stderr_reader } =
             Descriptors::from_wire(order.descriptors, descriptors)?;
-        let own = os::own_pid();
-        let forked = sys::become_subreaper().and_then(|()| sys::pipe()).and_then(|(exec_result, failure)| match sys::fork()? {
-            0 => become_daemon(&order, own, [&stdout, &stderr], failure),
-            leader => Ok((exec_result, leader)),
-        });
-        match forked {
-            Ok((exec_result, leader)) => Some(Self {
+        match fork_leader(&order, [&stdout, &stderr]) {
+            Ok((exec_result, tree)) => Some(Self {
                 owner: Some(owner),
                 received: FrameBuffer::default(),
                 exec_result: Some(exec_result),
-                tree: Tree::new(leader, order.group_only, order.stop_signal),
+                tree,
                 owner_death: order.owner_death,
                 grace: Duration::from_millis(order.grace_ms.into()),
                 stop: StopProgress::NotBegun,
@@ -151,7 +166,7 @@ impl Keeper {
     fn reap(&mut self) -> bool {
         let mut exited = None;
         let childless = loop {
-            match sys::reap() {
+            match sys::reap_after(|pid| self.tree.on_ended(pid)) {
                 Reaped::Child { pid, status } if Some(pid) == self.tree.leader => exited = Some(status),
                 Reaped::Child { .. } => {}
                 Reaped::NoneEnded => break false,

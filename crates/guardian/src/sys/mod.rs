@@ -63,6 +63,61 @@ pub fn fork() -> io::Result<i32> {
     }
 }
 
+/// Makes a process group in the POSIX session of this process, and returns its number: the pid of a child that made the group
+/// and ended. [`reap_child`] must follow, when another process has joined the group.
+///
+/// The leader of a daemon must be neither the leader of its group nor of its POSIX session: setpgid(2) and setsid(2) then
+/// succeed in the leader, as under child_process, and a terminal that the leader opens does not become its controlling terminal.
+///
+/// # Errors
+/// Errors of fork(2) and waitid(2).
+pub fn make_group() -> io::Result<i32> {
+    let child = match fork()? {
+        0 => {
+            let made = join_group(0, 0);
+            // SAFETY: _exit(2) runs no exit handlers, which belong to the keeper.
+            unsafe { libc::_exit(i32::from(made.is_err())) }
+        }
+        child => child,
+    };
+    // A zombie keeps its group.
+    await_child(child, libc::WNOWAIT)?;
+    Ok(child)
+}
+
+/// Moves `process` (0: this process) to `group` (0: a new group of its own number).
+///
+/// # Errors
+/// EPERM: no such group in the POSIX session. EACCES: the process is a child that has called execve(2).
+pub fn join_group(process: i32, group: i32) -> io::Result<()> {
+    // SAFETY: integers only.
+    if unsafe { libc::setpgid(process, group) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Waits for the end of a child, and reaps the child.
+///
+/// # Errors
+/// Errors of waitid(2).
+pub fn reap_child(child: i32) -> io::Result<()> {
+    await_child(child, 0)
+}
+
+fn await_child(child: i32, flags: i32) -> io::Result<()> {
+    let child = libc::id_t::try_from(child).map_err(io::Error::other)?;
+    loop {
+        // SAFETY: zero is a valid value of the structure, which outlives the call.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        if unsafe { libc::waitid(libc::P_PID, child, &raw mut info, libc::WEXITED | flags) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
 /// For a child that this process has not reaped: the kernel does not reuse its pid before.
 ///
 /// # Errors
@@ -85,10 +140,35 @@ pub enum Reaped {
 }
 
 pub fn reap() -> Reaped {
+    reap_any_of(-1)
+}
+
+/// As [`reap`]. `before` is called with the pid of the ended child while its entry in /proc still exists.
+pub fn reap_after(before: impl FnOnce(i32)) -> Reaped {
+    loop {
+        // SAFETY: zero is a valid value of the structure. The pid stays 0 if no child has ended.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `info` outlives the call.
+        let waited = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) };
+        // SAFETY: waitid(2) sets the pid.
+        match unsafe { info.si_pid() } {
+            _ if waited != 0 && Errno::last() == Errno::EINTR => {}
+            _ if waited != 0 => return Reaped::NoChildren,
+            0 => return Reaped::NoneEnded,
+            pid => {
+                before(pid);
+                return reap_any_of(pid);
+            }
+        }
+    }
+}
+
+/// `pid`: as for waitpid(2).
+fn reap_any_of(pid: i32) -> Reaped {
     loop {
         let mut status = 0;
         // SAFETY: `status` outlives the call.
-        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        let pid = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
         match pid {
             0 => return Reaped::NoneEnded,
             1.. => return Reaped::Child { pid, status },

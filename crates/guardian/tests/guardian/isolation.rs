@@ -31,14 +31,15 @@ fn guardian_and_keeper_survive_every_signal_that_can_be_blocked() {
 }
 
 #[test]
-fn guardian_has_a_posix_session_of_its_own_and_blocks_signals() {
+fn guardian_and_keeper_have_posix_sessions_of_their_own_and_block_signals() {
     let guardian = Guardian::start();
     let mut daemon = guardian.spawn(&TestOrder::shell("exec sleep 60"));
     let [leader, keeper] = daemon.spawned();
     let own = os::look_up(guardian.pid()).unwrap();
     assert_eq!((own.session, own.group), (own.pid, own.pid));
-    assert_eq!(keeper.session, own.pid);
-    assert_eq!((leader.session, leader.group), (leader.pid, leader.pid));
+    assert_eq!((keeper.session, keeper.group), (keeper.pid, keeper.pid));
+    assert_eq!(leader.session, keeper.pid);
+    assert!(![leader.pid, keeper.pid, own.pid].contains(&leader.group), "group {}", leader.group);
     for process in [own, keeper] {
         let status = status(process.pid);
         // SIGCHLD and SIGTERM are unblocked during the wait, and caught.
@@ -47,6 +48,44 @@ fn guardian_has_a_posix_session_of_its_own_and_blocks_signals() {
         let unblockable = bit(libc::SIGKILL) | bit(libc::SIGSTOP) | bit(32) | bit(33);
         assert_eq!(mask(&status, "SigBlk") | unblockable | waited_for, u64::MAX, "pid {}", process.pid);
     }
+}
+
+/// As under child_process: the leader may make a group and a POSIX session, and a terminal that it opens is not its controlling
+/// terminal.
+#[test]
+fn leader_can_call_setpgid_and_setsid_and_gets_no_controlling_terminal() {
+    const SCRIPT: &str = "
+import os, pty
+print(os.getpid(), os.getpgid(0), os.getsid(0), flush=True)
+ours, theirs = pty.openpty()
+name = os.ttyname(theirs)
+os.close(theirs)
+os.close(os.open(name, os.O_RDWR))
+try:
+    os.open('/dev/tty', os.O_RDWR)
+    print('a controlling terminal', flush=True)
+except OSError:
+    print('none', flush=True)
+os.close(ours)
+os.setpgrp()
+print(os.getpgid(0), flush=True)
+os.setpgid(0, os.getsid(0))
+os.setsid()
+print(os.getsid(0), flush=True)
+";
+    let guardian = Guardian::start();
+    let mut daemon = guardian.spawn(&TestOrder::program(&["/usr/bin/env", "python3", "-S", "-c", SCRIPT]));
+    let [leader, keeper] = daemon.spawned();
+    let [pid, group, session] = daemon.line().split(' ').map(|word| word.parse().unwrap()).collect::<Vec<i32>>()[..] else { panic!() };
+    assert_eq!((pid, session), (leader.pid, keeper.pid));
+    assert!(group != pid && group != session);
+    assert_eq!(daemon.output(), format!("none\n{pid}\n{pid}\n"));
+    assert_eq!(daemon.end(), 0);
+    // setsid(1) forks if the process leads a group.
+    let mut daemon = guardian.spawn(&TestOrder::program(&["/usr/bin/setsid", "sh", "-c", "echo $$; exec sleep 60"]));
+    let [leader, _] = daemon.spawned();
+    assert_eq!(daemon.line(), leader.pid.to_string());
+    assert_eq!(os::look_up(leader.pid).unwrap().session, leader.pid);
 }
 
 #[test]

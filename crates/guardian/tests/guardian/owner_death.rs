@@ -190,7 +190,7 @@ fn owner_death_with_kill_mode_group_ends_with_the_last_member_before_the_grace_p
     let mut daemon = guardian.spawn(&plan);
     let [_, keeper] = daemon.spawned();
     let [leader, member, apart] = daemon.await_introductions(["leader", "member", "apart"]);
-    assert_eq!(member.group, leader.pid);
+    assert_eq!(member.group, leader.group);
     daemon.close_owner_ends();
     await_gone(&[leader]);
     assert!(lives(&member) && lives(&keeper) && !daemon.is_unlocked());

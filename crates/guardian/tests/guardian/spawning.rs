@@ -81,7 +81,7 @@ fn failed_spawn_is_reported_with_stage_and_errno() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let plain = file(&folder, "plain", "echo never", 0o644);
-    let no_format = file(&folder, "no-format", "echo never", 0o755);
+    let no_format = file(&folder, "no-format", "echo never\0", 0o755);
     let no_interpreter = file(&folder, "no-interpreter", "#!/nowhere/sh\necho never", 0o755);
     let program = |path: &str| TestOrder::program(&[path]);
     let inside = |path: &str| TestOrder { folder: Some(path.into()), ..TestOrder::program(&["/bin/echo", "never"]) };
@@ -113,14 +113,19 @@ fn programs_of_an_order_are_tried_in_the_order_of_execvp() {
     let good = file(&folder, "good", "#!/bin/sh\necho good\n", 0o755);
     let better = file(&folder, "better", "#!/bin/sh\necho better\n", 0o755);
     let denied = file(&folder, "denied", "#!/bin/sh\necho denied\n", 0o644);
-    let no_format = file(&folder, "no-format", "echo never", 0o755);
+    let no_format = file(&folder, "no-format", "echo never\0", 0o755);
+    let shell_script = file(&folder, "shell-script", "echo shell script", 0o755);
     let (missing, no_folder) = (format!("{good}.missing"), format!("{good}/below"));
     let guardian = Guardian::start();
     let order = |programs: &[&String]| TestOrder {
         programs: programs.iter().map(|path| path.as_bytes().to_vec()).collect(),
         ..TestOrder::program(&["x"])
     };
-    for (programs, output) in [(&[&missing, &no_folder, &denied, &good, &better][..], "good\n"), (&[&better, &good], "better\n")] {
+    for (programs, output) in [
+        (&[&missing, &no_folder, &denied, &good, &better][..], "good\n"),
+        (&[&better, &good], "better\n"),
+        (&[&denied, &shell_script, &good], "shell script\n"),
+    ] {
         assert_eq!(guardian.spawn(&order(programs)).output(), output);
     }
     for (programs, errno) in [
@@ -134,6 +139,47 @@ fn programs_of_an_order_are_tried_in_the_order_of_execvp() {
         let report = guardian.spawn(&order(programs)).report();
         assert_eq!(report, Some(KeeperReport::SpawnFailed { stage: Stage::Exec, errno }), "{programs:?}");
     }
+}
+
+#[test]
+fn file_without_an_interpreter_line_runs_by_bin_sh_as_with_execvp() {
+    let folder = tempfile::tempdir().unwrap();
+    let guardian = Guardian::start();
+    let long = format!("# {}\necho \"$@\"", "x".repeat(200));
+    for (name, text) in [
+        ("plain", "echo \"$@\""),
+        ("long-first-line", &long),
+        ("nul-behind-the-first-line", "echo \"$@\"\nexit\n\0"),
+        ("empty-first-line", "\necho \"$@\""),
+        ("late-interpreter-line", " #!/no/such\necho \"$@\""),
+    ] {
+        let path = file(&folder, name, text, 0o755);
+        let mut plan = TestOrder::program(&[&path, "one", "two words", "$HOME"]);
+        assert_eq!(guardian.spawn(&plan).output(), "one two words $HOME\n", "{name}");
+        plan.args.truncate(1);
+        assert_eq!(guardian.spawn(&plan).output(), "\n", "{name}");
+    }
+    let name = file(&folder, "name", "echo \"$0\"", 0o755);
+    let plan = TestOrder { folder: Some(folder.path().into()), ..TestOrder::program(&["./name"]) };
+    assert_eq!(guardian.spawn(&plan).output(), "./name\n");
+    assert_eq!(guardian.spawn(&TestOrder::program(&[&name])).output(), format!("{name}\n"));
+    let ran = folder.path().join("ran");
+    let touch = format!(": > {}\n", ran.display());
+    for (name, start) in [
+        ("empty", &b""[..]),
+        ("interpreter-without-a-name", b"#!\n"),
+        ("nul", b"a\0b\n"),
+        ("elf", b"\x7fELF\n"),
+        ("mach-o", b"\xcf\xfa\xed\xfe\n"),
+        ("universal", b"\xca\xfe\xba\xbe\n"),
+    ] {
+        let path = file(&folder, name, "", 0o755);
+        let text = if start.is_empty() { Vec::new() } else { [start, touch.as_bytes()].concat() };
+        fs::write(&path, text).unwrap();
+        let report = guardian.spawn(&TestOrder::program(&[&path])).report();
+        assert_eq!(report, Some(KeeperReport::SpawnFailed { stage: Stage::Exec, errno: libc::ENOEXEC }), "{name}");
+    }
+    assert!(!ran.exists());
 }
 
 #[test]

@@ -145,6 +145,54 @@ fn kill_mode_group_spares_processes_outside_of_the_group() {
     assert!(guardian.await_exit().success());
 }
 
+/// A leader that has changed its group. Its child `before` is in the group of the start, `after` in the leader's, `apart` in
+/// another one.
+const CHANGES_ITS_GROUP: &str = "
+import os, time
+def child(name, *change):
+    if os.fork() == 0:
+        for call in change:
+            call()
+        print(name, os.getpid(), flush=True)
+        time.sleep(60)
+        os._exit(0)
+child('before')
+CHANGE()
+child('after')
+child('apart', os.setpgrp)
+print('leader', os.getpid(), flush=True)
+end = time.monotonic() + 60
+while not os.access('go', os.F_OK) and time.monotonic() < end:
+    time.sleep(0.005)
+";
+
+#[test]
+fn kill_mode_group_ends_the_group_of_the_start_and_the_one_of_the_leader() {
+    let guardian = Guardian::start();
+    for change in ["os.setpgrp", "os.setsid"] {
+        for command in [Some(KeeperCommand::Terminate), Some(KeeperCommand::Kill), None] {
+            let script = CHANGES_ITS_GROUP.replace("CHANGE", change);
+            let plan = TestOrder { group_only: true, ..TestOrder::program(&["/usr/bin/env", "python3", "-S", "-c", &script]) };
+            let mut daemon = guardian.spawn(&plan);
+            daemon.spawned();
+            let [before, leader, after, apart] = daemon.await_introductions(["before", "leader", "after", "apart"]);
+            assert_eq!((leader.group, after.group, apart.group), (leader.pid, leader.pid, apart.pid));
+            if let Some(command) = command {
+                daemon.command(command);
+            } else {
+                // The leader exits by itself, and its group is known when the stop begins.
+                std::fs::write(daemon.path("go"), "").unwrap();
+                assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 0, remains: true }));
+                daemon.command(KeeperCommand::Terminate);
+                assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
+            }
+            await_gone(&[before, leader, after]);
+            assert!(lives(&apart), "{change}");
+            signal(&apart, libc::SIGKILL);
+        }
+    }
+}
+
 #[test]
 fn kill_mode_group_remains_while_a_member_lives() {
     let guardian = Guardian::start();
@@ -201,7 +249,7 @@ fn kill_mode_group_a_sweep_spares_survivors_that_the_guardian_inherits_later() {
     signal(&below, libc::SIGKILL);
 }
 
-/// After the last process of a spared POSIX session has ended, a new leader can get its number, and must not be spared. The
+/// After the last process of a spared POSIX session has ended, a new daemon can get its number, and must not be spared. The
 /// test runs again in a pid namespace, where it can set the next pid.
 #[test]
 fn kill_mode_group_a_reused_posix_session_number_is_swept() {
@@ -224,11 +272,11 @@ fn kill_mode_group_a_reused_posix_session_number_is_swept() {
     assert_eq!(guardian.spawn(&TestOrder::shell("echo next")).output(), "next\n");
     signal(&survivor, libc::SIGKILL);
     until("the survivor is reaped", || os::look_up(survivor.pid).is_none());
-    // The next keeper gets the pid before that number, the next leader the number itself.
-    std::fs::write("/proc/sys/kernel/ns_last_pid", (survivor.session - 2).to_string()).unwrap();
+    // The next keeper gets that number, and makes a POSIX session.
+    std::fs::write("/proc/sys/kernel/ns_last_pid", (survivor.session - 1).to_string()).unwrap();
     let mut second = guardian.spawn(&TestOrder::shell(IGNORES_SIGTERM));
     let [keeper, leader, child, detached] = second.tree();
-    assert_eq!(leader.pid, survivor.session);
+    assert_eq!(leader.session, survivor.session);
     signal(&keeper, libc::SIGKILL);
     assert_eq!(guardian.report(), Some(GuardianReport::Swept { keeper: keeper.pid }));
     assert!(![leader, child, detached].iter().any(lives), "the new tree was spared");

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command as Program, Stdio};
 use ally_base::os;
 use ally_base::record::Identity;
 
-/// An orphan: a leader in a POSIX session of its own, with the plugin's socket path in its environment, and a member of that
+/// An orphan of an older version: a leader that made its POSIX session, with the plugin's socket path in its environment, and a member of that
 /// session. Both end with their shared stdin and print their name then. After a signal they print nothing.
 pub struct Orphan {
     leader: Child,
@@ -38,9 +38,15 @@ impl Orphan {
         i32::try_from(self.leader.id()).unwrap()
     }
 
-    /// A record of the leader with this start time.
+    /// A record of the leader with this start time, as an older version wrote it.
     pub fn record(&self, start: u64) -> [(&'static str, String); 2] {
-        let identity = Identity { leader: self.pid(), start, boot: os::boot_id().unwrap() };
+        let [(name, identity), pid_file] = self.record_in_session(start, self.pid());
+        [(name, identity.split_inclusive('\n').take(4).collect()), pid_file]
+    }
+
+    /// A record of the leader with this start time and POSIX session.
+    pub fn record_in_session(&self, start: u64, session: i32) -> [(&'static str, String); 2] {
+        let identity = Identity { leader: self.pid(), start, boot: os::boot_id().unwrap(), session, group: self.pid() };
         [("daemon.id", identity.to_string()), ("daemon.pid", format!("{}\n", self.pid()))]
     }
 

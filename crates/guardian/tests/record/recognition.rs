@@ -53,6 +53,24 @@ fn orphan_without_its_leader_is_stopped_where_socket_path_is_in_the_environment(
     });
 }
 
+/// The POSIX session of the record, which the keeper made, and the one of the leader's number are both swept.
+#[test]
+fn orphan_is_found_in_the_session_of_the_record_and_in_the_one_that_its_leader_made() {
+    in_pid_namespace("recognition::orphan_is_found_in_the_session_of_the_record_and_in_the_one_that_its_leader_made", || {
+        for (words, unharmed) in [("-u SOCKET_PATH", &["member"][..]), ("", &[])] {
+            let home = tempfile::tempdir().unwrap();
+            let mut orphan = Orphan::start(home.path(), words);
+            let other = Orphan::start(home.path(), "");
+            // The leader made a POSIX session, and the keeper had made the one of `other`.
+            let record = orphan.record_in_session(os::start_time(orphan.pid()).unwrap(), other.pid());
+            orphan.lose_leader();
+            assert_eq!(start_over(home.path(), &record), Code::StartupExit);
+            assert_eq!(orphan.end(), unharmed, "{words:?}");
+            assert_eq!(other.end(), ["leader"], "the first process of the POSIX session is the keeper");
+        }
+    });
+}
+
 #[test]
 fn pid_file_without_identity_counts_only_for_the_listener_with_the_plugin_path_as_directory() {
     in_pid_namespace("recognition::pid_file_without_identity_counts_only_for_the_listener_with_the_plugin_path_as_directory", || {

@@ -45,17 +45,18 @@ impl Handle {
     }
 }
 
-/// A process group, by the pidfd of its leader: the kernel does not reuse this name for a later group.
+/// A process group, by the pidfd of the process that made the group: the kernel does not reuse this name for a later group.
 #[derive(Debug)]
 pub struct Group(OwnedFd);
 
 impl Group {
-    /// The group of `leader`, which must not have been reaped.
+    /// The group whose number is `maker`: the pid of a process that made the group or may make it, and that was not reaped.
+    /// After the end of `maker`, the handle still refers to the group.
     ///
     /// # Errors
     /// ENOSYS before Linux 5.3; EMFILE.
-    pub fn of(leader: i32) -> io::Result<Self> {
-        pidfd(leader).map(Self)
+    pub fn of(maker: i32) -> io::Result<Self> {
+        pidfd(maker).map(Self)
     }
 
     /// Sends `signal` to the whole group in one system call, so that a process forked at this time gets the signal too. If the

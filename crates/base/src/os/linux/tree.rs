@@ -14,14 +14,15 @@ use crate::os::{Process, ProcessScan};
 /// Whether the keeper becomes the parent of every descendant that loses its parent.
 pub const HAS_SUBREAPER: bool = true;
 
-/// If processes fork and end faster than a scan reads them, the scan has no end. A scan is given up after this many ended
-/// processes and this time.
+/// If processes fork and end faster than a scan reads them, the scan has no end. A scan is given up after this many processes
+/// that ended during the scan, and this time. A zombie from before the scan does not count: a daemon that reaps no child may
+/// have thousands of them in front of a living process.
 const ENDED_MAX: u32 = 100;
 const SCAN_DURATION_MAX: Duration = Duration::from_millis(50);
 
 /// The tree of the subreaper `root`. `on_found` is called for each process as soon as the scan finds the process. The other
 /// parameters are for systems without subreapers.
-pub fn members(root: i32, _session_leader: &mut Option<i32>, _seen: &[Process], on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
+pub fn members(root: i32, _session: &mut Option<i32>, _seen: &[Process], on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
     scan_descendants(root, on_found)
 }
 
@@ -41,6 +42,8 @@ fn scan_descendants(root: i32, on_found: &mut dyn FnMut(&Process)) -> ProcessSca
     let Some(root) = scan.keep_error(identify(root)) else { return scan };
     let mut known = HashSet::new();
     let mut ended = 0;
+    // A zombie in a later round was forked during the scan, or lost its parent during the scan.
+    let mut first_round = true;
     loop {
         // Also set for a new pid that is gone at `identify`: the children of the ended process may now be children of `root`.
         let mut found_new = false;
@@ -60,7 +63,7 @@ fn scan_descendants(root: i32, on_found: &mut dyn FnMut(&Process)) -> ProcessSca
                         known.insert(pid);
                         parents.push(process);
                         if process.zombie {
-                            ended += 1;
+                            ended += u32::from(!first_round);
                         } else {
                             on_found(&process);
                             scan.seen.push(process);
@@ -79,6 +82,7 @@ fn scan_descendants(root: i32, on_found: &mut dyn FnMut(&Process)) -> ProcessSca
         if !found_new {
             return scan;
         }
+        first_round = false;
     }
 }
 
@@ -136,12 +140,12 @@ fn child_pids_by_full_scan(parent: i32) -> io::Result<Vec<i32>> {
     Ok(processes.into_iter().filter(|process| process.parent == parent).map(|process| process.pid).collect())
 }
 
-/// The members of the POSIX session `leader`, without zombies. The scan reads all processes: use it only if the keeper is gone.
-pub fn posix_session(leader: i32) -> ProcessScan {
+/// The members of the POSIX session `number`, without zombies. The scan reads all processes: use it only if the keeper is gone.
+pub fn posix_session(number: i32) -> ProcessScan {
     // SAFETY: an integer only. getsid(2) also answers for a process that /proc hides; `ProcessScan::of` then keeps an error.
-    let pids = all_pids().map(|pids| pids.into_iter().filter(|pid| unsafe { libc::getsid(*pid) } == leader).collect());
+    let pids = all_pids().map(|pids| pids.into_iter().filter(|pid| unsafe { libc::getsid(*pid) } == number).collect());
     let mut scan = ProcessScan::of(pids);
-    scan.seen.retain(|process| process.session == leader && !process.zombie);
+    scan.seen.retain(|process| process.session == number && !process.zombie);
     scan
 }
 

@@ -62,7 +62,7 @@ pub struct Group;
 impl Group {
     /// # Errors
     /// Always `Unsupported`.
-    pub fn of(_leader: i32) -> io::Result<Self> {
+    pub fn of(_maker: i32) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -34,22 +34,24 @@ pub fn own_children(known: &HashSet<i32>) -> ProcessScan {
     children
 }
 
-/// The children of `root`, the POSIX session of the leader, the processes of `seen` that are alive, and the descendants of all
-/// these. The leader's group is part of its POSIX session. `on_found` is called for each process.
+/// The children of `root`, the POSIX session `session` without `root`, the processes of `seen` that are alive, and the
+/// descendants of all these. `on_found` is called for each process.
 ///
-/// If the leader is gone and its POSIX session is empty, `session_leader` becomes `None`: the kernel may reuse the number.
-pub fn members(root: i32, session_leader: &mut Option<i32>, seen: &[Process], on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
+/// If the POSIX session is empty and its first process is gone, `session` becomes `None`: the kernel may reuse the number.
+pub fn members(root: i32, session: &mut Option<i32>, seen: &[Process], on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
     let mut scan = ProcessScan::default();
     let root = scan.keep_error(identify(root));
     let mut roots: Vec<Process> = root.map(|root| scan.processes_of(children(&root))).unwrap_or_default();
-    if let Some(leader) = *session_leader {
-        let session = posix_session(leader);
-        // While the leader is not reaped, the kernel does not reuse its pid.
-        if session.is_certainly_empty() && identify(leader).is_ok_and(|leader| leader.is_none()) {
-            *session_leader = None;
+    if let Some(number) = *session {
+        let members = posix_session(number);
+        // While a process is not reaped, the kernel does not reuse its pid.
+        if members.is_certainly_empty() && identify(number).is_ok_and(|first| first.is_none()) {
+            *session = None;
         }
-        roots.extend(scan.processes_of(session));
+        roots.extend(scan.processes_of(members));
     }
+    // The keeper itself is the first process of the POSIX session.
+    roots.retain(|process| root.is_none_or(|root| process.pid != root.pid));
     for process in seen {
         let now = scan.keep_error(identify(process.pid));
         roots.extend(now.filter(|now| now.start == process.start && !now.zombie));
@@ -92,10 +94,10 @@ fn children(parent: &Process) -> ProcessScan {
     scan
 }
 
-/// The members of the POSIX session `leader`, without zombies.
-pub fn posix_session(leader: i32) -> ProcessScan {
+/// The members of the POSIX session `number`, without zombies.
+pub fn posix_session(number: i32) -> ProcessScan {
     let mut scan = living_processes(all_pids());
-    scan.seen.retain(|process| process.session == leader);
+    scan.seen.retain(|process| process.session == number);
     scan
 }
 

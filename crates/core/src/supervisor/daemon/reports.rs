@@ -13,7 +13,7 @@ use crate::lifecycle::{Event, Generation, Timer};
 use crate::model::{Exit, Pid};
 use crate::supervisor::guardian::{GuardianReceipt, sweep};
 use crate::supervisor::launch::explain;
-use crate::supervisor::ownership::{Lease, posix_session_members};
+use crate::supervisor::ownership::{Lease, find_leader, groups_of, posix_session_members};
 use crate::supervisor::probe::HealthCheck;
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::AbortOnDrop;
@@ -173,8 +173,12 @@ impl Task {
         let Some(attempt) = &self.attempt else { return Vec::new() };
         let group_only = self.job.config.kill_mode == KillMode::Group;
         let members = if let Some(spawned) = attempt.spawned() {
-            let mut members = os::members(spawned.keeper, &mut Some(spawned.leader), &[], &mut |_| {}).seen;
-            members.retain(|process| !group_only || process.group == spawned.leader);
+            let mut members = os::members(spawned.keeper, &mut Some(spawned.keeper), &[], &mut |_| {}).seen;
+            let identity = attempt.process.as_ref().and_then(|process| process.identity.as_ref());
+            if let Some(identity) = identity.filter(|_| group_only) {
+                let groups = groups_of(identity, find_leader(identity).unwrap_or_default().as_ref());
+                members.retain(|process| groups.contains(&process.group));
+            }
             members
         } else if let Some(leader) = attempt.sweeping.as_ref().and_then(|sweeping| sweeping.leader.as_ref()) {
             let left = posix_session_members(leader, &self.job.config, &[]).unwrap_or_default();

@@ -19,7 +19,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The guardian is the subreaper above the killed keeper, and ends the tree exactly. If the guardian is gone too, the members
-/// of the leader's POSIX session are killed. Returns when no process is left. The machine limits the time.
+/// of the daemon's POSIX session are killed. Returns when no process is left. The machine limits the time.
 pub async fn sweep(
     mut receipt: Option<GuardianReceipt>,
     keeper: Pid,

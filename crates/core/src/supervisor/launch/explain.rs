@@ -11,11 +11,15 @@ use crate::config::ProcessConfig;
 use crate::error::{Failure, Refused};
 use crate::supervisor::daemon::Job;
 
+use super::program::{is_executable, machine_of, missing_interpreter};
+
 /// `programs`: the paths that the keeper tried.
 pub fn explain(stage: Stage, errno: i32, job: &Job, programs: &[String], envs_dir: &Path) -> Failure {
     let config = &job.config;
-    // For a bare name: the path in PATH at which a file exists.
-    let found = programs.iter().find(|program| config.plugin_path.join(program).exists());
+    let path_of = |program: &String| config.plugin_path.join(program);
+    // For a bare name: the path in PATH at which a file exists. After EACCES the keeper tries the next path.
+    let executable = programs.iter().find(|program| errno != libc::EACCES && is_executable(&path_of(program)));
+    let found = executable.or_else(|| programs.iter().find(|program| path_of(program).exists()));
     let program = found.unwrap_or(&config.command);
     let name = Errno::from_raw(errno);
     let hint = || hint(config, programs, envs_dir);
@@ -24,11 +28,18 @@ pub fn explain(stage: Stage, errno: i32, job: &Job, programs: &[String], envs_di
         (Stage::Folder, libc::ENOENT) => format!("ENOENT: plugin folder {} not found", config.plugin_path.display()),
         (Stage::Folder, _) => format!("{name:?}: plugin folder {} can't be entered ({})", config.plugin_path.display(), name.desc()),
         (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if found.is_some() => {
-            format!("{name:?}: program {program} can't be run (the interpreter that it names was not found){}", hint())
+            let interpreter =
+                missing_interpreter(&path_of(program), &config.plugin_path).map(|name| format!(" {name}")).unwrap_or_default();
+            format!("{name:?}: program {program} can't be run (the interpreter{interpreter} that it names was not found){}", hint())
         }
         (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if program.contains('/') => format!("{name:?}: program {program} not found{}", hint()),
         (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => format!("{name:?}: program {program} not found in PATH{}", hint()),
-        (Stage::Exec, _) => format!("{name:?}: program {program} can't be run ({}){}", name.desc(), hint()),
+        (Stage::Exec, _) => {
+            let machine = machine_of(&path_of(program)).filter(|machine| errno == libc::ENOEXEC && machine != std::env::consts::ARCH);
+            let reason = machine
+                .map_or_else(|| format!("({})", name.desc()), |machine| format!("because it is built for another machine ({machine})"));
+            format!("{name:?}: program {program} can't be run {reason}{}", hint())
+        }
     };
     let (call, path) =
         if stage == Stage::Folder { ("chdir", config.plugin_path.display().to_string()) } else { ("execve", program.clone()) };

@@ -2,6 +2,7 @@
 //! failure.
 
 mod explain;
+mod program;
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -34,19 +34,20 @@ impl DyingTree {
         self.0.is_empty()
     }
 
-    /// Adds `roots`, and the descendants of roots and members. With `killMode: 'group'`: only descendants in the same process
-    /// group.
+    /// Adds `roots`, and the descendants of roots and members. With `killMode: 'group'`: only descendants in the process
+    /// group of a root or member.
     ///
     /// # Errors
     /// A scan that failed.
     pub fn add(&mut self, roots: Vec<Process>, kill_mode: KillMode) -> io::Result<()> {
         let mut found = roots;
         let parents: Vec<Process> = found.iter().chain(self.0.iter().map(|member| &member.process)).copied().collect();
+        let groups: Vec<i32> = parents.iter().map(|process| process.group).collect();
         for parent in parents {
             let below = os::descendants(parent.pid);
             // If the parent is gone, its pid may be reused, and these are descendants of another process.
             if parent.lives()? {
-                found.extend(below.whole()?.into_iter().filter(|process| kill_mode == KillMode::Tree || process.group == parent.group));
+                found.extend(below.whole()?.into_iter().filter(|process| kill_mode == KillMode::Tree || groups.contains(&process.group)));
             }
         }
         for process in found {

@@ -17,7 +17,9 @@ use crate::model::Pid;
 pub fn identify_leader(leader: Pid, keeper: Pid) -> Result<Option<Identity>, Failure> {
     let process = os::identify(leader).map_err(|error| scan_failure(&error))?;
     let Some(process) = process.filter(|process| !process.zombie && process.parent == keeper) else { return Ok(None) };
-    Ok(Some(Identity { leader, start: process.start, boot: boot_id()? }))
+    // The POSIX session is the keeper's, although the leader may have left it by now. If the leader has left the group of the start
+    // as well, that group has at most those processes that the leader forked before, in its first millisecond.
+    Ok(Some(Identity { leader, start: process.start, boot: boot_id()?, session: keeper, group: process.group }))
 }
 
 /// # Errors

@@ -19,7 +19,7 @@ mod orphans;
 mod posix_session;
 
 pub use folder::Folder;
-pub use identity::identify_leader;
+pub use identity::{find_leader, identify_leader};
 pub use lease::Lease;
 pub use lock::{Held, Lock, LockGuard};
-pub use posix_session::{SessionMembers, posix_session_members};
+pub use posix_session::{SessionMembers, groups_of, posix_session_members};

@@ -1,4 +1,4 @@
-//! The leader and the members of its POSIX session, after its keeper is gone.
+//! The leader and the members of its POSIX sessions, after its keeper is gone.
 
 use ally_base::os::{self, Process};
 use ally_base::record::Identity;
@@ -11,8 +11,8 @@ use crate::error::Failure;
 pub struct SessionMembers {
     /// Processes that certainly belong to the tree.
     pub certain: Vec<Process>,
-    /// Processes that may belong to another POSIX session, if the leader's pid was reused as a session id. They are not
-    /// signalled, and the tree does not count as gone while they live.
+    /// Processes that may belong to another POSIX session, if the pid of leader or keeper was reused as a session id. They are
+    /// not signalled, and the tree does not count as gone while they live.
     pub doubtful: Vec<Process>,
 }
 
@@ -22,9 +22,17 @@ impl SessionMembers {
     }
 }
 
+/// The groups that `killMode: 'group'` ends: the one of the start, and the one in which the leader is or was. If the leader has
+/// left the group of the start by setpgid(2) or setsid(2), the leader's pid is the number of its group.
+pub fn groups_of(leader: &Identity, living_leader: Option<&Process>) -> [i32; 3] {
+    [leader.group, leader.leader, living_leader.map_or(leader.leader, |leader| leader.group)]
+}
+
+/// The members of the POSIX session that the keeper made, and of the one that the leader makes by setsid(2).
+///
 /// The leader dies with its keeper (PR_SET_PDEATHSIG), and its descendants live on. A member is certain if one of these is
-/// true: the leader lives, so the session id is not reused; the member's initial environment has the plugin's SOCKET_PATH; the
-/// member was `known` as certain before.
+/// true: the leader lives in the same POSIX session, so the session id is not reused; the member descends from the living
+/// leader; the member's initial environment has the plugin's SOCKET_PATH; the member was `known` as certain before.
 ///
 /// # Errors
 /// `Io` if a scan fails.
@@ -34,17 +42,25 @@ pub fn posix_session_members(leader: &Identity, config: &ProcessConfig, known: &
         return Ok(members);
     }
     let socket = config.socket_path.display().to_string();
-    let session = os::posix_session(leader.leader).whole().map_err(|error| scan_failure(&error))?;
+    let mut sessions = vec![leader.session, leader.leader];
+    sessions.dedup();
+    let mut found = Vec::new();
+    for session in sessions {
+        found.extend(os::posix_session(session).whole().map_err(|error| scan_failure(&error))?);
+    }
     let living_leader = find_leader(leader)?;
+    let groups = groups_of(leader, living_leader.as_ref());
     let counts = |process: &Process| {
-        process.pid != leader.leader
+        // A process with the number of the POSIX session is the keeper, or made another POSIX session of this number.
+        ![leader.leader, leader.session].contains(&process.pid)
             && process.start >= leader.start
-            && (config.kill_mode == KillMode::Tree || process.group == leader.leader)
+            && (config.kill_mode == KillMode::Tree || groups.contains(&process.group))
     };
-    for process in session.into_iter().filter(counts) {
-        let certain = living_leader.is_some()
+    for process in found.into_iter().filter(counts) {
+        let certain = living_leader.is_some_and(|leader| leader.session == process.session)
             || known.iter().any(|known| known.is(&process))
-            || os::began_with(process.pid, "SOCKET_PATH", &socket).map_err(|error| scan_failure(&error))?;
+            || os::began_with(process.pid, "SOCKET_PATH", &socket).map_err(|error| scan_failure(&error))?
+            || living_leader.is_some() && os::descends_from(process.pid, leader.leader).map_err(|error| scan_failure(&error))?;
         if certain { &mut members.certain } else { &mut members.doubtful }.push(process);
     }
     members.certain.extend(living_leader);
