@@ -64,6 +64,10 @@ pub enum Occupant {
     /// A listener with a process outside this PID namespace, or of another user.
     Unknown,
     NotASocket,
+    /// Whether a process uses the path can't be found out.
+    Unjudged {
+        reason: String,
+    },
 }
 
 /// A system call that failed.
@@ -329,6 +333,7 @@ impl fmt::Display for Failure {
                 Occupant::Plugin(name) => write!(f, "socket {path} is in use by plugin '{}'", printable(name)),
                 Occupant::Unknown => write!(f, "socket {path} is in use by another process"),
                 Occupant::NotASocket => write!(f, "socket path {path} is in use by a file that is not a socket"),
+                Occupant::Unjudged { reason } => write!(f, "socket {path} {reason}, remove {path} if nothing uses it"),
             },
             Self::Spawn { problem, .. }
             | Self::Unsupported { problem, .. }

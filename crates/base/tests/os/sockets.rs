@@ -140,13 +140,17 @@ fn is_held_is_by_inode_and_not_by_name() {
 }
 
 #[test]
-fn is_held_is_false_for_a_file_or_link_that_is_not_a_socket() {
+fn is_held_follows_a_link_and_is_false_for_a_file_that_is_not_a_socket() {
     let home = tempfile::tempdir().unwrap();
-    let (path, file, link) = (home.path().join("s"), home.path().join("file"), home.path().join("link"));
-    let _listener = UnixListener::bind(&path).unwrap();
+    let [path, file, link, link_to_file] = ["s", "file", "link", "link_to_file"].map(|name| home.path().join(name));
+    let listener = UnixListener::bind(&path).unwrap();
     fs::write(&file, "").unwrap();
     symlink(&path, &link).unwrap();
-    assert!(!os::is_held(&file).unwrap() && !os::is_held(&link).unwrap());
+    symlink(&file, &link_to_file).unwrap();
+    assert!(!os::is_held(&file).unwrap() && !os::is_held(&link_to_file).unwrap());
+    assert!(os::is_held(&link).unwrap() && os::holders(&link).contains(&own_pid()));
+    drop(listener);
+    until("the link is not held", || !os::is_held(&link).unwrap());
     assert_eq!(os::is_held(&home.path().join("missing")).unwrap_err().kind(), ErrorKind::NotFound);
 }
 

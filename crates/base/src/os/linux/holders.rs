@@ -6,14 +6,14 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::sys::stat::{FileStat, lstat};
+use nix::sys::stat::{FileStat, lstat, stat};
 
 use super::sock_diag::{
     ALL_STATES, ATTR_NAME, ATTR_VFS, ESTABLISHED, NLM_F_DUMP, SHOW_NAME, SHOW_VFS, SOCKET_INODE, SOCKET_STATE, SOCKET_TYPE, attribute,
     query, u32_at,
 };
 
-/// Whether a process holds a socket that is bound to this file, listening or not.
+/// Whether a process holds a socket that is bound to this file, listening or not. A symlink counts as its target.
 pub fn is_held(path: &Path) -> io::Result<bool> {
     Ok(!sockets_at(path)?.is_empty())
 }
@@ -37,7 +37,7 @@ pub fn holders(path: &Path) -> Vec<i32> {
 /// The inodes of the sockets that are bound to this file. An accepted connection has its listener's address but does not count:
 /// a new client can't reach it.
 fn sockets_at(path: &Path) -> io::Result<Vec<u32>> {
-    let file = lstat(path)?;
+    let file = stat(path)?;
     match sockets_by_inode(path, &file) {
         Err(error) if !matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)) => {
             // A seccomp filter refuses AF_NETLINK, or the kernel has no unix_diag: compare the names in /proc/net/unix.

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::socket_info::sockets_of;
 use super::tree::all_pids;
 
-/// Whether a process holds a socket that is bound to this file, listening or not. Sockets of other users are not visible.
+/// Whether a process holds a socket that is bound to this file, listening or not. A symlink counts as its target. Sockets of other users are not visible.
 pub fn is_held(path: &Path) -> io::Result<bool> {
     Ok(!holding_pids(path)?.is_empty())
 }
@@ -19,7 +19,7 @@ pub fn holders(path: &Path) -> Vec<i32> {
 }
 
 fn holding_pids(path: &Path) -> io::Result<Vec<i32>> {
-    let file = fs::symlink_metadata(path)?;
+    let file = fs::metadata(path)?;
     let mut pids = all_pids()?;
     pids.retain(|pid| sockets_of(*pid).iter().any(|socket| socket.is_bound_to(*pid, path, &file)));
     Ok(pids)
