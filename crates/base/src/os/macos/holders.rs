@@ -6,10 +6,14 @@ use std::path::Path;
 
 use super::socket_info::sockets_of;
 use super::tree::all_pids;
+use crate::os::Held;
 
 /// Whether a process holds a socket that is bound to this file, listening or not. A symlink counts as its target. Sockets of other users are not visible.
-pub fn is_held(path: &Path) -> io::Result<bool> {
-    Ok(!holding_pids(path)?.is_empty())
+///
+/// # Errors
+/// Errors of stat(2) and of the scan.
+pub fn is_held(path: &Path) -> io::Result<Held> {
+    Ok(if holding_pids(path)?.is_empty() { Held::No } else { Held::Yes })
 }
 
 /// The processes that hold a socket bound to this file, as far as this user may read their descriptors. The scan reads the

@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use ally_base::os;
+use ally_base::os::{self, Held};
 use nix::errno::Errno;
-use nix::unistd::geteuid;
 
 use super::{SocketFileId, dial, holders};
 use crate::error::{Failure, Occupant};
@@ -67,14 +66,17 @@ fn try_remove_dead(path: &Path) -> Result<bool, Failure> {
         Err(Errno::ENOENT) => Ok(!is_link),
         // EAGAIN: the listener's queue is full. EPROTOTYPE: a datagram socket is bound.
         Err(Errno::EAGAIN | Errno::EPROTOTYPE) => held(None),
-        // A socket that is bound but not listening gives ECONNREFUSED too. Another user's socket gives EACCES or EPERM.
+        // A socket that is bound but not listening gives ECONNREFUSED too. EACCES and EPERM say nothing about the socket.
         Err(error @ (Errno::ECONNREFUSED | Errno::EACCES | Errno::EPERM)) => match os::is_held(path) {
-            Ok(true) => held(None),
-            // The socket of another user may be held in another network namespace, which is not visible here.
-            Ok(false) if matches!(error, Errno::EACCES | Errno::EPERM) && target.uid() != geteuid().as_raw() => {
-                Err(in_use(path, Occupant::Unknown))
+            Ok(Held::Yes) => held(None),
+            Ok(_) if error != Errno::ECONNREFUSED => Err(in_use(path, cannot_connect(error))),
+            Ok(Held::Unknown) => {
+                let reason = "may be in use by a process that bound it under another name".to_owned();
+                Err(in_use(path, Occupant::Unjudged { reason }))
             }
-            Ok(false) => remove(path, &found),
+            // The answer of the kernel counts only if the socket did not begin to listen meanwhile.
+            Ok(Held::No) if dial(path).err() == Some(Errno::ECONNREFUSED) => remove(path, &found),
+            Ok(Held::No) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(!is_link),
             Err(error) => Err(Failure::at(path, error)),
         },
