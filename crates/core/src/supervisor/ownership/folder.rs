@@ -4,6 +4,8 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,10 @@ const READ_MAX: u64 = 4096;
 pub struct Folder {
     fd: OwnedFd,
     path: PathBuf,
+    /// The mode of `envsDir`, if others than its owner and root can replace this folder.
+    pub envs_dir_open: Option<u32>,
+    /// The mode that the folder had, if other users had permissions, which were removed.
+    pub closed_from: Option<u32>,
 }
 
 impl Folder {
@@ -37,16 +43,15 @@ impl Folder {
     /// `Io` with the path: the folder can't be created, is a link or another file, or belongs to another user.
     pub fn open(envs_dir: &Path, plugin: &str) -> Result<Self, Failure> {
         let path = envs_dir.join(plugin);
-        make_envs_dir(envs_dir)?;
+        let envs_dir_open = make_envs_dir(envs_dir)?;
         let made = match mkdirat(AT_FDCWD, &path, Mode::S_IRWXU) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
             Err(error) => return Err(Failure::call("mkdir", &path, error)),
         };
         if made {
-            // The umask may have removed permissions, even those of this user. No other user may write in `envsDir`, so the path
-            // can't have become a link since mkdir.
-            fchmodat(AT_FDCWD, &path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink).map_err(|error| Failure::call("chmod", &path, error))?;
+            // The umask may have removed permissions, even those of this user.
+            give_to_user(&path).map_err(|error| Failure::call("chmod", &path, error))?;
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let fd = openat(AT_FDCWD, &path, flags, Mode::empty()).map_err(|error| match error {
@@ -60,10 +65,12 @@ impl Folder {
         // An existing folder may be writable for other users, who could then replace the files in it.
         let mode = Mode::from_bits_truncate(stat.st_mode);
         let wanted = mode.intersection(Mode::S_IRWXU);
+        let mut closed_from = None;
         if mode & PERMISSIONS != wanted & PERMISSIONS {
             fchmod(&fd, wanted & PERMISSIONS).map_err(|error| Failure::call("fchmod", &path, error))?;
+            closed_from = Some(stat.st_mode & 0o7777).filter(|_| !made);
         }
-        Ok(Self { fd, path })
+        Ok(Self { fd, path, envs_dir_open, closed_from })
     }
 
     /// Whether the path still leads to this folder. If a plugin is installed again, its folder is a new one.
@@ -75,6 +82,10 @@ impl Folder {
     /// A duplicate of the descriptor, so that the keeper needs no path.
     pub fn try_clone(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     pub fn join(&self, name: &str) -> PathBuf {
@@ -204,4 +215,21 @@ impl Folder {
             Err(TryLockError::Error(error)) => Err(Failure::call("flock", &self.join(LOCK_FILE), error)),
         }
     }
+}
+
+/// chmod(2) to 0700 of a folder that this user just made. Others may be able to write in `envsDir` and to replace the folder by
+/// a link, so a link is not followed.
+#[cfg(target_os = "linux")]
+fn give_to_user(path: &Path) -> nix::Result<()> {
+    // fchmodat(2) has no AT_SYMLINK_NOFOLLOW before Linux 6.6, and fchmod(2) needs permissions that the umask may have removed.
+    let folder = openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    if fstat(&folder)?.st_uid != geteuid().as_raw() {
+        return Ok(());
+    }
+    fchmodat(AT_FDCWD, format!("/proc/self/fd/{}", folder.as_raw_fd()).as_str(), Mode::S_IRWXU, FchmodatFlags::FollowSymlink)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_to_user(path: &Path) -> nix::Result<()> {
+    fchmodat(AT_FDCWD, path, Mode::S_IRWXU, FchmodatFlags::NoFollowSymlink)
 }
