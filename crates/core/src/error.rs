@@ -117,6 +117,10 @@ pub enum Failure {
     OwnedElsewhere {
         owner: Option<Pid>,
     },
+    /// The note in the lock is of another boot or pid namespace, so its pid names another process here.
+    OwnedInContainer {
+        pid: Pid,
+    },
     SocketInUse {
         path: String,
         by: Occupant,
@@ -242,7 +246,7 @@ impl Failure {
             Self::AlreadyRunning(_) => Code::AlreadyRunning,
             Self::ShuttingDown => Code::ShuttingDown,
             Self::NotFound => Code::NotFound,
-            Self::OwnedElsewhere { .. } => Code::OwnedElsewhere,
+            Self::OwnedElsewhere { .. } | Self::OwnedInContainer { .. } => Code::OwnedElsewhere,
             Self::SocketInUse { .. } => Code::SocketInUse,
             // Without a wait status: the keeper was killed.
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
@@ -328,6 +332,11 @@ impl fmt::Display for Failure {
             Self::NotFound => f.write_str("is not known to this manager"),
             Self::OwnedElsewhere { owner: Some(pid) } => write!(f, "another live owner runs it (pid {pid})"),
             Self::OwnedElsewhere { owner: None } => f.write_str("another live owner runs it"),
+            Self::OwnedInContainer { pid } => write!(
+                f,
+                "another live owner runs it in another container (process {pid} there): the lock is held, and its note is of another \
+                 pid namespace or boot"
+            ),
             Self::SocketInUse { path, by } => match by {
                 Occupant::Process(pid) => write!(f, "socket {path} is in use by process {pid}"),
                 Occupant::Plugin(name) => write!(f, "socket {path} is in use by plugin '{}'", printable(name)),

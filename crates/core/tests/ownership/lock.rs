@@ -21,7 +21,9 @@ fn lock_has_one_holder_and_its_note_names_the_holder() {
     // A shorter note replaces a longer note completely.
     let shorter = LockNote::Owner { pid: 2, start: 1, manager: 0 };
     lock.note(&shorter).unwrap();
-    assert_eq!(fs::read_to_string(first.join("daemon.lock")).unwrap(), "owner 2 1 0\n");
+    let place = os::boot_id().unwrap();
+    assert_eq!(fs::read_to_string(first.join("daemon.lock")).unwrap(), format!("owner 2 1 0 {place}\n"));
+    assert_eq!(first.try_lock().unwrap().unwrap_err().place, Some(place));
     assert_eq!(note_of(&second), shorter);
     lock.release().unwrap();
     assert_eq!(fs::read_to_string(first.join("daemon.lock")).unwrap(), "", "a released lock has no note");

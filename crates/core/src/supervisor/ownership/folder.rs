@@ -210,7 +210,7 @@ impl Folder {
                 let mut text = String::new();
                 let read = file.rewind().and_then(|()| (&file).take(READ_MAX).read_to_string(&mut text));
                 let note = read.map_or(LockNote::Nobody, |_| LockNote::parse(&text));
-                Ok(Err(Held { note, file }))
+                Ok(Err(Held { note, place: LockNote::place(&text).map(str::to_owned), file }))
             }
             Err(TryLockError::Error(error)) => Err(Failure::call("flock", &self.join(LOCK_FILE), error)),
         }

@@ -5,13 +5,22 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ally_base::record::LockNote;
+use ally_base::record::{LockNote, own_place};
 
 /// A lock that another owner or a keeper holds.
 #[derive(Debug)]
 pub struct Held {
     pub note: LockNote,
+    /// The boot and the pid namespace in which the note's pid counts, if the note has it.
+    pub place: Option<String>,
     pub file: File,
+}
+
+impl Held {
+    /// Whether the note was written in another container or on another machine. Its pid then names another process here.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!((self.place.as_deref(), own_place()), (Some(place), Some(own)) if place != own)
+    }
 }
 
 /// The plugin's flock(2). The keeper holds a duplicate of the descriptor, so the name is free only after [`Lock::release`] or
