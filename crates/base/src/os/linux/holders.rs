@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
@@ -201,4 +202,28 @@ fn kernel_device(device: u64) -> u32 {
 #[expect(clippy::cast_possible_truncation, reason = "the kernel truncates as well")]
 const fn kernel_inode(inode: u64) -> u32 {
     inode as u32
+}
+
+/// The process that locked this file with flock(2), as long as it has the file open. `None` also if the process is in another
+/// pid namespace, or if only duplicates of its descriptor are left.
+pub fn flock_holder(file: &fs::File) -> Option<i32> {
+    let wanted = file.metadata().ok()?;
+    let devices = [Some(kernel_device(wanted.dev())), mount_device(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))];
+    let locks = super::identity::read("/proc/locks").ok()?;
+    // The fields of a line: number, kind, mode, access, pid, major:minor:inode, and others. A waiter has "->" before the kind.
+    let pids = std::str::from_utf8(&locks).ok()?.lines().filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        fields.next().filter(|kind| *kind == "FLOCK")?;
+        let pid = fields.nth(2)?.parse().ok()?;
+        let mut place = fields.next()?.split(':');
+        let [major, minor] = [place.next()?, place.next()?].map(|number| u32::from_str_radix(number, 16).ok());
+        let same = devices.contains(&Some((major? << 20) | minor?)) && place.next()?.parse() == Ok(wanted.ino());
+        same.then_some(pid)
+    });
+    let has_open = |pid: &i32| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let open = |descriptor: fs::DirEntry| fs::metadata(descriptor.path()).ok().map(|open| (open.dev(), open.ino()));
+        descriptors.filter_map(open).any(|open| open == (wanted.dev(), wanted.ino()))
+    };
+    pids.into_iter().find(has_open)
 }

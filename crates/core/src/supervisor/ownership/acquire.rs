@@ -62,6 +62,9 @@ pub async fn acquire(folder: &Folder, grace: Duration, own: &Process) -> Result<
                     os::signal(&keeper, libc::SIGTERM).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
                 }
             }
+            LockNote::Nobody if held.locker.is_some_and(|pid| pid != own.pid && !os::is_ending(pid)) => {
+                return Err(Failure::OwnedElsewhere { owner: held.locker });
+            }
             LockNote::Owner { .. } | LockNote::Keeper { .. } | LockNote::Nobody => {}
         }
         if Instant::now() > deadline {
