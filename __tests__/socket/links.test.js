@@ -45,7 +45,13 @@ test('socketPath: a link to its own socket is replaced after a crash, and remove
 test.each([
   ['a dead socket', async (link) => deadSocket(`${link}.target`)],
   ['nothing', (link) => fs.symlinkSync(`${link}.target`, link)],
-  ['a file below a file', (link) => (fs.writeFileSync(`${link}.file`, 'precious'), fs.symlinkSync(`${link}.file/s`, link))],
+  [
+    'a file below a file',
+    (link) => {
+      fs.writeFileSync(`${link}.file`, 'precious');
+      fs.symlinkSync(`${link}.file/s`, link);
+    },
+  ],
   ['itself', (link) => fs.symlinkSync(path.basename(link), link)],
 ])('socketPath: a link that leads to %s is removed, and its target is not', async (_, make) => {
   const link = world.path('link');
