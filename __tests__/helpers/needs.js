@@ -34,6 +34,7 @@ const checks = {
   'namespaces of its own': () => root && works('unshare', '-mpf', '--mount-proc', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt'),
   'another user that can load the package': () =>
     root && works(...as(SOMEBODY), process.execPath, '-e', `require(${JSON.stringify(ROOT)})`),
+  '/usr/bin/python3': () => works('/usr/bin/python3', '-S', '-E', '-c', 'import ctypes'),
   'Symbol.asyncDispose': () => Symbol.asyncDispose !== undefined,
 };
 const results = new Map();

@@ -64,6 +64,10 @@ pub enum Occupant {
     /// A listener with a process outside this PID namespace, or of another user.
     Unknown,
     NotASocket,
+    /// Whether a process uses the path can't be found out.
+    Unjudged {
+        reason: String,
+    },
 }
 
 /// A system call that failed.
@@ -112,6 +116,10 @@ pub enum Failure {
     NotFound,
     OwnedElsewhere {
         owner: Option<Pid>,
+    },
+    /// The note in the lock is of another boot or pid namespace, so its pid names another process here.
+    OwnedInContainer {
+        pid: Pid,
     },
     SocketInUse {
         path: String,
@@ -240,7 +248,7 @@ impl Failure {
             Self::AlreadyRunning(_) => Code::AlreadyRunning,
             Self::ShuttingDown => Code::ShuttingDown,
             Self::NotFound => Code::NotFound,
-            Self::OwnedElsewhere { .. } => Code::OwnedElsewhere,
+            Self::OwnedElsewhere { .. } | Self::OwnedInContainer { .. } => Code::OwnedElsewhere,
             Self::SocketInUse { .. } => Code::SocketInUse,
             // Without a wait status: the keeper was killed.
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
@@ -326,11 +334,17 @@ impl fmt::Display for Failure {
             Self::NotFound => f.write_str("is not known to this manager"),
             Self::OwnedElsewhere { owner: Some(pid) } => write!(f, "another live owner runs it (pid {pid})"),
             Self::OwnedElsewhere { owner: None } => f.write_str("another live owner runs it"),
+            Self::OwnedInContainer { pid } => write!(
+                f,
+                "another live owner runs it in another container (process {pid} there): the lock is held, and its note is of another \
+                 pid namespace or boot"
+            ),
             Self::SocketInUse { path, by } => match by {
                 Occupant::Process(pid) => write!(f, "socket {path} is in use by process {pid}"),
                 Occupant::Plugin(name) => write!(f, "socket {path} is in use by plugin '{}'", printable(name)),
                 Occupant::Unknown => write!(f, "socket {path} is in use by another process"),
                 Occupant::NotASocket => write!(f, "socket path {path} is in use by a file that is not a socket"),
+                Occupant::Unjudged { reason } => write!(f, "socket {path} {reason}, remove {path} if nothing uses it"),
             },
             Self::Spawn { problem, .. }
             | Self::Unsupported { problem, .. }

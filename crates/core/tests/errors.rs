@@ -31,6 +31,7 @@ fn error_code_of_each_failure() {
         (Failure::ShuttingDown, Code::ShuttingDown),
         (Failure::NotFound, Code::NotFound),
         (Failure::OwnedElsewhere { owner: None }, Code::OwnedElsewhere),
+        (Failure::OwnedInContainer { pid: 1 }, Code::OwnedElsewhere),
         (Failure::SocketInUse { path: text(), by: Occupant::Unknown }, Code::SocketInUse),
         (spawn(), Code::Spawn),
         (guardian(libc::EMFILE), Code::Spawn),

@@ -32,6 +32,15 @@ pub enum AcceptState {
     Accepted,
 }
 
+/// Whether a process holds a socket that is bound to a file. In the order of the evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    No,
+    /// The kernel shows a socket that may be bound to the file under another name.
+    Unknown,
+    Yes,
+}
+
 /// The properties of a process at the time of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {

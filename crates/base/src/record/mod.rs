@@ -5,7 +5,7 @@ mod identity;
 mod lock_note;
 
 pub use identity::Identity;
-pub use lock_note::LockNote;
+pub use lock_note::{LockNote, own_place};
 
 /// The leader's pid and a newline. For programs outside this package.
 pub const PID_FILE: &str = "daemon.pid";

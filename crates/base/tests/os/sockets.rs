@@ -1,6 +1,6 @@
 //! Unix sockets: whether a connection was accepted, whether a process holds a socket file, the listener's pid.
 
-use ally_base::os::{self, AcceptState, own_pid};
+use ally_base::os::{self, AcceptState, Held, own_pid};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -16,6 +16,10 @@ fn bound(path: &Path) -> OwnedFd {
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &UnixAddr::new(path).unwrap()).unwrap();
     socket
+}
+
+fn is_held(path: &Path) -> bool {
+    os::is_held(path).unwrap() == Held::Yes
 }
 
 // Accept state.
@@ -59,18 +63,18 @@ fn is_held_while_a_process_has_the_socket_bound_listening_or_datagram() {
     let path = home.path().join("s");
     let socket = bound(&path);
     assert!(UnixStream::connect(&path).is_err(), "a bound socket refuses connections, as a stale file does");
-    assert!(os::is_held(&path).unwrap());
+    assert!(is_held(&path));
     listen(&socket, Backlog::new(1).unwrap()).unwrap();
-    assert!(os::is_held(&path).unwrap());
+    assert!(is_held(&path));
     let copy = socket.try_clone().unwrap();
     drop(socket);
-    assert!(os::is_held(&path).unwrap(), "a copy of the descriptor holds the file");
+    assert!(is_held(&path), "a copy of the descriptor holds the file");
     drop(copy);
-    until("the file is not held", || !os::is_held(&path).unwrap());
+    until("the file is not held", || !is_held(&path));
     assert!(path.exists(), "a stale file");
     fs::remove_file(&path).unwrap();
     let _datagram = UnixDatagram::bind(&path).unwrap();
-    assert!(os::is_held(&path).unwrap(), "a datagram socket holds the file");
+    assert!(is_held(&path), "a datagram socket holds the file");
 }
 
 /// An accepted connection has its listener's address, but no process can connect to it.
@@ -81,9 +85,9 @@ fn is_held_is_false_for_an_accepted_connection_without_its_listener() {
     let listener = UnixListener::bind(&path).unwrap();
     let client = UnixStream::connect(&path).unwrap();
     let (served, _) = listener.accept().unwrap();
-    assert!(os::is_held(&path).unwrap());
+    assert!(is_held(&path));
     drop(listener);
-    until("the file is not held", || !os::is_held(&path).unwrap());
+    until("the file is not held", || !is_held(&path));
     (&client).write_all(b"?").unwrap();
     (&served).read_exact(&mut [0]).unwrap();
     fs::remove_file(&path).unwrap();
@@ -92,7 +96,7 @@ fn is_held_is_false_for_an_accepted_connection_without_its_listener() {
     let elsewhere = home.path().join("elsewhere");
     let [datagram, _other] = [&path, &elsewhere].map(|path| UnixDatagram::bind(path).unwrap());
     datagram.connect(&elsewhere).unwrap();
-    assert!(os::is_held(&path).unwrap());
+    assert!(is_held(&path));
 }
 
 #[test]
@@ -101,10 +105,10 @@ fn is_held_by_another_process() {
     let path = home.path().join("s");
     let socket = bound(&path);
     let mut child = Command::new("/bin/sh").args(["-c", "exec sleep 60"]).stdin(Stdio::from(socket)).spawn().unwrap();
-    assert!(os::is_held(&path).unwrap());
+    assert!(is_held(&path));
     child.kill().unwrap();
     child.wait().unwrap();
-    until("the file is not held", || !os::is_held(&path).unwrap());
+    until("the file is not held", || !is_held(&path));
 }
 
 #[test]
@@ -114,14 +118,14 @@ fn is_held_is_false_for_a_file_that_replaced_a_held_file() {
     let first = UnixListener::bind(&path).unwrap();
     fs::remove_file(&path).unwrap();
     let second = UnixListener::bind(&path).unwrap();
-    assert!(os::is_held(&path).unwrap());
+    assert!(is_held(&path));
     drop(second);
     // The first socket is open and bound to the same path, but to another inode.
-    until("the second file is not held", || !os::is_held(&path).unwrap());
+    until("the second file is not held", || !is_held(&path));
     fs::remove_file(&path).unwrap();
     drop(first);
     let _third = UnixListener::bind(&path).unwrap();
-    assert!(os::is_held(&path).unwrap());
+    assert!(is_held(&path));
 }
 
 #[test]
@@ -133,20 +137,24 @@ fn is_held_is_by_inode_and_not_by_name() {
     }
     drop(UnixListener::bind(here.join("s")).unwrap());
     let _other = UnixListener::bind(there.join("s")).unwrap();
-    until("the file is not held", || !os::is_held(&here.join("s")).unwrap());
-    assert!(os::is_held(&there.join("s")).unwrap());
+    until("the file is not held", || !is_held(&here.join("s")));
+    assert!(is_held(&there.join("s")));
     fs::rename(there.join("s"), there.join("renamed")).unwrap();
-    assert!(os::is_held(&there.join("renamed")).unwrap(), "a renamed file is still held");
+    assert!(is_held(&there.join("renamed")), "a renamed file is still held");
 }
 
 #[test]
-fn is_held_is_false_for_a_file_or_link_that_is_not_a_socket() {
+fn is_held_follows_a_link_and_is_false_for_a_file_that_is_not_a_socket() {
     let home = tempfile::tempdir().unwrap();
-    let (path, file, link) = (home.path().join("s"), home.path().join("file"), home.path().join("link"));
-    let _listener = UnixListener::bind(&path).unwrap();
+    let [path, file, link, link_to_file] = ["s", "file", "link", "link_to_file"].map(|name| home.path().join(name));
+    let listener = UnixListener::bind(&path).unwrap();
     fs::write(&file, "").unwrap();
     symlink(&path, &link).unwrap();
-    assert!(!os::is_held(&file).unwrap() && !os::is_held(&link).unwrap());
+    symlink(&file, &link_to_file).unwrap();
+    assert!(!is_held(&file) && !is_held(&link_to_file));
+    assert!(is_held(&link) && os::holders(&link).contains(&own_pid()));
+    drop(listener);
+    until("the link is not held", || !is_held(&link));
     assert_eq!(os::is_held(&home.path().join("missing")).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
@@ -156,10 +164,10 @@ fn is_held_finds_each_of_600_sockets() {
     let sockets: Vec<UnixListener> =
         (0..600).map(|number| UnixListener::bind(home.path().join(format!("socket-{number}"))).unwrap()).collect();
     for number in [0, 299, 599] {
-        assert!(os::is_held(&home.path().join(format!("socket-{number}"))).unwrap());
+        assert!(is_held(&home.path().join(format!("socket-{number}"))));
     }
     drop(sockets);
-    until("the file is not held", || !os::is_held(&home.path().join("socket-299")).unwrap());
+    until("the file is not held", || !is_held(&home.path().join("socket-299")));
 }
 
 // Peer.

@@ -21,7 +21,9 @@ fn lock_has_one_holder_and_its_note_names_the_holder() {
     // A shorter note replaces a longer note completely.
     let shorter = LockNote::Owner { pid: 2, start: 1, manager: 0 };
     lock.note(&shorter).unwrap();
-    assert_eq!(fs::read_to_string(first.join("daemon.lock")).unwrap(), "owner 2 1 0\n");
+    let place = os::boot_id().unwrap();
+    assert_eq!(fs::read_to_string(first.join("daemon.lock")).unwrap(), format!("owner 2 1 0 {place}\n"));
+    assert_eq!(first.try_lock().unwrap().unwrap_err().place, Some(place));
     assert_eq!(note_of(&second), shorter);
     lock.release().unwrap();
     assert_eq!(fs::read_to_string(first.join("daemon.lock")).unwrap(), "", "a released lock has no note");
@@ -40,13 +42,13 @@ fn lock_is_held_by_the_keepers_copy_until_it_is_released() {
     let [first, second] = [(); 2].map(|()| Folder::open(dir.path(), "p").unwrap());
     let lock = locked(&first);
     let keeper_copy = lock.as_file().try_clone().unwrap();
-    drop(lock);
+    drop((lock, first));
     assert!(second.try_lock().unwrap().is_err(), "the keeper's copy holds the lock");
     drop(keeper_copy);
     let lock = locked(&second);
     let copy_of_a_starting_child = lock.as_file().try_clone().unwrap();
     lock.release().unwrap();
-    drop(locked(&first));
+    drop(locked(&Folder::open(dir.path(), "p").unwrap()));
     drop(copy_of_a_starting_child);
 }
 
@@ -61,6 +63,27 @@ fn lock_file_is_never_replaced() {
     folder.remove_record().unwrap();
     drop(locked(&folder));
     assert_eq!(inode(folder.join("daemon.lock")), before);
+}
+
+#[test]
+fn lock_is_held_although_the_folder_was_cleared() {
+    let dir = temp_dir();
+    let [first, second] = [(); 2].map(|()| Folder::open(dir.path(), "p").unwrap());
+    let lock = locked(&first);
+    assert!(first.has_lock_file(lock.as_file()));
+    fs::remove_file(first.join("daemon.lock")).unwrap();
+    assert!(!first.has_lock_file(lock.as_file()));
+    let held = second.try_lock().unwrap().unwrap_err();
+    assert_eq!((held.note, held.locker), (LockNote::Nobody, Some(os::own_pid())));
+    // The refused one has made a file, and does not keep it locked.
+    let retaken = lock.with_file(first.try_lock_file().unwrap().unwrap());
+    assert!(first.has_lock_file(retaken.as_file()));
+    assert!(second.try_lock().unwrap().is_err());
+    let keeper_copy = first.try_clone().unwrap();
+    drop((lock, retaken, first));
+    assert!(second.try_lock().unwrap().is_err(), "the keeper's copy of the folder holds the name");
+    drop(keeper_copy);
+    drop(locked(&second));
 }
 
 #[test]

@@ -88,6 +88,13 @@ fn lock_note_names_an_owner_a_keeper_or_nobody() {
     for pid in ["0", "1", "-1", "2147483648", "99999999999", "x", ""] {
         assert_eq!(LockNote::parse(&keeper.to_string().replace("4711", pid)), LockNote::Nobody, "no keeper has pid {pid}");
     }
+    let place = "5f0c7b2e-4f0e-4c39-9a57-1d6f9c0a2e11 pid:[4026531836]";
+    for (note, text) in [(owner, "owner 4711 3 9"), (keeper, "keeper 4711 3 5000")] {
+        let with_place = format!("{text} {place}\nrest");
+        assert_eq!((LockNote::parse(&with_place), LockNote::place(&with_place)), (note.clone(), Some(place)));
+        // The note of an older version has no place.
+        assert_eq!((LockNote::parse(text), LockNote::place(text)), (note, None));
+    }
     // Pid 1 of a container may be an owner. An owner never gets a signal.
     assert_eq!(LockNote::parse("owner 1 3 9\n"), LockNote::Owner { pid: 1, start: 3, manager: 9 });
     for text in ["", "\n", "owner", "owner 4711", "owner 4711 3", "warden 4711 3 9", "4711", "owner 4711 3 -9", "owner -4711 3 9"] {

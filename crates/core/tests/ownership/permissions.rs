@@ -71,13 +71,14 @@ fn plugin_folder_loses_the_permissions_of_others_and_gains_none() {
 }
 
 #[test]
-fn envs_dir_loses_the_write_permission_of_others_unless_sticky() {
+fn envs_dir_is_not_changed_and_is_open_if_others_can_write_there_unless_sticky() {
     let dir = temp_dir();
-    for (name, found, left) in [("open", 0o777, 0o755), ("grouped", 0o2775, 0o2755), ("sticky", 0o1777, 0o1777), ("closed", 0o750, 0o750)] {
+    for (name, found, open) in [("open", 0o777, true), ("grouped", 0o2775, true), ("sticky", 0o1777, false), ("closed", 0o750, false)] {
         let envs = dir.path().join(name);
         fs::create_dir(&envs).unwrap();
         fs::set_permissions(&envs, fs::Permissions::from_mode(found)).unwrap();
-        Folder::open(&envs, "p").unwrap();
-        assert_eq!(mode(&envs), left, "{name}");
+        let folder = Folder::open(&envs, "p").unwrap();
+        assert_eq!(mode(&envs), found, "{name}");
+        assert_eq!(folder.envs_dir_open, open.then_some(found), "{name}");
     }
 }

@@ -26,6 +26,25 @@ fn record_is_daemon_pid_and_daemon_id() {
 }
 
 #[test]
+fn record_of_another_leader_is_not_removed() {
+    let dir = temp_dir();
+    let folder = Folder::open(dir.path(), "p").unwrap();
+    let other = Identity { leader: 12, ..identity() };
+    folder.record(&other).unwrap();
+    folder.remove_record_of(&identity()).unwrap();
+    assert_eq!((folder.read_pid(), folder.read_identity()), (Ok(Some(12)), Ok(Some(other.clone()))));
+    folder.remove_record_of(&Identity { start: other.start + 1, ..other.clone() }).unwrap();
+    assert_eq!(folder.read_identity(), Ok(Some(other.clone())), "the same pid at another time");
+    folder.record(&other).unwrap();
+    folder.remove_record_of(&other).unwrap();
+    assert_eq!(fs::read_dir(dir.path().join("p")).unwrap().count(), 0);
+    // Contents that name no process are replaced by a start, and removed by a stop.
+    fs::write(folder.join("daemon.pid"), "0").unwrap();
+    folder.remove_record_of(&other).unwrap();
+    assert_eq!(fs::read_dir(dir.path().join("p")).unwrap().count(), 0);
+}
+
+#[test]
 fn temporary_file_of_a_killed_writer_is_replaced_and_not_followed() {
     let dir = temp_dir();
     let folder = Folder::open(dir.path(), "p").unwrap();

@@ -11,7 +11,7 @@ mod watch;
 
 pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
 pub use handle::{Group, Handle, open, signal};
-pub use holders::{holders, is_held};
+pub use holders::{flock_holder, holders, is_held};
 pub use identity::{
     BOOT_ID, began_with, boot_id, holds, identify, is_ending, look_up, must_be_visible, start_time, supplementary_groups, working_directory,
 };

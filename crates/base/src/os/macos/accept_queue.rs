@@ -47,7 +47,7 @@ pub fn accept_state(client: &(impl AsFd + AsRawFd)) -> io::Result<AcceptState> {
 
 /// Whether ECONNREFUSED can mean that the listener's queue is full: true if a process of the tree listens at `path`.
 pub fn refuses_when_full(path: &Path, keeper: i32, leader: i32) -> bool {
-    let Ok(file) = fs::symlink_metadata(path) else { return false };
+    let Ok(file) = fs::metadata(path) else { return false };
     let listens = |pid: i32| sockets_of(pid).iter().any(|socket| socket.listens() && socket.is_bound_to(pid, path, &file));
     members(keeper, &mut Some(leader), &[], &mut |_| {}).seen.iter().any(|process| listens(process.pid))
 }

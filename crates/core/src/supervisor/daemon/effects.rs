@@ -56,14 +56,14 @@ impl Task {
 
     fn prepare(&mut self, generation: Generation) {
         // Drops the previous attempt, if it is still there.
+        self.attempt = None;
+        self.check_lease();
         let attempt = self.attempt.insert(Attempt::new(generation));
         let path = self.job.config.socket_path.clone();
         if let Err(plugin) = self.context.claims.claim(&path, &self.daemon.name) {
             let failure = Failure::SocketInUse { path: path.display().to_string(), by: Occupant::Plugin(plugin) };
             return self.feed(Event::PrepareFailed { generation, failure });
         }
-        // If the plugin's folder was replaced, the lock of the new folder must be acquired.
-        self.lease.take_if(|lease| !lease.folder.is_in_place());
         if self.lease.is_some() {
             // A restart: this owner holds the lock, so there are no orphans.
             return self.feed(match socket::remove_dead(&path) {
@@ -73,6 +73,18 @@ impl Task {
         }
         let (context, job, reporter) = (Arc::clone(&self.context), Arc::clone(&self.job), self.daemon.reporter.clone());
         attempt.preparing = Some(Box::pin(async move { Lease::prepare(&context.options.envs_dir, &job.config, &reporter).await }));
+    }
+
+    /// If the plugin's folder was cleared, takes the lock file anew. If the folder was replaced, gives the lease up, because the
+    /// lock of the new folder must be acquired.
+    fn check_lease(&mut self) {
+        let Some(lease) = self.lease.as_mut().filter(|lease| !lease.is_in_place()) else { return };
+        if lease.retake_lock() {
+            self.daemon.remember_lock(&lease.lock);
+            log!(self.daemon.reporter, warn, "daemon.lock was removed; it was made anew");
+        } else if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
+            log!(self.daemon.reporter, warn, %error, "a plugin's lock could not be released");
+        }
     }
 
     fn spawn_process(&mut self, generation: Generation) {
@@ -103,10 +115,9 @@ impl Task {
 
     /// Writes the record: the identity of the leader.
     pub(super) fn record(&mut self, generation: Generation, leader: Pid, keeper: Pid) -> Result<(), Failure> {
-        let Some(lease) = &self.lease else { return Ok(()) };
         // If the leader has ended, it has no identity, and the keeper reports its exit next.
         let Some(identity) = identify_leader(leader, keeper)? else { return Ok(()) };
-        let recorded = lease.folder.record(&identity);
+        let recorded = self.lease.as_mut().map_or(Ok(()), |lease| lease.record(&identity));
         self.remember(generation, identity);
         recorded
     }
@@ -152,7 +163,7 @@ impl Task {
 
     /// Removes the files of a daemon that is gone. Returns a failure if a file stays.
     pub(super) fn remove_files(&self) -> Option<Failure> {
-        let record = self.lease.as_ref().map_or(Ok(()), |lease| lease.folder.remove_record());
+        let record = self.lease.as_ref().map_or(Ok(()), Lease::remove_record);
         if let Err(failure) = &record {
             log!(self.daemon.reporter, warn, %failure, "the record of a daemon that is gone stays");
         }

@@ -19,20 +19,32 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// The process name of a keeper.
 const KEEPER: &str = "ally-keeper";
 
-/// If a live owner holds the lock, fails at once. If the keeper of a dead owner holds the lock, waits until the tree is gone, at
+/// A note that was left by a reboot or a killed container stands until the next holder has written its own. So a note of another
+/// boot or pid namespace counts only after so many reads.
+const READS_OF_A_NOTE_ELSEWHERE: u32 = 5;
+
+/// If a live owner holds the lock, fails at once. If a process in another container holds the lock, fails at once too: this
+/// process can neither see nor signal it. If the keeper of a dead owner holds the lock, waits until the tree is gone, at
 /// most for the grace period and `KILL_TIMEOUT`.
 ///
 /// # Errors
-/// `OwnedElsewhere`; `StopFailed` if the keeper's tree does not end; `Io`.
+/// `OwnedElsewhere`; `OwnedInContainer`; `StopFailed` if the keeper's tree does not end; `Io`.
 pub async fn acquire(folder: &Folder, grace: Duration, own: &Process) -> Result<LockGuard, Failure> {
     let mut deadline = Instant::now() + grace + KILL_TIMEOUT;
     let mut signalled = None;
+    let mut reads_elsewhere = 0;
     loop {
         let held = match folder.try_lock()? {
             Ok(lock) => return Ok(LockGuard::of(lock)),
             Err(held) => held,
         };
+        reads_elsewhere = if held.is_elsewhere() { reads_elsewhere + 1 } else { 0 };
         match held.note {
+            LockNote::Owner { pid, .. } | LockNote::Keeper { pid, .. } if reads_elsewhere > 0 => {
+                if reads_elsewhere >= READS_OF_A_NOTE_ELSEWHERE {
+                    return Err(Failure::OwnedInContainer { pid });
+                }
+            }
             LockNote::Owner { pid, start, manager } if is_live_owner(pid, start, manager, own) => {
                 return Err(Failure::OwnedElsewhere { owner: Some(pid) });
             }
@@ -49,6 +61,9 @@ pub async fn acquire(folder: &Folder, grace: Duration, own: &Process) -> Result<
                     deadline = Instant::now() + Duration::from_millis(grace_ms) + KILL_TIMEOUT;
                     os::signal(&keeper, libc::SIGTERM).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
                 }
+            }
+            LockNote::Nobody if held.locker.is_some_and(|pid| pid != own.pid && !os::is_ending(pid)) => {
+                return Err(Failure::OwnedElsewhere { owner: held.locker });
             }
             LockNote::Owner { .. } | LockNote::Keeper { .. } | LockNote::Nobody => {}
         }

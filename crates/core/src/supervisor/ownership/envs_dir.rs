@@ -10,11 +10,14 @@ use nix::unistd::geteuid;
 
 use crate::error::Failure;
 
-/// Creates `envs_dir` and its missing parents. An existing folder must belong to this user or to root. Other users must not be
-/// able to replace plugins' folders in it, so their write permission is removed.
-pub fn make_envs_dir(envs_dir: &Path) -> Result<(), Failure> {
+/// Creates `envs_dir` and its missing parents. An existing folder must belong to this user or to root, and is not changed.
+/// Returns its mode if others than its owner and root can replace the plugins' folders in it.
+pub fn make_envs_dir(envs_dir: &Path) -> Result<Option<u32>, Failure> {
     let io_failure = |call| move |error: io::Error| Failure::call(call, envs_dir, error);
     let (missing, there): (Vec<_>, Vec<_>) = envs_dir.ancestors().partition(|ancestor| !ancestor.exists());
+    if let (false, Some(parent)) = (missing.is_empty(), there.first()) {
+        refuse_as_root(parent)?;
+    }
     for folder in missing.iter().rev() {
         match std::fs::create_dir(folder) {
             // The umask may have removed permissions, even those of this user.
@@ -34,17 +37,27 @@ pub fn make_envs_dir(envs_dir: &Path) -> Result<(), Failure> {
         return Err(io_failure("mkdir")(io::Error::from_raw_os_error(libc::ENOTDIR)));
     }
     if found.uid() != geteuid().as_raw() && found.uid() != 0 {
-        return Err(Failure::io(envs_dir, foreign(found.uid())));
+        return Err(Failure::io(envs_dir, elsewhere(found.uid())));
     }
     // Group or others may write. In a sticky folder such as /tmp a user can rename and remove only own files.
-    let (open, sticky) = (found.mode() & 0o022 != 0, found.mode() & 0o1000 != 0);
-    if open && !sticky {
-        if found.uid() != geteuid().as_raw() {
-            return Err(Failure::io(envs_dir, "can be written by others than its owner, root"));
-        }
-        std::fs::set_permissions(envs_dir, Permissions::from_mode(found.mode() & 0o7755)).map_err(io_failure("chmod"))?;
+    let (open, sticky) = (found.mode() & 0o022 != 0, found.mode() & STICKY != 0);
+    Ok((open && !sticky).then_some(found.mode() & 0o7777))
+}
+
+const STICKY: u32 = 0o1000;
+
+/// With the HOME of another user (`sudo` keeps it), root would make folders that this user can't use. A sticky folder is there
+/// for folders of all users.
+fn refuse_as_root(parent: &Path) -> Result<(), Failure> {
+    let found = std::fs::metadata(parent).map_err(|error| Failure::call("stat", parent, error))?;
+    if geteuid().is_root() && found.uid() != 0 && found.mode() & STICKY == 0 {
+        return Err(Failure::io(parent, elsewhere(found.uid())));
     }
     Ok(())
+}
+
+fn elsewhere(owner: u32) -> String {
+    format!("belongs to user {owner}; run as that user or set envsDir")
 }
 
 pub fn foreign(owner: u32) -> String {

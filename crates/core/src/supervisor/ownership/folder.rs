@@ -4,8 +4,11 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
@@ -16,6 +19,7 @@ use super::envs_dir::{foreign, make_envs_dir};
 use super::{Held, Lock};
 use crate::error::{Failure, FileProblem};
 use crate::model::Pid;
+use ally_base::os;
 use ally_base::record::{IDENTITY_FILE, Identity, LOCK_FILE, LockNote, PID_FILE, parse_pid};
 
 const PERMISSIONS: Mode = Mode::S_IRWXU.union(Mode::S_IRWXG).union(Mode::S_IRWXO);
@@ -26,8 +30,13 @@ const READ_MAX: u64 = 4096;
 /// The folder of one plugin, opened without following a link.
 #[derive(Debug)]
 pub struct Folder {
-    fd: OwnedFd,
+    /// Also the second half of the lock: see [`Folder::try_lock`].
+    fd: Arc<File>,
     path: PathBuf,
+    /// The mode of `envsDir`, if others than its owner and root can replace this folder.
+    pub envs_dir_open: Option<u32>,
+    /// The mode that the folder had, if other users had permissions, which were removed.
+    pub closed_from: Option<libc::mode_t>,
 }
 
 impl Folder {
@@ -37,16 +46,15 @@ impl Folder {
     /// `Io` with the path: the folder can't be created, is a link or another file, or belongs to another user.
     pub fn open(envs_dir: &Path, plugin: &str) -> Result<Self, Failure> {
         let path = envs_dir.join(plugin);
-        make_envs_dir(envs_dir)?;
+        let envs_dir_open = make_envs_dir(envs_dir)?;
         let made = match mkdirat(AT_FDCWD, &path, Mode::S_IRWXU) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
             Err(error) => return Err(Failure::call("mkdir", &path, error)),
         };
         if made {
-            // The umask may have removed permissions, even those of this user. No other user may write in `envsDir`, so the path
-            // can't have become a link since mkdir.
-            fchmodat(AT_FDCWD, &path, Mode::S_IRWXU, FchmodatFlags::FollowSymlink).map_err(|error| Failure::call("chmod", &path, error))?;
+            // The umask may have removed permissions, even those of this user.
+            give_to_user(&path).map_err(|error| Failure::call("chmod", &path, error))?;
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let fd = openat(AT_FDCWD, &path, flags, Mode::empty()).map_err(|error| match error {
@@ -60,10 +68,12 @@ impl Folder {
         // An existing folder may be writable for other users, who could then replace the files in it.
         let mode = Mode::from_bits_truncate(stat.st_mode);
         let wanted = mode.intersection(Mode::S_IRWXU);
+        let mut closed_from = None;
         if mode & PERMISSIONS != wanted & PERMISSIONS {
             fchmod(&fd, wanted & PERMISSIONS).map_err(|error| Failure::call("fchmod", &path, error))?;
+            closed_from = Some(stat.st_mode & 0o7777).filter(|_| !made);
         }
-        Ok(Self { fd, path })
+        Ok(Self { fd: Arc::new(File::from(fd)), path, envs_dir_open, closed_from })
     }
 
     /// Whether the path still leads to this folder. If a plugin is installed again, its folder is a new one.
@@ -72,9 +82,13 @@ impl Folder {
         (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
     }
 
-    /// A duplicate of the descriptor, so that the keeper needs no path.
+    /// A duplicate of the descriptor, so that the keeper needs no path. It shares the flock(2) on the folder.
     pub fn try_clone(&self) -> io::Result<OwnedFd> {
-        self.fd.try_clone()
+        self.fd.try_clone().map(OwnedFd::from)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     pub fn join(&self, name: &str) -> PathBuf {
@@ -187,21 +201,90 @@ impl Folder {
         self.remove(IDENTITY_FILE).and(pid)
     }
 
-    /// Takes the plugin's lock. If another process holds the lock, returns the note of that process.
+    /// Removes the files of the record that don't name another leader. If one can't be removed, the other is removed nevertheless.
+    pub fn remove_record_of(&self, identity: &Identity) -> Result<(), Failure> {
+        let pid = self.read_pid()?.is_none_or(|pid| pid == identity.leader);
+        let own = self.read_identity()?.is_none_or(|found| found == *identity);
+        let pid = if pid { self.remove(PID_FILE) } else { Ok(()) };
+        let own = if own { self.remove(IDENTITY_FILE) } else { Ok(()) };
+        own.and(pid)
+    }
+
+    /// Whether `daemon.lock` is still this file. If the folder was cleared, another file can be locked under its name.
+    pub fn has_lock_file(&self, file: &File) -> bool {
+        let (Ok(held), Ok(there)) = (fstat(file), fstatat(&self.fd, LOCK_FILE, AtFlags::AT_SYMLINK_NOFOLLOW)) else { return false };
+        (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+    }
+
+    /// Takes the plugin's lock: `daemon.lock`, then the folder, so that the name is held although the folder was cleared. If
+    /// another process holds the lock, returns the note of that process.
     ///
     /// # Errors
     /// `Io`.
     pub fn try_lock(&self) -> Result<Result<Lock, Held>, Failure> {
+        for _ in 0..LOCK_ATTEMPTS {
+            let file = match self.try_lock_file()? {
+                Ok(file) => file,
+                Err(held) => return Ok(Err(held)),
+            };
+            if !self.has_lock_file(&file) {
+                continue;
+            }
+            match self.fd.try_lock() {
+                Ok(()) => return Ok(Ok(Lock::of(file, Some(Arc::clone(&self.fd))))),
+                Err(TryLockError::WouldBlock) => {
+                    // The file was free, so its note says nothing about the holder of the folder.
+                    file.unlock().map_err(|error| Failure::call("flock", &self.join(LOCK_FILE), error))?;
+                    let locker = os::flock_holder(&self.fd);
+                    return Ok(Err(Held { note: LockNote::Nobody, place: None, locker, file }));
+                }
+                // The file system has no flock(2) on folders (NFS: EBADF), so the file's lock alone counts.
+                Err(TryLockError::Error(error)) if has_no_folder_locks(&error) => return Ok(Ok(Lock::of(file, None))),
+                Err(TryLockError::Error(error)) => return Err(Failure::call("flock", &self.path, error)),
+            }
+        }
+        Err(Failure::io(&self.join(LOCK_FILE), "was replaced again and again"))
+    }
+
+    /// Takes the lock of `daemon.lock` alone. For [`Lock::retake`], which holds the folder's.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn try_lock_file(&self) -> Result<Result<File, Held>, Failure> {
         let mut file = self.open_file(LOCK_FILE, OFlag::O_RDWR | OFlag::O_CREAT)?;
         match file.try_lock() {
-            Ok(()) => Ok(Ok(Lock::of(file))),
+            Ok(()) => Ok(Ok(file)),
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 let read = file.rewind().and_then(|()| (&file).take(READ_MAX).read_to_string(&mut text));
                 let note = read.map_or(LockNote::Nobody, |_| LockNote::parse(&text));
-                Ok(Err(Held { note, file }))
+                Ok(Err(Held { note, place: LockNote::place(&text).map(str::to_owned), locker: None, file }))
             }
             Err(TryLockError::Error(error)) => Err(Failure::call("flock", &self.join(LOCK_FILE), error)),
         }
     }
+}
+
+/// The tries, if another process replaces the lock file between open(2) and flock(2).
+const LOCK_ATTEMPTS: u32 = 3;
+
+fn has_no_folder_locks(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBADF | libc::EINVAL | libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP))
+}
+
+/// chmod(2) to 0700 of a folder that this user just made. Others may be able to write in `envsDir` and to replace the folder by
+/// a link, so a link is not followed.
+#[cfg(target_os = "linux")]
+fn give_to_user(path: &Path) -> nix::Result<()> {
+    // fchmodat(2) has no AT_SYMLINK_NOFOLLOW before Linux 6.6, and fchmod(2) needs permissions that the umask may have removed.
+    let folder = openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    if fstat(&folder)?.st_uid != geteuid().as_raw() {
+        return Ok(());
+    }
+    fchmodat(AT_FDCWD, format!("/proc/self/fd/{}", folder.as_raw_fd()).as_str(), Mode::S_IRWXU, FchmodatFlags::FollowSymlink)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_to_user(path: &Path) -> nix::Result<()> {
+    fchmodat(AT_FDCWD, path, Mode::S_IRWXU, FchmodatFlags::NoFollowSymlink)
 }

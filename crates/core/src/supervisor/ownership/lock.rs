@@ -5,29 +5,49 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ally_base::record::LockNote;
+use ally_base::record::{LockNote, own_place};
+
+use crate::model::Pid;
 
 /// A lock that another owner or a keeper holds.
 #[derive(Debug)]
 pub struct Held {
     pub note: LockNote,
+    /// The boot and the pid namespace in which the note's pid counts, if the note has it.
+    pub place: Option<String>,
+    /// The process that locked the folder, if the lock file was replaced and has no note.
+    pub locker: Option<Pid>,
     pub file: File,
 }
 
-/// The plugin's flock(2). The keeper holds a duplicate of the descriptor, so the name is free only after [`Lock::release`] or
+impl Held {
+    /// Whether the note was written in another container or on another machine. Its pid then names another process here.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!((self.place.as_deref(), own_place()), (Some(place), Some(own)) if place != own)
+    }
+}
+
+/// The plugin's flock(2), of `daemon.lock` and of the folder. The keeper holds duplicates of both descriptors, so the name is free only after [`Lock::release`] or
 /// when owner and keeper are gone.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    /// The folder, if its file system has flock(2) on folders.
+    folder: Option<Arc<File>>,
     /// False after the release. Locked while the note is written, because after the release the file may belong to another
     /// owner.
     held: Mutex<bool>,
 }
 
 impl Lock {
-    /// Wraps a file that was just locked.
-    pub fn of(file: File) -> Self {
-        Self { file, held: Mutex::new(true) }
+    /// Wraps a file and a folder that were just locked.
+    pub fn of(file: File, folder: Option<Arc<File>>) -> Self {
+        Self { file, folder, held: Mutex::new(true) }
+    }
+
+    /// This lock with another file: the folder was cleared, and `daemon.lock` was made anew. The folder stays locked.
+    pub fn with_file(&self, file: File) -> Self {
+        Self::of(file, self.folder.clone())
     }
 
     /// Replaces the note. A process that can't take the lock reads the note.
@@ -39,7 +59,7 @@ impl Lock {
         if *held { note.write_to(&self.file) } else { Ok(()) }
     }
 
-    /// Unlocks the file, for the keeper's duplicate as well, so it must be called only after the tree is gone. close(2) is not
+    /// Unlocks folder and file, for the keeper's duplicate as well, so it must be called only after the tree is gone. close(2) is not
     /// enough, because a child between fork(2) and execve(2) has a duplicate too. If a lock is dropped without a release, the
     /// keeper still holds it.
     ///
@@ -52,7 +72,8 @@ impl Lock {
         }
         // If the note can't be cleared, the file is unlocked nevertheless: a note counts only while the lock is held.
         let written = LockNote::Nobody.write_to(&self.file);
-        self.file.unlock().and(written)
+        let folder = self.folder.as_ref().map_or(Ok(()), |folder| folder.unlock());
+        self.file.unlock().and(folder).and(written)
     }
 
     pub fn as_file(&self) -> &File {

@@ -25,6 +25,9 @@ const TRIES_WITHOUT_PAUSE: u32 = 20;
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 const SHORT_PAUSE_TIME: Duration = Duration::from_millis(200);
 const LONG_PAUSE: Duration = Duration::from_millis(5);
+/// A search for the holder of a socket reads the descriptors of all processes, and one thread serves all daemons. So the pause
+/// is doubled after each search that fails, up to this one.
+const LONGEST_SEARCH_PAUSE: Duration = Duration::from_millis(640);
 /// Some file systems report no events (some overlays, network mounts), so the probe runs at this interval too.
 const EVENT_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -36,6 +39,8 @@ enum ProbeResult {
     Ready,
     /// There is a socket, and the daemon does not answer yet. With the reason.
     NoAnswer(String),
+    /// The search of all processes has not found the holder of the socket. With the reason.
+    NoHolder(String),
     NoSocket,
 }
 
@@ -62,6 +67,7 @@ pub async fn await_ready(path: &Path, probe: Probe, daemon: &ProbedDaemon, statu
     let mut changes = FolderChanges::of(folder).ok();
     let mut unanswered_since: Option<Instant> = None;
     let mut tries = 0;
+    let mut search_pause = LONG_PAUSE;
     loop {
         match probe_once(path, probe, daemon, status).await? {
             ProbeResult::Ready => return Ok(()),
@@ -76,6 +82,11 @@ pub async fn await_ready(path: &Path, probe: Probe, daemon: &ProbedDaemon, statu
                 } else {
                     sleep(LONG_PAUSE).await;
                 }
+            }
+            ProbeResult::NoHolder(reason) => {
+                *status.slot() = Some(reason);
+                sleep(search_pause).await;
+                search_pause = (search_pause * 2).min(LONGEST_SEARCH_PAUSE);
             }
             ProbeResult::NoSocket => {
                 *status.slot() = Some("there is no such file".to_owned());
@@ -112,12 +123,17 @@ async fn probe_once(path: &Path, probe: Probe, daemon: &ProbedDaemon, status: &R
     };
     match daemon.answering_process(listener, path) {
         Ok(Answering::Daemon) => {}
-        Ok(Answering::NoHolder) => return Ok(ProbeResult::NoAnswer(format!("it belongs to process {listener}, which is gone"))),
+        Ok(Answering::NoHolder) => {
+            return Ok(ProbeResult::NoHolder(format!(
+                "it was made by process {listener}, which is gone, and no process that holds it can be found; \
+                 a process that is not dumpable hides what it holds"
+            )));
+        }
         Ok(Answering::Other(pid)) => {
             let by = if pid > 0 { Occupant::Process(pid) } else { Occupant::Unknown };
             return Err(Failure::SocketInUse { path: path.display().to_string(), by });
         }
-        Err(error) => return Ok(ProbeResult::NoAnswer(format!("who answers there can't be found out: {}", io_text(&error)))),
+        Err(error) => return Ok(ProbeResult::NoHolder(format!("who answers there can't be found out: {}", io_text(&error)))),
     }
     match probe {
         Probe::Socket => Ok(ProbeResult::Ready),

@@ -18,8 +18,8 @@ impl SocketFileId {
         Self { device: file.dev(), inode: file.ino(), changed: (file.ctime(), file.ctime_nsec()) }
     }
 
-    /// `None` if there is no file.
+    /// Of the file that stat(2) finds, so a symlink has the identity of its target. `None` if there is no file.
     pub fn at(path: &Path) -> Option<Self> {
-        fs::symlink_metadata(path).ok().map(|file| Self::of(&file))
+        fs::metadata(path).ok().map(|file| Self::of(&file))
     }
 }
