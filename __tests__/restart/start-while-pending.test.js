@@ -12,9 +12,11 @@ const LONG = { restart: { ...EXACT, delay: 30_000 } };
 
 async function pending(changes = {}) {
   const manager = world.manager();
+  const events = record(manager);
   await manager.startProcess(world.config('plugin', ['serves.py'], { ...LONG, ...changes }));
   await crash(manager);
-  await until(() => manager.getProcessInfo('plugin').nextRestartAt);
+  // Events come after the state that getState returns.
+  await until(() => events.of('restart').length === 1 && events.states('plugin').length === 3);
   return manager;
 }
 
