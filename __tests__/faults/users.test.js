@@ -72,15 +72,23 @@ testWith('root', 'another user that can load the package')(
 
     // A setuid program has no parent-death signal, and the guardian cannot signal it either.
     signal(between(owner, daemon)[0], 'SIGKILL');
-    await owner.asks('reached', 'plugin', 'error');
-    expect((await owner.asks('getProcessInfo', 'plugin')).value.lastError).toContain(String(daemon.pid));
+    const info = async () => (await owner.asks('getProcessInfo', 'plugin')).value;
+    await until(async () => (await info()).lastError?.includes(String(daemon.pid)), 15_000, 'lastError names the daemon');
+    // The restart waits for the end of the old tree.
+    expect((await info()).state).toBe('starting');
     signal(between(owner, other)[0], 'SIGKILL');
     await until(() => !alive(other));
     await owner.asks('reached', 'other', 'running');
     expect(alive(daemon)).toBe(true);
 
     signal(daemon, 'SIGKILL');
-    await until(async () => !(await start('plugin')).error);
+    await owner.asks('reached', 'plugin', 'running');
+    // Its successor has changed its user as well, so only root can end it.
+    const successor = identify((await owner.asks('getPid', 'plugin')).value);
+    const stopped = owner.asks('stopProcess', 'plugin');
+    await until(async () => (await info()).state === 'stopping');
+    signal(successor, 'SIGKILL');
+    expect(await stopped).toEqual({});
   },
 );
 
