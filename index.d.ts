@@ -487,7 +487,7 @@ export interface ProcessInfo {
   state: ProcessState;
   /** The pid of the leader. Absent without a leader. */
   pid?: number;
-  /** A frozen copy of the configuration. */
+  /** A frozen copy of the configuration. Values of unknown keys are the given objects themselves. */
   config: BackgroundProcessConfig;
   /** The number of failed checks in a row. A check that passes sets it to 0. */
   failedHealthChecks: number;

@@ -1,6 +1,6 @@
 'use strict';
 // Copies a configuration. A getter could return another value at each call, so each value is read once, and the check, the
-// start and getProcessInfo use the copy. Only the keys of crates/core/src/config/names.rs are read; config/parse.rs checks
+// start and getProcessInfo use the copy. Only the keys of crates/core/src/config/keys.rs are read; config/parse.rs checks
 // their values.
 
 const { NativeManager } = require('../native.js');

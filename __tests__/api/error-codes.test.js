@@ -1,7 +1,7 @@
 'use strict';
 
 // One test for each code of ManagerErrorCode that this version can reject with, and what the error carries.
-// ERR_STOP_FAILED: faults-looks.test.js. ERR_UNHEALTHY: start/when-running.test.js.
+// ERR_STOP_FAILED: faults/users.test.js. ERR_UNHEALTHY: start/when-running.test.js.
 // ERR_DEPENDENCY and ERR_UPGRADE: not built yet.
 
 const fs = require('node:fs');

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use ally_base::record::{Identity, LockNote};
 use ally_core::supervisor::Folder;
-use ally_core::supervisor::identity::find_leader;
+use ally_core::supervisor::leader::find_leader;
 use libfuzzer_sys::fuzz_target;
 
 /// In memory if /dev/shm exists, because each run writes files.

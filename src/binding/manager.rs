@@ -16,7 +16,7 @@ use super::wake::Wake;
 use ally_base::text::printable;
 use ally_base::wire::OwnerDeath;
 use ally_build_id::{BUILD_ID, VERSION};
-use ally_core::config::{Raw, name_problem, names, path_problem};
+use ally_core::config::{Raw, keys, name_problem, path_problem};
 use ally_core::error::Failure;
 use ally_core::lifecycle::Ticket;
 use ally_core::model::ProcessState;
@@ -125,11 +125,11 @@ impl NativeManager {
     /// The keys of configurations and options.
     #[napi]
     pub fn keys() -> NativeKeys {
-        let name = |key: &names::Key| key.name.to_owned();
+        let name = |key: &keys::Key| key.name.to_owned();
         NativeKeys {
-            config: names::paths(names::CONFIG),
-            options: names::OPTIONS.iter().map(name).collect(),
-            unbuilt_options: names::OPTIONS.iter().filter(|key| !key.built).map(name).collect(),
+            config: keys::paths(keys::CONFIG),
+            options: keys::OPTIONS.iter().map(name).collect(),
+            unbuilt_options: keys::OPTIONS.iter().filter(|key| !key.built).map(name).collect(),
         }
     }
 

@@ -6,7 +6,7 @@ use napi_derive::napi;
 
 use ally_base::text::{errno_name, signal_name};
 use ally_core::config::Raw;
-use ally_core::config::names::{CONFIG, Key, Shape};
+use ally_core::config::keys::{CONFIG, Key, Shape};
 use ally_core::error::Failure;
 use ally_core::lifecycle::LastExit;
 use ally_core::model::Exit;

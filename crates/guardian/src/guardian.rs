@@ -14,7 +14,7 @@ use crate::keeper::{self, KeeperExit};
 use crate::sys::{self, Reaped};
 
 /// The pause between two scans during a sweep.
-const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 pub struct Guardian {
     /// `None` after the owner's death.
@@ -54,7 +54,7 @@ impl Guardian {
         }
         while self.owner.is_some() || !self.keepers.is_empty() || !self.sweep.keepers.is_empty() {
             // After a failed scan, or while a process refuses SIGKILL, no SIGCHLD announces the end of the sweep.
-            let pause = (!self.sweep.keepers.is_empty() || !self.stuck.is_empty()).then_some(SCAN_INTERVAL);
+            let pause = (!self.sweep.keepers.is_empty() || !self.stuck.is_empty()).then_some(SWEEP_INTERVAL);
             let readable = sys::wait_for([self.owner.as_ref().map(AsRawFd::as_raw_fd)], pause);
             self.reap();
             if readable[0] && self.take_order().is_err() {

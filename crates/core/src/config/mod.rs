@@ -1,17 +1,17 @@
 //! The configuration of a daemon. A start checks its configuration whole before it changes any state or file. If the check
 //! fails, the error names the first wrong field.
 
-mod capabilities;
-pub mod names;
+pub mod keys;
 mod parse;
 mod raw;
+mod system_support;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use capabilities::Capabilities;
 pub use parse::{Parsed, name_problem, parse, path_problem};
 pub use raw::Raw;
+pub use system_support::SystemSupport;
 
 use crate::lifecycle::{Plan, RestartPlan};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::names::{CONFIG, HEALTHCHECK, Key, PROBE, RESTART, WINDOW};
+use super::keys::{CONFIG, HEALTHCHECK, Key, PROBE, RESTART, WINDOW};
 use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
@@ -286,7 +286,7 @@ impl<'a> Fields<'a> {
     fn take(&mut self, field: &str) -> &'a Raw {
         debug_assert!(
             self.keys.iter().any(|key| key.name == field),
-            "{field} is not listed in names.rs, so the JavaScript layer never reads it"
+            "{field} is not listed in keys.rs, so the JavaScript layer never reads it"
         );
         self.read.push(field.to_owned());
         self.entries.iter().find(|(key, _)| key == field).map_or(&Raw::Undefined, |(_, value)| value)

@@ -35,7 +35,7 @@ pub use daemon::Published;
 pub use guardian::GuardianProgram;
 pub use manager::{Accepted, Manager, Options, check};
 pub use output::{LINE_MAX, Splitter, Stream, Tail};
-pub use ownership::{Folder, Lock, LockGuard, identity};
+pub use ownership::{Folder, Lock, LockGuard, leader};
 pub use report::{LogValue, Mailbox, Message, Refusal};
 
 /// The tracing target of all log entries except lines of output. `ALLY_LOG` filters by target.

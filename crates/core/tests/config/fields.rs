@@ -1,6 +1,6 @@
 //! Each field of the configuration: refused values, allowed values, default.
 
-use ally_core::config::names::{CONFIG, HEALTHCHECK, Key, RESTART, WINDOW};
+use ally_core::config::keys::{CONFIG, HEALTHCHECK, Key, RESTART, WINDOW};
 use ally_core::config::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, parse};
 use ally_core::error::Code;
 use ally_core::lifecycle::{Backoff, RestartOn, RestartPlan, Window};

@@ -2,7 +2,7 @@
 
 use ally_base::record::{Identity, LockNote};
 use ally_core::supervisor::Folder;
-use ally_core::supervisor::identity::{find_leader, identify_leader};
+use ally_core::supervisor::leader::{find_leader, identify_leader};
 use proptest::prelude::*;
 use std::fs;
 

@@ -17,7 +17,7 @@ use super::daemon::{Daemon, Job, Published, Task};
 use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
 use super::runtime;
-use crate::config::{Capabilities, Parsed, Raw, parse};
+use crate::config::{Parsed, Raw, SystemSupport, parse};
 use crate::error::{Failure, Refused};
 use crate::lifecycle::{Event, Snapshot, Ticket};
 use crate::model::ProcessState;
@@ -266,7 +266,7 @@ async fn log_failed_stop(answer: oneshot::Receiver<Result<(), Refusal>>, context
 /// `InvalidConfig` with the first field that is wrong.
 pub fn check(raw: &Raw) -> Result<Parsed, Failure> {
     let parsed = parse(raw)?;
-    Capabilities { accept_queue: os::accept_queue_is_visible() }.check(&parsed.config)?;
+    SystemSupport { accept_queue: os::accept_queue_is_visible() }.check(&parsed.config)?;
     Ok(parsed)
 }
 

@@ -7,7 +7,7 @@ use ally_base::record::LockNote;
 use ally_base::text::io_text;
 use tokio::time::{Instant, sleep};
 
-use super::identity::scan_failure;
+use super::leader::scan_failure;
 use super::live_managers;
 use super::{Folder, LockGuard};
 use crate::error::Failure;

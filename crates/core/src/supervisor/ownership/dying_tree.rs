@@ -14,7 +14,7 @@ use crate::model::Pid;
 use crate::supervisor::TARGET;
 
 /// The interval of polls, if the handle has no event for the exit.
-const SCAN_INTERVAL: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The largest number of scans for new processes during a kill.
 const SCANS_MAX: u32 = 16;
@@ -97,7 +97,7 @@ impl DyingTree {
             } else if lives.is_ok() {
                 member.wait_exit(deadline).await;
             } else {
-                sleep(SCAN_INTERVAL).await;
+                sleep(POLL_INTERVAL).await;
             }
         }
         true
@@ -126,7 +126,7 @@ impl Member {
             // After the exit and after the timeout alike, the caller checks the process.
             drop(timeout_at(deadline, watched.readable()).await);
         } else {
-            sleep(SCAN_INTERVAL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use tokio::time::Instant;
 
 use super::dying_tree::DyingTree;
-use super::identity::scan_failure;
+use super::leader::scan_failure;
 use super::{Folder, posix_session_members};
 use crate::config::ProcessConfig;
 use crate::error::Failure;

@@ -3,7 +3,7 @@
 use ally_base::os::{self, Process};
 use ally_base::record::Identity;
 
-use super::identity::{find_leader, is_of_this_boot, scan_failure};
+use super::leader::{find_leader, is_of_this_boot, scan_failure};
 use crate::config::{KillMode, ProcessConfig};
 use crate::error::Failure;
 

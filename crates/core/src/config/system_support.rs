@@ -4,12 +4,12 @@ use super::{Probe, ProcessConfig};
 use crate::error::Failure;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Capabilities {
+pub struct SystemSupport {
     /// The kernel tells whether a connection still waits in a listener's queue: the probe `accept` needs it.
     pub accept_queue: bool,
 }
 
-impl Capabilities {
+impl SystemSupport {
     /// # Errors
     /// `InvalidConfig` with the first field that this system can't carry out.
     pub fn check(self, config: &ProcessConfig) -> Result<(), Failure> {

@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
 
-use ally_core::config::{Capabilities, ProcessConfig, Raw, parse};
+use ally_core::config::{ProcessConfig, Raw, SystemSupport, parse};
 
-const NONE: Capabilities = Capabilities { accept_queue: false };
-const ALL: Capabilities = Capabilities { accept_queue: true };
+const NONE: SystemSupport = SystemSupport { accept_queue: false };
+const ALL: SystemSupport = SystemSupport { accept_queue: true };
 
 fn text(text: &str) -> Raw {
     Raw::String(text.to_owned())
