@@ -84,9 +84,9 @@ impl FrameBuffer {
 }
 
 /// Reads the fields of a payload.
-pub struct Fields<'a>(&'a [u8]);
+pub struct FieldReader<'a>(&'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> FieldReader<'a> {
     pub const fn of(payload: &'a [u8]) -> Self {
         Self(payload)
     }

@@ -1,6 +1,6 @@
 //! The short messages: commands to a keeper, reports of guardian and keeper.
 
-use super::frame::{self, Fields, Frame};
+use super::frame::{self, FieldReader, Frame};
 
 /// From the owner to a keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl KeeperCommand {
             2 => Self::Kill,
             _ => return None,
         };
-        Fields::of(&frame.payload).end(command)
+        FieldReader::of(&frame.payload).end(command)
     }
 }
 
@@ -90,7 +90,7 @@ impl KeeperReport {
 
     /// `None` if [`Self::encode`] can't produce this frame.
     pub fn decode(frame: &Frame) -> Option<Self> {
-        let mut fields = Fields::of(&frame.payload);
+        let mut fields = FieldReader::of(&frame.payload);
         let report = match frame.kind {
             1 => Self::Spawned { leader: fields.i32()?, keeper: fields.i32()? },
             2 => Self::SpawnFailed { stage: *Stage::ALL.get(usize::from(fields.byte()?))?, errno: fields.i32()? },
@@ -127,7 +127,7 @@ impl GuardianReport {
 
     /// `None` if [`Self::encode`] can't produce this frame.
     pub fn decode(frame: &Frame) -> Option<Self> {
-        let mut fields = Fields::of(&frame.payload);
+        let mut fields = FieldReader::of(&frame.payload);
         let report = match frame.kind {
             1 => Self::Accepted,
             2 => Self::Swept { keeper: fields.i32()? },

@@ -1,6 +1,6 @@
 //! An order: the data to start a daemon, and to stop the daemon after its owner's death.
 
-use super::frame::{self, Fields};
+use super::frame::{self, FieldReader};
 
 /// The limit of execve(2) on Linux for argv and environ together is smaller, so a longer order is a fault.
 pub const PAYLOAD_MAX: usize = 16 << 20;
@@ -49,7 +49,7 @@ impl<'a> Order<'a> {
 
     /// `None` if [`Self::encode`] can't produce this payload.
     pub fn decode(payload: &'a [u8]) -> Option<Self> {
-        let mut fields = Fields::of(payload);
+        let mut fields = FieldReader::of(payload);
         let order = Self {
             descriptors: fields.u32()?,
             group_only: fields.flag()?,

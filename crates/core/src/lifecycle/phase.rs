@@ -38,13 +38,13 @@ pub enum Leader {
 
 /// A tree that is being stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Tree {
+pub struct TreeState {
     pub leader: Leader,
     /// Whether SIGKILL was sent, after the grace period.
     pub killed: bool,
 }
 
-impl Tree {
+impl TreeState {
     pub const fn pid(self) -> Option<Pid> {
         match self.leader {
             Leader::Alive(pid) => Some(pid),
@@ -78,7 +78,7 @@ pub enum Phase {
     Failed,
     /// Given up while processes live that SIGKILL did not end in time.
     Stuck {
-        tree: Tree,
+        tree: TreeState,
     },
     /// The supervisor takes the lock, stops orphans and removes a dead socket.
     Preparing {
@@ -99,12 +99,12 @@ pub enum Phase {
         since: Duration,
     },
     Stopping {
-        tree: Tree,
+        tree: TreeState,
         stop_for: StopFor,
     },
     /// A restart is pending. It waits until its delay is over (`waited`) and until the old tree is gone (`tree` is `None`).
     BackingOff {
-        tree: Option<Tree>,
+        tree: Option<TreeState>,
         waited: bool,
     },
     /// A restart is pending, and SIGKILL did not end the old tree in time. The restart goes on when the tree is gone and its
@@ -154,6 +154,11 @@ impl Phase {
 
     /// Whether forgetProcess may forget the plugin, because no process is left.
     pub const fn is_forgettable(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed)
+    }
+
+    /// Whether another owner can start the plugin: the machine holds the name in every other phase.
+    pub const fn name_is_free(&self) -> bool {
         matches!(self, Self::Stopped | Self::Failed)
     }
 

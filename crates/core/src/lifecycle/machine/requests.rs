@@ -3,7 +3,7 @@
 use super::{KILL_TIMEOUT, Machine};
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Signal, Timer};
-use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket, Tree};
+use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket, TreeState};
 use crate::model::ProcessState;
 
 impl Machine {
@@ -150,7 +150,7 @@ impl Machine {
                 self.leave_backoff();
                 self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
                 self.arm(Timer::Kill, KILL_TIMEOUT);
-                self.enter(Phase::Stopping { tree: Tree { leader, killed: true }, stop_for }, None, now);
+                self.enter(Phase::Stopping { tree: TreeState { leader, killed: true }, stop_for }, None, now);
             }
             Phase::Stopping { tree, stop_for: former } => {
                 self.next_restart_at = None;

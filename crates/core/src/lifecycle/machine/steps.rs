@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::{KILL_TIMEOUT, Machine};
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
-use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket, Tree};
+use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket, TreeState};
 use crate::model::{Exit, ExitReason, ProcessState};
 
 impl Machine {
@@ -87,7 +87,7 @@ impl Machine {
     }
 
     /// Sends the stop signal. If the grace period is 0, sends SIGKILL instead.
-    pub(super) fn begin_stop(&mut self, leader: Leader) -> Tree {
+    pub(super) fn begin_stop(&mut self, leader: Leader) -> TreeState {
         let killed = self.plan.grace.is_zero();
         let (signal, timer, after) =
             if killed { (Signal::Kill, Timer::Kill, KILL_TIMEOUT) } else { (Signal::Terminate, Timer::Grace, self.plan.grace) };
@@ -96,7 +96,7 @@ impl Machine {
             self.effects.push(Effect::Signal { generation: self.generation, signal });
         }
         self.arm(timer, after);
-        Tree { leader, killed }
+        TreeState { leader, killed }
     }
 
     /// The tree is gone: continues with the reason of the stop.
@@ -137,7 +137,7 @@ impl Machine {
 
     /// Without a process, a stop still passes through the state 'stopping'.
     pub(super) fn show_stopping(&mut self, stop_for: StopFor, now: Now) {
-        self.enter(Phase::Stopping { tree: Tree { leader: Leader::Exited, killed: false }, stop_for }, None, now);
+        self.enter(Phase::Stopping { tree: TreeState { leader: Leader::Exited, killed: false }, stop_for }, None, now);
     }
 
     pub(super) fn enter(&mut self, phase: Phase, reason: Option<String>, now: Now) {

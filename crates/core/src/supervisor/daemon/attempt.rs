@@ -24,7 +24,7 @@ pub struct Attempt {
     pub timers: Timers,
     /// The preparation. The task polls this future itself, so a drop releases the lock before the next effect.
     pub preparing: Option<Preparing>,
-    pub process: Option<Process>,
+    pub process: Option<LaunchedProcess>,
     pub pumps: Option<Pumps>,
     pub awaiting_ready: Option<(AbortOnDrop, ReadinessStatus)>,
     pub checking: Option<AbortOnDrop>,
@@ -34,7 +34,7 @@ pub struct Attempt {
 pub type Preparing = Pin<Box<dyn Future<Output = Result<Lease, Failure>> + Send>>;
 
 /// The leader and its keeper.
-pub struct Process {
+pub struct LaunchedProcess {
     pub keeper: KeeperStream,
     /// `None` after the guardian has accepted the order, or is gone.
     pub order: Option<oneshot::Receiver<Result<GuardianReceipt, Failure>>>,
@@ -92,7 +92,7 @@ impl Attempt {
         let Some(attempt) = attempt else { return pending().await };
         let event = tokio::select! {
             biased;
-            event = Process::next(&mut attempt.process) => event,
+            event = LaunchedProcess::next(&mut attempt.process) => event,
             lease = next_or_pending(&mut attempt.preparing) => AttemptEvent::Prepared(lease),
             Some(completion) = attempt.completions.1.recv() => AttemptEvent::Completed(completion),
             timer = attempt.timers.next() => AttemptEvent::Elapsed(timer),
@@ -112,7 +112,7 @@ impl Attempt {
     }
 }
 
-impl Process {
+impl LaunchedProcess {
     pub fn new(keeper: KeeperStream, order: oneshot::Receiver<Result<GuardianReceipt, Failure>>, programs: Vec<String>) -> Self {
         Self { keeper, order: Some(order), receipt: None, programs, spawned: None, identity: None, leader_reaped: false }
     }

@@ -6,7 +6,7 @@ use ally_base::record::Identity;
 use ally_base::wire::KeeperCommand;
 use tokio::sync::oneshot;
 
-use super::attempt::{Attempt, Completion, Process};
+use super::attempt::{Attempt, Completion, LaunchedProcess};
 use super::{EffectBatch, Task};
 use crate::error::{Failure, Occupant};
 use crate::lifecycle::{Effect, Event, Generation, Signal};
@@ -104,7 +104,7 @@ impl Task {
         let guardian = Arc::clone(&self.context.guardian);
         if let Some(attempt) = self.attempt(generation) {
             attempt.pumps = Some(pumps);
-            attempt.process = Some(Process::new(keeper, order_result, programs));
+            attempt.process = Some(LaunchedProcess::new(keeper, order_result, programs));
         }
         // Not aborted with the attempt: after a partial write the guardian would read the next order as the rest of this one.
         drop(runtime::spawn(async move {
