@@ -2,6 +2,7 @@
 
 const fs = require('node:fs');
 const { failure } = require('../helpers/promises');
+const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 
@@ -149,7 +150,7 @@ describe('fields of log entries', () => {
     const logger = { debug() {}, info() {}, error() {}, warn: (message, fields) => entries.push({ message, fields }) };
     world.makeFolder('plugin');
     const orphan = world.orphan(['serves.py'], { socketPath: world.socket('plugin') });
-    await until(() => fs.existsSync(world.socket('plugin')));
+    await until(() => connects(world.socket('plugin')));
     fs.writeFileSync(world.pidFile('plugin'), `${orphan.pid}\n`);
     await world.manager({ logger }).startProcess(world.config());
     await until(() => entries.some(({ message }) => message.includes('dead owner')));
