@@ -3,48 +3,23 @@
 
 #![no_main]
 
+use std::sync::LazyLock;
+
+use ally_core::config::keys::{CONFIG, paths};
 use ally_core::config::{Parsed, Raw, parse};
 use ally_core::error::Code;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
-const FIELDS: [&str; 35] = [
-    "pluginName",
-    "pluginPath",
-    "command",
-    "args",
-    "socketPath",
-    "startupTimeout",
-    "shutdownGracePeriod",
-    "envVars",
-    "healthcheck",
-    "healthcheck.interval",
-    "healthcheck.timeout",
-    "healthcheck.retries",
-    "healthcheck.probe",
-    "healthcheck.probe.type",
-    "restart",
-    "restart.maxAttempts",
-    "restart.delay",
-    "restart.backoff",
-    "restart.factor",
-    "restart.maxDelay",
-    "restart.jitter",
-    "restart.window",
-    "restart.window.limit",
-    "restart.window.period",
-    "restart.on",
-    "readiness",
-    "readiness.type",
-    "socket",
-    "killMode",
-    "stopSignal",
-    "logs",
-    "limits",
-    "group",
-    "dependsOn",
-    "typo",
-];
+/// Every value that a configuration can have, every object around one, and an unknown key.
+static FIELDS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let values: Vec<String> = paths(CONFIG).iter().map(|path| path.trim_end_matches("[]").replace('*', "A")).collect();
+    let objects = values.iter().flat_map(|path| path.match_indices('.').map(|(end, _)| path[..end].to_owned()));
+    let mut fields: Vec<String> = objects.chain(["typo".to_owned()]).chain(values.iter().cloned()).collect();
+    fields.sort_unstable();
+    fields.dedup();
+    fields
+});
 
 const WORDS: [&str; 12] =
     ["socket", "accept", "exec", "linear", "always", "daemon", "manager", "tree", "group", "SIGINT", "SIGSTOP", "\u{fffd}"];
@@ -140,7 +115,7 @@ fuzz_target!(|bytes: &[u8]| {
     while !u.is_empty() && changed.len() < 8 {
         let (Ok(path), Ok(value)) = (u.choose(&FIELDS), value(u, 0)) else { break };
         set(&mut raw, path, value);
-        changed.push(*path);
+        changed.push(path);
     }
     let parsed = parse(&raw);
     assert_eq!(parse(&raw), parsed, "a second parse gives the same result");
@@ -149,7 +124,7 @@ fuzz_target!(|bytes: &[u8]| {
         Err(failure) => {
             assert_eq!(failure.code(), Code::InvalidConfig);
             let text = failure.to_string();
-            let top = |path: &&str| text.starts_with(path.split('.').next().unwrap_or_default());
+            let top = |path: &&String| text.starts_with(path.split('.').next().unwrap_or_default());
             assert!(changed.iter().any(top), "{text} names no changed field of {changed:?}");
             assert!(!failure.message("weather").contains(char::is_control), "{text:?}");
         }

@@ -2,9 +2,11 @@
 //! field and leaves no file. An accepted one is within the limits of the system.
 
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use ally_base::wire::OwnerDeath;
+use ally_core::config::keys::{CONFIG, Key, Shape};
 use ally_core::config::{Parsed, Raw, parse};
 use ally_core::error::Code;
 use ally_core::supervisor::{GuardianProgram, Manager, Options};
@@ -14,43 +16,27 @@ use proptest::sample::{select, subsequence};
 
 use crate::support::{health, minimal, object, text, with};
 
-/// Deeper fields first, so that a later field never hides an earlier one.
-const FIELDS: [&str; 34] = [
-    "healthcheck.probe.type",
-    "restart.window.limit",
-    "restart.window.period",
-    "healthcheck.interval",
-    "healthcheck.timeout",
-    "healthcheck.retries",
-    "healthcheck.probe",
-    "restart.maxAttempts",
-    "restart.delay",
-    "restart.backoff",
-    "restart.factor",
-    "restart.maxDelay",
-    "restart.jitter",
-    "restart.window",
-    "restart.on",
-    "readiness.type",
-    "envVars.A",
-    "pluginName",
-    "pluginPath",
-    "command",
-    "args",
-    "socketPath",
-    "startupTimeout",
-    "shutdownGracePeriod",
-    "envVars",
-    "healthcheck",
-    "restart",
-    "readiness",
-    "socket",
-    "killMode",
-    "stopSignal",
-    "logs",
-    "limits",
-    "typo",
-];
+/// Every field of [`whole`] and every field that it could have. Deeper fields first, so that a later field never hides an
+/// earlier one.
+static FIELDS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let mut fields = vec!["typo".to_owned()];
+    collect(CONFIG, &whole(Path::new("/")), "", &mut fields);
+    fields.reverse();
+    fields
+});
+
+fn collect(keys: &[Key], raw: &Raw, prefix: &str, fields: &mut Vec<String>) {
+    let Raw::Object(entries) = raw else { return };
+    for key in keys {
+        let path = format!("{prefix}{}", key.name);
+        fields.push(path.clone());
+        match (key.shape, entries.iter().find(|(name, _)| name == key.name)) {
+            (Shape::Object(below), Some((_, object))) => collect(below, object, &format!("{path}."), fields),
+            (Shape::Map, _) => fields.push(format!("{path}.A")),
+            _ => {}
+        }
+    }
+}
 
 /// A valid configuration with every object, so that only a changed field can be invalid.
 fn whole(home: &Path) -> Raw {
@@ -85,7 +71,7 @@ fn string() -> impl Strategy<Value = String> {
 }
 
 fn key() -> impl Strategy<Value = String> {
-    prop_oneof![string(), select(FIELDS.to_vec()).prop_map(|path| path.rsplit('.').next().unwrap().to_owned())]
+    prop_oneof![string(), select(FIELDS.clone()).prop_map(|path| path.rsplit('.').next().unwrap().to_owned())]
 }
 
 fn anything() -> impl Strategy<Value = Raw> {
@@ -103,8 +89,8 @@ fn anything() -> impl Strategy<Value = Raw> {
 }
 
 /// One to three fields with arbitrary values.
-fn changed_fields() -> impl Strategy<Value = Vec<(&'static str, Raw)>> {
-    (subsequence(FIELDS.to_vec(), 1..=3), [anything(), anything(), anything()])
+fn changed_fields() -> impl Strategy<Value = Vec<(String, Raw)>> {
+    (subsequence(FIELDS.clone(), 1..=3), [anything(), anything(), anything()])
         .prop_map(|(fields, values)| fields.into_iter().zip(values).collect())
 }
 
