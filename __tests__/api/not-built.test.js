@@ -3,22 +3,13 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { spawnSync } = require('node:child_process');
-const { failure } = require('../helpers/promises');
+const { failure, thrown } = require('../helpers/promises');
 const { useWorld } = require('../helpers/use-world');
 const exported = require('../..');
 
 const { BackgroundProcessManager, PLUGIN_ENVS_DIR, PluginEnvironmentManager } = exported;
 const world = useWorld();
 const health = { interval: 1_000, timeout: 1_000, retries: 3 };
-
-const thrown = (action) => {
-  try {
-    action();
-  } catch (error) {
-    return error;
-  }
-  throw new Error('expected it to throw');
-};
 
 const expectRefused = (error, field) => {
   expect(error).toBeInstanceOf(Error);

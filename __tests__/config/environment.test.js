@@ -109,23 +109,7 @@ test.each([
 test('envVars: win over inherited variables and over those that the manager sets', async () => {
   world.setEnvironment({ TEST_BOTH: 'inherited' });
   const elsewhere = world.socket('plugin');
-  const { environment } = await report(
-    world.manager(),
-    {
-      envVars: {
-        TEST_BOTH: 'configured',
-        TEST_ONE: 'one',
-        PYTHONUNBUFFERED: '0',
-        ALLY_PLUGIN_NAME: 'renamed',
-        SOCKET_PATH: '/nowhere',
-        NOTIFY_SOCKET: '/mine',
-        LISTEN_FDS: '2',
-        WATCHDOG_USEC: '5',
-      },
-    },
-    ['--at', elsewhere],
-  );
-  expect(environment).toMatchObject({
+  const envVars = {
     TEST_BOTH: 'configured',
     TEST_ONE: 'one',
     PYTHONUNBUFFERED: '0',
@@ -134,7 +118,9 @@ test('envVars: win over inherited variables and over those that the manager sets
     NOTIFY_SOCKET: '/mine',
     LISTEN_FDS: '2',
     WATCHDOG_USEC: '5',
-  });
+  };
+  const { environment } = await report(world.manager(), { envVars }, ['--at', elsewhere]);
+  expect(environment).toMatchObject(envVars);
 });
 
 test('envVars: undefined removes a variable, inherited or not', async () => {

@@ -4,6 +4,7 @@
 
 const fs = require('node:fs');
 const { configFromManifest } = require('../..');
+const { thrown } = require('../helpers/promises');
 const { useReport } = require('../helpers/report');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -68,14 +69,6 @@ describe('configFromManifest', () => {
   const at = { pluginPath: '/plugins/search', envsDir: '/envs' };
   const daemon = (section) => configFromManifest({ name: 'search', daemon: { command: 'node', ...section } }, at);
   const background = (section, place = at) => configFromManifest({ name: 'search', background: { command: 'python3', ...section } }, place);
-  const thrown = (action) => {
-    try {
-      action();
-    } catch (error) {
-      return error;
-    }
-    throw new Error('expected it to throw');
-  };
 
   test('null counts as absent', () => {
     const nulls = { args: null, healthcheck: null, envVars: null, startupTimeout: null, shutdownGracePeriod: null, socketPath: null };

@@ -11,6 +11,16 @@ async function failure(promise) {
   throw new Error(`expected a rejection, but it resolved to ${String(value)}`);
 }
 
+/** The error that an action throws. An action that returns fails the test. */
+function thrown(action) {
+  try {
+    action();
+  } catch (error) {
+    return error;
+  }
+  throw new Error('expected it to throw');
+}
+
 /** The outcome of a promise so far, for tests that look at it while it is pending. */
 function watch(promise) {
   const seen = { settled: false, value: undefined, error: undefined, promise };
@@ -21,4 +31,4 @@ function watch(promise) {
   return seen;
 }
 
-module.exports = { failure, watch };
+module.exports = { failure, thrown, watch };

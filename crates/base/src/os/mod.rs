@@ -32,7 +32,7 @@ pub enum AcceptState {
     Accepted,
 }
 
-/// Whether a process holds a socket that is bound to a file. In the order of the evidence.
+/// Whether a process holds a socket that is bound to a file. A later variant is stronger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Held {
     No,

@@ -8,7 +8,7 @@ use crate::model::Pid;
 
 /// The holders that a scan finds. If the `maker`, which called listen(2), holds the socket, it comes first. If the scan finds
 /// no holder, the maker is returned as long as it lives. The maker may have passed the socket on, and its pid may be reused,
-/// so a holder is better evidence.
+/// so a holder comes before the maker.
 pub fn holders(path: &Path, maker: Option<Pid>) -> Vec<Pid> {
     let mut holders = os::holders(path);
     let Some(maker) = maker.filter(|maker| *maker > 0) else { return holders };
