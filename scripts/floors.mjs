@@ -38,7 +38,7 @@ const rules = [
     why: 'a configuration is checked without doing anything',
   },
   {
-    where: 'crates/core/src/error.rs',
+    where: 'crates/core/src/error/',
     banned: /crate::(supervisor|config|lifecycle)\b/,
     why: 'failures know only the words that they are made of',
   },

@@ -1,6 +1,7 @@
 //! The configuration of a daemon. A start checks its configuration whole before it changes any state or file. If the check
 //! fails, the error names the first wrong field.
 
+mod fields;
 pub mod keys;
 mod parse;
 mod raw;

@@ -1,12 +1,12 @@
 //! Turns a [`Raw`] value into a [`ProcessConfig`], or names the first wrong field.
 
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::keys::{CONFIG, HEALTHCHECK, Key, PROBE, RESTART, WINDOW};
+use super::fields::{Checked, Fields};
+use super::keys::{CONFIG, HEALTHCHECK, PROBE, RESTART, WINDOW};
 use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
@@ -15,8 +15,6 @@ use crate::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
 pub const SOCKET_PATH_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
 /// NAME_MAX of the common file systems, in bytes.
 const NAME_MAX: usize = 255;
-/// The longest timer of Node.js: 2^31 - 1 ms, almost 25 days.
-const TIMER_MAX: f64 = 2_147_483_647.0;
 
 /// The defaults of the specification for a health check.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(30_000);
@@ -29,8 +27,6 @@ pub struct Parsed {
     /// The paths of unknown keys.
     pub unknown: Vec<String>,
 }
-
-type Checked<T> = Result<T, Failure>;
 
 /// # Errors
 /// `InvalidConfig` with the first field that is missing, mistyped, out of range or not built yet.
@@ -259,164 +255,4 @@ fn can_end(signal: Signal) -> bool {
         return false;
     }
     !matches!(signal, SIGCHLD | SIGCONT | SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU | SIGURG | SIGWINCH)
-}
-
-/// The properties of one object, and the keys that the parser has read.
-struct Fields<'a> {
-    prefix: String,
-    entries: &'a [(String, Raw)],
-    /// The keys that this object may have.
-    keys: &'static [Key],
-    read: Vec<String>,
-    unknown: Vec<String>,
-}
-
-impl<'a> Fields<'a> {
-    fn open(raw: &'a Raw, field: &str, prefix: &str, keys: &'static [Key]) -> Checked<Self> {
-        let problem = match raw {
-            Raw::Object(entries) => {
-                return Ok(Self { prefix: prefix.to_owned(), entries, keys, read: Vec::new(), unknown: Vec::new() });
-            }
-            Raw::BuiltIn(kind) => format!("must be plain data, got {kind}"),
-            other => format!("must be an object, got {}", other.kind()),
-        };
-        Err(Failure::InvalidConfig { field: field.to_owned(), problem })
-    }
-
-    fn take(&mut self, field: &str) -> &'a Raw {
-        debug_assert!(
-            self.keys.iter().any(|key| key.name == field),
-            "{field} is not listed in keys.rs, so the JavaScript layer never reads it"
-        );
-        self.read.push(field.to_owned());
-        self.entries.iter().find(|(key, _)| key == field).map_or(&Raw::Undefined, |(_, value)| value)
-    }
-
-    /// The value of an optional field: null counts as absent, as in a manifest.
-    fn optional(&mut self, field: &str) -> &'a Raw {
-        match self.take(field) {
-            Raw::Null => &Raw::Undefined,
-            value => value,
-        }
-    }
-
-    /// The keys that the parser has not read, including those of nested objects.
-    fn into_unknown(mut self) -> Vec<String> {
-        let own = self.entries.iter().filter(|(key, _)| !self.read.contains(key)).map(|(key, _)| format!("{}{key}", self.prefix));
-        self.unknown.extend(own);
-        self.unknown
-    }
-
-    fn wrong(&self, field: &str, problem: impl Into<String>) -> Failure {
-        Failure::InvalidConfig { field: format!("{}{field}", self.prefix), problem: problem.into() }
-    }
-
-    fn missing(&self, field: &str, wanted: &str) -> Failure {
-        self.wrong(field, format!("is required and must be {wanted}"))
-    }
-
-    fn mistyped(&mut self, field: &str, wanted: &str) -> Failure {
-        match self.take(field) {
-            Raw::Undefined => self.missing(field, wanted),
-            got => self.wrong(field, format!("must be {wanted}, got {}", got.kind())),
-        }
-    }
-
-    /// A required string that is not empty and has no NUL, so that a system call can take it.
-    fn text(&mut self, field: &str) -> Checked<String> {
-        match self.take(field) {
-            Raw::String(text) if text.is_empty() => Err(self.wrong(field, "must not be empty")),
-            Raw::String(text) if text.contains('\0') => Err(self.wrong(field, "must not contain NUL")),
-            Raw::String(text) => Ok(text.clone()),
-            _ => Err(self.mistyped(field, "a string")),
-        }
-    }
-
-    fn absolute(&mut self, field: &str) -> Checked<PathBuf> {
-        let path = PathBuf::from(self.text(field)?);
-        if path.is_absolute() { Ok(path) } else { Err(self.wrong(field, "must be an absolute path")) }
-    }
-
-    fn number(&mut self, field: &str, least: f64, most: f64) -> Checked<Option<f64>> {
-        match self.optional(field) {
-            Raw::Undefined => Ok(None),
-            Raw::Number(number) if (least..=most).contains(number) => Ok(Some(*number)),
-            Raw::Number(number) => Err(self.wrong(field, format!("must be a number from {least} to {most}, got {number}"))),
-            other => Err(self.wrong(field, format!("must be a number, got {}", other.kind()))),
-        }
-    }
-
-    fn count(&mut self, field: &str, least: u32) -> Checked<Option<u32>> {
-        match self.number(field, f64::from(least), f64::from(u32::MAX))? {
-            None => Ok(None),
-            Some(number) if number.fract() == 0.0 => {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and within range, as just checked")]
-                let count = number as u32;
-                Ok(Some(count))
-            }
-            Some(number) => Err(self.wrong(field, format!("must be a whole number, got {number}"))),
-        }
-    }
-
-    /// Milliseconds. A longer duration than a timer holds is its longest.
-    fn duration(&mut self, field: &str, least: f64) -> Checked<Option<Duration>> {
-        match self.optional(field) {
-            Raw::Undefined => Ok(None),
-            Raw::Number(ms) if ms.is_finite() && *ms >= least => Ok(Some(Duration::from_secs_f64(ms.min(TIMER_MAX) / 1e3))),
-            Raw::Number(ms) => Err(self.wrong(field, format!("must be a number of milliseconds from {least} upwards, got {ms}"))),
-            other => Err(self.wrong(field, format!("must be a number of milliseconds, got {}", other.kind()))),
-        }
-    }
-
-    fn required_duration(&mut self, field: &str, least: f64) -> Checked<Duration> {
-        self.duration(field, least)?.ok_or_else(|| self.mistyped(field, "a number of milliseconds"))
-    }
-
-    fn required_count(&mut self, field: &str, least: u32) -> Checked<u32> {
-        self.count(field, least)?.ok_or_else(|| self.mistyped(field, "a whole number"))
-    }
-
-    /// A named value. `None` beside a name: this value is not built yet.
-    fn choice<T: Clone>(&mut self, field: &str, choices: &[(&str, Option<T>)]) -> Checked<Option<T>> {
-        let names = || choices.iter().map(|(name, _)| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-        match self.optional(field) {
-            Raw::Undefined => Ok(None),
-            Raw::String(text) => match choices.iter().find(|(name, _)| name == text) {
-                Some((_, Some(value))) => Ok(Some(value.clone())),
-                Some((name, None)) => Err(self.wrong(field, format!("'{name}' is not supported yet"))),
-                None => Err(self.wrong(field, format!("must be one of {}", names()))),
-            },
-            other => Err(self.wrong(field, format!("must be one of {}, got {}", names(), other.kind()))),
-        }
-    }
-
-    /// Accepts the value that asks for the behaviour of this version, and refuses the values that are not built yet.
-    fn accept_only(&mut self, field: &str, built: bool) -> Checked<()> {
-        match self.optional(field) {
-            Raw::Undefined => Ok(()),
-            Raw::Bool(given) if *given == built => Ok(()),
-            _ => Err(self.wrong(field, "is not supported yet")),
-        }
-    }
-
-    fn refuse_unbuilt(&mut self) -> Checked<()> {
-        for key in self.keys.iter().filter(|key| !key.built) {
-            if !matches!(self.optional(key.name), Raw::Undefined) {
-                return Err(self.wrong(key.name, "is not supported yet"));
-            }
-        }
-        Ok(())
-    }
-
-    fn nested<T>(&mut self, field: &str, keys: &'static [Key], read: impl FnOnce(&mut Fields) -> Checked<T>) -> Checked<Option<T>> {
-        let raw = self.optional(field);
-        if matches!(raw, Raw::Undefined) {
-            return Ok(None);
-        }
-        let path = format!("{}{field}", self.prefix);
-        let mut fields = Fields::open(raw, &path, &format!("{path}."), keys)?;
-        let value = read(&mut fields)?;
-        self.unknown.extend(fields.into_unknown());
-        Ok(Some(value))
-    }
 }

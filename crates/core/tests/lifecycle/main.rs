@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
 
+mod calls;
 mod delay;
+mod health;
 mod interleavings;
 mod properties;
 mod restart;
+mod slow_death;
+mod stop;
 mod support;
 mod table;

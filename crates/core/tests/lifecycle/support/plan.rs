@@ -27,3 +27,10 @@ pub fn plan() -> Plan {
         },
     }
 }
+
+/// At most two restarts within 10 s.
+pub fn narrow() -> Plan {
+    let mut plan = plan();
+    plan.restart.window = Window { limit: 2, period: Duration::from_secs(10) };
+    plan
+}

@@ -3,7 +3,7 @@
 use super::plan::at;
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Effect, Event, Machine, Notice, Plan, Snapshot};
-use ally_core::model::{Exit, ExitReason};
+use ally_core::model::{Exit, ExitReason, ProcessState};
 use std::time::Duration;
 
 pub const PID: i32 = 4242;
@@ -118,5 +118,17 @@ impl Scenario {
 
     pub fn exit_reason(&self) -> Option<ExitReason> {
         self.seen().last_exit.map(|last| last.reason)
+    }
+
+    /// Crashes at this time. True if no restart follows.
+    pub fn crash_at(&mut self, clock: u64) -> bool {
+        self.clock = clock;
+        self.crash();
+        let given_up = self.seen().state == ProcessState::Error;
+        if !given_up {
+            self.backoff();
+            self.up();
+        }
+        given_up
     }
 }

@@ -1,0 +1,154 @@
+//! Calls at an unusual moment: a start while a restart is pending, whenRunning, an abort after readiness.
+
+use crate::support::plan::{narrow, plan};
+use crate::support::scenario::{Scenario, code, settled};
+use ally_core::error::Failure;
+use ally_core::lifecycle::{Effect, Event};
+use ally_core::model::ProcessState;
+
+// A start while a restart is pending.
+
+#[test]
+fn start_while_a_restart_is_pending_begins_at_once_as_a_first_start() {
+    let mut daemon = Scenario::started(narrow());
+    daemon.crash();
+    let mark = daemon.effects.len();
+    let mut other = narrow();
+    other.socket_path = "/run/other.sock".to_owned();
+    assert!(daemon.machine.replan(other), "the new configuration is accepted");
+    daemon.on(Event::StartRequested { ticket: 2 });
+    let seen = daemon.seen();
+    assert_eq!((seen.state, seen.restart_attempts, seen.total_restarts, seen.next_restart_at), (ProcessState::Starting, 0, 0, None));
+    daemon.up();
+    assert_eq!(daemon.states_since(mark), ["running"]);
+    assert_eq!(settled(&daemon.effects[mark..], 2), Some(&Ok(())));
+    // The window is empty again: two more restarts are admitted.
+    assert!(!daemon.crash_at(1) && !daemon.crash_at(2) && daemon.crash_at(3));
+}
+
+#[test]
+fn start_while_a_restart_is_pending_ends_in_error_if_it_fails() {
+    let mut daemon = Scenario::started(plan());
+    daemon.crash();
+    let scheduled = daemon.scheduled().len();
+    daemon.on(Event::StartRequested { ticket: 2 });
+    daemon.boot();
+    let effects = daemon.crash().to_vec();
+    assert_eq!(settled(&effects, 2), Some(&Err(Failure::StartupExit { exit: code(1), tail: String::new() })));
+    assert_eq!((daemon.seen().state, daemon.scheduled().len()), (ProcessState::Error, scheduled));
+}
+
+#[test]
+fn start_while_the_old_tree_lives_is_refused_as_starting() {
+    let mut daemon = Scenario::started(plan());
+    let generation = daemon.machine.generation();
+    daemon.on(Event::Exited { generation, exit: code(1), remains: true, tail: String::new(), leftover_file: None });
+    assert!(!daemon.machine.replan(plan()));
+    let effects = daemon.on(Event::StartRequested { ticket: 2 }).to_vec();
+    assert_eq!(settled(&effects, 2), Some(&Err(Failure::AlreadyRunning(ProcessState::Starting))));
+}
+
+#[test]
+fn start_with_a_claimed_socket_path_leaves_a_pending_restart() {
+    let mut daemon = Scenario::started(plan());
+    daemon.crash();
+    let next = daemon.seen().next_restart_at;
+    let failure = Failure::ShuttingDown;
+    let effects = daemon.on(Event::StartRefused { ticket: 2, failure: failure.clone() }).to_vec();
+    assert_eq!(effects, [Effect::Settle { ticket: 2, outcome: Err(failure) }]);
+    assert_eq!((daemon.seen().next_restart_at, daemon.seen().restart_attempts), (next, 1));
+    daemon.backoff();
+    daemon.up();
+    assert_eq!(daemon.seen().total_restarts, 1);
+}
+
+// whenRunning.
+
+#[test]
+fn when_running_resolves_at_readiness_and_at_once_in_running() {
+    let mut daemon = Scenario::new(plan());
+    daemon.on(Event::StartRequested { ticket: 1 });
+    assert_eq!(daemon.on(Event::WaitRequested { ticket: 2 }), []);
+    daemon.up();
+    assert_eq!(settled(&daemon.effects, 2), Some(&Ok(())));
+    daemon.crash();
+    assert_eq!(daemon.on(Event::WaitRequested { ticket: 3 }), []);
+    daemon.backoff();
+    daemon.up();
+    assert_eq!(settled(&daemon.effects, 3), Some(&Ok(())));
+    assert_eq!(daemon.on(Event::WaitRequested { ticket: 4 }), [Effect::Settle { ticket: 4, outcome: Ok(()) }]);
+}
+
+#[test]
+fn when_running_waits_through_stopped_on_the_way_of_a_restart() {
+    let mut daemon = Scenario::started(plan());
+    daemon.on(Event::RestartRequested { ticket: 2 });
+    daemon.on(Event::WaitRequested { ticket: 3 });
+    daemon.crash();
+    assert_eq!(settled(&daemon.effects, 3), None);
+    daemon.up();
+    assert_eq!(settled(&daemon.effects, 3), Some(&Ok(())));
+}
+
+#[test]
+fn when_running_rejects_at_rest() {
+    let mut daemon = Scenario::new(plan());
+    assert_eq!(daemon.on(Event::WaitRequested { ticket: 9 }), [Effect::Settle { ticket: 9, outcome: Err(Failure::AtRest) }]);
+
+    let mut plan = plan();
+    plan.restart.max_attempts = 0;
+    let mut daemon = Scenario::started(plan);
+    daemon.unhealthy();
+    daemon.unhealthy();
+    daemon.on(Event::WaitRequested { ticket: 2 });
+    daemon.crash();
+    let outcome = settled(&daemon.effects, 2).expect("an answer").clone();
+    assert_eq!(outcome.expect_err("the daemon is given up").code().as_str(), "ERR_UNHEALTHY");
+
+    daemon.on(Event::StartRequested { ticket: 3 });
+    daemon.on(Event::WaitRequested { ticket: 4 });
+    daemon.on(Event::StopRequested { ticket: 5 });
+    assert_eq!(settled(&daemon.effects, 4), Some(&Err(Failure::AtRest)));
+}
+
+#[test]
+fn abort_of_when_running_ends_the_wait_and_nothing_else() {
+    let mut daemon = Scenario::new(plan());
+    daemon.on(Event::StartRequested { ticket: 1 });
+    daemon.on(Event::WaitRequested { ticket: 2 });
+    let phase = daemon.machine.phase().clone();
+    assert_eq!(daemon.on(Event::WaitAborted { ticket: 2 }), [Effect::Settle { ticket: 2, outcome: Err(Failure::Stopped) }]);
+    assert_eq!(daemon.on(Event::WaitAborted { ticket: 2 }), []);
+    assert_eq!(daemon.machine.phase(), &phase);
+}
+
+// An abort after readiness.
+
+#[test]
+fn abort_between_readiness_and_the_settled_promise_is_a_stop() {
+    let mut daemon = Scenario::started(plan());
+    let mark = daemon.effects.len();
+    daemon.on(Event::StartRevoked { ticket: 1, answer: 2 });
+    daemon.crash();
+    assert_eq!(daemon.states_since(mark), ["stopping", "stopped"]);
+    assert_eq!(settled(&daemon.effects, 2), Some(&Ok(())));
+}
+
+#[test]
+fn abort_after_a_later_start_or_restart_stops_nothing() {
+    let mut daemon = Scenario::started(plan());
+    daemon.on(Event::RestartRequested { ticket: 2 });
+    daemon.crash();
+    daemon.up();
+    assert_eq!(daemon.on(Event::StartRevoked { ticket: 1, answer: 3 }), [Effect::Settle { ticket: 3, outcome: Ok(()) }]);
+    assert_eq!(daemon.seen().state, ProcessState::Running);
+}
+
+#[test]
+fn abort_between_readiness_and_the_settled_promise_cancels_the_restart_after_a_crash() {
+    let mut daemon = Scenario::started(plan());
+    daemon.crash();
+    daemon.on(Event::StartRevoked { ticket: 1, answer: 2 });
+    assert_eq!((daemon.seen().state, daemon.seen().next_restart_at), (ProcessState::Stopped, None));
+    assert_eq!(settled(&daemon.effects, 2), Some(&Ok(())));
+}
