@@ -31,9 +31,9 @@ function shapeOf(paths) {
 }
 
 /**
- * `root`: the name of the object in errors. `given`: the frozen copy. `unread`: the paths of unknown keys. The copy has the own data properties of unknown keys, and
- * omits their accessors, because calling one may have side effects. `builtIns`: path and kind, alternating, of Maps and
- * similar objects with contents outside their properties.
+ * `root`: the name of the object in errors. `given`: the frozen copy. `unread`: the paths of unknown keys. The copy has the own
+ * data properties of unknown keys, and omits their accessors, because calling one may have side effects. `builtIns`: path and
+ * kind, alternating, of Maps and similar objects with contents outside their properties.
  */
 function copyConfig(config, root = 'config') {
   shape ??= shapeOf(NativeManager.keys().config);

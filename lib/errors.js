@@ -1,6 +1,6 @@
 'use strict';
 // Creates the errors. Native code would create them in the realm that loaded the addon first, and `instanceof Error` would
-// then fail under jest and in vm contexts. The texts come from crates/core/src/error.rs.
+// then fail under jest and in vm contexts. The texts come from crates/core/src/error/text.rs.
 
 const { NativeManager } = require('../native.js');
 

@@ -1,6 +1,7 @@
 'use strict';
 // Stands in for the addon where there is none for this platform. A program that never starts a daemon works as with the addon:
-// managers are made, and their getters answer as for an unknown plugin. The texts are those of crates/core/src/error.rs.
+// managers are made, and their getters answer as for an unknown plugin. The texts are those of
+// crates/core/src/error/text.rs and config/parse.rs.
 
 const path = require('node:path');
 

@@ -157,14 +157,9 @@ impl Phase {
         matches!(self, Self::Stopped | Self::Failed)
     }
 
-    /// Whether another owner can start the plugin: the machine holds the name in every other phase.
-    pub const fn name_is_free(&self) -> bool {
-        matches!(self, Self::Stopped | Self::Failed)
-    }
-
     pub const fn activity(&self) -> Activity {
         Activity {
-            guarded: !matches!(self, Self::Stopped | Self::Failed),
+            guarded: !self.is_forgettable(),
             // A process that SIGKILL did not end may never end, so the event loop does not wait for it.
             pending: !matches!(self, Self::Stopped | Self::Failed | Self::Stuck { .. }),
         }

@@ -8,7 +8,8 @@ use super::socket_info::sockets_of;
 use super::tree::all_pids;
 use crate::os::Held;
 
-/// Whether a process holds a socket that is bound to this file, listening or not. A symlink counts as its target. Sockets of other users are not visible.
+/// Whether a process holds a socket that is bound to this file, listening or not. A symlink counts as its target. Sockets of
+/// other users are not visible.
 ///
 /// # Errors
 /// Errors of stat(2) and of the scan.

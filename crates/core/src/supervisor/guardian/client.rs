@@ -20,7 +20,7 @@ use crate::model::Pid;
 use crate::supervisor::TARGET;
 use crate::supervisor::launch::EncodedOrder;
 use crate::supervisor::report::ManagerId;
-use crate::supervisor::runtime::{self, AbortOnDrop};
+use crate::supervisor::runtime::{self, AbortOnDrop, exit};
 
 /// The time that a guardian without daemons is kept, in case another start follows soon.
 const IDLE_TIME: Duration = Duration::from_millis(400);
@@ -173,7 +173,7 @@ impl GuardianClient {
         }
         // The end of its stream ends the guardian.
         drop(guardian);
-        reap(child).await;
+        reap(child, pid).await;
         let Some(pause) = client.upgrade().filter(|_| end == End::Killed).map(|client| client.respawn_delay(pid, lived)) else { return };
         sleep(pause).await;
         let Some(client) = client.upgrade() else { return };
@@ -210,8 +210,15 @@ impl Drop for GuardianClient {
     }
 }
 
-/// Polls waitpid(2) until the guardian has ended. libuv reaps only its own children.
-async fn reap(mut child: Child) {
+/// Waits until the guardian has ended, and reaps it. libuv reaps only its own children. A released guardian with daemons, or a
+/// suspended one, may live for hours.
+async fn reap(mut child: Child, pid: Pid) {
+    // If another part of the program has reaped the guardian, the pid may belong to another process by now.
+    let guardian = os::identify(pid).ok().flatten().filter(|process| process.parent == os::own_pid());
+    if let Some(handle) = guardian.and_then(|guardian| os::open(&guardian).ok().flatten()) {
+        exit(&handle).await;
+    }
+    // Without an event for the exit, waitpid(2) is polled.
     let mut pause = Duration::from_millis(1);
     // ECHILD: another part of the program has reaped the guardian.
     while let Ok(None) = child.try_wait() {

@@ -5,13 +5,12 @@ use std::io;
 use std::time::Duration;
 
 use ally_base::os::{self, Handle, Process};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::KillMode;
 use crate::model::Pid;
 use crate::supervisor::TARGET;
+use crate::supervisor::runtime::exit;
 
 /// The interval of polls, if the handle has no event for the exit.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -119,13 +118,8 @@ impl Member {
 
     /// Waits until the process has exited, or until `deadline`. Without an event: for one interval.
     async fn wait_exit(&self, deadline: Instant) {
-        let copy = self.handle.fd.as_ref().and_then(|fd| fd.try_clone().ok());
-        // SAFETY: an OwnedFd keeps its descriptor open and unchanged for as long as it lives.
-        let watched = copy.and_then(|fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok());
-        if let Some(watched) = watched {
-            // After the exit and after the timeout alike, the caller checks the process.
-            drop(timeout_at(deadline, watched.readable()).await);
-        } else {
+        // After the exit and after the timeout alike, the caller checks the process.
+        if let Ok(None) = timeout_at(deadline, exit(&self.handle)).await {
             sleep(POLL_INTERVAL).await;
         }
     }

@@ -27,8 +27,8 @@ impl Held {
     }
 }
 
-/// The plugin's flock(2), of `daemon.lock` and of the folder. The keeper holds duplicates of both descriptors, so the name is free only after [`Lock::release`] or
-/// when owner and keeper are gone.
+/// The plugin's flock(2), of `daemon.lock` and of the folder. The keeper holds duplicates of both descriptors, so the name is
+/// free only after [`Lock::release`] or when owner and keeper are gone.
 #[derive(Debug)]
 pub struct Lock {
     file: File,

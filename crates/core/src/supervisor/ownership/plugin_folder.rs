@@ -246,7 +246,7 @@ impl Folder {
         Err(Failure::io(&self.join(LOCK_FILE), "was replaced again and again"))
     }
 
-    /// Takes the lock of `daemon.lock` alone. For [`Lock::retake`], which holds the folder's.
+    /// Takes the lock of `daemon.lock` alone, for an owner that holds the lock of the folder.
     ///
     /// # Errors
     /// `Io`.

@@ -1,8 +1,10 @@
-//! The supervisor's thread, its clock, and its folder watches.
+//! The supervisor's thread, its clock, its folder watches, and the exits of processes.
 
 pub mod clock;
+mod exit;
 mod thread;
 mod watch;
 
+pub use exit::exit;
 pub use thread::{AbortOnDrop, spawn, start};
 pub use watch::FolderChanges;

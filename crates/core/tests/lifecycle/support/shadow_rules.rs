@@ -233,7 +233,7 @@ impl ShadowModel {
         let seen = machine.snapshot();
         let leader = (self.tree == Tree::Alive).then(|| pid_of(machine.generation()));
         ensure(seen.pid == leader, format_args!("getPid is {:?}", seen.pid))?;
-        ensure(!machine.phase().name_is_free() || !self.lock, "forgettable, and the lock is held")?;
+        ensure(!seen.forgettable || !self.lock, "forgettable, and the lock is held")?;
         ensure(seen.restart_attempts == self.attempts, format_args!("restartAttempts is {}", seen.restart_attempts))?;
         let waits_for_delay =
             matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. });
