@@ -1,4 +1,4 @@
-// Idle daemons cause no wake-up. Stopped daemons leave no descriptor and no keeper.
+// Idle daemons and a suspended guardian cause no wake-up. Stopped daemons leave no descriptor and no keeper.
 
 import { descriptors as openDescriptors, helpers, switches, threadName, threads } from '../../__tests__/helpers/proc.js';
 import { sleep, until } from '../../__tests__/helpers/until.js';
@@ -40,5 +40,23 @@ export async function idle(trial, check) {
   await until(() => helpers().length === 2, 1_000).catch(() => {});
   check('keepers that stopped daemons leave', helpers().length === 2, helpers().length - 2);
   await manager.stopAllProcesses();
+  await suspendedGuardian(tid, check);
   await trial.nothingLeft();
+}
+
+/** A guardian that is released while it is suspended ends much later. The kernel tells the owner when. */
+async function suspendedGuardian(tid, check) {
+  await until(() => helpers().length === 1, 1_000);
+  const [guardian] = helpers();
+  process.kill(guardian, 'SIGSTOP');
+  try {
+    // The guardian is released 400 ms after the last daemon.
+    await sleep(800);
+    const from = switches(process.pid, tid);
+    await sleep(2_000);
+    const count = switches(process.pid, tid) - from;
+    check("wake-ups of the supervisor's thread in 2 s with a suspended guardian", count <= 1, `${count}, at most 1`);
+  } finally {
+    process.kill(guardian, 'SIGCONT');
+  }
 }
