@@ -232,9 +232,12 @@ export interface BackgroundProcessConfig {
    */
   stopSignal?: string | undefined;
   /**
-   * Not built yet. The receiver of the stop signal. 'leader': the leader first, and the rest of the
-   * tree after the leader's exit. 'tree': all processes at once.
+   * The first receiver of the stop signal. 'leader': the leader alone, so that it can drain its workers
+   * or forward the signal. The rest of the tree gets the signal when the leader has exited, or when a
+   * quarter of `shutdownGracePeriod` (at most 1 s) is left. 'tree': all processes at once.
    * @default 'leader'
+   * @example 'tree'
+   * @see [stopSignalTo](docs/stopping.md#stopsignalto)
    */
   stopSignalTo?: 'leader' | 'tree' | undefined;
   /**

@@ -28,8 +28,6 @@ test.each([
   ]),
   ["readiness 'output'", { readiness: { type: 'output', pattern: 'ready' } }, "readiness.type 'output'"],
   ["socket: 'manager'", { socket: 'manager' }, "socket 'manager'"],
-  ["stopSignalTo: 'leader'", { stopSignalTo: 'leader' }, 'stopSignalTo'],
-  ["stopSignalTo: 'tree'", { stopSignalTo: 'tree' }, 'stopSignalTo'],
   ['group', { group: 'search' }, 'group'],
   ['dependsOn', { dependsOn: [] }, 'dependsOn'],
   ["start: 'onConnect'", { start: 'onConnect' }, "start 'onConnect'"],

@@ -117,7 +117,7 @@ testWith('namespaces of its own')('scan: a reused pid is not taken for the leade
   expect(withReusedPid('leader', { config: config('plugin', ['serves.py'], once) })).toEqual({ harmed: false });
 });
 
-testWith('namespaces of its own')('scan: a reused pid is not taken for the keeper that was swept for before', () => {
+testWith('namespaces of its own', 'ptrace')('scan: a reused pid is not taken for the keeper that was swept for before', () => {
   const marker = world.path('family');
   const other = config('other', ['leads-a-tree.py', marker, 'fled'], { ...once, socketPath: world.path('o') });
   expect(withReusedPid('keeper', { config: config('plugin', ['serves.py'], once), other, marker })).toEqual({

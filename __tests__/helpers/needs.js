@@ -35,6 +35,7 @@ const checks = {
   'another user that can load the package': () =>
     root && works(...as(SOMEBODY), process.execPath, '-e', `require(${JSON.stringify(ROOT)})`),
   '/usr/bin/python3': () => works('/usr/bin/python3', '-S', '-E', '-c', 'import ctypes'),
+  ptrace: () => root && works('/usr/bin/python3', '-S', '-E', '-c', 'import ctypes'),
   'Symbol.asyncDispose': () => Symbol.asyncDispose !== undefined,
 };
 const results = new Map();

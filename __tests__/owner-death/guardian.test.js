@@ -3,7 +3,8 @@
 const fs = require('node:fs');
 const { between } = require('../helpers/commanded-owner');
 const { record } = require('../helpers/events');
-const { testOnLinux } = require('../helpers/needs');
+const { freeze } = require('../helpers/freeze');
+const { testOnLinux, testWith } = require('../helpers/needs');
 const {
   alive,
   ancestors,
@@ -158,7 +159,7 @@ testOnLinux.each([
   expect([first, second, ...family, ...Object.values(await world.tree(marker))].filter(alive)).toEqual([]);
 });
 
-testOnLinux("ERR_STOP_FAILED: a stopped guardian cannot confirm that a killed keeper's tree is gone", async () => {
+testWith('ptrace')("ERR_STOP_FAILED: a frozen guardian cannot confirm that a killed keeper's tree is gone", async () => {
   const manager = world.manager();
   const marker = world.path('family');
   const config = world.config('plugin', ['leads-a-tree.py', marker, 'stubborn', 'fled'], {
@@ -169,8 +170,8 @@ testOnLinux("ERR_STOP_FAILED: a stopped guardian cannot confirm that a killed ke
   const leader = identify(manager.getPid('plugin'));
   const { fled } = await world.tree(marker);
   const [keeper, guardian] = between({ pid: process.pid }, leader);
-  signal(guardian, 'SIGSTOP');
-  world.finally(() => signal(guardian, 'SIGCONT'));
+  const goOn = await freeze(guardian);
+  world.finally(goOn);
   signal(keeper, 'SIGKILL');
   await until(() => manager.getState('plugin') === 'starting');
   expect(await failure(manager.stopProcess('plugin'))).toMatchObject({ code: 'ERR_STOP_FAILED' });
@@ -179,7 +180,7 @@ testOnLinux("ERR_STOP_FAILED: a stopped guardian cannot confirm that a killed ke
   expect(await failure(manager.startProcess(config))).toMatchObject({ code: 'ERR_ALREADY_RUNNING' });
 
   // The guardian goes on with the sweep, and the manager with it.
-  signal(guardian, 'SIGCONT');
+  await goOn();
   await until(() => !alive(fled));
   await until(() =>
     manager.startProcess(config).then(

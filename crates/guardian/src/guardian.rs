@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ally_base::os::{self, Process, ProcessScan};
 use ally_base::wire::{GuardianReport, Hello, KeeperReport, Stage};
@@ -16,9 +16,14 @@ use crate::sys::{self, Reaped};
 /// The pause between two scans during a sweep.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The time from the owner's death until the remaining keepers get SIGCONT.
+const WAKE_DELAY: Duration = Duration::from_secs(1);
+
 pub struct Guardian {
     /// `None` after the owner's death.
     owner: Option<OwnedFd>,
+    /// After the owner's death: when to continue the keepers. A suspended keeper does not see that death.
+    wake_keepers: Option<Instant>,
     keepers: HashSet<i32>,
     /// The current sweep. Its list of keepers is empty if there is no sweep.
     sweep: Sweep,
@@ -44,7 +49,14 @@ impl Guardian {
         // `become_guardian` fails.
         let owner = unsafe { OwnedFd::from_raw_fd(0) };
         sys::become_guardian(&owner)?;
-        Ok(Self { owner: Some(owner), keepers: HashSet::new(), sweep: Sweep::default(), stuck: Vec::new(), spared_sessions: Vec::new() })
+        Ok(Self {
+            owner: Some(owner),
+            wake_keepers: None,
+            keepers: HashSet::new(),
+            sweep: Sweep::default(),
+            stuck: Vec::new(),
+            spared_sessions: Vec::new(),
+        })
     }
 
     pub fn run(mut self) -> ExitCode {
@@ -55,11 +67,19 @@ impl Guardian {
         while self.owner.is_some() || !self.keepers.is_empty() || !self.sweep.keepers.is_empty() {
             // After a failed scan, or while a process refuses SIGKILL, no SIGCHLD announces the end of the sweep.
             let pause = (!self.sweep.keepers.is_empty() || !self.stuck.is_empty()).then_some(SWEEP_INTERVAL);
+            let until_wake = self.wake_keepers.map(|at| at.saturating_duration_since(Instant::now()));
+            let pause = pause.into_iter().chain(until_wake).min();
             let readable = sys::wait_for([self.owner.as_ref().map(AsRawFd::as_raw_fd)], pause);
             self.reap();
             if readable[0] && self.take_order().is_err() {
                 // The owner is dead, or its stream is malformed and no later order can be read.
                 self.owner = None;
+                self.wake_keepers = Some(Instant::now() + WAKE_DELAY);
+            }
+            if self.wake_keepers.take_if(|at| Instant::now() >= *at).is_some() {
+                for keeper in &self.keepers {
+                    sys::ignore(sys::kill_relative(*keeper, libc::SIGCONT));
+                }
             }
         }
         ExitCode::SUCCESS

@@ -1,9 +1,11 @@
 //! The tree of a keeper: scans for its processes, and the signals to them.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use super::sys;
 use ally_base::os::{self, Group, Process, ProcessScan};
+use ally_base::stop::StopStep;
 
 /// The first pause between two scans while the tree ends: a process may have been forked during the last scan.
 pub const SCAN_INTERVAL: Duration = Duration::from_millis(20);
@@ -26,10 +28,20 @@ pub struct Tree {
     session: Option<i32>,
     /// The processes of the last scan, for systems without subreapers.
     seen: Vec<Process>,
-    /// The pids that have got the stop signal.
-    signalled: Vec<i32>,
+    signalled: Signalled,
     /// Set if the last scan failed, and so may have missed processes.
     rescan: Option<Rescan>,
+}
+
+/// The processes that the stop signal has reached.
+#[derive(Default)]
+struct Signalled {
+    leader: bool,
+    others: Vec<Process>,
+    /// The processes that were in the tree at the first signal.
+    present: Vec<Process>,
+    /// Whether a scan has found all of these.
+    present_is_complete: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -49,7 +61,7 @@ impl Tree {
             stop_signal,
             session: Some(os::own_pid()),
             seen: Vec::new(),
-            signalled: Vec::new(),
+            signalled: Signalled::default(),
             rescan: None,
         }
     }
@@ -64,23 +76,38 @@ impl Tree {
         if self.end_needs_scan() { self.scan(&mut |_| {}).is_certainly_empty() } else { childless }
     }
 
-    /// Sends the stop signal to each process that has not got the stop signal.
-    pub fn send_stop_signal(&mut self) {
+    /// Sends the stop signal, once to each process that `step` means. SIGCONT follows, and goes to the whole tree with the first
+    /// signal: the leader may wait for a suspended worker.
+    pub fn send_stop_signal(&mut self, step: StopStep) {
         self.see_group_of_leader();
         // All signals follow the scan: a process that a daemon forks for its cleanup must not get the stop signal.
         let members = self.scan(&mut |_| {});
-        for process in &members.seen {
-            if !self.signalled.contains(&process.pid) {
+        if let Some(leader) = self.leader.filter(|_| !mem::replace(&mut self.signalled.leader, true)) {
+            signal_leader(leader, &members, self.stop_signal);
+            signal_leader(leader, &members, libc::SIGCONT);
+        }
+        let Signalled { others, present, present_is_complete, .. } = &mut self.signalled;
+        for process in members.seen.iter().filter(|process| Some(process.pid) != self.leader) {
+            let was_present = present.iter().any(|known| known.is(process));
+            let continues = !was_present && !*present_is_complete;
+            if continues {
+                present.push(*process);
+            }
+            let is_meant = match step {
+                StopStep::Leader => false,
+                StopStep::Remaining => was_present || continues,
+                StopStep::Tree => true,
+            };
+            let signals = is_meant && !others.iter().any(|known| known.is(process));
+            if signals {
                 sys::ignore(os::signal(process, self.stop_signal));
+                others.push(*process);
+            }
+            if signals || continues {
                 sys::ignore(os::signal(process, libc::SIGCONT));
-                self.signalled.push(process.pid);
             }
         }
-        if let Some(leader) = self.hidden_leader(&members).filter(|leader| !self.signalled.contains(leader)) {
-            sys::ignore(sys::kill_child(leader, self.stop_signal));
-            sys::ignore(sys::kill_child(leader, libc::SIGCONT));
-            self.signalled.push(leader);
-        }
+        *present_is_complete |= members.failed.is_none();
         self.rescan = members.failed.map(|_| {
             let pause = self.rescan.map_or(SCAN_INTERVAL, |rescan| (rescan.pause * 2).min(SCAN_INTERVAL_MAX));
             Rescan { at: Instant::now() + pause, pause }
@@ -99,8 +126,8 @@ impl Tree {
         }
         // EPERM: the owner names the process in ERR_STOP_FAILED 2 s after SIGKILL.
         let members = self.scan(&mut |process| sys::ignore(os::signal(process, libc::SIGKILL)));
-        if let Some(leader) = self.hidden_leader(&members) {
-            sys::ignore(sys::kill_child(leader, libc::SIGKILL));
+        if let Some(leader) = self.leader.filter(|leader| find(*leader, &members).is_none()) {
+            signal_leader(leader, &members, libc::SIGKILL);
         }
     }
 
@@ -120,11 +147,6 @@ impl Tree {
         }
     }
 
-    /// A leader that is not reaped and not in the scan: /proc may hide the leader (`hidepid`). Its pid is safe from reuse.
-    fn hidden_leader(&self, members: &ProcessScan) -> Option<i32> {
-        self.leader.filter(|leader| !members.seen.iter().any(|process| process.pid == *leader))
-    }
-
     /// The processes that are to end. `on_found` is called for each as soon as the scan finds the process.
     fn scan(&mut self, on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
         let (groups, group_only) = (&self.groups, self.group_only);
@@ -142,4 +164,16 @@ impl Tree {
         }
         members
     }
+}
+
+fn find(pid: i32, scan: &ProcessScan) -> Option<&Process> {
+    scan.seen.iter().find(|process| process.pid == pid)
+}
+
+/// For a leader that is not reaped, so that its pid is not reused. The scan lacks the leader if /proc hides it (`hidepid`).
+fn signal_leader(leader: i32, scan: &ProcessScan, signal: i32) {
+    sys::ignore(match find(leader, scan) {
+        Some(process) => os::signal(process, signal),
+        None => sys::kill_relative(leader, signal),
+    });
 }

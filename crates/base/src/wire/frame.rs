@@ -117,6 +117,10 @@ impl<'a> FieldReader<'a> {
         self.take(4)?.try_into().ok().map(i32::from_ne_bytes)
     }
 
+    pub fn u64(&mut self) -> Option<u64> {
+        self.take(8)?.try_into().ok().map(u64::from_ne_bytes)
+    }
+
     /// A length and so many bytes. `None` if a byte is NUL: the strings become arguments of system calls.
     pub fn string(&mut self) -> Option<&'a [u8]> {
         let count = self.u32()? as usize;

@@ -5,7 +5,8 @@ use super::frame::{self, FieldReader, Frame};
 /// From the owner to a keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeeperCommand {
-    /// Sends the order's stop signal to the tree, then SIGCONT: a stopped process handles no signal before SIGCONT.
+    /// Begins the stop: the order's stop signal, to the leader first ([`crate::stop::StopStep`]), then SIGCONT to the tree: a stopped
+    /// process handles no signal before SIGCONT.
     Terminate,
     /// Sends SIGKILL to the tree, again after each scan, until the tree is gone.
     Kill,
@@ -49,6 +50,8 @@ pub enum KeeperReport {
     Spawned {
         leader: i32,
         keeper: i32,
+        /// As [`crate::os::Process::start`], of the keeper.
+        keeper_start: u64,
     },
     SpawnFailed {
         stage: Stage,
@@ -62,15 +65,18 @@ pub enum KeeperReport {
     },
     /// The tree is gone. This is the last report.
     TreeGone,
+    /// The last command was carried out.
+    Acknowledged,
 }
 
 impl KeeperReport {
     pub fn encode(self) -> Vec<u8> {
         let mut out = frame::begin();
         let kind = match self {
-            Self::Spawned { leader, keeper } => {
+            Self::Spawned { leader, keeper, keeper_start } => {
                 out.extend(leader.to_ne_bytes());
                 out.extend(keeper.to_ne_bytes());
+                out.extend(keeper_start.to_ne_bytes());
                 1
             }
             Self::SpawnFailed { stage, errno } => {
@@ -84,6 +90,7 @@ impl KeeperReport {
                 3
             }
             Self::TreeGone => 4,
+            Self::Acknowledged => 5,
         };
         frame::finish(out, kind)
     }
@@ -92,10 +99,11 @@ impl KeeperReport {
     pub fn decode(frame: &Frame) -> Option<Self> {
         let mut fields = FieldReader::of(&frame.payload);
         let report = match frame.kind {
-            1 => Self::Spawned { leader: fields.i32()?, keeper: fields.i32()? },
+            1 => Self::Spawned { leader: fields.i32()?, keeper: fields.i32()?, keeper_start: fields.u64()? },
             2 => Self::SpawnFailed { stage: *Stage::ALL.get(usize::from(fields.byte()?))?, errno: fields.i32()? },
             3 => Self::Exited { status: fields.i32()?, remains: fields.flag()? },
             4 => Self::TreeGone,
+            5 => Self::Acknowledged,
             _ => return None,
         };
         fields.end(report)

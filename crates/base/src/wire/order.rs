@@ -1,6 +1,7 @@
 //! An order: the data to start a daemon, and to stop the daemon after its owner's death.
 
 use super::frame::{self, FieldReader};
+use crate::stop::StopSignalTo;
 
 /// The limit of execve(2) on Linux for argv and environ together is smaller, so a longer order is a fault.
 pub const PAYLOAD_MAX: usize = 16 << 20;
@@ -22,6 +23,7 @@ pub struct Order<'a> {
     pub group_only: bool,
     pub owner_death: OwnerDeath,
     pub stop_signal: i32,
+    pub stop_signal_to: StopSignalTo,
     pub grace_ms: u32,
     pub folder: &'a [u8],
     /// Paths to try in turn, as execvp(3) does.
@@ -39,6 +41,7 @@ impl<'a> Order<'a> {
         out.push(u8::from(self.group_only));
         out.push(u8::from(self.owner_death == OwnerDeath::Keep));
         out.extend(self.stop_signal.to_ne_bytes());
+        out.push(u8::from(self.stop_signal_to == StopSignalTo::Tree));
         out.extend(self.grace_ms.to_ne_bytes());
         frame::put_string(&mut out, self.folder);
         for list in [&self.programs, &self.args, &self.env] {
@@ -55,6 +58,7 @@ impl<'a> Order<'a> {
             group_only: fields.flag()?,
             owner_death: if fields.flag()? { OwnerDeath::Keep } else { OwnerDeath::Stop },
             stop_signal: fields.i32().filter(|signal| *signal >= 0)?,
+            stop_signal_to: if fields.flag()? { StopSignalTo::Tree } else { StopSignalTo::Leader },
             grace_ms: fields.u32()?,
             folder: fields.string()?,
             programs: fields.list()?,

@@ -1,5 +1,6 @@
 //! Orders: from the owner to the guardian.
 
+use ally_base::stop::StopSignalTo;
 use ally_base::wire::{HEADER, ORDER, Order, OwnerDeath, PAYLOAD_MAX, parse_header};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -14,6 +15,7 @@ struct OwnedOrder {
     group_only: bool,
     keep: bool,
     stop_signal: i32,
+    whole_tree: bool,
     grace_ms: u32,
     folder: Vec<u8>,
     lists: [Vec<Vec<u8>>; 3],
@@ -27,6 +29,7 @@ impl OwnedOrder {
             group_only: self.group_only,
             owner_death: if self.keep { OwnerDeath::Keep } else { OwnerDeath::Stop },
             stop_signal: self.stop_signal,
+            stop_signal_to: if self.whole_tree { StopSignalTo::Tree } else { StopSignalTo::Leader },
             grace_ms: self.grace_ms,
             folder: &self.folder,
             programs,
@@ -42,11 +45,20 @@ impl OwnedOrder {
     /// A small valid order. Each test changes a field.
     fn plain() -> Self {
         let lists = [vec![b"/bin/true".to_vec()], Vec::new(), Vec::new()];
-        Self { descriptors: 1, group_only: false, keep: false, stop_signal: libc::SIGTERM, grace_ms: 1, folder: b"/".to_vec(), lists }
+        Self {
+            descriptors: 1,
+            group_only: false,
+            keep: false,
+            stop_signal: libc::SIGTERM,
+            whole_tree: false,
+            grace_ms: 1,
+            folder: b"/".to_vec(),
+            lists,
+        }
     }
 
     /// The size of the payload before the bytes of the folder.
-    const FIXED: usize = 18;
+    const FIXED: usize = 19;
 
     fn strings(&self) -> impl Iterator<Item = &Vec<u8>> {
         std::iter::once(&self.folder).chain(self.lists.iter().flatten())
@@ -60,12 +72,13 @@ fn string() -> impl Strategy<Value = Vec<u8>> {
 
 fn owned_order() -> impl Strategy<Value = OwnedOrder> {
     let lists = [vec(string(), 1..5), vec(string(), 0..8), vec(string(), 0..12)];
-    (any::<u32>(), any::<bool>(), any::<bool>(), 0..=i32::MAX, any::<u32>(), string(), lists).prop_map(
-        |(descriptors, group_only, keep, stop_signal, grace_ms, folder, lists)| OwnedOrder {
+    (any::<u32>(), any::<[bool; 3]>(), 0..=i32::MAX, any::<u32>(), string(), lists).prop_map(
+        |(descriptors, [group_only, keep, whole_tree], stop_signal, grace_ms, folder, lists)| OwnedOrder {
             descriptors,
             group_only,
             keep,
             stop_signal,
+            whole_tree,
             grace_ms,
             folder,
             lists,

@@ -9,10 +9,15 @@ use crate::frames::frames;
 fn keeper_report() -> impl Strategy<Value = KeeperReport> {
     let stage = prop_oneof![Just(Stage::Fork), Just(Stage::Folder), Just(Stage::Exec)];
     prop_oneof![
-        (any::<i32>(), any::<i32>()).prop_map(|(leader, keeper)| KeeperReport::Spawned { leader, keeper }),
+        (any::<i32>(), any::<i32>(), any::<u64>()).prop_map(|(leader, keeper, keeper_start)| KeeperReport::Spawned {
+            leader,
+            keeper,
+            keeper_start
+        }),
         (stage, any::<i32>()).prop_map(|(stage, errno)| KeeperReport::SpawnFailed { stage, errno }),
         (any::<i32>(), any::<bool>()).prop_map(|(status, remains)| KeeperReport::Exited { status, remains }),
         Just(KeeperReport::TreeGone),
+        Just(KeeperReport::Acknowledged),
     ]
 }
 
@@ -39,7 +44,7 @@ fn report_of_an_unknown_kind_stage_flag_or_size_is_refused() {
         kind,
         payload: words.iter().flat_map(|word| word.to_ne_bytes()).chain(bytes.iter().copied()).collect(),
     };
-    for kind in [0, 5, 6, u8::MAX] {
+    for kind in [0, 6, 7, u8::MAX] {
         assert_eq!(KeeperReport::decode(&frame(kind, &[], &[])), None);
     }
     for kind in [0, 3, u8::MAX] {

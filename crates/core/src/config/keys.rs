@@ -63,7 +63,7 @@ pub const CONFIG: &[Key] = &[
     Key::value("socket"),
     Key::value("killMode"),
     Key::value("stopSignal"),
-    Key::value("stopSignalTo").unbuilt(),
+    Key::value("stopSignalTo"),
     Key::value("group").unbuilt(),
     Key::list("dependsOn").unbuilt(),
     Key::value("start"),

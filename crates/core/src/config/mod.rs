@@ -14,6 +14,8 @@ pub use parse::{Parsed, name_problem, parse, path_problem};
 pub use raw::Raw;
 pub use system_support::SystemSupport;
 
+use ally_base::stop::StopSignalTo;
+
 use crate::lifecycle::{Plan, RestartPlan};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,7 @@ pub struct ProcessConfig {
     pub restart: RestartPlan,
     pub readiness: Probe,
     pub kill_mode: KillMode,
+    pub stop_signal_to: StopSignalTo,
     pub stop_signal: i32,
 }
 

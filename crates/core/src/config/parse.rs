@@ -10,6 +10,7 @@ use super::keys::{CONFIG, HEALTHCHECK, PROBE, RESTART, WINDOW};
 use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
+use ally_base::stop::StopSignalTo;
 
 /// The size of `sun_path` without the final NUL: unix(7), and `sys/un.h` on macOS.
 pub const SOCKET_PATH_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
@@ -51,6 +52,9 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     let restart = top.nested("restart", RESTART, restart)?.unwrap_or_default();
     let readiness = top.nested("readiness", PROBE, |fields| probe(fields, &[("output", None)]))?.unwrap_or(Probe::Socket);
     top.choice("socket", &[("daemon", Some(())), ("manager", None)])?;
+    let stop_signal_to = top
+        .choice("stopSignalTo", &[("leader", Some(StopSignalTo::Leader)), ("tree", Some(StopSignalTo::Tree))])?
+        .unwrap_or(StopSignalTo::Leader);
     let kill_mode = top.choice("killMode", &[("tree", Some(KillMode::Tree)), ("group", Some(KillMode::Group))])?.unwrap_or(KillMode::Tree);
     let stop_signal = stop_signal(&mut top)?;
     top.choice("start", &[("eager", Some(())), ("onConnect", None)])?;
@@ -72,6 +76,7 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
             restart,
             readiness,
             kill_mode,
+            stop_signal_to,
             stop_signal,
         },
         unknown: top.into_unknown(),

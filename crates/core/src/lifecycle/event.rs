@@ -66,6 +66,10 @@ pub enum Event {
     OrderLost {
         generation: Generation,
     },
+    /// The keeper has carried out the last command.
+    Acknowledged {
+        generation: Generation,
+    },
     /// `daemon.pid` or `daemon.id` could not be written.
     RecordFailed {
         generation: Generation,
@@ -110,6 +114,10 @@ pub enum Event {
         last_problem: Option<String>,
         tail: String,
     },
+    /// The keeper has not answered the last command in time.
+    AcknowledgementElapsed {
+        generation: Generation,
+    },
     GraceElapsed {
         generation: Generation,
     },
@@ -150,6 +158,8 @@ impl Event {
             | Self::Spawned { generation, .. }
             | Self::SpawnFailed { generation, .. }
             | Self::OrderLost { generation }
+            | Self::Acknowledged { generation }
+            | Self::AcknowledgementElapsed { generation }
             | Self::RecordFailed { generation, .. }
             | Self::Ready { generation }
             | Self::NotReady { generation, .. }
@@ -169,6 +179,7 @@ impl Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Timer {
     Startup,
+    Acknowledgement,
     Grace,
     Kill,
     Backoff,
@@ -203,6 +214,14 @@ pub enum Effect {
     Signal {
         generation: Generation,
         signal: Signal,
+    },
+    /// Send the keeper SIGCONT: it may be suspended.
+    WakeKeeper {
+        generation: Generation,
+    },
+    /// Send the keeper SIGKILL. The leader dies with its keeper, and the guardian sweeps the rest.
+    KillKeeper {
+        generation: Generation,
     },
     StartProbe {
         generation: Generation,

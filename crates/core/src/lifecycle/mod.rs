@@ -32,5 +32,5 @@ mod restart;
 
 pub use event::{Effect, Event, Notice, Signal, Timer};
 pub use machine::{KILL_TIMEOUT, Machine, Plan};
-pub use phase::{Activity, Generation, LastExit, Leader, Now, Phase, Run, Snapshot, StopFor, Ticket, TreeState};
+pub use phase::{Acknowledgement, Activity, Generation, LastExit, Leader, Now, Phase, Run, Snapshot, StopFor, Ticket, TreeState};
 pub use restart::{Backoff, RestartOn, RestartPlan, Window};

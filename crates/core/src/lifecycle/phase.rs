@@ -36,12 +36,23 @@ pub enum Leader {
     Exited,
 }
 
+/// The answer of the keeper to the last command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Acknowledgement {
+    /// The keeper has carried the command out, or has no command. No answer is expected of a keeper that was killed.
+    Done,
+    Pending,
+    /// The keeper did not answer in time, and got SIGCONT.
+    Late,
+}
+
 /// A tree that is being stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TreeState {
     pub leader: Leader,
     /// Whether SIGKILL was sent, after the grace period.
     pub killed: bool,
+    pub acknowledgement: Acknowledgement,
 }
 
 impl TreeState {
@@ -142,6 +153,22 @@ impl Phase {
             | Self::Failed
             | Self::Preparing { .. }
             | Self::Spawning { .. }
+            | Self::BackingOff { tree: None, .. }
+            | Self::Overdue { .. } => None,
+        }
+    }
+
+    /// The tree while it is being stopped, and no time limit has elapsed.
+    pub const fn stopping_tree(&mut self) -> Option<&mut TreeState> {
+        match self {
+            Self::Stopping { tree, .. } | Self::BackingOff { tree: Some(tree), .. } => Some(tree),
+            Self::Stopped
+            | Self::Failed
+            | Self::Stuck { .. }
+            | Self::Preparing { .. }
+            | Self::Spawning { .. }
+            | Self::Booting { .. }
+            | Self::Running { .. }
             | Self::BackingOff { tree: None, .. }
             | Self::Overdue { .. } => None,
         }

@@ -1,5 +1,6 @@
 //! Each field of the configuration: refused values, allowed values, default.
 
+use ally_base::stop::StopSignalTo;
 use ally_core::config::keys::{CONFIG, HEALTHCHECK, Key, RESTART, WINDOW};
 use ally_core::config::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, parse};
 use ally_core::error::Code;
@@ -127,6 +128,8 @@ fn invalid_field_is_the_first_word_of_the_error() {
         ("stopSignal", text("SIGWINCH")),
         ("stopSignal", text("15")),
         ("stopSignal", Number(15.0)),
+        ("stopSignalTo", text("group")),
+        ("stopSignalTo", Bool(true)),
         ("logs", object([])),
         ("limits", object([])),
         ("group", text("g")),
@@ -327,13 +330,26 @@ fn defaults_are_those_of_the_contract() {
         },
         readiness: Probe::Socket,
         kill_mode: KillMode::Tree,
+        stop_signal_to: StopSignalTo::Leader,
         stop_signal: libc::SIGTERM,
     };
     assert_eq!(checked(&minimal()), expected);
     // An empty object and an `undefined` property mean the default.
     assert_eq!(checked(&with(minimal(), "restart", object([]))), expected);
-    let optional =
-        ["envVars", "healthcheck", "restart", "readiness", "socket", "killMode", "stopSignal", "logs", "limits", "group", "dependsOn"];
+    let optional = [
+        "envVars",
+        "healthcheck",
+        "restart",
+        "readiness",
+        "socket",
+        "killMode",
+        "stopSignal",
+        "stopSignalTo",
+        "logs",
+        "limits",
+        "group",
+        "dependsOn",
+    ];
     let undefined = optional.into_iter().fold(minimal(), |raw, field| with(raw, field, Raw::Undefined));
     let parsed = parse(&undefined).unwrap();
     assert_eq!((parsed.config, parsed.unknown), (expected, Vec::new()));
@@ -357,6 +373,7 @@ fn every_field_reaches_the_configuration_and_the_plan() {
         ("readiness", accept()),
         ("killMode", text("group")),
         ("stopSignal", text("SIGINT")),
+        ("stopSignalTo", text("tree")),
         ("envVars", object([("A", text("b")), ("C", Raw::Undefined)])),
         ("inheritEnv", array([text("SSH_AUTH_SOCK")])),
     ];
@@ -374,6 +391,7 @@ fn every_field_reaches_the_configuration_and_the_plan() {
     };
     assert_eq!(config.restart, restart);
     assert_eq!((config.readiness, config.kill_mode, config.stop_signal), (Probe::Accept, KillMode::Group, libc::SIGINT));
+    assert_eq!(config.stop_signal_to, StopSignalTo::Tree);
     assert_eq!(config.env_vars, [("A".to_owned(), Some("b".to_owned())), ("C".to_owned(), None)]);
     assert_eq!(config.inherit_env, InheritEnv::Listed(vec!["SSH_AUTH_SOCK".to_owned()]));
     let plan = config.plan();

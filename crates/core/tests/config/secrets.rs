@@ -35,6 +35,7 @@ fn other_invalid_field() -> impl Strategy<Value = (&'static str, Raw)> {
         ("startupTimeout", Raw::Number(f64::NAN)),
         ("restart.jitter", Raw::Number(2.0)),
         ("stopSignal", text("SIGNOTHING")),
+        ("stopSignalTo", text("SIGNOTHING")),
         ("logs", object([])),
     ])
 }

@@ -159,6 +159,7 @@ const fn is_timer(event: &Event) -> bool {
     matches!(
         event,
         Event::StartupElapsed { .. }
+            | Event::AcknowledgementElapsed { .. }
             | Event::GraceElapsed { .. }
             | Event::KillElapsed { .. }
             | Event::BackoffElapsed { .. }

@@ -6,6 +6,7 @@ mod calls;
 mod delay;
 mod health;
 mod interleavings;
+mod keeper;
 mod properties;
 mod restart;
 mod slow_death;

@@ -82,6 +82,7 @@ fn events_of_progress(model: &ShadowModel, machine: &Machine, plan: &Plan) -> Ve
     reports.retain(|report| match report {
         Event::Prepared { .. }
         | Event::Spawned { .. }
+        | Event::Acknowledged { .. }
         | Event::Ready { .. }
         | Event::ProbeDue { .. }
         | Event::BackoffElapsed { .. }
@@ -208,6 +209,7 @@ impl ArbitraryEvent {
             Event::StartRequested { .. } => !self.progress || matches!(machine.phase(), Phase::Stopped | Phase::Failed),
             Event::Prepared { .. }
             | Event::Spawned { .. }
+            | Event::Acknowledged { .. }
             | Event::Ready { .. }
             | Event::GraceElapsed { .. }
             | Event::KillElapsed { .. }
@@ -245,6 +247,8 @@ fn run_arbitrary_history(plan: &Plan, arbitrary_events: &[ArbitraryEvent]) -> Re
     for event in [
         Event::StopRequested { ticket: u64::MAX },
         Event::GraceElapsed { generation },
+        // The first one kills a keeper that has not answered.
+        Event::KillElapsed { generation, survivors: vec![1] },
         Event::KillElapsed { generation, survivors: vec![1] },
     ] {
         step_arbitrary(plan, &mut machine, &mut callers, &event, clock)
@@ -287,10 +291,10 @@ fn random_histories_reach_every_phase() {
         "BackingOff with a tree",
         "Overdue",
     ]);
-    let possible = draw(&(plans(), draws()), 200).into_iter().flat_map(|(plan, draws)| run_possible_history(&plan, 1, &draws).unwrap());
+    let possible = draw(&(plans(), draws()), 400).into_iter().flat_map(|(plan, draws)| run_possible_history(&plan, 1, &draws).unwrap());
     assert_eq!(possible.collect::<Seen>(), all);
     let arbitrary =
-        draw(&(plans(), arbitrary_events()), 200).into_iter().flat_map(|(plan, events)| run_arbitrary_history(&plan, &events).unwrap());
+        draw(&(plans(), arbitrary_events()), 400).into_iter().flat_map(|(plan, events)| run_arbitrary_history(&plan, &events).unwrap());
     assert_eq!(arbitrary.collect::<Seen>(), all);
 }
 

@@ -25,10 +25,8 @@ fn stop_failed_names_the_pids_that_survived_sigkill() {
     let generation = daemon.machine.generation();
     daemon.on(Event::StopRequested { ticket: 2 });
     let effects = daemon.on(Event::GraceElapsed { generation });
-    assert_eq!(
-        effects,
-        [Effect::Signal { generation, signal: Signal::Kill }, Effect::Arm { timer: Timer::Kill, generation, after: ms(2_000) }]
-    );
+    assert_eq!(effects[0], Effect::Signal { generation, signal: Signal::Kill });
+    assert!(effects.contains(&Effect::Arm { timer: Timer::Kill, generation, after: ms(2_000) }), "{effects:?}");
     let effects = daemon.on(Event::KillElapsed { generation, survivors: vec![PID, 4243] }).to_vec();
     let failure = Failure::StopFailed { survivors: vec![PID, 4243] };
     assert_eq!(settled(&effects, 2), Some(&Err(failure.clone())));

@@ -7,7 +7,7 @@
 use crate::support::events::{Filling, code, exited, name, of_generation, samples, unwritable};
 use crate::support::plan::{at, plan};
 use ally_core::error::Failure;
-use ally_core::lifecycle::{Effect, Event, Leader, Machine, Notice, Phase, Run, Signal, StopFor};
+use ally_core::lifecycle::{Acknowledgement, Effect, Event, Leader, Machine, Notice, Phase, Run, Signal, StopFor};
 use ally_core::model::{ExitReason, ProcessState};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -96,6 +96,11 @@ fn describe_phase(phase: &Phase) -> String {
     if let Some(tree) = tree {
         words.push(leader_name(&tree.leader));
         words.extend(tree.killed.then_some("killed"));
+        words.extend(match tree.acknowledgement {
+            Acknowledgement::Done => None,
+            Acknowledgement::Pending => Some("unanswered"),
+            Acknowledgement::Late => Some("late"),
+        });
     }
     if let Phase::BackingOff { waited: true, .. } | Phase::Overdue { waited: true, .. } = phase {
         words.push("waited");
@@ -111,9 +116,13 @@ fn all_descriptions() -> BTreeSet<String> {
             "preparing" | "spawning" | "booting" => RUNS.iter().map(|run| (*run).to_owned()).collect(),
             // Before a tree counts as stuck, it gets SIGKILL.
             "stuck" => LEADERS.iter().map(|leader| format!("{leader} killed")).collect(),
-            "stopping" => STOPS.iter().flat_map(|stop_for| trees().into_iter().map(move |tree| format!("{stop_for} {tree}"))).collect(),
+            "stopping" => {
+                let answered = STOPS.iter().flat_map(|stop_for| trees().into_iter().map(move |tree| format!("{stop_for} {tree}")));
+                // The keeper's answer has the same consequences in every stop, so the table has one stop without it.
+                answered.chain(unanswered_trees().map(|tree| format!("for the caller {tree}"))).collect()
+            }
             "backing off" => {
-                let with_tree = trees().into_iter().flat_map(|tree| [tree.clone(), format!("{tree} waited")]);
+                let with_tree = trees().into_iter().chain(unanswered_trees()).flat_map(|tree| [tree.clone(), format!("{tree} waited")]);
                 // Without a tree, the end of the delay is the end of the phase.
                 with_tree.chain([String::new()]).collect()
             }
@@ -141,12 +150,18 @@ fn trees() -> Vec<String> {
     LEADERS.iter().flat_map(|leader| [(*leader).to_owned(), format!("{leader} killed")]).collect()
 }
 
+/// Before the spawn the keeper gets no command that needs an answer.
+fn unanswered_trees() -> impl Iterator<Item = String> {
+    let commanded = trees().into_iter().filter(|tree| !tree.starts_with("pending"));
+    commanded.flat_map(|tree| ["unanswered", "late"].map(|answer| format!("{tree} {answer}")))
+}
+
 const UP: &str = "start prepared spawned ready";
 /// The first restart, and the last one that the plan allows.
 const AGAIN: &str = "start prepared spawned ready exit backoff";
 const LAST: &str = "start prepared spawned ready exit backoff prepare-failed backoff";
 
-/// A path to each variant of each phase, in words of `event`.
+/// A path to each variant of each phase, in words of `event`. After a word with `!` the keeper does not answer.
 fn paths() -> Vec<String> {
     let mut paths: Vec<String> =
         ["", "shutdown", "start prepare-failed", "start", "start prepared", "start prepared spawned", UP].map(str::to_owned).into();
@@ -177,6 +192,16 @@ fn paths() -> Vec<String> {
     for path in backing_off {
         paths.extend(["", " grace", " backoff", " grace backoff", " grace kill", " grace kill backoff"].map(|on| format!("{path}{on}")));
     }
+    let unanswered =
+        [format!("{UP} stop!"), format!("{UP} stop! exit+!"), format!("{AGAIN} prepared spawned timeout!"), format!("{UP} exit+!")];
+    for path in unanswered {
+        for on in ["", " late!", " ack grace!", " grace!"] {
+            paths.push(format!("{path}{on}"));
+            if !path.contains("stop") {
+                paths.push(format!("{path}{on} backoff!"));
+            }
+        }
+    }
     for path in [format!("{UP} unhealthy unhealthy"), format!("{UP} unhealthy unhealthy exit+")] {
         paths.extend([" grace kill", " grace kill backoff"].map(|on| format!("{path}{on}")));
     }
@@ -199,6 +224,8 @@ fn event(word: &str, generation: u64) -> Event {
         "exit0+" => exited(generation, code(0), true),
         "unhealthy" => Event::ProbeFailed { generation, latency: std::time::Duration::ZERO, error: "refused".to_owned() },
         "timeout" => Event::StartupElapsed { generation, last_problem: None, tail: String::new() },
+        "ack" => Event::Acknowledged { generation },
+        "late" => Event::AcknowledgementElapsed { generation },
         "grace" => Event::GraceElapsed { generation },
         "kill" => Event::KillElapsed { generation, survivors: vec![PID] },
         "backoff" => Event::BackoffElapsed { generation },
@@ -209,8 +236,11 @@ fn event(word: &str, generation: u64) -> Event {
 fn machine_after(path: &str) -> Machine {
     let mut machine = Machine::new(plan(), at(0), 1);
     for word in path.split_whitespace() {
-        let event = event(word, machine.generation());
-        machine.on(event, at(0));
+        let (word, answers) = word.strip_suffix('!').map_or((word, true), |word| (word, false));
+        machine.on(event(word, machine.generation()), at(0));
+        if answers {
+            machine.on(Event::Acknowledged { generation: machine.generation() }, at(0));
+        }
     }
     machine
 }
@@ -256,6 +286,8 @@ fn describe_effect(effect: &Effect) -> String {
         Effect::StopAwaiting { generation } => format!("stop awaiting #{generation}"),
         Effect::Signal { generation, signal: Signal::Terminate } => format!("terminate #{generation}"),
         Effect::Signal { generation, signal: Signal::Kill } => format!("kill #{generation}"),
+        Effect::WakeKeeper { generation } => format!("wake keeper #{generation}"),
+        Effect::KillKeeper { generation } => format!("kill keeper #{generation}"),
         Effect::StartProbe { generation } => format!("probe #{generation}"),
         Effect::StopProbe { generation } => format!("stop probe #{generation}"),
         Effect::Arm { timer, generation, after } => format!("arm {timer:?} #{generation} {after:?}").to_lowercase(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ally_base::os;
 use ally_base::record::{IDENTITY_FILE, PID_FILE};
+use ally_base::stop::StopSignalTo;
 use ally_base::wire::{Descriptors, FrameBuffer, KeeperCommand, KeeperReport, Order, OwnerDeath, Stage};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -24,7 +25,7 @@ use super::tree::Tree;
 
 /// Runs a keeper in a child of the guardian. Never returns to the guardian's loop.
 pub fn run(payload: Payload, descriptors: Vec<OwnedFd>) -> ! {
-    // `None`: the order is malformed or the leader could not be forked, so there is no tree.
+    // `None`: there is no tree, because the order is malformed or given up, or the leader could not be forked.
     let keeper = Keeper::new(&payload, descriptors);
     // The order has the daemon's environment, so its mapping must not live as long as the keeper.
     drop(payload);
@@ -62,6 +63,7 @@ fn fork_leader(order: &Order, outputs: [&OwnedFd; 2]) -> io::Result<(OwnedFd, Tr
 }
 
 struct Keeper {
+    guardian: i32,
     /// `None` after the owner's death.
     owner: Option<OwnedFd>,
     received: FrameBuffer,
@@ -70,6 +72,7 @@ struct Keeper {
     tree: Tree,
     owner_death: OwnerDeath,
     grace: Duration,
+    stop_signal_to: StopSignalTo,
     stop: StopProgress,
     lock: File,
     /// The read ends of both outputs. The keeper reads them after the owner's death.
@@ -81,18 +84,25 @@ struct Keeper {
 impl Keeper {
     fn new(payload: &Payload, descriptors: Vec<OwnedFd>) -> Option<Self> {
         sys::set_keeper_name();
+        let guardian = nix::unistd::getppid().as_raw();
         sys::clear_stop_request();
         let order = Order::decode(payload.bytes())?;
         let Descriptors { stream: owner, stdout, stderr, lock, folder, stdout_reader, stderr_reader } =
             Descriptors::from_wire(order.descriptors, descriptors)?;
+        if sys::is_closed(&owner) {
+            // The owner is dead, or has given the order to another guardian, because this one was suspended.
+            return None;
+        }
         match fork_leader(&order, [&stdout, &stderr]) {
             Ok((exec_result, tree)) => Some(Self {
+                guardian,
                 owner: Some(owner),
                 received: FrameBuffer::default(),
                 exec_result: Some(exec_result),
                 tree,
                 owner_death: order.owner_death,
                 grace: Duration::from_millis(order.grace_ms.into()),
+                stop_signal_to: order.stop_signal_to,
                 stop: StopProgress::NotBegun,
                 lock: File::from(lock),
                 readers: [stdout_reader, stderr_reader],
@@ -131,7 +141,7 @@ impl Keeper {
                     self.discard(output);
                 }
             }
-            if self.owner.is_none() && sys::stop_requested() && self.stop == StopProgress::NotBegun {
+            if self.owner.is_none() && sys::stop_requested() {
                 self.begin_stop();
             }
             self.on_deadline();
@@ -140,6 +150,9 @@ impl Keeper {
 
     /// The tree is gone. With `killMode: 'group'` descendants outside the leader's group may be alive.
     fn exit(self) -> KeeperExit {
+        if self.owner.is_none() {
+            self.wake_guardian();
+        }
         if !self.tree.group_only || os::descendants(os::own_pid()).is_certainly_empty() {
             return KeeperExit::NothingLeft;
         }
@@ -154,7 +167,9 @@ impl Keeper {
         let (Some(exec_result), Some(leader)) = (self.exec_result.take(), self.tree.leader) else { return true };
         let mut failure = [0; FAILURE_SIZE];
         if File::from(exec_result).read_exact(&mut failure).is_err() {
-            self.report(KeeperReport::Spawned { leader, keeper: os::own_pid() });
+            let keeper = os::own_pid();
+            let keeper_start = os::start_time(keeper).unwrap_or_default();
+            self.report(KeeperReport::Spawned { leader, keeper, keeper_start });
             return true;
         }
         let (stage, errno) = decode_failure(failure);
@@ -191,6 +206,9 @@ impl Keeper {
             None if gone => self.report(KeeperReport::TreeGone),
             None => {}
         }
+        if exited.is_some() && !gone {
+            self.on_leader_exited();
+        }
         gone
     }
 
@@ -222,11 +240,13 @@ impl Keeper {
         loop {
             match self.received.next_frame().map(|frame| frame.map(|frame| KeeperCommand::decode(&frame))) {
                 Ok(None) => return,
-                Ok(Some(Some(KeeperCommand::Terminate))) => {
-                    self.stop = StopProgress::Terminating(None);
-                    self.tree.send_stop_signal();
+                Ok(Some(Some(command))) => {
+                    match command {
+                        KeeperCommand::Terminate => self.begin_stop(),
+                        KeeperCommand::Kill => self.kill(),
+                    }
+                    self.report(KeeperReport::Acknowledged);
                 }
-                Ok(Some(Some(KeeperCommand::Kill))) => self.kill(),
                 // An unknown command is none.
                 Ok(Some(None)) => {}
                 // After a malformed frame no command can be read, so the keeper acts as after the owner's death.

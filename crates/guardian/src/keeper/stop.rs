@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ally_base::os;
 use ally_base::record::LockNote;
+use ally_base::stop::{StopStep, time_of_leader};
 use ally_base::wire::OwnerDeath;
 
 use super::Keeper;
@@ -14,10 +15,12 @@ use crate::tree::{SCAN_INTERVAL, SCAN_INTERVAL_MAX};
 #[derive(Clone, Copy, PartialEq)]
 pub enum StopProgress {
     NotBegun,
-    /// The stop signal was sent, unless the grace period is 0. If the owner is dead, the keeper counts the grace period: the
-    /// instant is its end. While the owner lives, the owner counts and sends
-    /// [`KeeperCommand::Kill`](ally_base::wire::KeeperCommand::Kill).
-    Terminating(Option<Instant>),
+    /// The stop signal was sent at `began`, unless the grace period is 0. While the owner lives, the owner counts the grace period
+    /// and sends [`KeeperCommand::Kill`](ally_base::wire::KeeperCommand::Kill). After its death the keeper counts.
+    Terminating {
+        began: Instant,
+        step: StopStep,
+    },
     /// SIGKILL was sent. The duration is the pause before the next scan.
     Killing(Duration),
 }
@@ -32,32 +35,61 @@ impl Keeper {
         let grace_ms = u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX);
         let note = LockNote::Keeper { pid: os::own_pid(), start: os::start_time(os::own_pid()).unwrap_or_default(), grace_ms };
         sys::ignore(note.write_to(&self.lock));
-        match (self.owner_death, self.stop) {
-            (OwnerDeath::Keep, StopProgress::NotBegun) => {}
-            (OwnerDeath::Stop, StopProgress::NotBegun) => self.begin_stop(),
-            (_, StopProgress::Terminating(_)) => self.stop = StopProgress::Terminating(Some(Instant::now() + self.grace)),
-            (_, StopProgress::Killing(_)) => {}
+        if self.owner_death == OwnerDeath::Stop {
+            self.begin_stop();
         }
     }
 
-    /// For a keeper without an owner.
+    /// The last act of the keeper. A suspended guardian would stay for ever after the owner's death.
+    pub(super) fn wake_guardian(&self) {
+        // While the guardian is the parent, the pid is its own.
+        if nix::unistd::getppid().as_raw() == self.guardian {
+            sys::ignore(sys::kill_relative(self.guardian, libc::SIGCONT));
+        }
+    }
+
+    /// Sends the first signal, once. The owner's command may come before or after its death is seen.
     pub(super) fn begin_stop(&mut self) {
-        self.stop = StopProgress::Terminating(Some(Instant::now() + self.grace));
+        if self.stop == StopProgress::NotBegun {
+            self.take_step(Instant::now(), StopStep::first(self.stop_signal_to, self.tree.leader.is_some()));
+        }
+    }
+
+    /// The leader was reaped, and other processes of the tree live.
+    pub(super) fn on_leader_exited(&mut self) {
+        if let StopProgress::Terminating { began, step: StopStep::Leader } = self.stop {
+            self.take_step(began, StopStep::Remaining);
+        }
+    }
+
+    fn take_step(&mut self, began: Instant, step: StopStep) {
+        self.stop = StopProgress::Terminating { began, step };
+        // Without a grace period SIGKILL follows at once.
         if !self.grace.is_zero() {
-            self.tree.send_stop_signal();
+            self.tree.send_stop_signal(step);
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         match self.stop {
             StopProgress::NotBegun => self.scan_pause(SCAN_INTERVAL_MAX),
-            StopProgress::Terminating(until) => {
-                let next = until.into_iter().chain(self.tree.next_rescan()).min();
+            StopProgress::Terminating { began, step } => {
+                let next = [self.end_of_grace(began), self.end_of_leader_step(began, step), self.tree.next_rescan()];
+                let next = next.into_iter().flatten().min();
                 let left = next.map(|next| next.saturating_duration_since(Instant::now()));
                 left.into_iter().chain(self.scan_pause(SCAN_INTERVAL)).min()
             }
             StopProgress::Killing(pause) => Some(pause),
         }
+    }
+
+    /// `None` while the owner counts the grace period.
+    fn end_of_grace(&self, began: Instant) -> Option<Instant> {
+        self.owner.is_none().then(|| began + self.grace)
+    }
+
+    fn end_of_leader_step(&self, began: Instant, step: StopStep) -> Option<Instant> {
+        (step == StopStep::Leader).then(|| began + time_of_leader(self.grace))
     }
 
     /// `pause`, if the leader is gone and only a scan shows the end of the tree.
@@ -66,18 +98,24 @@ impl Keeper {
     }
 
     pub(super) fn on_deadline(&mut self) {
+        let now = Instant::now();
+        let is_over = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         match self.stop {
-            StopProgress::Terminating(Some(until)) if Instant::now() >= until => self.kill(),
+            StopProgress::NotBegun => {}
+            StopProgress::Terminating { began, .. } if is_over(self.end_of_grace(began)) => self.kill(),
+            StopProgress::Terminating { began, step } if is_over(self.end_of_leader_step(began, step)) => {
+                self.take_step(began, StopStep::Tree);
+            }
+            StopProgress::Terminating { step, .. } if is_over(self.tree.next_rescan()) => self.tree.send_stop_signal(step),
+            StopProgress::Terminating { .. } => {}
             StopProgress::Killing(_) => self.kill(),
-            StopProgress::Terminating(_) if self.tree.next_rescan().is_some_and(|at| Instant::now() >= at) => self.tree.send_stop_signal(),
-            StopProgress::NotBegun | StopProgress::Terminating(_) => {}
         }
     }
 
     pub(super) fn kill(&mut self) {
         self.stop = StopProgress::Killing(match self.stop {
             StopProgress::Killing(pause) => (pause * 2).min(SCAN_INTERVAL_MAX),
-            StopProgress::NotBegun | StopProgress::Terminating(_) => SCAN_INTERVAL,
+            StopProgress::NotBegun | StopProgress::Terminating { .. } => SCAN_INTERVAL,
         });
         self.tree.kill();
     }

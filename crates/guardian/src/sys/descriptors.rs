@@ -54,6 +54,12 @@ pub fn poll<const N: usize>(fds: [(Option<&OwnedFd>, libc::c_short); N], timeout
     polled.map(|entry| entry.revents)
 }
 
+/// Whether the other end of a stream socket is closed.
+pub fn is_closed(stream: &OwnedFd) -> bool {
+    let [events] = poll([(Some(stream), 0)], Some(Duration::ZERO));
+    events & libc::POLLHUP != 0
+}
+
 /// Reads up to 4 KiB and drops the bytes. The buffer is small so that the process stays small. False at end of file.
 pub fn discard(fd: &OwnedFd) -> bool {
     let mut buffer = [0; 4096];

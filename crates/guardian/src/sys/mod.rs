@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
-pub use descriptors::{discard, pipe, poll};
+pub use descriptors::{discard, is_closed, pipe, poll};
 pub use messages::{Payload, receive, receive_hello, receive_order, send};
 pub use signals::{clear_stop_request, stop_requested, wait_for};
 
@@ -118,13 +118,13 @@ fn await_child(child: i32, flags: i32) -> io::Result<()> {
     }
 }
 
-/// For a child that this process has not reaped: the kernel does not reuse its pid before.
+/// For a child that this process has not reaped, because the kernel does not reuse its pid before; and for the parent.
 ///
 /// # Errors
 /// EPERM.
-pub fn kill_child(child: i32, signal: i32) -> io::Result<()> {
+pub fn kill_relative(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: integers only.
-    if unsafe { libc::kill(child, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The result of a call of waitpid(2) for any child.

@@ -26,7 +26,7 @@ fn order_spawns_a_leader_and_its_exit_status_is_reported() {
     for (script, status) in [("exit 0", 0), ("exit 7", 7 << 8), ("kill -KILL $$", libc::SIGKILL), ("kill -TERM $$", libc::SIGTERM)] {
         let mut daemon = guardian.spawn(&TestOrder::shell(script));
         assert!(
-            matches!(daemon.report(), Some(KeeperReport::Spawned { leader, keeper }) if leader > 1 && keeper > 1 && leader != keeper),
+            matches!(daemon.report(), Some(KeeperReport::Spawned { leader, keeper, .. }) if leader > 1 && keeper > 1 && leader != keeper),
             "{script}"
         );
         assert_eq!(daemon.report(), Some(exited(status)), "{script}");

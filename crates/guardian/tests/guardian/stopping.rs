@@ -22,7 +22,7 @@ fn terminate_reaches_detached_descendants() {
 fn terminate_continues_stopped_processes() {
     let guardian = Guardian::start();
     let mut daemon = guardian.spawn(&TestOrder::shell(
-        "(setsid sh -c 'trap \"echo got SIGTERM; exit\" TERM; echo stopped $$; kill -STOP $$; exec sleep 60' &); echo leader $$; kill -STOP $$; exec sleep 60",
+        "(setsid sh -c 'trap \"echo got SIGTERM; exit\" TERM; echo stopped $$; kill -STOP $$; for again in $(seq 600); do sleep 0.1; done' &); echo leader $$; kill -STOP $$; exec sleep 60",
     ));
     daemon.spawned();
     let both = daemon.await_introductions(["leader", "stopped"]);

@@ -19,6 +19,12 @@ use crate::lifecycle::restart::{History, Jitter, RestartPlan};
 /// The time from SIGKILL until a tree that still lives fails the stop (ERR_STOP_FAILED).
 pub const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The time in which a keeper must answer a command before it gets SIGCONT.
+const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// If SIGKILL is due, the time in which a keeper must answer after SIGCONT.
+const WAKE_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// If the guardian is killed with an order, the order is repeated. After this many orders the spawn fails.
 const ORDERS_MAX: u32 = 3;
 
@@ -152,6 +158,8 @@ impl Machine {
             Event::Spawned { pid, .. } => self.spawned(pid),
             Event::SpawnFailed { failure, .. } => self.spawn_failed(failure, now),
             Event::OrderLost { .. } => self.order_lost(now),
+            Event::Acknowledged { .. } => self.acknowledged(),
+            Event::AcknowledgementElapsed { .. } => self.acknowledgement_elapsed(),
             Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. } => self.boot_failed(failure, now),
             Event::Ready { .. } => self.ready(now),
             Event::Exited { exit, remains, tail, leftover_file, .. } => self.exited(exit, remains, tail, leftover_file, now),

@@ -1,11 +1,12 @@
 //! Events from the supervisor.
 
+use core::mem;
 use core::time::Duration;
 
-use super::{KILL_TIMEOUT, Machine, ORDERS_MAX};
+use super::{KILL_TIMEOUT, Machine, ORDERS_MAX, WAKE_TIMEOUT};
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
-use crate::lifecycle::phase::{LastExit, Leader, Now, Phase, Run, StopFor};
+use crate::lifecycle::phase::{Acknowledgement, LastExit, Leader, Now, Phase, Run, StopFor, TreeState};
 use crate::lifecycle::restart::RestartOn;
 use crate::model::{Exit, ExitReason, Pid, ProcessState};
 
@@ -54,15 +55,17 @@ impl Machine {
                 self.effects.push(Effect::AwaitReady { generation });
             }
             // The stop came before the spawn. The grace period began with the stop.
-            Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. }
-                if tree.leader == Leader::Pending =>
-            {
+            Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. } if tree.leader == Leader::Pending => {
                 tree.leader = Leader::Alive(pid);
                 let signal = if tree.killed { Signal::Kill } else { Signal::Terminate };
                 self.effects.push(Effect::Notify(Notice::Spawned { pid }));
-                self.effects.push(Effect::Signal { generation: self.generation, signal });
+                let acknowledgement = self.signal(signal, Leader::Alive(pid));
+                if let Some(tree) = self.phase.stopping_tree() {
+                    tree.acknowledgement = acknowledgement;
+                }
             }
-            Phase::Overdue { leader, .. } if *leader == Leader::Pending => {
+            // SIGKILL was sent before, and has not ended the tree in time.
+            Phase::Stuck { tree: TreeState { leader, .. } } | Phase::Overdue { leader, .. } if *leader == Leader::Pending => {
                 *leader = Leader::Alive(pid);
                 self.effects.push(Effect::Notify(Notice::Spawned { pid }));
                 self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
@@ -204,8 +207,7 @@ impl Machine {
     pub(super) fn tree_gone(&mut self, leftover_file: Option<Failure>, now: Now) {
         match self.phase.clone() {
             Phase::Stopping { stop_for, .. } => {
-                self.disarm(Timer::Grace);
-                self.disarm(Timer::Kill);
+                self.disarm_stop();
                 if let Some(failure) = leftover_file {
                     self.fail_stops(failure);
                 }
@@ -217,8 +219,7 @@ impl Machine {
             }
             Phase::BackingOff { tree: Some(_), waited } => {
                 self.phase = Phase::BackingOff { tree: None, waited };
-                self.disarm(Timer::Grace);
-                self.disarm(Timer::Kill);
+                self.disarm_stop();
                 if waited {
                     self.prepare(Run::Restart, None, now);
                 }
@@ -272,27 +273,64 @@ impl Machine {
         }
     }
 
-    pub(super) fn grace_elapsed(&mut self) {
-        match &mut self.phase {
-            Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. } if !tree.killed => {
-                tree.killed = true;
-                self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
-                self.arm(Timer::Kill, KILL_TIMEOUT);
+    pub(super) fn acknowledged(&mut self) {
+        if let Some(tree) = self.phase.stopping_tree()
+            && mem::replace(&mut tree.acknowledgement, Acknowledgement::Done) != Acknowledgement::Done
+        {
+            self.disarm(Timer::Acknowledgement);
+        }
+    }
+
+    pub(super) fn acknowledgement_elapsed(&mut self) {
+        let Some(tree) = self.phase.stopping_tree().copied() else { return };
+        let acknowledgement = match tree.acknowledgement {
+            Acknowledgement::Done => return,
+            Acknowledgement::Pending => {
+                self.effects.push(Effect::WakeKeeper { generation: self.generation });
+                if tree.killed {
+                    self.arm(Timer::Acknowledgement, WAKE_TIMEOUT);
+                }
+                Acknowledgement::Late
             }
-            Phase::Stopping { .. }
-            | Phase::BackingOff { .. }
-            | Phase::Overdue { .. }
-            | Phase::Stopped
-            | Phase::Failed
-            | Phase::Stuck { .. }
-            | Phase::Preparing { .. }
-            | Phase::Spawning { .. }
-            | Phase::Booting { .. }
-            | Phase::Running { .. } => {}
+            // Before SIGKILL is due the keeper may be late.
+            Acknowledgement::Late if !tree.killed => return,
+            Acknowledgement::Late => self.kill_keeper(),
+        };
+        self.set_stopping_tree(TreeState { acknowledgement, ..tree });
+    }
+
+    pub(super) fn grace_elapsed(&mut self) {
+        let Some(tree) = self.phase.stopping_tree().copied().filter(|tree| !tree.killed) else { return };
+        let tree = match tree.acknowledgement {
+            Acknowledgement::Done => self.kill_tree(tree.leader),
+            // The grace period is shorter than the time for an answer.
+            Acknowledgement::Pending => {
+                self.effects.push(Effect::WakeKeeper { generation: self.generation });
+                self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
+                self.rearm(Timer::Acknowledgement, WAKE_TIMEOUT);
+                self.arm(Timer::Kill, KILL_TIMEOUT);
+                TreeState { killed: true, acknowledgement: Acknowledgement::Late, ..tree }
+            }
+            Acknowledgement::Late => TreeState { killed: true, acknowledgement: self.kill_keeper(), ..tree },
+        };
+        self.set_stopping_tree(tree);
+    }
+
+    fn set_stopping_tree(&mut self, tree: TreeState) {
+        if let Some(stopping) = self.phase.stopping_tree() {
+            *stopping = tree;
         }
     }
 
     pub(super) fn kill_elapsed(&mut self, survivors: Vec<Pid>, now: Now) {
+        if let Some(tree) = self.phase.stopping_tree().copied()
+            && tree.killed
+            && tree.acknowledgement != Acknowledgement::Done
+        {
+            // The keeper has sent no SIGKILL.
+            let acknowledgement = self.kill_keeper();
+            return self.set_stopping_tree(TreeState { acknowledgement, ..tree });
+        }
         let tree = match self.phase.clone() {
             Phase::Stopping { tree, stop_for: StopFor::UnhealthyRestart { due } } if tree.killed => {
                 self.restart_overdue(tree.leader, false, ExitReason::Unhealthy, survivors, now);

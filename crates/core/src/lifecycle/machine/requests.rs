@@ -1,9 +1,9 @@
 //! Events from callers.
 
-use super::{KILL_TIMEOUT, Machine};
+use super::Machine;
 use crate::error::Failure;
-use crate::lifecycle::event::{Effect, Signal, Timer};
-use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket, TreeState};
+use crate::lifecycle::event::{Effect, Timer};
+use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket};
 use crate::model::ProcessState;
 
 impl Machine {
@@ -148,9 +148,8 @@ impl Machine {
             // The tree got the stop signal and its grace period before. SIGKILL gets a time limit of its own.
             Phase::Overdue { leader, .. } => {
                 self.leave_backoff();
-                self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
-                self.arm(Timer::Kill, KILL_TIMEOUT);
-                self.enter(Phase::Stopping { tree: TreeState { leader, killed: true }, stop_for }, None, now);
+                let tree = self.kill_tree(leader);
+                self.enter(Phase::Stopping { tree, stop_for }, None, now);
             }
             Phase::Stopping { tree, stop_for: former } => {
                 self.next_restart_at = None;

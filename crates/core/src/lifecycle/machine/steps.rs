@@ -3,10 +3,10 @@
 use core::mem;
 use core::time::Duration;
 
-use super::{KILL_TIMEOUT, Machine};
+use super::{ACKNOWLEDGEMENT_TIMEOUT, KILL_TIMEOUT, Machine};
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
-use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket, TreeState};
+use crate::lifecycle::phase::{Acknowledgement, Leader, Now, Phase, Run, StopFor, Ticket, TreeState};
 use crate::model::{Exit, ExitReason, ProcessState};
 
 impl Machine {
@@ -88,15 +88,38 @@ impl Machine {
 
     /// Sends the stop signal. If the grace period is 0, sends SIGKILL instead.
     pub(super) fn begin_stop(&mut self, leader: Leader) -> TreeState {
-        let killed = self.plan.grace.is_zero();
-        let (signal, timer, after) =
-            if killed { (Signal::Kill, Timer::Kill, KILL_TIMEOUT) } else { (Signal::Terminate, Timer::Grace, self.plan.grace) };
-        // If the leader is not spawned yet, the stop signal is sent after the spawn. SIGKILL is sent at once in any case.
-        if leader != Leader::Pending || killed {
-            self.effects.push(Effect::Signal { generation: self.generation, signal });
+        if self.plan.grace.is_zero() {
+            return self.kill_tree(leader);
         }
-        self.arm(timer, after);
-        TreeState { leader, killed }
+        // If the leader is not spawned yet, the stop signal is sent after the spawn.
+        let acknowledgement = if leader == Leader::Pending { Acknowledgement::Done } else { self.signal(Signal::Terminate, leader) };
+        self.arm(Timer::Grace, self.plan.grace);
+        TreeState { leader, killed: false, acknowledgement }
+    }
+
+    /// Sends SIGKILL, also if the leader is not spawned yet.
+    pub(super) fn kill_tree(&mut self, leader: Leader) -> TreeState {
+        let acknowledgement = self.signal(Signal::Kill, leader);
+        self.arm(Timer::Kill, KILL_TIMEOUT);
+        TreeState { leader, killed: true, acknowledgement }
+    }
+
+    /// Gives the keeper a command. Before the spawn the keeper is not known, so nothing is expected of it.
+    pub(super) fn signal(&mut self, signal: Signal, leader: Leader) -> Acknowledgement {
+        self.effects.push(Effect::Signal { generation: self.generation, signal });
+        if leader == Leader::Pending {
+            return Acknowledgement::Done;
+        }
+        self.arm(Timer::Acknowledgement, ACKNOWLEDGEMENT_TIMEOUT);
+        Acknowledgement::Pending
+    }
+
+    /// For a keeper that does not act. The time limit of SIGKILL begins anew, because SIGKILL reaches the tree now.
+    pub(super) fn kill_keeper(&mut self) -> Acknowledgement {
+        self.effects.push(Effect::KillKeeper { generation: self.generation });
+        self.disarm(Timer::Acknowledgement);
+        self.rearm(Timer::Kill, KILL_TIMEOUT);
+        Acknowledgement::Done
     }
 
     /// The tree is gone: continues with the reason of the stop.
@@ -137,7 +160,11 @@ impl Machine {
 
     /// Without a process, a stop still passes through the state 'stopping'.
     pub(super) fn show_stopping(&mut self, stop_for: StopFor, now: Now) {
-        self.enter(Phase::Stopping { tree: TreeState { leader: Leader::Exited, killed: false }, stop_for }, None, now);
+        self.enter(
+            Phase::Stopping { tree: TreeState { leader: Leader::Exited, killed: false, acknowledgement: Acknowledgement::Done }, stop_for },
+            None,
+            now,
+        );
     }
 
     pub(super) fn enter(&mut self, phase: Phase, reason: Option<String>, now: Now) {
@@ -190,8 +217,20 @@ impl Machine {
         self.effects.push(Effect::Arm { timer, generation: self.generation, after });
     }
 
+    pub(super) fn rearm(&mut self, timer: Timer, after: Duration) {
+        self.disarm(timer);
+        self.arm(timer, after);
+    }
+
     pub(super) fn disarm(&mut self, timer: Timer) {
         self.effects.push(Effect::Disarm { timer, generation: self.generation });
+    }
+
+    /// The timers of a stop.
+    pub(super) fn disarm_stop(&mut self) {
+        for timer in [Timer::Acknowledgement, Timer::Grace, Timer::Kill] {
+            self.disarm(timer);
+        }
     }
 
     pub(super) fn settle(&mut self, ticket: Ticket, outcome: Result<(), Failure>) {

@@ -1,8 +1,10 @@
 //! One attempt: the tasks, timers and streams of one try to run the daemon. An attempt is dropped as a whole.
 
 use std::future::{Future, pending};
+use std::io;
 use std::pin::Pin;
 
+use ally_base::os::{self, Process};
 use ally_base::record::Identity;
 use ally_base::wire::KeeperReport;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -43,6 +45,8 @@ pub struct LaunchedProcess {
     pub programs: Vec<String>,
     /// `None` before the keeper's report `Spawned`.
     pub spawned: Option<ProbedDaemon>,
+    /// The start time of the keeper, which distinguishes it from a later process with its pid.
+    keeper_start: u64,
     /// The recorded identity of the leader.
     pub identity: Option<Identity>,
     pub leader_reaped: bool,
@@ -114,12 +118,22 @@ impl Attempt {
 
 impl LaunchedProcess {
     pub fn new(keeper: KeeperStream, order: oneshot::Receiver<Result<GuardianReceipt, Failure>>, programs: Vec<String>) -> Self {
-        Self { keeper, order: Some(order), receipt: None, programs, spawned: None, identity: None, leader_reaped: false }
+        Self { keeper, order: Some(order), receipt: None, programs, spawned: None, keeper_start: 0, identity: None, leader_reaped: false }
     }
 
-    pub fn set_spawned(&mut self, leader: Pid, keeper: Pid) {
+    pub fn set_spawned(&mut self, leader: Pid, keeper: Pid, keeper_start: u64) {
         self.programs = Vec::new();
         self.spawned = Some(ProbedDaemon::new(leader, keeper));
+        self.keeper_start = keeper_start;
+    }
+
+    /// The process of the keeper. `None` before the report `Spawned`, and after the keeper's end.
+    ///
+    /// # Errors
+    /// A file of /proc can't be read.
+    pub fn keeper_process(&self) -> io::Result<Option<Process>> {
+        let Some(spawned) = &self.spawned else { return Ok(None) };
+        Ok(os::identify(spawned.keeper)?.filter(|process| process.start == self.keeper_start))
     }
 
     /// The receipt is returned before the end of the keeper's stream.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ally_base::os;
 use ally_base::record::Identity;
 use ally_base::wire::KeeperCommand;
 use tokio::sync::oneshot;
@@ -30,6 +31,8 @@ impl Task {
                 Effect::AwaitReady { generation } => self.await_ready(generation),
                 Effect::StopAwaiting { generation } => self.cancel(generation, |attempt| attempt.awaiting_ready = None),
                 Effect::Signal { generation, signal } => self.signal(generation, signal),
+                Effect::WakeKeeper { generation } => self.wake_keeper(generation),
+                Effect::KillKeeper { generation } => self.kill_keeper(generation),
                 Effect::StartProbe { generation } => self.check_health(generation),
                 Effect::StopProbe { generation } => self.cancel(generation, |attempt| attempt.checking = None),
                 Effect::Arm { timer, generation, after } if after.is_zero() => self.fire(timer, generation),
@@ -148,6 +151,30 @@ impl Task {
                 Signal::Kill => KeeperCommand::Kill,
             });
         }
+    }
+
+    fn wake_keeper(&mut self, generation: Generation) {
+        let Some(keeper) = self.signal_keeper(generation, libc::SIGCONT) else { return };
+        log!(self.daemon.reporter, warn, keeper, "the keeper does not act; SIGCONT was sent, in case it is suspended");
+    }
+
+    fn kill_keeper(&mut self, generation: Generation) {
+        let Some(keeper) = self.signal_keeper(generation, libc::SIGKILL) else { return };
+        log!(self.daemon.reporter, warn, keeper, "the keeper does not act; it was killed, and its tree is swept");
+    }
+
+    /// Sends the keeper a signal. Returns its pid. `None` if the keeper is gone, so that the end of its stream follows, or if it
+    /// can't be signalled.
+    fn signal_keeper(&mut self, generation: Generation, signal: i32) -> Option<Pid> {
+        let process = self.attempt(generation)?.process.as_ref()?;
+        let sent = process.keeper_process().and_then(|keeper| {
+            let Some(keeper) = keeper else { return Ok(None) };
+            os::signal(&keeper, signal).map(|()| Some(keeper.pid))
+        });
+        sent.unwrap_or_else(|error| {
+            log!(self.daemon.reporter, warn, %error, "a keeper that does not act can't be signalled");
+            None
+        })
     }
 
     fn check_health(&mut self, generation: Generation) {

@@ -61,9 +61,9 @@ impl Task {
 
     fn on_report(&mut self, generation: Generation, report: KeeperReport) {
         match report {
-            KeeperReport::Spawned { leader, keeper } => {
+            KeeperReport::Spawned { leader, keeper, keeper_start } => {
                 if let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.as_mut()) {
-                    process.set_spawned(leader, keeper);
+                    process.set_spawned(leader, keeper, keeper_start);
                 }
                 // Before the pid is published, so that a caller who reads the pid finds `daemon.pid`.
                 let recorded = self.record(generation, leader, keeper);
@@ -84,6 +84,7 @@ impl Task {
                     self.forget_process(generation);
                 }
             }
+            KeeperReport::Acknowledged => self.feed(Event::Acknowledged { generation }),
             KeeperReport::TreeGone => {
                 self.forget_process(generation);
                 let leftover_file = self.remove_files();
@@ -162,6 +163,7 @@ impl Task {
                 }
                 Event::StartupElapsed { generation, last_problem, tail: self.daemon.tail.error_excerpt() }
             }
+            Timer::Acknowledgement => Event::AcknowledgementElapsed { generation },
             Timer::Grace => Event::GraceElapsed { generation },
             Timer::Kill => Event::KillElapsed { generation, survivors: self.survivors() },
             Timer::Backoff => Event::BackoffElapsed { generation },

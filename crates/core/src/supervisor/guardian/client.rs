@@ -1,7 +1,9 @@
 //! The manager's guardian: spawned for the first order, released when no daemon is left, and replaced if it was killed.
 
+use std::future::Future;
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,11 +12,12 @@ use std::time::Duration;
 use ally_base::os;
 use ally_base::text::io_text;
 use ally_base::wire::Hello;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 use tokio::time::{Instant, sleep};
 
 use super::connection::{End, GuardianConnection, GuardianReceipt, means_gone, pair};
 use super::credentials::Credentials;
+use super::suspended::{in_time, wake};
 use crate::error::{Failure, Refused};
 use crate::model::Pid;
 use crate::supervisor::TARGET;
@@ -61,45 +64,62 @@ impl GuardianClient {
     /// The guardian can't be spawned, or is of another build. The failure has the path of its program.
     pub async fn order(self: &Arc<Self>, order: &EncodedOrder) -> Result<GuardianReceipt, Failure> {
         self.keep();
-        let mut current = self.current.lock().await;
-        let io_failure = |error: &io::Error| {
-            let program = self.program.path.display().to_string();
-            let problem = format!("{program}: the guardian can't be told: {}", io_text(error));
-            match Refused::by(error, Some("sendmsg"), Some(&program)) {
-                Some(refused) => Failure::Spawn { problem, refused: Some(refused) },
-                None => Failure::GuardianLost { problem },
-            }
-        };
         for _ in 0..2 {
-            let credentials = Credentials::now();
-            // Daemons inherit the credentials of the guardian, so these must be the current ones of the owner.
-            if let Some(other) = current.take_if(|guardian| guardian.credentials != credentials) {
-                other.release();
-            }
-            let guardian = match &*current {
-                Some(guardian) if !guardian.is_gone() => Arc::clone(guardian),
-                Some(_) | None => Arc::clone(current.insert(self.spawn(credentials)?)),
-            };
-            match guardian.send(order).await {
-                Ok(()) => {
-                    let mut receipt = guardian.receipt();
-                    // Other orders may be sent meanwhile.
-                    drop(current);
-                    receipt.accepted().await;
-                    return guardian.foreign().map_or(Ok(receipt), |hello| Err(self.foreign(&hello)));
-                }
+            let mut current = self.current.lock().await;
+            let guardian = self.current_guardian(&mut current)?;
+            match self.insist(&guardian, hand_over(&guardian, order, current)).await {
+                Ok(receipt) => return guardian.foreign().map_or(Ok(receipt), |hello| Err(self.foreign(&hello))),
                 // The guardian was killed since the last order, or is of another build, which only its greeting tells.
                 Err(error) if means_gone(&error) => {
                     guardian.wait_gone().await;
-                    *current = None;
+                    self.current.lock().await.take_if(|current| Arc::ptr_eq(current, &guardian));
                     if let Some(hello) = guardian.foreign() {
                         return Err(self.foreign(&hello));
                     }
                 }
-                Err(error) => return Err(io_failure(&error)),
+                Err(error) => return Err(self.not_told(&error)),
             }
         }
-        Err(io_failure(&io::ErrorKind::BrokenPipe.into()))
+        Err(self.not_told(&io::ErrorKind::BrokenPipe.into()))
+    }
+
+    /// The guardian for the next order. Daemons inherit its credentials, so these must be the current ones of the owner.
+    fn current_guardian(self: &Arc<Self>, current: &mut Option<Arc<GuardianConnection>>) -> Result<Arc<GuardianConnection>, Failure> {
+        let credentials = Credentials::now();
+        if let Some(other) = current.take_if(|guardian| guardian.credentials != credentials) {
+            other.release();
+        }
+        match current {
+            Some(guardian) if !guardian.is_gone() => Ok(Arc::clone(guardian)),
+            Some(_) | None => Ok(Arc::clone(current.insert(self.spawn(credentials)?))),
+        }
+    }
+
+    /// Waits for `handed_over`. If the guardian does not act, continues it. If it then does not act either, gives it up, which
+    /// kills it. Its keepers live on, and an order that it has not accepted makes no process.
+    async fn insist<T>(&self, guardian: &GuardianConnection, handed_over: impl Future<Output = T>) -> T {
+        let mut handed_over = pin!(handed_over);
+        let (manager, pid) = (self.manager, guardian.pid);
+        if let Some(done) = in_time(guardian, handed_over.as_mut()).await {
+            return done;
+        }
+        tracing::warn!(target: TARGET, manager, pid, "the guardian does not act; SIGCONT is sent, in case it is suspended");
+        wake(pid);
+        if let Some(done) = in_time(guardian, handed_over.as_mut()).await {
+            return done;
+        }
+        tracing::warn!(target: TARGET, manager, pid, "the guardian does not act; it is replaced");
+        guardian.give_up();
+        handed_over.await
+    }
+
+    fn not_told(&self, error: &io::Error) -> Failure {
+        let program = self.program.path.display().to_string();
+        let problem = format!("{program}: the guardian can't be told: {}", io_text(error));
+        match Refused::by(error, Some("sendmsg"), Some(&program)) {
+            Some(refused) => Failure::Spawn { problem, refused: Some(refused) },
+            None => Failure::GuardianLost { problem },
+        }
     }
 
     fn foreign(&self, hello: &Hello) -> Failure {
@@ -171,8 +191,11 @@ impl GuardianClient {
         if let Some(client) = client.upgrade() {
             client.current.lock().await.take_if(|current| Arc::ptr_eq(current, &guardian));
         }
-        // The end of its stream ends the guardian.
+        // The end of its stream ends the guardian, unless it is suspended.
         drop(guardian);
+        if end == End::Released {
+            wake(pid);
+        }
         reap(child, pid).await;
         let Some(pause) = client.upgrade().filter(|_| end == End::Killed).map(|client| client.respawn_delay(pid, lived)) else { return };
         sleep(pause).await;
@@ -208,6 +231,24 @@ impl Drop for GuardianClient {
             guardian.release();
         }
     }
+}
+
+/// Sends the order. Other orders may be sent meanwhile, as soon as this one is written. Returns when the guardian has accepted the
+/// order, or is gone.
+async fn hand_over(
+    guardian: &GuardianConnection,
+    order: &EncodedOrder,
+    writing: AsyncMutexGuard<'_, Option<Arc<GuardianConnection>>>,
+) -> io::Result<GuardianReceipt> {
+    tokio::select! {
+        sent = guardian.send(order) => sent?,
+        // Of a guardian that is given up the stream may stay full.
+        () = guardian.wait_gone() => return Err(io::ErrorKind::BrokenPipe.into()),
+    }
+    let mut receipt = guardian.receipt();
+    drop(writing);
+    receipt.accepted().await;
+    Ok(receipt)
 }
 
 /// Waits until the guardian has ended, and reaps it. libuv reaps only its own children. A released guardian with daemons, or a

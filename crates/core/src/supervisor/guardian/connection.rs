@@ -25,6 +25,7 @@ pub struct GuardianConnection {
     sent: AtomicU64,
     progress: watch::Sender<Progress>,
     released: Notify,
+    given_up: Notify,
 }
 
 #[derive(Clone, Default)]
@@ -40,6 +41,7 @@ struct Progress {
 
 /// The handle of one order: reports its acceptance and the sweep of its keeper.
 pub struct GuardianReceipt {
+    pub guardian: Pid,
     progress: watch::Receiver<Progress>,
     /// The number of the order. Pids are reused, so the keeper of an earlier order may have had the same pid.
     number: u64,
@@ -73,7 +75,16 @@ pub enum End {
 
 impl GuardianConnection {
     pub fn new(stream: UnixStream, pid: Pid, credentials: Credentials, build: &'static str) -> Self {
-        Self { stream, pid, credentials, build, sent: AtomicU64::new(0), progress: watch::Sender::default(), released: Notify::new() }
+        Self {
+            stream,
+            pid,
+            credentials,
+            build,
+            sent: AtomicU64::new(0),
+            progress: watch::Sender::default(),
+            released: Notify::new(),
+            given_up: Notify::new(),
+        }
     }
 
     pub fn is_gone(&self) -> bool {
@@ -90,10 +101,20 @@ impl GuardianConnection {
         self.released.notify_one();
     }
 
+    /// The guardian does not act: ends [`Self::listen`] as if the guardian had been killed.
+    pub fn give_up(&self) {
+        self.given_up.notify_one();
+    }
+
+    /// The number of orders that the guardian has accepted.
+    pub fn accepted(&self) -> u64 {
+        self.progress.borrow().accepted
+    }
+
     /// Counts a sent order, and returns its receipt.
     pub fn receipt(&self) -> GuardianReceipt {
         let number = 1 + self.sent.fetch_add(1, Ordering::Relaxed);
-        GuardianReceipt { progress: self.progress.subscribe(), number }
+        GuardianReceipt { guardian: self.pid, progress: self.progress.subscribe(), number }
     }
 
     /// Reads reports until the guardian is gone or released.
@@ -110,6 +131,7 @@ impl GuardianConnection {
             let ready = tokio::select! {
                 ready = self.stream.readable() => ready,
                 () = self.released.notified() => return End::Released,
+                () = self.given_up.notified() => return End::Killed,
             };
             let mut bytes = [0; 256];
             match ready.and_then(|()| self.stream.try_read(&mut bytes)) {

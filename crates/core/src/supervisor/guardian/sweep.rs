@@ -7,12 +7,15 @@ use ally_base::record::Identity;
 use tokio::time::{sleep, timeout};
 
 use super::GuardianReceipt;
+use super::suspended::wake;
 use crate::config::ProcessConfig;
 use crate::lifecycle::KILL_TIMEOUT;
 use crate::model::Pid;
 use crate::supervisor::ownership::{SessionMembers, posix_session_members};
 use crate::supervisor::report::{Reporter, log};
 
+/// The time in which the guardian must finish the sweep before it gets SIGCONT.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The first pause between two scans of the POSIX session. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause. A process that survives SIGKILL may never end, and each scan reads all of /proc.
@@ -27,7 +30,14 @@ pub async fn sweep(
     config: &ProcessConfig,
     reporter: &Reporter,
 ) {
-    if is_swept(&mut receipt, keeper, KILL_TIMEOUT).await {
+    if is_swept(&mut receipt, keeper, ANSWER_TIMEOUT).await {
+        return;
+    }
+    if let Some(receipt) = &receipt {
+        // The guardian may be suspended.
+        wake(receipt.guardian);
+    }
+    if is_swept(&mut receipt, keeper, KILL_TIMEOUT.saturating_sub(ANSWER_TIMEOUT)).await {
         return;
     }
     if receipt.is_some() {

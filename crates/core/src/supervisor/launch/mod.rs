@@ -61,6 +61,7 @@ impl Launch {
             group_only: config.kill_mode == KillMode::Group,
             owner_death,
             stop_signal: config.stop_signal,
+            stop_signal_to: config.stop_signal_to,
             grace_ms: u32::try_from(config.shutdown_grace_period.as_millis()).unwrap_or(u32::MAX),
             folder: config.plugin_path.as_os_str().as_encoded_bytes(),
             programs: programs.iter().map(String::as_bytes).collect(),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ally_base::os::{self, Process};
+use ally_base::stop::{StopStep, time_of_leader};
 use nix::errno::Errno;
 use tokio::time::Instant;
 
@@ -16,43 +17,66 @@ use crate::model::Pid;
 use crate::supervisor::report::{Reporter, log};
 use crate::supervisor::socket::dial;
 
+/// The orphans of one plugin.
+struct Orphans {
+    /// The leader, if it lives.
+    leader: Option<Process>,
+    /// All of them, with the leader.
+    processes: Vec<Process>,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    StopSignal(StopStep),
+    Kill,
+}
+
 /// Stops the orphan that the plugin's record names. A process with a doubtful identity is not signalled.
 ///
 /// # Errors
 /// `StopFailed` with the survivors of SIGKILL; `Io`, also if a scan fails.
 pub async fn stop(folder: &Folder, config: &ProcessConfig, reporter: &Reporter) -> Result<(), Failure> {
+    let ProcessConfig { shutdown_grace_period: grace, stop_signal, stop_signal_to, kill_mode, .. } = *config;
     let mut tree = DyingTree::default();
-    let mut killing = config.shutdown_grace_period.is_zero();
-    let mut deadline = Instant::now() + if killing { KILL_TIMEOUT } else { config.shutdown_grace_period };
-    let mut logged = false;
+    let mut begun: Option<(Instant, Stage)> = None;
     // A process may fork just before it ends, so the orphans are gone only when a scan finds none.
     loop {
-        let orphans = find(folder, config)?;
-        if !orphans.is_empty() && !std::mem::replace(&mut logged, true) {
-            let pids = orphans.iter().map(|orphan| orphan.pid.to_string()).collect::<Vec<_>>().join(", ");
+        let Orphans { leader, processes } = find(folder, config)?;
+        if begun.is_none() && !processes.is_empty() {
+            let pids = processes.iter().map(|orphan| orphan.pid.to_string()).collect::<Vec<_>>().join(", ");
             log!(reporter, warn, pids, "stopping what a dead owner left");
         }
-        tree.add(orphans, config.kill_mode).map_err(|error| scan_failure(&error))?;
+        tree.add(processes, kill_mode).map_err(|error| scan_failure(&error))?;
         if tree.is_empty() {
             return folder.remove_record();
         }
-        if killing {
-            tree.kill(config.kill_mode).map_err(|error| scan_failure(&error))?;
-        } else {
-            tree.terminate(config.stop_signal);
-        }
-        if tree.wait(deadline).await {
-            continue;
-        }
-        if killing {
-            return Err(Failure::StopFailed { survivors: tree.survivors() });
-        }
-        killing = true;
-        deadline = Instant::now() + KILL_TIMEOUT;
+        let first_stage =
+            || if grace.is_zero() { Stage::Kill } else { Stage::StopSignal(StopStep::first(stop_signal_to, leader.is_some())) };
+        let (since, stage) = begun.unwrap_or_else(|| (Instant::now(), first_stage()));
+        let ended = match stage {
+            Stage::StopSignal(step) => {
+                tree.send_stop_signal(step, leader.as_ref(), stop_signal);
+                match leader.filter(|_| step == StopStep::Leader) {
+                    Some(leader) => tree.wait_for(&leader, since + time_of_leader(grace)).await,
+                    None => tree.wait(since + grace).await,
+                }
+            }
+            Stage::Kill => {
+                tree.kill(kill_mode).map_err(|error| scan_failure(&error))?;
+                tree.wait(since + KILL_TIMEOUT).await
+            }
+        };
+        begun = Some(match (stage, ended) {
+            (Stage::StopSignal(StopStep::Leader), true) => (since, Stage::StopSignal(StopStep::Remaining)),
+            (Stage::StopSignal(StopStep::Leader), false) => (since, Stage::StopSignal(StopStep::Tree)),
+            (stage, true) => (since, stage),
+            (Stage::StopSignal(_), false) => (Instant::now(), Stage::Kill),
+            (Stage::Kill, false) => return Err(Failure::StopFailed { survivors: tree.survivors() }),
+        });
     }
 }
 
-fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure> {
+fn find(folder: &Folder, config: &ProcessConfig) -> Result<Orphans, Failure> {
     let identity = folder.read_identity()?;
     let recorded = folder.read_pid()?;
     // If `daemon.id` is missing or names another pid, the TypeScript original or another program wrote `daemon.pid`.
@@ -61,17 +85,19 @@ fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure
     if let Some(pid) = unidentified {
         found.extend(daemon_of_the_original(pid, config)?);
     }
+    let mut leader = found.first().copied();
     if let Some(identity) = identity {
         found.extend(posix_session_members(&identity, config, &[])?.certain);
+        leader = found.iter().find(|process| (process.pid, process.start) == (identity.leader, identity.start)).copied().or(leader);
     }
     // This process and its ancestors are never orphans, even if a record names one of them.
-    let mut orphans = Vec::new();
+    let mut processes = Vec::new();
     for process in found {
         if !os::descends_from(os::own_pid(), process.pid).map_err(|error| scan_failure(&error))? {
-            orphans.push(process);
+            processes.push(process);
         }
     }
-    Ok(orphans)
+    Ok(Orphans { leader: leader.filter(|leader| processes.iter().any(|process| process.is(leader))), processes })
 }
 
 /// The process of a `daemon.pid` without `daemon.id`. It counts as an orphan only if it listens at the plugin's socket and its

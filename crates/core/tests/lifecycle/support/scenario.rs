@@ -27,6 +27,8 @@ pub struct Scenario {
     pub machine: Machine,
     pub effects: Vec<Effect>,
     pub clock: u64,
+    /// Whether the keeper answers each command at once.
+    pub keeper_answers: bool,
 }
 
 impl Scenario {
@@ -35,7 +37,7 @@ impl Scenario {
     }
 
     pub fn seeded(plan: Plan, seed: u64) -> Self {
-        Self { machine: Machine::new(plan, at(0), seed), effects: Vec::new(), clock: 0 }
+        Self { machine: Machine::new(plan, at(0), seed), effects: Vec::new(), clock: 0, keeper_answers: true }
     }
 
     pub fn started(plan: Plan) -> Self {
@@ -66,6 +68,10 @@ impl Scenario {
     pub fn on(&mut self, event: Event) -> &[Effect] {
         let before = self.effects.len();
         self.effects.extend(self.machine.on(event, at(self.clock)));
+        if self.keeper_answers && self.effects[before..].iter().any(|effect| matches!(effect, Effect::Signal { .. })) {
+            let answer = Event::Acknowledged { generation: self.machine.generation() };
+            self.effects.extend(self.machine.on(answer, at(self.clock)));
+        }
         &self.effects[before..]
     }
 

@@ -28,6 +28,8 @@ pub enum Reply {
     Record,
     Ready,
     Probe,
+    /// The keeper's answer to the last command.
+    Acknowledge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -163,6 +165,9 @@ impl ShadowModel {
                 self.expected_replies.insert(Reply::Record);
             }
             Event::SpawnFailed { .. } | Event::OrderLost { .. } | Event::TreeGone { .. } => self.tree_ended(),
+            Event::Acknowledged { .. } => {
+                self.expected_replies.remove(&Reply::Acknowledge);
+            }
             Event::RecordFailed { .. } => {
                 self.expected_replies.remove(&Reply::Record);
             }
@@ -184,6 +189,7 @@ impl ShadowModel {
                 self.expected_replies.remove(&Reply::Probe);
             }
             Event::StartupElapsed { .. } => self.timer_fired(Timer::Startup),
+            Event::AcknowledgementElapsed { .. } => self.timer_fired(Timer::Acknowledgement),
             Event::GraceElapsed { .. } => self.timer_fired(Timer::Grace),
             Event::KillElapsed { .. } => self.timer_fired(Timer::Kill),
             Event::BackoffElapsed { .. } => self.timer_fired(Timer::Backoff),
@@ -202,8 +208,9 @@ impl ShadowModel {
     fn tree_ended(&mut self) {
         self.tree = Tree::None;
         self.signalled = None;
-        // The record of a dead leader is not written.
+        // The record of a dead leader is not written, and its keeper is gone.
         self.expected_replies.remove(&Reply::Record);
+        self.expected_replies.remove(&Reply::Acknowledge);
     }
 
     /// The record of a leader is written before the wait for readiness.
@@ -227,6 +234,7 @@ fn replies(reply: Reply, generation: Generation) -> Vec<Event> {
         ],
         // A written record is not reported.
         Reply::Record => vec![Event::RecordFailed { generation, failure }],
+        Reply::Acknowledge => vec![Event::Acknowledged { generation }],
         Reply::Ready => vec![Event::Ready { generation }, Event::NotReady { generation, failure }],
         Reply::Probe => {
             let latency = Duration::from_millis(1);
@@ -238,6 +246,7 @@ fn replies(reply: Reply, generation: Generation) -> Vec<Event> {
 fn fired(timer: Timer, generation: Generation) -> Event {
     match timer {
         Timer::Startup => Event::StartupElapsed { generation, last_problem: None, tail: String::new() },
+        Timer::Acknowledgement => Event::AcknowledgementElapsed { generation },
         Timer::Grace => Event::GraceElapsed { generation },
         Timer::Kill => Event::KillElapsed { generation, survivors: vec![pid_of(generation)] },
         Timer::Backoff => Event::BackoffElapsed { generation },

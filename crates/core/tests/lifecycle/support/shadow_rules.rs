@@ -5,7 +5,9 @@ use super::events::name;
 use super::shadow::{Reply, ShadowModel, Tree, pid_of};
 use super::{Verdict, ensure};
 use ally_core::error::Failure;
-use ally_core::lifecycle::{Effect, Event, Generation, Leader, Machine, Notice, Now, Phase, Plan, Signal, StopFor, Timer};
+use ally_core::lifecycle::{
+    Acknowledgement, Effect, Event, Generation, Leader, Machine, Notice, Now, Phase, Plan, Signal, StopFor, Timer, TreeState,
+};
 use ally_core::model::{ExitReason, ProcessState};
 
 impl ShadowModel {
@@ -94,11 +96,14 @@ impl ShadowModel {
             }
             Effect::Arm { timer, generation, .. } => {
                 current(*generation)?;
+                // A timer that was armed anew can't be distinguished from the cancelled one.
+                self.late_timers.remove(timer);
                 ensure(self.armed.insert(*timer), format_args!("{timer:?} is armed twice"))
             }
             Effect::Disarm { timer, generation } => {
                 current(*generation)?;
-                if self.armed.remove(timer) {
+                // The golden table has the late events of the keeper's answer. Here they would double the number of states.
+                if self.armed.remove(timer) && *timer != Timer::Acknowledgement {
                     self.late_timers.insert(*timer);
                 }
                 Ok(())
@@ -111,6 +116,21 @@ impl ShadowModel {
                 if self.signalled != Some(Signal::Kill) {
                     self.signalled = Some(*signal);
                 }
+                if self.tree != Tree::Asked && matches!(phase, Phase::Stopping { .. } | Phase::BackingOff { .. }) {
+                    self.expected_replies.insert(Reply::Acknowledge);
+                }
+                Ok(())
+            }
+            Effect::WakeKeeper { generation } => {
+                current(*generation)?;
+                ensure(self.expected_replies.contains(&Reply::Acknowledge), "WakeKeeper although the keeper has answered")
+            }
+            Effect::KillKeeper { generation } => {
+                current(*generation)?;
+                ensure(self.expected_replies.contains(&Reply::Acknowledge), "KillKeeper although the keeper has answered")?;
+                self.expected_replies.remove(&Reply::Acknowledge);
+                // The leader dies with its keeper, and the guardian sweeps the rest.
+                self.signalled = Some(Signal::Kill);
                 Ok(())
             }
             Effect::Release { generation } => {
@@ -189,6 +209,8 @@ impl ShadowModel {
                 let goes_on = runs || matches!(phase, Phase::Booting { .. });
                 ensure(!goes_on, "the attempt goes on without a record")
             }
+            // The keeper has sent no SIGKILL before, so the 2 s begin anew.
+            Event::KillElapsed { .. } if effects.iter().any(|effect| matches!(effect, Effect::KillKeeper { .. })) => Ok(()),
             Event::KillElapsed { .. } => {
                 let expected = if self.restart_pending { ProcessState::Starting } else { ProcessState::Error };
                 ensure(phase.state() == expected, format_args!("the state 2 s after SIGKILL is {:?}", phase.state()))
@@ -204,7 +226,6 @@ impl ShadowModel {
     /// Each phase has exactly the tree, the expected replies and the timers that lead out of it. With
     /// fewer it would hang; with more, a late event would reach a later phase.
     fn matches_phase(&self, machine: &Machine, plan: &Plan) -> Verdict {
-        let end = |killed: bool| if killed { Timer::Kill } else { Timer::Grace };
         let phase = machine.phase();
         let (tree, reply, armed): (Tree, Option<Reply>, Vec<Timer>) = match phase {
             Phase::Stopped | Phase::Failed => (Tree::None, None, vec![]),
@@ -215,9 +236,9 @@ impl ShadowModel {
             Phase::Running { .. } if plan.health.is_none() => (Tree::Alive, None, vec![]),
             Phase::Running { .. } if self.expected_replies.contains(&Reply::Probe) => (Tree::Alive, Some(Reply::Probe), vec![]),
             Phase::Running { .. } => (Tree::Alive, None, vec![Timer::Probe]),
-            Phase::Stopping { tree, .. } => (shadow(tree.leader), None, vec![end(tree.killed)]),
+            Phase::Stopping { tree, .. } => (shadow(tree.leader), None, stop_timers(*tree)),
             Phase::BackingOff { tree, waited } => {
-                let mut timers: Vec<Timer> = tree.map(|tree| end(tree.killed)).into_iter().collect();
+                let mut timers = tree.map(stop_timers).unwrap_or_default();
                 timers.extend((!waited).then_some(Timer::Backoff));
                 (tree.map_or(Tree::None, |tree| shadow(tree.leader)), None, timers)
             }
@@ -226,8 +247,10 @@ impl ShadowModel {
         };
         ensure(self.tree == tree, format_args!("the machine's tree is {tree:?}"))?;
         ensure(self.armed == armed.iter().copied().collect(), format_args!("the armed timers must be {armed:?}"))?;
-        let expected = self.expected_replies.iter().copied().filter(|reply| *reply != Reply::Record);
+        let expected = self.expected_replies.iter().copied().filter(|reply| !matches!(reply, Reply::Record | Reply::Acknowledge));
         ensure(expected.eq(reply), format_args!("the expected replies must be {reply:?}"))?;
+        let unanswered = phase.clone().stopping_tree().is_some_and(|tree| tree.acknowledgement != Acknowledgement::Done);
+        ensure(self.expected_replies.contains(&Reply::Acknowledge) == unanswered, format_args!("a command is unanswered: {unanswered}"))?;
         ensure(self.signal_matches_phase(phase), "the tree is being stopped, and got no signal")?;
 
         let seen = machine.snapshot();
@@ -264,6 +287,18 @@ impl ShadowModel {
             self.late_replies.insert(reply);
         }
     }
+}
+
+/// The time limit of the stop, and the one of the keeper's answer. A late answer has a limit only after SIGKILL was due.
+fn stop_timers(tree: TreeState) -> Vec<Timer> {
+    let mut timers = vec![if tree.killed { Timer::Kill } else { Timer::Grace }];
+    let answer_is_due = match tree.acknowledgement {
+        Acknowledgement::Done => false,
+        Acknowledgement::Pending => true,
+        Acknowledgement::Late => tree.killed,
+    };
+    timers.extend(answer_is_due.then_some(Timer::Acknowledgement));
+    timers
 }
 
 const fn shadow(leader: Leader) -> Tree {

@@ -47,8 +47,19 @@ impl Daemon {
         self.home.path().join(name)
     }
 
+    /// The next report other than Acknowledged.
     #[track_caller]
     pub fn report(&mut self) -> Option<KeeperReport> {
+        loop {
+            match self.any_report() {
+                Some(KeeperReport::Acknowledged) => {}
+                other => return other,
+            }
+        }
+    }
+
+    #[track_caller]
+    pub fn any_report(&mut self) -> Option<KeeperReport> {
         let frame = self.stream.as_mut().unwrap().next()?;
         Some(KeeperReport::decode(&frame).expect("a valid report"))
     }
@@ -57,7 +68,7 @@ impl Daemon {
     #[track_caller]
     pub fn spawned(&mut self) -> [Process; 2] {
         match self.report() {
-            Some(KeeperReport::Spawned { leader, keeper }) => [leader, keeper].map(|pid| os::look_up(pid).expect("a living process")),
+            Some(KeeperReport::Spawned { leader, keeper, .. }) => [leader, keeper].map(|pid| os::look_up(pid).expect("a living process")),
             other => panic!("not spawned: {other:?}"),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ally_base::stop::StopSignalTo;
 use ally_base::wire::{Order, OwnerDeath};
 
 #[derive(Clone)]
@@ -9,6 +10,7 @@ pub struct TestOrder {
     pub group_only: bool,
     pub owner_death: OwnerDeath,
     pub stop_signal: i32,
+    pub stop_signal_to: StopSignalTo,
     pub grace_ms: u32,
     /// `None`: the temporary folder of the daemon.
     pub folder: Option<PathBuf>,
@@ -23,6 +25,7 @@ impl TestOrder {
             group_only: false,
             owner_death: OwnerDeath::Stop,
             stop_signal: libc::SIGTERM,
+            stop_signal_to: StopSignalTo::Leader,
             grace_ms: 30_000,
             folder: None,
             programs: vec![words[0].into()],
@@ -43,6 +46,7 @@ impl TestOrder {
             group_only: self.group_only,
             owner_death: self.owner_death,
             stop_signal: self.stop_signal,
+            stop_signal_to: self.stop_signal_to,
             grace_ms: self.grace_ms,
             folder: self.folder.as_deref().unwrap_or(folder).as_os_str().as_encoded_bytes(),
             programs,
