@@ -23,6 +23,8 @@ const GONE_WITHIN = 300 + 2_000 + 2_000;
 const SETTLED_WITHIN = 20_000;
 /** A sweep needs guardian and owner. If one of them is killed together with a keeper, the tree's end is not promised. */
 const SPARED_AFTER_KEEPER = 3_000;
+/** Longer than the 2 s after which a helper that does not act is killed. */
+const SUSPENDED_WITHIN = 2_500;
 
 const world = new World({ prefix: 'chaos-' });
 const { envsDir } = world;
@@ -58,7 +60,7 @@ async function spawnOwner() {
     env: { ...process.env, TEST_PYTHON: PYTHON },
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
-  const owner = { id, child, waiting: new Map(), keeperKilled: 0, gone: false, history: [] };
+  const owner = { id, child, waiting: new Map(), keeperKilled: 0, suspended: false, gone: false, history: [] };
   owners.set(id, owner);
   child.on('message', ({ ticket, ...outcome }) => {
     owner.waiting.get(ticket)?.(outcome);
@@ -110,6 +112,15 @@ function kill(pid, signal, action, owner) {
   } catch {
     // It has ended in the meantime.
   }
+}
+
+/** Suspends a guardian or a keeper of an owner for a while, one at a time: two of them could not continue each other. */
+async function suspend(owner, { pid, start }, action) {
+  owner.suspended = true;
+  kill(pid, 'SIGSTOP', action, owner);
+  await sleep(random() * SUSPENDED_WITHIN);
+  owner.suspended = false;
+  if (living(pid)?.start === start) kill(pid, 'SIGCONT', 'continued', owner);
 }
 
 async function killOwner(owner) {
@@ -202,15 +213,19 @@ async function step(pending) {
     for (const daemon of daemons().slice(0, 1)) kill(daemon.pid, 'SIGKILL', 'daemon killed', ownerOf(daemon));
   } else if (draw < 0.88) {
     for (const daemon of daemons().slice(-1)) kill(daemon.pid, 'SIGSTOP', 'daemon stopped', ownerOf(daemon));
-  } else if (draw < 0.91 && !spared) {
+  } else if (draw < 0.9 && !owner.suspended) {
+    const { guardians, keepers } = helpers(owner.child.pid);
+    const [kind, found] = draw < 0.89 ? ['guardian', guardians[0]] : ['keeper', keepers.at(-1)];
+    if (found) later(suspend(owner, found, `${kind} suspended`));
+  } else if (draw < 0.92 && !spared) {
     for (const { pid } of helpers(owner.child.pid).guardians) kill(pid, 'SIGKILL', 'guardian killed', owner);
-  } else if (draw >= 0.91 && draw < 0.94) {
+  } else if (draw >= 0.92 && draw < 0.95) {
     const [keeper] = helpers(owner.child.pid).keepers;
     if (keeper) {
       owner.keeperKilled = performance.now();
       kill(keeper.pid, 'SIGKILL', 'keeper killed', owner);
     }
-  } else if (draw >= 0.94 && !spared) later(killOwner(owner));
+  } else if (draw >= 0.95 && !spared) later(killOwner(owner));
   await checkPidFiles();
   checkLeaders();
   await sleep(random() * 60);
