@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ally_base::os;
+use ally_base::text::printable;
 use ally_base::wire::KeeperReport;
 
 use super::Task;
@@ -13,6 +14,7 @@ use crate::lifecycle::{Event, Generation, Timer};
 use crate::model::{Exit, Pid};
 use crate::supervisor::guardian::{GuardianReceipt, sweep};
 use crate::supervisor::launch::explain;
+use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::{Lease, find_leader, groups_of, posix_session_members};
 use crate::supervisor::probe::HealthCheck;
 use crate::supervisor::report::log;
@@ -81,20 +83,22 @@ impl Task {
             KeeperReport::Exited { status, remains } => {
                 self.on_exited(generation, decode_wait_status(status), remains);
                 if !remains {
-                    self.forget_process(generation);
+                    self.end_process(generation);
                 }
             }
             KeeperReport::TreeGone => {
-                self.forget_process(generation);
+                self.end_process(generation);
                 let leftover_file = self.remove_files();
                 self.feed(Event::TreeGone { generation, leftover_file });
             }
         }
     }
 
-    fn forget_process(&mut self, generation: Generation) {
+    /// The tree is gone, and with it the keeper's stream and the output.
+    fn end_process(&mut self, generation: Generation) {
         if let Some(attempt) = self.attempt(generation) {
             attempt.process = None;
+            attempt.pumps.take().into_iter().for_each(Pumps::end);
         }
     }
 
@@ -139,12 +143,15 @@ impl Task {
             Completion::Ready(Err(failure)) => self.feed(Event::NotReady { generation, failure }),
             Completion::Checked(HealthCheck { latency, outcome: Ok(()) }) => self.feed(Event::ProbePassed { generation, latency }),
             Completion::Checked(HealthCheck { latency, outcome: Err(error) }) => {
+                // The event `health` has this text, with the path of the socket.
+                let error = printable(&error);
                 self.feed(Event::ProbeFailed { generation, latency, error });
             }
             Completion::Swept => {
                 if let Some(attempt) = self.attempt(generation) {
                     attempt.sweeping = None;
                 }
+                self.end_process(generation);
                 let leftover_file = self.remove_files();
                 self.feed(Event::TreeGone { generation, leftover_file });
             }

@@ -37,8 +37,8 @@ struct Pump {
     splitter: Mutex<Splitter>,
 }
 
-/// Both pipes of one process. After a drop the pipes are still read until all write ends are closed, because a process that
-/// `killMode: 'group'` spares would otherwise die of SIGPIPE.
+/// Both pipes of one process. After [`Pumps::end`] and after a drop the pipes are still read until all write ends are closed,
+/// because a process that `killMode: 'group'` spares would otherwise die of SIGPIPE.
 pub struct Pumps([Arc<Pump>; 2]);
 
 impl Pumps {
@@ -64,6 +64,12 @@ impl Pumps {
     pub fn finish(&self) {
         self.drain();
         self.0.iter().for_each(|pump| pump.end_line());
+    }
+
+    /// The tree is gone: reads the rest. What another process still writes is read and dropped.
+    pub fn end(self) {
+        self.finish();
+        self.0.iter().for_each(|pump| pump.tail.end(pump.process));
     }
 
     /// Reads the bytes that are in the pipes, without waiting for more.
@@ -121,8 +127,8 @@ impl Pump {
                 }
             };
             let bytes = buffer.get(..count).unwrap_or_default();
-            self.tail.append(self.process, self.stream, bytes);
-            if self.reporter.wants_lines() {
+            let told = self.tail.append(self.process, self.stream, bytes);
+            if told && self.reporter.wants_lines() {
                 self.splitter().feed(bytes, |line| self.reporter.line(self.stream, line));
             } else {
                 // A later listener gets lines from here on, and not the first half of an old one.
