@@ -12,7 +12,7 @@ const world = useWorld();
 const numberIn = (line) => Number(/line (\d+)/.exec(line)?.[1] ?? -1);
 
 testOnLinux.each(['a stop', 'a crash'])(
-  "killMode 'group': lines of a spared process are not told as the next daemon's, after %s",
+  "killMode 'group': lines of a spared process are not output of the next daemon, after %s",
   async (how) => {
     const lines = [];
     const take = (line) => lines.push(numberIn(line));

@@ -73,7 +73,7 @@ impl From<Notice> for NativeMessage {
         match notice {
             // Only logged, never posted: see `Reporter::notice`.
             Notice::Spawned { pid } => Self { kind: "spawned".into(), pid: Some(pid), ..Self::default() },
-            Notice::StateChanged { from, to, pid, reason } => Self {
+            Notice::StateChanged { from, to, pid, reason, .. } => Self {
                 kind: "stateChange".into(),
                 from: from.map(|from| from.as_str().to_owned()),
                 to: Some(to.as_str().to_owned()),

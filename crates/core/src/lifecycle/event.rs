@@ -223,6 +223,10 @@ pub enum Effect {
     Release {
         generation: Generation,
     },
+    /// Another owner has the name: the attempt is over, and the configuration is again the one before the start.
+    Withdraw {
+        generation: Generation,
+    },
     /// Drop the attempt and close the stream to the keeper. The keeper then ends the tree.
     Abandon {
         generation: Generation,
@@ -241,8 +245,10 @@ pub enum Effect {
 /// A report for listeners and the logger.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
-    /// `from` is `None` at the first start.
+    /// `from` is `None` at the first start. `at`: milliseconds since 1970. A start from rest is reported when this owner has the
+    /// name, which is later than the change.
     StateChanged {
+        at: f64,
         from: Option<ProcessState>,
         to: ProcessState,
         pid: Option<Pid>,

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{KILL_TIMEOUT, Machine, ORDERS_MAX};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
 use crate::lifecycle::phase::{LastExit, Leader, Now, Phase, Run, StopFor};
 use crate::lifecycle::restart::RestartOn;
@@ -12,7 +12,8 @@ use crate::model::{Exit, ExitReason, Pid, ProcessState};
 impl Machine {
     pub(super) fn prepared(&mut self) {
         match self.phase {
-            Phase::Preparing { run } => {
+            Phase::Preparing { run, .. } => {
+                self.announce();
                 // Without `enter`: the public state stays the same.
                 self.phase = Phase::Spawning { run, orders: 1 };
                 self.effects.push(Effect::Spawn { generation: self.generation });
@@ -31,8 +32,15 @@ impl Machine {
     }
 
     pub(super) fn prepare_failed(&mut self, failure: Failure, now: Now) {
-        match self.phase {
-            Phase::Preparing { run } => self.run_failed(run, None, failure, now),
+        match &mut self.phase {
+            Phase::Preparing { run: Run::Requested(ticket), rest } if failure.code() == Code::OwnedElsewhere && rest.is_some() => {
+                let (ticket, rest) = (*ticket, rest.take());
+                rest.into_iter().for_each(|rest| self.withdraw(ticket, *rest, &failure));
+            }
+            Phase::Preparing { run, .. } => {
+                let run = *run;
+                self.run_failed(run, None, failure, now);
+            }
             Phase::Stopped
             | Phase::Failed
             | Phase::Stuck { .. }
@@ -362,7 +370,7 @@ impl Machine {
     pub(super) fn faulted(&mut self, problem: String, now: Now) {
         let failure = Failure::Internal { problem };
         match &self.phase {
-            Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => {
+            Phase::Preparing { run, .. } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => {
                 if let Run::Requested(ticket) = run {
                     self.waiting.push((*ticket, Ok(())));
                 }

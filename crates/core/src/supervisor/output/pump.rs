@@ -127,8 +127,8 @@ impl Pump {
                 }
             };
             let bytes = buffer.get(..count).unwrap_or_default();
-            let told = self.tail.append(self.process, self.stream, bytes);
-            if told && self.reporter.wants_lines() {
+            let counts = self.tail.append(self.process, self.stream, bytes);
+            if counts && self.reporter.wants_lines() {
                 self.splitter().feed(bytes, |line| self.reporter.line(self.stream, line));
             } else {
                 // A later listener gets lines from here on, and not the first half of an old one.

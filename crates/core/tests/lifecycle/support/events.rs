@@ -76,6 +76,10 @@ pub fn unwritable() -> Failure {
     Failure::io(std::path::Path::new("/p/daemon.pid"), "EROFS")
 }
 
+pub const fn owned() -> Failure {
+    Failure::OwnedElsewhere { owner: Some(1234) }
+}
+
 pub fn unspawnable() -> Failure {
     Failure::Spawn { problem: "ENOENT".to_owned(), refused: None }
 }

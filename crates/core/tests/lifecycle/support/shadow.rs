@@ -3,7 +3,7 @@
 //! that can happen next.
 
 use super::caller_view::{CallerView, Request};
-use super::events::{Filling, claimed, code, exited, of_generation, unspawnable, unwritable};
+use super::events::{Filling, claimed, code, exited, of_generation, owned, unspawnable, unwritable};
 use super::{Verdict, ensure};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Event, Generation, Machine, Now, Plan, RestartOn, Signal, Timer};
@@ -48,6 +48,8 @@ pub struct ShadowModel {
     pub failures: u32,
     /// Restarts in a row without readiness.
     pub attempts: u32,
+    /// `attempts` before a start that is not emitted yet.
+    pub former_attempts: u32,
     /// A restart was scheduled, and has not begun. Only a caller or a fault cancels it.
     pub restart_pending: bool,
 }
@@ -71,6 +73,7 @@ impl ShadowModel {
             was_ready: false,
             failures: 0,
             attempts: 0,
+            former_attempts: 0,
             restart_pending: false,
         }
     }
@@ -223,7 +226,7 @@ fn replies(reply: Reply, generation: Generation) -> Vec<Event> {
         Reply::Prepare => vec![
             Event::Prepared { generation },
             Event::PrepareFailed { generation, failure },
-            Event::PrepareFailed { generation, failure: Failure::OwnedElsewhere { owner: Some(1234) } },
+            Event::PrepareFailed { generation, failure: owned() },
         ],
         // A written record is not reported.
         Reply::Record => vec![Event::RecordFailed { generation, failure }],
