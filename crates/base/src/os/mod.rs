@@ -6,6 +6,7 @@
 //! - `peer`: the process at the other end of a Unix socket;
 //! - `accept_queue`: whether a listener has accepted a connection;
 //! - `holders`: the processes that hold a socket file;
+//! - `pipe`: the capacity of a pipe;
 //! - `watch`: changes in a folder.
 //!
 //! These modules report facts. Decisions are made by their callers.
