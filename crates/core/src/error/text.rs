@@ -59,10 +59,8 @@ impl fmt::Display for Sentence<'_> {
                 Occupant::NotASocket => write!(f, "socket path {path} is in use by a file that is not a socket"),
                 Occupant::Unjudged { reason } => write!(f, "socket {path} {reason}, remove {path} if nothing uses it"),
             },
-            Failure::Spawn { problem, .. }
-            | Failure::Unsupported { problem, .. }
-            | Failure::GuardianLost { problem }
-            | Failure::Internal { problem } => f.write_str(problem),
+            Failure::Spawn { problem, .. } | Failure::Unsupported { problem, .. } | Failure::Internal { problem } => f.write_str(problem),
+            Failure::GuardianLost { path, ending } => write!(f, "the guardian {path} {ending}"),
             Failure::StartupExit { exit, .. } => write!(f, "the process {} before it was ready", ExitText(*exit)),
             Failure::StartupTimeout { socket, after, last_problem, .. } => {
                 let problem = last_problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();

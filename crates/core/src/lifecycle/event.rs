@@ -62,9 +62,10 @@ pub enum Event {
         generation: Generation,
         failure: Failure,
     },
-    /// The guardian was killed before the keeper reported a process. No process was made.
+    /// The guardian ended before the keeper reported a process. No process was made.
     OrderLost {
         generation: Generation,
+        failure: Failure,
     },
     /// `daemon.pid` or `daemon.id` could not be written.
     RecordFailed {
@@ -149,7 +150,7 @@ impl Event {
             | Self::PrepareFailed { generation, .. }
             | Self::Spawned { generation, .. }
             | Self::SpawnFailed { generation, .. }
-            | Self::OrderLost { generation }
+            | Self::OrderLost { generation, .. }
             | Self::RecordFailed { generation, .. }
             | Self::Ready { generation }
             | Self::NotReady { generation, .. }

@@ -160,7 +160,7 @@ impl Machine {
             Event::PrepareFailed { failure, .. } => self.prepare_failed(failure, now),
             Event::Spawned { pid, .. } => self.spawned(pid),
             Event::SpawnFailed { failure, .. } => self.spawn_failed(failure, now),
-            Event::OrderLost { .. } => self.order_lost(now),
+            Event::OrderLost { failure, .. } => self.order_lost(failure, now),
             Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. } => self.boot_failed(failure, now),
             Event::Ready { .. } => self.ready(now),
             Event::Exited { exit, remains, tail, leftover_file, .. } => self.exited(exit, remains, tail, leftover_file, now),

@@ -113,15 +113,15 @@ impl Machine {
         }
     }
 
-    /// The guardian was killed with the order. If the daemon is still starting, the order is repeated.
-    pub(super) fn order_lost(&mut self, now: Now) {
+    /// The guardian ended with the order. If the daemon is still starting, the order is repeated.
+    pub(super) fn order_lost(&mut self, failure: Failure, now: Now) {
         if let Phase::Spawning { orders, .. } = &mut self.phase
             && *orders < ORDERS_MAX
         {
             *orders += 1;
             return self.effects.push(Effect::Spawn { generation: self.generation });
         }
-        self.spawn_failed(Failure::GuardianLost { problem: "the guardian was killed while it made the process".to_owned() }, now);
+        self.spawn_failed(failure, now);
     }
 
     /// The attempt fails before readiness: timeout, another process at the socket path, or an unwritable record.

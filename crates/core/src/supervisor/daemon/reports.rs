@@ -119,8 +119,7 @@ impl Task {
     fn on_keeper_gone(&mut self, generation: Generation) {
         let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.take()) else { return };
         let Some(spawned) = process.spawned else {
-            log!(self.daemon.reporter, warn, "the guardian was lost with an order");
-            return self.feed(Event::OrderLost { generation });
+            return self.on_order_lost(generation, process.receipt);
         };
         log!(self.daemon.reporter, warn, keeper = spawned.keeper, "the keeper was killed; its tree is swept");
         if !process.leader_reaped {
@@ -137,6 +136,18 @@ impl Task {
         attempt.sweeping = Some(Sweeping { _sweep: sweep, leader });
     }
 
+    /// The reason is known only when the guardian is reaped.
+    fn on_order_lost(&mut self, generation: Generation, mut receipt: Option<GuardianReceipt>) {
+        let (guardian, reporter) = (Arc::clone(&self.context.guardian), self.daemon.reporter.clone());
+        let Some(attempt) = self.attempt(generation) else { return };
+        let done = attempt.completion();
+        attempt.losing = Some(AbortOnDrop::spawn(async move {
+            let failure = guardian.lost(receipt.as_mut()).await;
+            log!(reporter, warn, %failure, "an order was lost");
+            done(Completion::OrderLost(failure));
+        }));
+    }
+
     fn on_completion(&mut self, generation: Generation, completion: Completion) {
         match completion {
             Completion::Ready(Ok(())) => self.feed(Event::Ready { generation }),
@@ -147,6 +158,7 @@ impl Task {
                 let error = printable(&error);
                 self.feed(Event::ProbeFailed { generation, latency, error });
             }
+            Completion::OrderLost(failure) => self.feed(Event::OrderLost { generation, failure }),
             Completion::Swept => {
                 if let Some(attempt) = self.attempt(generation) {
                     attempt.sweeping = None;

@@ -18,6 +18,7 @@ use super::ownership::Lease;
 use crate::config::{KillMode, ProcessConfig};
 
 pub use explain::{explain, no_process};
+pub use program::machine_of;
 
 /// The search path of execvp(3) for an environment without PATH.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";

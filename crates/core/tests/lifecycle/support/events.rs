@@ -43,7 +43,7 @@ samples! { f:
     PrepareFailed { generation: f.generation, failure: unwritable() },
     Spawned { generation: f.generation, pid: f.pid },
     SpawnFailed { generation: f.generation, failure: unspawnable() },
-    OrderLost { generation: f.generation },
+    OrderLost { generation: f.generation, failure: lost() },
     RecordFailed { generation: f.generation, failure: unwritable() },
     Ready { generation: f.generation },
     NotReady { generation: f.generation, failure: Failure::SocketInUse { path: "/run/p.sock".to_owned(), by: foreigner() } },
@@ -78,6 +78,10 @@ pub fn unwritable() -> Failure {
 
 pub const fn owned() -> Failure {
     Failure::OwnedElsewhere { owner: Some(1234) }
+}
+
+pub fn lost() -> Failure {
+    Failure::GuardianLost { path: "/p/ally-guardian".to_owned(), ending: "was killed by SIGKILL".to_owned() }
 }
 
 pub fn unspawnable() -> Failure {

@@ -3,7 +3,7 @@
 //! that can happen next.
 
 use super::caller_view::{CallerView, Request};
-use super::events::{Filling, claimed, code, exited, of_generation, owned, unspawnable, unwritable};
+use super::events::{Filling, claimed, code, exited, lost, of_generation, owned, unspawnable, unwritable};
 use super::{Verdict, ensure};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Event, Generation, Machine, Now, Plan, RestartOn, Signal, Timer};
@@ -107,7 +107,7 @@ impl ShadowModel {
             Tree::Asked => {
                 reports.push(Event::Spawned { generation, pid });
                 reports.push(Event::SpawnFailed { generation, failure: unspawnable() });
-                reports.push(Event::OrderLost { generation });
+                reports.push(Event::OrderLost { generation, failure: lost() });
             }
             Tree::Alive => {
                 // The exit code matters only with `restart.on: 'failure'`.
