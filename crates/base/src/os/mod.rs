@@ -152,6 +152,15 @@ fn parent_chain_contains(pid: i32, ancestor: i32) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Whether the process with this pid and start time lives. If /proc hides the process of this pid (`hidepid`), the process
+/// counts as alive: only what is seen to be gone is gone.
+pub fn may_live(pid: i32, start: u64) -> bool {
+    match identify(pid) {
+        Ok(process) => process.is_some_and(|process| process.start == start && !process.zombie),
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    }
+}
+
 pub fn own_pid() -> i32 {
     nix::unistd::getpid().as_raw()
 }

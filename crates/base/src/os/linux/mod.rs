@@ -18,5 +18,5 @@ pub use identity::{
 };
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
-pub use tree::{HAS_SUBREAPER, descendants, members, own_children, posix_session};
+pub use tree::{HAS_SUBREAPER, descendants, hides_group, members, own_children, posix_session};
 pub use watch::{FolderWatcher, Key};
