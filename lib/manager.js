@@ -210,7 +210,9 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   getOutput(pluginName, lines = TAIL_LINES) {
-    const count = Math.min(Math.max(Math.trunc(Number(lines)) || 0, 0), TAIL_LINES);
+    // Number() would call a method of an object, and throws for a symbol.
+    const wanted = ['object', 'function', 'symbol'].includes(typeof lines) ? 0 : Number(lines);
+    const count = Math.min(Math.max(Math.trunc(wanted) || 0, 0), TAIL_LINES);
     return typeof pluginName === 'string' ? [...this.#native.output(pluginName, count)] : [];
   }
 
