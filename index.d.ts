@@ -111,6 +111,8 @@ export interface ManagerOptions {
  * The methods that a logger must have: those of console, pino and winston. If the logger has a method
  * isLevelEnabled, the manager calls `isLevelEnabled('debug')`. `message` is complete by itself; `fields`
  * repeats its values, such as `pluginName`, `pid` and `reason`.
+ * `fields` is absent if `message` contains a `%` that console or pino would take for a format.
+ * @see [Logger](docs/output.md#logger)
  */
 export interface Logger {
   debug(message: string, fields?: object): void;
@@ -219,6 +221,7 @@ export interface BackgroundProcessConfig {
   /**
    * The processes that a stop ends. 'tree': the leader and all its descendants, detached ones
    * included. 'group': the leader's process group, for plugins with processes that outlive them.
+   * Lines that such a process writes later are read and dropped.
    * @default 'tree'
    * @example 'group'
    * @see [killMode](docs/stopping.md#killmode)
