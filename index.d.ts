@@ -111,6 +111,8 @@ export interface ManagerOptions {
  * The methods that a logger must have: those of console, pino and winston. If the logger has a method
  * isLevelEnabled, the manager calls `isLevelEnabled('debug')`. `message` is complete by itself; `fields`
  * repeats its values, such as `pluginName`, `pid` and `reason`.
+ * `fields` is absent if `message` contains a `%` that console or pino would take for a format.
+ * @see [Logger](docs/output.md#logger)
  */
 export interface Logger {
   debug(message: string, fields?: object): void;
@@ -219,6 +221,7 @@ export interface BackgroundProcessConfig {
   /**
    * The processes that a stop ends. 'tree': the leader and all its descendants, detached ones
    * included. 'group': the leader's process group, for plugins with processes that outlive them.
+   * Lines that such a process writes later are read and dropped.
    * @default 'tree'
    * @example 'group'
    * @see [killMode](docs/stopping.md#killmode)
@@ -585,7 +588,7 @@ export type ManagerErrorCode =
   | 'ERR_ALREADY_RUNNING'
   /** stopAllProcesses was called. After it the manager starts no daemon. */
   | 'ERR_SHUTTING_DOWN'
-  /** Another live owner runs the plugin: `pid`. */
+  /** Another live owner runs the plugin: `pid`. The state is the one before the start. */
   | 'ERR_OWNED_ELSEWHERE'
   /** Another program or another plugin listens at socketPath, or a file that is no socket is there. */
   | 'ERR_SOCKET_IN_USE'
@@ -675,8 +678,9 @@ export declare class BackgroundProcessManager extends EventEmitter {
   /**
    * Starts a daemon, and resolves when the daemon is ready. An orphan of this plugin is stopped first.
    * If the start fails, the promise rejects, the state is ERROR, and no process of the attempt is left.
-   * If the configuration is refused or the plugin is running already, the state does not change. An
-   * abort of `signal` or a stop ends the start; the state is then STOPPED. An abort counts until the promise
+   * If the configuration is refused or the plugin is running already, the state does not change. If
+   * another owner has the name (ERR_OWNED_ELSEWHERE), everything is as before the call, also for an
+   * unknown plugin: state, `lastError` and configuration; no event is emitted. An abort of `signal` or a stop ends the start; the state is then STOPPED. An abort counts until the promise
    * has settled, also after readiness.
    * @see [Configuration](docs/configuration.md), [Abort](docs/stopping.md#abort)
    */

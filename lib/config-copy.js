@@ -9,6 +9,13 @@ const { invalidConfig } = require('./errors.js');
 const LIST = 'list';
 const MAP = 'map';
 
+/** More items than execve(2) takes: with its NUL and its pointer an empty one needs 9 bytes of 6 MiB. */
+const ITEMS_MAX = 1_000_000;
+
+/** The unknown keys that are named, and the characters of each. */
+const NAMED_KEYS_MAX = 20;
+const KEY_LENGTH_MAX = 200;
+
 /** A value's shape: undefined for a single value, LIST, MAP, or a Map of keys to shapes. */
 let shape;
 
@@ -38,18 +45,35 @@ function shapeOf(paths) {
 function copyConfig(config, root = 'config') {
   shape ??= shapeOf(NativeManager.keys().config);
   const copy = { config, root, unread: [], builtIns: [], name: undefined };
-  return { given: copyValue(copy, config, shape, ''), unread: copy.unread, builtIns: copy.builtIns };
+  return { given: copyValue(copy, config, shape, ''), unread: namedKeys(copy.unread), builtIns: copy.builtIns };
 }
+
+/** The keys as a warning names them: not all of a million, and not all of a megabyte. */
+function namedKeys(keys) {
+  const named = keys.slice(0, NAMED_KEYS_MAX).map(shortened);
+  return keys.length > NAMED_KEYS_MAX ? [...named, `… and ${keys.length - NAMED_KEYS_MAX} more`] : named;
+}
+
+const shortened = (key) => (key.length > KEY_LENGTH_MAX ? `${key.slice(0, KEY_LENGTH_MAX)}…` : key);
 
 function copyValue(copy, value, shape, path) {
   if (typeof value !== 'object' || value === null || shape === undefined) return value;
   return reading(copy, path, () => {
-    if (Array.isArray(value)) return shape === LIST ? Object.freeze(value.map((item) => item)) : value;
+    if (Array.isArray(value)) return shape === LIST ? copyList(copy, value, path) : value;
     const kind = shape === LIST ? undefined : builtIn(value);
     if (kind !== undefined) copy.builtIns.push(path, kind);
     if (shape === LIST || kind !== undefined) return value;
     return Object.freeze(shape === MAP ? copyMap(copy, value, path) : copyObject(copy, value, shape, path));
   });
+}
+
+/** Without the methods of the array, which a subclass may replace. */
+function copyList(copy, value, path) {
+  const { length } = value;
+  if (length > ITEMS_MAX) throw refused(copy, path, `must have at most ${ITEMS_MAX} items, got ${length}`);
+  const target = [];
+  for (let index = 0; index < length; index++) target.push(value[index]);
+  return Object.freeze(target);
 }
 
 function copyObject(copy, value, keys, path) {
@@ -96,10 +120,14 @@ function reading(copy, path, read) {
     return read();
   } catch (error) {
     if (copy.failed && error === copy.failed) throw error;
-    const field = copy.root === 'config' && path ? path : [copy.root, path].filter(Boolean).join('.');
-    copy.failed = invalidConfig(field, "can't be read: what should give its value throws", copy.name ?? nameIn(copy.config));
-    throw copy.failed;
+    throw refused(copy, path, "can't be read: what should give its value throws");
   }
+}
+
+function refused(copy, path, problem) {
+  const field = shortened(copy.root === 'config' && path ? path : [copy.root, path].filter(Boolean).join('.'));
+  copy.failed = invalidConfig(field, problem, copy.name ?? nameIn(copy.config));
+  return copy.failed;
 }
 
 /** The name of the plugin, for an error about a field that is read before the name. */
@@ -131,4 +159,4 @@ function withDefaults(given, defaults) {
   return merged;
 }
 
-module.exports = { builtIn, copyConfig, withDefaults };
+module.exports = { builtIn, copyConfig, shortened, withDefaults };

@@ -6,6 +6,9 @@ const { NativeManager } = require('../native.js');
 
 const DETAILS = ['code', 'pluginName', 'pid', 'exitCode', 'signal', 'errno', 'syscall', 'path', 'stderr'];
 
+/** The errors of this package. Any other error comes from a getter or a proxy of the caller. */
+const own = new WeakSet();
+
 /** An Error with the known details as enumerable properties. */
 function makeError(failure) {
   const { message, cause, causes } = failure;
@@ -25,7 +28,17 @@ function makeError(failure) {
   }
   // The stack begins with the caller instead of this file.
   Error.captureStackTrace?.(error, makeError);
+  own.add(error);
   return error;
+}
+
+/** Calls `read`, and replaces an error of the caller's getter or proxy: it has no `code`, and its text may contain a secret. */
+function guarded(field, pluginName, read) {
+  try {
+    return read();
+  } catch (error) {
+    throw own.has(error) ? error : invalidConfig(field, "can't be read: what should give its value throws", pluginName);
+  }
 }
 
 /** `FIELD PROBLEM` reads as a sentence: "pluginPath must be an absolute path". */
@@ -42,4 +55,4 @@ function notSupported(name, pluginName) {
   return error;
 }
 
-module.exports = { invalidConfig, makeError, notSupported };
+module.exports = { guarded, invalidConfig, makeError, notSupported };

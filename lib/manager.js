@@ -95,19 +95,32 @@ class BackgroundProcessManager extends EventEmitter {
     }
     this.#followLevel();
     const variables = lib.environment(given?.pluginName);
+    const before = this.getState(given?.pluginName);
     const { ticket, accepted, failure } = this.#native.start(whole, unread, builtIns, variables);
     if (failure) throw lib.makeError(failure);
     const { pluginName } = given;
+    const former = this.#configs.get(pluginName);
     if (accepted) this.#configs.set(pluginName, given);
     try {
       await this.#untilAborted(signal, this.#settled(ticket), () => this.#native.abort(pluginName, ticket));
     } catch (error) {
+      // Not after a start in place of a pending restart, which ends in ERROR. Not if a listener has started the plugin again.
+      const atRest = before !== ProcessState.STARTING && this.#configs.get(pluginName) === given;
+      if (error.code === 'ERR_OWNED_ELSEWHERE' && atRest) this.#withdraw(pluginName, former);
       throw error.code === 'ERR_STOPPED' && lib.isAborted(signal) ? lib.reasonOf(signal, error) : error;
     }
     if (!lib.isAborted(signal)) return;
     // The abort came after readiness, and before this promise settled: a stop. A failure of the stop is in `lastError`.
     await this.#settled(this.#native.revoke(pluginName, ticket)).catch(() => {});
     throw lib.reasonOf(signal, lib.unreadable('options.signal.reason', pluginName));
+  }
+
+  /** Another owner has the name: the start from rest has changed nothing. */
+  #withdraw(pluginName, former) {
+    if (former !== undefined) this.#configs.set(pluginName, former);
+    else this.#configs.delete(pluginName);
+    // The native manager still has the refused configuration.
+    if (this.getState(pluginName) === undefined) this.#native.forget(pluginName);
   }
 
   /** Waits for `settled`. An abort of the signal in that time calls `abort`. */
@@ -197,7 +210,9 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   getOutput(pluginName, lines = TAIL_LINES) {
-    const count = Math.min(Math.max(Math.trunc(Number(lines)) || 0, 0), TAIL_LINES);
+    // Number() would call a method of an object, and throws for a symbol.
+    const wanted = ['object', 'function', 'symbol'].includes(typeof lines) ? 0 : Number(lines);
+    const count = Math.min(Math.max(Math.trunc(wanted) || 0, 0), TAIL_LINES);
     return typeof pluginName === 'string' ? [...this.#native.output(pluginName, count)] : [];
   }
 

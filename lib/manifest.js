@@ -5,7 +5,7 @@ const { join } = require('node:path');
 const { NativeManager } = require('../native.js');
 const { builtIn, copyConfig } = require('./config-copy.js');
 const { PLUGIN_TIMEOUTS } = require('./constants.js');
-const { invalidConfig } = require('./errors.js');
+const { guarded, invalidConfig } = require('./errors.js');
 const { defaultEnvsDir } = require('./home.js');
 
 /** Keys of the configuration that get a default, if the manifest has no value. */
@@ -27,6 +27,21 @@ const BACKGROUND_KEYS = {
  * misspelt key.
  */
 function configFromManifest(manifest, at) {
+  const given = guarded('manifest', undefined, () => read(manifest, ['name', 'daemon', 'background']));
+  const place = guarded('at', given?.name, () => {
+    const parts = read(at, ['pluginPath', 'envsDir', 'pythonPath', 'envVars']);
+    return isObject(parts?.envVars) ? { ...parts, envVars: { ...parts.envVars } } : parts;
+  });
+  const section = isAbsent(given?.daemon) && !isAbsent(given?.background) ? 'manifest.background' : 'manifest.daemon';
+  return guarded(section, given?.name, () => completeConfig(given, place));
+}
+
+/** The values of these keys, each read once. If `value` is no object, it stays as it is, and the check names it. */
+function read(value, keys) {
+  return isObject(value) ? Object.fromEntries(keys.map((key) => [key, value[key]])) : value;
+}
+
+function completeConfig(manifest, at) {
   if (!isObject(manifest)) throw invalidConfig('manifest', mistyped(manifest, 'an object'));
   const { name } = manifest;
   const fail = (field, problem) => {

@@ -1,17 +1,22 @@
 'use strict';
 
 const { NativeManager } = require('../native.js');
-const { copyConfig } = require('./config-copy.js');
-const { invalidConfig, notSupported } = require('./errors.js');
+const { copyConfig, shortened } = require('./config-copy.js');
+const { guarded, invalidConfig, notSupported } = require('./errors.js');
 const { defaultEnvsDir } = require('./home.js');
 
 /** Checks the options of a manager, and adds their defaults. */
 function managerOptions(options = {}) {
+  return guarded('options', undefined, () => checkedOptions(options));
+}
+
+function checkedOptions(options) {
   if (typeof options !== 'object' || options === null) throw invalidConfig('options', 'must be an object');
   const keys = NativeManager.keys();
   // Without the addon there is no list, and every start fails in any case.
   const unknown = keys.options && Object.keys(options).find((name) => !keys.options.includes(name) && options[name] !== undefined);
-  if (unknown !== undefined) throw invalidConfig(unknown, `is no option of the manager: the options are ${keys.options.join(', ')}`);
+  if (unknown !== undefined)
+    throw invalidConfig(shortened(unknown), `is no option of the manager: the options are ${keys.options.join(', ')}`);
   for (const name of keys.unbuiltOptions) if (options[name] !== undefined) throw notSupported(name);
   const { envsDir = defaultEnvsDir(refuseEnvsDir), logger, onOwnerDeath = 'stop' } = options;
   if (NativeManager.pathProblem(envsDir)) refuseEnvsDir('must be an absolute path');
@@ -31,6 +36,10 @@ const OF_ONE_PLUGIN = ['pluginName', 'pluginPath', 'command', 'args', 'socketPat
 
 /** The frozen copy of the defaults. They are checked here, so that no start fails because of them. */
 function checkedDefaults(value) {
+  return guarded('defaults', undefined, () => checkDefaults(value));
+}
+
+function checkDefaults(value) {
   if (value === undefined || value === null) return undefined;
   if (typeof value !== 'object' || Array.isArray(value)) throw invalidConfig('defaults', 'must be an object');
   const { given, unread, builtIns } = copyConfig(value, 'defaults');

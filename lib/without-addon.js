@@ -21,7 +21,7 @@ function withoutAddon(problem, file) {
 
     start(config) {
       const name = typeof config?.pluginName === 'string' && config.pluginName !== '' ? config.pluginName : undefined;
-      const message = `Failed to start background process${name === undefined ? '' : ` '${printable(name)}'`}: ${problem}`;
+      const message = printable(`Failed to start background process${name === undefined ? '' : ` '${name}'`}: ${problem}`);
       return { accepted: false, failure: { code: 'ERR_UNSUPPORTED', message, pluginName: name, path: file } };
     }
 
@@ -34,7 +34,7 @@ function withoutAddon(problem, file) {
     }
 
     restart(pluginName) {
-      const message = `Process '${printable(pluginName)}' is not known to this manager`;
+      const message = printable(`Process '${pluginName}' is not known to this manager`);
       return this.#settle({ code: 'ERR_NOT_FOUND', message, pluginName });
     }
 
@@ -136,8 +136,8 @@ function withoutAddon(problem, file) {
     }
 
     static invalidConfig(field, problem, pluginName) {
-      const plugin = pluginName ? ` for background process '${printable(pluginName)}'` : '';
-      const message = `Invalid configuration${plugin}: ${printable(field)} ${problem}`;
+      const plugin = pluginName ? ` for background process '${pluginName}'` : '';
+      const message = printable(`Invalid configuration${plugin}: ${field} ${problem}`);
       return { code: 'ERR_INVALID_CONFIG', message, pluginName: pluginName || undefined };
     }
   };
@@ -156,10 +156,10 @@ function kindOf(value) {
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }
 
-/** `text` without control characters and direction marks, which could rewrite a terminal. */
+/** As printable() of crates/base/src/text.rs. */
 function printable(text) {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to remove
-  return text.replaceAll('\t', ' ').replace(/\x1b\[[ -?]*[@-~]?|[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g, '');
+  return text.replaceAll('\t', ' ').replace(/\x1b\[[ -?]*[@-~]?|[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '');
 }
 
 module.exports = { withoutAddon };

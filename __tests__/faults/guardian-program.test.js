@@ -19,15 +19,45 @@ const replaceByFolder = (file) => {
   fs.mkdirSync(file);
 };
 
+/** The beginning of an ELF file for aarch64, e_machine 183. */
+const FOREIGN = Buffer.concat([
+  Buffer.from('\x7fELF\x02\x01\x01', 'latin1'),
+  Buffer.alloc(9),
+  Buffer.from([2, 0, 183, 0, 1, 0, 0, 0]),
+  Buffer.alloc(40),
+]);
+
+/** What is wrong with the program, the code, and what the message says behind the path of the program. */
 const broken = {
-  'is missing': [(file) => fs.rmSync(file), 'ENOENT'],
-  'may not be run': [(file) => fs.chmodSync(file, 0o644), 'EACCES'],
-  'is a folder': [replaceByFolder, 'EACCES'],
-  'is no program': [(file) => fs.writeFileSync(file, 'no program\n'), 'ENOEXEC'],
-  'is empty': [(file) => fs.writeFileSync(file, ''), 'ENOEXEC'],
-  'ends at once': [(file) => fs.writeFileSync(file, '#!/bin/sh\nexit 0\n'), 'guardian'],
-  'is killed at once': [(file) => fs.writeFileSync(file, '#!/bin/sh\nkill -KILL $$\n'), 'guardian'],
+  'is missing': [(file) => fs.rmSync(file), 'ERR_UNSUPPORTED', "can't be started: ENOENT"],
+  'may not be run': [(file) => fs.chmodSync(file, 0o644), 'ERR_UNSUPPORTED', "can't be started: EACCES"],
+  'is a folder': [replaceByFolder, 'ERR_UNSUPPORTED', "can't be started: EACCES"],
+  'is no program': [(file) => fs.writeFileSync(file, 'no program\n'), 'ERR_UNSUPPORTED', "can't be started: ENOEXEC"],
+  'is empty': [(file) => fs.writeFileSync(file, ''), 'ERR_UNSUPPORTED', "can't be started: ENOEXEC"],
+  'is of another architecture': [
+    (file) => fs.writeFileSync(file, FOREIGN),
+    'ERR_UNSUPPORTED',
+    "can't be started: ENOEXEC",
+    'built for another machine, aarch64',
+  ],
+  'ends at once': [(file) => fs.writeFileSync(file, '#!/bin/sh\nexit 0\n'), 'ERR_INTERNAL', 'exited with code 0'],
+  'ends with code 127': [(file) => fs.writeFileSync(file, '#!/bin/sh\nexit 127\n'), 'ERR_INTERNAL', 'exited with code 127'],
+  'ends after a while': [
+    (file) => fs.writeFileSync(file, '#!/bin/sh\nread -r x; sleep 0.3; exit 5\n'),
+    'ERR_INTERNAL',
+    'exited with code 5',
+  ],
+  'is killed at once': [(file) => fs.writeFileSync(file, '#!/bin/sh\nkill -KILL $$\n'), 'ERR_INTERNAL', 'was killed by SIGKILL'],
+  'closes its stream': [(file) => fs.writeFileSync(file, '#!/bin/sh\nexec sleep 60 <&-\n'), 'ERR_INTERNAL', 'closed its stream'],
+  'sends other bytes': [
+    (file) => fs.writeFileSync(file, '#!/bin/sh\necho hello >&0\nexec sleep 60\n'),
+    'ERR_INTERNAL',
+    'sent bytes that are no message of its build',
+  ],
 };
+
+/** These programs do not end at once. One that was spawned as a replacement may live when the start has failed. */
+const LINGERING = ['ends after a while', 'closes its stream', 'sends other bytes'];
 
 /** answers-garbage.py in the place of the guardian, until `mend`. */
 function withGarbageGuardian() {
@@ -50,13 +80,14 @@ test.each(Object.keys(broken))('guardian program: %s: the error says so, and a s
   const kept = `${guardian}.kept`;
   fs.copyFileSync(guardian, kept);
   const owner = commandedOwner({ package: copy });
-  const [harm, says] = broken[how];
+  const [harm, code, ...says] = broken[how];
   harm(guardian);
   for (let time = 0; time < 2; time++) {
     const { error } = await owner.asks('startProcess', config());
-    expect(error).toEqual(errorWith(says === 'guardian' ? 'ERR_INTERNAL' : 'ERR_UNSUPPORTED', says));
-    if (says !== 'guardian') expect(error.message).toContain(guardian);
+    expect(error).toEqual(errorWith(code, guardian, ...says));
+    expect(error.message).not.toMatch(/broken pipe|while it made/i);
     expect((await owner.asks('getState', 'plugin')).value).toBe('error');
+    if (LINGERING.includes(how)) await until(() => processesBeside(owner).length === 0, 5_000, 'no guardian is left');
     expect(processesBeside(owner)).toEqual([]);
   }
   await until(() => zombies(owner.pid).length === 0, 2_000, 'no zombie is left');
@@ -141,6 +172,16 @@ testWith('strace')('guardian: has descriptors 0 to 2 only, also where close_rang
   await fault.stop();
   expect(fault.injected()).toBeGreaterThan(0);
   expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+});
+
+test('guardian: killed three times in a row during one start: ERR_INTERNAL says how it ended', async () => {
+  const { copy, guardian } = copyPackage(world);
+  fs.renameSync(guardian, `${guardian}.kept`);
+  fs.writeFileSync(guardian, `#!/bin/sh\n: >'${world.path('life')}'.$$\nkill -KILL $$\n`, { mode: 0o755 });
+  const owner = commandedOwner({ package: copy });
+  const { error } = await owner.asks('startProcess', config());
+  expect(error).toEqual(errorWith('ERR_INTERNAL', `the guardian ${guardian} was killed by SIGKILL`));
+  expect(fs.readdirSync(world.dir).filter((name) => name.startsWith('life.')).length).toBeGreaterThanOrEqual(3);
 });
 
 test('guardian program: answers that are garbage are not believed and not waited for', async () => {

@@ -4,8 +4,8 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { execFileSync } = require('node:child_process');
 const { errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
-const { SOMEBODY, as, testOnLinux, testWith } = require('../helpers/needs');
-const { alive, descendants, identify, signal, stat, threadName } = require('../helpers/proc');
+const { ANOTHER, SOMEBODY, as, testOnLinux, testWith } = require('../helpers/needs');
+const { alive, ancestors, descendants, identify, signal, stat, threadName, uid } = require('../helpers/proc');
 const { inject } = require('../helpers/strace');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -33,10 +33,14 @@ function withReusedPid(scenario, order) {
 
 const once = { restart: { maxAttempts: 0 } };
 
-const hidden = (order) => {
+/**
+ * An owner under a /proc that hides the processes of other users. `beside`: a command that root runs there. PID 1 of the
+ * namespace is a shell, which reaps orphans.
+ */
+const hidden = (order, beside = 'true') => {
   fs.chmodSync(world.dir, 0o777);
   fs.chmodSync(world.pluginPath, 0o777);
-  const hide = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"';
+  const hide = `mount -t proc -o hidepid=2 proc /proc && { env -u NODE_CHANNEL_FD ${beside} & "$@"; }`;
   const owner = commandedOwner(order, { before: ['unshare', '-mpf', '/bin/sh', '-c', hide, 'sh', ...as(SOMEBODY)] });
   // --kill-child does not work for another user's process.
   world.finally(() => owner.child.disconnect());
@@ -163,6 +167,49 @@ testWith('namespaces of its own', 'another user that can load the package')(
     );
     expect(error).toEqual(errorWith('ERR_IO', '/proc: EACCES'));
     expect(descendants(owner.pid).filter(({ pid }) => /sleep|program/.test(threadName(pid)))).toEqual([]);
+  },
+);
+
+testWith('namespaces of its own', 'another user that can load the package')(
+  'hidepid=2: ERR_SOCKET_IN_USE has the pid of a listener that /proc hides',
+  async () => {
+    const socketPath = world.path('s');
+    const listen = `process.umask(0); require("net").createServer(() => {}).listen(${JSON.stringify(socketPath)}); setTimeout(() => process.exit(), 60_000)`;
+    const owner = hidden({}, `'${process.execPath}' -e '${listen}'`);
+    await until(() => fs.existsSync(socketPath));
+    const { error } = await owner.asks('startProcess', config('plugin', [], { command: '/bin/true', socketPath }));
+    expect(error).toMatchObject({ code: 'ERR_SOCKET_IN_USE', pid: expect.any(Number) });
+    expect((await owner.asks('list', '/proc')).value).not.toContain(String(error.pid));
+    expect(error.message).toContain(`in use by process ${error.pid}`);
+  },
+);
+
+testWith('namespaces of its own', 'another user that can load the package')(
+  'hidepid=2: what guardian and keeper left is not gone while /proc hides a process of it',
+  async () => {
+    const owner = hidden();
+    const change = world.path('setpriv');
+    fs.copyFileSync('/usr/bin/setpriv', change);
+    fs.chmodSync(change, 0o4755);
+    const [, ...words] = as(ANOTHER);
+    const script = `'${change}' ${words.join(' ')} sleep 60 & exec sleep 60`;
+    const start = owner.asks(
+      'startProcess',
+      config('plugin', [], { command: '/bin/sh', args: ['-c', script], socketPath: world.path('s'), ...once }),
+    );
+    const changed = await until(() => descendants(owner.pid).find(({ pid }) => uid(pid) === Number(ANOTHER)));
+    world.killAtEnd(changed);
+    const [leader, keeper, guardian] = ancestors(changed.pid);
+    for (const killed of [guardian, keeper]) signal(killed, 'SIGKILL');
+    await until(() => !alive(leader));
+    const { error } = await start;
+    expect(alive(changed)).toBe(true);
+    expect(error.code).toBe('ERR_INTERNAL');
+    expect((await owner.asks('getProcessInfo', 'plugin')).value).toMatchObject({ state: 'error' });
+    expect((await owner.asks('stopProcess', 'plugin')).error).toMatchObject({ code: 'ERR_STOP_FAILED' });
+
+    signal(changed, 'SIGKILL');
+    await until(async () => (await owner.asks('stopProcess', 'plugin')).error === undefined);
   },
 );
 

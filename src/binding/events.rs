@@ -4,7 +4,7 @@ use napi::bindgen_prelude::Either3;
 use napi_derive::napi;
 
 use super::types::{NativeFailure, count};
-use ally_base::text::{printable, signal_name};
+use ally_base::text::{printable, printable_lines, signal_name};
 use ally_core::lifecycle::Notice;
 use ally_core::supervisor::{LogValue, Message};
 
@@ -59,7 +59,7 @@ impl From<Message> for NativeMessage {
                 kind: "log".into(),
                 level: Some(level.as_str().to_ascii_lowercase()),
                 text: Some(log_text(&text, &fields)),
-                fields: Some(fields.into_iter().flat_map(|(name, value)| [Either3::A(name.to_owned()), log_value(value)]).collect()),
+                fields: Some(fields.into_iter().flat_map(|(name, value)| [Either3::A(name.to_owned()), log_value(name, value)]).collect()),
                 ..Self::default()
             },
             // Only logged, never delivered: see `NativeManager::for_javascript`.
@@ -73,7 +73,7 @@ impl From<Notice> for NativeMessage {
         match notice {
             // Only logged, never posted: see `Reporter::notice`.
             Notice::Spawned { pid } => Self { kind: "spawned".into(), pid: Some(pid), ..Self::default() },
-            Notice::StateChanged { from, to, pid, reason } => Self {
+            Notice::StateChanged { from, to, pid, reason, .. } => Self {
                 kind: "stateChange".into(),
                 from: from.map(|from| from.as_str().to_owned()),
                 to: Some(to.as_str().to_owned()),
@@ -108,9 +108,10 @@ impl From<Notice> for NativeMessage {
     }
 }
 
-fn log_value(value: LogValue) -> Either3<String, f64, bool> {
+fn log_value(name: &str, value: LogValue) -> Either3<String, f64, bool> {
     match value {
-        LogValue::Text(text) => Either3::A(text),
+        // The name of the plugin stays as the caller gave it, so that the caller can compare it.
+        LogValue::Text(text) => Either3::A(if name == "plugin" { text } else { printable_lines(&text) }),
         LogValue::Number(number) => Either3::B(number),
         LogValue::Bool(value) => Either3::C(value),
     }
@@ -119,7 +120,7 @@ fn log_value(value: LogValue) -> Either3<String, f64, bool> {
 /// The message for the logger. A logger like console shows only the message, so the message has the name of the plugin in front
 /// and the values of all fields behind: `search: exited (pid 4711, reason crashed, code 3)`, `search: gave up: REASON`.
 fn log_text(text: &str, fields: &[(&str, LogValue)]) -> String {
-    // A line of output is the daemon's text, and stays as it is.
+    // A line of output has no values behind it.
     let is_line = fields.iter().any(|(name, _)| *name == "stream");
     let (mut plugin, mut details, mut sentences) = (None, Vec::new(), Vec::new());
     for (name, value) in fields {

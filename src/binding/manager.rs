@@ -13,7 +13,6 @@ use super::events::NativeMessage;
 use super::log;
 use super::types::{self, NativeFailure, NativeInfo, NativeKeys, NativeProblem, NativeStart, Remarks, count, failure};
 use super::wake::Wake;
-use ally_base::text::printable;
 use ally_base::wire::OwnerDeath;
 use ally_build_id::{BUILD_ID, VERSION};
 use ally_core::config::{Raw, keys, name_problem, path_problem};
@@ -119,7 +118,7 @@ impl NativeManager {
     /// The failure `InvalidConfig`. `field problem` reads as a sentence.
     #[napi]
     pub fn invalid_config(field: String, problem: String, plugin_name: Option<String>) -> NativeFailure {
-        failure(&Failure::InvalidConfig { field: printable(&field), problem }, plugin_name.filter(|name| !name.is_empty()))
+        failure(&Failure::InvalidConfig { field, problem }, plugin_name.filter(|name| !name.is_empty()))
     }
 
     /// The keys of configurations and options.

@@ -1,6 +1,9 @@
 //! Names of signals and errnos, and text without control characters.
 
-/// `text` without control characters and escape sequences, which could rewrite a terminal. A tab becomes a blank.
+use std::fmt;
+
+/// `text` without the characters that could change how a terminal or a log shows the rest: control characters, escape
+/// sequences, line separators, and format characters such as direction marks. A tab becomes a blank.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
@@ -12,13 +15,53 @@ pub fn printable(text: &str) -> String {
                 while rest.next_if(|byte| matches!(byte, ' '..='?')).is_some() {}
                 rest.next_if(|byte| matches!(byte, '@'..='~'));
             }
-            // Bidirectional marks reorder the text on the screen, and so can hide its meaning.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
-            control if control.is_control() => {}
+            hidden if hidden.is_control() || is_format(hidden) => {}
             other => shown.push(other),
         }
     }
     shown
+}
+
+/// As [`printable`], for a text of several lines.
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// Shows a text as [`printable`] does. The work is done only if the text is shown.
+pub struct Printable<'a>(pub &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(self.0))
+    }
+}
+
+/// The general categories Cf, Zl and Zp of Unicode. Direction marks reorder the text on the screen, and so can hide its meaning.
+const fn is_format(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{600}'..='\u{605}'
+            | '\u{61c}'
+            | '\u{6dd}'
+            | '\u{70f}'
+            | '\u{890}'..='\u{891}'
+            | '\u{8e2}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2064}'
+            | '\u{2066}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{110bd}'
+            | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0001}'
+            | '\u{e0020}'..='\u{e007f}'
+    )
 }
 
 /// For example `ENOENT`.

@@ -39,7 +39,7 @@ fn error_code_of_each_failure() {
         (guardian(libc::ENOENT), Code::Unsupported),
         (guardian(libc::EACCES), Code::Unsupported),
         (guardian(libc::ENOEXEC), Code::Unsupported),
-        (Failure::GuardianLost { problem: text() }, Code::Internal),
+        (Failure::GuardianLost { path: text(), ending: text() }, Code::Internal),
         (Failure::Internal { problem: text() }, Code::Internal),
         (Failure::StartupExit { exit: EXITED, tail: text() }, Code::StartupExit),
         (Failure::Ended { exit: EXITED, tail: text() }, Code::StartupExit),
@@ -146,4 +146,50 @@ fn message_has_the_line_below_a_panic_and_repeats_no_line() {
     let message = message_below("starting\nError: Cannot find module 'x'", 9);
     assert_eq!(message.matches("Cannot find module").count(), 1, "{message}");
     assert!(!message.contains('…'), "{message}");
+}
+
+/// A newline, an escape sequence, a bell, C1, direction marks, invisible characters and line separators.
+const HOSTILE: &str = "a\n\r\u{1b}[31mb\u{7}\u{9b}\u{85}\u{202e}\u{2066}\u{200e}\u{61c}\u{200b}\u{feff}\u{2028}\u{2029}\u{ad}\u{e0041}\tc";
+
+#[test]
+fn messages_are_free_of_control_and_format_characters_wherever_they_come_from() {
+    let text = || HOSTILE.to_owned();
+    let by = [Occupant::Plugin(text()), Occupant::Unjudged { reason: text() }, Occupant::NotASocket, Occupant::Unknown];
+    let mut failures: Vec<Failure> = by.into_iter().map(|by| Failure::SocketInUse { path: text(), by }).collect();
+    failures.extend([
+        Failure::InvalidConfig { field: text(), problem: text() },
+        Failure::Spawn { problem: text(), refused: None },
+        Failure::Unsupported { problem: text(), path: text(), refused: None },
+        Failure::GuardianLost { path: text(), ending: text() },
+        Failure::Internal { problem: text() },
+        Failure::io(Path::new(HOSTILE), HOSTILE),
+        Failure::at(Path::new(HOSTILE), io::Error::from_raw_os_error(libc::EIO)),
+        Failure::guardian(Path::new(HOSTILE), &io::Error::from_raw_os_error(libc::ENOENT)),
+        Failure::Unhealthy { checks: 3, last: text() },
+        Failure::StartupTimeout { socket: text(), after: Duration::from_secs(1), last_problem: Some(text()), tail: String::new() },
+        Failure::StartupExit { exit: EXITED, tail: HOSTILE.replace('\n', "") },
+    ]);
+    for failure in failures {
+        let outer = [
+            Failure::LeftoverFile { cause: Box::new(failure.clone()) },
+            Failure::AttemptsExhausted { attempts: 2, last: Box::new(failure.clone()) },
+            Failure::WindowExhausted { limit: 2, period: Duration::from_secs(1), last: Box::new(failure.clone()) },
+        ];
+        for failure in outer.into_iter().chain([failure]) {
+            for message in [failure.to_string(), failure.message(HOSTILE)] {
+                let shown = message.replace("ab c", "");
+                assert!(message.contains("ab c") || !failure.to_string().contains('a'), "{message:?}");
+                assert!(shown.is_ascii() && !shown.contains(|character: char| character.is_control()), "{message:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn exhausted_restarts_show_the_lines_of_the_last_attempt() {
+    let last = Box::new(Failure::StartupExit { exit: EXITED, tail: "one\ntwo".to_owned() });
+    let inner = last.to_string();
+    assert!(inner.ends_with(": one\n  two"), "{inner:?}");
+    let exhausted = Failure::AttemptsExhausted { attempts: 2, last };
+    assert_eq!(exhausted.to_string(), format!("Maximum restart attempts exceeded (2): {inner}"));
 }

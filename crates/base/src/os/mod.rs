@@ -6,6 +6,7 @@
 //! - `peer`: the process at the other end of a Unix socket;
 //! - `accept_queue`: whether a listener has accepted a connection;
 //! - `holders`: the processes that hold a socket file;
+//! - `pipe`: the capacity of a pipe;
 //! - `watch`: changes in a folder.
 //!
 //! These modules report facts. Decisions are made by their callers.
@@ -149,6 +150,15 @@ fn parent_chain_contains(pid: i32, ancestor: i32) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Whether the process with this pid and start time lives. If /proc hides the process of this pid (`hidepid`), the process
+/// counts as alive: only what is seen to be gone is gone.
+pub fn may_live(pid: i32, start: u64) -> bool {
+    match identify(pid) {
+        Ok(process) => process.is_some_and(|process| process.start == start && !process.zombie),
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    }
 }
 
 pub fn own_pid() -> i32 {

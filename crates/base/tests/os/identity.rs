@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use ally_base::os::{self, own_pid};
@@ -138,4 +139,32 @@ fn proc_of_another_pid_namespace_is_refused() {
         let unshare = [&["unshare"], &options[..]].concat();
         rerun(&unshare, "identity::proc_of_another_pid_namespace_is_refused", VISIBLE, visible);
     }
+}
+
+/// Runs again as another user, under a /proc that hides a process.
+#[test]
+fn hidden_process_counts_as_alive() {
+    const HIDDEN: &str = "ALLY_TEST_HIDDEN";
+    let own = os::look_up(own_pid()).unwrap();
+    assert!(os::may_live(own.pid, own.start) && !os::may_live(own.pid, own.start + 1) && !os::may_live(i32::MAX, 0));
+    assert!(!os::hides_group(own.group).unwrap() && !os::hides_group(i32::MAX).unwrap());
+    if let Some(pid) = std::env::var(HIDDEN).ok().and_then(|path| fs::read_to_string(path).ok()) {
+        let pid = pid.trim().parse().unwrap();
+        assert_eq!(os::identify(pid).unwrap_err().raw_os_error(), Some(libc::EACCES));
+        assert!(os::may_live(pid, 0));
+        assert!(os::hides_group(pid).unwrap());
+        return;
+    }
+    if !can_unshare(&["-mpf", "--mount-proc", "setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "true"]) {
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
+    // setsid(1) makes a group with the pid of the hidden process.
+    let hide = format!(
+        "mount -t proc -o hidepid=2 proc /proc; setsid sleep 60 & echo $! >{}; until test $(cut -d' ' -f5 /proc/$!/stat) = $!; do :; done; \
+         exec setpriv --reuid 54321 --regid 54321 --clear-groups \"$@\"",
+        file.path().display()
+    );
+    rerun(&["unshare", "-mpf", "--kill-child", "sh", "-c", &hide, "sh"], "identity::hidden_process_counts_as_alive", HIDDEN, file.path());
 }

@@ -140,7 +140,7 @@ fn env_vars(top: &mut Fields) -> Checked<Vec<(String, Option<String>)>> {
         .map(|(key, value)| {
             // The text behind a '=' may be a secret value, so the message leaves it out.
             let name = key.split('=').next().unwrap_or_default();
-            let field = format!("envVars.{}", ally_base::text::printable(name));
+            let field = format!("envVars.{name}");
             if key.is_empty() || key.contains(['=', '\0']) {
                 return Err(top.wrong(&field, "must have a name that is not empty and has neither '=' nor NUL"));
             }

@@ -129,9 +129,11 @@ pub enum Failure {
         path: String,
         refused: Option<Refused>,
     },
-    /// The guardian was killed during each attempt to fork a keeper.
+    /// Each guardian ended before its keeper had reported a process. `ending`: what happened to the last one.
     GuardianLost {
-        problem: String,
+        /// The guardian's program.
+        path: String,
+        ending: String,
     },
     StartupExit {
         exit: Exit,
@@ -214,9 +216,16 @@ impl Failure {
         let problem = format!("the guardian {program} can't be started: {}", io_text(error));
         let refused = Refused::by(error, Some("spawn"), Some(&program));
         match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR | libc::EISDIR | libc::ELOOP | libc::ENAMETOOLONG | libc::EACCES | libc::ENOEXEC) => {
-                Self::Unsupported { problem, path: program, refused }
-            }
+            Some(
+                libc::ENOENT
+                | libc::ENOTDIR
+                | libc::EISDIR
+                | libc::ELOOP
+                | libc::ENAMETOOLONG
+                | libc::EACCES
+                | libc::ENOEXEC
+                | libc::ETXTBSY,
+            ) => Self::Unsupported { problem, path: program, refused },
             Some(_) | None => Self::Spawn { problem, refused },
         }
     }
@@ -281,7 +290,7 @@ impl Failure {
     pub fn path(&self) -> Option<&str> {
         match self.root() {
             Self::Spawn { refused: Some(refused), .. } => refused.path.as_deref(),
-            Self::Io { path, .. } | Self::Unsupported { path, .. } => Some(path),
+            Self::Io { path, .. } | Self::Unsupported { path, .. } | Self::GuardianLost { path, .. } => Some(path),
             _ => None,
         }
     }

@@ -1,4 +1,7 @@
 //! The texts of failures. Those of `Display` fit behind the "Failed to …:" of [`Failure::message`].
+//!
+//! Paths, names and reasons come from plugins and from other programs. `Display` makes the whole text printable, so no other
+//! place has to.
 
 use std::fmt;
 
@@ -26,52 +29,59 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InvalidConfig { field, problem } => write!(f, "{field} {problem}"),
-            Self::AlreadyRunning(state) => write!(f, "already {}", state.as_str()),
-            Self::ShuttingDown => f.write_str("Cannot start process during shutdown"),
-            Self::NotFound => f.write_str("is not known to this manager"),
-            Self::OwnedElsewhere { owner: Some(pid) } => write!(f, "another live owner runs it (pid {pid})"),
-            Self::OwnedElsewhere { owner: None } => f.write_str("another live owner runs it"),
-            Self::OwnedInContainer { pid } => write!(
+        f.write_str(&printable(&Sentence(self).to_string()))?;
+        // Behind the sentence, because its line breaks are wanted.
+        Excerpt(self.tail().unwrap_or_default()).fmt(f)
+    }
+}
+
+/// The text of a failure without the daemon's output. It may contain control characters.
+struct Sentence<'a>(&'a Failure);
+
+impl fmt::Display for Sentence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Failure::InvalidConfig { field, problem } => write!(f, "{field} {problem}"),
+            Failure::AlreadyRunning(state) => write!(f, "already {}", state.as_str()),
+            Failure::ShuttingDown => f.write_str("Cannot start process during shutdown"),
+            Failure::NotFound => f.write_str("is not known to this manager"),
+            Failure::OwnedElsewhere { owner: Some(pid) } => write!(f, "another live owner runs it (pid {pid})"),
+            Failure::OwnedElsewhere { owner: None } => f.write_str("another live owner runs it"),
+            Failure::OwnedInContainer { pid } => write!(
                 f,
                 "another live owner runs it in another container (process {pid} there): the lock is held, and its note is of another \
                  pid namespace or boot"
             ),
-            Self::SocketInUse { path, by } => match by {
+            Failure::SocketInUse { path, by } => match by {
                 Occupant::Process(pid) => write!(f, "socket {path} is in use by process {pid}"),
-                Occupant::Plugin(name) => write!(f, "socket {path} is in use by plugin '{}'", printable(name)),
+                Occupant::Plugin(name) => write!(f, "socket {path} is in use by plugin '{name}'"),
                 Occupant::Unknown => write!(f, "socket {path} is in use by another process"),
                 Occupant::NotASocket => write!(f, "socket path {path} is in use by a file that is not a socket"),
                 Occupant::Unjudged { reason } => write!(f, "socket {path} {reason}, remove {path} if nothing uses it"),
             },
-            Self::Spawn { problem, .. }
-            | Self::Unsupported { problem, .. }
-            | Self::GuardianLost { problem }
-            | Self::Internal { problem } => f.write_str(problem),
-            Self::StartupExit { exit, tail } => {
-                write!(f, "the process {} before it was ready{}", ExitText(*exit), Excerpt(tail))
-            }
-            Self::StartupTimeout { socket, after, last_problem, tail } => {
+            Failure::Spawn { problem, .. } | Failure::Unsupported { problem, .. } | Failure::Internal { problem } => f.write_str(problem),
+            Failure::GuardianLost { path, ending } => write!(f, "the guardian {path} {ending}"),
+            Failure::StartupExit { exit, .. } => write!(f, "the process {} before it was ready", ExitText(*exit)),
+            Failure::StartupTimeout { socket, after, last_problem, .. } => {
                 let problem = last_problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
-                write!(f, "Timeout waiting for socket: {socket} (not ready within {} ms{problem}){}", after.as_millis(), Excerpt(tail))
+                write!(f, "Timeout waiting for socket: {socket} (not ready within {} ms{problem})", after.as_millis())
             }
-            Self::Stopped => f.write_str("stopped before it was ready"),
-            Self::AtRest => f.write_str("stopped"),
-            Self::StopFailed { survivors } if survivors.is_empty() => f.write_str("it is not gone 2 s after SIGKILL"),
-            Self::StopFailed { survivors } => {
+            Failure::Stopped => f.write_str("stopped before it was ready"),
+            Failure::AtRest => f.write_str("stopped"),
+            Failure::StopFailed { survivors } if survivors.is_empty() => f.write_str("it is not gone 2 s after SIGKILL"),
+            Failure::StopFailed { survivors } => {
                 let pids: Vec<String> = survivors.iter().map(ToString::to_string).collect();
                 write!(f, "not gone 2 s after SIGKILL: pid {}", pids.join(", "))
             }
-            Self::Io { path, problem } => write!(f, "{path}: {problem}"),
-            Self::LeftoverFile { cause } => write!(f, "it is gone, but a file of it stays: {cause}"),
-            Self::Ended { exit, tail } => write!(f, "the process {}{}", ExitText(*exit), Excerpt(tail)),
-            Self::Unhealthy { checks, last } => write!(f, "unhealthy after {checks} failed health checks: {last}"),
-            Self::AttemptsExhausted { attempts, last } => {
-                write!(f, "Maximum restart attempts exceeded ({attempts}): {last}")
+            Failure::Io { path, problem } => write!(f, "{path}: {problem}"),
+            Failure::LeftoverFile { cause } => write!(f, "it is gone, but a file of it stays: {}", Sentence(cause)),
+            Failure::Ended { exit, .. } => write!(f, "the process {}", ExitText(*exit)),
+            Failure::Unhealthy { checks, last } => write!(f, "unhealthy after {checks} failed health checks: {last}"),
+            Failure::AttemptsExhausted { attempts, last } => {
+                write!(f, "Maximum restart attempts exceeded ({attempts}): {}", Sentence(last))
             }
-            Self::WindowExhausted { limit, period, last } => {
-                write!(f, "too many restarts: more than {limit} within {} ms: {last}", period.as_millis())
+            Failure::WindowExhausted { limit, period, last } => {
+                write!(f, "too many restarts: more than {limit} within {} ms: {}", period.as_millis(), Sentence(last))
             }
         }
     }

@@ -62,9 +62,10 @@ pub enum Event {
         generation: Generation,
         failure: Failure,
     },
-    /// The guardian was killed before the keeper reported a process. No process was made.
+    /// The guardian ended before the keeper reported a process. No process was made.
     OrderLost {
         generation: Generation,
+        failure: Failure,
     },
     /// The keeper has carried out the last command.
     Acknowledged {
@@ -157,7 +158,7 @@ impl Event {
             | Self::PrepareFailed { generation, .. }
             | Self::Spawned { generation, .. }
             | Self::SpawnFailed { generation, .. }
-            | Self::OrderLost { generation }
+            | Self::OrderLost { generation, .. }
             | Self::Acknowledged { generation }
             | Self::AcknowledgementElapsed { generation }
             | Self::RecordFailed { generation, .. }
@@ -242,6 +243,10 @@ pub enum Effect {
     Release {
         generation: Generation,
     },
+    /// Another owner has the name: the attempt is over, and the configuration is again the one before the start.
+    Withdraw {
+        generation: Generation,
+    },
     /// Drop the attempt and close the stream to the keeper. The keeper then ends the tree.
     Abandon {
         generation: Generation,
@@ -260,8 +265,10 @@ pub enum Effect {
 /// A report for listeners and the logger.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
-    /// `from` is `None` at the first start.
+    /// `from` is `None` at the first start. `at`: milliseconds since 1970. A start from rest is reported when this owner has the
+    /// name, which is later than the change.
     StateChanged {
+        at: f64,
         from: Option<ProcessState>,
         to: ProcessState,
         pid: Option<Pid>,

@@ -17,6 +17,8 @@
 //!                     └── not gone 2 s after SIGKILL ──▶ Stuck
 //! ```
 //!
+//! If another owner has the name, a start from rest leads from Preparing back to where it was, without an event.
+//!
 //! If a restart is pending, "not gone 2 s after SIGKILL" leads to Overdue instead: the restart goes on when the tree is gone.
 //!
 //! Callers see five states: `starting` (Preparing, Spawning, Booting, BackingOff, Overdue, and Stopping after a failed start),
@@ -32,5 +34,5 @@ mod restart;
 
 pub use event::{Effect, Event, Notice, Signal, Timer};
 pub use machine::{KILL_TIMEOUT, Machine, Plan};
-pub use phase::{Acknowledgement, Activity, Generation, LastExit, Leader, Now, Phase, Run, Snapshot, StopFor, Ticket, TreeState};
+pub use phase::{Acknowledgement, Activity, Generation, LastExit, Leader, Now, Phase, Rest, Run, Snapshot, StopFor, Ticket, TreeState};
 pub use restart::{Backoff, RestartOn, RestartPlan, Window};

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::error::Failure;
+use crate::lifecycle::restart::History;
 use crate::model::{Exit, ExitReason, Pid, ProcessState};
 
 /// The number of an attempt. The machine drops events of older attempts.
@@ -80,6 +81,18 @@ pub enum StopFor {
     Restart(Ticket),
 }
 
+/// What a start changes. If another owner has the name, the start changes nothing, and this is restored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rest {
+    /// Stopped or Failed.
+    pub phase: Phase,
+    pub attempts: u32,
+    pub history: History,
+    pub failed_checks: u32,
+    pub last_state_change: f64,
+    pub started: Option<Ticket>,
+}
+
 /// The phase of a daemon. Only phases with a process hold a pid.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Phase {
@@ -91,9 +104,11 @@ pub enum Phase {
     Stuck {
         tree: TreeState,
     },
-    /// The supervisor takes the lock, stops orphans and removes a dead socket.
+    /// The supervisor takes the lock, stops orphans and removes a dead socket. `rest`: what a start from rest found. Until this
+    /// owner has the name, no listener knows of the start.
     Preparing {
         run: Run,
+        rest: Option<Box<Rest>>,
     },
     /// The order was given to the guardian. `orders`: how often; more than once if the guardian was killed.
     Spawning {
@@ -221,6 +236,8 @@ pub struct LastExit {
 /// The values for the getters. Published after every event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
+    /// False before the first start, and after first starts that were refused because another owner has the name.
+    pub known: bool,
     pub state: ProcessState,
     pub pid: Option<Pid>,
     pub forgettable: bool,

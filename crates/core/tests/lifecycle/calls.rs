@@ -3,7 +3,7 @@
 use crate::support::plan::{narrow, plan};
 use crate::support::scenario::{Scenario, code, settled};
 use ally_core::error::Failure;
-use ally_core::lifecycle::{Effect, Event};
+use ally_core::lifecycle::{Effect, Event, Notice};
 use ally_core::model::ProcessState;
 
 // A start while a restart is pending.
@@ -93,6 +93,10 @@ fn when_running_waits_through_stopped_on_the_way_of_a_restart() {
 #[test]
 fn when_running_rejects_at_rest() {
     let mut daemon = Scenario::new(plan());
+    assert_eq!(daemon.on(Event::WaitRequested { ticket: 8 }), [Effect::Settle { ticket: 8, outcome: Err(Failure::NotFound) }]);
+    daemon.start();
+    daemon.on(Event::StopRequested { ticket: 2 });
+    daemon.crash();
     assert_eq!(daemon.on(Event::WaitRequested { ticket: 9 }), [Effect::Settle { ticket: 9, outcome: Err(Failure::AtRest) }]);
 
     let mut plan = plan();
@@ -151,4 +155,99 @@ fn abort_between_readiness_and_the_settled_promise_cancels_the_restart_after_a_c
     daemon.on(Event::StartRevoked { ticket: 1, answer: 2 });
     assert_eq!((daemon.seen().state, daemon.seen().next_restart_at), (ProcessState::Stopped, None));
     assert_eq!(settled(&daemon.effects, 2), Some(&Ok(())));
+}
+
+// Another owner has the name.
+
+fn owned() -> Failure {
+    Failure::OwnedElsewhere { owner: Some(77) }
+}
+
+/// A start that is refused 5 s later, beside a wait for RUNNING. Returns the answer of the wait.
+fn refused_start(daemon: &mut Scenario) -> Failure {
+    daemon.clock += 5_000;
+    let before = daemon.seen();
+    let started = daemon.on(Event::StartRequested { ticket: 21 });
+    assert!(!started.iter().any(|effect| matches!(effect, Effect::Notify(_))), "{started:?}");
+    assert_eq!(daemon.seen().state, ProcessState::Starting);
+    assert!(daemon.seen().known);
+    daemon.on(Event::WaitRequested { ticket: 22 });
+    let generation = daemon.machine.generation();
+    let refused = daemon.on(Event::PrepareFailed { generation, failure: owned() }).to_vec();
+    let [Effect::Withdraw { .. }, Effect::Settle { ticket: 21, outcome }, Effect::Settle { ticket: 22, outcome: Err(waited) }] =
+        &refused[..]
+    else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(*outcome, Err(owned()));
+    assert_eq!(daemon.seen(), before);
+    waited.clone()
+}
+
+#[test]
+fn owned_elsewhere_leaves_an_unknown_plugin_unknown() {
+    let mut daemon = Scenario::new(plan());
+    assert!(!daemon.seen().known);
+    for _ in 0..2 {
+        assert_eq!(refused_start(&mut daemon), Failure::NotFound);
+    }
+    // The first start that listeners hear of is the first one.
+    daemon.start();
+    assert_eq!(daemon.states_since(0), ["starting", "running"]);
+    assert!(daemon.effects.iter().any(|effect| matches!(effect, Effect::Notify(Notice::StateChanged { from: None, .. }))));
+}
+
+#[test]
+fn owned_elsewhere_leaves_a_stopped_plugin_stopped() {
+    let mut daemon = Scenario::started(plan());
+    daemon.on(Event::StopRequested { ticket: 2 });
+    daemon.crash();
+    assert_eq!(refused_start(&mut daemon), Failure::AtRest);
+}
+
+#[test]
+fn owned_elsewhere_leaves_error_its_last_error_and_counts() {
+    let mut daemon = Scenario::started(plan());
+    daemon.crash();
+    daemon.backoff();
+    for _ in 0..2 {
+        let generation = daemon.machine.generation();
+        daemon.on(Event::PrepareFailed { generation, failure: Failure::Internal { problem: "no luck".to_owned() } });
+        daemon.backoff();
+    }
+    assert_eq!((daemon.seen().state, daemon.seen().restart_attempts), (ProcessState::Error, 2));
+    assert!(refused_start(&mut daemon).to_string().starts_with("Maximum restart attempts exceeded"));
+}
+
+#[test]
+fn owned_elsewhere_after_a_start_in_place_of_a_pending_restart_leads_to_error() {
+    let mut daemon = Scenario::started(plan());
+    daemon.crash();
+    daemon.on(Event::StartRequested { ticket: 2 });
+    let generation = daemon.machine.generation();
+    daemon.on(Event::PrepareFailed { generation, failure: owned() });
+    assert_eq!(daemon.seen().state, ProcessState::Error);
+    assert_eq!(settled(&daemon.effects, 2), Some(&Err(owned())));
+}
+
+#[test]
+fn starting_is_reported_with_its_own_time_when_the_name_is_this_owners() {
+    for event in [
+        Event::Prepared { generation: 1 },
+        Event::PrepareFailed { generation: 1, failure: Failure::Internal { problem: "no luck".to_owned() } },
+        Event::StopRequested { ticket: 2 },
+        Event::Faulted { message: "no luck".to_owned() },
+    ] {
+        let mut daemon = Scenario::new(plan());
+        daemon.clock = 10;
+        daemon.on(Event::StartRequested { ticket: 1 });
+        let began = daemon.seen().last_state_change;
+        daemon.clock = 900;
+        let effects = daemon.on(event.clone());
+        let reported = effects.iter().find_map(|effect| match effect {
+            Effect::Notify(Notice::StateChanged { at, to, .. }) => Some((*at, *to)),
+            _ => None,
+        });
+        assert_eq!(reported, Some((began, ProcessState::Starting)), "{event:?}");
+    }
 }

@@ -178,7 +178,7 @@ fn fingerprint(machine: &Machine) -> String {
         ("last_error: ", "next_restart_at: "),
         ("total_restarts: ", "effects: "),
     ] {
-        let cut = text.find(from).zip(text.find(to)).filter(|(start, end)| start < end);
+        let cut = text.find(from).and_then(|start| Some((start, start + text[start..].find(to)?)));
         let (start, end) = cut.unwrap_or_else(|| panic!("the machine has no field {from} before {to} any more"));
         text.replace_range(start..end, "");
     }

@@ -8,6 +8,7 @@ use crate::support::events::{Filling, exited, samples};
 use crate::support::plan::{at, plan};
 use crate::support::shadow::{ShadowModel, Tree};
 use crate::support::{Verdict, ensure};
+use ally_core::error::Failure;
 use ally_core::lifecycle::{Backoff, Effect, Event, Machine, Phase, Plan, RestartOn, Window};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -136,6 +137,7 @@ fn run_possible_history(plan: &Plan, seed: u64, draws: &[Draw]) -> Result<Seen, 
     let mut clock = 0;
     let mut ticket = 0;
     let mut history = Vec::new();
+    let mut at_rest = machine.snapshot();
     for draw in draws {
         clock += draw.millis;
         let event = match draw.kind {
@@ -147,8 +149,13 @@ fn run_possible_history(plan: &Plan, seed: u64, draws: &[Draw]) -> Result<Seen, 
         };
         let Some(event) = event.map(|event| unique(event, &mut ticket)) else { continue };
         history.push(event.clone());
+        if !machine.activity().pending {
+            at_rest = machine.snapshot();
+        }
+        let refused = machine.may_withdraw() && matches!(event, Event::PrepareFailed { failure: Failure::OwnedElsewhere { .. }, .. });
         let judged = model.step(&mut machine, plan, &event, at(clock)).and_then(|()| model.ignores_late_events(&mut machine, at(clock)));
-        judged.map_err(|rule| format!("{rule}\nafter {history:#?}"))?;
+        let unchanged = || ensure(!refused || machine.snapshot() == at_rest, format_args!("a refused start changes {at_rest:?}"));
+        judged.and_then(|()| unchanged()).map_err(|rule| format!("{rule}\nafter {history:#?}"))?;
         seen.insert(name(machine.phase()));
     }
     stop_ends_all(plan, &mut machine, &mut model, clock, ticket + 1)

@@ -4,7 +4,7 @@
 //! Each phase is reached by events, as in a daemon's life. If the machine gets a new phase, variant
 //! or event, this file does not compile, or the test fails.
 
-use crate::support::events::{Filling, code, exited, name, of_generation, samples, unwritable};
+use crate::support::events::{Filling, code, exited, name, of_generation, owned, samples, unwritable};
 use crate::support::plan::{at, plan};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Acknowledgement, Effect, Event, Leader, Machine, Notice, Phase, Run, Signal, StopFor};
@@ -78,8 +78,9 @@ fn describe_phase(phase: &Phase) -> String {
     let mut words = vec![phase_name(phase)];
     let tree = match phase {
         Phase::Stopped | Phase::Failed | Phase::Running { .. } => None,
-        Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => {
+        Phase::Preparing { run, .. } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => {
             words.push(run_name(run));
+            words.extend(matches!(phase, Phase::Preparing { rest: Some(_), .. }).then_some("from rest"));
             None
         }
         Phase::Stuck { tree } => Some(*tree),
@@ -113,7 +114,9 @@ fn all_descriptions() -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for phase in PHASES {
         let variants: Vec<String> = match *phase {
-            "preparing" | "spawning" | "booting" => RUNS.iter().map(|run| (*run).to_owned()).collect(),
+            // A restart by the policy never begins at rest.
+            "preparing" => ["asked", "asked from rest", "restart"].map(str::to_owned).into(),
+            "spawning" | "booting" => RUNS.iter().map(|run| (*run).to_owned()).collect(),
             // Before a tree counts as stuck, it gets SIGKILL.
             "stuck" => LEADERS.iter().map(|leader| format!("{leader} killed")).collect(),
             "stopping" => {
@@ -165,6 +168,8 @@ const LAST: &str = "start prepared spawned ready exit backoff prepare-failed bac
 fn paths() -> Vec<String> {
     let mut paths: Vec<String> =
         ["", "shutdown", "start prepare-failed", "start", "start prepared", "start prepared spawned", UP].map(str::to_owned).into();
+    paths.push("start prepare-failed start".to_owned());
+    paths.push("start prepared spawned ready restart exit".to_owned());
     paths.push(format!("{UP} unhealthy"));
     paths.push(format!("{UP} exit"));
     for before in [AGAIN, LAST] {
@@ -266,6 +271,10 @@ fn columns(generation: u64) -> Vec<(String, Event)> {
                     columns.push((format!("{name} {number}{more}"), exited(generation, code(number), remains)));
                 }
             }
+            Event::PrepareFailed { .. } => {
+                columns.push((name.to_owned(), event));
+                columns.push((format!("{name}, another owner has the name"), Event::PrepareFailed { generation, failure: owned() }));
+            }
             Event::TreeGone { .. } => {
                 columns.push((name.to_owned(), event));
                 let leftover_file = Some(Failure::io(std::path::Path::new("/p/daemon.pid"), "EROFS"));
@@ -293,11 +302,12 @@ fn describe_effect(effect: &Effect) -> String {
         Effect::Arm { timer, generation, after } => format!("arm {timer:?} #{generation} {after:?}").to_lowercase(),
         Effect::Disarm { timer, generation } => format!("disarm {timer:?} #{generation}").to_lowercase(),
         Effect::Release { generation } => format!("release #{generation}"),
+        Effect::Withdraw { generation } => format!("withdraw #{generation}"),
         Effect::Abandon { generation } => format!("abandon #{generation}"),
         Effect::Settle { ticket, outcome: Ok(()) } => format!("settle {ticket} ok"),
         Effect::Settle { ticket, outcome: Err(failure) } => format!("settle {ticket} {}", failure.code().as_str()),
         Effect::Warn { failure } => format!("warn {}", failure.code().as_str()),
-        Effect::Notify(Notice::StateChanged { from, to, pid, reason }) => {
+        Effect::Notify(Notice::StateChanged { from, to, pid, reason, .. }) => {
             let pid = pid.map(|pid| format!(" {pid}")).unwrap_or_default();
             let reason = reason.as_ref().map(|reason| format!(" \"{reason}\"")).unwrap_or_default();
             format!("[{} > {}{pid}{reason}]", from.map_or("never", ProcessState::as_str), to.as_str())

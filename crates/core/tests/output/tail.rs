@@ -41,6 +41,22 @@ fn get_output_never_mixes_stdout_and_stderr_within_a_line() {
 }
 
 #[test]
+fn tail_ignores_a_process_that_has_ended_and_one_with_a_successor() {
+    let tail = Tail::default();
+    let first = tail.begin();
+    assert!(tail.append(first, Stdout, b"of the first\n"));
+    tail.end(first);
+    assert!(!tail.append(first, Stdout, b"of what was spared\n"));
+    let second = tail.begin();
+    assert!(!tail.append(first, Stderr, b"of what was spared\n"));
+    assert!(tail.append(second, Stderr, b"of the second\n"));
+    // A late end of the first process does not end the second.
+    tail.end(first);
+    assert!(tail.append(second, Stderr, b""));
+    assert_eq!(tail.lines(9), ["of the first", "of the second"]);
+}
+
+#[test]
 fn tail_keeps_1000_lines() {
     let lines: Vec<String> = (0..2_500).map(|number| format!("line {number}")).collect();
     let tail = tail_of(&[(Stdout, &(lines.join("\n") + "\n"))]);
@@ -90,7 +106,7 @@ fn tail_of_a_flood_allocates_no_more_than_its_bounds() {
     let tail = Tail::default();
     for size in [10, 100, 8_000, 64 * 1024] {
         let line = [vec![b'x'; size - 1], vec![b'\n']].concat();
-        let ((), peak) = allocator::peak(|| (0..2 * 1024 * 1024 / size).for_each(|_| tail.append(0, Stdout, &line)));
+        let (_, peak) = allocator::peak(|| (0..2 * 1024 * 1024 / size).all(|_| tail.append(0, Stdout, &line)));
         assert!(peak < 640 * 1024, "{peak} bytes for writes of {size}");
     }
     let single_bytes = || {
@@ -147,7 +163,9 @@ proptest! {
         let lines: Vec<String> = text.into_iter().enumerate().map(|(number, (size, _))| format!("{number:>size$}")).collect();
         let bytes = lines.join("\n").into_bytes();
         let tail = Tail::default();
-        bytes.chunks(pieces).for_each(|piece| tail.append(0, Stdout, piece));
+        for piece in bytes.chunks(pieces) {
+            tail.append(0, Stdout, piece);
+        }
         prop_assert_eq!(tail.lines(count), within_bounds(&lines, count));
     }
 }

@@ -149,6 +149,17 @@ pub fn posix_session(number: i32) -> ProcessScan {
     scan
 }
 
+/// Whether the process group `number` has a member and /proc shows none (mount option `hidepid`).
+///
+/// # Errors
+/// The list of processes can't be read.
+pub fn hides_group(number: i32) -> io::Result<bool> {
+    // SAFETY: integers only; signal 0 sends nothing. EPERM: there are members, all of other users.
+    let exists = number > 1 && unsafe { libc::kill(-number, 0) == 0 || *libc::__errno_location() == libc::EPERM };
+    // SAFETY: an integer only.
+    Ok(exists && !all_pids()?.into_iter().any(|pid| unsafe { libc::getpgid(pid) } == number))
+}
+
 fn all_pids() -> io::Result<Vec<i32>> {
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc")? {

@@ -7,6 +7,7 @@ mod holders;
 mod identity;
 mod kqueue;
 mod peer;
+mod pipe;
 mod socket_info;
 mod tree;
 mod watch;
@@ -18,5 +19,6 @@ pub use identity::{
     BOOT_ID, began_with, boot_id, holds, identify, is_ending, look_up, must_be_visible, start_time, supplementary_groups, working_directory,
 };
 pub use peer::{NO_SIGPIPE, peer_pid};
-pub use tree::{HAS_SUBREAPER, descendants, members, own_children, posix_session};
+pub use pipe::resize_pipe;
+pub use tree::{HAS_SUBREAPER, descendants, hides_group, members, own_children, posix_session};
 pub use watch::{FolderWatcher, Key};

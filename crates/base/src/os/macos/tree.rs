@@ -15,6 +15,14 @@ use crate::os::{Process, ProcessScan};
 /// Whether the keeper becomes the parent of every descendant that loses its parent.
 pub const HAS_SUBREAPER: bool = false;
 
+/// False: libproc lists the processes of all users.
+///
+/// # Errors
+/// Never. Linux has errors.
+pub const fn hides_group(_: i32) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// More than `kern.maxproc` allows.
 const PIDS_MAX: usize = 128 * 1024;
 

@@ -57,6 +57,8 @@ pub struct Machine {
     started: Option<Ticket>,
     last_error: Option<Failure>,
     last_state_change: f64,
+    /// Whether a state was ever reported.
+    known: bool,
     last_exit: Option<LastExit>,
     next_restart_at: Option<f64>,
     total_restarts: u64,
@@ -79,6 +81,7 @@ impl Machine {
             started: None,
             last_error: None,
             last_state_change: now.wall,
+            known: false,
             last_exit: None,
             next_restart_at: None,
             total_restarts: 0,
@@ -99,6 +102,11 @@ impl Machine {
         matches!(self.phase, Phase::BackingOff { tree: None, .. })
     }
 
+    /// Whether the start that is under way may still turn out to have changed nothing.
+    pub const fn may_withdraw(&self) -> bool {
+        matches!(self.phase, Phase::Preparing { rest: Some(_), .. })
+    }
+
     /// Replaces the configuration before a start. Returns false, and changes nothing, if a process lives or an attempt is
     /// under way.
     pub fn replan(&mut self, plan: Plan) -> bool {
@@ -115,6 +123,7 @@ impl Machine {
 
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
+            known: self.known || self.phase != Phase::Stopped,
             state: self.phase.state(),
             pid: self.phase.pid(),
             forgettable: self.phase.is_forgettable(),
@@ -157,7 +166,7 @@ impl Machine {
             Event::PrepareFailed { failure, .. } => self.prepare_failed(failure, now),
             Event::Spawned { pid, .. } => self.spawned(pid),
             Event::SpawnFailed { failure, .. } => self.spawn_failed(failure, now),
-            Event::OrderLost { .. } => self.order_lost(now),
+            Event::OrderLost { failure, .. } => self.order_lost(failure, now),
             Event::Acknowledged { .. } => self.acknowledged(),
             Event::AcknowledgementElapsed { .. } => self.acknowledgement_elapsed(),
             Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. } => self.boot_failed(failure, now),

@@ -4,7 +4,7 @@ use core::mem;
 use core::time::Duration;
 
 use super::{KILL_TIMEOUT, Machine, ORDERS_MAX, WAKE_TIMEOUT};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
 use crate::lifecycle::phase::{Acknowledgement, LastExit, Leader, Now, Phase, Run, StopFor, TreeState};
 use crate::lifecycle::restart::RestartOn;
@@ -13,7 +13,8 @@ use crate::model::{Exit, ExitReason, Pid, ProcessState};
 impl Machine {
     pub(super) fn prepared(&mut self) {
         match self.phase {
-            Phase::Preparing { run } => {
+            Phase::Preparing { run, .. } => {
+                self.announce();
                 // Without `enter`: the public state stays the same.
                 self.phase = Phase::Spawning { run, orders: 1 };
                 self.effects.push(Effect::Spawn { generation: self.generation });
@@ -32,8 +33,15 @@ impl Machine {
     }
 
     pub(super) fn prepare_failed(&mut self, failure: Failure, now: Now) {
-        match self.phase {
-            Phase::Preparing { run } => self.run_failed(run, None, failure, now),
+        match &mut self.phase {
+            Phase::Preparing { run: Run::Requested(ticket), rest } if failure.code() == Code::OwnedElsewhere && rest.is_some() => {
+                let (ticket, rest) = (*ticket, rest.take());
+                rest.into_iter().for_each(|rest| self.withdraw(ticket, *rest, &failure));
+            }
+            Phase::Preparing { run, .. } => {
+                let run = *run;
+                self.run_failed(run, None, failure, now);
+            }
             Phase::Stopped
             | Phase::Failed
             | Phase::Stuck { .. }
@@ -108,15 +116,15 @@ impl Machine {
         }
     }
 
-    /// The guardian was killed with the order. If the daemon is still starting, the order is repeated.
-    pub(super) fn order_lost(&mut self, now: Now) {
+    /// The guardian ended with the order. If the daemon is still starting, the order is repeated.
+    pub(super) fn order_lost(&mut self, failure: Failure, now: Now) {
         if let Phase::Spawning { orders, .. } = &mut self.phase
             && *orders < ORDERS_MAX
         {
             *orders += 1;
             return self.effects.push(Effect::Spawn { generation: self.generation });
         }
-        self.spawn_failed(Failure::GuardianLost { problem: "the guardian was killed while it made the process".to_owned() }, now);
+        self.spawn_failed(failure, now);
     }
 
     /// The attempt fails before readiness: timeout, another process at the socket path, or an unwritable record.
@@ -400,7 +408,7 @@ impl Machine {
     pub(super) fn faulted(&mut self, problem: String, now: Now) {
         let failure = Failure::Internal { problem };
         match &self.phase {
-            Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => {
+            Phase::Preparing { run, .. } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => {
                 if let Run::Requested(ticket) = run {
                     self.waiting.push((*ticket, Ok(())));
                 }

@@ -3,7 +3,7 @@
 use super::Machine;
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Timer};
-use crate::lifecycle::phase::{Leader, Now, Phase, Run, StopFor, Ticket};
+use crate::lifecycle::phase::{Leader, Now, Phase, Rest, Run, StopFor, Ticket};
 use crate::model::ProcessState;
 
 impl Machine {
@@ -12,11 +12,14 @@ impl Machine {
             return self.settle(ticket, Err(Failure::ShuttingDown));
         }
         match &self.phase {
-            Phase::Stopped | Phase::Failed => self.first_start(ticket, now),
+            Phase::Stopped | Phase::Failed => {
+                let rest = self.rest();
+                self.first_start(ticket, Some(rest), now);
+            }
             // The start of the caller takes the place of the pending restart.
             Phase::BackingOff { tree: None, .. } => {
                 self.leave_backoff();
-                self.first_start(ticket, now);
+                self.first_start(ticket, None, now);
             }
             // Processes that SIGKILL did not end still run.
             Phase::Stuck { .. } => self.settle(ticket, Err(Failure::AlreadyRunning(ProcessState::Running))),
@@ -30,11 +33,22 @@ impl Machine {
         }
     }
 
-    fn first_start(&mut self, ticket: Ticket, now: Now) {
+    fn rest(&self) -> Box<Rest> {
+        Box::new(Rest {
+            phase: self.phase.clone(),
+            attempts: self.attempts,
+            history: self.history.clone(),
+            failed_checks: self.failed_checks,
+            last_state_change: self.last_state_change,
+            started: self.started,
+        })
+    }
+
+    fn first_start(&mut self, ticket: Ticket, rest: Option<Box<Rest>>, now: Now) {
         self.started = None;
         self.attempts = 0;
         self.history.clear();
-        self.prepare(Run::Requested(ticket), None, now);
+        self.prepare(Run::Requested(ticket), rest, now);
     }
 
     pub(super) fn start_refused(&mut self, ticket: Ticket, failure: Failure, now: Now) {
@@ -47,7 +61,7 @@ impl Machine {
 
     pub(super) fn start_aborted(&mut self, ticket: Ticket, now: Now) {
         let is_current = match &self.phase {
-            Phase::Preparing { run } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => *run == Run::Requested(ticket),
+            Phase::Preparing { run, .. } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => *run == Run::Requested(ticket),
             Phase::Stopping { stop_for, .. } => *stop_for == StopFor::Restart(ticket),
             Phase::Stopped
             | Phase::Failed
@@ -114,7 +128,7 @@ impl Machine {
     pub(super) fn stop_for(&mut self, stop_for: StopFor, now: Now) {
         match self.phase.clone() {
             Phase::Stopped | Phase::Failed => self.finish(stop_for, now),
-            Phase::Preparing { run } => {
+            Phase::Preparing { run, .. } => {
                 self.fail_start(run);
                 self.effects.push(Effect::CancelPrepare { generation: self.generation });
                 self.show_stopping(stop_for.clone(), now);

@@ -6,19 +6,19 @@ use core::time::Duration;
 use super::{ACKNOWLEDGEMENT_TIMEOUT, KILL_TIMEOUT, Machine};
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
-use crate::lifecycle::phase::{Acknowledgement, Leader, Now, Phase, Run, StopFor, Ticket, TreeState};
+use crate::lifecycle::phase::{Acknowledgement, Leader, Now, Phase, Rest, Run, StopFor, Ticket, TreeState};
 use crate::model::{Exit, ExitReason, ProcessState};
 
 impl Machine {
     /// Begins a new attempt.
-    pub(super) fn prepare(&mut self, run: Run, reason: Option<String>, now: Now) {
+    pub(super) fn prepare(&mut self, run: Run, rest: Option<Box<Rest>>, now: Now) {
         self.generation += 1;
         self.next_restart_at = None;
         self.failed_checks = 0;
         if run == Run::Restart {
             self.total_restarts += 1;
         }
-        self.enter(Phase::Preparing { run }, reason, now);
+        self.enter(Phase::Preparing { run, rest }, None, now);
         self.effects.push(Effect::Prepare { generation: self.generation });
     }
 
@@ -168,14 +168,45 @@ impl Machine {
     }
 
     pub(super) fn enter(&mut self, phase: Phase, reason: Option<String>, now: Now) {
+        self.announce();
         let from = self.phase.state();
         self.phase = phase;
-        let to = self.phase.state();
-        if from != to {
+        if from != self.phase.state() {
             self.last_state_change = now.wall;
-            let from = (self.generation > 1 || from != ProcessState::Stopped).then_some(from);
-            self.effects.push(Effect::Notify(Notice::StateChanged { from, to, pid: self.phase.pid(), reason }));
+            if !self.may_withdraw() {
+                self.notify_state(from, reason);
+            }
         }
+    }
+
+    /// Reports a start from rest, which from here on can't be withdrawn.
+    pub(super) fn announce(&mut self) {
+        if let Phase::Preparing { rest, .. } = &mut self.phase
+            && let Some(rest) = rest.take()
+        {
+            self.notify_state(rest.phase.state(), None);
+        }
+    }
+
+    fn notify_state(&mut self, from: ProcessState, reason: Option<String>) {
+        let from = self.known.then_some(from);
+        self.known = true;
+        let (to, pid) = (self.phase.state(), self.phase.pid());
+        self.effects.push(Effect::Notify(Notice::StateChanged { at: self.last_state_change, from, to, pid, reason }));
+    }
+
+    /// Another owner has the name: everything is as before the start.
+    pub(super) fn withdraw(&mut self, ticket: Ticket, rest: Rest, failure: &Failure) {
+        let Rest { phase, attempts, history, failed_checks, last_state_change, started } = rest;
+        self.phase = phase;
+        self.attempts = attempts;
+        self.history = history;
+        self.failed_checks = failed_checks;
+        self.last_state_change = last_state_change;
+        self.started = started;
+        self.effects.push(Effect::Withdraw { generation: self.generation });
+        self.settle(ticket, Err(failure.clone()));
+        self.settle_waiters();
     }
 
     pub(super) fn leave_running(&mut self) {
@@ -247,6 +278,7 @@ impl Machine {
     pub(super) fn settle_waiters(&mut self) {
         let outcome = match self.phase {
             Phase::Running { .. } => Ok(()),
+            Phase::Stopped if !self.known => Err(Failure::NotFound),
             Phase::Stopped => Err(Failure::AtRest),
             Phase::Failed | Phase::Stuck { .. } => Err(self.last_error.clone().unwrap_or(Failure::AtRest)),
             Phase::Preparing { .. }

@@ -31,6 +31,8 @@ pub struct Attempt {
     pub awaiting_ready: Option<(AbortOnDrop, ReadinessStatus)>,
     pub checking: Option<AbortOnDrop>,
     pub sweeping: Option<Sweeping>,
+    /// The wait for the reason why an order was lost.
+    pub losing: Option<AbortOnDrop>,
 }
 
 pub type Preparing = Pin<Box<dyn Future<Output = Result<Lease, Failure>> + Send>>;
@@ -65,6 +67,7 @@ pub enum Completion {
     Ready(Result<(), Failure>),
     Checked(HealthCheck),
     Swept,
+    OrderLost(Failure),
 }
 
 pub enum AttemptEvent {
@@ -88,6 +91,7 @@ impl Attempt {
             awaiting_ready: None,
             checking: None,
             sweeping: None,
+            losing: None,
         }
     }
 

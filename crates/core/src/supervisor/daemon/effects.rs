@@ -42,7 +42,7 @@ impl Task {
                     }
                 }
                 Effect::Disarm { timer, generation } => self.cancel(generation, |attempt| attempt.timers.disarm(timer)),
-                Effect::Release { generation } => self.release(generation),
+                Effect::Release { generation } | Effect::Withdraw { generation } => self.release(generation),
                 Effect::Abandon { generation } => self.abandon(generation),
                 report @ (Effect::Settle { .. } | Effect::Notify(_) | Effect::Warn { .. }) => self.daemon.deliver(report, batch.now),
             }

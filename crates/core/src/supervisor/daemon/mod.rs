@@ -22,7 +22,7 @@ use super::report::{Refusal, Reporter, log};
 use super::runtime::clock;
 use crate::config::ProcessConfig;
 use crate::error::{Failure, Occupant};
-use crate::lifecycle::{Activity, Effect, Event, Machine, Now, Snapshot, Ticket};
+use crate::lifecycle::{Activity, Effect, Event, Machine, Notice, Now, Snapshot, Ticket};
 
 pub use task::Task;
 
@@ -60,6 +60,8 @@ pub struct Published {
 struct Core {
     machine: Machine,
     job: Arc<Job>,
+    /// The job before the start that is under way, while that start may be withdrawn.
+    former_job: Option<Arc<Job>>,
     /// The task that carries out effects. `None` before the first effect and after a panic of the task.
     task: Option<mpsc::UnboundedSender<EffectBatch>>,
     closed: bool,
@@ -84,7 +86,7 @@ impl Daemon {
         let published = RwLock::new((machine.snapshot(), revision()));
         let name = job.config.plugin_name.clone();
         let reporter = context.reporter(&name);
-        let core = Core { machine, job: Arc::new(job), task: None, closed: false, lock: Weak::new() };
+        let core = Core { machine, job: Arc::new(job), former_job: None, task: None, closed: false, lock: Weak::new() };
         Arc::new(Self { name, tail: Arc::default(), reporter, context, spawn_task, core: Mutex::new(core), published })
     }
 
@@ -100,7 +102,7 @@ impl Daemon {
         }
         let accepted = core.machine.replan(job.config.plan());
         if accepted {
-            core.job = Arc::new(job);
+            core.former_job = Some(std::mem::replace(&mut core.job, Arc::new(job)));
         }
         self.step(&mut core, Event::StartRequested { ticket });
         accepted
@@ -137,7 +139,12 @@ impl Daemon {
         if effects.is_empty() {
             return;
         }
+        let withdrawn = effects.iter().any(|effect| matches!(effect, Effect::Withdraw { .. }));
         let batch = EffectBatch { effects, job: Arc::clone(&core.job), now, ended: before.without(after) };
+        if let Some(former) = core.former_job.take_if(|_| !core.machine.may_withdraw()).filter(|_| withdrawn) {
+            core.machine.replan(former.config.plan());
+            core.job = former;
+        }
         let batch = match &core.task {
             Some(task) => match task.send(batch) {
                 Ok(()) => return,
@@ -173,7 +180,10 @@ impl Daemon {
                 let outcome = outcome.map_err(|failure| Refusal::new(self.name.clone(), failure));
                 self.context.tickets.settle(ticket, outcome);
             }
-            Effect::Notify(notice) => self.reporter.notice(notice, now.wall),
+            Effect::Notify(notice) => {
+                let at = if let Notice::StateChanged { at, .. } = notice { at } else { now.wall };
+                self.reporter.notice(notice, at);
+            }
             Effect::Warn { failure } => log!(self.reporter, warn, %failure, "the restart waits for the end of the old tree"),
             _ => {}
         }

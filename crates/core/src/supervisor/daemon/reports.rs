@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ally_base::os;
+use ally_base::text::printable;
 use ally_base::wire::KeeperReport;
 
 use super::Task;
@@ -13,6 +14,7 @@ use crate::lifecycle::{Event, Generation, Timer};
 use crate::model::{Exit, Pid};
 use crate::supervisor::guardian::{GuardianReceipt, sweep};
 use crate::supervisor::launch::explain;
+use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::{Lease, find_leader, groups_of, posix_session_members};
 use crate::supervisor::probe::HealthCheck;
 use crate::supervisor::report::log;
@@ -81,21 +83,23 @@ impl Task {
             KeeperReport::Exited { status, remains } => {
                 self.on_exited(generation, decode_wait_status(status), remains);
                 if !remains {
-                    self.forget_process(generation);
+                    self.end_process(generation);
                 }
             }
             KeeperReport::Acknowledged => self.feed(Event::Acknowledged { generation }),
             KeeperReport::TreeGone => {
-                self.forget_process(generation);
+                self.end_process(generation);
                 let leftover_file = self.remove_files();
                 self.feed(Event::TreeGone { generation, leftover_file });
             }
         }
     }
 
-    fn forget_process(&mut self, generation: Generation) {
+    /// The tree is gone, and with it the keeper's stream and the output.
+    fn end_process(&mut self, generation: Generation) {
         if let Some(attempt) = self.attempt(generation) {
             attempt.process = None;
+            attempt.pumps.take().into_iter().for_each(Pumps::end);
         }
     }
 
@@ -116,8 +120,7 @@ impl Task {
     fn on_keeper_gone(&mut self, generation: Generation) {
         let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.take()) else { return };
         let Some(spawned) = process.spawned else {
-            log!(self.daemon.reporter, warn, "the guardian was lost with an order");
-            return self.feed(Event::OrderLost { generation });
+            return self.on_order_lost(generation, process.receipt);
         };
         log!(self.daemon.reporter, warn, keeper = spawned.keeper, "the keeper was killed; its tree is swept");
         if !process.leader_reaped {
@@ -134,18 +137,34 @@ impl Task {
         attempt.sweeping = Some(Sweeping { _sweep: sweep, leader });
     }
 
+    /// The reason is known only when the guardian is reaped.
+    fn on_order_lost(&mut self, generation: Generation, mut receipt: Option<GuardianReceipt>) {
+        let (guardian, reporter) = (Arc::clone(&self.context.guardian), self.daemon.reporter.clone());
+        let Some(attempt) = self.attempt(generation) else { return };
+        let done = attempt.completion();
+        attempt.losing = Some(AbortOnDrop::spawn(async move {
+            let failure = guardian.lost(receipt.as_mut()).await;
+            log!(reporter, warn, %failure, "an order was lost");
+            done(Completion::OrderLost(failure));
+        }));
+    }
+
     fn on_completion(&mut self, generation: Generation, completion: Completion) {
         match completion {
             Completion::Ready(Ok(())) => self.feed(Event::Ready { generation }),
             Completion::Ready(Err(failure)) => self.feed(Event::NotReady { generation, failure }),
             Completion::Checked(HealthCheck { latency, outcome: Ok(()) }) => self.feed(Event::ProbePassed { generation, latency }),
             Completion::Checked(HealthCheck { latency, outcome: Err(error) }) => {
+                // The event `health` has this text, with the path of the socket.
+                let error = printable(&error);
                 self.feed(Event::ProbeFailed { generation, latency, error });
             }
+            Completion::OrderLost(failure) => self.feed(Event::OrderLost { generation, failure }),
             Completion::Swept => {
                 if let Some(attempt) = self.attempt(generation) {
                     attempt.sweeping = None;
                 }
+                self.end_process(generation);
                 let leftover_file = self.remove_files();
                 self.feed(Event::TreeGone { generation, leftover_file });
             }

@@ -2,18 +2,19 @@
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use ally_base::os;
-use ally_base::text::io_text;
+use ally_base::text::{io_text, signal_name};
 use ally_base::wire::Hello;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{End, GuardianConnection, GuardianReceipt, means_gone, pair};
 use super::credentials::Credentials;
@@ -21,7 +22,7 @@ use super::suspended::{in_time, wake};
 use crate::error::{Failure, Refused};
 use crate::model::Pid;
 use crate::supervisor::TARGET;
-use crate::supervisor::launch::EncodedOrder;
+use crate::supervisor::launch::{EncodedOrder, machine_of};
 use crate::supervisor::report::ManagerId;
 use crate::supervisor::runtime::{self, AbortOnDrop, exit};
 
@@ -32,6 +33,9 @@ const IDLE_TIME: Duration = Duration::from_millis(400);
 /// doubles with each further one, `DOUBLINGS_MAX` times at most.
 const SHORT_LIFE: Duration = Duration::from_millis(200);
 const DOUBLINGS_MAX: u32 = 6;
+
+/// The time from the end of the stream until the guardian counts as alive.
+const EXIT_LIMIT: Duration = Duration::from_millis(100);
 
 /// The program of the guardian, and the build that it must have.
 #[derive(Debug, Clone)]
@@ -64,6 +68,7 @@ impl GuardianClient {
     /// The guardian can't be spawned, or is of another build. The failure has the path of its program.
     pub async fn order(self: &Arc<Self>, order: &EncodedOrder) -> Result<GuardianReceipt, Failure> {
         self.keep();
+        let mut gone = None;
         for _ in 0..2 {
             let mut current = self.current.lock().await;
             let guardian = self.current_guardian(&mut current)?;
@@ -72,15 +77,21 @@ impl GuardianClient {
                 // The guardian was killed since the last order, or is of another build, which only its greeting tells.
                 Err(error) if means_gone(&error) => {
                     guardian.wait_gone().await;
+                    gone = Some(guardian.receipt());
                     self.current.lock().await.take_if(|current| Arc::ptr_eq(current, &guardian));
                     if let Some(hello) = guardian.foreign() {
                         return Err(self.foreign(&hello));
                     }
                 }
-                Err(error) => return Err(self.not_told(&error)),
+                Err(error) => {
+                    let program = self.program.path.display().to_string();
+                    let problem = format!("the guardian {program} can't be given the order: {}", io_text(&error));
+                    let refused = Refused::by(&error, Some("sendmsg"), Some(&program));
+                    return Err(Failure::Spawn { problem, refused });
+                }
             }
         }
-        Err(self.not_told(&io::ErrorKind::BrokenPipe.into()))
+        Err(self.lost(gone.as_mut()).await)
     }
 
     /// The guardian for the next order. Daemons inherit its credentials, so these must be the current ones of the owner.
@@ -113,13 +124,15 @@ impl GuardianClient {
         handed_over.await
     }
 
-    fn not_told(&self, error: &io::Error) -> Failure {
-        let program = self.program.path.display().to_string();
-        let problem = format!("{program}: the guardian can't be told: {}", io_text(error));
-        match Refused::by(error, Some("sendmsg"), Some(&program)) {
-            Some(refused) => Failure::Spawn { problem, refused: Some(refused) },
-            None => Failure::GuardianLost { problem },
-        }
+    /// The failure after an order that no process came of. `receipt`: of that order, if the guardian got it.
+    pub async fn lost(&self, receipt: Option<&mut GuardianReceipt>) -> Failure {
+        let ending = match receipt {
+            Some(receipt) => {
+                receipt.ending().await.unwrap_or_else(|| "lives, but its keeper ended before it reported a process".to_owned())
+            }
+            None => "has not accepted the order".to_owned(),
+        };
+        Failure::GuardianLost { path: self.program.path.display().to_string(), ending }
     }
 
     fn foreign(&self, hello: &Hello) -> Failure {
@@ -156,7 +169,7 @@ impl GuardianClient {
 
     fn spawn(self: &Arc<Self>, credentials: Credentials) -> Result<Arc<GuardianConnection>, Failure> {
         let GuardianProgram { path, version, build } = &self.program;
-        let spawn_failure = |error: io::Error| Failure::guardian(path, &error);
+        let spawn_failure = |error: io::Error| spawn_failure(path, &error);
         let hello = Hello { version: (*version).to_owned(), build: (*build).to_owned(), pid: os::own_pid() };
         // Before the spawn: after it no step can fail, so the child is always reaped.
         let (stream, theirs) = pair(&hello).map_err(spawn_failure)?;
@@ -181,13 +194,7 @@ impl GuardianClient {
     async fn watch(client: Weak<Self>, guardian: Arc<GuardianConnection>, mut child: Child) {
         let begun = Instant::now();
         let end = guardian.listen().await;
-        let (pid, lived) = (guardian.pid, begun.elapsed());
-        if end == End::Killed {
-            // The stream may have ended by a malformed frame: a guardian that can't be understood is of no use. Its keepers live on.
-            if let Err(error) = child.kill() {
-                tracing::debug!(target: TARGET, pid, %error, "a guardian can't be killed");
-            }
-        }
+        let (pid, lived, reporter) = (guardian.pid, begun.elapsed(), guardian.reporter());
         if let Some(client) = client.upgrade() {
             client.current.lock().await.take_if(|current| Arc::ptr_eq(current, &guardian));
         }
@@ -196,8 +203,12 @@ impl GuardianClient {
         if end == End::Released {
             wake(pid);
         }
-        reap(child, pid).await;
-        let Some(pause) = client.upgrade().filter(|_| end == End::Killed).map(|client| client.respawn_delay(pid, lived)) else { return };
+        let ending = ending(&mut child, pid, end).await;
+        reporter.ended(ending.clone());
+        if matches!(end, End::Released | End::Foreign) {
+            return;
+        }
+        let Some(pause) = client.upgrade().map(|client| client.respawn_delay(pid, &ending, lived)) else { return };
         sleep(pause).await;
         let Some(client) = client.upgrade() else { return };
         let mut current = client.current.lock().await;
@@ -212,8 +223,8 @@ impl GuardianClient {
     }
 
     /// The pause before the next guardian is spawned.
-    fn respawn_delay(&self, pid: Pid, lived: Duration) -> Duration {
-        tracing::warn!(target: TARGET, manager = self.manager, pid, "the guardian was killed; the daemons' keepers go on");
+    fn respawn_delay(&self, pid: Pid, ending: &str, lived: Duration) -> Duration {
+        tracing::warn!(target: TARGET, manager = self.manager, pid, ending, "the guardian ended; the daemons' keepers go on");
         if lived >= SHORT_LIFE {
             self.short_lives.store(0, Ordering::Relaxed);
             return Duration::ZERO;
@@ -251,9 +262,34 @@ async fn hand_over(
     Ok(receipt)
 }
 
+/// Waits until the guardian has ended, and reaps it. Returns what happened to it.
+async fn ending(child: &mut Child, pid: Pid, end: End) -> String {
+    if end == End::Closed {
+        // It has ended, except if it closed its stream by itself.
+        let status = timeout(EXIT_LIMIT, reap(child, pid)).await.ok().flatten();
+        if let Some(status) = status {
+            return ending_of(status);
+        }
+    }
+    if matches!(end, End::Closed | End::Malformed | End::GivenUp) {
+        // A guardian that can't be understood is of no use. Its keepers live on.
+        if let Err(error) = child.kill() {
+            tracing::debug!(target: TARGET, pid, %error, "a guardian can't be killed");
+        }
+    }
+    let status = reap(child, pid).await;
+    let ending = match end {
+        End::Closed => Some("closed its stream".to_owned()),
+        End::Malformed => Some("sent bytes that are no message of its build".to_owned()),
+        End::GivenUp => Some("did not act, and was killed".to_owned()),
+        End::Released | End::Foreign => status.map(ending_of),
+    };
+    ending.unwrap_or_else(|| "ended".to_owned())
+}
+
 /// Waits until the guardian has ended, and reaps it. libuv reaps only its own children. A released guardian with daemons, or a
 /// suspended one, may live for hours.
-async fn reap(mut child: Child, pid: Pid) {
+async fn reap(child: &mut Child, pid: Pid) -> Option<ExitStatus> {
     // If another part of the program has reaped the guardian, the pid may belong to another process by now.
     let guardian = os::identify(pid).ok().flatten().filter(|process| process.parent == os::own_pid());
     if let Some(handle) = guardian.and_then(|guardian| os::open(&guardian).ok().flatten()) {
@@ -262,8 +298,31 @@ async fn reap(mut child: Child, pid: Pid) {
     // Without an event for the exit, waitpid(2) is polled.
     let mut pause = Duration::from_millis(1);
     // ECHILD: another part of the program has reaped the guardian.
-    while let Ok(None) = child.try_wait() {
-        sleep(pause).await;
+    loop {
+        match child.try_wait() {
+            Ok(None) => sleep(pause).await,
+            reaped => return reaped.ok().flatten(),
+        }
         pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// `exited with code 3`, `was killed by SIGKILL`.
+fn ending_of(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(signal)) => format!("was killed by {}", signal_name(signal)),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+fn spawn_failure(path: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::guardian(path, error);
+    let machine = machine_of(path).filter(|machine| machine != std::env::consts::ARCH);
+    match (failure, machine) {
+        (Failure::Unsupported { problem, path, refused }, Some(machine)) => {
+            Failure::Unsupported { problem: format!("{problem} (it is built for another machine, {machine})"), path, refused }
+        }
+        (failure, _) => failure,
     }
 }

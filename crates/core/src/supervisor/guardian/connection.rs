@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ally_base::os;
 use ally_base::wire::{FrameBuffer, GuardianReport, HEADER, Hello};
@@ -11,10 +12,16 @@ use nix::sys::socket::{ControlMessage, sendmsg};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 use super::credentials::Credentials;
 use crate::model::Pid;
 use crate::supervisor::launch::EncodedOrder;
+
+/// A killed guardian closes the streams of its orders in any order, so its own may end a little later.
+const GONE_LIMIT: Duration = Duration::from_millis(50);
+/// The exit of a guardian is known as soon as it is reaped. A failed start must not wait longer for the reason.
+const REAP_LIMIT: Duration = Duration::from_secs(1);
 
 pub struct GuardianConnection {
     stream: UnixStream,
@@ -35,6 +42,8 @@ struct Progress {
     /// The killed keepers with a finished sweep, and the value of `accepted` at its end.
     swept: HashMap<Pid, u64>,
     gone: bool,
+    /// What happened to the guardian, after it was reaped.
+    ending: Option<String>,
     /// The guardian's hello, if the guardian is of another build.
     foreign: Option<Hello>,
 }
@@ -48,6 +57,15 @@ pub struct GuardianReceipt {
 }
 
 impl GuardianReceipt {
+    /// What happened to the guardian. `None` if it lives.
+    pub async fn ending(&mut self) -> Option<String> {
+        // An error means that the connection is closed, and so the guardian is gone.
+        timeout(GONE_LIMIT, self.progress.wait_for(|progress| progress.gone)).await.ok().map(drop)?;
+        let reaped = timeout(REAP_LIMIT, self.progress.wait_for(|progress| progress.ending.is_some())).await;
+        let ending = reaped.ok().and_then(|reaped| reaped.ok()?.ending.clone());
+        Some(ending.unwrap_or_else(|| "closed its stream".to_owned()))
+    }
+
     /// Waits until the guardian has accepted the order, or is gone.
     pub async fn accepted(&mut self) {
         let number = self.number;
@@ -64,13 +82,27 @@ impl GuardianReceipt {
     }
 }
 
+/// Reports what happened to a guardian.
+pub struct EndReporter(watch::Sender<Progress>);
+
+impl EndReporter {
+    pub fn ended(&self, ending: String) {
+        self.0.send_modify(|progress| progress.ending = Some(ending));
+    }
+}
+
 /// The reason why the reports of a guardian ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Released,
-    Killed,
+    /// Its stream has ended.
+    Closed,
+    /// It sent bytes that no guardian of this build sends.
+    Malformed,
     /// The guardian is of another build, and has ended.
     Foreign,
+    /// [`GuardianConnection::give_up`].
+    GivenUp,
 }
 
 impl GuardianConnection {
@@ -131,13 +163,13 @@ impl GuardianConnection {
             let ready = tokio::select! {
                 ready = self.stream.readable() => ready,
                 () = self.released.notified() => return End::Released,
-                () = self.given_up.notified() => return End::Killed,
+                () = self.given_up.notified() => return End::GivenUp,
             };
             let mut bytes = [0; 256];
             match ready.and_then(|()| self.stream.try_read(&mut bytes)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Ok(count) if count > 0 => received.extend(bytes.get(..count).unwrap_or_default()),
-                Ok(_) | Err(_) => return End::Killed,
+                Ok(_) | Err(_) => return End::Closed,
             }
             if !has_hello {
                 match Hello::take_from(&mut received) {
@@ -147,14 +179,14 @@ impl GuardianConnection {
                         self.progress.send_modify(|progress| progress.foreign = Some(hello));
                         return End::Foreign;
                     }
-                    Err(_) => return End::Killed,
+                    Err(_) => return End::Malformed,
                 }
             }
             loop {
                 match received.next_frame().map(|frame| frame.map(|frame| GuardianReport::decode(&frame))) {
                     Ok(None) => break,
                     Ok(Some(Some(report))) => self.on_report(report),
-                    Ok(Some(None)) | Err(_) => return End::Killed,
+                    Ok(Some(None)) | Err(_) => return End::Malformed,
                 }
             }
         }
@@ -165,6 +197,11 @@ impl GuardianConnection {
             GuardianReport::Accepted => progress.accepted += 1,
             GuardianReport::Swept { keeper } => progress.swept.extend([(keeper, progress.accepted)]),
         });
+    }
+
+    /// The end is known only after this connection is closed.
+    pub fn reporter(&self) -> EndReporter {
+        EndReporter(self.progress.clone())
     }
 
     /// Until the guardian is gone: then [`Self::foreign`] has its last answer.

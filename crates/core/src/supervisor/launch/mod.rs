@@ -7,14 +7,18 @@ mod program;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use ally_base::os;
 use ally_base::wire::{Descriptors, Order, OwnerDeath, PAYLOAD_MAX};
 
+use super::TARGET;
 use super::daemon::Job;
 use super::guardian::KeeperStream;
+use super::output::QUIET_CAPACITY;
 use super::ownership::Lease;
 use crate::config::{KillMode, ProcessConfig};
 
 pub use explain::{explain, no_process};
+pub use program::machine_of;
 
 /// The search path of execvp(3) for an environment without PATH.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -78,6 +82,10 @@ impl Launch {
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = io::pipe()?;
+    if let Err(error) = os::resize_pipe(&read, QUIET_CAPACITY) {
+        // The user's pages are used up, so the pipe is even smaller. It works all the same.
+        tracing::debug!(target: TARGET, %error, "a pipe keeps the capacity that the kernel gave it");
+    }
     Ok((read.into(), write.into()))
 }
 

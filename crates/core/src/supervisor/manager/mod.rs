@@ -116,7 +116,7 @@ impl Manager {
 
     pub fn stop(&self, name: &str) -> Ticket {
         let ticket = self.context.tickets.for_caller();
-        match self.get(name) {
+        match self.get_known(name) {
             Some(daemon) => daemon.feed(Event::StopRequested { ticket }),
             None => self.context.tickets.settle(ticket, Ok(())),
         }
@@ -130,7 +130,7 @@ impl Manager {
     /// A request of a known plugin. For an unknown one: `NotFound`.
     fn request(&self, name: &str, event: impl FnOnce(Ticket) -> Event) -> Ticket {
         let ticket = self.context.tickets.for_caller();
-        match self.get(name) {
+        match self.get_known(name) {
             Some(daemon) => daemon.feed(event(ticket)),
             None => self.context.tickets.settle(ticket, Err(Refusal::new(name.to_owned(), Failure::NotFound))),
         }
@@ -140,7 +140,7 @@ impl Manager {
     pub fn stop_all(&self) -> Ticket {
         self.closed.store(true, Ordering::Relaxed);
         let ticket = self.context.tickets.for_caller();
-        let daemons: Vec<_> = self.read().values().cloned().collect();
+        let daemons: Vec<_> = self.read().values().filter(|daemon| is_known(daemon)).cloned().collect();
         if daemons.is_empty() {
             self.context.tickets.settle(ticket, Ok(()));
             return ticket;
@@ -169,16 +169,15 @@ impl Manager {
         ticket
     }
 
-    /// False if the plugin is unknown, or a process of it is left.
+    /// False if the plugin is unknown, or a process of it is left. Also removes what an unknown plugin's refused start left.
     pub fn forget(&self, name: &str) -> bool {
         let mut daemons = self.write();
-        if !daemons.get(name).is_some_and(|daemon| daemon.peek(|snapshot| snapshot.forgettable)) {
-            return false;
-        }
+        let forgettable = |daemon: &Arc<Daemon>| daemon.peek(|snapshot| snapshot.forgettable.then_some(snapshot.known));
+        let Some(known) = daemons.get(name).and_then(forgettable) else { return false };
         if let Some(daemon) = daemons.remove(name) {
             daemon.close();
         }
-        true
+        known
     }
 
     pub fn state(&self, name: &str) -> Option<ProcessState> {
@@ -191,16 +190,16 @@ impl Manager {
 
     /// The version of the snapshot that `info` returns. It changes with each new snapshot.
     pub fn revision(&self, name: &str) -> Option<u64> {
-        Some(self.read().get(name)?.revision())
+        Some(self.get_known(name)?.revision())
     }
 
     pub fn info(&self, name: &str) -> Option<Published> {
-        Some(self.get(name)?.published())
+        Some(self.get_known(name)?.published())
     }
 
     /// The names of all known plugins, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.read().keys().cloned().collect();
+        let mut names: Vec<String> = self.read().values().filter(|daemon| is_known(daemon)).map(|daemon| daemon.name.clone()).collect();
         names.sort_unstable();
         names
     }
@@ -237,7 +236,11 @@ impl Manager {
     }
 
     fn peek<T>(&self, name: &str, read: impl FnOnce(&Snapshot) -> T) -> Option<T> {
-        self.read().get(name).map(|daemon| daemon.peek(read))
+        self.read().get(name).filter(|daemon| is_known(daemon)).map(|daemon| daemon.peek(read))
+    }
+
+    fn get_known(&self, name: &str) -> Option<Arc<Daemon>> {
+        self.get(name).filter(is_known)
     }
 
     fn get(&self, name: &str) -> Option<Arc<Daemon>> {
@@ -251,6 +254,11 @@ impl Manager {
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<Daemon>>> {
         self.daemons.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A first start that another owner's name refused leaves a daemon that callers never see.
+fn is_known(daemon: &Arc<Daemon>) -> bool {
+    daemon.peek(|snapshot| snapshot.known)
 }
 
 async fn log_failed_stop(answer: oneshot::Receiver<Result<(), Refusal>>, context: Arc<ManagerContext>) {

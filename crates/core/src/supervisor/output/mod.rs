@@ -24,5 +24,10 @@ impl Stream {
     }
 }
 
+/// The capacity of a pipe at the start of a daemon, which [`Pumps`] enlarges for a daemon that fills it. Linux gives an ordinary
+/// user 16,384 pages for pipes (`pipe-user-pages-soft`), and after that only pipes of two pages. With the default capacity, 512
+/// daemons use them up.
+pub const QUIET_CAPACITY: i32 = 16 * 1024;
+
 /// The longest line in bytes. A longer line is split.
 pub const LINE_MAX: usize = 64 * 1024;

@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ally_base::os;
 use nix::errno::Errno;
 use tokio::net::unix::pipe::Receiver;
 use tokio::task::yield_now;
@@ -16,6 +18,8 @@ use crate::supervisor::runtime::spawn;
 
 /// The default capacity of a pipe: pipe(7).
 const PIPE_CAPACITY: usize = 64 * 1024;
+/// A read of this many bytes met a pipe that was nearly full. Half the capacity, because a page may hold half of what fits.
+const NEARLY_FULL: usize = super::QUIET_CAPACITY as usize / 2;
 /// The bytes that are read after the leader's exit, before the exit is reported. If more than the capacity of a pipe comes,
 /// another process of the tree is still writing, and the exit must not wait for it.
 const FINAL_READ_MAX: usize = 1024 * 1024;
@@ -35,10 +39,12 @@ struct Pump {
     process: u64,
     reporter: Reporter,
     splitter: Mutex<Splitter>,
+    /// Whether the pipe was enlarged, or can't be.
+    enlarged: AtomicBool,
 }
 
-/// Both pipes of one process. After a drop the pipes are still read until all write ends are closed, because a process that
-/// `killMode: 'group'` spares would otherwise die of SIGPIPE.
+/// Both pipes of one process. After [`Pumps::end`] and after a drop the pipes are still read until all write ends are closed,
+/// because a process that `killMode: 'group'` spares would otherwise die of SIGPIPE.
 pub struct Pumps([Arc<Pump>; 2]);
 
 impl Pumps {
@@ -49,7 +55,15 @@ impl Pumps {
         let process = tail.begin();
         let pump = |stream, fd| {
             let pipe = Receiver::from_owned_fd(fd)?;
-            let pump = Pump { stream, pipe, tail: Arc::clone(tail), process, reporter: reporter.clone(), splitter: Mutex::default() };
+            let pump = Pump {
+                stream,
+                pipe,
+                tail: Arc::clone(tail),
+                process,
+                reporter: reporter.clone(),
+                splitter: Mutex::default(),
+                enlarged: AtomicBool::new(false),
+            };
             Ok::<_, io::Error>(Arc::new(pump))
         };
         let pumps = [pump(Stream::Stdout, stdout)?, pump(Stream::Stderr, stderr)?];
@@ -64,6 +78,12 @@ impl Pumps {
     pub fn finish(&self) {
         self.drain();
         self.0.iter().for_each(|pump| pump.end_line());
+    }
+
+    /// The tree is gone: reads the rest. What another process still writes is read and dropped.
+    pub fn end(self) {
+        self.finish();
+        self.0.iter().for_each(|pump| pump.tail.end(pump.process));
     }
 
     /// Reads the bytes that are in the pipes, without waiting for more.
@@ -120,9 +140,12 @@ impl Pump {
                     Err(error) => return Err(error.into()),
                 }
             };
+            if count >= NEARLY_FULL {
+                self.enlarge();
+            }
             let bytes = buffer.get(..count).unwrap_or_default();
-            self.tail.append(self.process, self.stream, bytes);
-            if self.reporter.wants_lines() {
+            let counts = self.tail.append(self.process, self.stream, bytes);
+            if counts && self.reporter.wants_lines() {
                 self.splitter().feed(bytes, |line| self.reporter.line(self.stream, line));
             } else {
                 // A later listener gets lines from here on, and not the first half of an old one.
@@ -130,6 +153,16 @@ impl Pump {
             }
             Ok(count)
         })
+    }
+
+    /// The daemon writes faster than this thread reads. In a larger pipe it waits less.
+    fn enlarge(&self) {
+        if self.enlarged.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = os::resize_pipe(&self.pipe, i32::try_from(PIPE_CAPACITY).unwrap_or(i32::MAX)) {
+            log!(self.reporter, debug, %error, "the pipe of a daemon stays small");
+        }
     }
 
     fn splitter(&self) -> MutexGuard<'_, Splitter> {

@@ -37,6 +37,8 @@ struct Inner {
     bytes: usize,
     /// The number of the current process, counted from 1.
     process: u64,
+    /// Whether the tree of the current process is gone.
+    ended: bool,
     /// Per stream of the current process: whether the last line has no newline yet.
     open: [bool; 2],
 }
@@ -49,15 +51,26 @@ impl Tail {
     pub fn begin(&self) -> u64 {
         let mut inner = self.lock();
         inner.open = [false; 2];
+        inner.ended = false;
         inner.process += 1;
         inner.process
     }
 
-    /// `process`: the number from [`Tail::begin`]. A descendant of an earlier leader may still write.
-    pub fn append(&self, process: u64, stream: Stream, bytes: &[u8]) {
-        let Some(last) = bytes.last() else { return };
+    /// The tree of this process is gone: further bytes are not its output.
+    pub fn end(&self, process: u64) {
         let mut inner = self.lock();
-        let mid_line = process == inner.process && std::mem::replace(&mut inner.open[stream as usize], *last != b'\n');
+        inner.ended |= process == inner.process;
+    }
+
+    /// `process`: the number from [`Tail::begin`]. Returns false, and keeps nothing, if that process has ended: what
+    /// `killMode: 'group'` spared still writes, and its lines would pass for those of the next process.
+    pub fn append(&self, process: u64, stream: Stream, bytes: &[u8]) -> bool {
+        let mut inner = self.lock();
+        if process != inner.process || inner.ended {
+            return false;
+        }
+        let Some(last) = bytes.last() else { return true };
+        let mid_line = std::mem::replace(&mut inner.open[stream as usize], *last != b'\n');
         // If a write is larger than the tail, only its end is kept.
         let dropped = bytes.len().saturating_sub(TAIL_BYTES);
         let (lost, kept) = bytes.split_at(dropped);
@@ -79,6 +92,7 @@ impl Tail {
             let Some(oldest) = inner.chunks.pop_front() else { break };
             inner.bytes -= oldest.bytes.len();
         }
+        true
     }
 
     /// The last lines of both streams, oldest first, in the order of their newlines.

@@ -81,5 +81,5 @@ fn is_live_owner(pid: i32, start: u64, manager: u64, own: &Process) -> bool {
     if (pid, start) == (own.pid, own.start) {
         return live_managers::is_live(manager);
     }
-    os::start_time(pid) == Some(start) && !os::is_ending(pid)
+    os::may_live(pid, start) && !os::is_ending(pid)
 }

@@ -5,7 +5,7 @@ use ally_base::record::Identity;
 
 use super::leader::{find_leader, is_of_this_boot, scan_failure};
 use crate::config::{KillMode, ProcessConfig};
-use crate::error::Failure;
+use crate::error::{Failure, FileProblem};
 
 #[derive(Default)]
 pub struct SessionMembers {
@@ -64,5 +64,19 @@ pub fn posix_session_members(leader: &Identity, config: &ProcessConfig, known: &
         if certain { &mut members.certain } else { &mut members.doubtful }.push(process);
     }
     members.certain.extend(living_leader);
+    if members.is_empty() {
+        require_visible_groups(&groups)?;
+    }
     Ok(members)
+}
+
+/// An empty scan proves nothing if /proc hides a process of the tree, for example after setuid(2).
+fn require_visible_groups(groups: &[i32]) -> Result<(), Failure> {
+    for group in groups {
+        if os::hides_group(*group).map_err(|error| scan_failure(&error))? {
+            let text = format!("EACCES: hides the processes of group {group} (hidepid)");
+            return Err(Failure::Io { path: "/proc".to_owned(), problem: FileProblem::Found { text, errno: Some(libc::EACCES) } });
+        }
+    }
+    Ok(())
 }

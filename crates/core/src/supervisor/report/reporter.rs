@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ally_base::text::Printable;
+
 use super::{Listeners, Mailbox, Message};
 use crate::lifecycle::Notice;
 use crate::supervisor::{LINES_TARGET, Stream};
@@ -41,7 +43,7 @@ impl Reporter {
     }
 
     pub fn line(&self, stream: Stream, line: String) {
-        tracing::debug!(target: LINES_TARGET, manager = self.manager, plugin = &*self.plugin, stream = stream.as_str(), "{line}");
+        tracing::debug!(target: LINES_TARGET, manager = self.manager, plugin = &*self.plugin, stream = stream.as_str(), "{}", Printable(&line));
         if self.listeners.output() && !self.mailbox.drop_line_if_full() {
             self.mailbox.post(Message::Output { plugin: self.plugin.as_ref().to_owned(), stream, line });
         }

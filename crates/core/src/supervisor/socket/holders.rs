@@ -14,8 +14,13 @@ pub fn holders(path: &Path, maker: Option<Pid>) -> Vec<Pid> {
     let Some(maker) = maker.filter(|maker| *maker > 0) else { return holders };
     if let Some(at) = holders.iter().position(|holder| *holder == maker) {
         holders.swap(0, at);
-    } else if holders.is_empty() && os::start_time(maker).is_some() {
+    } else if holders.is_empty() && lives(maker) {
         holders.push(maker);
     }
     holders
+}
+
+/// A process that /proc hides is not known to be gone.
+fn lives(pid: Pid) -> bool {
+    os::identify(pid).map_or(true, |process| process.is_some_and(|process| !process.zombie))
 }

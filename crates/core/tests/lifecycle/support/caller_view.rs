@@ -29,7 +29,9 @@ pub struct CallerView {
     /// The last start that became ready, until a later start or restart.
     pub started: Option<Ticket>,
     /// The last state that was emitted.
-    pub shown: ProcessState,
+    emitted: Option<ProcessState>,
+    /// A start is under way, and is not emitted yet.
+    pub unannounced: bool,
     /// After a shutdown: every start is refused.
     pub closed: bool,
     /// The current event is a fault, after which every state may be ERROR.
@@ -44,11 +46,17 @@ impl CallerView {
             open: BTreeMap::new(),
             settled_late: None,
             started: None,
-            shown: ProcessState::Stopped,
+            emitted: None,
+            unannounced: false,
             closed: false,
             faulted: false,
             aborted_wait: None,
         }
+    }
+
+    /// The state that a listener knows.
+    fn shown(&self) -> ProcessState {
+        self.emitted.unwrap_or(ProcessState::Stopped)
     }
 
     /// The lowest free ticket, so that histories with different numbers of former callers stay equal.
@@ -88,9 +96,12 @@ impl CallerView {
     pub fn judge(&mut self, effect: &Effect, plan: &Plan) -> Verdict {
         match effect {
             Effect::Prepare { .. } | Effect::Spawn { .. } => {
+                self.unannounced = self.shown() != ProcessState::Starting;
+                ensure(!self.unannounced || matches!(effect, Effect::Prepare { .. }), "a spawn before `starting` is emitted")?;
                 ensure(!self.closed, format_args!("{effect:?} after the shutdown"))?;
                 ensure(!self.open.values().any(|request| *request == Request::Stop), format_args!("{effect:?} while a stop waits"))
             }
+            Effect::Withdraw { .. } => ensure(std::mem::take(&mut self.unannounced), "a start is withdrawn after `starting` was emitted"),
             Effect::Settle { ticket, outcome } => self.settle(*ticket, outcome),
             Effect::Notify(Notice::StateChanged { from, to, .. }) => self.show(from.unwrap_or(ProcessState::Stopped), *to),
             Effect::Notify(Notice::RestartScheduled { attempt, .. }) => {
@@ -112,9 +123,11 @@ impl CallerView {
     /// Called after each event, once its effects are judged.
     pub fn close(&self, machine: &Machine, plan: &Plan) -> Verdict {
         let seen = machine.snapshot();
+        let expected = if self.unannounced { ProcessState::Starting } else { self.shown() };
+        ensure(seen.known == (self.emitted.is_some() || self.unannounced), format_args!("known is {}", seen.known))?;
         ensure(
-            seen.state == self.shown,
-            format_args!("getProcessState is {:?}, the last stateChange was to {:?}", seen.state, self.shown),
+            seen.state == expected,
+            format_args!("getProcessState is {:?}, the last stateChange was to {:?}", seen.state, self.shown()),
         )?;
         ensure(seen.restart_attempts <= plan.restart.max_attempts, format_args!("{} attempts", seen.restart_attempts))?;
         ensure(
@@ -130,7 +143,7 @@ impl CallerView {
     fn settle(&mut self, ticket: Ticket, outcome: &Result<(), Failure>) -> Verdict {
         let request = self.open.remove(&ticket);
         let request = request.ok_or_else(|| format!("ticket {ticket} is settled, and it is not open"))?;
-        let shown = self.shown;
+        let shown = self.shown();
         if let (Request::Start, Ok(())) = (request, outcome) {
             self.started = Some(ticket);
         }
@@ -140,6 +153,7 @@ impl CallerView {
             (Request::LateRevocation, outcome) => outcome.is_ok(),
             (Request::Wait, Ok(())) => shown == ProcessState::Running,
             (Request::Wait, Err(Failure::Stopped)) if self.aborted_wait == Some(ticket) => true,
+            (Request::Wait, Err(Failure::NotFound)) => self.emitted.is_none(),
             (Request::Wait, Err(Failure::AtRest)) => shown == ProcessState::Stopped,
             (Request::Wait, Err(_)) => shown == ProcessState::Error,
             (Request::RefusedStart, outcome) => outcome.is_err(),
@@ -156,8 +170,9 @@ impl CallerView {
 
     fn show(&mut self, from: ProcessState, to: ProcessState) -> Verdict {
         use ProcessState::{Error, Running, Starting, Stopped, Stopping};
-        ensure(from == self.shown, format_args!("{from:?} -> {to:?} after {:?}", self.shown))?;
-        self.shown = to;
+        ensure(from == self.shown(), format_args!("{from:?} -> {to:?} after {:?}", self.shown()))?;
+        self.emitted = Some(to);
+        self.unannounced = false;
         let documented = match (from, to) {
             (Stopped | Error, Starting) | (Starting, Running | Stopping | Error) => true,
             // A crash with and without a restart; an unhealthy daemon; a clean exit.

@@ -43,7 +43,7 @@ samples! { f:
     PrepareFailed { generation: f.generation, failure: unwritable() },
     Spawned { generation: f.generation, pid: f.pid },
     SpawnFailed { generation: f.generation, failure: unspawnable() },
-    OrderLost { generation: f.generation },
+    OrderLost { generation: f.generation, failure: lost() },
     Acknowledged { generation: f.generation },
     RecordFailed { generation: f.generation, failure: unwritable() },
     Ready { generation: f.generation },
@@ -76,6 +76,14 @@ pub fn exited(generation: Generation, exit: Exit, remains: bool) -> Event {
 
 pub fn unwritable() -> Failure {
     Failure::io(std::path::Path::new("/p/daemon.pid"), "EROFS")
+}
+
+pub const fn owned() -> Failure {
+    Failure::OwnedElsewhere { owner: Some(1234) }
+}
+
+pub fn lost() -> Failure {
+    Failure::GuardianLost { path: "/p/ally-guardian".to_owned(), ending: "was killed by SIGKILL".to_owned() }
 }
 
 pub fn unspawnable() -> Failure {

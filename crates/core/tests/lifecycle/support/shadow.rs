@@ -3,7 +3,7 @@
 //! that can happen next.
 
 use super::caller_view::{CallerView, Request};
-use super::events::{Filling, claimed, code, exited, of_generation, unspawnable, unwritable};
+use super::events::{Filling, claimed, code, exited, lost, of_generation, owned, unspawnable, unwritable};
 use super::{Verdict, ensure};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Event, Generation, Machine, Now, Plan, RestartOn, Signal, Timer};
@@ -50,6 +50,8 @@ pub struct ShadowModel {
     pub failures: u32,
     /// Restarts in a row without readiness.
     pub attempts: u32,
+    /// `attempts` before a start that is not emitted yet.
+    pub former_attempts: u32,
     /// A restart was scheduled, and has not begun. Only a caller or a fault cancels it.
     pub restart_pending: bool,
 }
@@ -73,6 +75,7 @@ impl ShadowModel {
             was_ready: false,
             failures: 0,
             attempts: 0,
+            former_attempts: 0,
             restart_pending: false,
         }
     }
@@ -106,7 +109,7 @@ impl ShadowModel {
             Tree::Asked => {
                 reports.push(Event::Spawned { generation, pid });
                 reports.push(Event::SpawnFailed { generation, failure: unspawnable() });
-                reports.push(Event::OrderLost { generation });
+                reports.push(Event::OrderLost { generation, failure: lost() });
             }
             Tree::Alive => {
                 // The exit code matters only with `restart.on: 'failure'`.
@@ -230,7 +233,7 @@ fn replies(reply: Reply, generation: Generation) -> Vec<Event> {
         Reply::Prepare => vec![
             Event::Prepared { generation },
             Event::PrepareFailed { generation, failure },
-            Event::PrepareFailed { generation, failure: Failure::OwnedElsewhere { owner: Some(1234) } },
+            Event::PrepareFailed { generation, failure: owned() },
         ],
         // A written record is not reported.
         Reply::Record => vec![Event::RecordFailed { generation, failure }],

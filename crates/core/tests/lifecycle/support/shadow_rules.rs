@@ -22,7 +22,8 @@ impl ShadowModel {
         if let Event::StartRequested { .. } = event {
             let prepares = effects.iter().any(|effect| matches!(effect, Effect::Prepare { .. }));
             ensure(prepares == startable, format_args!("a start prepares: {prepares}, and must: {startable}"))?;
-            if prepares {
+            // A start in place of a pending restart. Any other start is counted at its effect.
+            if prepares && !machine.may_withdraw() {
                 self.attempts = 0;
             }
         }
@@ -59,6 +60,9 @@ impl ShadowModel {
                 self.late_timers.clear();
                 self.was_ready = false;
                 self.restart_pending = false;
+                if self.callers.unannounced {
+                    self.former_attempts = std::mem::take(&mut self.attempts);
+                }
                 self.expect_reply(Reply::Prepare)
             }
             Effect::Spawn { generation } => {
@@ -139,6 +143,12 @@ impl ShadowModel {
                 self.lock = false;
                 Ok(())
             }
+            Effect::Withdraw { generation } => {
+                current(*generation)?;
+                ensure(!self.lock, "a start is withdrawn, and this owner has the name")?;
+                self.attempts = std::mem::take(&mut self.former_attempts);
+                Ok(())
+            }
             Effect::Abandon { .. } => {
                 // The keeper ends the tree, and no expected reply comes any more.
                 let callers = self.callers.clone();
@@ -168,6 +178,7 @@ impl ShadowModel {
                 if matches!((from, to), (None | Some(ProcessState::Stopped | ProcessState::Error), ProcessState::Starting)) {
                     // A start of a caller resets the count.
                     self.attempts = 0;
+                    self.former_attempts = 0;
                 }
                 ensure(*pid == alive.then(|| pid_of(generation)), "StateChanged with another pid than the leader's")
             }
