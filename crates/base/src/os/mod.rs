@@ -6,6 +6,7 @@
 //! - `peer`: the process at the other end of a Unix socket;
 //! - `accept_queue`: whether a listener has accepted a connection;
 //! - `holders`: the processes that hold a socket file;
+//! - `random`: random bytes of the kernel;
 //! - `watch`: changes in a folder.
 //!
 //! These modules report facts. Decisions are made by their callers.
@@ -24,6 +25,9 @@ pub use macos::*;
 compile_error!("only Linux and macOS are supported");
 
 use std::io;
+
+/// In the place of the boot's id, if the system does not show it.
+pub const NO_BOOT_ID: &str = "-";
 
 /// Whether a listener has accepted a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +153,17 @@ fn parent_chain_contains(pid: i32, ancestor: i32) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// The name of this machine or container. `None` if it is not set or not text.
+pub fn host_name() -> Option<String> {
+    let mut name = [0_u8; 256];
+    // SAFETY: the buffer is longer by one byte than the length that is passed, so it ends with NUL in any case.
+    if unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) } != 0 {
+        return None;
+    }
+    let name = std::ffi::CStr::from_bytes_until_nul(&name).ok()?.to_str().ok()?;
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 pub fn own_pid() -> i32 {

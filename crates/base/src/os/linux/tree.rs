@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::identity::{identify, read, unless_gone};
+use super::identity::{began_with, identify, read, unless_gone};
 use crate::os::{Process, ProcessScan};
 
 /// Whether the keeper becomes the parent of every descendant that loses its parent.
@@ -146,6 +146,17 @@ pub fn posix_session(number: i32) -> ProcessScan {
     let pids = all_pids().map(|pids| pids.into_iter().filter(|pid| unsafe { libc::getsid(*pid) } == number).collect());
     let mut scan = ProcessScan::of(pids);
     scan.seen.retain(|process| process.session == number && !process.zombie);
+    scan
+}
+
+/// The processes that began with this variable of this value, as far as this user may read environments. The scan reads all
+/// processes.
+pub fn all_that_began_with(variable: &str, value: &str) -> ProcessScan {
+    let mut scan = ProcessScan::default();
+    let mut pids = scan.keep_error(all_pids());
+    pids.retain(|pid| scan.keep_error(began_with(*pid, variable, value)));
+    let found = scan.processes_of(ProcessScan::of(Ok(pids)));
+    scan.seen.extend(found.into_iter().filter(|process| !process.zombie));
     scan
 }
 

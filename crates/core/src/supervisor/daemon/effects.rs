@@ -94,9 +94,9 @@ impl Task {
         };
         let launch = Launch::build(&self.job, self.context.options.owner_death, lease).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter)?;
-            Ok((pumps, launch.keeper, launch.order, launch.programs))
+            Ok((pumps, launch.keeper, launch.order, launch.programs, launch.token))
         });
-        let (pumps, keeper, order, programs) = match launch {
+        let (pumps, keeper, order, programs, token) = match launch {
             Ok(launch) => launch,
             Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&self.job, &error) }),
         };
@@ -104,7 +104,7 @@ impl Task {
         let guardian = Arc::clone(&self.context.guardian);
         if let Some(attempt) = self.attempt(generation) {
             attempt.pumps = Some(pumps);
-            attempt.process = Some(LaunchedProcess::new(keeper, order_result, programs));
+            attempt.process = Some(LaunchedProcess::new(keeper, order_result, programs, token));
         }
         // Not aborted with the attempt: after a partial write the guardian would read the next order as the rest of this one.
         drop(runtime::spawn(async move {
@@ -115,8 +115,10 @@ impl Task {
 
     /// Writes the record: the identity of the leader.
     pub(super) fn record(&mut self, generation: Generation, leader: Pid, keeper: Pid) -> Result<(), Failure> {
+        let process = self.attempt(generation).and_then(|attempt| attempt.process.as_ref());
+        let Some(token) = process.map(|process| process.token.clone()) else { return Ok(()) };
         // If the leader has ended, it has no identity, and the keeper reports its exit next.
-        let Some(identity) = identify_leader(leader, keeper)? else { return Ok(()) };
+        let Some(identity) = identify_leader(leader, keeper, token)? else { return Ok(()) };
         let recorded = self.lease.as_mut().map_or(Ok(()), |lease| lease.record(&identity));
         self.remember(generation, identity);
         recorded

@@ -7,6 +7,8 @@ mod program;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use ally_base::os;
+use ally_base::record::{DAEMON_ID, token_text};
 use ally_base::wire::{Descriptors, Order, OwnerDeath, PAYLOAD_MAX};
 
 use super::daemon::Job;
@@ -32,6 +34,8 @@ pub struct Launch {
     pub outputs: [OwnedFd; 2],
     /// The paths that the keeper tries as the program, in this order.
     pub programs: Vec<String>,
+    /// The token of the attempt, which is in the environment as well.
+    pub token: String,
 }
 
 impl Launch {
@@ -53,7 +57,9 @@ impl Launch {
         }
         .into_wire();
         let config = &job.config;
-        let env = environment(job);
+        let token = token_text(os::random_bytes()?);
+        let mut env = environment(job);
+        env.push((DAEMON_ID.to_owned(), token.clone()));
         let programs = programs(config, &env);
         let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let frame = Order {
@@ -71,7 +77,7 @@ impl Launch {
         if frame.len() > PAYLOAD_MAX {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
         }
-        Ok(Self { order: EncodedOrder { frame, descriptors }, keeper, outputs: [stdout_reader, stderr_reader], programs })
+        Ok(Self { order: EncodedOrder { frame, descriptors }, keeper, outputs: [stdout_reader, stderr_reader], programs, token })
     }
 }
 

@@ -8,6 +8,7 @@ use ally_base::record::{Identity, LOCK_FILE, LockNote};
 use ally_base::text::printable;
 
 use super::acquire::acquire;
+use super::leader::check_identifiable;
 use super::{Folder, Lock, live_managers, orphans};
 use crate::config::ProcessConfig;
 use crate::error::Failure;
@@ -31,12 +32,13 @@ impl Lease {
     /// `Io`, `OwnedElsewhere`, `StopFailed` for an orphan that can't be killed, `SocketInUse`.
     pub async fn prepare(envs_dir: &Path, config: &ProcessConfig, reporter: &Reporter) -> Result<Self, Failure> {
         os::must_be_visible().map_err(|error| Failure::at(Path::new("/proc"), error))?;
+        check_identifiable()?;
         let folder = Folder::open(envs_dir, &config.plugin_name)?;
         log_modes(&folder, envs_dir, reporter);
         folder.check_places()?;
         let io_failure = |error: std::io::Error| Failure::at(&folder.join(LOCK_FILE), error);
         let own = os::identify(os::own_pid()).map_err(io_failure)?.ok_or_else(|| io_failure(std::io::ErrorKind::NotFound.into()))?;
-        let lock = acquire(&folder, config.shutdown_grace_period, &own).await?;
+        let lock = acquire(&folder, config.shutdown_grace_period, &own, reporter).await?;
         let note = LockNote::Owner { pid: own.pid, start: own.start, manager: reporter.manager };
         lock.note(&note).map_err(io_failure)?;
         orphans::stop(&folder, config, reporter).await?;

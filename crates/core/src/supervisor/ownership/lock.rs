@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ally_base::record::{LockNote, own_place};
+use ally_base::record::{Elsewhere, LockNote, elsewhere, own_place};
 
 use crate::model::Pid;
 
@@ -13,7 +13,7 @@ use crate::model::Pid;
 #[derive(Debug)]
 pub struct Held {
     pub note: LockNote,
-    /// The boot and the pid namespace in which the note's pid counts, if the note has it.
+    /// The place in which the note's pid counts, if the note has it.
     pub place: Option<String>,
     /// The process that locked the folder, if the lock file was replaced and has no note.
     pub locker: Option<Pid>,
@@ -21,9 +21,13 @@ pub struct Held {
 }
 
 impl Held {
-    /// Whether the note was written in another container or on another machine. Its pid then names another process here.
-    pub fn is_elsewhere(&self) -> bool {
-        matches!((self.place.as_deref(), own_place()), (Some(place), Some(own)) if place != own)
+    /// The place in which the note was written, if that is another container or another machine.
+    ///
+    /// # Errors
+    /// EMFILE or ENFILE.
+    pub fn elsewhere(&self) -> io::Result<Option<Elsewhere>> {
+        let own = own_place()?;
+        Ok(self.place.as_deref().and_then(|place| elsewhere(place, own)))
     }
 }
 
