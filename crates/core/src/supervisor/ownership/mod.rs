@@ -5,9 +5,11 @@
 //! - `lock`, `acquire`: the flock(2) of the name;
 //! - `leader`: the identity of a leader;
 //! - `orphans`, `posix_session`, `dying_tree`: the stop of orphans;
+//! - `doubtful`: processes that may be orphans, for the log;
 //! - `live_managers`: the live managers of this process.
 
 mod acquire;
+mod doubtful;
 mod dying_tree;
 mod envs_dir;
 pub mod leader;

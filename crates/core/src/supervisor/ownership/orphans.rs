@@ -6,6 +6,7 @@ use ally_base::os::{self, Process};
 use nix::errno::Errno;
 use tokio::time::Instant;
 
+use super::doubtful::log_doubtful;
 use super::dying_tree::DyingTree;
 use super::leader::scan_failure;
 use super::{Folder, posix_session_members};
@@ -24,15 +25,15 @@ pub async fn stop(folder: &Folder, config: &ProcessConfig, reporter: &Reporter) 
     let mut tree = DyingTree::default();
     let mut killing = config.shutdown_grace_period.is_zero();
     let mut deadline = Instant::now() + if killing { KILL_TIMEOUT } else { config.shutdown_grace_period };
+    log_doubtful(folder, config, reporter)?;
     let mut logged = false;
     // A process may fork just before it ends, so the orphans are gone only when a scan finds none.
     loop {
-        let orphans = find(folder, config)?;
-        if !orphans.is_empty() && !std::mem::replace(&mut logged, true) {
-            let pids = orphans.iter().map(|orphan| orphan.pid.to_string()).collect::<Vec<_>>().join(", ");
-            log!(reporter, warn, pids, "stopping what a dead owner left");
+        let found = find(folder, config)?;
+        if !std::mem::replace(&mut logged, true) {
+            found.log(reporter);
         }
-        tree.add(orphans, config.kill_mode).map_err(|error| scan_failure(&error))?;
+        tree.add(found.all(), config.kill_mode).map_err(|error| scan_failure(&error))?;
         if tree.is_empty() {
             return folder.remove_record();
         }
@@ -52,19 +53,49 @@ pub async fn stop(folder: &Folder, config: &ProcessConfig, reporter: &Reporter) 
     }
 }
 
-fn find(folder: &Folder, config: &ProcessConfig) -> Result<Vec<Process>, Failure> {
+/// The processes that are to be stopped.
+struct Found {
+    /// The process of a `daemon.pid` without `daemon.id`. Its owner takes no lock, so that owner may be alive.
+    of_the_original: Vec<Process>,
+    of_a_dead_owner: Vec<Process>,
+}
+
+impl Found {
+    fn log(&self, reporter: &Reporter) {
+        if !self.of_the_original.is_empty() {
+            let pids = pids(&self.of_the_original);
+            log!(reporter, warn, pids, "stopping the listener at socketPath that daemon.pid names without a daemon.id");
+        }
+        if !self.of_a_dead_owner.is_empty() {
+            let pids = pids(&self.of_a_dead_owner);
+            log!(reporter, warn, pids, "stopping what a dead owner left");
+        }
+    }
+
+    fn all(self) -> Vec<Process> {
+        self.of_the_original.into_iter().chain(self.of_a_dead_owner).collect()
+    }
+}
+
+pub(super) fn pids(processes: &[Process]) -> String {
+    processes.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn find(folder: &Folder, config: &ProcessConfig) -> Result<Found, Failure> {
     let identity = folder.read_identity()?;
     let recorded = folder.read_pid()?;
     // If `daemon.id` is missing or names another pid, the TypeScript original or another program wrote `daemon.pid`.
     let unidentified = recorded.filter(|pid| identity.as_ref().is_none_or(|identity| identity.leader != *pid));
-    let mut found: Vec<Process> = Vec::new();
-    if let Some(pid) = unidentified {
-        found.extend(daemon_of_the_original(pid, config)?);
-    }
-    if let Some(identity) = identity {
-        found.extend(posix_session_members(&identity, config, &[])?.certain);
-    }
-    // This process and its ancestors are never orphans, even if a record names one of them.
+    let of_the_original = unidentified.map(|pid| daemon_of_the_original(pid, config)).transpose()?.flatten();
+    let members = identity.map(|identity| posix_session_members(&identity, config, &[])).transpose()?.unwrap_or_default();
+    Ok(Found {
+        of_the_original: without_own_chain(of_the_original.into_iter().collect())?,
+        of_a_dead_owner: without_own_chain(members.certain)?,
+    })
+}
+
+/// This process and its ancestors are never orphans, even if a record names one of them.
+pub(super) fn without_own_chain(found: Vec<Process>) -> Result<Vec<Process>, Failure> {
     let mut orphans = Vec::new();
     for process in found {
         if !os::descends_from(os::own_pid(), process.pid).map_err(|error| scan_failure(&error))? {
