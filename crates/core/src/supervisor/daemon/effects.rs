@@ -13,7 +13,7 @@ use crate::lifecycle::{Effect, Event, Generation, Signal};
 use crate::model::Pid;
 use crate::supervisor::launch::{Launch, no_process};
 use crate::supervisor::output::Pumps;
-use crate::supervisor::ownership::{Lease, identify_leader};
+use crate::supervisor::ownership::{Lease, LockFile, identify_leader};
 use crate::supervisor::probe::{ReadinessStatus, await_ready, check};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{self, AbortOnDrop};
@@ -75,16 +75,25 @@ impl Task {
         attempt.preparing = Some(Box::pin(async move { Lease::prepare(&context.options.envs_dir, &job.config, &reporter).await }));
     }
 
-    /// If the plugin's folder was cleared, takes the lock file anew. If the folder was replaced, gives the lease up, because the
-    /// lock of the new folder must be acquired.
+    /// Before a restart: if the name is no longer this owner's, gives the lease up, because the lock of the new folder must be
+    /// acquired.
     fn check_lease(&mut self) {
-        let Some(lease) = self.lease.as_mut().filter(|lease| !lease.is_in_place()) else { return };
-        if lease.retake_lock() {
-            self.daemon.remember_lock(&lease.lock);
-            log!(self.daemon.reporter, warn, "daemon.lock was removed; it was made anew");
-        } else if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
+        if self.keep_lock_file() == LockFile::Lost
+            && let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release())
+        {
             log!(self.daemon.reporter, warn, %error, "a plugin's lock could not be released");
         }
+    }
+
+    /// If the plugin's folder was cleared, makes the lock file anew.
+    pub(super) fn keep_lock_file(&mut self) -> LockFile {
+        let Some(lease) = &mut self.lease else { return LockFile::Kept };
+        let lock_file = lease.keep_lock_file();
+        if lock_file == LockFile::Restored {
+            self.daemon.remember_lock(&lease.lock);
+            log!(self.daemon.reporter, warn, "daemon.lock was removed; it was made anew");
+        }
+        lock_file
     }
 
     fn spawn_process(&mut self, generation: Generation) {

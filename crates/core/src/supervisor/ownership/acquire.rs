@@ -65,7 +65,9 @@ pub async fn acquire(folder: &Folder, grace: Duration, own: &Process, reporter: 
                     return Err(Failure::OwnedOutside { pid, place });
                 }
             }
-            (LockNote::Owner { pid, start, manager }, None) if dumped != Some(pid) && is_live_owner(pid, start, manager, own) => {
+            (LockNote::Owner { pid, start, manager }, None)
+                if dumped != Some(pid) && is_live_owner(pid, start, manager, (own.pid, own.start)) =>
+            {
                 return Err(Failure::OwnedElsewhere { owner: Some(pid) });
             }
             (LockNote::Keeper { pid, start, grace_ms }, None) if signalled != Some(pid) => {
@@ -97,8 +99,9 @@ pub async fn acquire(folder: &Folder, grace: Duration, own: &Process, reporter: 
     }
 }
 
-fn is_live_owner(pid: Pid, start: u64, manager: u64, own: &Process) -> bool {
-    if (pid, start) == (own.pid, own.start) {
+/// `own`: pid and start time of this process.
+pub fn is_live_owner(pid: Pid, start: u64, manager: u64, own: (Pid, u64)) -> bool {
+    if (pid, start) == own {
         return live_managers::is_live(manager);
     }
     os::start_time(pid) == Some(start) && !os::is_ending(pid)

@@ -80,6 +80,11 @@ impl Lock {
         self.file.unlock().and(folder).and(written)
     }
 
+    /// Whether the lock of the folder holds the name although the lock file is gone.
+    pub const fn has_folder(&self) -> bool {
+        self.folder.is_some()
+    }
+
     pub fn as_file(&self) -> &File {
         &self.file
     }
