@@ -74,9 +74,7 @@ impl Lease {
         lock.note(&note).map_err(io_failure)?;
         orphans::stop(&folder, config, reporter).await?;
         socket::remove_dead(&config.socket_path)?;
-        let mut lease = Self { lock: lock.keep(), folder, note, recorded: None, watch: None, check_at: None, busy: 0 };
-        lease.watch_lock_file();
-        Ok(lease)
+        Ok(Self { lock: lock.keep(), folder, note, recorded: None, watch: None, check_at: None, busy: 0 })
     }
 
     /// Resolves when [`Self::is_check_due`] must be asked.
@@ -154,6 +152,10 @@ impl Lease {
     pub fn record(&mut self, identity: &Identity) -> Result<(), Failure> {
         // First, because a failure may leave one of the two files.
         self.recorded = Some(identity.clone());
+        if self.watch.is_none() {
+            // Not before: a start that makes no process needs no inotify.
+            self.watch_lock_file();
+        }
         self.folder.record(identity)
     }
 
