@@ -135,8 +135,10 @@ impl Lease {
     fn watch_lock_file(&mut self) {
         // Without inotify (EMFILE, ENOSPC) the file is put back at the next restart.
         self.watch = FolderChanges::of_file(self.lock.as_file()).ok();
-        // A change before the watch is no event.
-        self.is_check_due();
+        // A removal before the watch is no event.
+        if self.watch.is_some() && !self.lock.has_name() {
+            self.check_at = Some(Instant::now() + RESTORE_PAUSE);
+        }
     }
 
     /// If the plugin's folder was replaced, and another owner has started the plugin there: the failure of a restart.

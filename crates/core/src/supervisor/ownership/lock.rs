@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ally_base::record::{Elsewhere, LockNote, elsewhere, own_place};
@@ -83,6 +84,11 @@ impl Lock {
     /// Whether the lock of the folder holds the name although the lock file is gone.
     pub const fn has_folder(&self) -> bool {
         self.folder.is_some()
+    }
+
+    /// Whether the lock file has a name. If it can't be asked, it has one.
+    pub fn has_name(&self) -> bool {
+        self.file.metadata().map_or(true, |found| found.nlink() > 0)
     }
 
     pub fn as_file(&self) -> &File {
