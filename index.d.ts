@@ -171,7 +171,8 @@ export interface BackgroundProcessConfig {
   /**
    * Variables on top of the caller's environment and of SOCKET_PATH, ALLY_PLUGIN_NAME and
    * PYTHONUNBUFFERED. An entry with the value `undefined` removes the variable. A number or a boolean, as
-   * plain JavaScript or a manifest may have it, is taken as its text.
+   * plain JavaScript or a manifest may have it, is taken as its text. ALLY_DAEMON_ID can't be set: each
+   * attempt gets its own.
    * @default {}
    * @example { PORT: '8080', NODE_OPTIONS: undefined }
    * @see [Environment](docs/configuration.md#environment)
@@ -588,7 +589,10 @@ export type ManagerErrorCode =
   | 'ERR_ALREADY_RUNNING'
   /** stopAllProcesses was called. After it the manager starts no daemon. */
   | 'ERR_SHUTTING_DOWN'
-  /** Another live owner runs the plugin: `pid`. The state is the one before the start. */
+  /**
+   * Another live owner runs the plugin: `pid`, absent if it is in another container or on another
+   * machine. The state is the one before the start.
+   */
   | 'ERR_OWNED_ELSEWHERE'
   /** Another program or another plugin listens at socketPath, or a file that is no socket is there. */
   | 'ERR_SOCKET_IN_USE'

@@ -34,7 +34,7 @@ test('environment: is process.env as this realm has it, not the environ of the C
   expect(environment).toMatchObject({ TEST_ADDED: 'by the test', TEST_EMPTY: '', TEST_LINES: 'a\nb=c', TEST_LETTERS: 'Größe 日本 🦀' });
   expect(environment.PATH).toBe(process.env.PATH);
   expect(environment).not.toHaveProperty('HOME');
-  const { SOCKET_PATH, ALLY_PLUGIN_NAME, PYTHONUNBUFFERED, LC_CTYPE, ...rest } = environment;
+  const { SOCKET_PATH, ALLY_PLUGIN_NAME, ALLY_DAEMON_ID, PYTHONUNBUFFERED, LC_CTYPE, ...rest } = environment;
   // Python may add LC_CTYPE itself.
   const { SOCKET_PATH: _, ALLY_PLUGIN_NAME: __, PYTHONUNBUFFERED: ___, LC_CTYPE: ____, ...ours } = { ...process.env };
   expect(rest).toEqual(ours);
@@ -83,10 +83,34 @@ test('environment: variables that describe the owner are not inherited, also whe
     const manager = world.manager();
     const { environment } = await report(manager, { inheritEnv });
     expect(Object.keys(environment).filter((name) => names.includes(name))).toEqual([]);
-    expect(environment.ALLY_DAEMON_ID).not.toBe('of-the-owner');
+    expect(environment.ALLY_DAEMON_ID).toMatch(/^[0-9a-f]{32}$/);
     expect(environment.TEST_OWN).toBe('stays');
     await manager.stopAllProcesses();
   }
+});
+
+test('ALLY_DAEMON_ID: differs from attempt to attempt, stands in daemon.id, and is not set by envVars', async () => {
+  const manager = world.manager();
+  const given = 'f'.repeat(32);
+  world.setEnvironment({ ALLY_DAEMON_ID: given });
+  const seen = [];
+  const attempt = async (starts) => {
+    await starts();
+    const { environment: its } = JSON.parse(fs.readFileSync(world.path('report'), 'utf8'));
+    expect(its.ALLY_DAEMON_ID).toMatch(/^[0-9a-f]{32}$/);
+    const record = fs.readFileSync(path.join(world.folder('plugin'), 'daemon.id'), 'utf8');
+    expect(record.split('\n')).toContain(`token ${its.ALLY_DAEMON_ID}`);
+    seen.push(its.ALLY_DAEMON_ID);
+  };
+  const config = world.config('plugin', ['reports-its-process.py', world.path('report')], {
+    envVars: { ALLY_DAEMON_ID: given, TEST_OWN: 'own' },
+  });
+  await attempt(() => manager.startProcess(config));
+  await attempt(() => manager.restartProcess('plugin'));
+  const before = manager.getPid('plugin');
+  process.kill(before, 'SIGKILL');
+  await attempt(() => until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== before));
+  expect(new Set([...seen, given]).size).toBe(4);
 });
 
 test.each([
@@ -98,9 +122,9 @@ test.each([
   const { environment } = await report(manager, { inheritEnv, envVars: { TEST_OWN: 'own' } });
   const basic = ['HOME', 'LOGNAME', 'PATH', 'SHELL', 'TERM', 'USER', 'LANG', 'TZ', 'TMPDIR', 'XDG_RUNTIME_DIR'];
   const short = Object.keys(process.env).filter((name) => basic.includes(name) || name.startsWith('LC_'));
-  const ours = ['SOCKET_PATH', 'ALLY_PLUGIN_NAME', 'PYTHONUNBUFFERED', 'TEST_OWN'];
-  // Python may add LC_CTYPE, and a later version of this package the identity of the attempt.
-  const names = Object.keys(environment).filter((name) => !['LC_CTYPE', 'ALLY_DAEMON_ID'].includes(name));
+  const ours = ['SOCKET_PATH', 'ALLY_PLUGIN_NAME', 'ALLY_DAEMON_ID', 'PYTHONUNBUFFERED', 'TEST_OWN'];
+  // Python may add LC_CTYPE.
+  const names = Object.keys(environment).filter((name) => name !== 'LC_CTYPE');
   expect(names.sort()).toEqual([...short.filter((name) => name !== 'LC_CTYPE'), ...ours, ...named].sort());
   for (const name of short) expect(environment[name]).toBe(process.env[name]);
   expect(manager.getProcessInfo('plugin').config.inheritEnv).toEqual(inheritEnv);
@@ -153,7 +177,8 @@ test('envVars and process.env: a restart has those of the start', async () => {
 
   const second = JSON.parse(fs.readFileSync(world.path('report'), 'utf8'));
   expect(second.pid).toBe(manager.getPid('plugin'));
-  expect(second.environment).toEqual(first.environment);
+  // Each attempt has its own identity.
+  expect(second.environment).toEqual({ ...first.environment, ALLY_DAEMON_ID: expect.not.stringMatching(first.environment.ALLY_DAEMON_ID) });
   expect(second.environment).toMatchObject({ TEST_MOMENT: 'at the start', TEST_OWN: 'own' });
 });
 

@@ -153,8 +153,8 @@ describe('fields of log entries', () => {
     await until(() => connects(world.socket('plugin')));
     fs.writeFileSync(world.pidFile('plugin'), `${orphan.pid}\n`);
     await world.manager({ logger }).startProcess(world.config());
-    await until(() => entries.some(({ message }) => message.includes('dead owner')));
-    const { fields } = entries.find(({ message }) => message.includes('dead owner'));
+    await until(() => entries.some(({ message }) => message.includes('daemon.pid names')));
+    const { fields } = entries.find(({ message }) => message.includes('daemon.pid names'));
     expect(fields).toEqual({ pluginName: 'plugin', pids: String(orphan.pid) });
   });
 });

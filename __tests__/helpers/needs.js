@@ -5,7 +5,7 @@
 const os = require('node:os');
 const path = require('node:path');
 const { execFileSync } = require('node:child_process');
-const { onLinux } = require('./proc');
+const { onLinux, read } = require('./proc');
 
 const ROOT = path.join(__dirname, '..', '..');
 
@@ -23,6 +23,9 @@ function works(command, ...args) {
   }
 }
 
+/** fanotify(7): FAN_CLASS_CONTENT needs CAP_SYS_ADMIN and CONFIG_FANOTIFY_ACCESS_PERMISSIONS. */
+const CAN_HOLD_OPENS = 'import ctypes; assert ctypes.CDLL(None).fanotify_init(5, 0) >= 0';
+
 const root = onLinux && process.getuid() === 0;
 const checks = {
   Linux: () => onLinux,
@@ -31,6 +34,10 @@ const checks = {
   'Linux 6.9': () => onLinux && os.release().localeCompare('6.9', 'en', { numeric: true }) >= 0,
   perl: () => works('perl', '-e', '1'),
   'a pid namespace': () => onLinux && works('unshare', '-pf', '--mount-proc', '--kill-child', 'true'),
+  'a network namespace': () => onLinux && works('unshare', '-n', 'true'),
+  '/proc with subset=pid': () => root && works('unshare', '-m', 'mount', '-t', 'proc', '-o', 'subset=pid', 'proc', '/proc'),
+  // core(5): into the working directory; a name that begins with '|' or '/' is a program or another folder.
+  'held core dumps': () => root && /^[^|/@]/.test(read('/proc/sys/kernel/core_pattern')) && works('python3', '-c', CAN_HOLD_OPENS),
   'namespaces of its own': () => root && works('unshare', '-mpf', '--mount-proc', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt'),
   'another user that can load the package': () =>
     root && works(...as(SOMEBODY), process.execPath, '-e', `require(${JSON.stringify(ROOT)})`),

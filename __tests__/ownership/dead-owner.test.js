@@ -42,7 +42,7 @@ testOnLinux('dead owner: whose pid this process has is waited for', async () => 
   fs.writeFileSync(`${world.folder('plugin')}/daemon.lock`, `owner ${pid} ${Number(began) - 1} ${id}\n`);
   const holder = spawn('python3', [
     '-c',
-    'import fcntl, sys, time; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX); print(1, flush=True); time.sleep(60)',
+    'import fcntl, sys, time; file = open(sys.argv[1]); fcntl.flock(file, fcntl.LOCK_EX); print(1, flush=True); time.sleep(60)',
     `${world.folder('plugin')}/daemon.lock`,
   ]);
   world.finally(() => holder.kill('SIGKILL'));

@@ -21,7 +21,7 @@ const lockFile = () => `${world.folder('plugin')}/daemon.lock`;
 async function holdLock() {
   world.makeFolder('plugin');
   const source =
-    'import fcntl, signal, sys; fcntl.flock(open(sys.argv[1], "w"), fcntl.LOCK_EX); print(1, flush=True); signal.alarm(60); signal.pause()';
+    'import fcntl, signal, sys; file = open(sys.argv[1], "w"); fcntl.flock(file, fcntl.LOCK_EX); print(1, flush=True); signal.alarm(60); signal.pause()';
   const holder = spawn(PYTHON, ['-S', '-E', '-c', source, lockFile()]);
   world.finally(() => holder.kill('SIGKILL'));
   await new Promise((resolve, reject) => holder.stdout.once('data', resolve).once('end', () => reject(new Error('no lock'))));

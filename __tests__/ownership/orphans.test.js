@@ -26,7 +26,8 @@ testOnLinux('orphan: without owner and guardian the provable part of the tree is
   await owner.exited;
   await until(() => !guardians.some(alive));
 
-  const manager = world.manager();
+  const warnings = [];
+  const manager = world.manager({ logger: { debug() {}, info() {}, error() {}, warn: (text, fields) => warnings.push({ text, fields }) } });
   await manager.startProcess(world.config('plugin', ['serves.py'], { shutdownGracePeriod: GRACE }));
   expect(manager.isRunning('plugin')).toBe(true);
   expect(manager.getPid('plugin')).not.toBe(daemon.pid);
@@ -35,6 +36,12 @@ testOnLinux('orphan: without owner and guardian the provable part of the tree is
   const { fled, quiet, ...provable } = { leader: daemon, ...family };
   world.killAtEnd(fled, quiet);
   expect(Object.keys(provable).filter((kind) => alive(provable[kind]))).toEqual([]);
+  expect([fled, quiet].every(alive)).toBe(true);
+  const doubtful = warnings.filter(({ text }) => text.includes('origin is not proven'));
+  expect(doubtful).toHaveLength(1);
+  const pids = [fled.pid, quiet.pid].sort((one, other) => one - other).join(', ');
+  expect(doubtful[0]).toMatchObject({ text: expect.stringContaining(pids), fields: { pluginName: 'plugin', pids } });
+  expect(warnings.find(({ text }) => text.includes('what a dead owner left')).fields.pids).toContain(String(family.stubborn.pid));
 });
 
 testOnLinux('orphan: without owner and guardian, a leader that called setsid(2) and its tree are stopped', async () => {

@@ -1,6 +1,6 @@
 'use strict';
 
-// What waits for readiness ends with the start: nobody connects to the path any more, and no folder is watched.
+// What waits for readiness ends with the start: nobody connects to the path any more, and the folder is not watched.
 
 const fs = require('node:fs');
 const net = require('node:net');
@@ -68,18 +68,21 @@ describe.each(FAILED)('after a start that failed (%s)', (cause, [fixture, ...arg
   });
 });
 
-testOnLinux('inotify watches: one for each daemon that starts, none when it runs or has stopped', async () => {
-  const manager = world.manager();
-  const before = watches();
-  const names = Array.from({ length: 10 }, (_, index) => `plugin-${index}`);
-  for (const round of [1, 2]) {
-    const marker = world.path(`listen-${round}`);
-    const starts = names.map((name) => manager.startProcess(world.config(name, ['listens-late.py', marker])));
-    await watchesAre(before + names.length);
-    fs.writeFileSync(marker, '');
-    await Promise.all(starts);
-    await watchesAre(before);
-    await Promise.all(names.map((name) => manager.stopProcess(name)));
-    await watchesAre(before);
-  }
-});
+testOnLinux(
+  'inotify watches: of the folder and daemon.lock while a daemon starts, of daemon.lock while it runs, none after a stop',
+  async () => {
+    const manager = world.manager();
+    const before = watches();
+    const names = Array.from({ length: 10 }, (_, index) => `plugin-${index}`);
+    for (const round of [1, 2]) {
+      const marker = world.path(`listen-${round}`);
+      const starts = names.map((name) => manager.startProcess(world.config(name, ['listens-late.py', marker])));
+      await watchesAre(before + 2 * names.length);
+      fs.writeFileSync(marker, '');
+      await Promise.all(starts);
+      await watchesAre(before + names.length);
+      await Promise.all(names.map((name) => manager.stopProcess(name)));
+      await watchesAre(before);
+    }
+  },
+);

@@ -5,6 +5,7 @@ const path = require('node:path');
 const { testOnLinux } = require('../helpers/needs');
 const { signals, stat } = require('../helpers/proc');
 const { PYTHON } = require('../helpers/python');
+const { version } = require('../../package.json');
 const { useReport } = require('../helpers/report');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -38,7 +39,12 @@ testOnLinux("POSIX session: the leader leads neither session nor group, and both
   expect([pid, ppid, own.group, own.session]).not.toContain(pgid);
   expect(own.session).not.toBe(sid);
   const identity = fs.readFileSync(path.join(world.folder('plugin'), 'daemon.id'), 'utf8');
-  expect(identity).toMatch(new RegExp(`^ally-daemon 1\\npid ${pid}\\n.*\\nsession ${sid}\\ngroup ${pgid}\\n$`, 's'));
+  expect(identity).toMatch(
+    new RegExp(
+      `^ally-daemon 1\\npid ${pid}\\n.*\\nsession ${sid}\\ngroup ${pgid}\\ntoken [0-9a-f]{32}\\nkeeper ${ppid}\\nversion ${version}\\n$`,
+      's',
+    ),
+  );
 });
 
 /** Runs `source` in the leader, which then serves. The source writes to `out`. */

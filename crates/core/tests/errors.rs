@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use ally_base::record::Elsewhere;
 use ally_core::error::{Code, Failure, Occupant, Refused};
 use ally_core::model::{Exit, ProcessState};
 
@@ -31,7 +32,7 @@ fn error_code_of_each_failure() {
         (Failure::ShuttingDown, Code::ShuttingDown),
         (Failure::NotFound, Code::NotFound),
         (Failure::OwnedElsewhere { owner: None }, Code::OwnedElsewhere),
-        (Failure::OwnedInContainer { pid: 1 }, Code::OwnedElsewhere),
+        (Failure::OwnedOutside { pid: 1, place: Elsewhere::PidNamespace }, Code::OwnedElsewhere),
         (Failure::SocketInUse { path: text(), by: Occupant::Unknown }, Code::SocketInUse),
         (spawn(), Code::Spawn),
         (guardian(libc::EMFILE), Code::Spawn),
@@ -192,4 +193,21 @@ fn exhausted_restarts_show_the_lines_of_the_last_attempt() {
     assert!(inner.ends_with(": one\n  two"), "{inner:?}");
     let exhausted = Failure::AttemptsExhausted { attempts: 2, last };
     assert_eq!(exhausted.to_string(), format!("Maximum restart attempts exceeded (2): {inner}"));
+}
+
+#[test]
+fn owned_outside_names_the_machine_or_the_container_and_a_pid_only_where_it_counts() {
+    let failure = |place| Failure::OwnedOutside { pid: 4711, place };
+    let machine = failure(Elsewhere::Machine("build\u{1b}[2J-7".to_owned()));
+    assert_eq!(
+        machine.to_string(),
+        "another live owner runs it on another machine, build-7 (process 4711 there): the lock is held, and its note is of another boot"
+    );
+    assert_eq!(machine.pid(), None);
+    for (place, namespace, pid) in [(Elsewhere::PidNamespace, "pid", None), (Elsewhere::NetworkNamespace, "network", Some(4711))] {
+        let failure = failure(place);
+        assert!(failure.to_string().contains("in another container (process 4711 there)"), "{failure}");
+        assert!(failure.to_string().ends_with(&format!("another {namespace} namespace")), "{failure}");
+        assert_eq!(failure.pid(), pid);
+    }
 }

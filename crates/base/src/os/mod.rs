@@ -7,6 +7,7 @@
 //! - `accept_queue`: whether a listener has accepted a connection;
 //! - `holders`: the processes that hold a socket file;
 //! - `pipe`: the capacity of a pipe;
+//! - `random`: random bytes of the kernel;
 //! - `watch`: changes in a folder.
 //!
 //! These modules report facts. Decisions are made by their callers.
@@ -25,6 +26,9 @@ pub use macos::*;
 compile_error!("only Linux and macOS are supported");
 
 use std::io;
+
+/// In the place of the boot's id, if the system does not show it.
+pub const NO_BOOT_ID: &str = "-";
 
 /// Whether a listener has accepted a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +163,17 @@ pub fn may_live(pid: i32, start: u64) -> bool {
         Ok(process) => process.is_some_and(|process| process.start == start && !process.zombie),
         Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
     }
+}
+
+/// The name of this machine or container. `None` if it is not set or not text.
+pub fn host_name() -> Option<String> {
+    let mut name = [0_u8; 256];
+    // SAFETY: the buffer is longer by one byte than the length that is passed, so it ends with NUL in any case.
+    if unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) } != 0 {
+        return None;
+    }
+    let name = std::ffi::CStr::from_bytes_until_nul(&name).ok()?.to_str().ok()?;
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 pub fn own_pid() -> i32 {

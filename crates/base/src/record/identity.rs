@@ -12,9 +12,39 @@ pub struct Identity {
     pub session: i32,
     /// The leader's process group at the start.
     pub group: i32,
+    /// [`DAEMON_ID`] of the attempt. `None` in the record of an older version.
+    pub token: Option<String>,
+    /// `None` in the record of an older version.
+    pub keeper: Option<i32>,
+    /// The version of the package that wrote the record. `None` in the record of an older version.
+    pub version: Option<String>,
 }
 
+/// The variable that carries an attempt's token to every process of its tree. A process that began with the token descends from
+/// the attempt's leader, whatever its pid, its parent and its POSIX session.
+pub const DAEMON_ID: &str = "ALLY_DAEMON_ID";
+
+/// The version in a new record.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A token has 128 random bits.
+pub const TOKEN_BYTES: usize = 16;
+
 const TITLE: &str = "ally-daemon 1";
+
+/// The text of a token: hexadecimal digits.
+pub fn token_text(bytes: [u8; TOKEN_BYTES]) -> String {
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}
+
+fn is_token(text: &str) -> bool {
+    text.len() == 2 * TOKEN_BYTES && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A number of a process, a group or a POSIX session.
+fn number(text: &str) -> Option<i32> {
+    text.parse().ok().filter(|number| *number > 1)
+}
 
 impl Identity {
     /// `None` if this package did not write `text`.
@@ -23,17 +53,20 @@ impl Identity {
         if lines.next()? != TITLE {
             return None;
         }
-        let leader = lines.next()?.strip_prefix("pid ")?.parse().ok().filter(|pid| *pid > 1)?;
+        let leader = number(lines.next()?.strip_prefix("pid ")?)?;
         let start = lines.next()?.strip_prefix("start ")?.parse().ok()?;
         let boot = lines.next()?.strip_prefix("boot ")?.to_owned();
         // In an older version the leader made the POSIX session and the group.
-        let mut identity = Self { leader, start, boot, session: leader, group: leader };
+        let mut identity = Self { leader, start, boot, session: leader, group: leader, token: None, keeper: None, version: None };
         for line in lines {
-            let number = |text: &str| text.parse().ok().filter(|number| *number > 1);
-            if let Some(text) = line.strip_prefix("session ") {
-                identity.session = number(text)?;
-            } else if let Some(text) = line.strip_prefix("group ") {
-                identity.group = number(text)?;
+            match line.split_once(' ') {
+                Some(("session", text)) => identity.session = number(text)?,
+                Some(("group", text)) => identity.group = number(text)?,
+                Some(("keeper", text)) => identity.keeper = Some(number(text)?),
+                Some(("token", text)) => identity.token = Some(Some(text).filter(|text| is_token(text))?.to_owned()),
+                Some(("version", text)) => identity.version = Some(text.to_owned()),
+                // A line of a later version.
+                _ => {}
             }
         }
         Some(identity)
@@ -42,7 +75,10 @@ impl Identity {
 
 impl std::fmt::Display for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { leader, start, boot, session, group } = self;
-        writeln!(f, "{TITLE}\npid {leader}\nstart {start}\nboot {boot}\nsession {session}\ngroup {group}")
+        let Self { leader, start, boot, session, group, token, keeper, version } = self;
+        writeln!(f, "{TITLE}\npid {leader}\nstart {start}\nboot {boot}\nsession {session}\ngroup {group}")?;
+        token.iter().try_for_each(|token| writeln!(f, "token {token}"))?;
+        keeper.iter().try_for_each(|keeper| writeln!(f, "keeper {keeper}"))?;
+        version.iter().try_for_each(|version| writeln!(f, "version {version}"))
     }
 }

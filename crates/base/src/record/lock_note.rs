@@ -3,9 +3,8 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
 
-use crate::os;
+use super::own_place;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockNote {
@@ -24,14 +23,14 @@ pub enum LockNote {
 }
 
 impl LockNote {
-    /// Writes the note into the lock file, with the boot and the pid namespace of this process. Only the holder of the lock may
-    /// call this.
+    /// Writes the note into the lock file, with the place of this process. Only the holder of the lock may call this.
     ///
     /// # Errors
     /// Errors of pwrite(2) and ftruncate(2).
     pub fn write_to(&self, file: &File) -> io::Result<()> {
         let mut note = self.to_string();
-        if let (Self::Owner { .. } | Self::Keeper { .. }, Some(place)) = (self, own_place()) {
+        // Without a descriptor for /proc the note has no place, as that of an older version.
+        if let (Self::Owner { .. } | Self::Keeper { .. }, Ok(place)) = (self, own_place()) {
             note.insert_str(note.trim_end().len(), &format!(" {place}"));
         }
         // Overwrite, then truncate: a full disk has no room for a new file.
@@ -39,7 +38,7 @@ impl LockNote {
         file.set_len(note.len() as u64)
     }
 
-    /// The place in which the note's pid counts. `None` in the note of an older version, and where a boot has no id.
+    /// The place in which the note's pid counts, as [`own_place`] has it. `None` in the note of an older version.
     pub fn place(text: &str) -> Option<&str> {
         let mut fields = text.lines().next()?.splitn(5, ' ');
         fields.nth(4).filter(|place| !place.is_empty())
@@ -60,12 +59,6 @@ impl LockNote {
             _ => Self::Nobody,
         }
     }
-}
-
-/// [`os::boot_id`] of this process: its boot and its pid namespace. Both stay the same for the life of a process.
-pub fn own_place() -> Option<&'static str> {
-    static PLACE: OnceLock<Option<String>> = OnceLock::new();
-    PLACE.get_or_init(|| os::boot_id().ok().map(|place| place.trim().to_owned())).as_deref()
 }
 
 impl std::fmt::Display for LockNote {

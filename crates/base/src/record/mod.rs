@@ -3,9 +3,11 @@
 
 mod identity;
 mod lock_note;
+mod place;
 
-pub use identity::Identity;
-pub use lock_note::{LockNote, own_place};
+pub use identity::{DAEMON_ID, Identity, TOKEN_BYTES, VERSION, token_text};
+pub use lock_note::LockNote;
+pub use place::{Elsewhere, SameBoot, compare_boots, elsewhere, has_boot_id, own_place};
 
 /// The leader's pid and a newline. For programs outside this package.
 pub const PID_FILE: &str = "daemon.pid";

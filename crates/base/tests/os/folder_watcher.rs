@@ -1,8 +1,9 @@
 //! Folder watches: a new file in a folder is reported.
 
 use ally_base::os::FolderWatcher;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 #[test]
 fn folder_watcher_reports_the_folder_of_a_new_or_moved_file() {
@@ -26,4 +27,27 @@ fn folder_watcher_reports_the_folder_of_a_new_or_moved_file() {
     fs::remove_dir_all(&folders[1]).unwrap();
     watcher.remove(keys[1]).unwrap();
     assert!(watcher.add(&folders[1]).is_err());
+}
+
+#[test]
+fn folder_watcher_reports_a_file_that_loses_or_changes_its_name() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("file");
+    let other = home.path().join("other");
+    let changes: [fn(&Path, &Path); 3] = [
+        |path, _| fs::remove_file(path).unwrap(),
+        |path, _| fs::rename(path, path.with_extension("renamed")).unwrap(),
+        |path, other| fs::rename(other, path).unwrap(),
+    ];
+    for change in changes {
+        let watcher = FolderWatcher::new().unwrap();
+        let file = File::create(&path).unwrap();
+        fs::write(&other, "").unwrap();
+        let key = watcher.add_file(&file).unwrap();
+        fs::write(&path, "text").unwrap();
+        fs::write(home.path().join("another"), "").unwrap();
+        assert_eq!(watcher.changed().unwrap(), None, "neither a write nor another file is reported");
+        change(&path, &other);
+        assert!(watcher.changed().unwrap().is_some_and(|changed| changed.contains(&Some(key))));
+    }
 }

@@ -10,6 +10,8 @@ mod system_support;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ally_base::record::DAEMON_ID;
+
 pub use parse::{Parsed, name_problem, parse, path_problem};
 pub use raw::Raw;
 pub use system_support::SystemSupport;
@@ -111,9 +113,6 @@ impl ProcessConfig {
             }
     }
 }
-
-/// The variable with the identity of an attempt.
-const DAEMON_ID: &str = "ALLY_DAEMON_ID";
 
 /// If the owner is a systemd service, these variables describe the owner's sockets, watchdog, log and memory (systemd.exec(5),
 /// sd_listen_fds(3), sd_notify(3)). If the owner is a daemon of this package, two of them describe that daemon. A daemon that

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use ally_base::record::Elsewhere;
 use ally_base::text::io_text;
 
 use crate::model::{Exit, Pid, ProcessState};
@@ -109,9 +110,10 @@ pub enum Failure {
     OwnedElsewhere {
         owner: Option<Pid>,
     },
-    /// The note in the lock is of another boot or pid namespace, so its pid names another process here.
-    OwnedInContainer {
+    /// The note in the lock is of another boot or namespace.
+    OwnedOutside {
         pid: Pid,
+        place: Elsewhere,
     },
     SocketInUse {
         path: String,
@@ -249,7 +251,7 @@ impl Failure {
             Self::AlreadyRunning(_) => Code::AlreadyRunning,
             Self::ShuttingDown => Code::ShuttingDown,
             Self::NotFound => Code::NotFound,
-            Self::OwnedElsewhere { .. } | Self::OwnedInContainer { .. } => Code::OwnedElsewhere,
+            Self::OwnedElsewhere { .. } | Self::OwnedOutside { .. } => Code::OwnedElsewhere,
             Self::SocketInUse { .. } => Code::SocketInUse,
             // Without a wait status: the keeper was killed.
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
@@ -269,6 +271,8 @@ impl Failure {
     pub const fn pid(&self) -> Option<Pid> {
         match self {
             Self::OwnedElsewhere { owner } => *owner,
+            // In any other place the pid names another process here.
+            Self::OwnedOutside { pid, place: Elsewhere::NetworkNamespace } => Some(*pid),
             Self::SocketInUse { by: Occupant::Process(pid), .. } => Some(*pid),
             _ => None,
         }

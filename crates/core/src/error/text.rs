@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use ally_base::record::Elsewhere;
 use ally_base::text::{errno_text, printable, signal_name};
 
 use super::{Failure, FileProblem, Occupant};
@@ -47,11 +48,14 @@ impl fmt::Display for Sentence<'_> {
             Failure::NotFound => f.write_str("is not known to this manager"),
             Failure::OwnedElsewhere { owner: Some(pid) } => write!(f, "another live owner runs it (pid {pid})"),
             Failure::OwnedElsewhere { owner: None } => f.write_str("another live owner runs it"),
-            Failure::OwnedInContainer { pid } => write!(
-                f,
-                "another live owner runs it in another container (process {pid} there): the lock is held, and its note is of another \
-                 pid namespace or boot"
-            ),
+            Failure::OwnedOutside { pid, place } => {
+                let (place, kind) = match place {
+                    Elsewhere::Machine(name) => (format!("on another machine, {name}"), "boot"),
+                    Elsewhere::PidNamespace => ("in another container".to_owned(), "pid namespace"),
+                    Elsewhere::NetworkNamespace => ("in another container".to_owned(), "network namespace"),
+                };
+                write!(f, "another live owner runs it {place} (process {pid} there): the lock is held, and its note is of another {kind}")
+            }
             Failure::SocketInUse { path, by } => match by {
                 Occupant::Process(pid) => write!(f, "socket {path} is in use by process {pid}"),
                 Occupant::Plugin(name) => write!(f, "socket {path} is in use by plugin '{name}'"),

@@ -85,13 +85,15 @@ pub enum Event {
         failure: Failure,
     },
     /// The leader was reaped. `remains`: other processes of the tree live. `tail`: the last lines of the output.
-    /// `leftover_file`: see `TreeGone`.
+    /// `leftover_file`: see `TreeGone`. `name_lost`: another owner has the name by now (`OwnedElsewhere`), so the daemon can't be
+    /// restarted.
     Exited {
         generation: Generation,
         exit: Exit,
         remains: bool,
         tail: String,
         leftover_file: Option<Failure>,
+        name_lost: Option<Failure>,
     },
     /// Every process of the tree is gone. The files were removed before this event. `leftover_file`: the reason why a file
     /// could not be removed.

@@ -1,5 +1,6 @@
 //! The restart policy: jitter, `maxAttempts`, `window`, `on`.
 
+use crate::support::events::exited_after_loss;
 use crate::support::plan::{narrow, plan};
 use crate::support::scenario::{Scenario, code, ms, settled};
 use ally_core::error::Failure;
@@ -129,4 +130,34 @@ fn failed_start_is_not_restarted() {
     assert_eq!(settled(&effects, 1), Some(&Err(Failure::StartupExit { exit: code(1), tail: String::new() })));
     assert_eq!((daemon.states_since(0), daemon.scheduled().len()), (vec!["starting", "error"], 0));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Arm { .. })), "{effects:?}");
+}
+
+#[test]
+fn restart_is_given_up_at_once_where_another_owner_has_the_name() {
+    for remains in [false, true] {
+        let mut daemon = Scenario::started(plan());
+        let generation = daemon.machine.generation();
+        daemon.on(exited_after_loss(generation, code(1), remains));
+        if remains {
+            assert_eq!(daemon.seen().state, ProcessState::Stopping);
+            daemon.on(Event::TreeGone { generation, leftover_file: None });
+        }
+        assert_eq!(daemon.seen().state, ProcessState::Error);
+        assert_eq!(daemon.last_error(), "another live owner runs it (pid 1234)");
+        assert_eq!((daemon.scheduled(), daemon.seen().total_restarts), (Vec::new(), 0));
+        daemon.start();
+        assert_eq!(daemon.seen().state, ProcessState::Running);
+    }
+}
+
+#[test]
+fn restart_that_finds_another_owner_is_the_last_one() {
+    let mut daemon = Scenario::started(plan());
+    daemon.crash();
+    daemon.backoff();
+    let generation = daemon.machine.generation();
+    daemon.on(Event::PrepareFailed { generation, failure: Failure::OwnedElsewhere { owner: Some(1234) } });
+    assert_eq!(daemon.seen().state, ProcessState::Error);
+    assert_eq!(daemon.last_error(), "another live owner runs it (pid 1234)");
+    assert_eq!(daemon.scheduled().len(), 1);
 }

@@ -1,7 +1,7 @@
 //! `daemon.lock`: one owner per name.
 
 use ally_base::os;
-use ally_base::record::LockNote;
+use ally_base::record::{LockNote, own_place};
 use ally_core::supervisor::Folder;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +21,7 @@ fn lock_has_one_holder_and_its_note_names_the_holder() {
     // A shorter note replaces a longer note completely.
     let shorter = LockNote::Owner { pid: 2, start: 1, manager: 0 };
     lock.note(&shorter).unwrap();
-    let place = os::boot_id().unwrap();
+    let place = own_place().unwrap().to_owned();
     assert_eq!(fs::read_to_string(first.join("daemon.lock")).unwrap(), format!("owner 2 1 0 {place}\n"));
     assert_eq!(first.try_lock().unwrap().unwrap_err().place, Some(place));
     assert_eq!(note_of(&second), shorter);

@@ -9,6 +9,7 @@ mod hostile_files;
 mod lock;
 mod parsing;
 mod permissions;
+mod place;
 mod record;
 
 use ally_base::record::{Identity, LockNote};
@@ -23,8 +24,19 @@ fn temp_dir() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
 fn identity() -> Identity {
-    Identity { leader: 4711, start: 815, boot: "a-boot pid:[4026531836]".to_owned(), session: 4709, group: 4710 }
+    Identity {
+        leader: 4711,
+        start: 815,
+        boot: "a-boot pid:[4026531836]".to_owned(),
+        session: 4709,
+        group: 4710,
+        token: Some(TOKEN.to_owned()),
+        keeper: Some(4709),
+        version: Some("0.1.0".to_owned()),
+    }
 }
 
 fn mode(path: &Path) -> u32 {

@@ -1,12 +1,15 @@
 //! Reading `daemon.pid`, `daemon.id` and `daemon.lock`: valid contents only.
 
-use ally_base::record::{Identity, LockNote};
+use ally_base::os;
+use ally_base::record::{Identity, LockNote, TOKEN_BYTES, VERSION, token_text};
 use ally_core::supervisor::Folder;
 use ally_core::supervisor::leader::{find_leader, identify_leader};
+use proptest::option;
 use proptest::prelude::*;
 use std::fs;
+use std::process::{Command as Process, Stdio};
 
-use crate::{identity, temp_dir};
+use crate::{TOKEN, identity, temp_dir};
 use ally_base::os::own_pid;
 
 #[test]
@@ -59,20 +62,60 @@ fn identity_with_an_impossible_pid_or_start_is_refused() {
 #[test]
 fn identity_without_session_and_group_has_those_of_a_leader_that_made_both() {
     let text = "ally-daemon 1\npid 4711\nstart 815\nboot a-boot pid:[4026531836]\n";
-    assert_eq!(Identity::parse(text), Some(Identity { session: 4711, group: 4711, ..identity() }));
-    let later = format!("{text}keeper 12\nsession 4709\nversion 9\n\ngroup 4710\n");
+    let oldest = Identity { session: 4711, group: 4711, token: None, keeper: None, version: None, ..identity() };
+    assert_eq!(Identity::parse(text), Some(oldest.clone()));
+    assert_eq!(oldest.to_string(), format!("{text}session 4711\ngroup 4711\n"));
+    let later = format!("{text}born today\nkeeper 4709\nsession 4709\nversion 0.1.0\n\ntoken {TOKEN}\nsessions\ngroup 4710\n");
     assert_eq!(Identity::parse(&later), Some(identity()), "unknown lines are ignored");
     for number in ["0", "1", "-1", "", "x", "2147483648"] {
-        assert_eq!(Identity::parse(&format!("{text}session {number}\n")), None, "session {number}");
-        assert_eq!(Identity::parse(&format!("{text}group {number}\n")), None, "group {number}");
+        for line in ["session", "group", "keeper"] {
+            assert_eq!(Identity::parse(&format!("{text}{line} {number}\n")), None, "{line} {number}");
+        }
+    }
+}
+
+#[test]
+fn token_of_another_form_is_no_token() {
+    assert_eq!(token_text([0; TOKEN_BYTES]), "0".repeat(32));
+    assert_eq!(token_text(std::array::from_fn(|index| index as u8 * 17)), "00112233445566778899aabbccddeeff");
+    for token in ["", "x", &TOKEN[1..], &format!("{TOKEN}0"), &TOKEN.to_uppercase(), &format!("{} ", &TOKEN[1..])] {
+        assert_eq!(Identity::parse(&identity().to_string().replace(TOKEN, token)), None, "{token:?}");
+    }
+}
+
+#[test]
+fn token_is_another_one_for_each_attempt() {
+    let token = || token_text(os::random_bytes().unwrap());
+    assert_ne!(token(), token());
+}
+
+/// As on a /proc with the mount option `subset=pid`.
+#[test]
+fn identity_without_a_boot_id_finds_its_process_only_by_the_token() {
+    let (_, namespace) = os::boot_id().unwrap().split_once(' ').map(|(id, namespace)| (id.to_owned(), namespace.to_owned())).unwrap();
+    let began_with_token = |identity: &Identity| find_leader(identity).unwrap().map(|process| process.pid);
+    let with = Process::new("/bin/sh").args(["-c", "read end"]).env("ALLY_DAEMON_ID", TOKEN).stdin(Stdio::piped()).spawn().unwrap();
+    let without = Process::new("/bin/sh").args(["-c", "read end"]).stdin(Stdio::piped()).spawn().unwrap();
+    for (mut child, has_token) in [(with, true), (without, false)] {
+        let leader = i32::try_from(child.id()).unwrap();
+        let boot = format!("- {namespace}");
+        let identity = Identity { leader, start: os::start_time(leader).unwrap(), boot, ..identity() };
+        assert_eq!(began_with_token(&identity), has_token.then_some(leader));
+        assert_eq!(began_with_token(&Identity { token: None, ..identity.clone() }), None, "the record of an older version");
+        assert_eq!(began_with_token(&Identity { start: identity.start + 1, ..identity.clone() }), None);
+        assert_eq!(began_with_token(&Identity { boot: "- pid:[1]".to_owned(), ..identity.clone() }), None);
+        assert_eq!(began_with_token(&Identity { boot: os::boot_id().unwrap(), ..identity }), Some(leader), "the boot is proof enough");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }
 
 #[test]
 fn identity_finds_its_process_and_no_other() {
     let parent = nix::unistd::getppid().as_raw();
-    let me = identify_leader(own_pid(), parent).unwrap().unwrap();
-    assert_eq!(identify_leader(own_pid(), parent + 1).unwrap(), None, "the parent is not that keeper");
+    let me = identify_leader(own_pid(), parent, TOKEN.to_owned()).unwrap().unwrap();
+    assert_eq!(identify_leader(own_pid(), parent + 1, TOKEN.to_owned()).unwrap(), None, "the parent is not that keeper");
+    assert_eq!((me.session, me.keeper, me.token.as_deref(), me.version.as_deref()), (parent, Some(parent), Some(TOKEN), Some(VERSION)));
     assert_eq!(find_leader(&me).unwrap().map(|process| process.pid), Some(own_pid()));
     assert_eq!(find_leader(&Identity { start: me.start + 1, ..me.clone() }).unwrap(), None, "the pid belongs to a later process");
     assert_eq!(find_leader(&Identity { boot: me.boot.replace('-', "_"), ..me.clone() }).unwrap(), None, "the record is of an earlier boot");
@@ -88,8 +131,13 @@ fn lock_note_names_an_owner_a_keeper_or_nobody() {
     for pid in ["0", "1", "-1", "2147483648", "99999999999", "x", ""] {
         assert_eq!(LockNote::parse(&keeper.to_string().replace("4711", pid)), LockNote::Nobody, "no keeper has pid {pid}");
     }
-    let place = "5f0c7b2e-4f0e-4c39-9a57-1d6f9c0a2e11 pid:[4026531836]";
-    for (note, text) in [(owner, "owner 4711 3 9"), (keeper, "keeper 4711 3 5000")] {
+    let places = [
+        "5f0c7b2e-4f0e-4c39-9a57-1d6f9c0a2e11 pid:[4026531836]",
+        "5f0c7b2e-4f0e-4c39-9a57-1d6f9c0a2e11 pid:[4026531836] net:[4026531840] a-machine",
+        "- pid:[4026531836] net:[4026531840] a-machine",
+    ];
+    let notes = [(owner, "owner 4711 3 9"), (keeper, "keeper 4711 3 5000")];
+    for (place, (note, text)) in places.into_iter().flat_map(|place| notes.clone().map(|note| (place, note))) {
         let with_place = format!("{text} {place}\nrest");
         assert_eq!((LockNote::parse(&with_place), LockNote::place(&with_place)), (note.clone(), Some(place)));
         // The note of an older version has no place.
@@ -104,8 +152,8 @@ fn lock_note_names_an_owner_a_keeper_or_nobody() {
 
 proptest! {
     #[test]
-    fn identity_is_read_as_it_was_written((leader, session, group) in (2..=i32::MAX, 2..=i32::MAX, 2..=i32::MAX), start in any::<u64>(), boot in "[0-9a-f-]{1,36} pid:\\[[0-9]{1,12}\\]") {
-        let identity = Identity { leader, start, boot, session, group };
+    fn identity_is_read_as_it_was_written((leader, session, group) in (2..=i32::MAX, 2..=i32::MAX, 2..=i32::MAX), start in any::<u64>(), boot in "[0-9a-f-]{1,36} pid:\\[[0-9]{1,12}\\]", token in option::of(any::<u128>()), keeper in option::of(2..=i32::MAX), version in option::of("[0-9.a-z-]{1,12}")) {
+        let identity = Identity { leader, start, boot, session, group, token: token.map(|token| format!("{token:032x}")), keeper, version };
         prop_assert_eq!(Identity::parse(&identity.to_string()), Some(identity));
     }
 

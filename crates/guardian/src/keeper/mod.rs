@@ -2,6 +2,7 @@
 //! owner, and ends the tree on command or after the owner's death.
 
 mod exit;
+mod lock;
 mod stop;
 
 use std::fs::File;
@@ -16,6 +17,7 @@ use ally_base::wire::{Descriptors, FrameBuffer, KeeperCommand, KeeperReport, Ord
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 pub use exit::KeeperExit;
+use lock::KeeperLock;
 use stop::StopProgress;
 
 use super::child::{FAILURE_SIZE, become_daemon, decode_failure};
@@ -74,11 +76,9 @@ struct Keeper {
     grace: Duration,
     stop_signal_to: StopSignalTo,
     stop: StopProgress,
-    lock: File,
+    lock: KeeperLock,
     /// The read ends of both outputs. The keeper reads them after the owner's death.
     readers: [Option<OwnedFd>; 2],
-    /// The plugin's folder, which contains the record.
-    folder: OwnedFd,
 }
 
 impl Keeper {
@@ -104,9 +104,8 @@ impl Keeper {
                 grace: Duration::from_millis(order.grace_ms.into()),
                 stop_signal_to: order.stop_signal_to,
                 stop: StopProgress::NotBegun,
-                lock: File::from(lock),
+                lock: KeeperLock::new(lock, folder),
                 readers: [stdout_reader, stderr_reader],
-                folder,
             }),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
@@ -118,14 +117,15 @@ impl Keeper {
 
     fn keep(mut self) -> KeeperExit {
         loop {
-            let [command_ready, exec_done, stdout, stderr] = sys::wait_for(
+            let [command_ready, exec_done, stdout, stderr, lock_changed] = sys::wait_for(
                 [
                     self.owner.as_ref().map(AsRawFd::as_raw_fd),
                     self.exec_result.as_ref().map(AsRawFd::as_raw_fd),
                     self.reader_fd(0),
                     self.reader_fd(1),
+                    self.lock.watcher_fd(),
                 ],
-                self.next_deadline(),
+                self.next_deadline().into_iter().chain(self.lock.next_deadline()).min(),
             );
             if exec_done && !self.on_exec_result() {
                 return KeeperExit::NothingLeft;
@@ -141,6 +141,10 @@ impl Keeper {
                     self.discard(output);
                 }
             }
+            if lock_changed {
+                self.lock.on_changed();
+            }
+            self.lock.on_deadline(self.grace);
             if self.owner.is_none() && sys::stop_requested() {
                 self.begin_stop();
             }
@@ -156,7 +160,7 @@ impl Keeper {
         if !self.tree.group_only || os::descendants(os::own_pid()).is_certainly_empty() {
             return KeeperExit::NothingLeft;
         }
-        // The reader must not inherit the lock: a copy of the descriptor would keep the lease.
+        // The reader must not inherit the lock: a copy of a descriptor, of the file or of the folder, would keep the lease.
         drop(self.lock);
         sys::ignore(survivors::leave_reader(self.owner, self.readers));
         KeeperExit::SomeSpared
@@ -220,7 +224,7 @@ impl Keeper {
     fn remove_record(&self) {
         for name in [PID_FILE, IDENTITY_FILE] {
             // After a failure the owner tries again, and logs a warning.
-            sys::ignore(unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir).map_err(io::Error::from));
+            sys::ignore(unlinkat(&self.lock.folder, name, UnlinkatFlags::NoRemoveDir).map_err(io::Error::from));
         }
     }
 

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use ally_base::os;
-use ally_base::record::LockNote;
 use ally_base::stop::{StopStep, time_of_leader};
 use ally_base::wire::OwnerDeath;
 
@@ -31,10 +29,7 @@ impl Keeper {
         self.owner = None;
         // Before the owner's death a SIGTERM is no request: only the owner may stop the tree.
         sys::clear_stop_request();
-        // If another owner finds the lock taken, it reads the note: the note must name this keeper instead of the dead owner.
-        let grace_ms = u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX);
-        let note = LockNote::Keeper { pid: os::own_pid(), start: os::start_time(os::own_pid()).unwrap_or_default(), grace_ms };
-        sys::ignore(note.write_to(&self.lock));
+        self.lock.take_over(self.grace, self.owner_death);
         if self.owner_death == OwnerDeath::Stop {
             self.begin_stop();
         }

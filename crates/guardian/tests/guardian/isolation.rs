@@ -108,7 +108,7 @@ fn inherited_descriptors_are_closed() {
     let [leader, keeper] = daemon.spawned();
     // The guardian closes the order's descriptors after the fork. A program that is loading opens libraries.
     until("the guardian has three descriptors", || kinds(guardian.pid()) == ["/dev/null", "/dev/null", "socket"]);
-    let lock = daemon.path("lock");
+    let lock = daemon.path("daemon.lock");
     let folder = lock.parent().unwrap();
     until("the keeper has its own descriptors", || {
         // The pidfd is that of the leader's group.

@@ -119,12 +119,12 @@ fn owner_death_before_the_spawn_report_ends_the_tree() {
 fn owner_death_writes_the_keeper_into_the_lock_note_before_the_stop_signal() {
     let guardian = Guardian::start();
     let mut daemon = guardian.spawn(&with_grace(TestOrder::shell(IGNORES_SIGTERM)));
-    fs::write(daemon.path("lock"), format!("owner 4711 123456789 1234567890123456789 {}\n", "-".repeat(100))).unwrap();
+    fs::write(daemon.path("daemon.lock"), format!("owner 4711 123456789 1234567890123456789 {}\n", "-".repeat(100))).unwrap();
     let [keeper, ..] = daemon.tree();
     daemon.close_owner_ends();
     // The note is written before the stop signal is sent.
     until("the leader has got the stop signal", || daemon.got_sigterm());
-    let place = ally_base::os::boot_id().unwrap();
+    let place = ally_base::record::own_place().unwrap();
     assert_eq!(daemon.lock_text(), format!("keeper {} {} {} {place}\n", keeper.pid, keeper.start, GRACE.as_millis()));
     let note = LockNote::Keeper { pid: keeper.pid, start: keeper.start, grace_ms: GRACE.as_millis() as u64 };
     assert_eq!(LockNote::parse(&daemon.lock_text()), note);

@@ -46,7 +46,15 @@ impl Orphan {
 
     /// A record of the leader with this start time and POSIX session.
     pub fn record_in_session(&self, start: u64, session: i32) -> [(&'static str, String); 2] {
-        let identity = Identity { leader: self.pid(), start, boot: os::boot_id().unwrap(), session, group: self.pid() };
+        self.record_of(self.identity(start, session))
+    }
+
+    pub fn identity(&self, start: u64, session: i32) -> Identity {
+        let boot = os::boot_id().unwrap();
+        Identity { leader: self.pid(), start, boot, session, group: self.pid(), token: None, keeper: None, version: None }
+    }
+
+    pub fn record_of(&self, identity: Identity) -> [(&'static str, String); 2] {
         [("daemon.id", identity.to_string()), ("daemon.pid", format!("{}\n", self.pid()))]
     }
 

@@ -53,6 +53,34 @@ fn orphan_without_its_leader_is_stopped_where_socket_path_is_in_the_environment(
     });
 }
 
+/// A process may have got SOCKET_PATH from the user's shell. Only a descendant of the attempt began with its token.
+#[test]
+fn orphan_without_its_leader_is_stopped_where_the_token_is_in_the_environment() {
+    in_pid_namespace("recognition::orphan_without_its_leader_is_stopped_where_the_token_is_in_the_environment", || {
+        const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+        for (words, boot, unharmed) in [
+            ("ALLY_DAEMON_ID=TOKEN", true, &[][..]),
+            ("-u SOCKET_PATH ALLY_DAEMON_ID=TOKEN", true, &[]),
+            ("ALLY_DAEMON_ID=TOKENx", true, &["member"]),
+            ("", true, &["member"]),
+            // As on a /proc with the mount option `subset=pid`.
+            ("-u SOCKET_PATH ALLY_DAEMON_ID=TOKEN", false, &[]),
+            ("", false, &["member"]),
+        ] {
+            let home = tempfile::tempdir().unwrap();
+            let mut orphan = Orphan::start(home.path(), &words.replace("TOKEN", TOKEN));
+            let mut identity = orphan.identity(os::start_time(orphan.pid()).unwrap(), orphan.pid());
+            identity.token = Some(TOKEN.to_owned());
+            if !boot {
+                identity.boot = format!("- {}", identity.boot.split_once(' ').unwrap().1);
+            }
+            orphan.lose_leader();
+            assert_eq!(start_over(home.path(), &orphan.record_of(identity)), Code::StartupExit);
+            assert_eq!(orphan.end(), unharmed, "{words:?}, boot: {boot}");
+        }
+    });
+}
+
 /// The POSIX session of the record, which the keeper made, and the one of the leader's number are both swept.
 #[test]
 fn orphan_is_found_in_the_session_of_the_record_and_in_the_one_that_its_leader_made() {

@@ -7,20 +7,33 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::SplitAsciiWhitespace;
 
-use crate::os::Process;
+use crate::os::{NO_BOOT_ID, Process};
 
 /// The source of the boot id, for messages.
 pub const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The id of this boot and of this pid namespace: a pid of another container names another process here.
+/// The id of this boot and of this pid namespace: a pid of another container names another process here. If /proc does not
+/// show the id of the boot (mount option `subset=pid`), it is [`NO_BOOT_ID`].
 pub fn boot_id() -> io::Result<String> {
-    let boot = String::from_utf8(read(BOOT_ID)?).map_err(io::Error::other)?;
-    let namespace = match fs::read_link("/proc/self/ns/pid") {
-        // The kernel has no pid namespaces.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => PathBuf::new(),
-        other => other?,
+    let boot = match read(BOOT_ID) {
+        Ok(boot) => String::from_utf8(boot).map_err(io::Error::other)?,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::EPERM)) => {
+            NO_BOOT_ID.to_owned()
+        }
+        Err(error) => return Err(error),
     };
-    Ok(format!("{} {}", boot.trim(), namespace.display()))
+    let namespace = namespace("pid")?.unwrap_or_default();
+    Ok(format!("{} {namespace}", boot.trim()))
+}
+
+/// The network namespace of this process. A process can't ask for the sockets of another one.
+pub fn network_namespace() -> io::Result<Option<String>> {
+    namespace("net")
+}
+
+/// `None` if the kernel has no such namespaces.
+fn namespace(kind: &str) -> io::Result<Option<String>> {
+    Ok(unless_gone(fs::read_link(format!("/proc/self/ns/{kind}")))?.map(|link| link.display().to_string()))
 }
 
 /// `None` if there is no such process, or if [`identify`] fails.
@@ -94,6 +107,12 @@ pub fn must_be_visible() -> io::Result<()> {
     }
 }
 
+/// Whether the kernel writes the core dump of the process. The process then runs no code of its own any more, but its
+/// descriptors and locks stay until the dump is complete.
+pub fn is_dumping_core(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.lines().any(|line| line == "CoreDumping:\t1"))
+}
+
 /// Whether the end of the process is certain: the process is exiting, or SIGKILL is pending.
 pub fn is_ending(pid: i32) -> bool {
     /// `PF_EXITING` of linux/sched.h, in field 9 of /proc/PID/stat.
@@ -118,6 +137,17 @@ pub fn began_with(pid: i32, variable: &str, value: &str) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+/// Whether this process can read what [`began_with`] reads.
+///
+/// # Errors
+/// The errno of the refusal.
+pub fn check_environment_is_readable() -> io::Result<()> {
+    read(ENVIRONMENT).map(drop)
+}
+
+/// The file of [`check_environment_is_readable`], for messages.
+pub const ENVIRONMENT: &str = "/proc/self/environ";
 
 /// Whether the process has the name `name` (/proc/PID/comm, at most 15 bytes) and has `file` open.
 pub fn holds(pid: i32, name: &str, file: &fs::File) -> bool {

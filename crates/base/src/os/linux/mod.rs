@@ -6,6 +6,7 @@ mod holders;
 mod identity;
 mod peer;
 mod pipe;
+mod random;
 mod sock_diag;
 mod tree;
 mod watch;
@@ -14,9 +15,11 @@ pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full}
 pub use handle::{Group, Handle, open, signal};
 pub use holders::{flock_holder, holders, is_held};
 pub use identity::{
-    BOOT_ID, began_with, boot_id, holds, identify, is_ending, look_up, must_be_visible, start_time, supplementary_groups, working_directory,
+    BOOT_ID, ENVIRONMENT, began_with, boot_id, check_environment_is_readable, holds, identify, is_dumping_core, is_ending, look_up,
+    must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
-pub use tree::{HAS_SUBREAPER, descendants, hides_group, members, own_children, posix_session};
+pub use random::random_bytes;
+pub use tree::{HAS_SUBREAPER, all_that_began_with, descendants, hides_group, members, own_children, posix_session};
 pub use watch::{FolderWatcher, Key};

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::identity::{identify, read, unless_gone};
+use super::identity::{began_with, identify, read, unless_gone};
 use crate::os::{Process, ProcessScan};
 
 /// Whether the keeper becomes the parent of every descendant that loses its parent.
@@ -158,6 +158,17 @@ pub fn hides_group(number: i32) -> io::Result<bool> {
     let exists = number > 1 && unsafe { libc::kill(-number, 0) == 0 || *libc::__errno_location() == libc::EPERM };
     // SAFETY: an integer only.
     Ok(exists && !all_pids()?.into_iter().any(|pid| unsafe { libc::getpgid(pid) } == number))
+}
+
+/// The processes that began with this variable of this value, as far as this user may read environments. The scan reads all
+/// processes.
+pub fn all_that_began_with(variable: &str, value: &str) -> ProcessScan {
+    let mut scan = ProcessScan::default();
+    let mut pids = scan.keep_error(all_pids());
+    pids.retain(|pid| scan.keep_error(began_with(*pid, variable, value)));
+    let found = scan.processes_of(ProcessScan::of(Ok(pids)));
+    scan.seen.extend(found.into_iter().filter(|process| !process.zombie));
+    scan
 }
 
 fn all_pids() -> io::Result<Vec<i32>> {

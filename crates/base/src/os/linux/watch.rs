@@ -1,8 +1,9 @@
-//! Changes in a folder, by inotify(7).
+//! Changes in a folder and of the names of a file, by inotify(7).
 //!
 //! A process needs a single instance: close(2) of an instance takes some milliseconds (an RCU grace period of the kernel), and a
 //! user may have 128 instances (`fs.inotify.max_user_instances`).
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-/// The id of a watched folder. All watches of a folder have the same id.
+/// The id of a watched folder or file. All watches of a folder have the same id.
 pub type Key = WatchDescriptor;
 
 /// Its descriptor is readable while [`Self::changed`] has events to return.
@@ -30,6 +31,17 @@ impl FolderWatcher {
         Ok(self.0.add_watch(folder, interest)?)
     }
 
+    /// Watches the names of an open file: an event follows when one is removed, renamed or replaced, and when the mode changes.
+    ///
+    /// # Errors
+    /// ENOSPC if the user's inotify watches are used up.
+    pub fn add_file(&self, file: &File) -> io::Result<Key> {
+        // The number of names is an attribute of the file.
+        let interest = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVE_SELF;
+        // The path leads to this very file, although its name may be another file's by now.
+        Ok(self.0.add_watch(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str(), interest)?)
+    }
+
     pub fn remove(&self, key: Key) -> io::Result<()> {
         match self.0.rm_watch(key) {
             // EINVAL: the folder was removed, and the kernel removed the watch.
@@ -38,7 +50,7 @@ impl FolderWatcher {
         }
     }
 
-    /// The folders with events. A `None` in the list means that the queue overflowed, so each folder may have changed. The result
+    /// The folders and files with events. A `None` in the list means that the queue overflowed, so each may have changed. The result
     /// is `None` if no event is left. The kind of an event is not reported: the caller reads the folder.
     pub fn changed(&self) -> io::Result<Option<Vec<Option<Key>>>> {
         match self.0.read_events() {

@@ -63,6 +63,11 @@ pub fn boot_id() -> io::Result<String> {
     Ok(text.to_string_lossy().into_owned())
 }
 
+/// Always `None`: macOS has no network namespaces.
+pub const fn network_namespace() -> io::Result<Option<String>> {
+    Ok(None)
+}
+
 /// `None` if there is no such process, or if [`identify`] fails.
 pub fn look_up(pid: i32) -> Option<Process> {
     identify(pid).ok().flatten()
@@ -101,6 +106,11 @@ pub const fn must_be_visible() -> io::Result<()> {
     Ok(())
 }
 
+/// Always false: libproc does not tell.
+pub const fn is_dumping_core(_pid: i32) -> bool {
+    false
+}
+
 /// Whether the process is exiting.
 pub fn is_ending(pid: i32) -> bool {
     /// `PROC_FLAG_INEXIT` of sys/proc_info.h.
@@ -117,6 +127,14 @@ pub fn start_time(pid: i32) -> Option<u64> {
 pub fn began_with(_pid: i32, _variable: &str, _value: &str) -> io::Result<bool> {
     Ok(false)
 }
+
+/// Always `Ok`: the boot always has an id here, so no environment is needed.
+pub const fn check_environment_is_readable() -> io::Result<()> {
+    Ok(())
+}
+
+/// The file of [`check_environment_is_readable`], for messages.
+pub const ENVIRONMENT: &str = "kern.procargs2";
 
 /// Whether the process has the guardian's name and has `file` open. On macOS a keeper has the guardian's name.
 pub fn holds(pid: i32, _name: &str, file: &fs::File) -> bool {

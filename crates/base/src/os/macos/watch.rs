@@ -1,4 +1,4 @@
-//! Changes in a folder, by kqueue(2) and EVFILT_VNODE.
+//! Changes in a folder and of the names of a file, by kqueue(2) and EVFILT_VNODE.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::kqueue;
 
-/// The id of a watch: the descriptor of its folder.
+/// The id of a watch: the descriptor of its folder or file.
 pub type Key = usize;
 
 /// Its descriptor is readable while [`Self::changed`] has events to return.
@@ -26,10 +26,18 @@ impl FolderWatcher {
     }
 
     pub fn add(&self, folder: &Path) -> io::Result<Key> {
-        let folder = OpenOptions::new().read(true).custom_flags(libc::O_EVTONLY | libc::O_CLOEXEC).open(folder)?;
-        let key = usize::try_from(folder.as_raw_fd()).map_err(io::Error::other)?;
-        kqueue::add(&self.queue, key, libc::EVFILT_VNODE, libc::NOTE_WRITE)?;
-        self.lock().insert(key, folder);
+        self.watch(OpenOptions::new().read(true).custom_flags(libc::O_EVTONLY | libc::O_CLOEXEC).open(folder)?, libc::NOTE_WRITE)
+    }
+
+    /// Watches the names of an open file: an event follows when one is removed, renamed or replaced.
+    pub fn add_file(&self, file: &File) -> io::Result<Key> {
+        self.watch(file.try_clone()?, libc::NOTE_DELETE | libc::NOTE_LINK | libc::NOTE_RENAME)
+    }
+
+    fn watch(&self, file: File, interest: u32) -> io::Result<Key> {
+        let key = usize::try_from(file.as_raw_fd()).map_err(io::Error::other)?;
+        kqueue::add(&self.queue, key, libc::EVFILT_VNODE, interest)?;
+        self.lock().insert(key, file);
         Ok(key)
     }
 

@@ -171,7 +171,9 @@ impl Machine {
             Event::AcknowledgementElapsed { .. } => self.acknowledgement_elapsed(),
             Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. } => self.boot_failed(failure, now),
             Event::Ready { .. } => self.ready(now),
-            Event::Exited { exit, remains, tail, leftover_file, .. } => self.exited(exit, remains, tail, leftover_file, now),
+            Event::Exited { exit, remains, tail, leftover_file, name_lost, .. } => {
+                self.exited(exit, remains, tail, leftover_file, name_lost, now);
+            }
             Event::TreeGone { leftover_file, .. } => self.tree_gone(leftover_file, now),
             Event::ProbePassed { latency, .. } => self.probe_passed(latency),
             Event::ProbeFailed { latency, error, .. } => self.probe_failed(latency, error, now),

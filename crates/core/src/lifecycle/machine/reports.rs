@@ -175,7 +175,15 @@ impl Machine {
         }
     }
 
-    pub(super) fn exited(&mut self, exit: Exit, remains: bool, tail: String, leftover_file: Option<Failure>, now: Now) {
+    pub(super) fn exited(
+        &mut self,
+        exit: Exit,
+        remains: bool,
+        tail: String,
+        leftover_file: Option<Failure>,
+        name_lost: Option<Failure>,
+        now: Now,
+    ) {
         let Some(pid) = self.phase.pid() else { return };
         let reason = self.exit_reason(exit);
         self.last_exit = Some(LastExit { pid, exit, reason, at: now.wall });
@@ -186,14 +194,15 @@ impl Machine {
                 let run = *run;
                 self.disarm(Timer::Startup);
                 self.effects.push(Effect::StopAwaiting { generation: self.generation });
-                self.run_failed(run, left, Failure::StartupExit { exit, tail }, now);
+                let failure = name_lost.filter(|_| run == Run::Restart).unwrap_or(Failure::StartupExit { exit, tail });
+                self.run_failed(run, left, failure, now);
             }
             Phase::Running { .. } => {
                 self.leave_running();
                 if reason == ExitReason::Exited && self.plan.restart.on == RestartOn::Failure {
                     self.stop_or_finish(left, StopFor::CleanExit, now);
                 } else {
-                    self.retry_or_give_up(left, reason, Failure::Ended { exit, tail }, now);
+                    self.retry_or_give_up(left, reason, name_lost.unwrap_or(Failure::Ended { exit, tail }), now);
                 }
             }
             Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. } => {

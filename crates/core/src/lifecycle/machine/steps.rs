@@ -4,7 +4,7 @@ use core::mem;
 use core::time::Duration;
 
 use super::{ACKNOWLEDGEMENT_TIMEOUT, KILL_TIMEOUT, Machine};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
 use crate::lifecycle::phase::{Acknowledgement, Leader, Now, Phase, Rest, Run, StopFor, Ticket, TreeState};
 use crate::model::{Exit, ExitReason, ProcessState};
@@ -49,6 +49,10 @@ impl Machine {
 
     /// The delay of the next restart. If there is none, the failure that ends the restarts.
     pub(super) fn admit_restart(&mut self, failure: Failure, now: Now) -> Result<Duration, Failure> {
+        if failure.code() == Code::OwnedElsewhere {
+            // Another owner has the name by now, and keeps it.
+            return Err(failure);
+        }
         let plan = &self.plan.restart;
         if plan.max_attempts == 0 {
             return Err(failure);

@@ -45,6 +45,8 @@ pub struct LaunchedProcess {
     pub receipt: Option<GuardianReceipt>,
     /// The paths that the keeper tries as the program. Empty after the spawn.
     pub programs: Vec<String>,
+    /// The token of the attempt, for the record.
+    pub token: String,
     /// `None` before the keeper's report `Spawned`.
     pub spawned: Option<ProbedDaemon>,
     /// The start time of the keeper, which distinguishes it from a later process with its pid.
@@ -121,8 +123,23 @@ impl Attempt {
 }
 
 impl LaunchedProcess {
-    pub fn new(keeper: KeeperStream, order: oneshot::Receiver<Result<GuardianReceipt, Failure>>, programs: Vec<String>) -> Self {
-        Self { keeper, order: Some(order), receipt: None, programs, spawned: None, keeper_start: 0, identity: None, leader_reaped: false }
+    pub fn new(
+        keeper: KeeperStream,
+        order: oneshot::Receiver<Result<GuardianReceipt, Failure>>,
+        programs: Vec<String>,
+        token: String,
+    ) -> Self {
+        Self {
+            keeper,
+            order: Some(order),
+            receipt: None,
+            programs,
+            token,
+            spawned: None,
+            keeper_start: 0,
+            identity: None,
+            leader_reaped: false,
+        }
     }
 
     pub fn set_spawned(&mut self, leader: Pid, keeper: Pid, keeper_start: u64) {

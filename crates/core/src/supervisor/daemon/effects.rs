@@ -14,7 +14,7 @@ use crate::lifecycle::{Effect, Event, Generation, Signal};
 use crate::model::Pid;
 use crate::supervisor::launch::{Launch, no_process};
 use crate::supervisor::output::Pumps;
-use crate::supervisor::ownership::{Lease, identify_leader};
+use crate::supervisor::ownership::{Lease, LockFile, identify_leader};
 use crate::supervisor::probe::{ReadinessStatus, await_ready, check};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{self, AbortOnDrop};
@@ -78,16 +78,25 @@ impl Task {
         attempt.preparing = Some(Box::pin(async move { Lease::prepare(&context.options.envs_dir, &job.config, &reporter).await }));
     }
 
-    /// If the plugin's folder was cleared, takes the lock file anew. If the folder was replaced, gives the lease up, because the
-    /// lock of the new folder must be acquired.
+    /// Before a restart: if the name is no longer this owner's, gives the lease up, because the lock of the new folder must be
+    /// acquired.
     fn check_lease(&mut self) {
-        let Some(lease) = self.lease.as_mut().filter(|lease| !lease.is_in_place()) else { return };
-        if lease.retake_lock() {
-            self.daemon.remember_lock(&lease.lock);
-            log!(self.daemon.reporter, warn, "daemon.lock was removed; it was made anew");
-        } else if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
+        if self.keep_lock_file() == LockFile::Lost
+            && let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release())
+        {
             log!(self.daemon.reporter, warn, %error, "a plugin's lock could not be released");
         }
+    }
+
+    /// If the plugin's folder was cleared, makes the lock file anew.
+    pub(super) fn keep_lock_file(&mut self) -> LockFile {
+        let Some(lease) = &mut self.lease else { return LockFile::Kept };
+        let lock_file = lease.keep_lock_file();
+        if lock_file == LockFile::Restored {
+            self.daemon.remember_lock(&lease.lock);
+            log!(self.daemon.reporter, warn, "daemon.lock was removed; it was made anew");
+        }
+        lock_file
     }
 
     fn spawn_process(&mut self, generation: Generation) {
@@ -97,9 +106,9 @@ impl Task {
         };
         let launch = Launch::build(&self.job, self.context.options.owner_death, lease).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter)?;
-            Ok((pumps, launch.keeper, launch.order, launch.programs))
+            Ok((pumps, launch.keeper, launch.order, launch.programs, launch.token))
         });
-        let (pumps, keeper, order, programs) = match launch {
+        let (pumps, keeper, order, programs, token) = match launch {
             Ok(launch) => launch,
             Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&self.job, &error) }),
         };
@@ -107,7 +116,7 @@ impl Task {
         let guardian = Arc::clone(&self.context.guardian);
         if let Some(attempt) = self.attempt(generation) {
             attempt.pumps = Some(pumps);
-            attempt.process = Some(LaunchedProcess::new(keeper, order_result, programs));
+            attempt.process = Some(LaunchedProcess::new(keeper, order_result, programs, token));
         }
         // Not aborted with the attempt: after a partial write the guardian would read the next order as the rest of this one.
         drop(runtime::spawn(async move {
@@ -118,8 +127,10 @@ impl Task {
 
     /// Writes the record: the identity of the leader.
     pub(super) fn record(&mut self, generation: Generation, leader: Pid, keeper: Pid) -> Result<(), Failure> {
+        let process = self.attempt(generation).and_then(|attempt| attempt.process.as_ref());
+        let Some(token) = process.map(|process| process.token.clone()) else { return Ok(()) };
         // If the leader has ended, it has no identity, and the keeper reports its exit next.
-        let Some(identity) = identify_leader(leader, keeper)? else { return Ok(()) };
+        let Some(identity) = identify_leader(leader, keeper, token)? else { return Ok(()) };
         let recorded = self.lease.as_mut().map_or(Ok(()), |lease| lease.record(&identity));
         self.remember(generation, identity);
         recorded

@@ -113,7 +113,8 @@ impl Task {
             }
         }
         let leftover_file = if remains { None } else { self.remove_files() };
-        self.feed(Event::Exited { generation, exit, remains, tail: self.daemon.tail.error_excerpt(), leftover_file });
+        let name_lost = self.lease.as_ref().and_then(Lease::name_lost);
+        self.feed(Event::Exited { generation, exit, remains, tail: self.daemon.tail.error_excerpt(), leftover_file, name_lost });
     }
 
     /// The keeper is gone, and has not reported that the tree is gone.

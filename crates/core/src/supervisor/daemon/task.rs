@@ -49,6 +49,12 @@ impl Task {
                     None => return,
                 },
                 (generation, event) = Attempt::next(&mut self.attempt) => self.on_attempt_event(generation, event),
+                () = Lease::lock_file_changed(self.lease.as_ref()) => {
+                    // If the folder was replaced, the daemon goes on, and its end finds it out.
+                    if self.lease.as_mut().is_some_and(Lease::is_check_due) {
+                        self.keep_lock_file();
+                    }
+                }
             }
         }
     }

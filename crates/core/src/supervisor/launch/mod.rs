@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use ally_base::os;
+use ally_base::record::{DAEMON_ID, token_text};
 use ally_base::wire::{Descriptors, Order, OwnerDeath, PAYLOAD_MAX};
 
 use super::TARGET;
@@ -36,6 +37,8 @@ pub struct Launch {
     pub outputs: [OwnedFd; 2],
     /// The paths that the keeper tries as the program, in this order.
     pub programs: Vec<String>,
+    /// The token of the attempt, which is in the environment as well.
+    pub token: String,
 }
 
 impl Launch {
@@ -57,7 +60,9 @@ impl Launch {
         }
         .into_wire();
         let config = &job.config;
-        let env = environment(job);
+        let token = token_text(os::random_bytes()?);
+        let mut env = environment(job);
+        env.push((DAEMON_ID.to_owned(), token.clone()));
         let programs = programs(config, &env);
         let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let frame = Order {
@@ -76,7 +81,7 @@ impl Launch {
         if frame.len() > PAYLOAD_MAX {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
         }
-        Ok(Self { order: EncodedOrder { frame, descriptors }, keeper, outputs: [stdout_reader, stderr_reader], programs })
+        Ok(Self { order: EncodedOrder { frame, descriptors }, keeper, outputs: [stdout_reader, stderr_reader], programs, token })
     }
 }
 

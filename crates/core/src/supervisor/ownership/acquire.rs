@@ -9,9 +9,12 @@ use tokio::time::{Instant, sleep};
 
 use super::leader::scan_failure;
 use super::live_managers;
-use super::{Folder, LockGuard};
+use super::{Folder, Held, LockGuard};
 use crate::error::Failure;
 use crate::lifecycle::KILL_TIMEOUT;
+use crate::model::Pid;
+use crate::supervisor::report::{Reporter, log};
+use crate::supervisor::runtime::exit;
 
 /// flock(2) has no event for a release, so the lock is polled. Waits are rare: only after the owner's death.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
@@ -20,35 +23,54 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 const KEEPER: &str = "ally-keeper";
 
 /// A note that was left by a reboot or a killed container stands until the next holder has written its own. So a note of another
-/// boot or pid namespace counts only after so many reads.
+/// place counts only after so many reads.
 const READS_OF_A_NOTE_ELSEWHERE: u32 = 5;
 
-/// If a live owner holds the lock, fails at once. If a process in another container holds the lock, fails at once too: this
-/// process can neither see nor signal it. If the keeper of a dead owner holds the lock, waits until the tree is gone, at
-/// most for the grace period and `KILL_TIMEOUT`.
+/// If a live owner holds the lock, fails at once. If a process in another container or on another machine holds the lock, fails at
+/// once too: this process can neither see nor signal it. If the owner is dumping core, waits for the end of the dump. If the
+/// keeper of a dead owner holds the lock, waits until the tree is gone, at most for the grace period and `KILL_TIMEOUT`.
 ///
 /// # Errors
-/// `OwnedElsewhere`; `OwnedInContainer`; `StopFailed` if the keeper's tree does not end; `Io`.
-pub async fn acquire(folder: &Folder, grace: Duration, own: &Process) -> Result<LockGuard, Failure> {
+/// `OwnedElsewhere`; `OwnedOutside`; `StopFailed` if the keeper's tree does not end; `Io`.
+pub async fn acquire(folder: &Folder, grace: Duration, own: &Process, reporter: &Reporter) -> Result<LockGuard, Failure> {
     let mut deadline = Instant::now() + grace + KILL_TIMEOUT;
     let mut signalled = None;
+    let mut dumped = None;
     let mut reads_elsewhere = 0;
     loop {
         let held = match folder.try_lock()? {
             Ok(lock) => return Ok(LockGuard::of(lock)),
             Err(held) => held,
         };
-        reads_elsewhere = if held.is_elsewhere() { reads_elsewhere + 1 } else { 0 };
-        match held.note {
-            LockNote::Owner { pid, .. } | LockNote::Keeper { pid, .. } if reads_elsewhere > 0 => {
+        let elsewhere = held.elsewhere().map_err(|error| scan_failure(&error))?;
+        reads_elsewhere = if elsewhere.is_some() { reads_elsewhere + 1 } else { 0 };
+        if let Some(owner) = dumping_owner(&held).filter(|_| elsewhere.is_none()) {
+            if dumped.replace(owner.pid) != Some(owner.pid) {
+                log!(
+                    reporter,
+                    warn,
+                    owner = owner.pid,
+                    "the start waits until process {}, the owner, has written its core dump",
+                    owner.pid
+                );
+            }
+            await_exit(&owner).await;
+            // The owner's descriptors are closed only now.
+            deadline = Instant::now() + grace + KILL_TIMEOUT;
+            continue;
+        }
+        match (held.note, elsewhere) {
+            (LockNote::Owner { pid, .. } | LockNote::Keeper { pid, .. }, Some(place)) => {
                 if reads_elsewhere >= READS_OF_A_NOTE_ELSEWHERE {
-                    return Err(Failure::OwnedInContainer { pid });
+                    return Err(Failure::OwnedOutside { pid, place });
                 }
             }
-            LockNote::Owner { pid, start, manager } if is_live_owner(pid, start, manager, own) => {
+            (LockNote::Owner { pid, start, manager }, None)
+                if dumped != Some(pid) && is_live_owner(pid, start, manager, (own.pid, own.start)) =>
+            {
                 return Err(Failure::OwnedElsewhere { owner: Some(pid) });
             }
-            LockNote::Keeper { pid, start, grace_ms } if signalled != Some(pid) => {
+            (LockNote::Keeper { pid, start, grace_ms }, None) if signalled != Some(pid) => {
                 // If the keeper keeps the tree (`onOwnerDeath: 'keep'`), SIGTERM makes it end the tree. Otherwise it is
                 // ending the tree already. A note can be forged, so the process must be a keeper and hold this lock.
                 let keeper = os::look_up(pid).filter(|process| process.start == start && os::holds(pid, KEEPER, &held.file));
@@ -62,10 +84,10 @@ pub async fn acquire(folder: &Folder, grace: Duration, own: &Process) -> Result<
                     os::signal(&keeper, libc::SIGTERM).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
                 }
             }
-            LockNote::Nobody if held.locker.is_some_and(|pid| pid != own.pid && !os::is_ending(pid)) => {
+            (LockNote::Nobody, _) if held.locker.is_some_and(|pid| is_live_locker(pid, own, dumped)) => {
                 return Err(Failure::OwnedElsewhere { owner: held.locker });
             }
-            LockNote::Owner { .. } | LockNote::Keeper { .. } | LockNote::Nobody => {}
+            (LockNote::Owner { .. } | LockNote::Keeper { .. } | LockNote::Nobody, _) => {}
         }
         if Instant::now() > deadline {
             return Err(match signalled {
@@ -77,9 +99,35 @@ pub async fn acquire(folder: &Folder, grace: Duration, own: &Process) -> Result<
     }
 }
 
-fn is_live_owner(pid: i32, start: u64, manager: u64, own: &Process) -> bool {
-    if (pid, start) == (own.pid, own.start) {
+/// `own`: pid and start time of this process.
+pub fn is_live_owner(pid: Pid, start: u64, manager: u64, own: (Pid, u64)) -> bool {
+    if (pid, start) == own {
         return live_managers::is_live(manager);
     }
     os::may_live(pid, start) && !os::is_ending(pid)
+}
+
+fn is_live_locker(pid: Pid, own: &Process, dumped: Option<Pid>) -> bool {
+    pid != own.pid && dumped != Some(pid) && !os::is_ending(pid)
+}
+
+/// The owner, if its core dump is being written: the owner is ending, however long that takes.
+fn dumping_owner(held: &Held) -> Option<Process> {
+    let (pid, start) = match held.note {
+        LockNote::Owner { pid, start, .. } => (pid, Some(start)),
+        LockNote::Nobody => (held.locker?, None),
+        LockNote::Keeper { .. } => return None,
+    };
+    os::look_up(pid).filter(|process| start.is_none_or(|start| start == process.start) && os::is_dumping_core(pid))
+}
+
+/// Waits until the process has exited. Without an event for that: for one interval.
+async fn await_exit(process: &Process) {
+    // An error of pidfd_open(2): the caller polls.
+    if let Ok(Some(handle)) = os::open(process)
+        && exit(&handle).await.is_some()
+    {
+        return;
+    }
+    sleep(RETRY_INTERVAL).await;
 }

@@ -4,9 +4,10 @@ use std::io;
 use std::path::Path;
 
 use ally_base::os::{self, Process};
-use ally_base::record::Identity;
+use ally_base::record::{DAEMON_ID, Identity, SameBoot, VERSION, compare_boots, has_boot_id, own_place};
+use ally_base::text::io_text;
 
-use crate::error::Failure;
+use crate::error::{Failure, FileProblem};
 use crate::model::Pid;
 
 /// The identity of a leader from the report `Spawned`. `None` if the leader is gone by now. If its pid was reused, the new
@@ -14,30 +15,69 @@ use crate::model::Pid;
 ///
 /// # Errors
 /// `Io` if a file of /proc can't be read.
-pub fn identify_leader(leader: Pid, keeper: Pid) -> Result<Option<Identity>, Failure> {
+pub fn identify_leader(leader: Pid, keeper: Pid, token: String) -> Result<Option<Identity>, Failure> {
     let process = os::identify(leader).map_err(|error| scan_failure(&error))?;
     let Some(process) = process.filter(|process| !process.zombie && process.parent == keeper) else { return Ok(None) };
-    // The POSIX session is the keeper's, although the leader may have left it by now. If the leader has left the group of the start
-    // as well, that group has at most those processes that the leader forked before, in its first millisecond.
-    Ok(Some(Identity { leader, start: process.start, boot: boot_id()?, session: keeper, group: process.group }))
+    Ok(Some(Identity {
+        leader,
+        start: process.start,
+        boot: boot_id()?,
+        // The POSIX session is the keeper's, although the leader may have left it by now. If the leader has left the group of the
+        // start as well, that group has at most those processes that the leader forked before, in its first millisecond.
+        session: keeper,
+        group: process.group,
+        token: Some(token),
+        keeper: Some(keeper),
+        version: Some(VERSION.to_owned()),
+    }))
 }
 
 /// # Errors
 /// `Io` if a file of /proc can't be read.
-pub fn is_of_this_boot(identity: &Identity) -> Result<bool, Failure> {
-    Ok(boot_id()? == identity.boot)
+pub fn same_boot(identity: &Identity) -> Result<SameBoot, Failure> {
+    Ok(compare_boots(&identity.boot, &boot_id()?))
 }
 
-/// The process of the leader, if the leader still lives.
+/// The process of the leader, if the leader still lives. Without an id of the boot, a process counts only if it began with the
+/// token of the attempt.
 ///
 /// # Errors
 /// `Io` if a file of /proc can't be read.
 pub fn find_leader(identity: &Identity) -> Result<Option<Process>, Failure> {
-    if !is_of_this_boot(identity)? {
+    let same_boot = same_boot(identity)?;
+    if same_boot == SameBoot::No {
         return Ok(None);
     }
     let process = os::identify(identity.leader).map_err(|error| scan_failure(&error))?;
-    Ok(process.filter(|process| process.start == identity.start && !process.zombie))
+    let Some(process) = process.filter(|process| process.start == identity.start && !process.zombie) else { return Ok(None) };
+    let proven = same_boot == SameBoot::Yes || has_token(&process, identity)?;
+    Ok(proven.then_some(process))
+}
+
+/// Whether the process began with the token of the attempt, and so descends from its leader. False without a token.
+///
+/// # Errors
+/// `Io` if a file of /proc can't be read.
+pub fn has_token(process: &Process, identity: &Identity) -> Result<bool, Failure> {
+    let Some(token) = &identity.token else { return Ok(false) };
+    os::began_with(process.pid, DAEMON_ID, token).map_err(|error| scan_failure(&error))
+}
+
+/// Refuses a start whose leader could not be identified later, so that no process is made in vain.
+///
+/// # Errors
+/// `Io`: /proc shows neither the id of the boot nor environments.
+pub fn check_identifiable() -> Result<(), Failure> {
+    let place = own_place().map_err(|error| Failure::at(Path::new(os::BOOT_ID), error))?;
+    if has_boot_id(place) {
+        return Ok(());
+    }
+    os::check_environment_is_readable().map_err(|error| {
+        let text =
+            format!("{} (/proc has no boot id, as with the mount option subset=pid, so environments must be readable)", io_text(&error));
+        let problem = FileProblem::Found { text, errno: error.raw_os_error() };
+        Failure::Io { path: os::ENVIRONMENT.to_owned(), problem }
+    })
 }
 
 /// The failure for a failed scan of /proc (on macOS: of libproc).

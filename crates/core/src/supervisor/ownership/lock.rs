@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ally_base::record::{LockNote, own_place};
+use ally_base::record::{Elsewhere, LockNote, elsewhere, own_place};
 
 use crate::model::Pid;
 
@@ -13,7 +14,7 @@ use crate::model::Pid;
 #[derive(Debug)]
 pub struct Held {
     pub note: LockNote,
-    /// The boot and the pid namespace in which the note's pid counts, if the note has it.
+    /// The place in which the note's pid counts, if the note has it.
     pub place: Option<String>,
     /// The process that locked the folder, if the lock file was replaced and has no note.
     pub locker: Option<Pid>,
@@ -21,9 +22,13 @@ pub struct Held {
 }
 
 impl Held {
-    /// Whether the note was written in another container or on another machine. Its pid then names another process here.
-    pub fn is_elsewhere(&self) -> bool {
-        matches!((self.place.as_deref(), own_place()), (Some(place), Some(own)) if place != own)
+    /// The place in which the note was written, if that is another container or another machine.
+    ///
+    /// # Errors
+    /// EMFILE or ENFILE.
+    pub fn elsewhere(&self) -> io::Result<Option<Elsewhere>> {
+        let own = own_place()?;
+        Ok(self.place.as_deref().and_then(|place| elsewhere(place, own)))
     }
 }
 
@@ -74,6 +79,16 @@ impl Lock {
         let written = LockNote::Nobody.write_to(&self.file);
         let folder = self.folder.as_ref().map_or(Ok(()), |folder| folder.unlock());
         self.file.unlock().and(folder).and(written)
+    }
+
+    /// Whether the lock of the folder holds the name although the lock file is gone.
+    pub const fn has_folder(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// Whether the lock file has a name. If it can't be asked, it has one.
+    pub fn has_name(&self) -> bool {
+        self.file.metadata().map_or(true, |found| found.nlink() > 0)
     }
 
     pub fn as_file(&self) -> &File {

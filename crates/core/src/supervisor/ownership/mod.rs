@@ -3,11 +3,14 @@
 //! - `lease`: the preparation before the first spawn;
 //! - `plugin_folder`, `envs_dir`: the plugin's folder and the folder above it;
 //! - `lock`, `acquire`: the flock(2) of the name;
+//! - `successor`: the owner of a folder that replaced the plugin's;
 //! - `leader`: the identity of a leader;
 //! - `orphans`, `posix_session`, `dying_tree`: the stop of orphans;
+//! - `doubtful`: processes that may be orphans, for the log;
 //! - `live_managers`: the live managers of this process.
 
 mod acquire;
+mod doubtful;
 mod dying_tree;
 mod envs_dir;
 pub mod leader;
@@ -17,9 +20,10 @@ mod lock;
 mod orphans;
 mod plugin_folder;
 mod posix_session;
+mod successor;
 
 pub use leader::{find_leader, identify_leader};
-pub use lease::Lease;
+pub use lease::{Lease, LockFile};
 pub use lock::{Held, Lock, LockGuard};
 pub use plugin_folder::Folder;
 pub use posix_session::{SessionMembers, groups_of, posix_session_members};

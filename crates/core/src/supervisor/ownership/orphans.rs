@@ -7,6 +7,7 @@ use ally_base::stop::{StopStep, time_of_leader};
 use nix::errno::Errno;
 use tokio::time::Instant;
 
+use super::doubtful::log_doubtful;
 use super::dying_tree::DyingTree;
 use super::leader::scan_failure;
 use super::{Folder, posix_session_members};
@@ -16,14 +17,6 @@ use crate::lifecycle::KILL_TIMEOUT;
 use crate::model::Pid;
 use crate::supervisor::report::{Reporter, log};
 use crate::supervisor::socket::dial;
-
-/// The orphans of one plugin.
-struct Orphans {
-    /// The leader, if it lives.
-    leader: Option<Process>,
-    /// All of them, with the leader.
-    processes: Vec<Process>,
-}
 
 #[derive(Clone, Copy)]
 enum Stage {
@@ -38,15 +31,16 @@ enum Stage {
 pub async fn stop(folder: &Folder, config: &ProcessConfig, reporter: &Reporter) -> Result<(), Failure> {
     let ProcessConfig { shutdown_grace_period: grace, stop_signal, stop_signal_to, kill_mode, .. } = *config;
     let mut tree = DyingTree::default();
+    log_doubtful(folder, config, reporter)?;
     let mut begun: Option<(Instant, Stage)> = None;
     // A process may fork just before it ends, so the orphans are gone only when a scan finds none.
     loop {
-        let Orphans { leader, processes } = find(folder, config)?;
-        if begun.is_none() && !processes.is_empty() {
-            let pids = processes.iter().map(|orphan| orphan.pid.to_string()).collect::<Vec<_>>().join(", ");
-            log!(reporter, warn, pids, "stopping what a dead owner left");
+        let found = find(folder, config)?;
+        if begun.is_none() {
+            found.log(reporter);
         }
-        tree.add(processes, kill_mode).map_err(|error| scan_failure(&error))?;
+        let leader = found.leader;
+        tree.add(found.all(), kill_mode).map_err(|error| scan_failure(&error))?;
         if tree.is_empty() {
             return folder.remove_record();
         }
@@ -76,28 +70,60 @@ pub async fn stop(folder: &Folder, config: &ProcessConfig, reporter: &Reporter) 
     }
 }
 
-fn find(folder: &Folder, config: &ProcessConfig) -> Result<Orphans, Failure> {
+/// The processes that are to be stopped.
+struct Found {
+    /// The process of a `daemon.pid` without `daemon.id`. Its owner takes no lock, so that owner may be alive.
+    of_the_original: Vec<Process>,
+    of_a_dead_owner: Vec<Process>,
+    /// The leader, if it lives.
+    leader: Option<Process>,
+}
+
+impl Found {
+    fn log(&self, reporter: &Reporter) {
+        if !self.of_the_original.is_empty() {
+            let pids = pids(&self.of_the_original);
+            log!(reporter, warn, pids, "stopping the listener at socketPath that daemon.pid names without a daemon.id");
+        }
+        if !self.of_a_dead_owner.is_empty() {
+            let pids = pids(&self.of_a_dead_owner);
+            log!(reporter, warn, pids, "stopping what a dead owner left");
+        }
+    }
+
+    fn all(self) -> Vec<Process> {
+        self.of_the_original.into_iter().chain(self.of_a_dead_owner).collect()
+    }
+}
+
+pub(super) fn pids(processes: &[Process]) -> String {
+    processes.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn find(folder: &Folder, config: &ProcessConfig) -> Result<Found, Failure> {
     let identity = folder.read_identity()?;
     let recorded = folder.read_pid()?;
     // If `daemon.id` is missing or names another pid, the TypeScript original or another program wrote `daemon.pid`.
     let unidentified = recorded.filter(|pid| identity.as_ref().is_none_or(|identity| identity.leader != *pid));
-    let mut found: Vec<Process> = Vec::new();
-    if let Some(pid) = unidentified {
-        found.extend(daemon_of_the_original(pid, config)?);
-    }
-    let mut leader = found.first().copied();
-    if let Some(identity) = identity {
-        found.extend(posix_session_members(&identity, config, &[])?.certain);
-        leader = found.iter().find(|process| (process.pid, process.start) == (identity.leader, identity.start)).copied().or(leader);
-    }
-    // This process and its ancestors are never orphans, even if a record names one of them.
-    let mut processes = Vec::new();
+    let of_the_original = unidentified.map(|pid| daemon_of_the_original(pid, config)).transpose()?.flatten();
+    let members = identity.as_ref().map(|identity| posix_session_members(identity, config, &[])).transpose()?.unwrap_or_default();
+    let of_the_original = without_own_chain(of_the_original.into_iter().collect())?;
+    let of_a_dead_owner = without_own_chain(members.certain)?;
+    let is_leader =
+        |process: &&Process| identity.as_ref().is_some_and(|identity| (process.pid, process.start) == (identity.leader, identity.start));
+    let leader = of_a_dead_owner.iter().find(is_leader).or(of_the_original.first()).copied();
+    Ok(Found { of_the_original, of_a_dead_owner, leader })
+}
+
+/// This process and its ancestors are never orphans, even if a record names one of them.
+pub(super) fn without_own_chain(found: Vec<Process>) -> Result<Vec<Process>, Failure> {
+    let mut orphans = Vec::new();
     for process in found {
         if !os::descends_from(os::own_pid(), process.pid).map_err(|error| scan_failure(&error))? {
-            processes.push(process);
+            orphans.push(process);
         }
     }
-    Ok(Orphans { leader: leader.filter(|leader| processes.iter().any(|process| process.is(leader))), processes })
+    Ok(orphans)
 }
 
 /// The process of a `daemon.pid` without `daemon.id`. It counts as an orphan only if it listens at the plugin's socket and its

@@ -25,7 +25,7 @@ use ally_base::record::{IDENTITY_FILE, Identity, LOCK_FILE, LockNote, PID_FILE, 
 const PERMISSIONS: Mode = Mode::S_IRWXU.union(Mode::S_IRWXG).union(Mode::S_IRWXO);
 const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 /// The largest file that is read. The files of this package are shorter.
-const READ_MAX: u64 = 4096;
+pub const READ_MAX: u64 = 4096;
 
 /// The folder of one plugin, opened without following a link.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Folder {
     /// Also the second half of the lock: see [`Folder::try_lock`].
     fd: Arc<File>,
     path: PathBuf,
+    /// Device and inode.
+    id: (libc::dev_t, libc::ino_t),
     /// The mode of `envsDir`, if others than its owner and root can replace this folder.
     pub envs_dir_open: Option<u32>,
     /// The mode that the folder had, if other users had permissions, which were removed.
@@ -73,13 +75,12 @@ impl Folder {
             fchmod(&fd, wanted & PERMISSIONS).map_err(|error| Failure::call("fchmod", &path, error))?;
             closed_from = Some(stat.st_mode & 0o7777).filter(|_| !made);
         }
-        Ok(Self { fd: Arc::new(File::from(fd)), path, envs_dir_open, closed_from })
+        Ok(Self { fd: Arc::new(File::from(fd)), path, id: (stat.st_dev, stat.st_ino), envs_dir_open, closed_from })
     }
 
     /// Whether the path still leads to this folder. If a plugin is installed again, its folder is a new one.
     pub fn is_in_place(&self) -> bool {
-        let (Ok(here), Ok(there)) = (fstat(&self.fd), nix::sys::stat::lstat(&self.path)) else { return false };
-        (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+        nix::sys::stat::lstat(&self.path).is_ok_and(|there| (there.st_dev, there.st_ino) == self.id)
     }
 
     /// A duplicate of the descriptor, so that the keeper needs no path. It shares the flock(2) on the folder.

@@ -1,9 +1,9 @@
 //! The leader and the members of its POSIX sessions, after its keeper is gone.
 
 use ally_base::os::{self, Process};
-use ally_base::record::Identity;
+use ally_base::record::{Identity, SameBoot};
 
-use super::leader::{find_leader, is_of_this_boot, scan_failure};
+use super::leader::{find_leader, has_token, same_boot, scan_failure};
 use crate::config::{KillMode, ProcessConfig};
 use crate::error::{Failure, FileProblem};
 
@@ -32,15 +32,18 @@ pub fn groups_of(leader: &Identity, living_leader: Option<&Process>) -> [i32; 3]
 ///
 /// The leader dies with its keeper (PR_SET_PDEATHSIG), and its descendants live on. A member is certain if one of these is
 /// true: the leader lives in the same POSIX session, so the session id is not reused; the member descends from the living
-/// leader; the member's initial environment has the plugin's SOCKET_PATH; the member was `known` as certain before.
+/// leader; the member began with the token of the attempt; the member was `known` as certain before. The record of an older
+/// version has no token: there the plugin's SOCKET_PATH takes its place, if the boot is certain.
 ///
 /// # Errors
 /// `Io` if a scan fails.
 pub fn posix_session_members(leader: &Identity, config: &ProcessConfig, known: &[Process]) -> Result<SessionMembers, Failure> {
     let mut members = SessionMembers::default();
-    if !is_of_this_boot(leader)? {
+    let same_boot = same_boot(leader)?;
+    if same_boot == SameBoot::No {
         return Ok(members);
     }
+    let by_socket = leader.token.is_none() && same_boot == SameBoot::Yes;
     let socket = config.socket_path.display().to_string();
     let mut sessions = vec![leader.session, leader.leader];
     sessions.dedup();
@@ -59,7 +62,8 @@ pub fn posix_session_members(leader: &Identity, config: &ProcessConfig, known: &
     for process in found.into_iter().filter(counts) {
         let certain = living_leader.is_some_and(|leader| leader.session == process.session)
             || known.iter().any(|known| known.is(&process))
-            || os::began_with(process.pid, "SOCKET_PATH", &socket).map_err(|error| scan_failure(&error))?
+            || has_token(&process, leader)?
+            || by_socket && os::began_with(process.pid, "SOCKET_PATH", &socket).map_err(|error| scan_failure(&error))?
             || living_leader.is_some() && os::descends_from(process.pid, leader.leader).map_err(|error| scan_failure(&error))?;
         if certain { &mut members.certain } else { &mut members.doubtful }.push(process);
     }

@@ -1,6 +1,7 @@
-//! Folder watches. All watches of the process share one inotify or kqueue descriptor.
+//! Watches of folders and files. All watches of the process share one inotify or kqueue descriptor.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +28,7 @@ struct Watched {
 
 static WATCHER: OnceCell<Arc<Watcher>> = OnceCell::new();
 
-/// A watch of one folder. The drop of the last watch of a folder removes it from the system.
+/// A watch of one folder or file. The drop of the last watch of a folder removes it from the system.
 pub struct FolderChanges {
     key: Key,
     changes: Arc<Notify>,
@@ -40,10 +41,22 @@ impl FolderChanges {
     /// # Errors
     /// ENOENT if there is no such folder; ENOSPC if the limit of watches is reached. The caller then polls.
     pub fn of(folder: &Path) -> io::Result<Self> {
+        Self::start(|watcher| watcher.add(folder))
+    }
+
+    /// The changes of the names of an open file: [`FolderWatcher::add_file`]. Must run on the supervisor's thread.
+    ///
+    /// # Errors
+    /// EMFILE if the user's inotify instances are used up; ENOSPC if the limit of watches is reached.
+    pub fn of_file(file: &File) -> io::Result<Self> {
+        Self::start(|watcher| watcher.add_file(file))
+    }
+
+    fn start(add: impl FnOnce(&FolderWatcher) -> io::Result<Key>) -> io::Result<Self> {
         let watcher = Arc::clone(WATCHER.get_or_try_init(Watcher::start)?);
         // Locked across the system call: otherwise the drop of the folder's last watch could remove the new one.
         let mut folders = watcher.lock();
-        let key = watcher.source.get_ref().add(folder)?;
+        let key = add(watcher.source.get_ref())?;
         let watched = folders.entry(key).or_default();
         watched.watchers += 1;
         let changes = Arc::clone(&watched.changes);

@@ -76,7 +76,14 @@ impl Scenario {
     }
 
     pub fn exit(&mut self, exit: Exit) -> &[Effect] {
-        self.on(Event::Exited { generation: self.machine.generation(), exit, remains: false, tail: String::new(), leftover_file: None })
+        self.on(Event::Exited {
+            generation: self.machine.generation(),
+            exit,
+            remains: false,
+            tail: String::new(),
+            leftover_file: None,
+            name_lost: None,
+        })
     }
 
     pub fn crash(&mut self) -> &[Effect] {

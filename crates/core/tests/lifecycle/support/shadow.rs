@@ -3,7 +3,7 @@
 //! that can happen next.
 
 use super::caller_view::{CallerView, Request};
-use super::events::{Filling, claimed, code, exited, lost, of_generation, owned, unspawnable, unwritable};
+use super::events::{Filling, claimed, code, exited, exited_after_loss, lost, of_generation, owned, unspawnable, unwritable};
 use super::{Verdict, ensure};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Event, Generation, Machine, Now, Plan, RestartOn, Signal, Timer};
@@ -117,6 +117,8 @@ impl ShadowModel {
                 for number in codes {
                     reports.push(exited(generation, code(*number), false));
                     reports.push(exited(generation, code(*number), true));
+                    reports.push(exited_after_loss(generation, code(*number), false));
+                    reports.push(exited_after_loss(generation, code(*number), true));
                 }
             }
             Tree::Remains => {

@@ -26,7 +26,7 @@ impl Daemon {
         let home = tempfile::tempdir().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let [(stdout, out), (stderr, err)] = [io::pipe().unwrap(), io::pipe().unwrap()];
-        let lock = File::create(home.path().join("lock")).unwrap();
+        let lock = File::create(home.path().join("daemon.lock")).unwrap();
         lock.try_lock().unwrap();
         let [stdout_reader_copy, stderr_reader_copy] = [&stdout, &stderr].map(|pipe| pipe.try_clone().unwrap().into());
         let folder = File::open(home.path()).unwrap();
@@ -141,11 +141,11 @@ impl Daemon {
     }
 
     pub fn is_unlocked(&self) -> bool {
-        File::open(self.path("lock")).unwrap().try_lock().is_ok()
+        File::open(self.path("daemon.lock")).unwrap().try_lock().is_ok()
     }
 
     pub fn lock_text(&self) -> String {
-        fs::read_to_string(self.path("lock")).unwrap()
+        fs::read_to_string(self.path("daemon.lock")).unwrap()
     }
 
     /// Closes the owner's ends of stream and pipes, as the death of the owner does.
