@@ -4,17 +4,20 @@ mod accept_queue;
 mod handle;
 mod holders;
 mod identity;
+mod listeners;
 mod peer;
 mod sock_diag;
+mod socket_file;
 mod tree;
 mod watch;
 
 pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
 pub use handle::{Group, Handle, open, signal};
-pub use holders::{flock_holder, holders, is_held};
+pub use holders::{bound_socket, flock_holder, holders, is_held};
 pub use identity::{
     BOOT_ID, began_with, boot_id, holds, identify, is_ending, look_up, must_be_visible, start_time, supplementary_groups, working_directory,
 };
+pub use listeners::Listeners;
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use tree::{HAS_SUBREAPER, descendants, members, own_children, posix_session};
 pub use watch::{FolderWatcher, Key};

@@ -6,6 +6,7 @@ mod handle;
 mod holders;
 mod identity;
 mod kqueue;
+mod listeners;
 mod peer;
 mod socket_info;
 mod tree;
@@ -17,6 +18,7 @@ pub use holders::{flock_holder, holders, is_held};
 pub use identity::{
     BOOT_ID, began_with, boot_id, holds, identify, is_ending, look_up, must_be_visible, start_time, supplementary_groups, working_directory,
 };
+pub use listeners::{Listeners, bound_socket};
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use tree::{HAS_SUBREAPER, descendants, members, own_children, posix_session};
 pub use watch::{FolderWatcher, Key};
