@@ -5,7 +5,7 @@ use std::fmt;
 use ally_base::text::{errno_text, printable, signal_name};
 
 use super::{Failure, FileProblem, Occupant};
-use crate::model::Exit;
+use crate::model::{Exit, ProbeRole};
 
 impl Failure {
     /// The `message` of the JavaScript Error.
@@ -66,6 +66,12 @@ impl fmt::Display for Failure {
             Self::Io { path, problem } => write!(f, "{path}: {problem}"),
             Self::LeftoverFile { cause } => write!(f, "it is gone, but a file of it stays: {cause}"),
             Self::Ended { exit, tail } => write!(f, "the process {}{}", ExitText(*exit), Excerpt(tail)),
+            Self::ExitsWhenProbed { by: ProbeRole::Health, cause } => {
+                write!(f, "exits when a health check connects; use probe `listen` or `exec`: {cause}")
+            }
+            Self::ExitsWhenProbed { by: ProbeRole::Readiness, cause } => {
+                write!(f, "exited just after the readiness probe had connected; use readiness `listen`: {cause}")
+            }
             Self::Unhealthy { checks, last } => write!(f, "unhealthy after {checks} failed health checks: {last}"),
             Self::AttemptsExhausted { attempts, last } => {
                 write!(f, "Maximum restart attempts exceeded ({attempts}): {last}")

@@ -175,14 +175,16 @@ impl Machine {
                 let run = *run;
                 self.disarm(Timer::Startup);
                 self.effects.push(Effect::StopAwaiting { generation: self.generation });
-                self.run_failed(run, left, Failure::StartupExit { exit, tail }, now);
+                let failure = self.with_probe_named(Failure::StartupExit { exit, tail });
+                self.run_failed(run, left, failure, now);
             }
             Phase::Running { .. } => {
                 self.leave_running();
                 if reason == ExitReason::Exited && self.plan.restart.on == RestartOn::Failure {
                     self.stop_or_finish(left, StopFor::CleanExit, now);
                 } else {
-                    self.retry_or_give_up(left, reason, Failure::Ended { exit, tail }, now);
+                    let failure = self.with_probe_named(Failure::Ended { exit, tail });
+                    self.retry_or_give_up(left, reason, failure, now);
                 }
             }
             Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. } => {

@@ -95,6 +95,9 @@ impl Caller<'_> {
 
     fn connect(&self, file: Option<SocketFileId>) -> Result<ProbeConnection, Answer> {
         let client = self.dial(file.as_ref())?;
+        if let Some(role) = self.role {
+            self.daemon.remember_connection(role);
+        }
         match shutdown(client.as_raw_fd(), Shutdown::Write) {
             // ENOTCONN: the daemon has closed the connection (macOS).
             Ok(()) | Err(Errno::ENOTCONN) => {}

@@ -3,13 +3,18 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::sys::socket::SockType;
+use tokio::time::Instant;
 
 use super::connection::ProbeConnection;
-use crate::model::Pid;
+use crate::model::{Pid, ProbeRole};
 use crate::supervisor::socket::{SocketFileId, holders};
 use ally_base::os;
+
+/// If a daemon exits this soon after a probe has connected, the connection is the likely reason.
+const SOON: Duration = Duration::from_millis(100);
 
 /// The processes that may answer a probe: the leader, and each descendant of the keeper.
 #[derive(Debug, Clone)]
@@ -28,6 +33,7 @@ struct Memory {
     kind: Option<(SocketFileId, SockType)>,
     /// The connection of an earlier check, if the daemon had not accepted it.
     waiting: Option<ProbeConnection>,
+    connected: Option<(ProbeRole, Instant)>,
 }
 
 pub enum Answering {
@@ -85,6 +91,15 @@ impl ProbedDaemon {
 
     pub fn remember_kind(&self, file: SocketFileId, kind: SockType) {
         self.memory().kind = Some((file, kind));
+    }
+
+    pub fn remember_connection(&self, role: ProbeRole) {
+        self.memory().connected = Some((role, Instant::now()));
+    }
+
+    /// The role of the probe that connected last, if that was a moment ago.
+    pub fn recently_connected(&self) -> Option<ProbeRole> {
+        self.memory().connected.filter(|(_, at)| at.elapsed() <= SOON).map(|(role, _)| role)
     }
 
     pub fn keep_waiting(&self, connection: ProbeConnection) {

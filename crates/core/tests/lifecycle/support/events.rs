@@ -47,7 +47,7 @@ samples! { f:
     RecordFailed { generation: f.generation, failure: unwritable() },
     Ready { generation: f.generation },
     NotReady { generation: f.generation, failure: Failure::SocketInUse { path: "/run/p.sock".to_owned(), by: foreigner() } },
-    Exited { generation: f.generation, exit: code(1), remains: false, tail: String::new(), leftover_file: None },
+    Exited { generation: f.generation, exit: code(1), remains: false, after_probe: None, tail: String::new(), leftover_file: None },
     TreeGone { generation: f.generation, leftover_file: None },
     ProbePassed { generation: f.generation, latency: Duration::from_millis(2) },
     ProbeFailed { generation: f.generation, latency: Duration::from_millis(3), error: "refused".to_owned() },
@@ -69,7 +69,7 @@ pub const fn code(code: i32) -> Exit {
 }
 
 pub fn exited(generation: Generation, exit: Exit, remains: bool) -> Event {
-    Event::Exited { generation, exit, remains, tail: String::new(), leftover_file: None }
+    Event::Exited { generation, exit, remains, after_probe: None, tail: String::new(), leftover_file: None }
 }
 
 pub fn unwritable() -> Failure {
