@@ -29,7 +29,9 @@ pub fn is_held(path: &Path) -> io::Result<Held> {
 /// # Errors
 /// As [`is_held`].
 pub fn bound_socket(path: &Path, _keeper: i32, _leader: i32) -> io::Result<Bound> {
-    let sockets = sockets_at(path)?;
+    let mut sockets = sockets_at(path)?;
+    // A socket that may be bound to another file is no answer, here as in `Listeners`.
+    sockets.retain(|socket| socket.held == Held::Yes);
     Ok(if sockets.iter().any(|socket| socket.listens) {
         Bound::Listening
     } else if sockets.iter().any(|socket| socket.is_datagram) {
