@@ -205,9 +205,9 @@ export interface BackgroundProcessConfig {
    */
   limits?: ResourceLimits | undefined;
   /**
-   * The probe that ends a start. When `listen` is built it becomes the default, and with
-   * `socket: 'manager'` the default becomes `accept`.
-   * @default { type: 'socket' }
+   * The probe that ends a start. With the default nothing connects to the daemon. When
+   * `socket: 'manager'` is built, its default will be `accept`.
+   * @default { type: 'listen' }
    * @example { type: 'accept' }
    * @see [Readiness](docs/readiness-and-health.md#readiness)
    */
@@ -328,7 +328,12 @@ export interface HealthcheckConfig {
  * @see [Readiness and health](docs/readiness-and-health.md)
  */
 export type Probe =
-  /** Not built yet. The kernel reports that a process of the daemon listens at socketPath. No connection is made. */
+  /**
+   * The kernel shows that a process of the daemon listens at socketPath. Nothing connects, so a daemon
+   * that serves one connection, or exits at an empty one, is not harmed. A hung daemon passes.
+   * @example { type: 'listen' }
+   * @see [How `listen` is decided](docs/readiness-and-health.md#how-listen-is-decided)
+   */
   | { type: 'listen' }
   /** connect(2) to socketPath succeeds. A hung daemon passes as long as its queue has room. */
   | { type: 'socket' }

@@ -18,6 +18,7 @@ testWith('strace')('connect EAGAIN: a start and a health check try again', async
     await owner.asks(
       'startProcess',
       config('plugin', ['serves.py'], {
+        readiness: { type: 'socket' },
         healthcheck: { interval: 20, timeout: 5_000, retries: 1 },
         restart: { maxAttempts: 0 },
       }),

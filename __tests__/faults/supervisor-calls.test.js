@@ -14,7 +14,7 @@ const { commandedOwner, config, expectStartAndStop, processesBeside, descriptorC
   useCommandedOwner(world);
 
 const CASES = [
-  // call, errno, the ordinal numbers of the calls that fail in turn during a start and a stop
+  // call, errno, the ordinal numbers of the calls that fail in turn during a start and a stop, changes of the configuration
   ['openat', 'EMFILE', [1, 2, 4, 5, 8, 9]],
   ['mkdirat', 'ENOSPC', [1]],
   ['newfstatat', 'EIO', [1, 2, 3, 4, 5, 6, 7, 8]],
@@ -26,14 +26,17 @@ const CASES = [
   ['epoll_ctl', 'ENOSPC', [1, 2, 3]],
   ['sendmsg', 'ETOOMANYREFS', [1]],
   ['socket', 'EMFILE', [1, 2]],
-  ['connect', 'EAGAIN', [1, 2]],
+  // Netlink: the kernel's list of listening sockets.
+  ['sendto', 'ENOBUFS', [1, 2]],
+  ['recvfrom', 'ENOBUFS', [1, 2]],
+  ['connect', 'EAGAIN', [1, 2], { readiness: { type: 'socket' } }],
   ['inotify_add_watch', 'ENOSPC', [1]],
   ['renameat', 'ENOSPC', [1, 2]],
   ['unlinkat', 'EIO', [1, 2, 3, 4, 5, 6]],
 ];
 
 /** For each ordinal number: the start fails with the errno's name and leaves nothing, or works and has correct records. */
-async function sweep(owner, call, errno, turns, file, prepare = () => {}) {
+async function sweep(owner, call, errno, turns, { file, prepare = () => {}, changes } = {}) {
   await expectStartAndStop(owner);
   const before = await descriptorCount(owner);
   let injected = 0;
@@ -41,7 +44,7 @@ async function sweep(owner, call, errno, turns, file, prepare = () => {}) {
     const here = `${call} ${turn}`;
     await prepare();
     const fault = await inject(world, await supervisorThread(owner), [`${call}:error=${errno}:when=${turn}`], { file });
-    const { error } = await owner.asks('startProcess', config());
+    const { error } = await owner.asks('startProcess', config('plugin', ['serves.py'], changes));
     const { value: state } = await owner.asks('getState', 'plugin');
     if (error) {
       expect({ here, state, error }).toEqual({
@@ -79,9 +82,12 @@ async function sweep(owner, call, errno, turns, file, prepare = () => {}) {
   await until(() => zombies(owner.pid).length === 0, 2_000, 'no zombie is left');
 }
 
-testWith('strace').each(CASES)('supervisor: a start and a stop survive %s failing with %s', async (call, errno, turns) => {
-  await sweep(commandedOwner(), call, errno, turns);
-});
+testWith('strace').each(CASES.map(([call, errno, turns, changes = {}]) => [call, errno, turns, changes]))(
+  'supervisor: a start and a stop survive %s failing with %s',
+  async (call, errno, turns, changes) => {
+    await sweep(commandedOwner(), call, errno, turns, { changes });
+  },
+);
 
 testWith('strace').each([
   ['socketpair', 'EMFILE', [2], null],
@@ -89,7 +95,7 @@ testWith('strace').each([
   ['clone,clone3', 'EAGAIN', [1], null],
 ])('supervisor: a start and a stop survive %s failing with %s while the guardian is spawned', async (call, errno, turns, file) => {
   const owner = commandedOwner();
-  await sweep(owner, call, errno, turns, file, () => endGuardian(owner));
+  await sweep(owner, call, errno, turns, { file, prepare: () => endGuardian(owner) });
 });
 
 testWith('strace').each([
@@ -102,7 +108,7 @@ testWith('strace').each([
   ['readlink', 'EACCES', [1], null],
   ['readlink', 'EACCES', [2], null],
 ])('supervisor: a start and a stop survive %s failing with %s where an identity is read: %j', async (call, errno, turns, file) => {
-  await sweep(commandedOwner(), call, errno, turns, file);
+  await sweep(commandedOwner(), call, errno, turns, { file });
 });
 
 testWith('strace')('supervisor: epoll_ctl failing with ENOSPC while the guardian is spawned leaves no zombie', async () => {

@@ -77,10 +77,10 @@ test('healthcheck.probe socket: a daemon stopped by SIGSTOP passes while its que
   signal(daemon, 'SIGCONT');
 });
 
-testOnLinux('healthcheck.probe socket: a daemon whose queue is full fails', async () => {
+testOnLinux('healthcheck.probe socket: a daemon whose queue is full of clients fails', async () => {
   const manager = world.manager();
   const events = record(manager);
-  const daemon = await started(manager, ['never-accepts.py', 1], { interval: 20, timeout: 100, retries: 2 });
+  const daemon = await started(manager, ['fills-its-queue.py'], { interval: 20, timeout: 100, retries: 2 });
   await until(() => manager.getPid('plugin') !== daemon.pid);
   const failed = events.of('health').filter(sick);
   expect(failed.slice(0, 2).map(({ failures }) => failures)).toEqual([1, 2]);

@@ -22,7 +22,7 @@ const clear = () => {
 
 async function restarted(manager, first) {
   signal(first, 'SIGKILL');
-  await until(() => manager.getState('plugin') === 'running' && manager.getPid('plugin') !== first.pid);
+  await until(() => manager.getPid('plugin') !== first.pid && manager.isRunning('plugin'));
   return identify(manager.getPid('plugin'));
 }
 

@@ -436,6 +436,8 @@ manager.startProcess({ ...config, startupTimeout: '30s' });
 manager.startProcess({ ...config, healthcheck: { interval: 1000 } });
 // @ts-expect-error true is no health check
 manager.startProcess({ ...config, healthcheck: true });
+// @ts-expect-error the probe has no fields
+manager.startProcess({ ...config, readiness: { type: 'listen', port: 8080 } });
 // @ts-expect-error no such probe
 manager.startProcess({ ...config, readiness: { type: 'ping' } });
 // @ts-expect-error a port is needed

@@ -69,3 +69,12 @@ impl fmt::Display for ExitReason {
         f.write_str(self.as_str())
     }
 }
+
+/// The use of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProbeRole {
+    /// The probe that ends a start.
+    Readiness,
+    /// The probe of the health checks.
+    Health,
+}

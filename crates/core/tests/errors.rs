@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ally_base::record::Elsewhere;
 use ally_core::error::{Code, Failure, Occupant, Refused};
-use ally_core::model::{Exit, ProcessState};
+use ally_core::model::{Exit, ProbeRole, ProcessState};
 
 const EXITED: Exit = Exit { code: Some(3), signal: None };
 
@@ -53,6 +53,8 @@ fn error_code_of_each_failure() {
         (Failure::io(Path::new("/p"), "must be a plain file"), Code::Io),
         (Failure::LeftoverFile { cause: Box::new(Failure::io(Path::new("/p"), "stays")) }, Code::Io),
         (unhealthy(), Code::Unhealthy),
+        (probed(ProbeRole::Health, Failure::Ended { exit: EXITED, tail: text() }), Code::StartupExit),
+        (probed(ProbeRole::Readiness, Failure::StartupExit { exit: EXITED, tail: text() }), Code::StartupExit),
     ];
     for (failure, code) in table {
         assert_eq!(failure.code(), code, "{failure:?}");
@@ -78,6 +80,25 @@ fn error_after_max_attempts_or_window_has_the_code_and_fields_of_the_last_failur
     }
     for failure in exhausted(Failure::Ended { exit: EXITED, tail: "why".to_owned() }) {
         assert_eq!((failure.code(), failure.exit(), failure.tail()), (Code::StartupExit, EXITED, Some("why")));
+    }
+}
+
+fn probed(by: ProbeRole, cause: Failure) -> Failure {
+    Failure::ExitsWhenProbed { by, cause: Box::new(cause) }
+}
+
+#[test]
+fn error_of_a_daemon_that_exits_when_a_probe_connects_names_the_probe_and_keeps_the_exit() {
+    for (by, text) in [
+        (ProbeRole::Health, "exits when a health check connects; use probe `listen` or `exec`: the process exited with code 3: why"),
+        (
+            ProbeRole::Readiness,
+            "exited just after the readiness probe had connected; use readiness `listen`: the process exited with code 3: why",
+        ),
+    ] {
+        let failure = probed(by, Failure::Ended { exit: EXITED, tail: "why".to_owned() });
+        assert_eq!(failure.to_string(), text);
+        assert_eq!((failure.exit(), failure.tail()), (EXITED, Some("why")));
     }
 }
 

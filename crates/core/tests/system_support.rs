@@ -55,6 +55,8 @@ fn the_accept_probe_is_refused_by_its_field_where_the_kernel_does_not_show_the_q
 }
 
 #[test]
-fn the_socket_probe_needs_nothing_of_the_kernel() {
+fn the_probes_socket_and_listen_need_nothing_of_the_kernel() {
     assert_eq!(NONE.check(&config("socket", "socket")), Ok(()));
+    // If the kernel can't tell who listens, a connection decides.
+    assert_eq!(NONE.check(&config("listen", "listen")), Ok(()));
 }

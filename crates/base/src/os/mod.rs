@@ -6,6 +6,7 @@
 //! - `peer`: the process at the other end of a Unix socket;
 //! - `accept_queue`: whether a listener has accepted a connection;
 //! - `holders`: the processes that hold a socket file;
+//! - `listeners`: whether a process tree listens at a socket file;
 //! - `pipe`: the capacity of a pipe;
 //! - `random`: random bytes of the kernel;
 //! - `watch`: changes in a folder.
@@ -29,6 +30,7 @@ use std::io;
 
 /// In the place of the boot's id, if the system does not show it.
 pub const NO_BOOT_ID: &str = "-";
+use nix::sys::socket::SockType;
 
 /// Whether a listener has accepted a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,29 @@ pub enum Held {
     /// The kernel shows a socket that may be bound to the file under another name.
     Unknown,
     Yes,
+}
+
+/// Whether a process tree listens at a socket file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listening {
+    /// A process of the tree has a listening socket of this type open.
+    Tree(SockType),
+    /// A socket of this type listens. The descriptors of the tree that can be read do not lead to it.
+    NotFound(SockType),
+    /// The kernel shows no listening socket for the file.
+    Nobody,
+}
+
+/// The socket that is bound to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    Listening,
+    /// bind(2) was called, and listen(2) was not.
+    NotListening,
+    /// A datagram socket, which never listens.
+    Datagram,
+    /// The kernel shows none. There may be one in another network namespace.
+    Unknown,
 }
 
 /// The properties of a process at the time of a scan.

@@ -12,6 +12,7 @@ mod until;
 
 mod folder_watcher;
 mod identity;
+mod listeners;
 mod scan;
 mod shell;
 mod signals;

@@ -28,15 +28,17 @@ pub enum KillMode {
     Group,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
+    /// The kernel shows that a process of the daemon listens at the socket. Nothing connects.
+    Listen,
     /// connect(2) to the socket succeeds.
     Socket,
     /// connect(2) succeeds, and the daemon accepts the connection.
     Accept,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     pub interval: Duration,
     pub timeout: Duration,
@@ -79,7 +81,7 @@ impl ProcessConfig {
             socket_path: self.socket_path.display().to_string(),
             startup_timeout: self.startup_timeout,
             grace: self.shutdown_grace_period,
-            health: self.health.map(|health| (health.interval, health.retries)),
+            health: self.health.as_ref().map(|health| (health.interval, health.retries)),
             restart: self.restart,
         }
     }

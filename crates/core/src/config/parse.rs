@@ -50,7 +50,7 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     let env_vars = env_vars(&mut top)?;
     let health = top.nested("healthcheck", HEALTHCHECK, health)?;
     let restart = top.nested("restart", RESTART, restart)?.unwrap_or_default();
-    let readiness = top.nested("readiness", PROBE, |fields| probe(fields, &[("output", None)]))?.unwrap_or(Probe::Socket);
+    let readiness = top.nested("readiness", PROBE, |fields| probe(fields, &[("output", None)]))?.unwrap_or(Probe::Listen);
     top.choice("socket", &[("daemon", Some(())), ("manager", None)])?;
     let stop_signal_to = top
         .choice("stopSignalTo", &[("leader", Some(StopSignalTo::Leader)), ("tree", Some(StopSignalTo::Tree))])?
@@ -206,7 +206,7 @@ fn health(fields: &mut Fields) -> Checked<Health> {
 /// `further`: types that are allowed only for this field.
 fn probe(fields: &mut Fields, further: &[(&str, Option<Probe>)]) -> Checked<Probe> {
     let everywhere = [
-        ("listen", None),
+        ("listen", Some(Probe::Listen)),
         ("socket", Some(Probe::Socket)),
         ("accept", Some(Probe::Accept)),
         ("http", None),
@@ -216,7 +216,7 @@ fn probe(fields: &mut Fields, further: &[(&str, Option<Probe>)]) -> Checked<Prob
     ];
     fields
         .choice("type", &[&everywhere, further].concat())?
-        .ok_or_else(|| fields.mistyped("type", "the name of a probe, as 'socket' or 'accept'"))
+        .ok_or_else(|| fields.mistyped("type", "the name of a probe, as 'listen' or 'accept'"))
 }
 
 fn restart(fields: &mut Fields) -> Checked<RestartPlan> {

@@ -13,9 +13,9 @@ impl SystemSupport {
     /// # Errors
     /// `InvalidConfig` with the first field that this system can't carry out.
     pub fn check(self, config: &ProcessConfig) -> Result<(), Failure> {
-        let health = config.health.map(|health| health.probe);
-        let probes = [("healthcheck.probe.type", health), ("readiness.type", Some(config.readiness))];
-        match probes.into_iter().find(|(_, probe)| *probe == Some(Probe::Accept)) {
+        let health = config.health.as_ref().map(|health| &health.probe);
+        let probes = [("healthcheck.probe.type", health), ("readiness.type", Some(&config.readiness))];
+        match probes.into_iter().find(|(_, probe)| *probe == Some(&Probe::Accept)) {
             Some((field, _)) if !self.accept_queue => Err(Failure::InvalidConfig {
                 field: field.to_owned(),
                 problem: "'accept' is not supported by this system's kernel, which doesn't tell who waits in a socket's queue".to_owned(),

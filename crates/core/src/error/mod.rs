@@ -10,7 +10,7 @@ use std::time::Duration;
 use ally_base::record::Elsewhere;
 use ally_base::text::io_text;
 
-use crate::model::{Exit, Pid, ProcessState};
+use crate::model::{Exit, Pid, ProbeRole, ProcessState};
 
 /// The codes of the public surface (`ManagerError['code']`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +167,11 @@ pub enum Failure {
         exit: Exit,
         tail: String,
     },
+    /// The leader exited just after a probe had connected to it.
+    ExitsWhenProbed {
+        by: ProbeRole,
+        cause: Box<Failure>,
+    },
     Unhealthy {
         checks: u32,
         last: String,
@@ -235,7 +240,7 @@ impl Failure {
     /// The failure that caused this one. Its text ends the text of this failure.
     pub fn cause(&self) -> Option<&Self> {
         match self {
-            Self::LeftoverFile { cause } => Some(cause),
+            Self::LeftoverFile { cause } | Self::ExitsWhenProbed { cause, .. } => Some(cause),
             Self::AttemptsExhausted { last, .. } | Self::WindowExhausted { last, .. } => Some(last),
             _ => None,
         }
@@ -264,7 +269,9 @@ impl Failure {
             Self::Unsupported { .. } => Code::Unsupported,
             Self::Internal { .. } | Self::GuardianLost { .. } => Code::Internal,
             Self::Unhealthy { .. } => Code::Unhealthy,
-            Self::AttemptsExhausted { last, .. } | Self::WindowExhausted { last, .. } => last.code(),
+            Self::AttemptsExhausted { last: cause, .. }
+            | Self::WindowExhausted { last: cause, .. }
+            | Self::ExitsWhenProbed { cause, .. } => cause.code(),
         }
     }
 

@@ -9,7 +9,7 @@ use ally_base::record::Elsewhere;
 use ally_base::text::{errno_text, printable, signal_name};
 
 use super::{Failure, FileProblem, Occupant};
-use crate::model::Exit;
+use crate::model::{Exit, ProbeRole};
 
 impl Failure {
     /// The `message` of the JavaScript Error.
@@ -80,6 +80,12 @@ impl fmt::Display for Sentence<'_> {
             Failure::Io { path, problem } => write!(f, "{path}: {problem}"),
             Failure::LeftoverFile { cause } => write!(f, "it is gone, but a file of it stays: {}", Sentence(cause)),
             Failure::Ended { exit, .. } => write!(f, "the process {}", ExitText(*exit)),
+            Failure::ExitsWhenProbed { by: ProbeRole::Health, cause } => {
+                write!(f, "exits when a health check connects; use probe `listen` or `exec`: {}", Sentence(cause))
+            }
+            Failure::ExitsWhenProbed { by: ProbeRole::Readiness, cause } => {
+                write!(f, "exited just after the readiness probe had connected; use readiness `listen`: {}", Sentence(cause))
+            }
             Failure::Unhealthy { checks, last } => write!(f, "unhealthy after {checks} failed health checks: {last}"),
             Failure::AttemptsExhausted { attempts, last } => {
                 write!(f, "Maximum restart attempts exceeded ({attempts}): {}", Sentence(last))

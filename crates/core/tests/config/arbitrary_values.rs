@@ -103,7 +103,7 @@ fn assert_within_limits(Parsed { config, .. }: &Parsed) {
     assert!(!config.plugin_name.contains('/') && !["", ".", ".."].contains(&config.plugin_name.as_str()));
     assert!(config.environment(&[]).iter().all(|(key, _)| !key.is_empty() && !key.contains('=')));
     let (plan, longest) = (config.plan(), Duration::from_millis(2_147_483_647));
-    let health = config.health.map(|health| [health.interval, health.timeout]);
+    let health = config.health.as_ref().map(|health| [health.interval, health.timeout]);
     let times = [plan.startup_timeout, plan.grace, plan.restart.delay, plan.restart.max_delay, plan.restart.window.period];
     assert!(times.into_iter().chain(health.into_iter().flatten()).all(|time| time <= longest));
     assert!(plan.restart.factor >= 1.0 && plan.restart.factor.is_finite() && (0.0..=1.0).contains(&plan.restart.jitter));

@@ -202,10 +202,10 @@ fn null_counts_as_absent_in_each_optional_field() {
 fn healthcheck_is_completed_with_the_defaults_of_the_specification() {
     let whole = Health { interval: ms(30_000), timeout: ms(5_000), retries: 3, probe: Probe::Socket };
     let given = |field: &str, value: f64| checked(&with(minimal(), &format!("healthcheck.{field}"), Raw::Number(value))).health.unwrap();
-    assert_eq!(checked(&with(minimal(), "healthcheck", object([]))).health, Some(whole));
-    assert_eq!(given("interval", 7.0), Health { interval: ms(7), ..whole });
-    assert_eq!(given("timeout", 7.0), Health { timeout: ms(7), ..whole });
-    assert_eq!(given("retries", 7.0), Health { retries: 7, ..whole });
+    assert_eq!(checked(&with(minimal(), "healthcheck", object([]))).health, Some(whole.clone()));
+    assert_eq!(given("interval", 7.0), Health { interval: ms(7), ..whole.clone() });
+    assert_eq!(given("timeout", 7.0), Health { timeout: ms(7), ..whole.clone() });
+    assert_eq!(given("retries", 7.0), Health { retries: 7, ..whole.clone() });
     assert_eq!(given("retries", 0.0), Health { retries: 1, ..whole });
 }
 
@@ -328,7 +328,7 @@ fn defaults_are_those_of_the_contract() {
             window: Window { limit: 10, period: ms(300_000) },
             on: RestartOn::Always,
         },
-        readiness: Probe::Socket,
+        readiness: Probe::Listen,
         kill_mode: KillMode::Tree,
         stop_signal_to: StopSignalTo::Leader,
         stop_signal: libc::SIGTERM,
@@ -378,7 +378,7 @@ fn every_field_reaches_the_configuration_and_the_plan() {
         ("inheritEnv", array([text("SSH_AUTH_SOCK")])),
     ];
     let config = checked(&fields.into_iter().fold(minimal(), |raw, (path, value)| with(raw, path, value)));
-    assert_eq!(config.health.map(|health| health.probe), Some(Probe::Accept));
+    assert_eq!(config.health.as_ref().map(|health| health.probe.clone()), Some(Probe::Accept));
     let restart = RestartPlan {
         max_attempts: 7,
         delay: Duration::from_micros(1_500),
@@ -390,7 +390,7 @@ fn every_field_reaches_the_configuration_and_the_plan() {
         on: RestartOn::Failure,
     };
     assert_eq!(config.restart, restart);
-    assert_eq!((config.readiness, config.kill_mode, config.stop_signal), (Probe::Accept, KillMode::Group, libc::SIGINT));
+    assert_eq!((config.readiness.clone(), config.kill_mode, config.stop_signal), (Probe::Accept, KillMode::Group, libc::SIGINT));
     assert_eq!(config.stop_signal_to, StopSignalTo::Tree);
     assert_eq!(config.env_vars, [("A".to_owned(), Some("b".to_owned())), ("C".to_owned(), None)]);
     assert_eq!(config.inherit_env, InheritEnv::Listed(vec!["SSH_AUTH_SOCK".to_owned()]));

@@ -42,7 +42,15 @@ fn start_while_a_restart_is_pending_ends_in_error_if_it_fails() {
 fn start_while_the_old_tree_lives_is_refused_as_starting() {
     let mut daemon = Scenario::started(plan());
     let generation = daemon.machine.generation();
-    daemon.on(Event::Exited { generation, exit: code(1), remains: true, tail: String::new(), leftover_file: None, name_lost: None });
+    daemon.on(Event::Exited {
+        generation,
+        exit: code(1),
+        remains: true,
+        after_probe: None,
+        tail: String::new(),
+        leftover_file: None,
+        name_lost: None,
+    });
     assert!(!daemon.machine.replan(plan()));
     let effects = daemon.on(Event::StartRequested { ticket: 2 }).to_vec();
     assert_eq!(settled(&effects, 2), Some(&Err(Failure::AlreadyRunning(ProcessState::Starting))));

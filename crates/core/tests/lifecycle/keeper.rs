@@ -92,7 +92,15 @@ fn keeper_of_a_pending_restart_is_watched_as_well() {
     let mut daemon = Scenario::started(plan());
     daemon.keeper_answers = false;
     let exit = ally_core::model::Exit { code: Some(1), signal: None };
-    daemon.on(Event::Exited { generation: 1, exit, remains: true, tail: String::new(), leftover_file: None, name_lost: None });
+    daemon.on(Event::Exited {
+        generation: 1,
+        exit,
+        remains: true,
+        after_probe: None,
+        tail: String::new(),
+        leftover_file: None,
+        name_lost: None,
+    });
     assert_eq!(daemon.answer_elapsed(), [WAKE]);
     assert!(daemon.grace_elapsed().contains(&KILL_KEEPER));
     daemon.on(Event::TreeGone { generation: 1, leftover_file: None });

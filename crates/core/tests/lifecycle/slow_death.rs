@@ -9,7 +9,15 @@ use ally_core::model::{ExitReason, ProcessState};
 /// A crash that leaves descendants, and the end of both time limits.
 fn crash_with_slow_death(daemon: &mut Scenario) {
     let generation = daemon.machine.generation();
-    daemon.on(Event::Exited { generation, exit: code(1), remains: true, tail: String::new(), leftover_file: None, name_lost: None });
+    daemon.on(Event::Exited {
+        generation,
+        exit: code(1),
+        remains: true,
+        after_probe: None,
+        tail: String::new(),
+        leftover_file: None,
+        name_lost: None,
+    });
     daemon.on(Event::GraceElapsed { generation });
     daemon.on(Event::KillElapsed { generation, survivors: vec![4243] });
 }

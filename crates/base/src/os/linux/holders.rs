@@ -1,21 +1,19 @@
 //! The sockets that are bound to a socket file, and the processes that hold these sockets.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{FileStat, Mode, SFlag, lstat, stat};
+use nix::sys::stat::{FileStat, SFlag};
 
 use super::sock_diag::{
-    ALL_STATES, ATTR_NAME, ATTR_VFS, ESTABLISHED, NLM_F_DUMP, SHOW_NAME, SHOW_VFS, SOCKET_INODE, SOCKET_STATE, SOCKET_TYPE, attribute,
-    query, u32_at,
+    ALL_STATES, ATTR_NAME, ATTR_VFS, ESTABLISHED, LISTEN, NLM_F_DUMP, SHOW_NAME, SHOW_VFS, SOCKET_INODE, SOCKET_STATE, SOCKET_TYPE,
+    attribute, query, u32_at,
 };
-use crate::os::Held;
+use super::socket_file::{SocketFile, file_at, kernel_device, mount_device};
+use crate::os::{Bound, Held};
 
 /// Whether a process holds, or may hold, a socket that is bound to this file, listening or not. A symlink counts as its target.
 ///
@@ -23,6 +21,26 @@ use crate::os::Held;
 /// Errors of stat(2), of the request, and of /proc/net/unix.
 pub fn is_held(path: &Path) -> io::Result<Held> {
     Ok(sockets_at(path)?.iter().map(|socket| socket.held).max().unwrap_or(Held::No))
+}
+
+/// The socket that is bound to this file, if no process of the tree listens there. The other parameters are for systems on which
+/// only the sockets of a process can be listed.
+///
+/// # Errors
+/// As [`is_held`].
+pub fn bound_socket(path: &Path, _keeper: i32, _leader: i32) -> io::Result<Bound> {
+    let mut sockets = sockets_at(path)?;
+    // A socket that may be bound to another file is no answer, here as in `Listeners`.
+    sockets.retain(|socket| socket.held == Held::Yes);
+    Ok(if sockets.iter().any(|socket| socket.listens) {
+        Bound::Listening
+    } else if sockets.iter().any(|socket| socket.is_datagram) {
+        Bound::Datagram
+    } else if sockets.is_empty() {
+        Bound::Unknown
+    } else {
+        Bound::NotListening
+    })
 }
 
 /// The processes that hold a socket bound to this file, as far as this user may read their descriptors. The scan reads the
@@ -50,54 +68,36 @@ struct BoundSocket {
     /// Of the socket itself, as in /proc/PID/fd.
     inode: u32,
     held: Held,
+    is_datagram: bool,
+    listens: bool,
 }
 
 /// The sockets that are bound to this file. An accepted connection has its listener's address but does not count: a new client
 /// can't reach it.
 fn sockets_at(path: &Path) -> io::Result<Vec<BoundSocket>> {
-    let file = stat(path)?;
-    match sockets_by_inode(path, &file) {
+    let file = SocketFile::at(path)?;
+    match sockets_by_inode(&file) {
         Err(error) if !matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)) => {
             // A seccomp filter refuses AF_NETLINK, or the kernel has no unix_diag: compare the names in /proc/net/unix.
-            sockets_by_name(path, &file)
+            sockets_by_name(&file)
         }
         found => found,
     }
 }
 
-fn sockets_by_inode(path: &Path, file: &FileStat) -> io::Result<Vec<BoundSocket>> {
-    let device = kernel_device(file.st_dev);
-    // On btrfs and overlayfs stat(2) reports another device than unix_diag, which reports the device of the mount.
-    let mut mount: Option<Option<u32>> = None;
+fn sockets_by_inode(file: &SocketFile) -> io::Result<Vec<BoundSocket>> {
     let mut found = Vec::new();
     query(0, NLM_F_DUMP, ALL_STATES, SHOW_NAME | SHOW_VFS, |answer, attributes| {
-        let Some(vfs) = attribute(attributes, ATTR_VFS) else { return };
-        let is_datagram = answer.get(SOCKET_TYPE).is_some_and(|kind| i32::from(*kind) == libc::SOCK_DGRAM);
-        if !is_datagram && answer.get(SOCKET_STATE) == Some(&ESTABLISHED) {
+        let (Some(vfs), Some(kind)) = (attribute(attributes, ATTR_VFS), answer.get(SOCKET_TYPE)) else { return };
+        let (Some(state), Some(inode)) = (answer.get(SOCKET_STATE), u32_at(answer, SOCKET_INODE)) else { return };
+        let (Some(bound_to), Some(device)) = (u32_at(vfs, 0), u32_at(vfs, 4)) else { return };
+        let is_datagram = i32::from(*kind) == libc::SOCK_DGRAM;
+        if !is_datagram && *state == ESTABLISHED {
             return;
         }
-        let (Some(inode), Some(bound_to), Some(on)) = (u32_at(answer, SOCKET_INODE), u32_at(vfs, 0), u32_at(vfs, 4)) else { return };
-        if bound_to != kernel_inode(file.st_ino) {
-            return;
-        }
-        let held = if on == device {
-            Held::Yes
-        } else {
-            let name = attribute(attributes, ATTR_NAME).and_then(|name| name.split(|byte| *byte == 0).next()).unwrap_or_default();
-            match mount.get_or_insert_with(|| mount_device(path)) {
-                Some(mount) if *mount != on => Held::No,
-                mount => match file_at(name) {
-                    Some(named) if same_file(&named, file) => Held::Yes,
-                    // The inode of another file system, or of another subvolume of the same one.
-                    Some(named) if kernel_inode(named.st_ino) == bound_to => Held::No,
-                    // The file was renamed, so its name proves nothing.
-                    _ if mount.is_some() => Held::Yes,
-                    _ => Held::Unknown,
-                },
-            }
-        };
+        let held = file.is_bound_by(bound_to, device, || attribute(attributes, ATTR_NAME).unwrap_or_default().to_vec());
         if held != Held::No {
-            found.push(BoundSocket { inode, held });
+            found.push(BoundSocket { inode, held, is_datagram, listens: *state == LISTEN });
         }
     })?;
     Ok(found)
@@ -140,11 +140,11 @@ impl<'a> NamedSocket<'a> {
 const DATAGRAM: &[u8] = b"0002";
 const STREAM: &[u8] = b"0001";
 
-fn sockets_by_name(path: &Path, file: &FileStat) -> io::Result<Vec<BoundSocket>> {
+fn sockets_by_name(file: &SocketFile) -> io::Result<Vec<BoundSocket>> {
     let text = fs::read("/proc/net/unix")?;
     let sockets: Vec<NamedSocket> = text.split(|byte| *byte == b'\n').skip(1).filter_map(NamedSocket::parse).collect();
     let held = |socket: &NamedSocket| {
-        if may_name_file(socket.name, path, file) {
+        if file.may_have_name(socket.name) {
             Held::Yes
         } else if socket.kind == STREAM && !socket.listens && !socket.accounts_for(&sockets) {
             // The file was renamed, and may be this one. A listener would accept the connection, and a socket of another type
@@ -154,54 +154,13 @@ fn sockets_by_name(path: &Path, file: &FileStat) -> io::Result<Vec<BoundSocket>>
             Held::No
         }
     };
-    let found = sockets.iter().map(|socket| BoundSocket { inode: socket.inode, held: held(socket) });
+    let found = sockets.iter().map(|socket| BoundSocket {
+        inode: socket.inode,
+        held: held(socket),
+        is_datagram: socket.kind == DATAGRAM,
+        listens: socket.listens,
+    });
     Ok(found.filter(|socket| socket.held != Held::No).collect())
-}
-
-/// Whether `name`, the address of a socket, is a name of the file at `path`. If only the file names can be compared, equal file
-/// names count as yes: a wrong yes leaves a dead file, a wrong no takes the socket from its holder.
-fn may_name_file(name: &[u8], path: &Path, file: &FileStat) -> bool {
-    match file_at(name) {
-        Some(named) => same_file(&named, file),
-        // The file was renamed or moved, is in another mount namespace, or its name is relative to an unknown folder.
-        None => Path::new(OsStr::from_bytes(name)).file_name() == path.file_name(),
-    }
-}
-
-/// The file at the address of a socket. `None` if the address is relative to an unknown folder.
-fn file_at(name: &[u8]) -> Option<FileStat> {
-    let name = Path::new(OsStr::from_bytes(name));
-    if name.is_absolute() { lstat(name).ok() } else { None }
-}
-
-const fn same_file(a: &FileStat, b: &FileStat) -> bool {
-    a.st_dev == b.st_dev && a.st_ino == b.st_ino
-}
-
-/// The device of the mount that has this file, as the kernel knows it. `None` if /proc doesn't tell.
-fn mount_device(path: &Path) -> Option<u32> {
-    let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
-    let mounts = super::identity::read("/proc/self/mountinfo").ok()?;
-    // The fields of a line: mount id, parent's id, major:minor, and others.
-    let of_mount = |line: &[u8]| {
-        let mut fields = line.split(|byte| *byte == b' ').filter_map(|field| std::str::from_utf8(field).ok());
-        let (major, minor) = fields.next().filter(|field| *field == id).and_then(|_| fields.nth(1))?.split_once(':')?;
-        Some((major.parse::<u32>().ok()? << 20) | minor.parse::<u32>().ok()?)
-    };
-    mounts.split(|byte| *byte == b'\n').find_map(of_mount)
-}
-
-/// The kernel's internal dev_t: 12 bits of major, 20 of minor (linux/kdev_t.h).
-fn kernel_device(device: u64) -> u32 {
-    (libc::major(device) << 20) | libc::minor(device)
-}
-
-/// unix_diag reports the lower 32 bits of the inode.
-#[expect(clippy::cast_possible_truncation, reason = "the kernel truncates as well")]
-const fn kernel_inode(inode: u64) -> u32 {
-    inode as u32
 }
 
 /// The process that locked this file with flock(2), as long as it has the file open. `None` also if the process is in another

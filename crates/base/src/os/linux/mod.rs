@@ -4,20 +4,23 @@ mod accept_queue;
 mod handle;
 mod holders;
 mod identity;
+mod listeners;
 mod peer;
 mod pipe;
 mod random;
 mod sock_diag;
+mod socket_file;
 mod tree;
 mod watch;
 
 pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
 pub use handle::{Group, Handle, open, signal};
-pub use holders::{flock_holder, holders, is_held};
+pub use holders::{bound_socket, flock_holder, holders, is_held};
 pub use identity::{
     BOOT_ID, ENVIRONMENT, began_with, boot_id, check_environment_is_readable, holds, identify, is_dumping_core, is_ending, look_up,
     must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
+pub use listeners::Listeners;
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
 pub use random::random_bytes;

@@ -25,8 +25,10 @@ const ANSWER_SIZE: usize = 32;
 pub const SOCKET_TYPE: usize = 17;
 pub const SOCKET_STATE: usize = 18;
 pub const SOCKET_INODE: usize = 20;
-/// The state of both ends of a connection (net/tcp_states.h). A listener or a bound socket has another state.
+/// The state of both ends of a connection (net/tcp_states.h).
 pub const ESTABLISHED: u8 = 1;
+/// The state of a socket after listen(2).
+pub const LISTEN: u8 = 10;
 
 /// Sends one request and calls `on_answer` with the header and the attributes of each answer.
 pub fn query(inode: u32, flags: u16, states: u32, show: u32, mut on_answer: impl FnMut(&[u8], &[u8])) -> io::Result<()> {

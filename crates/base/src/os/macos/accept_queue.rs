@@ -4,7 +4,6 @@
 //! descriptor of the peer process refers to this socket, the connection was accepted. If no descriptor does, an empty queue
 //! means that all connections were accepted, including the client's.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,10 +12,10 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::socket::{UnixAddr, getpeername};
 
+use super::listeners::Listeners;
 use super::peer::peer_pid;
 use super::socket_info::{SocketInfo, first_string, sockets_of};
-use super::tree::members;
-use crate::os::AcceptState;
+use crate::os::{AcceptState, Listening};
 
 pub fn accept_queue_is_visible() -> bool {
     true
@@ -47,7 +46,5 @@ pub fn accept_state(client: &(impl AsFd + AsRawFd)) -> io::Result<AcceptState> {
 
 /// Whether ECONNREFUSED can mean that the listener's queue is full: true if a process of the tree listens at `path`.
 pub fn refuses_when_full(path: &Path, keeper: i32, leader: i32) -> bool {
-    let Ok(file) = fs::metadata(path) else { return false };
-    let listens = |pid: i32| sockets_of(pid).iter().any(|socket| socket.listens() && socket.is_bound_to(pid, path, &file));
-    members(keeper, &mut Some(leader), &[], &mut |_| {}).seen.iter().any(|process| listens(process.pid))
+    matches!(Listeners.listening(path, keeper, leader), Ok(Listening::Tree(_)))
 }

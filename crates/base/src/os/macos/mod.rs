@@ -6,6 +6,7 @@ mod handle;
 mod holders;
 mod identity;
 mod kqueue;
+mod listeners;
 mod peer;
 mod pipe;
 mod random;
@@ -20,6 +21,7 @@ pub use identity::{
     BOOT_ID, ENVIRONMENT, began_with, boot_id, check_environment_is_readable, holds, identify, is_dumping_core, is_ending, look_up,
     must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
+pub use listeners::{Listeners, bound_socket};
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
 pub use random::random_bytes;

@@ -21,7 +21,8 @@ pub struct SocketInfo {
     /// The kernel's id of the socket. Not an address of this process.
     pub so: u64,
     pcb: u64,
-    kind: i32,
+    /// `SOCK_…`.
+    pub kind: i32,
     protocol: i32,
     family: i32,
     options: i16,

@@ -15,6 +15,7 @@ use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Event};
 use crate::lifecycle::phase::{Activity, Generation, LastExit, Now, Phase, Snapshot, Ticket};
 use crate::lifecycle::restart::{History, Jitter, RestartPlan};
+use crate::model::ProbeRole;
 
 /// The time from SIGKILL until a tree that still lives fails the stop (ERR_STOP_FAILED).
 pub const KILL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,6 +40,10 @@ pub struct Plan {
     pub restart: RestartPlan,
 }
 
+/// A daemon may exit once or twice just after a health check for another reason. From this number of times in a row on, the
+/// failure names the check.
+const EXITS_AFTER_CHECK: u32 = 3;
+
 #[derive(Debug)]
 pub struct Machine {
     plan: Plan,
@@ -49,6 +54,8 @@ pub struct Machine {
     history: History,
     jitter: Jitter,
     failed_checks: u32,
+    /// The number of exits in a row that came just after a probe had connected, and the role of the last probe.
+    exits_after_probe: (u32, Option<ProbeRole>),
     /// The tickets that are settled when the machine reaches Stopped, Failed or Stuck, each with its outcome.
     waiting: Vec<(Ticket, Result<(), Failure>)>,
     /// The tickets of whenRunning that are not settled yet.
@@ -76,6 +83,7 @@ impl Machine {
             history: History::default(),
             jitter: Jitter(seed),
             failed_checks: 0,
+            exits_after_probe: (0, None),
             waiting: Vec::new(),
             waiters: Vec::new(),
             started: None,
@@ -171,7 +179,8 @@ impl Machine {
             Event::AcknowledgementElapsed { .. } => self.acknowledgement_elapsed(),
             Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. } => self.boot_failed(failure, now),
             Event::Ready { .. } => self.ready(now),
-            Event::Exited { exit, remains, tail, leftover_file, name_lost, .. } => {
+            Event::Exited { exit, remains, after_probe, tail, leftover_file, name_lost, .. } => {
+                self.count_exit_after_probe(exit, after_probe);
                 self.exited(exit, remains, tail, leftover_file, name_lost, now);
             }
             Event::TreeGone { leftover_file, .. } => self.tree_gone(leftover_file, now),

@@ -194,7 +194,8 @@ impl Machine {
                 let run = *run;
                 self.disarm(Timer::Startup);
                 self.effects.push(Effect::StopAwaiting { generation: self.generation });
-                let failure = name_lost.filter(|_| run == Run::Restart).unwrap_or(Failure::StartupExit { exit, tail });
+                let exited = self.with_probe_named(Failure::StartupExit { exit, tail });
+                let failure = name_lost.filter(|_| run == Run::Restart).unwrap_or(exited);
                 self.run_failed(run, left, failure, now);
             }
             Phase::Running { .. } => {
@@ -202,7 +203,8 @@ impl Machine {
                 if reason == ExitReason::Exited && self.plan.restart.on == RestartOn::Failure {
                     self.stop_or_finish(left, StopFor::CleanExit, now);
                 } else {
-                    self.retry_or_give_up(left, reason, name_lost.unwrap_or(Failure::Ended { exit, tail }), now);
+                    let ended = self.with_probe_named(Failure::Ended { exit, tail });
+                    self.retry_or_give_up(left, reason, name_lost.unwrap_or(ended), now);
                 }
             }
             Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. } => {

@@ -3,11 +3,11 @@
 use core::mem;
 use core::time::Duration;
 
-use super::{ACKNOWLEDGEMENT_TIMEOUT, KILL_TIMEOUT, Machine};
+use super::{ACKNOWLEDGEMENT_TIMEOUT, EXITS_AFTER_CHECK, KILL_TIMEOUT, Machine};
 use crate::error::{Code, Failure};
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
 use crate::lifecycle::phase::{Acknowledgement, Leader, Now, Phase, Rest, Run, StopFor, Ticket, TreeState};
-use crate::model::{Exit, ExitReason, ProcessState};
+use crate::model::{Exit, ExitReason, ProbeRole, ProcessState};
 
 impl Machine {
     /// Begins a new attempt.
@@ -229,6 +229,24 @@ impl Machine {
     pub(super) fn fail_start(&mut self, run: Run) {
         if let Run::Requested(ticket) = run {
             self.waiting.push((ticket, Err(Failure::Stopped)));
+        }
+    }
+
+    /// Only an exit that nobody asked for counts, and not the loss of a killed keeper. Any other exit ends the row.
+    pub(super) fn count_exit_after_probe(&mut self, exit: Exit, after_probe: Option<ProbeRole>) {
+        let by_itself = exit != Exit::UNKNOWN && matches!(self.phase, Phase::Booting { .. } | Phase::Running { .. });
+        let count = if by_itself && after_probe.is_some() { self.exits_after_probe.0.saturating_add(1) } else { 0 };
+        self.exits_after_probe = (count, after_probe);
+    }
+
+    /// The failure of an exit. If the connection of a probe is the likely reason, the failure says so.
+    pub(super) fn with_probe_named(&self, failure: Failure) -> Failure {
+        match self.exits_after_probe {
+            // A readiness probe connects once an attempt, so a single exit just after it is enough.
+            (1.., Some(by @ ProbeRole::Readiness)) | (EXITS_AFTER_CHECK.., Some(by @ ProbeRole::Health)) => {
+                Failure::ExitsWhenProbed { by, cause: Box::new(failure) }
+            }
+            _ => failure,
         }
     }
 

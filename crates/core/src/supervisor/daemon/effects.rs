@@ -15,7 +15,7 @@ use crate::model::Pid;
 use crate::supervisor::launch::{Launch, no_process};
 use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::{Lease, LockFile, identify_leader};
-use crate::supervisor::probe::{ReadinessStatus, await_ready, check};
+use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_ready, check};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{self, AbortOnDrop};
 use crate::supervisor::socket;
@@ -149,7 +149,7 @@ impl Task {
         let (status, done) = (ReadinessStatus::default(), attempt.completion());
         let shared_status = status.clone();
         let waiting = AbortOnDrop::spawn(async move {
-            let ready = await_ready(&job.config.socket_path, job.config.readiness, &daemon, &shared_status).await;
+            let ready = await_ready(&job.config.socket_path, &job.config.readiness, &daemon, &shared_status).await;
             done(Completion::Ready(ready));
         });
         attempt.awaiting_ready = Some((waiting, status));
@@ -157,6 +157,8 @@ impl Task {
 
     fn signal(&mut self, generation: Generation, signal: Signal) {
         if let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.as_ref()) {
+            // A daemon that drains its queue at a stop must not wait for a probe.
+            drop(process.spawned.as_ref().and_then(ProbedDaemon::take_waiting));
             process.keeper.command(match signal {
                 Signal::Terminate => KeeperCommand::Terminate,
                 Signal::Kill => KeeperCommand::Kill,
@@ -190,12 +192,12 @@ impl Task {
 
     fn check_health(&mut self, generation: Generation) {
         let job = Arc::clone(&self.job);
-        let Some(health) = job.config.health else { return };
+        let Some(health) = job.config.health.clone() else { return };
         let Some(attempt) = self.attempt(generation) else { return };
         let Some(daemon) = attempt.spawned().cloned() else { return };
         let done = attempt.completion();
         attempt.checking = Some(AbortOnDrop::spawn(async move {
-            done(Completion::Checked(check(&job.config.socket_path, health, &daemon).await));
+            done(Completion::Checked(check(&job.config.socket_path, &health, &daemon).await));
         }));
     }
 

@@ -104,6 +104,7 @@ impl Task {
     }
 
     fn on_exited(&mut self, generation: Generation, exit: Exit, remains: bool) {
+        let after_probe = self.attempt(generation).and_then(|attempt| attempt.spawned()?.recently_connected());
         if let Some(attempt) = self.attempt(generation) {
             if let Some(process) = &mut attempt.process {
                 process.leader_reaped = true;
@@ -114,7 +115,8 @@ impl Task {
         }
         let leftover_file = if remains { None } else { self.remove_files() };
         let name_lost = self.lease.as_ref().and_then(Lease::name_lost);
-        self.feed(Event::Exited { generation, exit, remains, tail: self.daemon.tail.error_excerpt(), leftover_file, name_lost });
+        let tail = self.daemon.tail.error_excerpt();
+        self.feed(Event::Exited { generation, exit, remains, after_probe, tail, leftover_file, name_lost });
     }
 
     /// The keeper is gone, and has not reported that the tree is gone.

@@ -1,4 +1,4 @@
-//! Waits until a daemon has accepted a connection. The kernel reports the accept, so the daemon needs no protocol.
+//! Whether a daemon has accepted a connection. The kernel reports the accept, so the daemon needs no protocol.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -9,49 +9,60 @@ use nix::sys::socket::{MsgFlags, recv};
 use tokio::time::{Instant, sleep_until};
 
 use ally_base::os::{AcceptState, accept_state};
-use ally_base::text::{errno_text, io_text};
 
 /// The kernel has no event for accept(2), so the state is polled. A working daemon accepts within microseconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acceptance {
+    Waiting,
+    Accepted,
+    /// The listener was closed with the connection in its queue: ECONNRESET.
+    Dropped(Errno),
+}
+
+/// Polls until the connection leaves the queue, or until the deadline.
+///
 /// # Errors
-/// See [`ProbeError`].
-pub async fn wait_accepted(client: &OwnedFd, deadline: Instant) -> Result<(), ProbeError> {
+/// As [`acceptance`].
+pub async fn wait_accepted(client: &OwnedFd, deadline: Instant) -> io::Result<Acceptance> {
     let mut pause = FIRST_PAUSE;
     loop {
         // The clock is read before the state, so that the last query happens at the deadline or later.
         let late = Instant::now() >= deadline;
-        // If the daemon accepted the connection and closed it or wrote to it, accept_state may fail.
-        match recv(client.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
-            Ok(_) => return Ok(()),
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            // ECONNRESET: the listener was closed with the connection in its queue.
-            Err(error) => return Err(ProbeError::Failed(format!("the connection was dropped unaccepted ({})", errno_text(error as i32)))),
-        }
-        match accept_state(&client.as_fd()) {
-            Ok(AcceptState::Accepted) => return Ok(()),
-            Ok(AcceptState::Waiting) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {}
-            // The query failed, so the state of the daemon is unknown.
-            Err(error) => return Err(ProbeError::NotMade(format!("the kernel doesn't tell who waits in the queue ({})", io_text(&error)))),
-        }
-        if late {
-            return Err(ProbeError::TimedOut);
+        let state = acceptance(client)?;
+        if late || state != Acceptance::Waiting {
+            return Ok(state);
         }
         sleep_until(deadline.min(Instant::now() + pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-#[derive(Debug)]
-pub enum ProbeError {
-    /// The daemon failed the probe.
-    Failed(String),
-    /// The daemon did not accept the connection before the deadline.
-    TimedOut,
-    /// The probe could not be made, so the state of the daemon is unknown.
-    NotMade(String),
+/// # Errors
+/// The kernel doesn't tell who waits in the queue. The state of the daemon is then unknown.
+pub fn acceptance(client: &OwnedFd) -> io::Result<Acceptance> {
+    // If the daemon has accepted the connection and closed it or written to it, accept_state may fail.
+    if let Some(state) = traffic(client) {
+        return Ok(state);
+    }
+    match accept_state(&client.as_fd()) {
+        Ok(AcceptState::Accepted) => Ok(Acceptance::Accepted),
+        Ok(AcceptState::Waiting) => Ok(Acceptance::Waiting),
+        // The daemon or the listener has closed the connection since the first line.
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => Ok(traffic(client).unwrap_or(Acceptance::Waiting)),
+        Err(error) => Err(error),
+    }
+}
+
+/// `None` if nothing was received.
+fn traffic(client: &OwnedFd) -> Option<Acceptance> {
+    match recv(client.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+        Ok(_) => Some(Acceptance::Accepted),
+        Err(Errno::EAGAIN | Errno::EINTR) => None,
+        Err(error) => Some(Acceptance::Dropped(error)),
+    }
 }
 
 /// Whether a resource limit of this process or of the system prevents the probe.

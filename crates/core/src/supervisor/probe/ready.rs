@@ -1,48 +1,26 @@
-//! Readiness. A folder watch (inotify, kqueue) reports a new file in the socket's folder. The daemon is ready when a process
-//! of its tree answers at the socket path.
+//! Readiness. A folder watch (inotify, kqueue) reports a new file in the socket's folder, and the question is put until the
+//! daemon passes.
 
-use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::accepted::{ProbeError, wait_accepted};
-use super::{Answering, ProbedDaemon};
+use super::ProbedDaemon;
+use super::question::{Answer, Question};
+use super::schedule::{LONG_PAUSE, Schedule};
 use crate::config::Probe;
 use crate::error::{Failure, Occupant};
+use crate::model::ProbeRole;
 use crate::supervisor::runtime::FolderChanges;
-use crate::supervisor::socket::{SocketFileId, dial};
-use ally_base::os;
-use ally_base::text::{errno_text, io_text};
+use ally_base::text::errno_text;
 
-/// Between bind(2) and listen(2) there is no event. Most daemons call listen(2) within microseconds, so the first tries have
-/// no pause, the tries of the first 200 ms a short one, and all others a long one.
-const TRIES_WITHOUT_PAUSE: u32 = 20;
-const SHORT_PAUSE: Duration = Duration::from_millis(1);
-const SHORT_PAUSE_TIME: Duration = Duration::from_millis(200);
-const LONG_PAUSE: Duration = Duration::from_millis(5);
-/// A search for the holder of a socket reads the descriptors of all processes, and one thread serves all daemons. So the pause
-/// is doubled after each search that fails, up to this one.
-const LONGEST_SEARCH_PAUSE: Duration = Duration::from_millis(640);
+/// The longest wait of one try, for example for the accept of a connection.
+const TRY_MAX: Duration = Duration::from_secs(1);
 /// Some file systems report no events (some overlays, network mounts), so the probe runs at this interval too.
 const EVENT_TIMEOUT: Duration = Duration::from_millis(250);
-
-/// A connection that waits to be accepted keeps waiting only while the path leads to the same socket. This is the interval
-/// of that check.
-const SAME_SOCKET_INTERVAL: Duration = Duration::from_secs(1);
-
-enum ProbeResult {
-    Ready,
-    /// There is a socket, and the daemon does not answer yet. With the reason.
-    NoAnswer(String),
-    /// The search of all processes has not found the holder of the socket. With the reason.
-    NoHolder(String),
-    NoSocket,
-}
 
 /// The reason of the last failed try, for the message of ERR_STARTUP_TIMEOUT.
 #[derive(Debug, Clone, Default)]
@@ -50,11 +28,11 @@ pub struct ReadinessStatus(Arc<Mutex<Option<String>>>);
 
 impl ReadinessStatus {
     pub fn last(&self) -> Option<String> {
-        self.slot().clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn set(&self, reason: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 }
 
@@ -62,36 +40,33 @@ impl ReadinessStatus {
 ///
 /// # Errors
 /// `SocketInUse` if a process outside the tree answers.
-pub async fn await_ready(path: &Path, probe: Probe, daemon: &ProbedDaemon, status: &ReadinessStatus) -> Result<(), Failure> {
+pub async fn await_ready(path: &Path, probe: &Probe, daemon: &ProbedDaemon, status: &ReadinessStatus) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(path);
     let mut changes = FolderChanges::of(folder).ok();
-    let mut unanswered_since: Option<Instant> = None;
-    let mut tries = 0;
-    let mut search_pause = LONG_PAUSE;
+    let mut question = Question::new(ProbeRole::Readiness, path, probe, daemon);
+    let mut schedule = Schedule::default();
     loop {
-        match probe_once(path, probe, daemon, status).await? {
-            ProbeResult::Ready => return Ok(()),
-            ProbeResult::NoAnswer(reason) => {
-                *status.slot() = Some(reason);
-                let since = *unanswered_since.get_or_insert_with(Instant::now);
-                tries += 1;
-                if tries <= TRIES_WITHOUT_PAUSE {
-                    yield_now().await;
-                } else if since.elapsed() < SHORT_PAUSE_TIME {
-                    sleep(SHORT_PAUSE).await;
-                } else {
-                    sleep(LONG_PAUSE).await;
-                }
+        match question.ask(status, Instant::now() + TRY_MAX).await {
+            Answer::Passed => {
+                // Closed, because there may be no health check that would ask about it.
+                drop(daemon.take_waiting());
+                return Ok(());
             }
-            ProbeResult::NoHolder(reason) => {
-                *status.slot() = Some(reason);
-                sleep(search_pause).await;
-                search_pause = (search_pause * 2).min(LONGEST_SEARCH_PAUSE);
+            Answer::Other(pid) => {
+                let by = if pid > 0 { Occupant::Process(pid) } else { Occupant::Unknown };
+                return Err(Failure::SocketInUse { path: path.display().to_string(), by });
             }
-            ProbeResult::NoSocket => {
-                *status.slot() = Some("there is no such file".to_owned());
-                unanswered_since = None;
-                tries = 0;
+            Answer::NoHolder(reason) => {
+                status.set(reason);
+                schedule.pause_after_search().await;
+            }
+            Answer::Unjudged(problem) => {
+                status.set(format!("who answers there can't be found out: {problem}"));
+                schedule.pause_after_search().await;
+            }
+            Answer::Unreachable(Errno::ENOENT | Errno::ENOTDIR) => {
+                status.set("there is no such file".to_owned());
+                schedule.restart();
                 match &changes {
                     // After an event and after the timeout alike, the next step is a try.
                     Some(changes) => drop(timeout(EVENT_TIMEOUT, changes.next()).await),
@@ -102,56 +77,27 @@ pub async fn await_ready(path: &Path, probe: Probe, daemon: &ProbedDaemon, statu
                     }
                 }
             }
+            Answer::Unreachable(error) => {
+                status.set(unreachable(error));
+                schedule.pause().await;
+            }
+            Answer::NotListening => {
+                status.set(unreachable(Errno::ECONNREFUSED));
+                schedule.pause().await;
+            }
+            Answer::NotAccepted => schedule.pause().await,
+            Answer::Failed(reason) | Answer::TooEarly(reason) | Answer::NotMade(reason) => {
+                status.set(reason);
+                schedule.pause().await;
+            }
         }
     }
 }
 
-async fn probe_once(path: &Path, probe: Probe, daemon: &ProbedDaemon, status: &ReadinessStatus) -> Result<ProbeResult, Failure> {
-    let dialled = SocketFileId::at(path);
-    let client = match dial(path) {
-        Ok(client) => client,
-        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(ProbeResult::NoSocket),
-        Err(Errno::ECONNREFUSED) => return Ok(ProbeResult::NoAnswer("nobody listens on it".to_owned())),
-        Err(Errno::EAGAIN) => return Ok(ProbeResult::NoAnswer("its queue of connections is full".to_owned())),
-        Err(error) => return Ok(ProbeResult::NoAnswer(format!("it can't be connected to: {}", errno_text(error as i32)))),
-    };
-    let listener = match os::peer_pid(&client) {
-        Ok(pid) => pid,
-        // The daemon has closed the connection. Only macOS then reports ENOTCONN for the peer.
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(ProbeResult::NoAnswer("it hung up at once".to_owned())),
-        Err(_) => 0,
-    };
-    match daemon.answering_process(listener, path) {
-        Ok(Answering::Daemon) => {}
-        Ok(Answering::NoHolder) => {
-            return Ok(ProbeResult::NoHolder(format!(
-                "it was made by process {listener}, which is gone, and no process that holds it can be found; \
-                 a process that is not dumpable hides what it holds"
-            )));
-        }
-        Ok(Answering::Other(pid)) => {
-            let by = if pid > 0 { Occupant::Process(pid) } else { Occupant::Unknown };
-            return Err(Failure::SocketInUse { path: path.display().to_string(), by });
-        }
-        Err(error) => return Ok(ProbeResult::NoHolder(format!("who answers there can't be found out: {}", io_text(&error)))),
-    }
-    match probe {
-        Probe::Socket => Ok(ProbeResult::Ready),
-        Probe::Accept => {
-            *status.slot() = Some("the connection was not accepted".to_owned());
-            let accepted = loop {
-                match wait_accepted(&client, Instant::now() + SAME_SOCKET_INTERVAL).await {
-                    // A new connection would take a place in the queue from a client.
-                    Err(ProbeError::TimedOut) if SocketFileId::at(path) == dialled => {}
-                    accepted => break accepted,
-                }
-            };
-            Ok(match accepted {
-                Ok(()) => ProbeResult::Ready,
-                Err(ProbeError::Failed(reason) | ProbeError::NotMade(reason)) => ProbeResult::NoAnswer(reason),
-                // The daemon has bound another socket since, and may never accept from the first one.
-                Err(ProbeError::TimedOut) => ProbeResult::NoAnswer("the connection was not accepted".to_owned()),
-            })
-        }
+fn unreachable(error: Errno) -> String {
+    match error {
+        Errno::ECONNREFUSED => "nobody listens on it".to_owned(),
+        Errno::EAGAIN => "its queue of connections is full".to_owned(),
+        error => format!("it can't be connected to: {}", errno_text(error as i32)),
     }
 }

@@ -1,6 +1,7 @@
 //! The identity of a socket file.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -18,8 +19,16 @@ impl SocketFileId {
         Self { device: file.dev(), inode: file.ino(), changed: (file.ctime(), file.ctime_nsec()) }
     }
 
-    /// Of the file that stat(2) finds, so a symlink has the identity of its target. `None` if there is no file.
+    /// Of the file that stat(2) finds, so a symlink has the identity of its target.
+    ///
+    /// # Errors
+    /// Errors of stat(2).
+    pub fn find(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|file| Self::of(&file))
+    }
+
+    /// The same. `None` if there is no file.
     pub fn at(path: &Path) -> Option<Self> {
-        fs::metadata(path).ok().map(|file| Self::of(&file))
+        Self::find(path).ok()
     }
 }

@@ -8,6 +8,6 @@ mod holders;
 
 pub use claims::SocketClaims;
 pub use dead::remove_dead;
-pub use dial::dial;
+pub use dial::{dial, dial_kind};
 pub use file_id::SocketFileId;
 pub use holders::holders;

@@ -3,7 +3,7 @@
 use super::plan::at;
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Effect, Event, Machine, Notice, Plan, Snapshot};
-use ally_core::model::{Exit, ExitReason, ProcessState};
+use ally_core::model::{Exit, ExitReason, ProbeRole, ProcessState};
 use std::time::Duration;
 
 pub const PID: i32 = 4242;
@@ -76,14 +76,13 @@ impl Scenario {
     }
 
     pub fn exit(&mut self, exit: Exit) -> &[Effect] {
-        self.on(Event::Exited {
-            generation: self.machine.generation(),
-            exit,
-            remains: false,
-            tail: String::new(),
-            leftover_file: None,
-            name_lost: None,
-        })
+        self.exit_after(exit, None)
+    }
+
+    /// An exit just after a probe of this role has connected.
+    pub fn exit_after(&mut self, exit: Exit, after_probe: Option<ProbeRole>) -> &[Effect] {
+        let (generation, tail) = (self.machine.generation(), String::new());
+        self.on(Event::Exited { generation, exit, remains: false, after_probe, tail, leftover_file: None, name_lost: None })
     }
 
     pub fn crash(&mut self) -> &[Effect] {

@@ -1,0 +1,62 @@
+//! One question to a daemon, for readiness and for health.
+
+use std::path::Path;
+
+use nix::errno::Errno;
+use tokio::time::Instant;
+
+use super::ReadinessStatus;
+use super::connection::Caller;
+use super::daemon::ProbedDaemon;
+use super::listen::ListenQuestion;
+use crate::config::Probe;
+use crate::model::{Pid, ProbeRole};
+
+pub enum Answer {
+    Passed,
+    /// The daemon did not pass. With the reason.
+    Failed(String),
+    /// The daemon did not pass, and may pass within a millisecond: it was asked between two system calls. With the reason.
+    TooEarly(String),
+    /// stat(2) or connect(2) failed at the socket path.
+    Unreachable(Errno),
+    /// The kernel shows no listening socket for the file.
+    NotListening,
+    /// The connection still waits in the listener's queue.
+    NotAccepted,
+    /// A connection succeeds, and no process that holds the socket can be found. With the reason.
+    NoHolder(String),
+    /// A process outside the tree answers. The pid is 0 if the process is outside this PID namespace.
+    Other(Pid),
+    /// A connection succeeds, and the search for the process that answers failed. With the problem.
+    Unjudged(String),
+    /// The question could not be put, so the state of the daemon is unknown. With the reason.
+    NotMade(String),
+}
+
+/// A question that is put until an answer is good enough. For readiness it lives as long as the start, for health as long as
+/// one check.
+pub struct Question<'a> {
+    path: &'a Path,
+    probe: &'a Probe,
+    role: ProbeRole,
+    daemon: &'a ProbedDaemon,
+    listen: ListenQuestion,
+}
+
+impl<'a> Question<'a> {
+    pub fn new(role: ProbeRole, path: &'a Path, probe: &'a Probe, daemon: &'a ProbedDaemon) -> Self {
+        Self { path, probe, role, daemon, listen: ListenQuestion::default() }
+    }
+
+    /// Puts the question once. `status` is set before the question waits for the daemon, at most until `deadline`.
+    pub async fn ask(&mut self, status: &ReadinessStatus, deadline: Instant) -> Answer {
+        let caller = Caller { path: self.path, daemon: self.daemon, role: (*self.probe != Probe::Listen).then_some(self.role) };
+        match self.probe {
+            // If the kernel can't tell, a connection decides.
+            Probe::Listen => self.listen.ask(self.path, self.daemon).unwrap_or_else(|| caller.ask_socket()),
+            Probe::Socket => caller.ask_socket(),
+            Probe::Accept => caller.ask_accept(status, deadline).await,
+        }
+    }
+}
