@@ -19,7 +19,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 /// Long enough for a crash, a failing restart, and the end of its tree.
-const DEPTH: usize = 12;
+const DEPTH: usize = 11;
 /// Callers that wait at once. A fourth caller adds states, but no new kind of state.
 const CALLERS: usize = 3;
 /// Above the number of events of the longest path to an answer.
