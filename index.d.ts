@@ -139,7 +139,7 @@ export interface BackgroundProcessConfig {
   pluginPath: string;
   /**
    * The program: a path, or a bare name that is looked up in the PATH of the daemon's environment.
-   * No shell is involved.
+   * No shell is involved, except for a file without a `#!` line, which runs by /bin/sh.
    * @example process.execPath
    */
   command: string;
@@ -596,7 +596,8 @@ export type ManagerErrorCode =
   | 'ERR_SHUTTING_DOWN'
   /**
    * Another live owner runs the plugin: `pid`, absent if it is in another container or on another
-   * machine. The state is the one before the start.
+   * machine. After a start from rest the state is the one before the call. Otherwise it is ERROR: a start in
+   * place of a pending restart, restartProcess, a daemon in a folder that was replaced.
    */
   | 'ERR_OWNED_ELSEWHERE'
   /** Another program or another plugin listens at socketPath, or a file that is no socket is there. */

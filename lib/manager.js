@@ -119,6 +119,7 @@ class BackgroundProcessManager extends EventEmitter {
   #withdraw(pluginName, former) {
     if (former !== undefined) this.#configs.set(pluginName, former);
     else this.#configs.delete(pluginName);
+    this.#known.delete(pluginName);
     // The native manager still has the refused configuration.
     if (this.getState(pluginName) === undefined) this.#native.forget(pluginName);
   }

@@ -2,6 +2,8 @@
 
 // Guardian and keepers that do not act, because they are suspended.
 
+const fs = require('node:fs');
+const path = require('node:path');
 const { record } = require('../helpers/events');
 const { freeze } = require('../helpers/freeze');
 const { testOnLinux, testWith } = require('../helpers/needs');
@@ -90,4 +92,34 @@ testOnLinux('the last stop: a suspended guardian ends', async () => {
   await suspend(suspended);
   await manager.stopAllProcesses();
   await until(() => !alive(suspended));
+});
+
+testOnLinux("startProcess: the suspended keeper of a dead owner with onOwnerDeath 'keep' is continued", async () => {
+  const owner = world.owner('starts-and-ends.js', { configs: [world.config('plugin')], options: { onOwnerDeath: 'keep' } });
+  const leader = identify((await owner.says('ready')).plugin);
+  const keeper = keeperOf(leader.pid);
+  owner.child.kill('SIGKILL');
+  await owner.exited;
+  // The keeper has taken the lock over.
+  await until(() => fs.readFileSync(path.join(world.folder('plugin'), 'daemon.lock'), 'utf8').startsWith('keeper '));
+  await suspend(keeper);
+  const manager = world.manager();
+  await manager.startProcess(world.config('plugin'));
+  expect(alive(leader)).toBe(false);
+  expect(manager.isRunning('plugin')).toBe(true);
+});
+
+testOnLinux('startProcess: guardian and keeper of a dead owner, both suspended, are continued', async () => {
+  const owner = world.owner('starts-and-ends.js', { configs: [world.config('plugin')] });
+  const leader = identify((await owner.says('ready')).plugin);
+  const keeper = keeperOf(leader.pid);
+  const guardian = keeperOf(keeper.pid);
+  await suspend(keeper);
+  await suspend(guardian);
+  owner.child.kill('SIGKILL');
+  await owner.exited;
+  const manager = world.manager();
+  await manager.startProcess(world.config('plugin'));
+  expect(manager.isRunning('plugin')).toBe(true);
+  await until(() => ![leader, keeper, guardian].some(alive));
 });

@@ -65,9 +65,10 @@ testOnLinux(
   async () => {
     // A small young generation that is collected at once; otherwise its size varies by several MB.
     const flags = ['--expose-gc', '--single-threaded-gc', '--max-semi-space-size=1'];
-    const { before, middle, after } = await live('cycles', { configs: named('plugin', 2), warm: 50, times: 250 }, { flags });
+    const { before, middle, after } = await live('cycles', { configs: named('plugin', 2), warm: 150, times: 250 }, { flags });
     expectAsBefore(after, before);
-    // In kB: less than 5 a cycle. V8's compilers take their memory at once; a leak shows in both halves.
+    // In kB: less than 5 a cycle. V8's compilers take their memory in the first cycles, on a busy machine up to 150 of them; a leak
+    // shows in both halves.
     expect(Math.min(middle.memory - before.memory, after.memory - middle.memory)).toBeLessThan(1_250);
   },
   60_000,

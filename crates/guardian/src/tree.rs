@@ -1,5 +1,6 @@
 //! The tree of a keeper: scans for its processes, and the signals to them.
 
+use std::collections::HashSet;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -37,9 +38,10 @@ pub struct Tree {
 #[derive(Default)]
 struct Signalled {
     leader: bool,
-    others: Vec<Process>,
+    /// By pid and start time, as the next ones.
+    others: HashSet<(i32, u64)>,
     /// The processes that were in the tree at the first signal.
-    present: Vec<Process>,
+    present: HashSet<(i32, u64)>,
     /// Whether a scan has found all of these.
     present_is_complete: bool,
 }
@@ -88,20 +90,16 @@ impl Tree {
         }
         let Signalled { others, present, present_is_complete, .. } = &mut self.signalled;
         for process in members.seen.iter().filter(|process| Some(process.pid) != self.leader) {
-            let was_present = present.iter().any(|known| known.is(process));
-            let continues = !was_present && !*present_is_complete;
-            if continues {
-                present.push(*process);
-            }
+            let id = (process.pid, process.start);
+            let continues = !*present_is_complete && present.insert(id);
             let is_meant = match step {
                 StopStep::Leader => false,
-                StopStep::Remaining => was_present || continues,
+                StopStep::Remaining => present.contains(&id),
                 StopStep::Tree => true,
             };
-            let signals = is_meant && !others.iter().any(|known| known.is(process));
+            let signals = is_meant && others.insert(id);
             if signals {
                 sys::ignore(os::signal(process, self.stop_signal));
-                others.push(*process);
             }
             if signals || continues {
                 sys::ignore(os::signal(process, libc::SIGCONT));

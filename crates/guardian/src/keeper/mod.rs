@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use ally_base::os;
-use ally_base::record::{IDENTITY_FILE, PID_FILE};
+use ally_base::record::{IDENTITY_FILE, Identity, PID_FILE};
 use ally_base::stop::StopSignalTo;
 use ally_base::wire::{Descriptors, FrameBuffer, KeeperCommand, KeeperReport, Order, OwnerDeath, Stage};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -66,6 +66,8 @@ fn fork_leader(order: &Order, outputs: [&OwnedFd; 2]) -> io::Result<(OwnedFd, Tr
 
 struct Keeper {
     guardian: i32,
+    /// The pid of the leader, also after its end.
+    leader: i32,
     /// `None` after the owner's death.
     owner: Option<OwnedFd>,
     received: FrameBuffer,
@@ -96,6 +98,7 @@ impl Keeper {
         match fork_leader(&order, [&stdout, &stderr]) {
             Ok((exec_result, tree)) => Some(Self {
                 guardian,
+                leader: tree.leader.unwrap_or_default(),
                 owner: Some(owner),
                 received: FrameBuffer::default(),
                 exec_result: Some(exec_result),
@@ -219,12 +222,17 @@ impl Keeper {
     /// Must precede the last report, for two reasons. The owner may die after the report, before it removes the record itself.
     /// After the report the owner may start the plugin again, and unlinkat(2) by name would remove the new record.
     ///
-    /// Until then the record belongs to this keeper, because a plugin has one attempt at a time, and the keeper holds the lock.
-    /// With two attempts at a time this function could remove the record of the other attempt.
+    /// A record that names another leader is another owner's: on a file system without flock(2) for folders, an owner can take the
+    /// name after the folder was cleared.
     fn remove_record(&self) {
-        for name in [PID_FILE, IDENTITY_FILE] {
-            // After a failure the owner tries again, and logs a warning.
-            sys::ignore(unlinkat(&self.lock.folder, name, UnlinkatFlags::NoRemoveDir).map_err(io::Error::from));
+        let text = |name| sys::read_small(&self.lock.folder, name).ok();
+        let pid_file = text(PID_FILE).and_then(|text| text.trim_end().parse().ok());
+        let identity = text(IDENTITY_FILE).and_then(|text| Identity::parse(&text)).map(|identity| identity.leader);
+        for (name, leader) in [(PID_FILE, pid_file), (IDENTITY_FILE, identity)] {
+            if leader.is_none_or(|leader| leader == self.leader) {
+                // After a failure the owner tries again, and logs a warning.
+                sys::ignore(unlinkat(&self.lock.folder, name, UnlinkatFlags::NoRemoveDir).map_err(io::Error::from));
+            }
         }
     }
 

@@ -1,10 +1,13 @@
 //! Descriptors: close, pipe, poll, read.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 
 #[cfg(target_os = "linux")]
 pub fn close_inherited() {
@@ -52,6 +55,19 @@ pub fn poll<const N: usize>(fds: [(Option<&OwnedFd>, libc::c_short); N], timeout
     // SAFETY: the array has `count` entries and outlives the call. poll(2) ignores negative descriptors.
     unsafe { libc::poll(polled.as_mut_ptr(), count, timeout) };
     polled.map(|entry| entry.revents)
+}
+
+/// The text of a small file in `folder`, without following a symbolic link.
+///
+/// # Errors
+/// Errors of openat(2) and read(2). `InvalidData` if the content is no text.
+pub fn read_small(folder: &OwnedFd, name: &str) -> io::Result<String> {
+    const SIZE_MAX: u64 = 4096;
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = File::from(openat(folder, name, flags, Mode::empty())?);
+    let mut text = String::new();
+    file.take(SIZE_MAX).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Whether the other end of a stream socket is closed.

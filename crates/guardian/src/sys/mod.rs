@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
-pub use descriptors::{discard, is_closed, pipe, poll};
+pub use descriptors::{discard, is_closed, pipe, poll, read_small};
 pub use messages::{Payload, receive, receive_hello, receive_order, send};
 pub use signals::{clear_stop_request, stop_requested, wait_for};
 

@@ -114,6 +114,22 @@ fn commands_reach_descendants_of_an_exited_leader() {
 }
 
 #[test]
+fn keeper_removes_the_record_of_its_own_leader_alone() {
+    let guardian = Guardian::start();
+    for own in [true, false] {
+        let mut daemon = guardian.spawn(&TestOrder::shell("exec sleep 60"));
+        let [leader, _] = daemon.spawned();
+        let named = if own { leader.pid } else { leader.pid + 1 };
+        std::fs::write(daemon.path("daemon.pid"), format!("{named}\n")).unwrap();
+        std::fs::write(daemon.path("daemon.id"), format!("ally-daemon 1\npid {named}\nstart 5\nboot b\n")).unwrap();
+        daemon.command(KeeperCommand::Kill);
+        assert_eq!(daemon.end(), libc::SIGKILL);
+        let left = ["daemon.pid", "daemon.id"].map(|name| daemon.path(name).exists());
+        assert_eq!(left, [!own; 2]);
+    }
+}
+
+#[test]
 fn kill_reaches_no_other_daemon() {
     let guardian = Guardian::start();
     let [mut first, mut second] = [(); 2].map(|()| guardian.spawn(&TestOrder::shell(TREE)));

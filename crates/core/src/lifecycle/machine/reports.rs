@@ -3,7 +3,7 @@
 use core::mem;
 use core::time::Duration;
 
-use super::{KILL_TIMEOUT, Machine, ORDERS_MAX, WAKE_TIMEOUT};
+use super::{ACKNOWLEDGEMENT_TIMEOUT, KILL_TIMEOUT, Machine, ORDERS_MAX, WAKE_TIMEOUT};
 use crate::error::{Code, Failure};
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
 use crate::lifecycle::phase::{Acknowledgement, LastExit, Leader, Now, Phase, Run, StopFor, TreeState};
@@ -200,7 +200,7 @@ impl Machine {
             }
             Phase::Running { .. } => {
                 self.leave_running();
-                if reason == ExitReason::Exited && self.plan.restart.on == RestartOn::Failure {
+                if reason == ExitReason::Exited && self.plan.restart.on == RestartOn::Failure && name_lost.is_none() {
                     self.stop_or_finish(left, StopFor::CleanExit, now);
                 } else {
                     let ended = self.with_probe_named(Failure::Ended { exit, tail });
@@ -320,19 +320,24 @@ impl Machine {
 
     pub(super) fn grace_elapsed(&mut self) {
         let Some(tree) = self.phase.stopping_tree().copied().filter(|tree| !tree.killed) else { return };
-        let tree = match tree.acknowledgement {
-            Acknowledgement::Done => self.kill_tree(tree.leader),
-            // The grace period is shorter than the time for an answer.
-            Acknowledgement::Pending => {
-                self.effects.push(Effect::WakeKeeper { generation: self.generation });
-                self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
-                self.rearm(Timer::Acknowledgement, WAKE_TIMEOUT);
-                self.arm(Timer::Kill, KILL_TIMEOUT);
-                TreeState { killed: true, acknowledgement: Acknowledgement::Late, ..tree }
-            }
-            Acknowledgement::Late => TreeState { killed: true, acknowledgement: self.kill_keeper(), ..tree },
+        if tree.acknowledgement == Acknowledgement::Done {
+            let tree = self.kill_tree(tree.leader);
+            return self.set_stopping_tree(tree);
+        }
+        // Also beside the end of the keeper: it may not be possible to signal the keeper.
+        self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
+        if tree.acknowledgement == Acknowledgement::Pending {
+            self.effects.push(Effect::WakeKeeper { generation: self.generation });
+        }
+        let has_had_its_time = self.plan.grace >= ACKNOWLEDGEMENT_TIMEOUT + WAKE_TIMEOUT;
+        let acknowledgement = if tree.acknowledgement == Acknowledgement::Late && has_had_its_time {
+            self.kill_keeper()
+        } else {
+            self.rearm(Timer::Acknowledgement, WAKE_TIMEOUT);
+            self.arm(Timer::Kill, KILL_TIMEOUT);
+            Acknowledgement::Late
         };
-        self.set_stopping_tree(tree);
+        self.set_stopping_tree(TreeState { killed: true, acknowledgement, ..tree });
     }
 
     fn set_stopping_tree(&mut self, tree: TreeState) {

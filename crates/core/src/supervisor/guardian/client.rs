@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{End, GuardianConnection, GuardianReceipt, means_gone, pair};
 use super::credentials::Credentials;
-use super::suspended::{in_time, wake};
+use super::suspended::{in_time, signal, wake};
 use crate::error::{Failure, Refused};
 use crate::model::Pid;
 use crate::supervisor::TARGET;
@@ -273,9 +273,7 @@ async fn ending(child: &mut Child, pid: Pid, end: End) -> String {
     }
     if matches!(end, End::Closed | End::Malformed | End::GivenUp) {
         // A guardian that can't be understood is of no use. Its keepers live on.
-        if let Err(error) = child.kill() {
-            tracing::debug!(target: TARGET, pid, %error, "a guardian can't be killed");
-        }
+        signal(pid, libc::SIGKILL);
     }
     let status = reap(child, pid).await;
     let ending = match end {

@@ -35,11 +35,16 @@ pub async fn in_time<F: Future>(guardian: &GuardianConnection, mut accepted: Pin
     }
 }
 
-/// Sends SIGCONT to the guardian, a child of this process. A guardian that is not suspended ignores it.
+/// Sends SIGCONT to the guardian. A guardian that is not suspended ignores it.
 pub fn wake(pid: Pid) {
+    signal(pid, libc::SIGCONT);
+}
+
+/// Signals the guardian. If another part of the program has reaped it, the process of this pid is no child of this process.
+pub fn signal(pid: Pid, number: i32) {
     let guardian = os::identify(pid).map(|guardian| guardian.filter(|process| process.parent == os::own_pid()));
-    let sent = guardian.and_then(|guardian| guardian.map_or(Ok(()), |guardian| os::signal(&guardian, libc::SIGCONT)));
+    let sent = guardian.and_then(|guardian| guardian.map_or(Ok(()), |guardian| os::signal(&guardian, number)));
     if let Err(error) = sent {
-        tracing::warn!(target: TARGET, pid, %error, "the guardian can't be continued");
+        tracing::warn!(target: TARGET, pid, %error, "the guardian can't be signalled");
     }
 }

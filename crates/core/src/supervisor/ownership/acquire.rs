@@ -1,5 +1,7 @@
 //! Takes the lock of a plugin's name. If the tree of a dead owner is being stopped, waits for the lock.
 
+use std::fs::File;
+use std::mem;
 use std::time::Duration;
 
 use ally_base::os::{self, Process};
@@ -19,6 +21,9 @@ use crate::supervisor::runtime::exit;
 /// flock(2) has no event for a release, so the lock is polled. Waits are rare: only after the owner's death.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
+/// The time after which a keeper that still holds the lock of a dead owner gets SIGCONT.
+const WAKE_DELAY: Duration = Duration::from_secs(1);
+
 /// The process name of a keeper.
 const KEEPER: &str = "ally-keeper";
 
@@ -35,6 +40,7 @@ const READS_OF_A_NOTE_ELSEWHERE: u32 = 5;
 pub async fn acquire(folder: &Folder, grace: Duration, own: &Process, reporter: &Reporter) -> Result<LockGuard, Failure> {
     let mut deadline = Instant::now() + grace + KILL_TIMEOUT;
     let mut signalled = None;
+    let (begun, mut woken) = (Instant::now(), false);
     let mut dumped = None;
     let mut reads_elsewhere = 0;
     loop {
@@ -81,13 +87,18 @@ pub async fn acquire(folder: &Folder, grace: Duration, own: &Process, reporter: 
                     }
                     signalled = Some(pid);
                     deadline = Instant::now() + Duration::from_millis(grace_ms) + KILL_TIMEOUT;
-                    os::signal(&keeper, libc::SIGTERM).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
+                    for signal in [libc::SIGTERM, libc::SIGCONT] {
+                        os::signal(&keeper, signal).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
+                    }
                 }
             }
             (LockNote::Nobody, _) if held.locker.is_some_and(|pid| is_live_locker(pid, own, dumped)) => {
                 return Err(Failure::OwnedElsewhere { owner: held.locker });
             }
             (LockNote::Owner { .. } | LockNote::Keeper { .. } | LockNote::Nobody, _) => {}
+        }
+        if begun.elapsed() > WAKE_DELAY && !mem::replace(&mut woken, true) {
+            wake_keeper(folder, &held.file)?;
         }
         if Instant::now() > deadline {
             return Err(match signalled {
@@ -97,6 +108,13 @@ pub async fn acquire(folder: &Folder, grace: Duration, own: &Process, reporter: 
         }
         sleep(RETRY_INTERVAL).await;
     }
+}
+
+/// A suspended keeper does not see its owner's death, and holds the lock. The record names the keeper.
+fn wake_keeper(folder: &Folder, lock: &File) -> Result<(), Failure> {
+    let keeper = folder.read_identity()?.and_then(|identity| identity.keeper);
+    let Some(keeper) = keeper.and_then(os::look_up).filter(|keeper| os::holds(keeper.pid, KEEPER, lock)) else { return Ok(()) };
+    os::signal(&keeper, libc::SIGCONT).map_err(|error| Failure::Internal { problem: io_text(&error) })
 }
 
 /// `own`: pid and start time of this process.

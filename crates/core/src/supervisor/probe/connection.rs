@@ -46,7 +46,10 @@ impl Caller<'_> {
             Err(answer) => return answer,
         };
         let no_holder = connection.no_holder.clone();
-        self.daemon.keep_waiting(connection);
+        // A start asks for the holder again, so its connection is not kept.
+        if no_holder.is_none() || self.role == Some(ProbeRole::Health) {
+            self.daemon.keep_waiting(connection);
+        }
         no_holder.map_or(Answer::Passed, Answer::NoHolder)
     }
 

@@ -24,6 +24,7 @@ struct Watcher {
 struct Watched {
     changes: Arc<Notify>,
     watchers: usize,
+    is_file: bool,
 }
 
 static WATCHER: OnceCell<Arc<Watcher>> = OnceCell::new();
@@ -41,7 +42,7 @@ impl FolderChanges {
     /// # Errors
     /// ENOENT if there is no such folder; ENOSPC if the limit of watches is reached. The caller then polls.
     pub fn of(folder: &Path) -> io::Result<Self> {
-        Self::start(|watcher| watcher.add(folder))
+        Self::start(|watcher| watcher.add(folder), false)
     }
 
     /// The changes of the names of an open file: [`FolderWatcher::add_file`]. Must run on the supervisor's thread.
@@ -49,16 +50,17 @@ impl FolderChanges {
     /// # Errors
     /// EMFILE if the user's inotify instances are used up; ENOSPC if the limit of watches is reached.
     pub fn of_file(file: &File) -> io::Result<Self> {
-        Self::start(|watcher| watcher.add_file(file))
+        Self::start(|watcher| watcher.add_file(file), true)
     }
 
-    fn start(add: impl FnOnce(&FolderWatcher) -> io::Result<Key>) -> io::Result<Self> {
+    fn start(add: impl FnOnce(&FolderWatcher) -> io::Result<Key>, is_file: bool) -> io::Result<Self> {
         let watcher = Arc::clone(WATCHER.get_or_try_init(Watcher::start)?);
         // Locked across the system call: otherwise the drop of the folder's last watch could remove the new one.
         let mut folders = watcher.lock();
         let key = add(watcher.source.get_ref())?;
         let watched = folders.entry(key).or_default();
         watched.watchers += 1;
+        watched.is_file = is_file;
         let changes = Arc::clone(&watched.changes);
         drop(folders);
         Ok(Self { key, changes, watcher })
@@ -121,7 +123,12 @@ impl Watcher {
     }
 
     fn wake(watched: &Watched) {
-        watched.changes.notify_waiters();
+        if watched.is_file {
+            // A file has one waiter, which may do something else now. A removed file has no second change.
+            watched.changes.notify_one();
+        } else {
+            watched.changes.notify_waiters();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Watched>> {
