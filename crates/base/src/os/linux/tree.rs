@@ -155,9 +155,11 @@ pub fn posix_session(number: i32) -> ProcessScan {
 /// The list of processes can't be read.
 pub fn hides_group(number: i32) -> io::Result<bool> {
     // SAFETY: integers only; signal 0 sends nothing. EPERM: there are members, all of other users.
-    let exists = number > 1 && unsafe { libc::kill(-number, 0) == 0 || *libc::__errno_location() == libc::EPERM };
+    let exists = || number > 1 && unsafe { libc::kill(-number, 0) == 0 || *libc::__errno_location() == libc::EPERM };
     // SAFETY: an integer only.
-    Ok(exists && !all_pids()?.into_iter().any(|pid| unsafe { libc::getpgid(pid) } == number))
+    let is_shown = |pids: Vec<i32>| pids.into_iter().any(|pid| unsafe { libc::getpgid(pid) } == number);
+    // The last member, perhaps a zombie, may be reaped before the list is read.
+    Ok(exists() && !is_shown(all_pids()?) && exists())
 }
 
 /// The processes that began with this variable of this value, as far as this user may read environments. The scan reads all
