@@ -167,8 +167,8 @@ function target(pid, descriptor) {
 /** The pids that have `opened` open, as `target` names it. */
 const holders = (opened) => allPids().filter((pid) => descriptors(pid).some((descriptor) => target(pid, descriptor) === opened));
 
-/** The user of a process. */
-const uid = (pid) => fs.statSync(`/proc/${pid}`).uid;
+/** The user of a process; undefined if it is gone. */
+const uid = (pid) => fs.statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid;
 
 /** The text after KEY: in a file of such lines. */
 const field = (text, key) => new RegExp(`^${key}:\\s*(\\S+)`, 'm').exec(text ?? '')?.[1];
