@@ -18,7 +18,7 @@ use crate::support::{Guardian, TestOrder, signal, until};
 #[test]
 fn guardian_and_keeper_survive_every_signal_that_can_be_blocked() {
     let guardian = Guardian::start();
-    let mut daemon = guardian.spawn(&TestOrder::shell("while ! test -e go; do sleep 0.01; done; exit 6"));
+    let mut daemon = guardian.spawn(&TestOrder::shell("for again in $(seq 6000); do test -e go && break; sleep 0.01; done; exit 6"));
     let [_, keeper] = daemon.spawned();
     let survivors = [os::look_up(guardian.pid()).unwrap(), keeper];
     let all = (1..=libc::SIGRTMAX()).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, 32, 33].contains(signal));

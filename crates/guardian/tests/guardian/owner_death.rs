@@ -209,7 +209,7 @@ const PRINTS_ON_GO: &str = r"
     (setsid sh -c 'echo detached $$; exec sleep 60' &)
     sh -c 'echo child $$; exec sleep 60' &
     echo leader $$
-    while ! test -e go; do sleep 0.01; done
+    for again in $(seq 6000); do test -e go && break; sleep 0.01; done
     head -c 1000000 /dev/zero
     head -c 1000000 /dev/zero >&2
     echo > printed
@@ -253,7 +253,8 @@ fn owner_death_keep_sigterm_to_the_keeper_kills_after_the_grace_period() {
 #[test]
 fn owner_death_keep_the_keeper_exits_with_its_tree() {
     let mut guardian = Guardian::start();
-    let mut daemon = guardian.spawn(&keep(TestOrder::shell("echo leader $$; while ! test -e go; do sleep 0.01; done")));
+    let mut daemon =
+        guardian.spawn(&keep(TestOrder::shell("echo leader $$; for again in $(seq 6000); do test -e go && break; sleep 0.01; done")));
     daemon.spawned();
     let leader = daemon.await_introductions(["leader"]);
     daemon.close_owner_ends();
@@ -273,7 +274,7 @@ fn owner_death_keep_ignores_a_sigterm_that_the_guardian_got_before_the_fork() {
     assert_eq!(guardian.spawn(&TestOrder::shell("echo up")).output(), "up\n");
     signal(&os::look_up(guardian.pid()).unwrap(), libc::SIGTERM);
     assert_eq!(guardian.spawn(&TestOrder::shell("echo still up")).output(), "still up\n");
-    let mut daemon = guardian.spawn(&keep(TestOrder::shell("while ! test -e go; do sleep 0.01; done; : >went")));
+    let mut daemon = guardian.spawn(&keep(TestOrder::shell("for again in $(seq 6000); do test -e go && break; sleep 0.01; done; : >went")));
     let [leader, keeper] = daemon.spawned();
     daemon.close_owner_ends();
     guardian.close_stream();
@@ -287,7 +288,7 @@ fn owner_death_keep_ignores_a_sigterm_that_the_guardian_got_before_the_fork() {
 fn keeper_of_a_living_owner_ignores_signals() {
     let guardian = Guardian::start();
     for owner_death in [OwnerDeath::Stop, OwnerDeath::Keep] {
-        let script = "echo leader $$; while ! test -e go; do sleep 0.01; done; exit 4";
+        let script = "echo leader $$; for again in $(seq 6000); do test -e go && break; sleep 0.01; done; exit 4";
         let mut daemon = guardian.spawn(&TestOrder { owner_death, ..TestOrder::shell(script) });
         let [_, keeper] = daemon.spawned();
         daemon.await_introductions(["leader"]);
