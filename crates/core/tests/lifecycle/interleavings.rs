@@ -7,8 +7,7 @@
 //! - if no more requests come, every open ticket is settled within a few events; a wait for RUNNING also
 //!   when the tree of an overdue restart is gone.
 //!
-//! `ALLY_SEARCH_DEPTH` is the number of events of an order. At 30 the search is exhaustive: it ends
-//! because no new state is left.
+//! `ALLY_SEARCH_DEPTH` is the number of events of an order. The search ends earlier if no new state is left.
 
 use crate::support::Verdict;
 use crate::support::caller_view::Request;
