@@ -4,6 +4,7 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { PLUGIN_TIMEOUTS, configFromManifest } = require('../..');
+const { thrown } = require('../helpers/promises');
 const { PYTHON } = require('../helpers/python');
 const { connects } = require('../helpers/sockets');
 const { useWorld } = require('../helpers/use-world');
@@ -21,15 +22,6 @@ const manifest = (daemon = {}, changes = {}) => ({
 });
 
 const at = { pluginPath: '/plugins/search', envsDir: '/envs' };
-
-function thrown(action) {
-  try {
-    action();
-  } catch (error) {
-    return error;
-  }
-  throw new Error('expected it to throw');
-}
 
 test('configFromManifest: fills in the defaults of the specification', () => {
   const config = configFromManifest(manifest(), at);

@@ -268,8 +268,8 @@ pub enum Effect {
 /// A report for listeners and the logger.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
-    /// `from` is `None` at the first start. `at`: milliseconds since 1970. A start from rest is reported when this owner has the
-    /// name, which is later than the change.
+    /// `from` is `None` at the first start. `at`: milliseconds since 1970. A start from rest is reported when its preparation is
+    /// over, which is later than the change.
     StateChanged {
         at: f64,
         from: Option<ProcessState>,

@@ -1,5 +1,6 @@
 //! Calls at an unusual moment: a start while a restart is pending, whenRunning, an abort after readiness.
 
+use crate::support::events::exited;
 use crate::support::plan::{narrow, plan};
 use crate::support::scenario::{Scenario, code, settled};
 use ally_core::error::Failure;
@@ -42,15 +43,7 @@ fn start_while_a_restart_is_pending_ends_in_error_if_it_fails() {
 fn start_while_the_old_tree_lives_is_refused_as_starting() {
     let mut daemon = Scenario::started(plan());
     let generation = daemon.machine.generation();
-    daemon.on(Event::Exited {
-        generation,
-        exit: code(1),
-        remains: true,
-        after_probe: None,
-        tail: String::new(),
-        leftover_file: None,
-        name_lost: None,
-    });
+    daemon.on(exited(generation, code(1), true));
     assert!(!daemon.machine.replan(plan()));
     let effects = daemon.on(Event::StartRequested { ticket: 2 }).to_vec();
     assert_eq!(settled(&effects, 2), Some(&Err(Failure::AlreadyRunning(ProcessState::Starting))));

@@ -1,5 +1,6 @@
 //! Restarts and stops while SIGKILL does not end the old tree in time.
 
+use crate::support::events::exited;
 use crate::support::plan::{at, plan};
 use crate::support::scenario::{PID, Scenario, code, settled};
 use ally_core::error::Failure;
@@ -9,15 +10,7 @@ use ally_core::model::{ExitReason, ProcessState};
 /// A crash that leaves descendants, and the end of both time limits.
 fn crash_with_slow_death(daemon: &mut Scenario) {
     let generation = daemon.machine.generation();
-    daemon.on(Event::Exited {
-        generation,
-        exit: code(1),
-        remains: true,
-        after_probe: None,
-        tail: String::new(),
-        leftover_file: None,
-        name_lost: None,
-    });
+    daemon.on(exited(generation, code(1), true));
     daemon.on(Event::GraceElapsed { generation });
     daemon.on(Event::KillElapsed { generation, survivors: vec![4243] });
 }

@@ -2,8 +2,10 @@
 //!
 //! - `requests`: events from callers;
 //! - `reports`: events from the supervisor;
+//! - `limits`: the time limits of a stop;
 //! - `steps`: steps that several events share.
 
+mod limits;
 mod reports;
 mod requests;
 mod steps;

@@ -34,7 +34,7 @@ const IDLE_TIME: Duration = Duration::from_millis(400);
 const SHORT_LIFE: Duration = Duration::from_millis(200);
 const DOUBLINGS_MAX: u32 = 6;
 
-/// The time from the end of the stream until the guardian counts as alive.
+/// The time from the end of the stream in which a guardian that has ended is reaped. After it the guardian counts as alive.
 const EXIT_LIMIT: Duration = Duration::from_millis(100);
 
 /// The program of the guardian, and the build that it must have.
