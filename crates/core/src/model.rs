@@ -78,3 +78,19 @@ pub enum ProbeRole {
     /// The probe of the health checks.
     Health,
 }
+
+/// An output stream of a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}

@@ -5,7 +5,8 @@
 
 use ally_core::error::Failure;
 use ally_core::lifecycle::Notice;
-use ally_core::supervisor::{Mailbox, Message, Refusal, Stream};
+use ally_core::model::Stream;
+use ally_core::supervisor::{Mailbox, Message, Refusal};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -58,6 +58,10 @@ impl<'a> Fields<'a> {
         self.unknown
     }
 
+    pub fn is_absent(&mut self, field: &str) -> bool {
+        matches!(self.optional(field), Raw::Undefined)
+    }
+
     pub fn wrong(&self, field: &str, problem: impl Into<String>) -> Failure {
         Failure::InvalidConfig { field: format!("{}{field}", self.prefix), problem: problem.into() }
     }
@@ -107,6 +111,25 @@ impl<'a> Fields<'a> {
             }
             Some(number) => Err(self.wrong(field, format!("must be a whole number, got {number}"))),
         }
+    }
+
+    /// A whole number, or an array of whole numbers.
+    pub fn counts(&mut self, field: &str, wanted: &str) -> Checked<Option<Vec<u32>>> {
+        let items = match self.optional(field) {
+            Raw::Undefined => return Ok(None),
+            Raw::Array(items) => items.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        let count = |item: &Raw| match item {
+            Raw::Number(number) if number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number) => {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and within range, as just checked")]
+                let count = *number as u32;
+                Ok(count)
+            }
+            Raw::Number(number) => Err(self.wrong(field, format!("must be {wanted}, got {number}"))),
+            other => Err(self.wrong(field, format!("must be {wanted}, got {}", other.kind()))),
+        };
+        items.iter().map(count).collect::<Checked<_>>().map(Some)
     }
 
     /// Milliseconds. A longer duration than a timer holds is its longest.

@@ -4,6 +4,7 @@
 mod fields;
 pub mod keys;
 mod parse;
+mod probe;
 mod raw;
 mod system_support;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use ally_base::record::DAEMON_ID;
 
 pub use parse::{Parsed, name_problem, parse, path_problem};
+pub use probe::{HttpProbe, Probe, TcpAddress};
 pub use raw::Raw;
 pub use system_support::SystemSupport;
 
@@ -26,16 +28,6 @@ pub enum KillMode {
     Tree,
     /// The leader's process group, for plugins that start processes which outlive the daemon.
     Group,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Probe {
-    /// The kernel shows that a process of the daemon listens at the socket. Nothing connects.
-    Listen,
-    /// connect(2) to the socket succeeds.
-    Socket,
-    /// connect(2) succeeds, and the daemon accepts the connection.
-    Accept,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

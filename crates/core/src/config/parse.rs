@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::fields::{Checked, Fields};
 use super::keys::{CONFIG, HEALTHCHECK, PROBE, RESTART, WINDOW};
-use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw};
+use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, probe};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
 use ally_base::stop::StopSignalTo;
@@ -50,7 +50,7 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     let env_vars = env_vars(&mut top)?;
     let health = top.nested("healthcheck", HEALTHCHECK, health)?;
     let restart = top.nested("restart", RESTART, restart)?.unwrap_or_default();
-    let readiness = top.nested("readiness", PROBE, |fields| probe(fields, &[("output", None)]))?.unwrap_or(Probe::Listen);
+    let readiness = top.nested("readiness", PROBE, probe::readiness)?.unwrap_or(Probe::Listen);
     top.choice("socket", &[("daemon", Some(())), ("manager", None)])?;
     let stop_signal_to = top
         .choice("stopSignalTo", &[("leader", Some(StopSignalTo::Leader)), ("tree", Some(StopSignalTo::Tree))])?
@@ -113,7 +113,7 @@ fn plugin_name(top: &mut Fields) -> Checked<String> {
     Ok(name)
 }
 
-fn args(top: &mut Fields) -> Checked<Vec<String>> {
+pub fn args(top: &mut Fields) -> Checked<Vec<String>> {
     let Raw::Array(items) = top.take("args") else { return Err(top.mistyped("args", "an array of strings")) };
     items
         .iter()
@@ -199,24 +199,8 @@ fn health(fields: &mut Fields) -> Checked<Health> {
         timeout: fields.duration("timeout", 1.0)?.unwrap_or(HEALTH_TIMEOUT),
         // 0 counts as 1: in both cases the first failed check decides.
         retries: fields.count("retries", 0)?.map_or(HEALTH_RETRIES, |retries| retries.max(1)),
-        probe: fields.nested("probe", PROBE, |fields| probe(fields, &[]))?.unwrap_or(Probe::Socket),
+        probe: fields.nested("probe", PROBE, probe::health)?.unwrap_or(Probe::Socket),
     })
-}
-
-/// `further`: types that are allowed only for this field.
-fn probe(fields: &mut Fields, further: &[(&str, Option<Probe>)]) -> Checked<Probe> {
-    let everywhere = [
-        ("listen", Some(Probe::Listen)),
-        ("socket", Some(Probe::Socket)),
-        ("accept", Some(Probe::Accept)),
-        ("http", None),
-        ("exec", None),
-        ("notify", None),
-        ("tcp", None),
-    ];
-    fields
-        .choice("type", &[&everywhere, further].concat())?
-        .ok_or_else(|| fields.mistyped("type", "the name of a probe, as 'listen' or 'accept'"))
 }
 
 fn restart(fields: &mut Fields) -> Checked<RestartPlan> {

@@ -1,6 +1,6 @@
 //! The output lines in the text of an error.
 
-use ally_core::supervisor::Stream::{Stderr, Stdout};
+use ally_core::model::Stream::{Stderr, Stdout};
 use ally_core::supervisor::Tail;
 
 use crate::tail_of;

@@ -9,7 +9,8 @@ mod error_excerpt;
 mod lines;
 mod tail;
 
-use ally_core::supervisor::{Stream, Tail};
+use ally_core::model::Stream;
+use ally_core::supervisor::Tail;
 
 fn tail_of(writes: &[(Stream, &str)]) -> Tail {
     let tail = Tail::default();

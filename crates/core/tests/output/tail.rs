@@ -1,6 +1,6 @@
 //! The bounded tail that `getOutput` reads.
 
-use ally_core::supervisor::Stream::{self, Stderr, Stdout};
+use ally_core::model::Stream::{self, Stderr, Stdout};
 use ally_core::supervisor::{LINE_MAX, Tail};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -9,21 +9,6 @@ pub use lines::Splitter;
 pub use pump::Pumps;
 pub use tail::Tail;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    Stdout,
-    Stderr,
-}
-
-impl Stream {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
-
 /// The capacity of a pipe at the start of a daemon, which [`Pumps`] enlarges for a daemon that fills it. Linux gives an ordinary
 /// user 16,384 pages for pipes (`pipe-user-pages-soft`), and after that only pipes of two pages. With the default capacity, 512
 /// daemons use them up.

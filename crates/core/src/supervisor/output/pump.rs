@@ -11,8 +11,9 @@ use nix::errno::Errno;
 use tokio::net::unix::pipe::Receiver;
 use tokio::task::yield_now;
 
+use super::Tail;
 use super::lines::Splitter;
-use super::{Stream, Tail};
+use crate::model::Stream;
 use crate::supervisor::report::{Reporter, log};
 use crate::supervisor::runtime::spawn;
 

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memchr::{memchr, memrchr_iter};
 
-use super::Stream;
 use super::lines::Splitter;
+use crate::model::Stream;
 
 const TAIL_BYTES: usize = 256 * 1024;
 const TAIL_LINES: usize = 1_000;

@@ -57,6 +57,10 @@ impl<'a> Question<'a> {
             Probe::Listen => self.listen.ask(self.path, self.daemon).unwrap_or_else(|| caller.ask_socket()),
             Probe::Socket => caller.ask_socket(),
             Probe::Accept => caller.ask_accept(status, deadline).await,
+            // The configuration refuses these.
+            Probe::Http(_) | Probe::Tcp(_) | Probe::Exec { .. } | Probe::Notify | Probe::Output { .. } => {
+                Answer::Failed("this probe is not supported yet".to_owned())
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Failure;
 use crate::lifecycle::{Notice, Ticket};
-use crate::supervisor::Stream;
+use crate::model::Stream;
 
 /// A failed call.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,7 +6,8 @@ use ally_base::text::Printable;
 
 use super::{Listeners, Mailbox, Message};
 use crate::lifecycle::Notice;
-use crate::supervisor::{LINES_TARGET, Stream};
+use crate::model::Stream;
+use crate::supervisor::LINES_TARGET;
 
 /// The number of a manager within this process. A log entry carries it, so that the entry reaches the logger of that manager.
 pub type ManagerId = u64;

@@ -1,0 +1,166 @@
+//! The probes of readiness and of the health checks.
+
+use super::fields::{Checked, Fields};
+use super::parse::args;
+use crate::model::Stream;
+
+/// An answer outside this range fails. An answer has a status from 100 to 599: RFC 9110, section 15.
+const STATUS_LEAST: u32 = 100;
+const STATUS_MOST: u32 = 599;
+const STATUS_SUCCESSFUL: (u32, u32) = (200, 299);
+/// In bytes.
+const PATTERN_MAX: usize = 1024;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// The kernel shows that a process of the daemon listens at the socket. Nothing connects.
+    Listen,
+    /// connect(2) to the socket succeeds.
+    Socket,
+    /// connect(2) succeeds, and the daemon accepts the connection.
+    Accept,
+    /// GET is answered with a status of the range.
+    Http(HttpProbe),
+    /// A connection to the port succeeds.
+    Tcp(TcpAddress),
+    /// A command exits with 0.
+    Exec { command: String, args: Vec<String> },
+    /// The daemon sends READY=1, then WATCHDOG=1 in each interval: sd_notify(3).
+    Notify,
+    /// A line matches. Only for readiness.
+    Output { pattern: String, stream: Option<Stream> },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpProbe {
+    pub path: String,
+    /// `None`: over the daemon's socket.
+    pub address: Option<TcpAddress>,
+    /// The lowest and the highest status that pass.
+    pub status: (u32, u32),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpAddress {
+    /// A name or an address. `localhost` is both ::1 and 127.0.0.1.
+    pub host: String,
+    pub port: u16,
+}
+
+impl Probe {
+    /// Whether the daemon must make a socket at `socketPath` to pass.
+    pub const fn needs_socket(&self) -> bool {
+        match self {
+            Self::Listen | Self::Socket | Self::Accept => true,
+            Self::Http(http) => http.address.is_none(),
+            Self::Tcp(_) | Self::Exec { .. } | Self::Notify | Self::Output { .. } => false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Listen,
+    Socket,
+    Accept,
+    Http,
+    Tcp,
+    Exec,
+    Notify,
+    Output,
+}
+
+const EVERYWHERE: [(&str, Option<Kind>); 7] = [
+    ("listen", Some(Kind::Listen)),
+    ("socket", Some(Kind::Socket)),
+    ("accept", Some(Kind::Accept)),
+    ("http", Some(Kind::Http)),
+    ("exec", Some(Kind::Exec)),
+    ("notify", Some(Kind::Notify)),
+    ("tcp", Some(Kind::Tcp)),
+];
+
+/// The probes of this version. The others are refused by name.
+const BUILT: [Kind; 3] = [Kind::Listen, Kind::Socket, Kind::Accept];
+
+/// # Errors
+/// The first wrong field.
+pub fn readiness(fields: &mut Fields) -> Checked<Probe> {
+    probe(fields, &[&EVERYWHERE[..], &[("output", Some(Kind::Output))]].concat())
+}
+
+/// # Errors
+/// The first wrong field.
+pub fn health(fields: &mut Fields) -> Checked<Probe> {
+    probe(fields, &EVERYWHERE)
+}
+
+fn probe(fields: &mut Fields, kinds: &[(&str, Option<Kind>)]) -> Checked<Probe> {
+    let kind = fields.choice("type", kinds)?.ok_or_else(|| fields.mistyped("type", "the name of a probe, as 'listen' or 'accept'"))?;
+    if !BUILT.contains(&kind) {
+        let name = kinds.iter().find(|(_, other)| *other == Some(kind)).map_or("", |(name, _)| name);
+        return Err(fields.wrong("type", format!("'{name}' is not supported yet")));
+    }
+    Ok(match kind {
+        Kind::Listen => Probe::Listen,
+        Kind::Socket => Probe::Socket,
+        Kind::Accept => Probe::Accept,
+        Kind::Http => Probe::Http(http(fields)?),
+        Kind::Tcp => Probe::Tcp(TcpAddress { port: port(fields)?.ok_or_else(|| fields.missing("port", "a port"))?, host: host(fields)? }),
+        Kind::Exec => Probe::Exec { command: fields.text("command")?, args: optional_args(fields)? },
+        Kind::Notify => Probe::Notify,
+        Kind::Output => Probe::Output { pattern: pattern(fields)?, stream: stream(fields)? },
+    })
+}
+
+fn http(fields: &mut Fields) -> Checked<HttpProbe> {
+    let path = if fields.is_absent("path") { "/".to_owned() } else { fields.text("path")? };
+    if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(fields.wrong("path", "must begin with '/' and have neither spaces nor characters outside ASCII; escape them as %20"));
+    }
+    let address = match port(fields)? {
+        Some(port) => Some(TcpAddress { port, host: host(fields)? }),
+        None if fields.is_absent("host") => None,
+        None => return Err(fields.wrong("host", "needs port: without it the request goes over socketPath")),
+    };
+    Ok(HttpProbe { path, address, status: status(fields)? })
+}
+
+fn status(fields: &mut Fields) -> Checked<(u32, u32)> {
+    let wanted = format!("a status from {STATUS_LEAST} to {STATUS_MOST}, or the lowest and the highest");
+    let Some(bounds) = fields.counts("status", &wanted)? else { return Ok(STATUS_SUCCESSFUL) };
+    let [low, high] = match bounds[..] {
+        [only] => [only, only],
+        [low, high] => [low, high],
+        _ => return Err(fields.wrong("status", format!("must be {wanted}"))),
+    };
+    if low < STATUS_LEAST || high > STATUS_MOST || low > high {
+        return Err(fields.wrong("status", format!("must be {wanted}, got {low} to {high}")));
+    }
+    Ok((low, high))
+}
+
+fn port(fields: &mut Fields) -> Checked<Option<u16>> {
+    let port = fields.count("port", 1)?;
+    port.map(|port| u16::try_from(port).map_err(|_| fields.wrong("port", format!("must be at most {}, got {port}", u16::MAX)))).transpose()
+}
+
+fn host(fields: &mut Fields) -> Checked<String> {
+    if fields.is_absent("host") { Ok("localhost".to_owned()) } else { fields.text("host") }
+}
+
+fn optional_args(fields: &mut Fields) -> Checked<Vec<String>> {
+    if fields.is_absent("args") { Ok(Vec::new()) } else { args(fields) }
+}
+
+fn pattern(fields: &mut Fields) -> Checked<String> {
+    let pattern = fields.text("pattern")?;
+    if pattern.len() > PATTERN_MAX {
+        return Err(fields.wrong("pattern", format!("must be at most {PATTERN_MAX} bytes long, got {}", pattern.len())));
+    }
+    Ok(pattern)
+}
+
+fn stream(fields: &mut Fields) -> Checked<Option<Stream>> {
+    fields.choice("stream", &[("stdout", Some(Stream::Stdout)), ("stderr", Some(Stream::Stderr))])
+}
