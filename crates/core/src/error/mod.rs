@@ -72,6 +72,19 @@ pub enum Occupant {
     },
 }
 
+/// The reason why a plugin can't be started with what it depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DependencyProblem {
+    /// `nearest`: a known name that looks alike.
+    Unknown { name: String, nearest: Option<String> },
+    /// The names along the cycle. The first one is also the last one.
+    Cycle { names: Vec<String> },
+    /// It is at rest, or came to rest before it ran. With its failure.
+    NotRunning { name: String, cause: Box<Failure> },
+    /// Another plugin of the group failed.
+    GroupFailed,
+}
+
 /// A system call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
@@ -185,6 +198,17 @@ pub enum Failure {
         period: Duration,
         last: Box<Failure>,
     },
+    Dependency {
+        problem: DependencyProblem,
+    },
+    /// startGroup. The failures of its plugins are the causes of the refusal.
+    GroupNotStarted {
+        problem: String,
+    },
+    /// stopGroup, as above.
+    GroupNotStopped {
+        problem: String,
+    },
     /// A fault of this package.
     Internal {
         problem: String,
@@ -242,11 +266,16 @@ impl Failure {
         match self {
             Self::LeftoverFile { cause } | Self::ExitsWhenProbed { cause, .. } => Some(cause),
             Self::AttemptsExhausted { last, .. } | Self::WindowExhausted { last, .. } => Some(last),
+            Self::Dependency { problem: DependencyProblem::NotRunning { cause, .. } } => Some(cause),
             _ => None,
         }
     }
 
+    /// The last cause that is about the same plugin.
     fn root(&self) -> &Self {
+        if matches!(self, Self::Dependency { .. }) {
+            return self;
+        }
         self.cause().map_or(self, Self::root)
     }
 
@@ -269,6 +298,8 @@ impl Failure {
             Self::Unsupported { .. } => Code::Unsupported,
             Self::Internal { .. } | Self::GuardianLost { .. } => Code::Internal,
             Self::Unhealthy { .. } => Code::Unhealthy,
+            Self::Dependency { .. } | Self::GroupNotStarted { .. } => Code::Dependency,
+            Self::GroupNotStopped { .. } => Code::StopFailed,
             Self::AttemptsExhausted { last: cause, .. }
             | Self::WindowExhausted { last: cause, .. }
             | Self::ExitsWhenProbed { cause, .. } => cause.code(),

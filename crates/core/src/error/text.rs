@@ -8,7 +8,7 @@ use std::fmt;
 use ally_base::record::Elsewhere;
 use ally_base::text::{errno_text, printable, signal_name};
 
-use super::{Failure, FileProblem, Occupant};
+use super::{DependencyProblem, Failure, FileProblem, Occupant};
 use crate::model::{Exit, ProbeRole};
 
 impl Failure {
@@ -22,6 +22,8 @@ impl Failure {
             Self::ShuttingDown => self.to_string(),
             Self::NotFound => format!("Process '{plugin}' {self}"),
             Self::StopFailed { .. } | Self::LeftoverFile { .. } => format!("Failed to stop background process '{plugin}': {self}"),
+            Self::GroupNotStarted { .. } => format!("Failed to start the group: {self}"),
+            Self::GroupNotStopped { .. } => format!("Failed to stop the group: {self}"),
             Self::Internal { .. } => format!("Background process '{plugin}' is lost: {self}"),
             _ => format!("Failed to start background process '{plugin}': {self}"),
         }
@@ -90,6 +92,18 @@ impl fmt::Display for Sentence<'_> {
             Failure::AttemptsExhausted { attempts, last } => {
                 write!(f, "Maximum restart attempts exceeded ({attempts}): {}", Sentence(last))
             }
+            Failure::Dependency { problem } => match problem {
+                DependencyProblem::Unknown { name, nearest } => {
+                    let hint = nearest.as_ref().map(|name| format!("; did you mean '{name}'?")).unwrap_or_default();
+                    write!(f, "it depends on '{name}', which is not known{hint}")
+                }
+                DependencyProblem::Cycle { names } => write!(f, "it depends on itself: {}", names.join(" → ")),
+                DependencyProblem::NotRunning { name, cause } => {
+                    write!(f, "it depends on '{name}', which does not run: {}", Sentence(cause))
+                }
+                DependencyProblem::GroupFailed => f.write_str("another plugin of the group failed"),
+            },
+            Failure::GroupNotStarted { problem } | Failure::GroupNotStopped { problem } => f.write_str(problem),
             Failure::WindowExhausted { limit, period, last } => {
                 write!(f, "too many restarts: more than {limit} within {} ms: {}", period.as_millis(), Sentence(last))
             }

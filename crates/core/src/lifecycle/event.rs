@@ -40,6 +40,9 @@ pub enum Event {
     RestartRequested {
         ticket: Ticket,
     },
+    /// The shutdown began, and what depends on this daemon is stopped first. From now on the machine refuses every start, and
+    /// restarts nothing. A daemon that does not run is stopped at once.
+    Closed,
     /// A stop. After it the machine refuses every start and restart.
     ShutdownRequested {
         ticket: Ticket,
@@ -155,6 +158,7 @@ impl Event {
             | Self::WaitAborted { .. }
             | Self::StopRequested { .. }
             | Self::RestartRequested { .. }
+            | Self::Closed
             | Self::ShutdownRequested { .. }
             | Self::Faulted { .. } => None,
             Self::Prepared { generation }
@@ -200,8 +204,10 @@ pub enum Signal {
 /// Each effect except `Settle`, `Notify` and `Warn` names its attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// `requested`: a caller asked for this attempt, so what the daemon depends on must run first.
     Prepare {
         generation: Generation,
+        requested: bool,
     },
     CancelPrepare {
         generation: Generation,
@@ -246,7 +252,7 @@ pub enum Effect {
     Release {
         generation: Generation,
     },
-    /// Another owner has the name: the attempt is over, and the configuration is again the one before the start.
+    /// Another owner has the name, or what the daemon depends on does not run: the attempt is over, and the configuration is again the one before the start.
     Withdraw {
         generation: Generation,
     },

@@ -17,7 +17,8 @@
 //!                     └── not gone 2 s after SIGKILL ──▶ Stuck
 //! ```
 //!
-//! If another owner has the name, a start from rest leads from Preparing back to where it was, without an event.
+//! If another owner has the name, or what the daemon depends on does not run, a start from rest leads from Preparing back to
+//! where it was, without an event.
 //!
 //! If a restart is pending, "not gone 2 s after SIGKILL" leads to Overdue instead: the restart goes on when the tree is gone.
 //!
@@ -27,6 +28,7 @@
 //! Every attempt has a generation. [`Machine::on`] drops an event of another generation first, so that a late timer, probe
 //! or exit of an older attempt has no effect on a newer one.
 
+pub mod dependencies;
 mod event;
 mod machine;
 mod phase;

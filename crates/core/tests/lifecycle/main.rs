@@ -4,6 +4,7 @@
 
 mod calls;
 mod delay;
+mod dependencies;
 mod exit_after_probe;
 mod health;
 mod interleavings;

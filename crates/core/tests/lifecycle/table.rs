@@ -219,6 +219,7 @@ fn event(word: &str, generation: u64) -> Event {
         "start" => Event::StartRequested { ticket: START_TICKET },
         "restart" => Event::RestartRequested { ticket: RESTART_TICKET },
         "stop" => Event::StopRequested { ticket: 2 },
+        "closed" => Event::Closed,
         "shutdown" => Event::ShutdownRequested { ticket: 2 },
         "prepared" => Event::Prepared { generation },
         "prepare-failed" => Event::PrepareFailed { generation, failure: unwritable() },
@@ -288,7 +289,8 @@ fn columns(generation: u64) -> Vec<(String, Event)> {
 
 fn describe_effect(effect: &Effect) -> String {
     match effect {
-        Effect::Prepare { generation } => format!("prepare #{generation}"),
+        Effect::Prepare { generation, requested: true } => format!("prepare #{generation}"),
+        Effect::Prepare { generation, requested: false } => format!("prepare again #{generation}"),
         Effect::CancelPrepare { generation } => format!("cancel prepare #{generation}"),
         Effect::Spawn { generation } => format!("spawn #{generation}"),
         Effect::AwaitReady { generation } => format!("await ready #{generation}"),

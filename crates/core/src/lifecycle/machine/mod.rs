@@ -168,6 +168,7 @@ impl Machine {
             Event::WaitAborted { ticket } => self.wait_aborted(ticket),
             Event::StopRequested { ticket } => self.stop_requested(Some(ticket), now),
             Event::RestartRequested { ticket } => self.restart_requested(ticket, now),
+            Event::Closed => self.close(now),
             Event::ShutdownRequested { ticket } => {
                 self.closed = true;
                 self.stop_requested(Some(ticket), now);

@@ -33,7 +33,9 @@ impl Machine {
 
     pub(super) fn prepare_failed(&mut self, failure: Failure, now: Now) {
         match &mut self.phase {
-            Phase::Preparing { run: Run::Requested(ticket), rest } if failure.code() == Code::OwnedElsewhere && rest.is_some() => {
+            Phase::Preparing { run: Run::Requested(ticket), rest }
+                if matches!(failure.code(), Code::OwnedElsewhere | Code::Dependency) && rest.is_some() =>
+            {
                 let (ticket, rest) = (*ticket, rest.take());
                 rest.into_iter().for_each(|rest| self.withdraw(ticket, *rest, &failure));
             }

@@ -95,6 +95,20 @@ impl Machine {
         }
     }
 
+    /// Only a daemon that runs serves those that are stopped before it.
+    pub(super) fn close(&mut self, now: Now) {
+        self.closed = true;
+        match self.phase {
+            Phase::Stopped | Phase::Failed | Phase::Stuck { .. } | Phase::Running { .. } => {}
+            Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Booting { .. }
+            | Phase::Stopping { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => self.stop_requested(None, now),
+        }
+    }
+
     /// A stop overrides every start and restart. `ticket`: settled at the end of the stop.
     pub(super) fn stop_requested(&mut self, ticket: Option<Ticket>, now: Now) {
         self.waiting.extend(ticket.map(|ticket| (ticket, Ok(()))));

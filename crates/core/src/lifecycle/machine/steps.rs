@@ -19,7 +19,7 @@ impl Machine {
             self.total_restarts += 1;
         }
         self.enter(Phase::Preparing { run, rest }, None, now);
-        self.effects.push(Effect::Prepare { generation: self.generation });
+        self.effects.push(Effect::Prepare { generation: self.generation, requested: run != Run::Restart });
     }
 
     /// An attempt failed before readiness. `left`: the leader of the tree that must be stopped.
@@ -49,8 +49,8 @@ impl Machine {
 
     /// The delay of the next restart. If there is none, the failure that ends the restarts.
     pub(super) fn admit_restart(&mut self, failure: Failure, now: Now) -> Result<Duration, Failure> {
-        if failure.code() == Code::OwnedElsewhere {
-            // Another owner has the name by now, and keeps it.
+        if self.closed || failure.code() == Code::OwnedElsewhere {
+            // During the shutdown nothing is restarted. Another owner that has the name by now keeps it.
             return Err(failure);
         }
         let plan = &self.plan.restart;
@@ -199,7 +199,7 @@ impl Machine {
         self.effects.push(Effect::Notify(Notice::StateChanged { at: self.last_state_change, from, to, pid, reason }));
     }
 
-    /// Another owner has the name: everything is as before the start.
+    /// The start was refused before it changed anything: everything is as before.
     pub(super) fn withdraw(&mut self, ticket: Ticket, rest: Rest, failure: &Failure) {
         let Rest { phase, attempts, history, failed_checks, last_state_change, started } = rest;
         self.phase = phase;

@@ -25,7 +25,7 @@ impl Task {
         self.job = batch.job;
         for effect in batch.effects {
             match effect {
-                Effect::Prepare { generation } => self.prepare(generation),
+                Effect::Prepare { generation, .. } => self.prepare(generation),
                 Effect::CancelPrepare { generation } => self.cancel(generation, |attempt| attempt.preparing = None),
                 Effect::Spawn { generation } => self.spawn_process(generation),
                 Effect::AwaitReady { generation } => self.await_ready(generation),

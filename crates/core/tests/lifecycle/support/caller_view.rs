@@ -66,7 +66,7 @@ impl CallerView {
 
     pub fn on(&mut self, event: &Event) {
         self.faulted = matches!(event, Event::Faulted { .. });
-        self.closed |= matches!(event, Event::ShutdownRequested { .. });
+        self.closed |= matches!(event, Event::ShutdownRequested { .. } | Event::Closed);
         self.settled_late = match event {
             Event::StartRevoked { ticket, answer } if self.started != Some(*ticket) => Some(*answer),
             _ => None,

@@ -15,10 +15,10 @@ pub struct Filling {
 }
 
 macro_rules! samples {
-    ($filling:ident: $($name:ident { $($field:ident : $value:expr),+ }),+ $(,)?) => {
+    ($filling:ident: $($name:ident { $($field:ident : $value:expr),* }),+ $(,)?) => {
         /// A sample of each event.
         pub fn samples($filling: Filling) -> Vec<Event> {
-            vec![$(Event::$name { $($field: $value),+ }),+]
+            vec![$(Event::$name { $($field: $value),* }),+]
         }
 
         pub fn name(event: &Event) -> &'static str {
@@ -38,6 +38,7 @@ samples! { f:
     WaitAborted { ticket: f.ticket },
     StopRequested { ticket: f.ticket },
     RestartRequested { ticket: f.ticket },
+    Closed {},
     ShutdownRequested { ticket: f.ticket },
     Prepared { generation: f.generation },
     PrepareFailed { generation: f.generation, failure: unwritable() },

@@ -89,6 +89,7 @@ impl ShadowModel {
             Event::WaitRequested { ticket },
             Event::StopRequested { ticket },
             Event::RestartRequested { ticket },
+            Event::Closed,
             Event::ShutdownRequested { ticket },
         ];
         // A caller can revoke only a start that became ready.
@@ -199,7 +200,9 @@ impl ShadowModel {
             Event::KillElapsed { .. } => self.timer_fired(Timer::Kill),
             Event::BackoffElapsed { .. } => self.timer_fired(Timer::Backoff),
             Event::ProbeDue { .. } => self.timer_fired(Timer::Probe),
-            Event::StopRequested { .. } | Event::RestartRequested { .. } | Event::ShutdownRequested { .. } => self.restart_pending = false,
+            Event::StopRequested { .. } | Event::RestartRequested { .. } | Event::ShutdownRequested { .. } | Event::Closed => {
+                self.restart_pending = false;
+            }
             Event::StartRevoked { ticket, .. } => self.restart_pending &= self.callers.started != Some(*ticket),
             Event::StartRequested { .. }
             | Event::StartRefused { .. }

@@ -40,7 +40,7 @@ impl ShadowModel {
 
     fn judge_all(&mut self, effects: &[Effect], mut generation: Generation, phase: &Phase, plan: &Plan) -> Verdict {
         for effect in effects {
-            if let Effect::Prepare { generation: next } = effect {
+            if let Effect::Prepare { generation: next, .. } = effect {
                 ensure(*next == generation + 1, "each attempt has a generation of its own")?;
                 generation = *next;
             }
