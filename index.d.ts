@@ -245,15 +245,18 @@ export interface BackgroundProcessConfig {
    */
   stopSignalTo?: 'leader' | 'tree' | undefined;
   /**
-   * Not built yet. A label for stopGroup.
+   * A label for stopGroup.
    * @default none
    * @example 'search'
+   * @see [stopGroup](docs/groups.md#stopgroup-stopallprocesses-stopprocess)
    */
   group?: string | undefined;
   /**
-   * Not built yet. The pluginNames of daemons that must be RUNNING before this daemon is started.
+   * The pluginNames of daemons that must be RUNNING before this daemon is spawned. The start waits for
+   * one that is starting. If one is unknown or at rest, or depends on this daemon: ERR_DEPENDENCY.
    * @default []
    * @example ['database']
+   * @see [dependsOn](docs/groups.md#dependson)
    */
   dependsOn?: string[] | undefined;
   /**
@@ -536,6 +539,16 @@ export interface ProcessInfo {
  */
 export type ExitReason = 'stopped' | 'crashed' | 'exited' | 'unhealthy' | 'memory' | 'upgraded' | 'idle' | 'startup';
 
+/** The times of one start by startGroup, in milliseconds since the call. */
+export interface GroupStart {
+  pluginName: string;
+  /** Every daemon that it depends on ran. */
+  queued: number;
+  /** Its process was made. */
+  spawned: number;
+  ready: number;
+}
+
 /** Not built yet. A line of output or, if the reader was too slow, the number of dropped lines. */
 export type LogLine = { stream: 'stdout' | 'stderr'; line: string; at: Date; pid: number; dropped?: undefined } | { dropped: number };
 
@@ -612,7 +625,7 @@ export type ManagerErrorCode =
   | 'ERR_STOPPED'
   /** Processes of the daemon live 2 s after SIGKILL. The message names their pids. */
   | 'ERR_STOP_FAILED'
-  /** Not built yet. `dependsOn` names an unknown plugin or has a cycle, or a plugin of the group failed. */
+  /** `dependsOn` names a plugin that is unknown or does not run (`cause`) or has a cycle, or a plugin of a group failed (`errors`). */
   | 'ERR_DEPENDENCY'
   /** Not built yet. The new daemon did not become ready. The old daemon still runs. */
   | 'ERR_UPGRADE'
@@ -654,7 +667,7 @@ export interface ManagerError extends Error {
   stderr?: string;
   /** The error behind this one. */
   cause?: unknown;
-  /** Not built yet. The errors of an AggregateError (startGroup), one per failed plugin. */
+  /** The errors of an AggregateError (startGroup, stopGroup), one per failed plugin. */
   errors?: Error[];
 }
 
@@ -722,12 +735,19 @@ export declare class BackgroundProcessManager extends EventEmitter {
    */
   upgradeProcess(pluginName: string, changes?: Partial<BackgroundProcessConfig>): Promise<void>;
   /**
-   * Not built yet. Starts daemons in the order of their `dependsOn`, independent ones in parallel. If a daemon
-   * fails, the daemons that this call has started are stopped, and the promise rejects with an AggregateError
-   * with the code ERR_DEPENDENCY.
+   * Starts daemons in the order of their `dependsOn`, independent ones in parallel. Resolves with the times of each when
+   * all of them run. If a daemon fails, the daemons that this call has started are stopped, dependents first, and the
+   * promise rejects with an AggregateError with the code ERR_DEPENDENCY. A wrong configuration is refused before
+   * anything starts, by index and field.
+   * @example await manager.startGroup([db, { ...api, dependsOn: [db.pluginName] }])
+   * @see [startGroup](docs/groups.md#startgroup)
    */
-  startGroup(configs: BackgroundProcessConfig[]): Promise<void>;
-  /** Not built yet. Stops the daemons with this `group`, each daemon before its dependencies. */
+  startGroup(configs: readonly BackgroundProcessConfig[]): Promise<GroupStart[]>;
+  /**
+   * Stops the daemons with this `group`, each one after those that depend on it. If daemons can't be stopped, the others
+   * are stopped all the same, and the promise rejects with an AggregateError with the code ERR_STOP_FAILED.
+   * @see [stopGroup](docs/groups.md#stopgroup-stopallprocesses-stopprocess)
+   */
   stopGroup(group: string): Promise<void>;
   /**
    * Resolves when the daemon is RUNNING, and starts nothing. If the plugin is unknown, rejects with ERR_NOT_FOUND; in

@@ -9,6 +9,8 @@ export declare class NativeManager {
    * caller's environment, each `KEY=VALUE` with a NUL behind it.
    */
   start(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string): NativeStart
+  /** `unread` and `built_in`: as in `start`, per configuration. */
+  startGroup(configs: Array<unknown>, unread: Array<Array<string>>, builtIn: Array<Array<string>>, variables: string): NativeGroupStart
   /** The problem of a configuration, if there is one. Starts nothing. */
   static checkConfig(config: unknown, builtIn: Array<string>): NativeProblem | null
   /** The problem of a plugin's name, if there is one. */
@@ -26,6 +28,7 @@ export declare class NativeManager {
   whenRunning(pluginName: string): number
   abortWait(pluginName: string, ticket: number): void
   stop(pluginName: string): number
+  stopGroup(group: string): number
   stopAll(): number
   restart(pluginName: string): number
   /** Takes the oldest messages. */
@@ -79,9 +82,19 @@ export interface NativeFailure {
   causes: Array<NativeFailure>
 }
 
+/** The immediate answer to a startGroup. */
+export interface NativeGroupStart {
+  ticket?: number
+  /** Per configuration: the number by which `info` names it. 0 if the daemon does not use it. */
+  jobs: Array<number>
+  failure?: NativeFailure
+}
+
 /** Times are milliseconds since 1970. */
 export interface NativeInfo {
   revision: number
+  /** The ticket of the start that gave the configuration. */
+  job: number
   state: string
   pid?: number
   failedHealthChecks: number
@@ -101,6 +114,14 @@ export interface NativeKeys {
   options: Array<string>
   /** The manager's options that are not built yet. */
   unbuiltOptions: Array<string>
+}
+
+/** When a plugin of a group was started, in milliseconds from the call on. */
+export interface NativeMemberStart {
+  pluginName: string
+  queued: number
+  spawned: number
+  ready: number
 }
 
 /** `kind` determines which of the other fields are set. */
@@ -129,6 +150,7 @@ export interface NativeMessage {
   text?: string
   /** Names and values alternate. */
   fields?: Array<string | number | boolean>
+  starts?: Array<NativeMemberStart>
 }
 
 export interface NativeOptions {

@@ -4,13 +4,15 @@
 // their values.
 
 const { NativeManager } = require('../native.js');
-const { invalidConfig } = require('./errors.js');
+const { guarded, invalidConfig } = require('./errors.js');
 
 const LIST = 'list';
 const MAP = 'map';
 
 /** More items than execve(2) takes: with its NUL and its pointer an empty one needs 9 bytes of 6 MiB. */
 const ITEMS_MAX = 1_000_000;
+
+const GROUP_MAX = 10_000;
 
 /** The unknown keys that are named, and the characters of each. */
 const NAMED_KEYS_MAX = 20;
@@ -46,6 +48,16 @@ function copyConfig(config, root = 'config') {
   shape ??= shapeOf(NativeManager.keys().config);
   const copy = { config, root, unread: [], builtIns: [], name: undefined };
   return { given: copyValue(copy, config, shape, ''), unread: namedKeys(copy.unread), builtIns: copy.builtIns };
+}
+
+/** The copies of an array of configurations, as `copyConfig`. */
+function copyConfigs(configs) {
+  const items = guarded('configs', undefined, () => {
+    if (!Array.isArray(configs)) throw invalidConfig('configs', 'must be an array of configurations');
+    if (configs.length > GROUP_MAX) throw invalidConfig('configs', `must have at most ${GROUP_MAX} items, got ${configs.length}`);
+    return Array.from(configs);
+  });
+  return items.map((config, index) => copyConfig(config, `configs[${index}]`));
 }
 
 /** The keys as a warning names them: not all of a million, and not all of a megabyte. */
@@ -159,4 +171,4 @@ function withDefaults(given, defaults) {
   return merged;
 }
 
-module.exports = { builtIn, copyConfig, shortened, withDefaults };
+module.exports = { builtIn, copyConfig, copyConfigs, shortened, withDefaults };

@@ -18,7 +18,7 @@ const lib = {};
 function requireLib() {
   if (lib.copyConfig) return;
   Object.assign(lib, require('./options.js'), require('./errors.js'), require('./environment.js'), require('./logger.js'));
-  Object.assign(lib, require('./messages.js'), require('./process-info.js'), require('./config-copy.js'));
+  Object.assign(lib, require('./messages.js'), require('./process-info.js'), require('./config-copy.js'), require('./configs.js'));
 }
 
 const TAIL_LINES = 1000;
@@ -37,8 +37,7 @@ class BackgroundProcessManager extends EventEmitter {
   #debug;
   /** Ticket to the resolve and reject of its promise. */
   #waiting = new Map();
-  /** Plugin name to the copy of its configuration. */
-  #configs = new Map();
+  #configs;
   /** Plugin name to the last native snapshot. Comparing its revision is cheaper than copying a new snapshot. */
   #known = new Map();
   #inbox;
@@ -54,6 +53,7 @@ class BackgroundProcessManager extends EventEmitter {
     this.#logger = logger;
     this.#defaults = defaults;
     this.#debug = lib.wantsDebug(logger);
+    this.#configs = new lib.Configs();
     this.#inbox = new lib.Inbox((message) => {
       if (message.kind === 'settled') this.#settle(message);
       else if (message.kind === 'log') lib.writeEntry(this.#logger, message);
@@ -95,32 +95,27 @@ class BackgroundProcessManager extends EventEmitter {
     }
     this.#followLevel();
     const variables = lib.environment(given?.pluginName);
-    const before = this.getState(given?.pluginName);
     const { ticket, accepted, failure } = this.#native.start(whole, unread, builtIns, variables);
     if (failure) throw lib.makeError(failure);
     const { pluginName } = given;
-    const former = this.#configs.get(pluginName);
-    if (accepted) this.#configs.set(pluginName, given);
+    if (accepted) this.#configs.add(pluginName, ticket, given);
     try {
       await this.#untilAborted(signal, this.#settled(ticket), () => this.#native.abort(pluginName, ticket));
     } catch (error) {
-      // Not after a start in place of a pending restart, which ends in ERROR. Not if a listener has started the plugin again.
-      const atRest = before !== ProcessState.STARTING && this.#configs.get(pluginName) === given;
-      if (error.code === 'ERR_OWNED_ELSEWHERE' && atRest) this.#withdraw(pluginName, former);
+      this.#startFailed(pluginName, ticket);
       throw error.code === 'ERR_STOPPED' && lib.isAborted(signal) ? lib.reasonOf(signal, error) : error;
     }
+    this.#configs.settled(pluginName, ticket, ticket);
     if (!lib.isAborted(signal)) return;
     // The abort came after readiness, and before this promise settled: a stop. A failure of the stop is in `lastError`.
     await this.#settled(this.#native.revoke(pluginName, ticket)).catch(() => {});
     throw lib.reasonOf(signal, lib.unreadable('options.signal.reason', pluginName));
   }
 
-  /** Another owner has the name: the start from rest has changed nothing. */
-  #withdraw(pluginName, former) {
-    if (former !== undefined) this.#configs.set(pluginName, former);
-    else this.#configs.delete(pluginName);
-    this.#known.delete(pluginName);
-    // The native manager still has the refused configuration.
+  /** A start that was refused before it changed anything has left the former configuration in use, or none. */
+  #startFailed(pluginName, job) {
+    this.#configs.settled(pluginName, job, this.#native.info(pluginName)?.job);
+    // Of an unknown plugin the native manager still has the refused configuration.
     if (this.getState(pluginName) === undefined) this.#native.forget(pluginName);
   }
 
@@ -150,6 +145,33 @@ class BackgroundProcessManager extends EventEmitter {
     if (typeof everywhere !== 'boolean') throw lib.invalidConfig('options.everywhere', 'must be a boolean', name);
     if (everywhere) throw lib.notSupported('options.everywhere', name);
     await this.#settled(this.#native.stop(name));
+  }
+
+  async startGroup(configs) {
+    const copies = lib
+      .copyConfigs(configs)
+      .map(({ given, ...rest }) => ({ given, whole: lib.withDefaults(given, this.#defaults), ...rest }));
+    if (copies.length === 0) return [];
+    this.#followLevel();
+    const of = (key) => copies.map((copy) => copy[key]);
+    const { ticket, jobs, failure } = this.#native.startGroup(of('whole'), of('unread'), of('builtIns'), lib.environment());
+    if (failure) throw lib.makeError(failure);
+    const accepted = copies.map(({ given }, index) => ({ given, job: jobs[index] })).filter(({ job }) => job > 0);
+    for (const { given, job } of accepted) this.#configs.add(given.pluginName, job, given);
+    try {
+      const starts = await this.#settled(ticket);
+      for (const { given, job } of accepted) this.#configs.settled(given.pluginName, job, job);
+      // Copied, because native objects belong to the realm that loaded the addon.
+      return [...starts].map((start) => ({ ...start }));
+    } catch (error) {
+      for (const { given, job } of accepted) this.#startFailed(given.pluginName, job);
+      throw error;
+    }
+  }
+
+  async stopGroup(group) {
+    if (typeof group !== 'string' || group === '') throw lib.invalidConfig('group', 'must be a string that is not empty');
+    await this.#settled(this.#native.stopGroup(group));
   }
 
   async stopAllProcesses() {
@@ -196,7 +218,7 @@ class BackgroundProcessManager extends EventEmitter {
       known = { info, at: lib.clock() };
       this.#known.set(pluginName, known);
     }
-    return lib.publicInfo(known.info, lib.clock() - known.at, this.#configs.get(pluginName));
+    return lib.publicInfo(known.info, lib.clock() - known.at, this.#configs.of(pluginName, known.info.job));
   }
 
   listProcesses() {
@@ -235,14 +257,6 @@ class BackgroundProcessManager extends EventEmitter {
 
   async upgradeProcess(pluginName) {
     throw lib.notSupported('upgradeProcess', pluginName);
-  }
-
-  async startGroup() {
-    throw lib.notSupported('startGroup');
-  }
-
-  async stopGroup() {
-    throw lib.notSupported('stopGroup');
   }
 
   logs(pluginName) {
@@ -295,11 +309,11 @@ class BackgroundProcessManager extends EventEmitter {
     return new Promise((resolve, reject) => this.#waiting.set(ticket, { resolve, reject }));
   }
 
-  #settle({ ticket, failure }) {
+  #settle({ ticket, failure, starts }) {
     const { resolve, reject } = this.#waiting.get(ticket);
     this.#waiting.delete(ticket);
     if (failure) reject(lib.makeError(failure));
-    else resolve();
+    else resolve(starts);
   }
 
   /** Reads the level of the logger, which may change at any time, at each start and with each batch of messages. */

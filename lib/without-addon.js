@@ -25,7 +25,16 @@ function withoutAddon(problem, file) {
       return { accepted: false, failure: { code: 'ERR_UNSUPPORTED', message, pluginName: name, path: file } };
     }
 
+    startGroup() {
+      const message = printable(`Failed to start the group: ${problem}`);
+      return { jobs: [], failure: { code: 'ERR_UNSUPPORTED', message, path: file } };
+    }
+
     stop() {
+      return this.#settle();
+    }
+
+    stopGroup() {
       return this.#settle();
     }
 

@@ -28,8 +28,6 @@ test.each([
   ]),
   ["readiness 'output'", { readiness: { type: 'output', pattern: 'ready' } }, "readiness.type 'output'"],
   ["socket: 'manager'", { socket: 'manager' }, "socket 'manager'"],
-  ['group', { group: 'search' }, 'group'],
-  ['dependsOn', { dependsOn: [] }, 'dependsOn'],
   ["start: 'onConnect'", { start: 'onConnect' }, "start 'onConnect'"],
   ['idleTimeout', { idleTimeout: 1_000 }, 'idleTimeout'],
   ['shared: true', { shared: true }, 'shared'],
@@ -70,11 +68,7 @@ test.each([['guardianPath', '/opt/guardian']])('the constructor refuses %s: %j',
   expect(new BackgroundProcessManager({ envsDir: world.envsDir, [name]: undefined })).toBeInstanceOf(BackgroundProcessManager);
 });
 
-test.each([
-  ['upgradeProcess', ['plugin', {}]],
-  ['startGroup', [[]]],
-  ['stopGroup', ['search']],
-])('%s rejects', async (method, args) => {
+test.each([['upgradeProcess', ['plugin', {}]]])('%s rejects', async (method, args) => {
   const manager = world.manager();
   let promise;
   expect(() => (promise = manager[method](...args))).not.toThrow();

@@ -19,8 +19,6 @@ const expectRefused = (error, what) => {
 test.each([
   ['logs', (dir) => ({ logs: { file: path.join(dir, 'log') } }), 'logs'],
   ['limits', () => ({ limits: { maxMemory: 1 << 30 } }), 'limits'],
-  ['group', () => ({ group: 'search' }), 'group'],
-  ['dependsOn', () => ({ dependsOn: ['other'] }), 'dependsOn'],
   ["socket: 'manager'", () => ({ socket: 'manager' }), "socket 'manager'"],
   ['readiness by http', () => ({ readiness: { type: 'http' } }), "readiness.type 'http'"],
   ['readiness by exec', () => ({ readiness: { type: 'exec', command: 'true' } }), "readiness.type 'exec'"],
@@ -37,11 +35,7 @@ test.each([
   expect(fs.existsSync(world.envsDir)).toBe(false);
 });
 
-test.each([
-  ['upgradeProcess', ['plugin']],
-  ['startGroup', [[]]],
-  ['stopGroup', ['search']],
-])('not supported yet: %s rejects and leaves a running plugin alone', async (method, args) => {
+test.each([['upgradeProcess', ['plugin']]])('not supported yet: %s rejects and leaves a running plugin alone', async (method, args) => {
   const manager = world.manager();
   await manager.startProcess(world.config());
   const promise = manager[method](...args);

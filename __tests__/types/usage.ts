@@ -16,6 +16,7 @@ import {
   configFromManifest,
   type BackgroundProcessConfig,
   type ExitReason,
+  type GroupStart,
   type HealthcheckConfig,
   type LogLine,
   type Logger,
@@ -340,7 +341,7 @@ const probes: Probe[] = [
 
 export async function everythingElse(): Promise<void> {
   const other = new BackgroundProcessManager({ ...options, logger }).unref().ref();
-  await other.startGroup([
+  const starts: GroupStart[] = await other.startGroup([
     config,
     {
       ...config,
@@ -371,6 +372,7 @@ export async function everythingElse(): Promise<void> {
       umask: 0o077,
     },
   ]);
+  for (const { pluginName: started, queued, spawned, ready } of starts) console.log(`${started}: ${queued}, ${spawned}, ${ready} ms`);
   await other.restartProcess(pluginName);
   await other.upgradeProcess(pluginName, { args: ['daemon.py', '--new'] });
   await other.stopGroup('searching');

@@ -6,7 +6,7 @@ use napi_derive::napi;
 use super::types::{NativeFailure, count};
 use ally_base::text::{printable, printable_lines, signal_name};
 use ally_core::lifecycle::Notice;
-use ally_core::supervisor::{LogValue, Message};
+use ally_core::supervisor::{LogValue, MemberStart, Message};
 
 /// `kind` determines which of the other fields are set.
 #[napi(object)]
@@ -36,6 +36,23 @@ pub struct NativeMessage {
     pub text: Option<String>,
     /// Names and values alternate.
     pub fields: Option<Vec<Either3<String, f64, bool>>>,
+    pub starts: Option<Vec<NativeMemberStart>>,
+}
+
+/// When a plugin of a group was started, in milliseconds from the call on.
+#[napi(object)]
+pub struct NativeMemberStart {
+    pub plugin_name: String,
+    pub queued: f64,
+    pub spawned: f64,
+    pub ready: f64,
+}
+
+impl From<MemberStart> for NativeMemberStart {
+    fn from(start: MemberStart) -> Self {
+        let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+        Self { plugin_name: start.plugin, queued: ms(start.queued), spawned: ms(start.spawned), ready: ms(start.ready) }
+    }
 }
 
 impl From<Message> for NativeMessage {
@@ -45,6 +62,12 @@ impl From<Message> for NativeMessage {
                 kind: "settled".into(),
                 ticket: Some(count(ticket)),
                 failure: outcome.err().map(NativeFailure::from),
+                ..Self::default()
+            },
+            Message::GroupStarted { ticket, starts } => Self {
+                kind: "settled".into(),
+                ticket: Some(count(ticket)),
+                starts: Some(starts.into_iter().map(NativeMemberStart::from).collect()),
                 ..Self::default()
             },
             Message::Notice { plugin, notice, at } => Self { plugin_name: Some(plugin), at: Some(at), ..notice.into() },

@@ -11,15 +11,15 @@ use napi_derive::napi;
 
 use super::events::NativeMessage;
 use super::log;
-use super::types::{self, NativeFailure, NativeInfo, NativeKeys, NativeProblem, NativeStart, Remarks, count, failure};
+use super::types::{self, NativeFailure, NativeGroupStart, NativeInfo, NativeKeys, NativeProblem, NativeStart, Remarks, count, failure};
 use super::wake::Wake;
 use ally_base::wire::OwnerDeath;
 use ally_build_id::{BUILD_ID, VERSION};
-use ally_core::config::{Raw, keys, name_problem, path_problem};
+use ally_core::config::{keys, name_problem, path_problem};
 use ally_core::error::Failure;
 use ally_core::lifecycle::Ticket;
 use ally_core::model::ProcessState;
-use ally_core::supervisor::{GuardianProgram, Manager, Message, Options, check};
+use ally_core::supervisor::{AcceptedGroup, GuardianProgram, Manager, Message, Options, check};
 
 #[napi(object)]
 pub struct NativeOptions {
@@ -89,7 +89,33 @@ impl NativeManager {
             Ok(accepted) => {
                 NativeStart { ticket: Some(self.await_ticket(env, accepted.ticket)?), accepted: accepted.accepted, failure: None }
             }
-            Err(problem) => NativeStart { ticket: None, accepted: false, failure: Some(failure(&problem, plugin_name(&config))) },
+            Err(problem) => NativeStart {
+                ticket: None,
+                accepted: false,
+                failure: Some(failure(&problem, config.text("pluginName").filter(|name| !name.is_empty()).map(str::to_owned))),
+            },
+        })
+    }
+
+    /// `unread` and `built_in`: as in `start`, per configuration.
+    #[napi]
+    pub fn start_group(
+        &mut self,
+        env: Env,
+        configs: Vec<Unknown<'_>>,
+        unread: Vec<Vec<String>>,
+        built_in: Vec<Vec<String>>,
+        variables: String,
+    ) -> napi::Result<NativeGroupStart> {
+        let remarks = unread.into_iter().zip(built_in).map(|(unread, built_in)| Remarks { unread, built_in });
+        let configs =
+            configs.iter().zip(remarks).map(|(config, remarks)| types::config(config, remarks)).collect::<napi::Result<Vec<_>>>()?;
+        Ok(match self.manager.start_group(&configs, &variables.into()) {
+            Ok(AcceptedGroup { ticket, jobs }) => {
+                let jobs = jobs.into_iter().map(count).collect();
+                NativeGroupStart { ticket: Some(self.await_ticket(env, ticket)?), jobs, failure: None }
+            }
+            Err(refusal) => NativeGroupStart { ticket: None, jobs: Vec::new(), failure: Some((*refusal).into()) },
         })
     }
 
@@ -170,6 +196,12 @@ impl NativeManager {
     #[napi]
     pub fn stop(&mut self, env: Env, plugin_name: String) -> napi::Result<f64> {
         let ticket = self.manager.stop(&plugin_name);
+        self.await_ticket(env, ticket)
+    }
+
+    #[napi]
+    pub fn stop_group(&mut self, env: Env, group: String) -> napi::Result<f64> {
+        let ticket = self.manager.stop_group(&group);
         self.await_ticket(env, ticket)
     }
 
@@ -315,13 +347,4 @@ unsafe extern "C" fn environment_ends(manager: *mut c_void) {
     // SAFETY: the argument belongs to a `NativeManager`, which removes this hook before it is dropped.
     let manager = unsafe { &*manager.cast_const().cast::<Manager>() };
     manager.close();
-}
-
-/// The plugin's name, for the error about another field.
-fn plugin_name(config: &Raw) -> Option<String> {
-    let Raw::Object(entries) = config else { return None };
-    entries.iter().find_map(|(key, value)| match value {
-        Raw::String(name) if key == "pluginName" && !name.is_empty() => Some(name.clone()),
-        _ => None,
-    })
 }

@@ -7,7 +7,7 @@ use napi_derive::napi;
 use ally_base::text::{errno_name, signal_name};
 use ally_core::config::Raw;
 use ally_core::config::keys::{CONFIG, Key, Shape};
-use ally_core::error::Failure;
+use ally_core::error::{DependencyProblem, Failure};
 use ally_core::lifecycle::LastExit;
 use ally_core::model::Exit;
 use ally_core::supervisor::{Published, Refusal};
@@ -139,7 +139,10 @@ pub struct NativeFailure {
 
 impl From<Refusal> for NativeFailure {
     fn from(Refusal { plugin, failure, causes }: Refusal) -> Self {
-        Self { causes: causes.into_iter().map(Self::from).collect(), ..self::failure(&failure, Some(plugin)) }
+        Self {
+            causes: causes.into_iter().map(Self::from).collect(),
+            ..self::failure(&failure, Some(plugin).filter(|plugin| !plugin.is_empty()))
+        }
     }
 }
 
@@ -158,13 +161,21 @@ fn native(failure: &Failure, message: String, plugin: Option<String>) -> NativeF
         syscall: refused.and_then(|refused| refused.call).map(str::to_owned),
         path: failure.path().map(str::to_owned),
         // With the bare text, because the outer error has the sentence around it.
-        cause: failure.cause().map(|cause| native(cause, cause.to_string(), plugin.clone())).into_iter().collect(),
+        cause: failure.cause().map(|cause| native(cause, cause.to_string(), cause_plugin(failure, plugin.as_ref()))).into_iter().collect(),
         causes: Vec::new(),
         plugin_name: plugin,
         pid: failure.pid(),
         exit_code: code,
         signal: signal.map(signal_name),
         stderr: failure.tail().map(str::to_owned),
+    }
+}
+
+/// The plugin that the cause of a failure is about.
+fn cause_plugin(failure: &Failure, plugin: Option<&String>) -> Option<String> {
+    match failure {
+        Failure::Dependency { problem: DependencyProblem::NotRunning { name, .. } } => Some(name.clone()),
+        _ => plugin.cloned(),
     }
 }
 
@@ -194,6 +205,15 @@ pub struct NativeStart {
     pub failure: Option<NativeFailure>,
 }
 
+/// The immediate answer to a startGroup.
+#[napi(object)]
+pub struct NativeGroupStart {
+    pub ticket: Option<f64>,
+    /// Per configuration: the number by which `info` names it. 0 if the daemon does not use it.
+    pub jobs: Vec<f64>,
+    pub failure: Option<NativeFailure>,
+}
+
 #[napi(object)]
 pub struct NativeExit {
     pub pid: i32,
@@ -219,6 +239,8 @@ impl From<LastExit> for NativeExit {
 #[napi(object)]
 pub struct NativeInfo {
     pub revision: f64,
+    /// The ticket of the start that gave the configuration.
+    pub job: f64,
     pub state: String,
     pub pid: Option<i32>,
     pub failed_health_checks: u32,
@@ -232,9 +254,10 @@ pub struct NativeInfo {
 }
 
 impl From<Published> for NativeInfo {
-    fn from(Published { snapshot, revision, uptime }: Published) -> Self {
+    fn from(Published { snapshot, revision, uptime, job }: Published) -> Self {
         Self {
             revision: count(revision),
+            job: count(job),
             state: snapshot.state.as_str().to_owned(),
             pid: snapshot.pid,
             failed_health_checks: snapshot.failed_health_checks,

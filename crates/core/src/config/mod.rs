@@ -64,6 +64,10 @@ pub struct ProcessConfig {
     pub kill_mode: KillMode,
     pub stop_signal_to: StopSignalTo,
     pub stop_signal: i32,
+    /// The name of the group that stopGroup stops.
+    pub group: Option<String>,
+    /// The plugins that must run before this one starts, each once.
+    pub depends_on: Vec<String>,
 }
 
 impl ProcessConfig {

@@ -57,6 +57,8 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
         .unwrap_or(StopSignalTo::Leader);
     let kill_mode = top.choice("killMode", &[("tree", Some(KillMode::Tree)), ("group", Some(KillMode::Group))])?.unwrap_or(KillMode::Tree);
     let stop_signal = stop_signal(&mut top)?;
+    let group = if top.is_absent("group") { None } else { Some(top.text("group")?) };
+    let depends_on = depends_on(&mut top)?;
     top.choice("start", &[("eager", Some(())), ("onConnect", None)])?;
     top.accept_only("shared", false)?;
     let inherit_env = inherit_env(&mut top)?;
@@ -78,6 +80,8 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
             kill_mode,
             stop_signal_to,
             stop_signal,
+            group,
+            depends_on,
         },
         unknown: top.into_unknown(),
     })
@@ -104,13 +108,43 @@ fn problem_of<T>(field: &str, value: Raw, read: impl FnOnce(&mut Fields) -> Chec
 
 fn plugin_name(top: &mut Fields) -> Checked<String> {
     let name = top.text("pluginName")?;
+    check_name(top, "pluginName", &name)?;
+    Ok(name)
+}
+
+fn check_name(top: &Fields, field: &str, name: &str) -> Checked<()> {
     if name.len() > NAME_MAX {
-        return Err(top.wrong("pluginName", format!("must be at most {NAME_MAX} bytes long, got {}", name.len())));
+        return Err(top.wrong(field, format!("must be at most {NAME_MAX} bytes long, got {}", name.len())));
     }
     if name == "." || name == ".." || name.contains('/') {
-        return Err(top.wrong("pluginName", "must be a plain folder name: not '.' or '..', and without '/'"));
+        return Err(top.wrong(field, "must be a plain folder name: not '.' or '..', and without '/'"));
     }
-    Ok(name)
+    Ok(())
+}
+
+fn depends_on(top: &mut Fields) -> Checked<Vec<String>> {
+    let items = match top.optional("dependsOn") {
+        Raw::Undefined => return Ok(Vec::new()),
+        Raw::Array(items) => items,
+        _ => return Err(top.mistyped("dependsOn", "an array of plugin names")),
+    };
+    let mut names: Vec<String> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let field = format!("dependsOn[{index}]");
+        match item {
+            Raw::String(name) if name.is_empty() || name.contains('\0') => {
+                return Err(top.wrong(&field, "must be a name that is not empty and has no NUL"));
+            }
+            Raw::String(name) => {
+                check_name(top, &field, name)?;
+                if !names.contains(name) {
+                    names.push(name.clone());
+                }
+            }
+            other => return Err(top.wrong(&field, format!("must be a string, got {}", other.kind()))),
+        }
+    }
+    Ok(names)
 }
 
 pub fn args(top: &mut Fields) -> Checked<Vec<String>> {

@@ -17,6 +17,15 @@ pub enum Raw {
 }
 
 impl Raw {
+    /// A string property of an object.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        let Self::Object(entries) = self else { return None };
+        entries.iter().find_map(|(name, value)| match value {
+            Self::String(text) if name == key => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
     /// The kind of the value, for "must be a string, got …". The value itself may be a secret.
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -33,10 +33,10 @@ mod socket;
 
 pub use daemon::Published;
 pub use guardian::GuardianProgram;
-pub use manager::{Accepted, Manager, Options, check};
+pub use manager::{Accepted, AcceptedGroup, Manager, Options, check};
 pub use output::{LINE_MAX, Splitter, Tail};
 pub use ownership::{Folder, Lock, LockGuard, leader};
-pub use report::{LogValue, Mailbox, Message, Refusal};
+pub use report::{LogValue, Mailbox, MemberStart, Message, Refusal};
 
 /// The tracing target of all log entries except lines of output. `ALLY_LOG` filters by target.
 const TARGET: &str = "ally";

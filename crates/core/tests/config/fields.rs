@@ -132,8 +132,12 @@ fn invalid_field_is_the_first_word_of_the_error() {
         ("stopSignalTo", Bool(true)),
         ("logs", object([])),
         ("limits", object([])),
-        ("group", text("g")),
-        ("dependsOn", array([])),
+        ("group", text("")),
+        ("group", Number(7.0)),
+        ("dependsOn", text("db")),
+        ("dependsOn[0]", array([text("")])),
+        ("dependsOn[1]", array([text("db"), Number(7.0)])),
+        ("dependsOn[0]", array([text("..")])),
         ("pluginName", Other("a function")),
     ];
     for (field, value) in table {
@@ -332,6 +336,8 @@ fn defaults_are_those_of_the_contract() {
         kill_mode: KillMode::Tree,
         stop_signal_to: StopSignalTo::Leader,
         stop_signal: libc::SIGTERM,
+        group: None,
+        depends_on: Vec::new(),
     };
     assert_eq!(checked(&minimal()), expected);
     // An empty object and an `undefined` property mean the default.
@@ -376,6 +382,8 @@ fn every_field_reaches_the_configuration_and_the_plan() {
         ("stopSignalTo", text("tree")),
         ("envVars", object([("A", text("b")), ("C", Raw::Undefined)])),
         ("inheritEnv", array([text("SSH_AUTH_SOCK")])),
+        ("group", text("search")),
+        ("dependsOn", array([text("db"), text("cache"), text("db")])),
     ];
     let config = checked(&fields.into_iter().fold(minimal(), |raw, (path, value)| with(raw, path, value)));
     assert_eq!(config.health.as_ref().map(|health| health.probe.clone()), Some(Probe::Accept));
@@ -392,6 +400,7 @@ fn every_field_reaches_the_configuration_and_the_plan() {
     assert_eq!(config.restart, restart);
     assert_eq!((config.readiness.clone(), config.kill_mode, config.stop_signal), (Probe::Accept, KillMode::Group, libc::SIGINT));
     assert_eq!(config.stop_signal_to, StopSignalTo::Tree);
+    assert_eq!((config.group.as_deref(), config.depends_on.join(" ").as_str()), (Some("search"), "db cache"));
     assert_eq!(config.env_vars, [("A".to_owned(), Some("b".to_owned())), ("C".to_owned(), None)]);
     assert_eq!(config.inherit_env, InheritEnv::Listed(vec!["SSH_AUTH_SOCK".to_owned()]));
     let plan = config.plan();

@@ -3,7 +3,7 @@
 use crate::support::events::exited;
 use crate::support::plan::{narrow, plan};
 use crate::support::scenario::{Scenario, code, settled};
-use ally_core::error::Failure;
+use ally_core::error::{DependencyProblem, Failure};
 use ally_core::lifecycle::{Effect, Event, Notice};
 use ally_core::model::ProcessState;
 
@@ -251,4 +251,61 @@ fn starting_is_reported_with_its_own_time_when_the_name_is_this_owners() {
         });
         assert_eq!(reported, Some((began, ProcessState::Starting)), "{event:?}");
     }
+}
+
+#[test]
+fn a_start_that_another_plugin_holds_up_changes_nothing_if_that_one_does_not_run() {
+    let mut daemon = Scenario::started(plan());
+    daemon.on(Event::StopRequested { ticket: 2 });
+    daemon.crash();
+    let before = daemon.seen();
+    daemon.on(Event::StartRequested { ticket: 3 });
+    let generation = daemon.machine.generation();
+    let cause = Box::new(Failure::AtRest);
+    let failure = Failure::Dependency { problem: DependencyProblem::NotRunning { name: "db".to_owned(), cause } };
+    let effects = daemon.on(Event::PrepareFailed { generation, failure: failure.clone() }).to_vec();
+    assert_eq!(settled(&effects, 3), Some(&Err(failure)));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Notify(_))), "{effects:?}");
+    assert_eq!(daemon.seen(), before);
+}
+
+#[test]
+fn only_an_attempt_that_a_caller_asked_for_waits_for_other_plugins() {
+    let requested = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Prepare { requested, .. } => Some(*requested),
+            _ => None,
+        })
+    };
+    let mut daemon = Scenario::new(plan());
+    assert_eq!(requested(daemon.on(Event::StartRequested { ticket: 1 })), Some(true));
+    daemon.up();
+    daemon.crash();
+    let generation = daemon.machine.generation();
+    assert_eq!(requested(daemon.on(Event::BackoffElapsed { generation })), Some(false));
+    daemon.up();
+    daemon.on(Event::RestartRequested { ticket: 2 });
+    assert_eq!(requested(daemon.crash()), Some(true));
+}
+
+#[test]
+fn after_the_shutdown_began_a_running_daemon_goes_on_and_is_not_restarted() {
+    let mut daemon = Scenario::started(plan());
+    assert_eq!(daemon.on(Event::Closed), []);
+    assert_eq!(daemon.seen().state, ProcessState::Running);
+    let effects = daemon.on(Event::StartRequested { ticket: 2 }).to_vec();
+    assert_eq!(settled(&effects, 2), Some(&Err(Failure::ShuttingDown)));
+    daemon.crash();
+    assert_eq!((daemon.seen().state, daemon.seen().next_restart_at), (ProcessState::Error, None));
+    let effects = daemon.on(Event::ShutdownRequested { ticket: 3 }).to_vec();
+    assert_eq!(settled(&effects, 3), Some(&Ok(())));
+    assert_eq!(daemon.seen().state, ProcessState::Stopped);
+}
+
+#[test]
+fn after_the_shutdown_began_a_pending_restart_is_off() {
+    let mut daemon = Scenario::started(plan());
+    daemon.crash();
+    daemon.on(Event::Closed);
+    assert_eq!((daemon.seen().state, daemon.seen().next_restart_at), (ProcessState::Stopped, None));
 }

@@ -143,7 +143,11 @@ fn run_possible_history(plan: &Plan, seed: u64, draws: &[Draw]) -> Result<Seen, 
         let event = match draw.kind {
             Kind::Progress => pick(events_of_progress(&model, &machine, plan), draw.pick),
             Kind::Report => pick(model.reports(machine.generation(), plan), draw.pick),
-            Kind::Request => pick(model.requests(), draw.pick).filter(|request| !matches!(request, Event::ShutdownRequested { .. })),
+            // A shutdown is rare, because few events are possible after it.
+            Kind::Request => {
+                pick(model.requests(), draw.pick).filter(|request| !matches!(request, Event::ShutdownRequested { .. } | Event::Closed))
+            }
+            Kind::Shutdown if draw.pick.is_multiple_of(2) => Some(Event::Closed),
             Kind::Shutdown => Some(Event::ShutdownRequested { ticket: 0 }),
             Kind::Fault => Some(Event::Faulted { message: "the task panicked".to_owned() }),
         };
@@ -222,7 +226,7 @@ impl ArbitraryEvent {
             | Event::KillElapsed { .. }
             | Event::BackoffElapsed { .. } => true,
             // Rare, because few events are possible after either.
-            Event::ShutdownRequested { .. } | Event::Faulted { .. } => !self.progress && self.age == 19,
+            Event::ShutdownRequested { .. } | Event::Closed | Event::Faulted { .. } => !self.progress && self.age == 19,
             _ => !self.progress,
         });
         // Half of the aborts name an open ticket.

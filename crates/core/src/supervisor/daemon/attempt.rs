@@ -26,6 +26,8 @@ pub struct Attempt {
     pub timers: Timers,
     /// The preparation. The task polls this future itself, so a drop releases the lock before the next effect.
     pub preparing: Option<Preparing>,
+    /// The wait for the plugins that this one depends on. The preparation comes after it.
+    pub awaiting_dependencies: Option<AbortOnDrop>,
     pub process: Option<LaunchedProcess>,
     pub pumps: Option<Pumps>,
     pub awaiting_ready: Option<(AbortOnDrop, ReadinessStatus)>,
@@ -66,6 +68,7 @@ pub struct Sweeping {
 
 /// The result of a job that ran beside the task.
 pub enum Completion {
+    DependenciesRun(Result<(), Failure>),
     Ready(Result<(), Failure>),
     Checked(HealthCheck),
     Swept,
@@ -88,6 +91,7 @@ impl Attempt {
             completions: mpsc::unbounded_channel(),
             timers: Timers::default(),
             preparing: None,
+            awaiting_dependencies: None,
             process: None,
             pumps: None,
             awaiting_ready: None,
@@ -95,6 +99,11 @@ impl Attempt {
             sweeping: None,
             losing: None,
         }
+    }
+
+    pub fn cancel_preparation(&mut self) {
+        self.preparing = None;
+        self.awaiting_dependencies = None;
     }
 
     /// The next event of the attempt. Without an attempt, waits for ever. Cancel-safe: a dropped future loses no event.

@@ -13,6 +13,7 @@ use crate::error::{Failure, Occupant};
 use crate::lifecycle::{Effect, Event, Generation, Signal};
 use crate::model::Pid;
 use crate::supervisor::launch::{Launch, no_process};
+use crate::supervisor::manager::await_dependencies;
 use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::{Lease, LockFile, identify_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_ready, check};
@@ -25,8 +26,8 @@ impl Task {
         self.job = batch.job;
         for effect in batch.effects {
             match effect {
-                Effect::Prepare { generation, .. } => self.prepare(generation),
-                Effect::CancelPrepare { generation } => self.cancel(generation, |attempt| attempt.preparing = None),
+                Effect::Prepare { generation, requested } => self.prepare(generation, requested),
+                Effect::CancelPrepare { generation } => self.cancel(generation, Attempt::cancel_preparation),
                 Effect::Spawn { generation } => self.spawn_process(generation),
                 Effect::AwaitReady { generation } => self.await_ready(generation),
                 Effect::StopAwaiting { generation } => self.cancel(generation, |attempt| attempt.awaiting_ready = None),
@@ -57,11 +58,31 @@ impl Task {
         }
     }
 
-    fn prepare(&mut self, generation: Generation) {
+    fn prepare(&mut self, generation: Generation, requested: bool) {
         // Drops the previous attempt, if it is still there.
         self.attempt = None;
         self.check_lease();
         let attempt = self.attempt.insert(Attempt::new(generation));
+        if !requested || self.job.config.depends_on.is_empty() {
+            let queued = self.job.member.as_ref().filter(|_| requested).map_or(Ok(()), |member| member.queue());
+            return self.on_dependencies_run(generation, queued);
+        }
+        let (context, job, done) = (Arc::clone(&self.context), Arc::clone(&self.job), attempt.completion());
+        attempt.awaiting_dependencies = Some(AbortOnDrop::spawn(async move {
+            done(Completion::DependenciesRun(await_dependencies(context, job).await));
+        }));
+    }
+
+    pub(super) fn on_dependencies_run(&mut self, generation: Generation, outcome: Result<(), Failure>) {
+        match outcome {
+            Ok(()) => self.take_name(generation),
+            Err(failure) => self.feed(Event::PrepareFailed { generation, failure }),
+        }
+    }
+
+    fn take_name(&mut self, generation: Generation) {
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.generation == generation) else { return };
+        attempt.awaiting_dependencies = None;
         let path = self.job.config.socket_path.clone();
         if let Err(plugin) = self.context.claims.claim(&path, &self.daemon.name) {
             let failure = Failure::SocketInUse { path: path.display().to_string(), by: Occupant::Plugin(plugin) };

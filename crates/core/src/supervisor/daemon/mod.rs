@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use ally_base::record::LockNote;
 use tokio::sync::mpsc;
 
-use super::manager::ManagerContext;
+use super::manager::{ManagerContext, Member};
 use super::output::Tail;
 use super::ownership::Lock;
 use super::report::{Refusal, Reporter, log};
@@ -32,6 +32,10 @@ pub struct Job {
     pub config: ProcessConfig,
     /// The caller's environment at the start: `KEY=VALUE`, each with a NUL behind it.
     pub inherited: Arc<str>,
+    /// The ticket of the start, by which the caller knows the configuration.
+    pub id: Ticket,
+    /// Only of a start by startGroup.
+    pub member: Option<Arc<Member>>,
 }
 
 /// The effects of one step of the machine, for the task.
@@ -55,6 +59,8 @@ pub struct Published {
     pub revision: u64,
     /// Milliseconds since RUNNING.
     pub uptime: Option<f64>,
+    /// The job that the daemon uses.
+    pub job: Ticket,
 }
 
 struct Core {
@@ -77,13 +83,14 @@ pub struct Daemon {
     spawn_task: SpawnTask,
     /// Locked for one step of the machine, never across an await.
     core: Mutex<Core>,
-    published: RwLock<(Snapshot, u64)>,
+    /// The snapshot, its version, and the id of the job.
+    published: RwLock<(Snapshot, u64, Ticket)>,
 }
 
 impl Daemon {
     pub fn new(job: Job, context: Arc<ManagerContext>, seed: u64, spawn_task: SpawnTask) -> Arc<Self> {
         let machine = Machine::new(job.config.plan(), clock::now(), seed);
-        let published = RwLock::new((machine.snapshot(), revision()));
+        let published = RwLock::new((machine.snapshot(), revision(), job.id));
         let name = job.config.plugin_name.clone();
         let reporter = context.reporter(&name);
         let core = Core { machine, job: Arc::new(job), former_job: None, task: None, closed: false, lock: Weak::new() };
@@ -106,6 +113,16 @@ impl Daemon {
         }
         self.step(&mut core, Event::StartRequested { ticket });
         accepted
+    }
+
+    /// Whether a start with this daemon's name begins at once.
+    pub fn is_startable(&self) -> bool {
+        self.lock().machine.phase().is_startable()
+    }
+
+    /// The configuration that the daemon uses.
+    pub fn job(&self) -> Arc<Job> {
+        Arc::clone(&self.lock().job)
     }
 
     /// A pending restart claims its socket path. The claim moves to the path of the new configuration.
@@ -134,17 +151,19 @@ impl Daemon {
         let before = core.machine.activity();
         let effects = core.machine.on(event, now);
         let after = core.machine.activity();
-        self.publish(core.machine.snapshot());
+        let withdrawn = effects.iter().any(|effect| matches!(effect, Effect::Withdraw { .. }));
+        let former = core.former_job.take_if(|_| !core.machine.may_withdraw()).filter(|_| withdrawn);
+        let job = Arc::clone(&core.job);
+        if let Some(former) = former {
+            core.machine.replan(former.config.plan());
+            core.job = former;
+        }
+        self.publish(core.machine.snapshot(), core.job.id);
         self.context.activity_began(after.without(before));
         if effects.is_empty() {
             return;
         }
-        let withdrawn = effects.iter().any(|effect| matches!(effect, Effect::Withdraw { .. }));
-        let batch = EffectBatch { effects, job: Arc::clone(&core.job), now, ended: before.without(after) };
-        if let Some(former) = core.former_job.take_if(|_| !core.machine.may_withdraw()).filter(|_| withdrawn) {
-            core.machine.replan(former.config.plan());
-            core.job = former;
-        }
+        let batch = EffectBatch { effects, job, now, ended: before.without(after) };
         let batch = match &core.task {
             Some(task) => match task.send(batch) {
                 Ok(()) => return,
@@ -166,10 +185,10 @@ impl Daemon {
         }
     }
 
-    fn publish(&self, snapshot: Snapshot) {
+    fn publish(&self, snapshot: Snapshot, job: Ticket) {
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
-        if published.0 != snapshot {
-            *published = (snapshot, revision());
+        if published.0 != snapshot || published.2 != job {
+            *published = (snapshot, revision(), job);
         }
     }
 
@@ -197,21 +216,21 @@ impl Daemon {
     }
 
     pub fn published(&self) -> Published {
-        let (snapshot, revision) = self.read(Clone::clone);
+        let (snapshot, revision, job) = self.read(Clone::clone);
         let uptime = snapshot.running_since.map(|since| clock::since(since).as_secs_f64() * 1e3);
-        Published { snapshot, revision, uptime }
+        Published { snapshot, revision, uptime, job }
     }
 
     /// Reads one value of the snapshot without a copy of the others.
     pub fn peek<T>(&self, read: impl FnOnce(&Snapshot) -> T) -> T {
-        self.read(|(snapshot, _)| read(snapshot))
+        self.read(|(snapshot, ..)| read(snapshot))
     }
 
     pub fn revision(&self) -> u64 {
-        self.read(|(_, revision)| *revision)
+        self.read(|(_, revision, _)| *revision)
     }
 
-    fn read<T>(&self, read: impl FnOnce(&(Snapshot, u64)) -> T) -> T {
+    fn read<T>(&self, read: impl FnOnce(&(Snapshot, u64, Ticket)) -> T) -> T {
         read(&self.published.read().unwrap_or_else(PoisonError::into_inner))
     }
 

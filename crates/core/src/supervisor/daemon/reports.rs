@@ -67,6 +67,7 @@ impl Task {
                 if let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.as_mut()) {
                     process.set_spawned(leader, keeper, keeper_start);
                 }
+                self.job.member.iter().for_each(|member| member.set_spawned());
                 // Before the pid is published, so that a caller who reads the pid finds `daemon.pid`.
                 let recorded = self.record(generation, leader, keeper);
                 self.feed(Event::Spawned { generation, pid: leader });
@@ -154,6 +155,7 @@ impl Task {
 
     fn on_completion(&mut self, generation: Generation, completion: Completion) {
         match completion {
+            Completion::DependenciesRun(outcome) => self.on_dependencies_run(generation, outcome),
             Completion::Ready(Ok(())) => self.feed(Event::Ready { generation }),
             Completion::Ready(Err(failure)) => self.feed(Event::NotReady { generation, failure }),
             Completion::Checked(HealthCheck { latency, outcome: Ok(()) }) => self.feed(Event::ProbePassed { generation, latency }),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ally_base::wire::OwnerDeath;
 
-use super::Tickets;
+use super::{Registry, Tickets};
 use crate::lifecycle::Activity;
 use crate::supervisor::guardian::{GuardianClient, GuardianProgram};
 use crate::supervisor::report::{Listeners, Mailbox, ManagerId, Reporter};
@@ -25,6 +25,8 @@ pub struct ManagerContext {
     pub guardian: Arc<GuardianClient>,
     pub claims: SocketClaims,
     pub tickets: Tickets,
+    /// The daemons refer to this context, so [`Manager::close`](super::Manager::close) must clear it.
+    pub daemons: Registry,
     pub mailbox: Arc<Mailbox>,
     pub listeners: Arc<Listeners>,
     /// The number of daemons that need the guardian.
@@ -42,6 +44,7 @@ impl ManagerContext {
             options,
             claims: SocketClaims::default(),
             tickets: Tickets::new(&mailbox),
+            daemons: Registry::default(),
             mailbox,
             listeners: Arc::default(),
             guarded: AtomicUsize::new(0),

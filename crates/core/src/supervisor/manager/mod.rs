@@ -1,17 +1,18 @@
 //! The registry of daemons, and the calls of the API.
 
 mod context;
+mod groups;
+mod registry;
 mod tickets;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ally_base::os;
 use ally_base::text::{io_text, printable};
 
-use tokio::sync::oneshot;
-
+use self::groups::{GroupStart, Starting, stop_in_order};
+use self::registry::dependents;
 use super::TARGET;
 use super::daemon::{Daemon, Job, Published, Task};
 use super::ownership::live_managers;
@@ -19,10 +20,13 @@ use super::report::{Mailbox, ManagerId, Refusal, log};
 use super::runtime;
 use crate::config::{Parsed, Raw, SystemSupport, parse};
 use crate::error::{Failure, Refused};
-use crate::lifecycle::{Event, Snapshot, Ticket};
+use crate::lifecycle::dependencies::{Dependent, start_order};
+use crate::lifecycle::{Event, Ticket};
 use crate::model::ProcessState;
 
 pub use context::{ManagerContext, Options};
+pub use groups::{Member, await_dependencies};
+pub use registry::Registry;
 pub use tickets::Tickets;
 
 /// The immediate answer to a start. The outcome settles the ticket.
@@ -33,9 +37,16 @@ pub struct Accepted {
     pub accepted: bool,
 }
 
+/// The immediate answer to a startGroup.
+#[derive(Debug)]
+pub struct AcceptedGroup {
+    pub ticket: Ticket,
+    /// Per configuration: the ticket by which the daemon knows it. 0 if it was not accepted.
+    pub jobs: Vec<Ticket>,
+}
+
 pub struct Manager {
     context: Arc<ManagerContext>,
-    daemons: RwLock<HashMap<String, Arc<Daemon>>>,
     closed: AtomicBool,
 }
 
@@ -46,7 +57,7 @@ impl Manager {
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         live_managers::register(id);
         let context = ManagerContext::new(id, options, wake);
-        Self { context: Arc::new(context), daemons: RwLock::default(), closed: AtomicBool::new(false) }
+        Self { context: Arc::new(context), closed: AtomicBool::new(false) }
     }
 
     pub fn id(&self) -> ManagerId {
@@ -62,37 +73,147 @@ impl Manager {
     /// with the ticket.
     pub fn start(&self, raw: &Raw, inherited: Arc<str>) -> Result<Accepted, Failure> {
         let parsed = check(raw)?;
+        self.must_be_open()?;
+        self.check_dependencies(&parsed)?;
+        Ok(self.begin(parsed, inherited, None, self.context.tickets.for_caller()))
+    }
+
+    fn must_be_open(&self) -> Result<(), Failure> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(Failure::ShuttingDown);
         }
         runtime::start().map_err(|error| Failure::Spawn {
             problem: format!("the supervisor's thread can't be started: {}", io_text(&error)),
             refused: Refused::by(&error, None, None),
-        })?;
-        for key in &parsed.unknown {
-            log!(self.context.reporter(&parsed.config.plugin_name), warn, "unknown configuration key {}", printable(key));
+        })
+    }
+
+    fn check_dependencies(&self, Parsed { config, .. }: &Parsed) -> Result<(), Failure> {
+        if config.depends_on.is_empty() {
+            return Ok(());
         }
-        let name = parsed.config.plugin_name.clone();
-        let job = Job { config: parsed.config, inherited };
-        let ticket = self.context.tickets.for_caller();
-        let daemon = self.get(&name);
-        let daemon = match daemon {
-            Some(daemon) => daemon,
-            None => {
-                // The seed need only differ between daemons, so that their delays do.
-                let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
-                let first = Job { config: job.config.clone(), inherited: Arc::clone(&job.inherited) };
-                let daemon = Daemon::new(first, Arc::clone(&self.context), seed, Task::spawn);
-                self.write().insert(name, Arc::clone(&daemon));
-                daemon
+        let jobs = self.jobs();
+        let starting = [Dependent { name: &config.plugin_name, depends_on: &config.depends_on }];
+        start_order(&starting, &dependents(&jobs)).map(drop).map_err(|(_, problem)| Failure::Dependency { problem })
+    }
+
+    fn jobs(&self) -> Vec<Arc<Job>> {
+        self.context.daemons.known().iter().map(|daemon| daemon.job()).collect()
+    }
+
+    fn begin(&self, parsed: Parsed, inherited: Arc<str>, member: Option<Arc<Member>>, ticket: Ticket) -> Accepted {
+        let Parsed { config, unknown } = parsed;
+        let name = config.plugin_name.clone();
+        for key in &unknown {
+            log!(self.context.reporter(&name), warn, "unknown configuration key {}", printable(key));
+        }
+        if !config.depends_on.is_empty() {
+            self.context.daemons.note_dependents();
+        }
+        let daemon = self.context.daemons.get_or_insert(&name, || {
+            // The seed need only differ between daemons, so that their delays do.
+            let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
+            let first = Job { config: config.clone(), inherited: Arc::clone(&inherited), id: ticket, member: None };
+            Daemon::new(first, Arc::clone(&self.context), seed, Task::spawn)
+        });
+        let accepted = daemon.start(ticket, Job { config, inherited, id: ticket, member });
+        Accepted { ticket, accepted }
+    }
+
+    /// Starts all of `configs`, each after what it depends on. If one fails, those that were started are stopped.
+    ///
+    /// # Errors
+    /// One cause for each configuration that is wrong. Nothing was started then.
+    pub fn start_group(&self, configs: &[Raw], inherited: &Arc<str>) -> Result<AcceptedGroup, Box<Refusal>> {
+        let parsed = groups::parse_all(configs)?;
+        self.must_be_open().map_err(|failure| Box::new(Refusal::new(String::new(), failure)))?;
+        let order = self.group_order(&parsed)?;
+        let mut jobs = vec![0; parsed.len()];
+        let mut waiting: Vec<Option<Parsed>> = parsed.into_iter().map(Some).collect();
+        let group = GroupStart::new();
+        let mut starting = Vec::new();
+        for index in order {
+            let Some(parsed) = waiting.get_mut(index).and_then(Option::take) else { continue };
+            let name = parsed.config.plugin_name.clone();
+            let member = group.member();
+            let (ticket, answer) = self.context.tickets.for_supervisor();
+            let accepted = self.begin(parsed, Arc::clone(inherited), Some(Arc::clone(&member)), ticket);
+            if let Some(job) = jobs.get_mut(index).filter(|_| accepted.accepted) {
+                *job = accepted.ticket;
             }
+            if let Some(daemon) = self.context.daemons.get(&name) {
+                starting.push(Starting { daemon, member, answer });
+            }
+        }
+        let ticket = self.context.tickets.for_caller();
+        drop(runtime::spawn(groups::finish_group(Arc::clone(&self.context), group, starting, ticket)));
+        Ok(AcceptedGroup { ticket, jobs })
+    }
+
+    /// The indices of a group's plugins in the order of their starts.
+    fn group_order(&self, parsed: &[Parsed]) -> Result<Vec<usize>, Box<Refusal>> {
+        let refused = |index: usize, failure| {
+            let name = parsed.get(index).map(|parsed| parsed.config.plugin_name.clone()).unwrap_or_default();
+            Refusal::new(name, failure)
         };
-        let accepted = daemon.start(ticket, job);
-        Ok(Accepted { ticket, accepted })
+        let jobs = self.jobs();
+        let starting: Vec<_> =
+            parsed.iter().map(|Parsed { config, .. }| Dependent { name: &config.plugin_name, depends_on: &config.depends_on }).collect();
+        let order = start_order(&starting, &dependents(&jobs)).map_err(|(index, problem)| {
+            Box::new(groups::not_started(parsed.len(), vec![refused(index, Failure::Dependency { problem })]))
+        })?;
+        let running = |(index, dependent): (usize, &Dependent<'_>)| {
+            let daemon = self.context.daemons.get_known(dependent.name).filter(|daemon| !daemon.is_startable())?;
+            Some(refused(index, Failure::AlreadyRunning(daemon.peek(|snapshot| snapshot.state))))
+        };
+        let causes: Vec<_> = starting.iter().enumerate().filter_map(running).collect();
+        if causes.is_empty() { Ok(order) } else { Err(Box::new(groups::not_started(parsed.len(), causes))) }
+    }
+
+    /// Stops the plugins whose configuration has this group, dependents first.
+    pub fn stop_group(&self, group: &str) -> Ticket {
+        let ticket = self.context.tickets.for_caller();
+        let is_member = |daemon: &Arc<Daemon>| daemon.job().config.group.as_deref() == Some(group);
+        let members: Vec<_> = self.context.daemons.known().into_iter().filter(is_member).collect();
+        if members.is_empty() {
+            self.context.tickets.settle(ticket, Ok(()));
+            return ticket;
+        }
+        let names: Vec<String> = members.iter().map(|daemon| daemon.name.clone()).collect();
+        names.iter().for_each(|name| self.warn_of_dependents(name, &names));
+        let (context, count) = (Arc::clone(&self.context), members.len());
+        let stopping = runtime::spawn(async move {
+            let causes = stop_in_order(Arc::clone(&context), members, |ticket| Event::StopRequested { ticket }).await;
+            let outcome = if causes.is_empty() { Ok(()) } else { Err(groups::not_stopped(count, causes)) };
+            context.tickets.settle(ticket, outcome);
+        });
+        if stopping.is_none() {
+            // Without a runtime no daemon was ever started.
+            self.context.tickets.settle(ticket, Ok(()));
+        }
+        ticket
+    }
+
+    /// `stopping`: the plugins that are stopped as well.
+    fn warn_of_dependents(&self, name: &str, stopping: &[String]) {
+        if !self.context.daemons.has_dependents() {
+            return;
+        }
+        let depends = |daemon: &Arc<Daemon>| {
+            daemon.peek(|snapshot| snapshot.pid.is_some())
+                && !stopping.contains(&daemon.name)
+                && daemon.job().config.depends_on.iter().any(|other| other == name)
+        };
+        let mut left: Vec<String> =
+            self.context.daemons.known().iter().filter(|daemon| depends(daemon)).map(|daemon| daemon.name.clone()).collect();
+        if !left.is_empty() {
+            left.sort_unstable();
+            log!(self.context.reporter(name), warn, "is stopped while plugins that depend on it run: {}", left.join(", "));
+        }
     }
 
     pub fn abort(&self, name: &str, ticket: Ticket) {
-        if let Some(daemon) = self.get(name) {
+        if let Some(daemon) = self.context.daemons.get(name) {
             daemon.feed(Event::StartAborted { ticket });
         }
     }
@@ -109,15 +230,18 @@ impl Manager {
     }
 
     pub fn abort_wait(&self, name: &str, ticket: Ticket) {
-        if let Some(daemon) = self.get(name) {
+        if let Some(daemon) = self.context.daemons.get(name) {
             daemon.feed(Event::WaitAborted { ticket });
         }
     }
 
     pub fn stop(&self, name: &str) -> Ticket {
         let ticket = self.context.tickets.for_caller();
-        match self.get_known(name) {
-            Some(daemon) => daemon.feed(Event::StopRequested { ticket }),
+        match self.context.daemons.get_known(name) {
+            Some(daemon) => {
+                self.warn_of_dependents(name, &[]);
+                daemon.feed(Event::StopRequested { ticket });
+            }
             None => self.context.tickets.settle(ticket, Ok(())),
         }
         ticket
@@ -130,7 +254,7 @@ impl Manager {
     /// A request of a known plugin. For an unknown one: `NotFound`.
     fn request(&self, name: &str, event: impl FnOnce(Ticket) -> Event) -> Ticket {
         let ticket = self.context.tickets.for_caller();
-        match self.get_known(name) {
+        match self.context.daemons.get_known(name) {
             Some(daemon) => daemon.feed(event(ticket)),
             None => self.context.tickets.settle(ticket, Err(Refusal::new(name.to_owned(), Failure::NotFound))),
         }
@@ -140,29 +264,22 @@ impl Manager {
     pub fn stop_all(&self) -> Ticket {
         self.closed.store(true, Ordering::Relaxed);
         let ticket = self.context.tickets.for_caller();
-        let daemons: Vec<_> = self.read().values().filter(|daemon| is_known(daemon)).cloned().collect();
+        let daemons = self.context.daemons.known();
         if daemons.is_empty() {
             self.context.tickets.settle(ticket, Ok(()));
             return ticket;
         }
-        let answers: Vec<_> = daemons
-            .iter()
-            .map(|daemon| {
-                let (part, answer) = self.context.tickets.for_supervisor();
-                daemon.feed(Event::ShutdownRequested { ticket: part });
-                answer
-            })
-            .collect();
+        if self.context.daemons.has_dependents() {
+            // First, so that nothing is started or restarted while others are stopped.
+            daemons.iter().for_each(|daemon| daemon.feed(Event::Closed));
+        }
         let context = Arc::clone(&self.context);
-        let waiting = runtime::spawn(async move {
-            // Each failure is logged when it happens, not after the slower stops.
-            let stops: Vec<_> = answers.into_iter().map(|answer| tokio::spawn(log_failed_stop(answer, Arc::clone(&context)))).collect();
-            for stop in stops {
-                drop(stop.await);
-            }
+        let stopping = runtime::spawn(async move {
+            // Each failure is logged when it happens.
+            drop(stop_in_order(Arc::clone(&context), daemons, |ticket| Event::ShutdownRequested { ticket }).await);
             context.tickets.settle(ticket, Ok(()));
         });
-        if waiting.is_none() {
+        if stopping.is_none() {
             // Without a runtime no daemon was ever started.
             self.context.tickets.settle(ticket, Ok(()));
         }
@@ -171,41 +288,38 @@ impl Manager {
 
     /// False if the plugin is unknown, or a process of it is left. Also removes what an unknown plugin's refused start left.
     pub fn forget(&self, name: &str) -> bool {
-        let mut daemons = self.write();
         let forgettable = |daemon: &Arc<Daemon>| daemon.peek(|snapshot| snapshot.forgettable.then_some(snapshot.known));
-        let Some(known) = daemons.get(name).and_then(forgettable) else { return false };
-        if let Some(daemon) = daemons.remove(name) {
-            daemon.close();
-        }
+        let Some((daemon, known)) = self.context.daemons.take_if(name, forgettable) else { return false };
+        daemon.close();
         known
     }
 
     pub fn state(&self, name: &str) -> Option<ProcessState> {
-        self.peek(name, |snapshot| snapshot.state)
+        self.context.daemons.peek(name, |daemon| daemon.peek(|snapshot| snapshot.state))
     }
 
     pub fn pid(&self, name: &str) -> Option<i32> {
-        self.peek(name, |snapshot| snapshot.pid).flatten()
+        self.context.daemons.peek(name, |daemon| daemon.peek(|snapshot| snapshot.pid)).flatten()
     }
 
     /// The version of the snapshot that `info` returns. It changes with each new snapshot.
     pub fn revision(&self, name: &str) -> Option<u64> {
-        Some(self.get_known(name)?.revision())
+        Some(self.context.daemons.get_known(name)?.revision())
     }
 
     pub fn info(&self, name: &str) -> Option<Published> {
-        Some(self.get_known(name)?.published())
+        Some(self.context.daemons.get_known(name)?.published())
     }
 
     /// The names of all known plugins, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.read().values().filter(|daemon| is_known(daemon)).map(|daemon| daemon.name.clone()).collect();
+        let mut names: Vec<String> = self.context.daemons.known().iter().map(|daemon| daemon.name.clone()).collect();
         names.sort_unstable();
         names
     }
 
     pub fn output(&self, name: &str, lines: usize) -> Vec<String> {
-        self.get(name).map(|daemon| daemon.tail.lines(lines)).unwrap_or_default()
+        self.context.daemons.get(name).map(|daemon| daemon.tail.lines(lines)).unwrap_or_default()
     }
 
     /// Sets which of the events `output` and `health` have listeners. Events without a listener are not posted.
@@ -228,43 +342,11 @@ impl Manager {
     /// `onOwnerDeath: 'keep'`.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        for (_, daemon) in self.write().drain() {
+        for daemon in self.context.daemons.take_all() {
             daemon.close();
         }
         self.context.tickets.abandon();
         live_managers::unregister(self.context.id);
-    }
-
-    fn peek<T>(&self, name: &str, read: impl FnOnce(&Snapshot) -> T) -> Option<T> {
-        self.read().get(name).filter(|daemon| is_known(daemon)).map(|daemon| daemon.peek(read))
-    }
-
-    fn get_known(&self, name: &str) -> Option<Arc<Daemon>> {
-        self.get(name).filter(is_known)
-    }
-
-    fn get(&self, name: &str) -> Option<Arc<Daemon>> {
-        self.read().get(name).cloned()
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<Daemon>>> {
-        self.daemons.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Arc<Daemon>>> {
-        self.daemons.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A first start that another owner's name refused leaves a daemon that callers never see.
-fn is_known(daemon: &Arc<Daemon>) -> bool {
-    daemon.peek(|snapshot| snapshot.known)
-}
-
-async fn log_failed_stop(answer: oneshot::Receiver<Result<(), Refusal>>, context: Arc<ManagerContext>) {
-    if let Ok(Err(Refusal { plugin, failure, .. })) = answer.await {
-        let problem = failure.message(&plugin);
-        log!(context.reporter(&plugin), error, problem, "could not be stopped");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Messages to the caller's thread.
 
+use std::time::Duration;
+
 use crate::error::Failure;
 use crate::lifecycle::{Notice, Ticket};
 use crate::model::Stream;
@@ -27,11 +29,26 @@ pub enum LogValue {
     Text(String),
 }
 
+/// When a plugin of a group was started, from the call of startGroup on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberStart {
+    pub plugin: String,
+    /// Everything that it depends on ran.
+    pub queued: Duration,
+    pub spawned: Duration,
+    pub ready: Duration,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     Settled {
         ticket: Ticket,
         outcome: Result<(), Refusal>,
+    },
+    /// A startGroup has succeeded.
+    GroupStarted {
+        ticket: Ticket,
+        starts: Vec<MemberStart>,
     },
     /// `at`: milliseconds since 1970.
     Notice {
@@ -69,7 +86,7 @@ pub enum Kind {
 impl Message {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Settled { .. } | Self::Dropped { .. } => Kind::Answer,
+            Self::Settled { .. } | Self::GroupStarted { .. } | Self::Dropped { .. } => Kind::Answer,
             Self::Notice { .. } => Kind::Event,
             Self::Output { line, .. } => Kind::Line(line.len()),
             Self::Log { level, text, .. } => {

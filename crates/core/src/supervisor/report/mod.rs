@@ -8,6 +8,6 @@ mod reporter;
 
 pub use listeners::Listeners;
 pub use mailbox::Mailbox;
-pub use message::{LogValue, Message, Refusal};
+pub use message::{LogValue, MemberStart, Message, Refusal};
 pub(super) use reporter::log;
 pub use reporter::{ManagerId, Reporter};
