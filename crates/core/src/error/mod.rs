@@ -172,6 +172,11 @@ pub enum Failure {
         by: ProbeRole,
         cause: Box<Failure>,
     },
+    /// The leader exited with one of `restart.preventExitCodes`.
+    RestartPrevented {
+        code: i32,
+        cause: Box<Failure>,
+    },
     Unhealthy {
         checks: u32,
         last: String,
@@ -240,7 +245,7 @@ impl Failure {
     /// The failure that caused this one. Its text ends the text of this failure.
     pub fn cause(&self) -> Option<&Self> {
         match self {
-            Self::LeftoverFile { cause } | Self::ExitsWhenProbed { cause, .. } => Some(cause),
+            Self::LeftoverFile { cause } | Self::ExitsWhenProbed { cause, .. } | Self::RestartPrevented { cause, .. } => Some(cause),
             Self::AttemptsExhausted { last, .. } | Self::WindowExhausted { last, .. } => Some(last),
             _ => None,
         }
@@ -271,7 +276,16 @@ impl Failure {
             Self::Unhealthy { .. } => Code::Unhealthy,
             Self::AttemptsExhausted { last: cause, .. }
             | Self::WindowExhausted { last: cause, .. }
-            | Self::ExitsWhenProbed { cause, .. } => cause.code(),
+            | Self::ExitsWhenProbed { cause, .. }
+            | Self::RestartPrevented { cause, .. } => cause.code(),
+        }
+    }
+
+    /// The exit code of the leader, if the root cause is its exit.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self.root() {
+            Self::StartupExit { exit, .. } | Self::Ended { exit, .. } => exit.code,
+            _ => None,
         }
     }
 
