@@ -281,14 +281,6 @@ impl Failure {
         }
     }
 
-    /// The exit code of the leader, if the root cause is its exit.
-    pub fn exit_code(&self) -> Option<i32> {
-        match self.root() {
-            Self::StartupExit { exit, .. } | Self::Ended { exit, .. } => exit.code,
-            _ => None,
-        }
-    }
-
     pub const fn pid(&self) -> Option<Pid> {
         match self {
             Self::OwnedElsewhere { owner } => *owner,

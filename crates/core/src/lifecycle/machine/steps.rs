@@ -54,7 +54,7 @@ impl Machine {
             return Err(failure);
         }
         let plan = &self.plan.restart;
-        if let Some(code) = failure.exit_code().filter(|code| plan.prevented_by.contains(*code)) {
+        if let Some(code) = failure.exit().code.filter(|code| plan.prevented_by.contains(*code)) {
             return Err(Failure::RestartPrevented { code, cause: Box::new(failure) });
         }
         if plan.max_attempts == 0 {

@@ -33,6 +33,7 @@ pub enum Reply {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one daemon, which no enum would combine")]
 pub struct ShadowModel {
     pub callers: CallerView,
     pub tree: Tree,
