@@ -423,14 +423,19 @@ export interface RestartPolicy {
    */
   on?: 'always' | 'failure' | undefined;
   /**
-   * Not built yet. The milliseconds in RUNNING after which `restartAttempts` becomes 0.
+   * The milliseconds that a restarted daemon must stay in RUNNING before `restartAttempts` becomes 0. With
+   * 0 the count is 0 again at readiness. A daemon that crashes earlier, though it was ready, has used up an attempt.
    * @default 0
+   * @example 60000
+   * @see [Two limits](docs/restarts.md#two-limits)
    */
   resetAfter?: number | undefined;
   /**
-   * Not built yet. An exit with one of these codes leads to ERROR at once.
+   * Exit codes, 0 to 255. If the leader exits with one of these codes without a stop, the state is ERROR at once. The list
+   * counts more than `on: 'failure'`: with 0 in it, an exit with code 0 leads to ERROR instead of STOPPED.
    * @default []
    * @example [2, 78]
+   * @see [Exit codes without a restart](docs/restarts.md#exit-codes-without-a-restart)
    */
   preventExitCodes?: number[] | undefined;
 }

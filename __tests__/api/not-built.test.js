@@ -33,8 +33,6 @@ test.each([
   ['shared: true', { shared: true }, 'shared'],
   ['shared.linger', { shared: { linger: 1_000 } }, 'shared'],
   ['umask', { umask: 0o022 }, 'umask'],
-  ['restart.resetAfter', { restart: { resetAfter: 0 } }, 'restart.resetAfter'],
-  ['restart.preventExitCodes', { restart: { preventExitCodes: [2] } }, 'restart.preventExitCodes'],
 ])('startProcess refuses %s', async (_, option, field) => {
   const manager = world.manager();
   const error = await failure(manager.startProcess({ ...world.config(), ...option }));

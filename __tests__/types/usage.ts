@@ -436,6 +436,10 @@ manager.startProcess({ ...config, args: [1] });
 manager.startProcess({ ...config, startupTimeout: '30s' });
 // @ts-expect-error a health check is complete
 manager.startProcess({ ...config, healthcheck: { interval: 1000 } });
+// @ts-expect-error exit codes are numbers
+manager.startProcess({ ...config, restart: { preventExitCodes: ['EX_CONFIG'] } });
+// @ts-expect-error one exit code is a list of one
+manager.startProcess({ ...config, restart: { preventExitCodes: 78 } });
 // @ts-expect-error true is no health check
 manager.startProcess({ ...config, healthcheck: true });
 // @ts-expect-error the probe has no fields

@@ -53,6 +53,7 @@ fn error_code_of_each_failure() {
         (Failure::io(Path::new("/p"), "must be a plain file"), Code::Io),
         (Failure::LeftoverFile { cause: Box::new(Failure::io(Path::new("/p"), "stays")) }, Code::Io),
         (unhealthy(), Code::Unhealthy),
+        (Failure::RestartPrevented { code: 3, cause: Box::new(Failure::Ended { exit: EXITED, tail: text() }) }, Code::StartupExit),
         (probed(ProbeRole::Health, Failure::Ended { exit: EXITED, tail: text() }), Code::StartupExit),
         (probed(ProbeRole::Readiness, Failure::StartupExit { exit: EXITED, tail: text() }), Code::StartupExit),
     ];

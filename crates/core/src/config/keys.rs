@@ -99,8 +99,8 @@ pub const RESTART: &[Key] = &[
     Key::value("jitter"),
     Key::object("window", WINDOW),
     Key::value("on"),
-    Key::value("resetAfter").unbuilt(),
-    Key::list("preventExitCodes").unbuilt(),
+    Key::value("resetAfter"),
+    Key::list("preventExitCodes"),
 ];
 
 /// The keys of `RestartPolicy['window']`.

@@ -9,7 +9,7 @@ use super::fields::{Checked, Fields};
 use super::keys::{CONFIG, HEALTHCHECK, PROBE, RESTART, WINDOW};
 use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, probe};
 use crate::error::Failure;
-use crate::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
+use crate::lifecycle::{Backoff, ExitCodes, RestartOn, RestartPlan, Window};
 use ally_base::stop::StopSignalTo;
 
 /// The size of `sun_path` without the final NUL: unix(7), and `sys/un.h` on macOS.
@@ -249,9 +249,32 @@ fn restart(fields: &mut Fields) -> Checked<RestartPlan> {
         jitter: fields.number("jitter", 0.0, 1.0)?.unwrap_or(default.jitter),
         window: fields.nested("window", WINDOW, window)?.unwrap_or(default.window),
         on: fields.choice("on", &[("always", Some(RestartOn::Always)), ("failure", Some(RestartOn::Failure))])?.unwrap_or(default.on),
+        reset_after: fields.duration("resetAfter", 0.0)?.unwrap_or(default.reset_after),
+        prevented_by: exit_codes(fields)?,
     };
     fields.refuse_unbuilt()?;
     Ok(plan)
+}
+
+fn exit_codes(fields: &mut Fields) -> Checked<ExitCodes> {
+    let codes = match fields.optional("preventExitCodes") {
+        Raw::Undefined => return Ok(ExitCodes::default()),
+        Raw::Array(codes) => codes,
+        _ => return Err(fields.mistyped("preventExitCodes", "an array of exit codes")),
+    };
+    let code = |(index, code): (usize, &Raw)| {
+        let field = format!("preventExitCodes[{index}]");
+        match code {
+            Raw::Number(code) if code.fract() == 0.0 && (0.0..=255.0).contains(code) => {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and within range, as just checked")]
+                let code = *code as u8;
+                Ok(code)
+            }
+            Raw::Number(code) => Err(fields.wrong(&field, format!("must be a whole number from 0 to 255, got {code}"))),
+            other => Err(fields.wrong(&field, format!("must be a number, got {}", other.kind()))),
+        }
+    };
+    codes.iter().enumerate().map(code).collect()
 }
 
 fn window(fields: &mut Fields) -> Checked<Window> {

@@ -185,6 +185,11 @@ pub enum Failure {
         by: ProbeRole,
         cause: Box<Failure>,
     },
+    /// The leader exited with one of `restart.preventExitCodes`.
+    RestartPrevented {
+        code: i32,
+        cause: Box<Failure>,
+    },
     Unhealthy {
         checks: u32,
         last: String,
@@ -264,7 +269,7 @@ impl Failure {
     /// The failure that caused this one. Its text ends the text of this failure.
     pub fn cause(&self) -> Option<&Self> {
         match self {
-            Self::LeftoverFile { cause } | Self::ExitsWhenProbed { cause, .. } => Some(cause),
+            Self::LeftoverFile { cause } | Self::ExitsWhenProbed { cause, .. } | Self::RestartPrevented { cause, .. } => Some(cause),
             Self::AttemptsExhausted { last, .. } | Self::WindowExhausted { last, .. } => Some(last),
             Self::Dependency { problem: DependencyProblem::NotRunning { cause, .. } } => Some(cause),
             _ => None,
@@ -302,7 +307,8 @@ impl Failure {
             Self::GroupNotStopped { .. } => Code::StopFailed,
             Self::AttemptsExhausted { last: cause, .. }
             | Self::WindowExhausted { last: cause, .. }
-            | Self::ExitsWhenProbed { cause, .. } => cause.code(),
+            | Self::ExitsWhenProbed { cause, .. }
+            | Self::RestartPrevented { cause, .. } => cause.code(),
         }
     }
 

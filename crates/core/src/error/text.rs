@@ -88,6 +88,9 @@ impl fmt::Display for Sentence<'_> {
             Failure::ExitsWhenProbed { by: ProbeRole::Readiness, cause } => {
                 write!(f, "exited just after the readiness probe had connected; use readiness `listen`: {}", Sentence(cause))
             }
+            Failure::RestartPrevented { code, cause } => {
+                write!(f, "not restarted, because restart.preventExitCodes has {code}: {}", Sentence(cause))
+            }
             Failure::Unhealthy { checks, last } => write!(f, "unhealthy after {checks} failed health checks: {last}"),
             Failure::AttemptsExhausted { attempts, last } => {
                 write!(f, "Maximum restart attempts exceeded ({attempts}): {}", Sentence(last))

@@ -136,6 +136,10 @@ pub enum Event {
     BackoffElapsed {
         generation: Generation,
     },
+    /// The daemon has been in Running for `restart.resetAfter`.
+    ResetElapsed {
+        generation: Generation,
+    },
     ProbeDue {
         generation: Generation,
     },
@@ -179,6 +183,7 @@ impl Event {
             | Self::GraceElapsed { generation }
             | Self::KillElapsed { generation, .. }
             | Self::BackoffElapsed { generation }
+            | Self::ResetElapsed { generation }
             | Self::ProbeDue { generation } => Some(*generation),
         }
     }
@@ -191,6 +196,8 @@ pub enum Timer {
     Grace,
     Kill,
     Backoff,
+    /// `restart.resetAfter`.
+    Reset,
     Probe,
 }
 

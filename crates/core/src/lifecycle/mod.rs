@@ -37,4 +37,4 @@ mod restart;
 pub use event::{Effect, Event, Notice, Signal, Timer};
 pub use machine::{KILL_TIMEOUT, Machine, Plan};
 pub use phase::{Acknowledgement, Activity, Generation, LastExit, Leader, Now, Phase, Rest, Run, Snapshot, StopFor, Ticket, TreeState};
-pub use restart::{Backoff, RestartOn, RestartPlan, Window};
+pub use restart::{Backoff, ExitCodes, RestartOn, RestartPlan, Window};

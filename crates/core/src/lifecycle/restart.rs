@@ -23,6 +23,26 @@ pub struct Window {
     pub period: Duration,
 }
 
+/// A set of exit codes, 0 to 255.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExitCodes([u128; 2]);
+
+impl ExitCodes {
+    pub fn contains(&self, code: i32) -> bool {
+        u8::try_from(code).is_ok_and(|code| self.0[usize::from(code >> 7)] & (1 << (code & 127)) != 0)
+    }
+}
+
+impl FromIterator<u8> for ExitCodes {
+    fn from_iter<I: IntoIterator<Item = u8>>(codes: I) -> Self {
+        let mut set = Self::default();
+        for code in codes {
+            set.0[usize::from(code >> 7)] |= 1 << (code & 127);
+        }
+        set
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RestartPlan {
     pub max_attempts: u32,
@@ -34,6 +54,10 @@ pub struct RestartPlan {
     pub jitter: f64,
     pub window: Window,
     pub on: RestartOn,
+    /// The time in Running after which the attempts count from 0 again. Zero: at readiness.
+    pub reset_after: Duration,
+    /// An exit with one of these codes is the end of the restarts.
+    pub prevented_by: ExitCodes,
 }
 
 impl Default for RestartPlan {
@@ -47,6 +71,8 @@ impl Default for RestartPlan {
             jitter: 0.1,
             window: Window { limit: 10, period: Duration::from_millis(300_000) },
             on: RestartOn::Always,
+            reset_after: Duration::ZERO,
+            prevented_by: ExitCodes::default(),
         }
     }
 }

@@ -4,7 +4,8 @@ use ally_base::stop::StopSignalTo;
 use ally_core::config::keys::{CONFIG, HEALTHCHECK, Key, RESTART, WINDOW};
 use ally_core::config::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, parse};
 use ally_core::error::Code;
-use ally_core::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
+use ally_core::error::Failure;
+use ally_core::lifecycle::{Backoff, ExitCodes, RestartOn, RestartPlan, Window};
 use std::path::Path;
 use std::time::Duration;
 
@@ -114,6 +115,9 @@ fn invalid_field_is_the_first_word_of_the_error() {
         ("restart.window.limit", Number(0.0)),
         ("restart.window.period", Number(0.0)),
         ("restart.on", text("success")),
+        ("restart.resetAfter", Number(-1.0)),
+        ("restart.resetAfter", text("1m")),
+        ("restart.preventExitCodes", Number(78.0)),
         ("readiness", text("socket")),
         ("readiness.type", Undefined),
         ("readiness.type", text("exec")),
@@ -331,6 +335,8 @@ fn defaults_are_those_of_the_contract() {
             jitter: 0.1,
             window: Window { limit: 10, period: ms(300_000) },
             on: RestartOn::Always,
+            reset_after: Duration::ZERO,
+            prevented_by: ExitCodes::default(),
         },
         readiness: Probe::Listen,
         kill_mode: KillMode::Tree,
@@ -376,6 +382,8 @@ fn every_field_reaches_the_configuration_and_the_plan() {
         ("restart.jitter", Raw::Number(0.0)),
         ("restart.window", object([("limit", Raw::Number(4.0)), ("period", Raw::Number(9.0))])),
         ("restart.on", text("failure")),
+        ("restart.resetAfter", Raw::Number(60_000.0)),
+        ("restart.preventExitCodes", array([Raw::Number(0.0), Raw::Number(78.0), Raw::Number(255.0)])),
         ("readiness", accept()),
         ("killMode", text("group")),
         ("stopSignal", text("SIGINT")),
@@ -396,6 +404,8 @@ fn every_field_reaches_the_configuration_and_the_plan() {
         jitter: 0.0,
         window: Window { limit: 4, period: ms(9) },
         on: RestartOn::Failure,
+        reset_after: ms(60_000),
+        prevented_by: [0, 78, 255].into_iter().collect(),
     };
     assert_eq!(config.restart, restart);
     assert_eq!((config.readiness.clone(), config.kill_mode, config.stop_signal), (Probe::Accept, KillMode::Group, libc::SIGINT));
@@ -422,4 +432,19 @@ fn unknown_key_is_ignored_and_reported_with_its_path() {
     expected.sort_unstable();
     assert_eq!(unknown, expected);
     assert_eq!(parsed.config, checked(&good), "unknown keys change nothing");
+}
+
+#[test]
+fn prevent_exit_codes_name_the_index_of_the_wrong_code() {
+    for (codes, index) in [
+        (vec![Raw::Number(256.0)], 0),
+        (vec![Raw::Number(1.0), Raw::Number(-1.0)], 1),
+        (vec![Raw::Number(1.5)], 0),
+        (vec![Raw::Number(f64::NAN)], 0),
+        (vec![text("78")], 0),
+    ] {
+        let raw = with(minimal(), "restart.preventExitCodes", Raw::Array(codes));
+        let Err(Failure::InvalidConfig { field, problem }) = parse(&raw) else { panic!("accepted") };
+        assert_eq!(field, format!("restart.preventExitCodes[{index}]"), "{problem}");
+    }
 }

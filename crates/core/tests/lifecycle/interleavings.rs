@@ -162,6 +162,7 @@ const fn is_timer(event: &Event) -> bool {
             | Event::GraceElapsed { .. }
             | Event::KillElapsed { .. }
             | Event::BackoffElapsed { .. }
+            | Event::ResetElapsed { .. }
             | Event::ProbeDue { .. }
     )
 }

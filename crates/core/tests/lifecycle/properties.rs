@@ -55,8 +55,9 @@ fn plans() -> impl Strategy<Value = Plan> {
     let health = prop::option::of(1..4u32);
     let backoff = prop_oneof![Just(Backoff::Exponential), Just(Backoff::Linear), Just(Backoff::Constant)];
     let on = prop_oneof![Just(RestartOn::Always), Just(RestartOn::Failure)];
-    (health, any::<bool>(), 0..4u32, 0..6u32, 0.0..1.0f64, backoff, on).prop_map(
-        |(retries, patient, attempts, limit, jitter, backoff, on)| {
+    let policies = (prop_oneof![Just(0u64), Just(20)], prop_oneof![3 => Just(None), 1 => Just(Some(1u8))]);
+    (health, any::<bool>(), 0..4u32, 0..6u32, 0.0..1.0f64, backoff, on, policies).prop_map(
+        |(retries, patient, attempts, limit, jitter, backoff, on, (reset_after, prevented_by))| {
             let mut plan = plan();
             plan.health = retries.map(|retries| (Duration::from_secs(10), retries));
             plan.grace = if patient { Duration::from_secs(5) } else { Duration::ZERO };
@@ -65,6 +66,8 @@ fn plans() -> impl Strategy<Value = Plan> {
             plan.restart.jitter = jitter;
             plan.restart.backoff = backoff;
             plan.restart.on = on;
+            plan.restart.reset_after = Duration::from_secs(reset_after);
+            plan.restart.prevented_by = prevented_by.into_iter().collect();
             plan
         },
     )

@@ -4,7 +4,7 @@ use crate::support::events::exited_after_loss;
 use crate::support::plan::{narrow, plan};
 use crate::support::scenario::{Scenario, code, ms, settled};
 use ally_core::error::Failure;
-use ally_core::lifecycle::{Effect, Event, Notice, RestartOn};
+use ally_core::lifecycle::{Effect, Event, Notice, RestartOn, Timer};
 use ally_core::model::{ExitReason, ProcessState};
 
 #[test]
@@ -160,4 +160,62 @@ fn restart_that_finds_another_owner_is_the_last_one() {
     assert_eq!(daemon.seen().state, ProcessState::Error);
     assert_eq!(daemon.last_error(), "another live owner runs it (pid 1234)");
     assert_eq!(daemon.scheduled().len(), 1);
+}
+
+#[test]
+fn restart_reset_after_keeps_the_attempts_until_the_daemon_has_run_for_so_long() {
+    let mut plan = plan();
+    plan.restart.reset_after = ms(20_000);
+    let mut daemon = Scenario::started(plan.clone());
+    for attempt in 1..=2 {
+        daemon.crash();
+        daemon.backoff();
+        daemon.up();
+        assert_eq!(daemon.seen().restart_attempts, attempt, "readiness is not enough");
+    }
+    daemon.crash();
+    assert_eq!(daemon.seen().state, ProcessState::Error, "the attempts are exhausted, although each restart became ready");
+
+    let mut daemon = Scenario::started(plan);
+    daemon.crash();
+    daemon.backoff();
+    daemon.up();
+    let generation = daemon.machine.generation();
+    assert!(daemon.effects.contains(&Effect::Arm { timer: Timer::Reset, generation, after: ms(20_000) }));
+    daemon.on(Event::ResetElapsed { generation });
+    assert_eq!(daemon.seen().restart_attempts, 0);
+    daemon.crash();
+    assert_eq!(daemon.scheduled(), [(1, ms(1_000)); 2]);
+}
+
+#[test]
+fn restart_prevent_exit_codes_lead_to_error_at_once() {
+    let mut plan = plan();
+    plan.restart.prevented_by = [78, 255].into_iter().collect();
+    for exit in [78, 255] {
+        let mut daemon = Scenario::started(plan.clone());
+        daemon.exit(code(exit));
+        assert_eq!((daemon.seen().state, daemon.scheduled()), (ProcessState::Error, vec![]));
+        let expected = format!("not restarted, because restart.preventExitCodes has {exit}: the process exited with code {exit}");
+        assert_eq!(daemon.last_error(), expected);
+    }
+    let mut daemon = Scenario::started(plan);
+    daemon.exit(code(79));
+    assert_eq!(daemon.seen().state, ProcessState::Starting);
+    // A restart that exits before it is ready.
+    daemon.backoff();
+    daemon.boot();
+    daemon.exit(code(78));
+    assert_eq!(daemon.seen().state, ProcessState::Error);
+    assert!(daemon.last_error().starts_with("not restarted, because restart.preventExitCodes has 78: "), "{}", daemon.last_error());
+}
+
+/// The list names the code, `on: 'failure'` does not.
+#[test]
+fn restart_prevent_exit_codes_with_0_count_more_than_on_failure() {
+    let mut plan = plan();
+    plan.restart.prevented_by = [0].into_iter().collect();
+    let mut daemon = Scenario::started(plan);
+    daemon.exit(code(0));
+    assert_eq!((daemon.seen().state, daemon.exit_reason()), (ProcessState::Error, Some(ExitReason::Exited)));
 }

@@ -197,6 +197,7 @@ impl Machine {
             Event::GraceElapsed { .. } => self.grace_elapsed(),
             Event::KillElapsed { survivors, .. } => self.kill_elapsed(survivors, now),
             Event::BackoffElapsed { .. } => self.backoff_elapsed(now),
+            Event::ResetElapsed { .. } => self.reset_elapsed(),
             Event::ProbeDue { .. } => self.probe_due(),
             Event::Faulted { message } => self.faulted(message, now),
         }

@@ -6,7 +6,7 @@ use super::{Machine, ORDERS_MAX};
 use crate::error::{Code, Failure};
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
 use crate::lifecycle::phase::{LastExit, Leader, Now, Phase, Run, StopFor, TreeState};
-use crate::lifecycle::restart::RestartOn;
+use crate::lifecycle::restart::{RestartOn, RestartPlan};
 use crate::model::{Exit, ExitReason, Pid, ProcessState};
 
 impl Machine {
@@ -151,7 +151,11 @@ impl Machine {
         match self.phase {
             Phase::Booting { run, pid } => {
                 self.disarm(Timer::Startup);
-                self.attempts = 0;
+                if self.plan.restart.reset_after.is_zero() {
+                    self.attempts = 0;
+                } else {
+                    self.arm(Timer::Reset, self.plan.restart.reset_after);
+                }
                 self.failed_checks = 0;
                 self.last_error = None;
                 self.enter(Phase::Running { pid, since: now.mono }, None, now);
@@ -201,7 +205,8 @@ impl Machine {
             }
             Phase::Running { .. } => {
                 self.leave_running();
-                if reason == ExitReason::Exited && self.plan.restart.on == RestartOn::Failure && name_lost.is_none() {
+                let RestartPlan { on, prevented_by, .. } = self.plan.restart;
+                if reason == ExitReason::Exited && on == RestartOn::Failure && !prevented_by.contains(0) && name_lost.is_none() {
                     self.stop_or_finish(left, StopFor::CleanExit, now);
                 } else {
                     let ended = self.with_probe_named(Failure::Ended { exit, tail });
@@ -279,6 +284,7 @@ impl Machine {
         if failures < retries {
             return self.arm(Timer::Probe, next_check(interval, latency));
         }
+        self.disarm_reset();
         let failure = Failure::Unhealthy { checks: failures, last: error };
         self.last_error = Some(failure.clone());
         match self.admit_restart(failure, now) {
@@ -290,6 +296,12 @@ impl Machine {
                 let stop_for = StopFor::Failure { failure, state: ProcessState::Stopping, reason: ExitReason::Unhealthy };
                 self.stop_tree(Leader::Alive(pid), stop_for, now);
             }
+        }
+    }
+
+    pub(super) fn reset_elapsed(&mut self) {
+        if let Phase::Running { .. } = self.phase {
+            self.attempts = 0;
         }
     }
 

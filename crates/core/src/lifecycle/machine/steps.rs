@@ -54,6 +54,9 @@ impl Machine {
             return Err(failure);
         }
         let plan = &self.plan.restart;
+        if let Some(code) = failure.exit().code.filter(|code| plan.prevented_by.contains(*code)) {
+            return Err(Failure::RestartPrevented { code, cause: Box::new(failure) });
+        }
         if plan.max_attempts == 0 {
             return Err(failure);
         }
@@ -217,6 +220,13 @@ impl Machine {
         if self.plan.health.is_some() {
             self.disarm(Timer::Probe);
             self.effects.push(Effect::StopProbe { generation: self.generation });
+        }
+        self.disarm_reset();
+    }
+
+    pub(super) fn disarm_reset(&mut self) {
+        if !self.plan.restart.reset_after.is_zero() {
+            self.disarm(Timer::Reset);
         }
     }
 

@@ -190,6 +190,7 @@ impl Task {
             Timer::Acknowledgement => Event::AcknowledgementElapsed { generation },
             Timer::Grace => Event::GraceElapsed { generation },
             Timer::Kill => Event::KillElapsed { generation, survivors: self.survivors() },
+            Timer::Reset => Event::ResetElapsed { generation },
             Timer::Backoff => Event::BackoffElapsed { generation },
             Timer::Probe => Event::ProbeDue { generation },
         });

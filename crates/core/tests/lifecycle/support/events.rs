@@ -58,6 +58,7 @@ samples! { f:
     GraceElapsed { generation: f.generation },
     KillElapsed { generation: f.generation, survivors: vec![f.pid] },
     BackoffElapsed { generation: f.generation },
+    ResetElapsed { generation: f.generation },
     ProbeDue { generation: f.generation },
     Faulted { message: "the task broke down".to_owned() },
 }

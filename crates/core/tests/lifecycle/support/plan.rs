@@ -1,6 +1,6 @@
 //! The plan that the tests start from, and their clock.
 
-use ally_core::lifecycle::{Backoff, Now, Plan, RestartOn, RestartPlan, Window};
+use ally_core::lifecycle::{Backoff, ExitCodes, Now, Plan, RestartOn, RestartPlan, Window};
 use std::time::Duration;
 
 pub const fn at(millis: u64) -> Now {
@@ -24,6 +24,8 @@ pub fn plan() -> Plan {
             jitter: 0.0,
             window: Window { limit: 10, period: Duration::from_secs(300) },
             on: RestartOn::Failure,
+            reset_after: Duration::ZERO,
+            prevented_by: ExitCodes::default(),
         },
     }
 }

@@ -33,6 +33,7 @@ pub enum Reply {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one daemon, which no enum would combine")]
 pub struct ShadowModel {
     pub callers: CallerView,
     pub tree: Tree,
@@ -52,6 +53,8 @@ pub struct ShadowModel {
     pub attempts: u32,
     /// `attempts` before a start that is not emitted yet.
     pub former_attempts: u32,
+    /// `restart.resetAfter` has not elapsed since readiness.
+    pub reset_pending: bool,
     /// A restart was scheduled, and has not begun. Only a caller or a fault cancels it.
     pub restart_pending: bool,
 }
@@ -75,6 +78,7 @@ impl ShadowModel {
             was_ready: false,
             failures: 0,
             attempts: 0,
+            reset_pending: false,
             former_attempts: 0,
             restart_pending: false,
         }
@@ -155,7 +159,7 @@ impl ShadowModel {
         self.tree == Tree::None && !self.expected_replies.contains(&Reply::Prepare) && !self.callers.closed
     }
 
-    pub fn record_event(&mut self, event: &Event) {
+    pub fn record_event(&mut self, event: &Event, plan: &Plan) {
         match event {
             Event::Prepared { .. } => {
                 self.lock = true;
@@ -180,7 +184,10 @@ impl ShadowModel {
             Event::Ready { .. } => {
                 self.was_ready = true;
                 self.failures = 0;
-                self.attempts = 0;
+                self.reset_pending = !plan.restart.reset_after.is_zero();
+                if !self.reset_pending {
+                    self.attempts = 0;
+                }
                 self.ready_replied();
             }
             Event::NotReady { .. } => self.ready_replied(),
@@ -199,6 +206,11 @@ impl ShadowModel {
             Event::GraceElapsed { .. } => self.timer_fired(Timer::Grace),
             Event::KillElapsed { .. } => self.timer_fired(Timer::Kill),
             Event::BackoffElapsed { .. } => self.timer_fired(Timer::Backoff),
+            Event::ResetElapsed { .. } => {
+                self.reset_pending = false;
+                self.attempts = 0;
+                self.timer_fired(Timer::Reset);
+            }
             Event::ProbeDue { .. } => self.timer_fired(Timer::Probe),
             Event::StopRequested { .. } | Event::RestartRequested { .. } | Event::ShutdownRequested { .. } | Event::Closed => {
                 self.restart_pending = false;
@@ -258,6 +270,7 @@ fn fired(timer: Timer, generation: Generation) -> Event {
         Timer::Grace => Event::GraceElapsed { generation },
         Timer::Kill => Event::KillElapsed { generation, survivors: vec![pid_of(generation)] },
         Timer::Backoff => Event::BackoffElapsed { generation },
+        Timer::Reset => Event::ResetElapsed { generation },
         Timer::Probe => Event::ProbeDue { generation },
     }
 }

@@ -9,13 +9,14 @@ use ally_core::lifecycle::{
     Acknowledgement, Effect, Event, Generation, Leader, Machine, Notice, Now, Phase, Plan, Signal, StopFor, Timer, TreeState,
 };
 use ally_core::model::{ExitReason, ProcessState};
+use std::collections::BTreeSet;
 
 impl ShadowModel {
     /// Gives `event` to model and machine, and checks the effects.
     pub fn step(&mut self, machine: &mut Machine, plan: &Plan, event: &Event, now: Now) -> Verdict {
         let startable = self.is_startable();
         self.callers.on(event);
-        self.record_event(event);
+        self.record_event(event, plan);
         let generation = machine.generation();
         let refused = matches!(event, Event::StartRefused { .. }).then(|| format!("{machine:?}"));
         let effects = machine.on(event.clone(), now);
@@ -226,6 +227,10 @@ impl ShadowModel {
                 let expected = if self.restart_pending { ProcessState::Starting } else { ProcessState::Error };
                 ensure(phase.state() == expected, format_args!("the state 2 s after SIGKILL is {:?}", phase.state()))
             }
+            Event::Exited { exit, .. } if exit.code.is_some_and(|code| plan.restart.prevented_by.contains(code)) => {
+                let restarts = effects.iter().any(|effect| matches!(effect, Effect::Notify(Notice::RestartScheduled { .. })));
+                ensure(!restarts, "a restart after an exit code that prevents it")
+            }
             Event::ProbeFailed { .. } => {
                 let below_retries = plan.health.is_some_and(|(_, retries)| self.failures < retries);
                 ensure(runs == below_retries, format_args!("running is {runs} after {} failed checks", self.failures))
@@ -256,8 +261,10 @@ impl ShadowModel {
             // The pending restart survives: the end of the tree is always possible, and leads to the next attempt.
             Phase::Overdue { leader, waited, .. } => (shadow(*leader), None, if *waited { vec![] } else { vec![Timer::Backoff] }),
         };
+        let resets = matches!(phase, Phase::Running { .. }) && self.reset_pending;
+        let armed: BTreeSet<Timer> = armed.into_iter().chain(resets.then_some(Timer::Reset)).collect();
         ensure(self.tree == tree, format_args!("the machine's tree is {tree:?}"))?;
-        ensure(self.armed == armed.iter().copied().collect(), format_args!("the armed timers must be {armed:?}"))?;
+        ensure(self.armed == armed, format_args!("the armed timers must be {armed:?}"))?;
         let expected = self.expected_replies.iter().copied().filter(|reply| !matches!(reply, Reply::Record | Reply::Acknowledge));
         ensure(expected.eq(reply), format_args!("the expected replies must be {reply:?}"))?;
         let unanswered = phase.clone().stopping_tree().is_some_and(|tree| tree.acknowledgement != Acknowledgement::Done);
