@@ -50,9 +50,14 @@ pub enum ExitReason {
     Exited,
     Unhealthy,
     Startup,
+    /// The tree used more memory than `limits.maxMemory`.
+    Memory,
 }
 
 impl ExitReason {
+    /// Sorted by discriminant, so that a discriminant is an index into this array.
+    pub const ALL: [Self; 6] = [Self::Stopped, Self::Crashed, Self::Exited, Self::Unhealthy, Self::Startup, Self::Memory];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stopped => "stopped",
@@ -60,6 +65,7 @@ impl ExitReason {
             Self::Exited => "exited",
             Self::Unhealthy => "unhealthy",
             Self::Startup => "startup",
+            Self::Memory => "memory",
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::TARGET;
 use super::daemon::{Daemon, Job, Published, Task};
+use super::metrics::PluginMetrics;
 use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
 use super::runtime;
@@ -202,6 +203,17 @@ impl Manager {
         let mut names: Vec<String> = self.read().values().filter(|daemon| is_known(daemon)).map(|daemon| daemon.name.clone()).collect();
         names.sort_unstable();
         names
+    }
+
+    pub fn metrics(&self, name: &str) -> Option<PluginMetrics> {
+        Some(self.get_known(name)?.metrics())
+    }
+
+    /// The metrics of all known plugins, sorted by name.
+    pub fn all_metrics(&self) -> Vec<PluginMetrics> {
+        let mut all: Vec<_> = self.read().values().filter(|daemon| is_known(daemon)).map(|daemon| daemon.metrics()).collect();
+        all.sort_unstable_by(|one, other| one.plugin.cmp(&other.plugin));
+        all
     }
 
     pub fn output(&self, name: &str, lines: usize) -> Vec<String> {
