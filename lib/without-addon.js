@@ -96,6 +96,14 @@ function withoutAddon(problem, file) {
       return [];
     }
 
+    metrics() {
+      return undefined;
+    }
+
+    allMetrics() {
+      return [];
+    }
+
     forget() {
       return false;
     }

@@ -82,8 +82,6 @@ test.each([
 });
 
 test.each([
-  ['getMetrics', []],
-  ['getMetrics', ['plugin']],
   ['metricsText', [{ format: 'prometheus' }]],
   ['logs', ['plugin', { follow: true }]],
 ])('%s throws: %j', (method, args) => {

@@ -1,6 +1,7 @@
 //! Types that the modules `error`, `lifecycle` and `supervisor` share.
 
 use core::fmt;
+use core::time::Duration;
 
 pub type Pid = i32;
 
@@ -41,6 +42,14 @@ impl Exit {
     pub const fn succeeded(self) -> bool {
         matches!(self.code, Some(0))
     }
+}
+
+/// The accounting of an ended leader, including the children that it waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ExitUsage {
+    /// The largest resident size of a single process, in bytes.
+    pub memory_peak: u64,
+    pub cpu_time: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

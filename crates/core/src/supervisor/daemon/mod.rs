@@ -11,7 +11,6 @@ mod timers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
-use std::time::Duration;
 
 use ally_base::record::LockNote;
 use tokio::sync::mpsc;
@@ -25,6 +24,7 @@ use super::runtime::clock;
 use crate::config::ProcessConfig;
 use crate::error::{Failure, Occupant};
 use crate::lifecycle::{Activity, Effect, Event, Machine, Notice, Now, Snapshot, Ticket};
+use crate::model::ProcessState;
 
 pub use task::Task;
 
@@ -75,7 +75,7 @@ pub struct Daemon {
     pub name: String,
     pub tail: Arc<Tail>,
     pub reporter: Reporter,
-    counters: Counters,
+    pub counters: Arc<Counters>,
     context: Arc<ManagerContext>,
     spawn_task: SpawnTask,
     /// Locked for one step of the machine, never across an await.
@@ -94,7 +94,7 @@ impl Daemon {
             name,
             tail: Arc::default(),
             reporter,
-            counters: Counters::new(),
+            counters: Arc::new(Counters::new()),
             context,
             spawn_task,
             core: Mutex::new(core),
@@ -219,6 +219,7 @@ impl Daemon {
 
     pub fn metrics(&self) -> PluginMetrics {
         let (state, since) = self.peek(|snapshot| (snapshot.state, snapshot.running_since));
+        let (resources, cpu_time) = self.counters.resources();
         PluginMetrics {
             plugin: self.name.clone(),
             state,
@@ -226,8 +227,8 @@ impl Daemon {
             counts: self.counters.counts(),
             check_quantiles: self.counters.check_quantiles(),
             output: self.tail.counts(),
-            resources: None,
-            cpu_time: Duration::ZERO,
+            resources: resources.filter(|_| state == ProcessState::Running),
+            cpu_time,
         }
     }
 

@@ -5,7 +5,7 @@ mod tickets;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use ally_base::os;
 use ally_base::text::{io_text, printable};
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::TARGET;
 use super::daemon::{Daemon, Job, Published, Task};
-use super::metrics::PluginMetrics;
+use super::metrics::{Daemons, PluginMetrics};
 use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
 use super::runtime;
@@ -36,7 +36,7 @@ pub struct Accepted {
 
 pub struct Manager {
     context: Arc<ManagerContext>,
-    daemons: RwLock<HashMap<String, Arc<Daemon>>>,
+    daemons: Arc<Daemons>,
     closed: AtomicBool,
 }
 
@@ -47,7 +47,7 @@ impl Manager {
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         live_managers::register(id);
         let context = ManagerContext::new(id, options, wake);
-        Self { context: Arc::new(context), daemons: RwLock::default(), closed: AtomicBool::new(false) }
+        Self { context: Arc::new(context), daemons: Arc::default(), closed: AtomicBool::new(false) }
     }
 
     pub fn id(&self) -> ManagerId {
@@ -205,13 +205,17 @@ impl Manager {
         names
     }
 
+    /// The newest values. Asks for samples in the next minute.
     pub fn metrics(&self, name: &str) -> Option<PluginMetrics> {
-        Some(self.get_known(name)?.metrics())
+        let metrics = self.get_known(name)?.metrics();
+        self.context.sampler.ask(&self.daemons);
+        Some(metrics)
     }
 
-    /// The metrics of all known plugins, sorted by name.
+    /// As [`Manager::metrics`], of all known plugins, sorted by name.
     pub fn all_metrics(&self) -> Vec<PluginMetrics> {
         let mut all: Vec<_> = self.read().values().filter(|daemon| is_known(daemon)).map(|daemon| daemon.metrics()).collect();
+        self.context.sampler.ask(&self.daemons);
         all.sort_unstable_by(|one, other| one.plugin.cmp(&other.plugin));
         all
     }

@@ -4,8 +4,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::durations::{Durations, Recent};
+use super::sample::Sample;
 use crate::lifecycle::{Effect, Notice, Now};
-use crate::model::{ExitReason, ProcessState};
+use crate::model::{ExitReason, Pid, ProcessState};
 use crate::supervisor::output::OutputCounts;
 
 /// The numbers of one plugin, for getters and for metrics as text.
@@ -72,6 +73,9 @@ pub struct Resources {
     pub open_files: u32,
 }
 
+/// The kernel tells CPU times in ticks of this length.
+const CPU_TIME_RESOLUTION: Duration = Duration::from_millis(10);
+
 pub struct Counters(Mutex<Inner>);
 
 struct Inner {
@@ -83,6 +87,25 @@ struct Inner {
     restarts: u64,
     /// The monotonic time at which the leader was made.
     spawned: Duration,
+    /// The tree that lives now.
+    tree: Option<Tree>,
+    /// The CPU time of the trees that are gone.
+    former_cpu: Duration,
+}
+
+/// The keeper of a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeId {
+    pub keeper: Pid,
+    /// As [`ally_base::os::Process::start`].
+    pub keeper_start: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Tree {
+    id: TreeId,
+    /// The monotonic time of the newest sample, and the sample. Before the first sample: the time of the start.
+    sampled: (Duration, Option<Resources>),
 }
 
 impl Counters {
@@ -93,6 +116,8 @@ impl Counters {
             scheduled: ExitReason::Crashed,
             restarts: 0,
             spawned: Duration::ZERO,
+            tree: None,
+            former_cpu: Duration::ZERO,
         }))
     }
 
@@ -117,6 +142,44 @@ impl Counters {
     /// As [`PluginMetrics::check_quantiles`].
     pub fn check_quantiles(&self) -> Option<[Duration; 2]> {
         self.lock().recent_checks.quantiles([0.5, 0.99])
+    }
+
+    pub fn begin_tree(&self, id: TreeId, now: Duration) {
+        self.lock().tree = Some(Tree { id, sampled: (now, None) });
+    }
+
+    /// `cpu`: of the whole tree, by the keeper. `None` if the keeper was killed.
+    pub fn end_tree(&self, cpu: Option<Duration>) {
+        let mut inner = self.lock();
+        let sampled = inner.tree.take().and_then(|tree| tree.sampled.1).map_or(Duration::ZERO, |sample| sample.cpu_time);
+        inner.former_cpu += cpu.unwrap_or_default().max(sampled);
+    }
+
+    /// The tree, if its newest sample is at least so old.
+    pub fn tree_to_sample(&self, age: Duration, now: Duration) -> Option<TreeId> {
+        let tree = self.lock().tree?;
+        (tree.sampled.1.is_none() || now.saturating_sub(tree.sampled.0) >= age).then_some(tree.id)
+    }
+
+    /// Keeps a sample, unless its tree is gone by now.
+    pub fn keep_sample(&self, id: TreeId, sample: &Sample, now: Duration) {
+        let mut inner = self.lock();
+        let Some(tree) = inner.tree.as_mut().filter(|tree| tree.id == id) else { return };
+        let (before, former) = tree.sampled;
+        let former_cpu = former.map_or(Duration::ZERO, |former| former.cpu_time);
+        // A process that ended during the scan may be missing in its sums.
+        let cpu_time = sample.cpu.max(former_cpu);
+        let elapsed = now.saturating_sub(before).max(CPU_TIME_RESOLUTION);
+        let cpu_percent = cpu_time.saturating_sub(former_cpu).as_secs_f64() / elapsed.as_secs_f64() * 100.0;
+        let Sample { memory, processes, threads, open_files, .. } = *sample;
+        tree.sampled = (now, Some(Resources { cpu_percent, cpu_time, memory, processes, threads, open_files }));
+    }
+
+    /// The newest sample of the living tree, and the CPU time of all trees.
+    pub fn resources(&self) -> (Option<Resources>, Duration) {
+        let inner = self.lock();
+        let newest = inner.tree.and_then(|tree| tree.sampled.1);
+        (newest, inner.former_cpu + newest.map_or(Duration::ZERO, |newest| newest.cpu_time))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -188,6 +251,40 @@ mod tests {
         assert_eq!((counts.starts, counts.restarts[crashed], counts.exits[crashed]), (2, 1, 1));
         assert_eq!((counts.restarts.iter().sum::<u64>(), counts.exits.iter().sum::<u64>()), (1, 1));
         assert_eq!((counts.ready.count, counts.ready.sum), (1, Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn cpu_percent_is_over_the_time_since_the_sample_before_or_since_the_start() {
+        let (counters, ms) = (Counters::new(), Duration::from_millis);
+        let id = TreeId { keeper: PID, keeper_start: 5 };
+        let sample = |cpu| Sample { cpu: ms(cpu), memory: 1, processes: 1, threads: 1, open_files: 1 };
+        let percent = || counters.resources().0.map(|resources| resources.cpu_percent.round());
+        counters.begin_tree(id, ms(1_000));
+        assert_eq!(percent(), None);
+        counters.keep_sample(id, &sample(50), ms(1_200));
+        assert_eq!(percent(), Some(25.0));
+        counters.keep_sample(id, &sample(1_050), ms(1_700));
+        assert_eq!(percent(), Some(200.0));
+        counters.keep_sample(id, &sample(900), ms(2_700));
+        assert_eq!((percent(), counters.resources().1), (Some(0.0), ms(1_050)), "CPU time never decreases");
+        assert_eq!(counters.tree_to_sample(ms(500), ms(3_100)), None);
+        assert_eq!(counters.tree_to_sample(ms(500), ms(3_200)), Some(id));
+    }
+
+    #[test]
+    fn cpu_time_of_trees_that_are_gone_is_kept() {
+        let (counters, ms) = (Counters::new(), Duration::from_millis);
+        let id = |keeper| TreeId { keeper, keeper_start: 5 };
+        let sample = Sample { cpu: ms(70), memory: 1, processes: 1, threads: 1, open_files: 1 };
+        counters.begin_tree(id(1), ms(0));
+        counters.end_tree(Some(ms(40)));
+        counters.begin_tree(id(2), ms(0));
+        counters.keep_sample(id(2), &sample, ms(1));
+        assert_eq!(counters.resources().1, ms(110));
+        // A killed keeper reports no sum.
+        counters.end_tree(None);
+        counters.keep_sample(id(2), &sample, ms(2));
+        assert_eq!(counters.resources(), (None, ms(110)), "a late sample of a tree that is gone is dropped");
     }
 
     #[test]
