@@ -85,6 +85,14 @@ impl fmt::Display for ExitReason {
     }
 }
 
+/// A tree that uses more memory for so long is restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// Bytes.
+    pub max: u64,
+    pub sustain: Duration,
+}
+
 /// The use of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProbeRole {

@@ -38,10 +38,21 @@ pub enum Stage {
     Fork,
     Folder,
     Exec,
+    /// The next ones are limits that the configuration asks for.
+    Niceness,
+    OomScoreAdj,
+    OpenFiles,
+    CoreDumps,
 }
 
 impl Stage {
-    const ALL: [Self; 3] = [Self::Fork, Self::Folder, Self::Exec];
+    /// Sorted by discriminant, so that a discriminant is an index into this array.
+    const ALL: [Self; 7] = [Self::Fork, Self::Folder, Self::Exec, Self::Niceness, Self::OomScoreAdj, Self::OpenFiles, Self::CoreDumps];
+
+    /// `None` if no stage has this discriminant.
+    pub fn of(discriminant: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(discriminant)).copied()
+    }
 }
 
 /// The accounting of wait4(2): of the leader, and of the children that it waited for.
@@ -121,7 +132,7 @@ impl KeeperReport {
         let mut fields = FieldReader::of(&frame.payload);
         let report = match frame.kind {
             1 => Self::Spawned { leader: fields.i32()?, keeper: fields.i32()?, keeper_start: fields.u64()? },
-            2 => Self::SpawnFailed { stage: *Stage::ALL.get(usize::from(fields.byte()?))?, errno: fields.i32()? },
+            2 => Self::SpawnFailed { stage: Stage::of(fields.byte()?)?, errno: fields.i32()? },
             3 => Self::Exited {
                 status: fields.i32()?,
                 remains: fields.flag()?,

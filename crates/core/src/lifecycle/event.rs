@@ -113,6 +113,12 @@ pub enum Event {
         error: String,
     },
 
+    /// The tree used more memory than its limit, for as long as the limit says. Bytes.
+    MemoryExceeded {
+        generation: Generation,
+        memory: u64,
+    },
+
     /// `last_problem`: the reason of the last failed readiness probe.
     StartupElapsed {
         generation: Generation,
@@ -172,6 +178,7 @@ impl Event {
             | Self::TreeGone { generation, .. }
             | Self::ProbePassed { generation, .. }
             | Self::ProbeFailed { generation, .. }
+            | Self::MemoryExceeded { generation, .. }
             | Self::StartupElapsed { generation, .. }
             | Self::GraceElapsed { generation }
             | Self::KillElapsed { generation, .. }
@@ -232,6 +239,13 @@ pub enum Effect {
         generation: Generation,
     },
     StopProbe {
+        generation: Generation,
+    },
+    /// Compare the memory of the tree with the limit, until it is exceeded.
+    WatchMemory {
+        generation: Generation,
+    },
+    StopWatching {
         generation: Generation,
     },
     Arm {

@@ -2,7 +2,7 @@
 
 use ally_base::stop::StopSignalTo;
 use ally_core::config::keys::{CONFIG, HEALTHCHECK, Key, RESTART, WINDOW};
-use ally_core::config::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, parse};
+use ally_core::config::{Health, InheritEnv, KillMode, Limits, Probe, ProcessConfig, Raw, parse};
 use ally_core::error::Code;
 use ally_core::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
 use std::path::Path;
@@ -131,7 +131,6 @@ fn invalid_field_is_the_first_word_of_the_error() {
         ("stopSignalTo", text("group")),
         ("stopSignalTo", Bool(true)),
         ("logs", object([])),
-        ("limits", object([])),
         ("group", text("g")),
         ("dependsOn", array([])),
         ("pluginName", Other("a function")),
@@ -332,6 +331,8 @@ fn defaults_are_those_of_the_contract() {
         kill_mode: KillMode::Tree,
         stop_signal_to: StopSignalTo::Leader,
         stop_signal: libc::SIGTERM,
+        limits: Limits::default(),
+        umask: None,
     };
     assert_eq!(checked(&minimal()), expected);
     // An empty object and an `undefined` property mean the default.

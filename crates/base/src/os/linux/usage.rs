@@ -4,7 +4,7 @@
 //! complete, as the scans of `tree` are.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -114,15 +114,17 @@ fn children(parent: i32, threads: u32) -> io::Result<Vec<i32>> {
     if threads > 1 {
         return child_pids(parent);
     }
-    let mut list = Vec::new();
-    match File::open(format!("/proc/{parent}/task/{parent}/children")).and_then(|file| file.take(LIST_MAX).read_to_end(&mut list)) {
-        Ok(_) => Ok(String::from_utf8_lossy(&list).split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()),
-        // The process is gone, its first thread is, or the kernel has no CONFIG_PROC_CHILDREN.
-        Err(_) => child_pids(parent),
+    let mut buffer = [0; 4096];
+    let list = read_start(&format!("/proc/{parent}/task/{parent}/children"), &mut buffer, |list| {
+        let pids = String::from_utf8_lossy(list).split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+        (list.len() < 4096).then_some(pids)
+    });
+    match list {
+        Ok(Some(pids)) => Ok(pids),
+        // The list is longer, or there is none: the process is gone, or the kernel has no CONFIG_PROC_CHILDREN.
+        Ok(None) | Err(_) => child_pids(parent),
     }
 }
-
-const LIST_MAX: u64 = 16 * 1024 * 1024;
 
 /// Passes the start of a file to `read`. The files of this module are generated at one read(2).
 fn read_start<T>(path: &str, buffer: &mut [u8], read: impl FnOnce(&[u8]) -> T) -> io::Result<T> {

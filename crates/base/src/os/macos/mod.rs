@@ -6,6 +6,7 @@ mod handle;
 mod holders;
 mod identity;
 mod kqueue;
+mod limits;
 mod listeners;
 mod peer;
 mod pipe;
@@ -22,6 +23,7 @@ pub use identity::{
     BOOT_ID, ENVIRONMENT, began_with, boot_id, check_environment_is_readable, holds, identify, is_dumping_core, is_ending, look_up,
     must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
+pub use limits::{HAS_OOM_SCORE, RLIMIT_CORE_DUMPS, RLIMIT_OPEN_FILES, resource_limits, umask};
 pub use listeners::{Listeners, bound_socket};
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;

@@ -13,7 +13,7 @@ use crate::error::{Failure, Occupant};
 use crate::lifecycle::{Effect, Event, Generation, Signal};
 use crate::model::Pid;
 use crate::supervisor::launch::{Launch, no_process};
-use crate::supervisor::metrics::sample_at_ready;
+use crate::supervisor::metrics::{exceeds, sample_at_ready};
 use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::{Lease, LockFile, identify_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_ready, check};
@@ -36,6 +36,8 @@ impl Task {
                 Effect::KillKeeper { generation } => self.kill_keeper(generation),
                 Effect::StartProbe { generation } => self.check_health(generation),
                 Effect::StopProbe { generation } => self.cancel(generation, |attempt| attempt.checking = None),
+                Effect::WatchMemory { generation } => self.watch_memory(generation),
+                Effect::StopWatching { generation } => self.cancel(generation, |attempt| attempt.watching = None),
                 Effect::Arm { timer, generation, after } if after.is_zero() => self.fire(timer, generation),
                 Effect::Arm { timer, generation, after } => {
                     if let Some(attempt) = self.attempt(generation) {
@@ -202,6 +204,15 @@ impl Task {
         let done = attempt.completion();
         attempt.checking = Some(AbortOnDrop::spawn(async move {
             done(Completion::Checked(check(&job.config.socket_path, &health, &daemon).await));
+        }));
+    }
+
+    fn watch_memory(&mut self, generation: Generation) {
+        let (limit, tree) = (self.job.config.limits.memory, self.daemon.counters.tree());
+        let Some(attempt) = self.attempt(generation) else { return };
+        let (Some(limit), Some(tree), done) = (limit, tree, attempt.completion()) else { return };
+        attempt.watching = Some(AbortOnDrop::spawn(async move {
+            done(Completion::MemoryExceeded(exceeds(limit, tree).await));
         }));
     }
 

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use ally_base::record::LockNote;
 use tokio::sync::mpsc;
 
+use super::launch::OwnerLimits;
 use super::manager::ManagerContext;
 use super::metrics::{Counters, PluginMetrics};
 use super::output::Tail;
@@ -34,6 +35,8 @@ pub struct Job {
     pub config: ProcessConfig,
     /// The caller's environment at the start: `KEY=VALUE`, each with a NUL behind it.
     pub inherited: Arc<str>,
+    /// What the owner had at the start.
+    pub owner: OwnerLimits,
 }
 
 /// The effects of one step of the machine, for the task.

@@ -169,6 +169,7 @@ impl Task {
                 let error = printable(&error);
                 self.feed(Event::ProbeFailed { generation, latency, error });
             }
+            Completion::MemoryExceeded(memory) => self.feed(Event::MemoryExceeded { generation, memory }),
             Completion::OrderLost(failure) => self.feed(Event::OrderLost { generation, failure }),
             Completion::Swept => {
                 if let Some(attempt) = self.attempt(generation) {

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::TARGET;
 use super::daemon::{Daemon, Job, Published, Task};
+use super::launch::OwnerLimits;
 use super::metrics::{Daemons, PluginMetrics};
 use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
@@ -74,7 +75,8 @@ impl Manager {
             log!(self.context.reporter(&parsed.config.plugin_name), warn, "unknown configuration key {}", printable(key));
         }
         let name = parsed.config.plugin_name.clone();
-        let job = Job { config: parsed.config, inherited };
+        let owner = OwnerLimits::now(parsed.config.umask.is_none());
+        let job = Job { config: parsed.config, inherited, owner };
         let ticket = self.context.tickets.for_caller();
         let daemon = self.get(&name);
         let daemon = match daemon {
@@ -82,7 +84,7 @@ impl Manager {
             None => {
                 // The seed need only differ between daemons, so that their delays do.
                 let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
-                let first = Job { config: job.config.clone(), inherited: Arc::clone(&job.inherited) };
+                let first = Job { config: job.config.clone(), inherited: Arc::clone(&job.inherited), owner: job.owner.clone() };
                 let daemon = Daemon::new(first, Arc::clone(&self.context), seed, Task::spawn);
                 self.write().insert(name, Arc::clone(&daemon));
                 daemon
@@ -290,7 +292,7 @@ async fn log_failed_stop(answer: oneshot::Receiver<Result<(), Refusal>>, context
 /// `InvalidConfig` with the first field that is wrong.
 pub fn check(raw: &Raw) -> Result<Parsed, Failure> {
     let parsed = parse(raw)?;
-    SystemSupport { accept_queue: os::accept_queue_is_visible() }.check(&parsed.config)?;
+    SystemSupport { accept_queue: os::accept_queue_is_visible(), oom_score: os::HAS_OOM_SCORE }.check(&parsed.config)?;
     Ok(parsed)
 }
 

@@ -155,6 +155,11 @@ impl Counters {
         inner.former_cpu += cpu.unwrap_or_default().max(sampled);
     }
 
+    /// The tree that lives now.
+    pub fn tree(&self) -> Option<TreeId> {
+        self.lock().tree.map(|tree| tree.id)
+    }
+
     /// The tree, if its newest sample is at least so old.
     pub fn tree_to_sample(&self, age: Duration, now: Duration) -> Option<TreeId> {
         let tree = self.lock().tree?;

@@ -2,15 +2,18 @@
 //!
 //! - `counters`: fed with every notice of the machine;
 //! - `durations`: histograms, and the last durations for quantiles;
+//! - `memory_limit`: the watch of `limits.maxMemory`;
 //! - `sample`: one sample of a tree;
 //! - `sampler`: when samples are taken.
 
 mod counters;
 mod durations;
+mod memory_limit;
 mod sample;
 mod sampler;
 
 pub use counters::{Counters, Counts, PluginMetrics, Resources, TreeId};
 pub use durations::Durations;
+pub use memory_limit::exceeds;
 pub use sample::sample_at_ready;
 pub use sampler::{Daemons, Sampler};

@@ -52,6 +52,7 @@ samples! { f:
     TreeGone { generation: f.generation, leftover_file: None },
     ProbePassed { generation: f.generation, latency: Duration::from_millis(2) },
     ProbeFailed { generation: f.generation, latency: Duration::from_millis(3), error: "refused".to_owned() },
+    MemoryExceeded { generation: f.generation, memory: 200 << 20 },
     StartupElapsed { generation: f.generation, last_problem: None, tail: String::new() },
     AcknowledgementElapsed { generation: f.generation },
     GraceElapsed { generation: f.generation },

@@ -1,6 +1,7 @@
 //! The plan that the tests start from, and their clock.
 
 use ally_core::lifecycle::{Backoff, Now, Plan, RestartOn, RestartPlan, Window};
+use ally_core::model::MemoryLimit;
 use std::time::Duration;
 
 pub const fn at(millis: u64) -> Now {
@@ -25,6 +26,7 @@ pub fn plan() -> Plan {
             window: Window { limit: 10, period: Duration::from_secs(300) },
             on: RestartOn::Failure,
         },
+        memory: Some(MemoryLimit { max: 100 << 20, sustain: Duration::from_secs(3) }),
     }
 }
 

@@ -97,6 +97,10 @@ impl Scenario {
         self.on(Event::ProbeFailed { generation: self.machine.generation(), latency: ms(1), error: "refused".to_owned() });
     }
 
+    pub fn over_memory(&mut self) {
+        self.on(Event::MemoryExceeded { generation: self.machine.generation(), memory: 200 << 20 });
+    }
+
     pub fn timeout(&mut self) {
         self.on(Event::StartupElapsed { generation: self.machine.generation(), last_problem: None, tail: String::new() });
     }

@@ -9,6 +9,7 @@ use ally_core::lifecycle::{
     Acknowledgement, Effect, Event, Generation, Leader, Machine, Notice, Now, Phase, Plan, Signal, StopFor, Timer, TreeState,
 };
 use ally_core::model::{ExitReason, ProcessState};
+use std::collections::BTreeSet;
 
 impl ShadowModel {
     /// Gives `event` to model and machine, and checks the effects.
@@ -96,6 +97,19 @@ impl ShadowModel {
             Effect::StopProbe { generation } => {
                 current(*generation)?;
                 self.cancel_reply(Reply::Probe);
+                Ok(())
+            }
+            Effect::WatchMemory { generation } => {
+                current(*generation)?;
+                ensure(
+                    matches!(phase, Phase::Running { .. }) && plan.memory.is_some(),
+                    "WatchMemory outside of Running, or without a limit",
+                )?;
+                self.expect_reply(Reply::Memory)
+            }
+            Effect::StopWatching { generation } => {
+                current(*generation)?;
+                self.cancel_reply(Reply::Memory);
                 Ok(())
             }
             Effect::Arm { timer, generation, .. } => {
@@ -230,6 +244,7 @@ impl ShadowModel {
                 let below_retries = plan.health.is_some_and(|(_, retries)| self.failures < retries);
                 ensure(runs == below_retries, format_args!("running is {runs} after {} failed checks", self.failures))
             }
+            Event::MemoryExceeded { .. } => ensure(!runs, "a daemon above its memory limit goes on"),
             _ => Ok(()),
         }
     }
@@ -259,7 +274,9 @@ impl ShadowModel {
         ensure(self.tree == tree, format_args!("the machine's tree is {tree:?}"))?;
         ensure(self.armed == armed.iter().copied().collect(), format_args!("the armed timers must be {armed:?}"))?;
         let expected = self.expected_replies.iter().copied().filter(|reply| !matches!(reply, Reply::Record | Reply::Acknowledge));
-        ensure(expected.eq(reply), format_args!("the expected replies must be {reply:?}"))?;
+        let watched = matches!(phase, Phase::Running { .. }) && plan.memory.is_some();
+        let replies: BTreeSet<Reply> = reply.into_iter().chain(watched.then_some(Reply::Memory)).collect();
+        ensure(expected.eq(replies.iter().copied()), format_args!("the expected replies must be {replies:?}"))?;
         let unanswered = phase.clone().stopping_tree().is_some_and(|tree| tree.acknowledgement != Acknowledgement::Done);
         ensure(self.expected_replies.contains(&Reply::Acknowledge) == unanswered, format_args!("a command is unanswered: {unanswered}"))?;
         ensure(self.signal_matches_phase(phase), "the tree is being stopped, and got no signal")?;
@@ -269,8 +286,7 @@ impl ShadowModel {
         ensure(seen.pid == leader, format_args!("getPid is {:?}", seen.pid))?;
         ensure(!seen.forgettable || !self.lock, "forgettable, and the lock is held")?;
         ensure(seen.restart_attempts == self.attempts, format_args!("restartAttempts is {}", seen.restart_attempts))?;
-        let waits_for_delay =
-            matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. });
+        let waits_for_delay = matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::Replacement { .. }, .. });
         let overdue = matches!(phase, Phase::Overdue { .. });
         ensure(self.restart_pending == (waits_for_delay || overdue), "a pending restart was given up, or there was none")?;
         ensure(waits_for_delay == seen.next_restart_at.is_some(), format_args!("nextRestartAt is {:?}", seen.next_restart_at))
