@@ -199,9 +199,10 @@ export interface BackgroundProcessConfig {
    */
   logs?: LogPolicy | undefined;
   /**
-   * Not built yet. Resource limits of the daemon.
-   * @default the limits of the owner
-   * @example { maxMemory: 512 * 1024 * 1024 }
+   * Resource limits of the daemon. What the system refuses is ERR_SPAWN with its errno.
+   * @default the limits that the owner has at this start
+   * @example { maxMemory: 512 * 1024 * 1024, niceness: 5 }
+   * @see [Limits](docs/resources.md#limits)
    */
   limits?: ResourceLimits | undefined;
   /**
@@ -289,9 +290,10 @@ export interface BackgroundProcessConfig {
    */
   inheritEnv?: boolean | string[] | undefined;
   /**
-   * Not built yet. The daemon's file mode creation mask, 0 to 0o777.
-   * @default the mask of the owner
+   * The daemon's file mode creation mask, 0 to 0o777.
+   * @default the mask that the owner has at this start
    * @example 0o077
+   * @see [Limits](docs/resources.md#limits)
    */
   umask?: number | undefined;
 }
@@ -465,36 +467,44 @@ export interface LogPolicy {
   compress?: boolean | undefined;
 }
 
-/** Not built yet. */
+/** @see [Resources and limits](docs/resources.md) */
 export interface ResourceLimits {
   /**
-   * Bytes of resident memory of the tree. If the tree exceeds them for `sustain` milliseconds, the daemon is restarted.
+   * Bytes of memory of the tree; shared pages count once. If the tree exceeds them for `sustain` milliseconds,
+   * the daemon is stopped and restarted, with the reason 'memory'.
    * @default no limit
+   * @example 512 * 1024 * 1024
+   * @see [Memory limit](docs/resources.md#memory-limit)
    */
   maxMemory?: number | undefined;
   /**
    * The milliseconds above `maxMemory` before a restart.
    * @default 3000
+   * @example 10000
    */
   sustain?: number | undefined;
   /**
-   * The number of open files (RLIMIT_NOFILE).
+   * The number of open files (RLIMIT_NOFILE), soft and hard; at least 1.
    * @default the limit of the owner
+   * @example 1024
    */
   openFiles?: number | undefined;
   /**
    * Whether a crash may write a core dump (RLIMIT_CORE).
    * @default the limit of the owner
+   * @example false
    */
   coreDumps?: boolean | undefined;
   /**
    * The niceness, -20 to 19.
    * @default the niceness of the owner
+   * @example 10
    */
   niceness?: number | undefined;
   /**
    * oom_score_adj of proc(5), -1000 to 1000; Linux only.
    * @default the value of the owner
+   * @example 500
    */
   oomScoreAdj?: number | undefined;
 }
@@ -522,7 +532,9 @@ export interface ProcessInfo {
   totalRestarts: number;
   /**
    * The exit of the latest leader, with its exit code or the name of the signal. Both are absent if the
-   * keeper was killed. Not built yet: the leader's `memoryPeak` in bytes and `cpuTime` in milliseconds.
+   * keeper was killed, and so are `memoryPeak` in bytes and `cpuTime` in milliseconds: those of the leader and
+   * the children that it waited for.
+   * @see [lastExit](docs/resources.md#lastexit)
    */
   lastExit?: { pid: number; code?: number; signal?: string; at: Date; reason: ExitReason; memoryPeak?: number; cpuTime?: number };
   /** The time of the pending restart. Absent without one, and while the restart waits for an old tree that outlives SIGKILL by 2 s. */
@@ -537,8 +549,8 @@ export interface ProcessInfo {
 
 /**
  * The reason of an exit. 'stopped': a stop. 'crashed': a code other than 0, or a signal. 'exited':
- * code 0 without a stop. 'unhealthy': failed health checks. 'startup': never ready. Not built yet,
- * 'memory': above `maxMemory`. Not built yet, 'upgraded': replaced by upgradeProcess. Not built yet,
+ * code 0 without a stop. 'unhealthy': failed health checks. 'startup': never ready. 'memory':
+ * above `limits.maxMemory`. Not built yet, 'upgraded': replaced by upgradeProcess. Not built yet,
  * 'idle': no connection for `idleTimeout`.
  * @see [Events](docs/states.md#events)
  */
@@ -557,20 +569,27 @@ export interface GroupStart {
 /** Not built yet. A line of output or, if the reader was too slow, the number of dropped lines. */
 export type LogLine = { stream: 'stdout' | 'stderr'; line: string; at: Date; pid: number; dropped?: undefined } | { dropped: number };
 
-/** Not built yet. Counters are totals since the construction of the manager. */
+/**
+ * The counters of a plugin since the manager knows it, and the newest sample of its tree.
+ * @see [getMetrics](docs/resources.md#getmetrics)
+ */
 export interface ProcessMetrics {
   pluginName: string;
   state: ProcessState;
   /** Milliseconds in RUNNING; 0 in other states. */
   uptime: number;
+  /** The number of leaders that were made, by starts and by restarts. */
   starts: number;
+  /** The number of restarts by the restart policy. */
   restarts: number;
+  /** The number of exits with the reason 'crashed'. */
   crashes: number;
   /** Counts of checks, and latencies in milliseconds. */
   healthChecks: { passed: number; failed: number; lastLatency?: number; p50?: number; p99?: number };
   /**
    * The resources of the tree, while it runs. `cpuPercent`: 100 is one core. `cpuTime`: milliseconds.
-   * `memory`: resident bytes. The others are counts.
+   * `memory`: bytes, where pages that processes share count once. The others are counts.
+   * @see [Samples](docs/resources.md#samples)
    */
   resources?: {
     cpuPercent: number;
@@ -620,7 +639,7 @@ export type ManagerErrorCode =
   | 'ERR_OWNED_ELSEWHERE'
   /** Another program or another plugin listens at socketPath, or a file that is no socket is there. */
   | 'ERR_SOCKET_IN_USE'
-  /** The program, its folder or its interpreter is missing or can't be executed, or fork(2) failed. */
+  /** The program, its folder or its interpreter is missing or can't be executed, or the system refused the process or one of its `limits`. */
   | 'ERR_SPAWN'
   /** The leader ended before readiness: see `exitCode`, `signal` and `stderr`. */
   | 'ERR_STARTUP_EXIT'
@@ -645,7 +664,10 @@ export type ManagerErrorCode =
    * package never fails for want of an addon; startProcess rejects with this code.
    */
   | 'ERR_UNSUPPORTED'
-  /** `retries` health checks failed in a row, and no restart is left. Seen by whenRunning and in `lastError`. */
+  /**
+   * `retries` health checks failed in a row, or `limits.maxMemory` was exceeded, and no restart is left. Seen
+   * by whenRunning and in `lastError`.
+   */
   | 'ERR_UNHEALTHY';
 
 /**
@@ -789,9 +811,17 @@ export declare class BackgroundProcessManager extends EventEmitter {
     pluginName: string,
     options?: { lines?: number | undefined; follow?: boolean | undefined; signal?: AbortSignal | undefined },
   ): AsyncIterableIterator<LogLine>;
-  /** Not built yet. One entry per known plugin. */
+  /**
+   * The newest values, one entry per known plugin. The call samples nothing. In the next minute each tree is
+   * sampled once a second.
+   * @example manager.getMetrics().map(({ pluginName, crashes }) => `${pluginName}: ${crashes}`)
+   * @see [getMetrics](docs/resources.md#getmetrics)
+   */
   getMetrics(): ProcessMetrics[];
-  /** Not built yet. `undefined` for an unknown plugin. */
+  /**
+   * As above, of one plugin. `undefined` for an unknown one.
+   * @example manager.getMetrics('search-plugin')?.resources?.memory
+   */
   getMetrics(pluginName: string): ProcessMetrics | undefined;
   /** Not built yet. All metrics as OpenMetrics 1.0 text, or in the Prometheus text format 0.0.4. */
   metricsText(options?: { format?: 'openmetrics' | 'prometheus' | undefined }): string;

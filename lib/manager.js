@@ -239,6 +239,14 @@ class BackgroundProcessManager extends EventEmitter {
     return typeof pluginName === 'string' ? [...this.#native.output(pluginName, count)] : [];
   }
 
+  getMetrics(...pluginName) {
+    // By the number of arguments: a name that is undefined by mistake is an unknown plugin, and not all plugins.
+    if (pluginName.length === 0) return Array.from(this.#native.allMetrics(), lib.publicMetrics);
+    const [name] = pluginName;
+    const metrics = typeof name === 'string' ? this.#native.metrics(name) : undefined;
+    return metrics ? lib.publicMetrics(metrics) : undefined;
+  }
+
   ref() {
     return this.#attach(true);
   }
@@ -261,10 +269,6 @@ class BackgroundProcessManager extends EventEmitter {
 
   logs(pluginName) {
     throw lib.notSupported('logs', pluginName);
-  }
-
-  getMetrics(pluginName) {
-    throw lib.notSupported('getMetrics', pluginName);
   }
 
   metricsText() {

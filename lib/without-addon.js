@@ -105,6 +105,14 @@ function withoutAddon(problem, file) {
       return [];
     }
 
+    metrics() {
+      return undefined;
+    }
+
+    allMetrics() {
+      return [];
+    }
+
     forget() {
       return false;
     }

@@ -20,8 +20,6 @@ const expectRefused = (error, field) => {
 test.each([
   ['logs', { logs: { file: '/tmp/log' } }, 'logs'],
   ['logs: an empty object', { logs: {} }, 'logs'],
-  ...['maxMemory', 'sustain', 'openFiles', 'niceness', 'oomScoreAdj'].map((key) => [`limits.${key}`, { limits: { [key]: 1 } }, 'limits']),
-  ['limits.coreDumps', { limits: { coreDumps: false } }, 'limits'],
   ...['http', 'exec', 'notify', 'tcp'].flatMap((type) => [
     [`readiness '${type}'`, { readiness: { type } }, `readiness.type '${type}'`],
     [`healthcheck.probe '${type}'`, { healthcheck: { ...health, probe: { type } } }, `healthcheck.probe.type '${type}'`],
@@ -32,7 +30,6 @@ test.each([
   ['idleTimeout', { idleTimeout: 1_000 }, 'idleTimeout'],
   ['shared: true', { shared: true }, 'shared'],
   ['shared.linger', { shared: { linger: 1_000 } }, 'shared'],
-  ['umask', { umask: 0o022 }, 'umask'],
 ])('startProcess refuses %s', async (_, option, field) => {
   const manager = world.manager();
   const error = await failure(manager.startProcess({ ...world.config(), ...option }));
@@ -74,8 +71,6 @@ test.each([['upgradeProcess', ['plugin', {}]]])('%s rejects', async (method, arg
 });
 
 test.each([
-  ['getMetrics', []],
-  ['getMetrics', ['plugin']],
   ['metricsText', [{ format: 'prometheus' }]],
   ['logs', ['plugin', { follow: true }]],
 ])('%s throws: %j', (method, args) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ally_base::record::Elsewhere;
 use ally_core::error::{Code, Failure, Occupant, Refused};
-use ally_core::model::{Exit, ProbeRole, ProcessState};
+use ally_core::model::{Exit, MemoryLimit, ProbeRole, ProcessState};
 
 const EXITED: Exit = Exit { code: Some(3), signal: None };
 
@@ -17,6 +17,15 @@ fn spawn() -> Failure {
 
 fn unhealthy() -> Failure {
     Failure::Unhealthy { checks: 3, last: "ECONNREFUSED".to_owned() }
+}
+
+fn over_memory() -> Failure {
+    Failure::OverMemory { memory: 314_572_801, limit: MemoryLimit { max: 256 << 20, sustain: Duration::from_secs(3) } }
+}
+
+#[test]
+fn text_of_a_memory_limit_says_how_much_of_how_much() {
+    assert_eq!(over_memory().to_string(), "memory: 300.0 MiB of 256.0 MiB (314572801 of 268435456 bytes) for 3000 ms");
 }
 
 fn guardian(errno: i32) -> Failure {
@@ -54,6 +63,7 @@ fn error_code_of_each_failure() {
         (Failure::LeftoverFile { cause: Box::new(Failure::io(Path::new("/p"), "stays")) }, Code::Io),
         (unhealthy(), Code::Unhealthy),
         (Failure::RestartPrevented { code: 3, cause: Box::new(Failure::Ended { exit: EXITED, tail: text() }) }, Code::StartupExit),
+        (over_memory(), Code::Unhealthy),
         (probed(ProbeRole::Health, Failure::Ended { exit: EXITED, tail: text() }), Code::StartupExit),
         (probed(ProbeRole::Readiness, Failure::StartupExit { exit: EXITED, tail: text() }), Code::StartupExit),
     ];

@@ -4,8 +4,8 @@
 
 use ally_core::config::{ProcessConfig, Raw, SystemSupport, parse};
 
-const NONE: SystemSupport = SystemSupport { accept_queue: false };
-const ALL: SystemSupport = SystemSupport { accept_queue: true };
+const NONE: SystemSupport = SystemSupport { accept_queue: false, oom_score: false };
+const ALL: SystemSupport = SystemSupport { accept_queue: true, oom_score: true };
 
 fn text(text: &str) -> Raw {
     Raw::String(text.to_owned())
@@ -52,6 +52,15 @@ fn the_accept_probe_is_refused_by_its_field_where_the_kernel_does_not_show_the_q
         assert_eq!(NONE.check(&config).unwrap_err().to_string(), format!("{field} {problem}"));
         assert_eq!(ALL.check(&config), Ok(()));
     }
+}
+
+#[test]
+fn limits_oom_score_adj_is_refused_where_the_kernel_has_no_such_score() {
+    let mut config = config("socket", "socket");
+    config.limits.oom_score_adj = Some(100);
+    let refused = NONE.check(&config).unwrap_err().to_string();
+    assert_eq!(refused, "limits.oomScoreAdj is not supported by this system's kernel, which has no such score");
+    assert_eq!(ALL.check(&config), Ok(()));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 use ally_base::wire::{Order, Stage};
 
+use super::limits;
 use super::sys;
 
 /// The size of a failure message, which the child writes to the keeper if it can't become the leader. A successful execve(2)
@@ -18,17 +19,15 @@ use super::sys;
 pub const FAILURE_SIZE: usize = 8;
 
 pub fn encode_failure(stage: Stage, errno: i32) -> [u8; FAILURE_SIZE] {
-    let stage = if stage == Stage::Folder { 1_i32 } else { 2 };
     let mut out = [0; FAILURE_SIZE];
-    out[..4].copy_from_slice(&stage.to_ne_bytes());
+    out[0] = stage as u8;
     out[4..].copy_from_slice(&errno.to_ne_bytes());
     out
 }
 
 pub fn decode_failure(bytes: [u8; FAILURE_SIZE]) -> (Stage, i32) {
     let (stage, errno) = bytes.split_at(4);
-    let word = |bytes: &[u8]| bytes.try_into().map_or(0, i32::from_ne_bytes);
-    (if word(stage) == 1 { Stage::Folder } else { Stage::Exec }, word(errno))
+    (Stage::of(stage[0]).unwrap_or(Stage::Exec), errno.try_into().map_or(0, i32::from_ne_bytes))
 }
 
 /// Does not return: execve(2) succeeds, or the failure is written to `failure` and the child exits.
@@ -65,6 +64,8 @@ fn set_up_and_exec(order: &Order, keeper: i32, group: i32, outputs: [&OwnedFd; 2
     let args = strings(&order.args).map_err(exec)?;
     let env = strings(&order.env).map_err(exec)?;
     let (args, env) = (pointers(&args), pointers(&env));
+    // After all memory and all descriptors: with a low limit there may be no more.
+    limits::apply(&order.limits)?;
     // Last: a pending signal then acts on the default dispositions, not on the handlers of the keeper.
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(|error| exec(error.into()))?;
     let mut denied = false;

@@ -20,6 +20,7 @@
 mod child;
 mod guardian;
 mod keeper;
+mod limits;
 mod survivors;
 mod sys;
 mod tree;

@@ -7,8 +7,10 @@
 //! - `accept_queue`: whether a listener has accepted a connection;
 //! - `holders`: the processes that hold a socket file;
 //! - `listeners`: whether a process tree listens at a socket file;
+//! - `limits`: the limits, the umask and the niceness of this process;
 //! - `pipe`: the capacity of a pipe;
 //! - `random`: random bytes of the kernel;
+//! - `usage`: CPU time, memory and descriptors of a tree;
 //! - `watch`: changes in a folder.
 //!
 //! These modules report facts. Decisions are made by their callers.
@@ -27,10 +29,14 @@ pub use macos::*;
 compile_error!("only Linux and macOS are supported");
 
 use std::io;
+use std::ops::Range;
+use std::time::Duration;
 
 /// In the place of the boot's id, if the system does not show it.
 pub const NO_BOOT_ID: &str = "-";
 use nix::sys::socket::SockType;
+
+use crate::wire::ResourceLimit;
 
 /// Whether a listener has accepted a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +106,23 @@ impl Process {
     pub fn lives(&self) -> io::Result<bool> {
         Ok(identify(self.pid)?.is_some_and(|now| now.is(self) && !now.zombie))
     }
+}
+
+/// The resources of one living process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessUsage {
+    pub pid: i32,
+    pub threads: u32,
+    /// Bytes. A page that processes share counts in each.
+    pub resident: u64,
+}
+
+/// The resources of the tree of a keeper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeUsage {
+    pub processes: Vec<ProcessUsage>,
+    /// The CPU time of the living, of those that they waited for, and of those that the keeper reaped.
+    pub cpu: Duration,
 }
 
 /// The result of a scan.
@@ -199,6 +222,25 @@ pub fn host_name() -> Option<String> {
     }
     let name = std::ffi::CStr::from_bytes_until_nul(&name).ok()?.to_str().ok()?;
     (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The limits of this process among these resources. A resource that the kernel does not know has none.
+fn resource_limits_of(resources: Range<i32>) -> Vec<ResourceLimit> {
+    let limit = |resource| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the structure outlives the call. The type of the number differs between the C libraries.
+        let known = unsafe { libc::getrlimit(resource as _, &raw mut limit) } == 0;
+        known.then_some(ResourceLimit { resource, soft: limit.rlim_cur, hard: limit.rlim_max })
+    };
+    resources.filter_map(limit).collect()
+}
+
+/// The niceness of this process. On Linux each thread has its own; this is that of the first one.
+pub fn niceness() -> Option<i32> {
+    nix::errno::Errno::clear();
+    // SAFETY: integers only. -1 is a niceness as well as a failure, so errno tells.
+    let niceness = unsafe { libc::getpriority(libc::PRIO_PROCESS, own_pid() as _) };
+    (nix::errno::Errno::last_raw() == 0).then_some(niceness)
 }
 
 pub fn own_pid() -> i32 {

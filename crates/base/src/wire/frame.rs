@@ -136,6 +136,11 @@ impl<'a> FieldReader<'a> {
         (0..count).map(|_| self.string()).collect()
     }
 
+    /// The number of bytes that are not read yet.
+    pub const fn left(&self) -> usize {
+        self.0.len()
+    }
+
     /// `value` if all fields were read. `None` if the payload has more bytes.
     pub fn end<T>(&self, value: T) -> Option<T> {
         self.0.is_empty().then_some(value)

@@ -13,11 +13,13 @@
 mod descriptors;
 mod frame;
 mod hello;
+mod limits;
 mod messages;
 mod order;
 
 pub use descriptors::{DESCRIPTORS_MAX, Descriptors};
 pub use frame::{BadFrame, Frame, FrameBuffer, HEADER, SMALL_MAX, parse_header};
 pub use hello::Hello;
-pub use messages::{GuardianReport, KeeperCommand, KeeperReport, Stage};
+pub use limits::{Limits, ResourceLimit};
+pub use messages::{GuardianReport, KeeperCommand, KeeperReport, LeaderUsage, Stage};
 pub use order::{ORDER, Order, OwnerDeath, PAYLOAD_MAX};

@@ -1,6 +1,7 @@
 //! An order: the data to start a daemon, and to stop the daemon after its owner's death.
 
 use super::frame::{self, FieldReader};
+use super::limits::Limits;
 use crate::stop::StopSignalTo;
 
 /// The limit of execve(2) on Linux for argv and environ together is smaller, so a longer order is a fault.
@@ -30,6 +31,7 @@ pub struct Order<'a> {
     pub programs: Vec<&'a [u8]>,
     pub args: Vec<&'a [u8]>,
     pub env: Vec<&'a [u8]>,
+    pub limits: Limits,
 }
 
 impl<'a> Order<'a> {
@@ -47,6 +49,7 @@ impl<'a> Order<'a> {
         for list in [&self.programs, &self.args, &self.env] {
             frame::put_list(&mut out, list);
         }
+        self.limits.encode(&mut out);
         frame::finish(out, ORDER)
     }
 
@@ -64,6 +67,7 @@ impl<'a> Order<'a> {
             programs: fields.list()?,
             args: fields.list()?,
             env: fields.list()?,
+            limits: Limits::decode(&mut fields)?,
         };
         fields.end(order).filter(|order| !order.programs.is_empty())
     }

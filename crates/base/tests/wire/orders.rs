@@ -1,7 +1,7 @@
 //! Orders: from the owner to the guardian.
 
 use ally_base::stop::StopSignalTo;
-use ally_base::wire::{HEADER, ORDER, Order, OwnerDeath, PAYLOAD_MAX, parse_header};
+use ally_base::wire::{HEADER, Limits, ORDER, Order, OwnerDeath, PAYLOAD_MAX, ResourceLimit, parse_header};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -19,6 +19,7 @@ struct OwnedOrder {
     grace_ms: u32,
     folder: Vec<u8>,
     lists: [Vec<Vec<u8>>; 3],
+    limits: Limits,
 }
 
 impl OwnedOrder {
@@ -35,6 +36,7 @@ impl OwnedOrder {
             programs,
             args,
             env,
+            limits: self.limits.clone(),
         }
     }
 
@@ -54,6 +56,7 @@ impl OwnedOrder {
             grace_ms: 1,
             folder: b"/".to_vec(),
             lists,
+            limits: Limits::default(),
         }
     }
 
@@ -70,10 +73,26 @@ fn string() -> impl Strategy<Value = Vec<u8>> {
     vec(1..=u8::MAX, 0..40)
 }
 
+fn limits() -> impl Strategy<Value = Limits> {
+    let resource = any::<(i32, u64, u64)>().prop_map(|(resource, soft, hard)| ResourceLimit { resource, soft, hard });
+    let wanted = (any::<Option<i32>>(), any::<Option<i32>>(), any::<Option<u32>>(), any::<Option<bool>>());
+    (proptest::option::of(0..=0o777_u32), vec(resource, 0..20), any::<Option<i32>>(), wanted).prop_map(
+        |(umask, resources, niceness, (wanted_niceness, oom_score_adj, open_files, core_dumps))| Limits {
+            umask,
+            resources,
+            niceness,
+            wanted_niceness,
+            oom_score_adj,
+            open_files,
+            core_dumps,
+        },
+    )
+}
+
 fn owned_order() -> impl Strategy<Value = OwnedOrder> {
     let lists = [vec(string(), 1..5), vec(string(), 0..8), vec(string(), 0..12)];
-    (any::<u32>(), any::<[bool; 3]>(), 0..=i32::MAX, any::<u32>(), string(), lists).prop_map(
-        |(descriptors, [group_only, keep, whole_tree], stop_signal, grace_ms, folder, lists)| OwnedOrder {
+    (any::<u32>(), any::<[bool; 3]>(), 0..=i32::MAX, any::<u32>(), string(), lists, limits()).prop_map(
+        |(descriptors, [group_only, keep, whole_tree], stop_signal, grace_ms, folder, lists, limits)| OwnedOrder {
             descriptors,
             group_only,
             keep,
@@ -82,6 +101,7 @@ fn owned_order() -> impl Strategy<Value = OwnedOrder> {
             grace_ms,
             folder,
             lists,
+            limits,
         },
     )
 }
@@ -158,6 +178,13 @@ fn order_without_a_program_is_refused() {
 fn order_with_a_negative_stop_signal_is_refused() {
     assert_eq!(Order::decode(&OwnedOrder { stop_signal: -1, ..OwnedOrder::plain() }.payload()), None);
     assert!(Order::decode(&OwnedOrder { stop_signal: 0, ..OwnedOrder::plain() }.payload()).is_some());
+}
+
+#[test]
+fn order_with_a_umask_beyond_0o777_is_refused() {
+    let order = |umask| OwnedOrder { limits: Limits { umask: Some(umask), ..Limits::default() }, ..OwnedOrder::plain() };
+    assert!(Order::decode(&order(0o777).payload()).is_some());
+    assert_eq!(Order::decode(&order(0o1000).payload()), None);
 }
 
 #[test]

@@ -101,6 +101,22 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A whole number.
+    pub fn integer(&mut self, field: &str, least: i32, most: i32) -> Checked<Option<i32>> {
+        match self.number(field, f64::from(least), f64::from(most))? {
+            Some(number) if number.fract() != 0.0 => Err(self.wrong(field, format!("must be a whole number, got {number}"))),
+            number => Ok(number.map(|number| number as i32)),
+        }
+    }
+
+    pub fn boolean(&mut self, field: &str) -> Checked<Option<bool>> {
+        match self.optional(field) {
+            Raw::Undefined => Ok(None),
+            Raw::Bool(value) => Ok(Some(*value)),
+            other => Err(self.wrong(field, format!("must be a boolean, got {}", other.kind()))),
+        }
+    }
+
     pub fn count(&mut self, field: &str, least: u32) -> Checked<Option<u32>> {
         match self.number(field, f64::from(least), f64::from(u32::MAX))? {
             None => Ok(None),

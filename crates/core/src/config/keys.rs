@@ -58,7 +58,7 @@ pub const CONFIG: &[Key] = &[
     Key::object("healthcheck", HEALTHCHECK),
     Key::object("restart", RESTART),
     Key::object("logs", LOGS).unbuilt(),
-    Key::object("limits", LIMITS).unbuilt(),
+    Key::object("limits", LIMITS),
     Key::object("readiness", PROBE),
     Key::value("socket"),
     Key::value("killMode"),
@@ -70,7 +70,7 @@ pub const CONFIG: &[Key] = &[
     Key::value("idleTimeout").unbuilt(),
     Key::object("shared", SHARED),
     Key::list("inheritEnv"),
-    Key::value("umask").unbuilt(),
+    Key::value("umask"),
 ];
 
 /// The keys of `HealthcheckConfig`.
@@ -108,7 +108,8 @@ pub const WINDOW: &[Key] = &[Key::value("limit"), Key::value("period")];
 
 const LOGS: &[Key] = &[Key::value("file"), Key::value("maxSize"), Key::value("maxFiles"), Key::value("compress")];
 
-const LIMITS: &[Key] = &[
+/// The keys of `ResourceLimits`.
+pub const LIMITS: &[Key] = &[
     Key::value("maxMemory"),
     Key::value("sustain"),
     Key::value("openFiles"),

@@ -3,6 +3,7 @@
 
 mod fields;
 pub mod keys;
+mod limits;
 mod parse;
 mod probe;
 mod raw;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use ally_base::record::DAEMON_ID;
 
+pub use limits::Limits;
 pub use parse::{Parsed, name_problem, parse, path_problem};
 pub use probe::{HttpProbe, Probe, TcpAddress};
 pub use raw::Raw;
@@ -68,6 +70,9 @@ pub struct ProcessConfig {
     pub group: Option<String>,
     /// The plugins that must run before this one starts, each once.
     pub depends_on: Vec<String>,
+    pub limits: Limits,
+    /// `None`: the owner's.
+    pub umask: Option<u32>,
 }
 
 impl ProcessConfig {
@@ -79,6 +84,7 @@ impl ProcessConfig {
             grace: self.shutdown_grace_period,
             health: self.health.as_ref().map(|health| (health.interval, health.retries)),
             restart: self.restart,
+            memory: self.limits.memory,
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::fields::{Checked, Fields};
-use super::keys::{CONFIG, HEALTHCHECK, PROBE, RESTART, WINDOW};
-use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, probe};
+use super::keys::{CONFIG, HEALTHCHECK, LIMITS, PROBE, RESTART, WINDOW};
+use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, limits, probe};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, ExitCodes, RestartOn, RestartPlan, Window};
 use ally_base::stop::StopSignalTo;
@@ -62,6 +62,8 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     top.choice("start", &[("eager", Some(())), ("onConnect", None)])?;
     top.accept_only("shared", false)?;
     let inherit_env = inherit_env(&mut top)?;
+    let limits = top.nested("limits", LIMITS, limits::limits)?.unwrap_or_default();
+    let umask = limits::umask(&mut top)?;
     top.refuse_unbuilt()?;
     Ok(Parsed {
         config: ProcessConfig {
@@ -82,6 +84,8 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
             stop_signal,
             group,
             depends_on,
+            limits,
+            umask,
         },
         unknown: top.into_unknown(),
     })

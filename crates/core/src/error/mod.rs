@@ -10,7 +10,7 @@ use std::time::Duration;
 use ally_base::record::Elsewhere;
 use ally_base::text::io_text;
 
-use crate::model::{Exit, Pid, ProbeRole, ProcessState};
+use crate::model::{Exit, MemoryLimit, Pid, ProbeRole, ProcessState};
 
 /// The codes of the public surface (`ManagerError['code']`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,6 +194,11 @@ pub enum Failure {
         checks: u32,
         last: String,
     },
+    /// The tree used more memory than `limits.maxMemory`. Both are bytes.
+    OverMemory {
+        memory: u64,
+        limit: MemoryLimit,
+    },
     AttemptsExhausted {
         attempts: u32,
         last: Box<Failure>,
@@ -302,7 +307,7 @@ impl Failure {
             Self::Spawn { .. } => Code::Spawn,
             Self::Unsupported { .. } => Code::Unsupported,
             Self::Internal { .. } | Self::GuardianLost { .. } => Code::Internal,
-            Self::Unhealthy { .. } => Code::Unhealthy,
+            Self::Unhealthy { .. } | Self::OverMemory { .. } => Code::Unhealthy,
             Self::Dependency { .. } | Self::GroupNotStarted { .. } => Code::Dependency,
             Self::GroupNotStopped { .. } => Code::StopFailed,
             Self::AttemptsExhausted { last: cause, .. }

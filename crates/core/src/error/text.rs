@@ -9,7 +9,7 @@ use ally_base::record::Elsewhere;
 use ally_base::text::{errno_text, printable, signal_name};
 
 use super::{DependencyProblem, Failure, FileProblem, Occupant};
-use crate::model::{Exit, ProbeRole};
+use crate::model::{Exit, MemoryLimit, ProbeRole};
 
 impl Failure {
     /// The `message` of the JavaScript Error.
@@ -92,6 +92,11 @@ impl fmt::Display for Sentence<'_> {
                 write!(f, "not restarted, because restart.preventExitCodes has {code}: {}", Sentence(cause))
             }
             Failure::Unhealthy { checks, last } => write!(f, "unhealthy after {checks} failed health checks: {last}"),
+            Failure::OverMemory { memory, limit: MemoryLimit { max, sustain } } => {
+                let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+                let (used, allowed, ms) = (mib(*memory), mib(*max), sustain.as_millis());
+                write!(f, "memory: {used:.1} MiB of {allowed:.1} MiB ({memory} of {max} bytes) for {ms} ms")
+            }
             Failure::AttemptsExhausted { attempts, last } => {
                 write!(f, "Maximum restart attempts exceeded ({attempts}): {}", Sentence(last))
             }

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::phase::{Generation, Ticket};
 use crate::error::Failure;
-use crate::model::{Exit, ExitReason, Pid, ProbeRole, ProcessState};
+use crate::model::{Exit, ExitReason, ExitUsage, Pid, ProbeRole, ProcessState};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -87,12 +87,13 @@ pub enum Event {
         generation: Generation,
         failure: Failure,
     },
-    /// The leader was reaped. `remains`: other processes of the tree live. `after_probe`: a probe connected just before.
-    /// `tail`: the last lines of the output. `leftover_file`: see `TreeGone`. `name_lost`: another owner has the name by now
+    /// The leader was reaped. `usage`: `None` if the keeper was killed. `remains`: other processes of the tree live.
+    /// `after_probe`: a probe connected just before. `tail`: the last lines of the output. `leftover_file`: see `TreeGone`. `name_lost`: another owner has the name by now
     /// (`OwnedElsewhere`), so the daemon can't be restarted.
     Exited {
         generation: Generation,
         exit: Exit,
+        usage: Option<ExitUsage>,
         remains: bool,
         after_probe: Option<ProbeRole>,
         tail: String,
@@ -113,6 +114,12 @@ pub enum Event {
         generation: Generation,
         latency: Duration,
         error: String,
+    },
+
+    /// The tree used more memory than its limit, for as long as the limit says. Bytes.
+    MemoryExceeded {
+        generation: Generation,
+        memory: u64,
     },
 
     /// `last_problem`: the reason of the last failed readiness probe.
@@ -179,6 +186,7 @@ impl Event {
             | Self::TreeGone { generation, .. }
             | Self::ProbePassed { generation, .. }
             | Self::ProbeFailed { generation, .. }
+            | Self::MemoryExceeded { generation, .. }
             | Self::StartupElapsed { generation, .. }
             | Self::GraceElapsed { generation }
             | Self::KillElapsed { generation, .. }
@@ -244,6 +252,13 @@ pub enum Effect {
         generation: Generation,
     },
     StopProbe {
+        generation: Generation,
+    },
+    /// Compare the memory of the tree with the limit, until it is exceeded.
+    WatchMemory {
+        generation: Generation,
+    },
+    StopWatching {
         generation: Generation,
     },
     Arm {

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::error::Failure;
 use crate::lifecycle::restart::History;
-use crate::model::{Exit, ExitReason, Pid, ProcessState};
+use crate::model::{Exit, ExitReason, ExitUsage, Pid, ProcessState};
 
 /// The number of an attempt. The machine drops events of older attempts.
 pub type Generation = u64;
@@ -75,8 +75,9 @@ pub enum StopFor {
     /// A start failed, or no restart attempt is left. `state`: the public state until the tree is gone, STARTING for a
     /// failed start and STOPPING otherwise. `reason`: the reason of the leader's exit, if the leader still lives.
     Failure { failure: Failure, state: ProcessState, reason: ExitReason },
-    /// The daemon failed its health checks. The restart waits until `due` and until the tree is gone.
-    UnhealthyRestart { due: Duration },
+    /// A running daemon failed its health checks, or used too much memory. The restart waits until `due` and until the tree is
+    /// gone.
+    Replacement { due: Duration, reason: ExitReason },
     /// restartProcess.
     Restart(Ticket),
 }
@@ -154,7 +155,7 @@ impl Phase {
             Self::Running { .. } => ProcessState::Running,
             Self::Stopping { stop_for, .. } => match stop_for {
                 StopFor::Failure { state, .. } => *state,
-                StopFor::Caller | StopFor::CleanExit | StopFor::UnhealthyRestart { .. } | StopFor::Restart(_) => ProcessState::Stopping,
+                StopFor::Caller | StopFor::CleanExit | StopFor::Replacement { .. } | StopFor::Restart(_) => ProcessState::Stopping,
             },
         }
     }
@@ -231,6 +232,8 @@ pub struct LastExit {
     pub reason: ExitReason,
     /// Milliseconds since 1970.
     pub at: f64,
+    /// `None` if the keeper was killed.
+    pub usage: Option<ExitUsage>,
 }
 
 /// The values for the getters. Published after every event.

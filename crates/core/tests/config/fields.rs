@@ -2,7 +2,7 @@
 
 use ally_base::stop::StopSignalTo;
 use ally_core::config::keys::{CONFIG, HEALTHCHECK, Key, RESTART, WINDOW};
-use ally_core::config::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, parse};
+use ally_core::config::{Health, InheritEnv, KillMode, Limits, Probe, ProcessConfig, Raw, parse};
 use ally_core::error::Code;
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Backoff, ExitCodes, RestartOn, RestartPlan, Window};
@@ -135,7 +135,6 @@ fn invalid_field_is_the_first_word_of_the_error() {
         ("stopSignalTo", text("group")),
         ("stopSignalTo", Bool(true)),
         ("logs", object([])),
-        ("limits", object([])),
         ("group", text("")),
         ("group", Number(7.0)),
         ("dependsOn", text("db")),
@@ -344,6 +343,8 @@ fn defaults_are_those_of_the_contract() {
         stop_signal: libc::SIGTERM,
         group: None,
         depends_on: Vec::new(),
+        limits: Limits::default(),
+        umask: None,
     };
     assert_eq!(checked(&minimal()), expected);
     // An empty object and an `undefined` property mean the default.

@@ -206,6 +206,7 @@ fn explore(name: &str, plan: &Plan) {
 fn every_order_with_one_health_retry_and_one_restart_attempt() {
     let mut plan = plan();
     plan.health = Some((Duration::from_secs(10), 1));
+    plan.memory = None;
     plan.restart.max_attempts = 1;
     plan.restart.window = Window { limit: 2, period: Duration::from_secs(300) };
     plan.restart.on = RestartOn::Always;
@@ -213,19 +214,20 @@ fn every_order_with_one_health_retry_and_one_restart_attempt() {
 }
 
 #[test]
-fn every_order_without_health_checks_and_without_a_grace_period() {
+fn every_order_with_a_memory_limit_without_health_checks_and_without_a_grace_period() {
     let mut plan = plan();
     plan.health = None;
     plan.grace = Duration::ZERO;
     plan.restart.max_attempts = 2;
     plan.restart.window = Window { limit: 3, period: Duration::from_secs(300) };
     plan.restart.on = RestartOn::Failure;
-    explore("no health checks, no grace period", &plan);
+    explore("a memory limit, no health checks, no grace period", &plan);
 }
 
 #[test]
 fn every_order_without_restarts() {
     let mut plan = plan();
     plan.restart.max_attempts = 0;
+    plan.memory = None;
     explore("no restarts", &plan);
 }

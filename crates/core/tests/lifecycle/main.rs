@@ -9,6 +9,7 @@ mod exit_after_probe;
 mod health;
 mod interleavings;
 mod keeper;
+mod memory;
 mod properties;
 mod restart;
 mod slow_death;

@@ -56,10 +56,11 @@ fn plans() -> impl Strategy<Value = Plan> {
     let backoff = prop_oneof![Just(Backoff::Exponential), Just(Backoff::Linear), Just(Backoff::Constant)];
     let on = prop_oneof![Just(RestartOn::Always), Just(RestartOn::Failure)];
     let policies = (prop_oneof![Just(0u64), Just(20)], prop_oneof![3 => Just(None), 1 => Just(Some(1u8))]);
-    (health, any::<bool>(), 0..4u32, 0..6u32, 0.0..1.0f64, backoff, on, policies).prop_map(
-        |(retries, patient, attempts, limit, jitter, backoff, on, (reset_after, prevented_by))| {
+    (health, any::<[bool; 2]>(), 0..4u32, 0..6u32, 0.0..1.0f64, backoff, on, policies).prop_map(
+        |(retries, [patient, limited], attempts, limit, jitter, backoff, on, (reset_after, prevented_by))| {
             let mut plan = plan();
             plan.health = retries.map(|retries| (Duration::from_secs(10), retries));
+            plan.memory = plan.memory.filter(|_| limited);
             plan.grace = if patient { Duration::from_secs(5) } else { Duration::ZERO };
             plan.restart.max_attempts = attempts;
             plan.restart.window = Window { limit, period: Duration::from_secs(300) };

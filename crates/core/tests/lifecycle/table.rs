@@ -52,6 +52,7 @@ named! { REASONS, reason_name, ExitReason:
     "exited" => ExitReason::Exited,
     "unhealthy" => ExitReason::Unhealthy,
     "startup" => ExitReason::Startup,
+    "memory" => ExitReason::Memory,
 }
 
 named! { RUNS, run_name, Run:
@@ -70,7 +71,8 @@ named! { STOPS, stop_name, StopFor:
     "for a clean exit" => StopFor::CleanExit,
     "for a failed start" => StopFor::Failure { state: ProcessState::Starting, .. },
     "for a failure" => StopFor::Failure { .. },
-    "for an unhealthy restart" => StopFor::UnhealthyRestart { .. },
+    "for an unhealthy restart" => StopFor::Replacement { reason: ExitReason::Unhealthy, .. },
+    "for a restart over memory" => StopFor::Replacement { .. },
     "for a restart" => StopFor::Restart(_),
 }
 
@@ -137,14 +139,17 @@ fn all_descriptions() -> BTreeSet<String> {
         };
         all.extend(variants.iter().map(|variant| format!("{phase} {variant}").trim_end().to_owned()));
     }
-    // A clean exit follows the leader's exit. An unhealthy daemon has a leader.
+    // A clean exit follows the leader's exit. An unhealthy daemon has a leader, and so has one over its memory limit.
     all.retain(|words| {
-        !(words.contains("for a clean exit") && !words.contains("exited") || words.contains("for an unhealthy restart pending"))
+        let has_leader = ["for an unhealthy restart pending", "for a restart over memory pending"].iter().all(|none| !words.contains(none));
+        has_leader && (!words.contains("for a clean exit") || words.contains("exited"))
     });
-    // A leader that still lives, or is pending, exits for a failed attempt or for failed health checks.
+    // A leader that still lives, or is pending, exits for a failed attempt, for failed health checks, or over its memory limit.
     all.retain(|words| {
         let overdue = words.strip_prefix("overdue ");
-        overdue.is_none_or(|words| words.contains("startup") || (words.contains("unhealthy") && !words.contains("pending")))
+        overdue.is_none_or(|words| {
+            words.contains("startup") || ((words.contains("unhealthy") || words.contains("memory")) && !words.contains("pending"))
+        })
     });
     all
 }
@@ -188,6 +193,8 @@ fn paths() -> Vec<String> {
         format!("{LAST} prepared spawned timeout exit+"),
         format!("{UP} unhealthy unhealthy"),
         format!("{UP} unhealthy unhealthy exit+"),
+        format!("{UP} memory"),
+        format!("{UP} memory exit+"),
         "start prepared restart".to_owned(),
         format!("{UP} restart"),
         format!("{UP} restart exit+"),
@@ -207,7 +214,8 @@ fn paths() -> Vec<String> {
             }
         }
     }
-    for path in [format!("{UP} unhealthy unhealthy"), format!("{UP} unhealthy unhealthy exit+")] {
+    for on in ["unhealthy unhealthy", "unhealthy unhealthy exit+", "memory", "memory exit+"] {
+        let path = format!("{UP} {on}");
         paths.extend([" grace kill", " grace kill backoff"].map(|on| format!("{path}{on}")));
     }
     paths.extend(["start prepared stop", &format!("{UP} stop"), &format!("{UP} stop exit+")].map(|path| format!("{path} grace kill")));
@@ -229,6 +237,7 @@ fn event(word: &str, generation: u64) -> Event {
         "exit+" => exited(generation, code(1), true),
         "exit0+" => exited(generation, code(0), true),
         "unhealthy" => Event::ProbeFailed { generation, latency: std::time::Duration::ZERO, error: "refused".to_owned() },
+        "memory" => Event::MemoryExceeded { generation, memory: 200 << 20 },
         "timeout" => Event::StartupElapsed { generation, last_problem: None, tail: String::new() },
         "ack" => Event::Acknowledged { generation },
         "late" => Event::AcknowledgementElapsed { generation },
@@ -301,6 +310,8 @@ fn describe_effect(effect: &Effect) -> String {
         Effect::KillKeeper { generation } => format!("kill keeper #{generation}"),
         Effect::StartProbe { generation } => format!("probe #{generation}"),
         Effect::StopProbe { generation } => format!("stop probe #{generation}"),
+        Effect::WatchMemory { generation } => format!("watch memory #{generation}"),
+        Effect::StopWatching { generation } => format!("stop watching #{generation}"),
         Effect::Arm { timer, generation, after } => format!("arm {timer:?} #{generation} {after:?}").to_lowercase(),
         Effect::Disarm { timer, generation } => format!("disarm {timer:?} #{generation}").to_lowercase(),
         Effect::Release { generation } => format!("release #{generation}"),

@@ -17,6 +17,7 @@ mod damaged_orders;
 mod isolation;
 mod killed_keeper;
 mod leader_first;
+mod limits;
 mod owner_death;
 mod spawning;
 mod stopping;

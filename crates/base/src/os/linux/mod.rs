@@ -4,6 +4,7 @@ mod accept_queue;
 mod handle;
 mod holders;
 mod identity;
+mod limits;
 mod listeners;
 mod peer;
 mod pipe;
@@ -11,6 +12,7 @@ mod random;
 mod sock_diag;
 mod socket_file;
 mod tree;
+mod usage;
 mod watch;
 
 pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
@@ -20,9 +22,11 @@ pub use identity::{
     BOOT_ID, ENVIRONMENT, began_with, boot_id, check_environment_is_readable, holds, identify, is_dumping_core, is_ending, look_up,
     must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
+pub use limits::{HAS_OOM_SCORE, RLIMIT_CORE_DUMPS, RLIMIT_OPEN_FILES, resource_limits, umask};
 pub use listeners::Listeners;
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
 pub use random::random_bytes;
 pub use tree::{HAS_SUBREAPER, all_that_began_with, descendants, hides_group, members, own_children, posix_session};
+pub use usage::{open_files, shared_memory_size, tree_usage};
 pub use watch::{FolderWatcher, Key};

@@ -73,8 +73,8 @@ impl Machine {
             return self.set_stopping_tree(TreeState { acknowledgement, ..tree });
         }
         let tree = match self.phase.clone() {
-            Phase::Stopping { tree, stop_for: StopFor::UnhealthyRestart { due } } if tree.killed => {
-                self.restart_overdue(tree.leader, false, ExitReason::Unhealthy, survivors, now);
+            Phase::Stopping { tree, stop_for: StopFor::Replacement { due, reason } } if tree.killed => {
+                self.restart_overdue(tree.leader, false, reason, survivors, now);
                 return self.arm(Timer::Backoff, due.saturating_sub(now.mono));
             }
             Phase::Stopping { tree, stop_for } if tree.killed => {

@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Event};
 use crate::lifecycle::phase::{Activity, Generation, LastExit, Now, Phase, Snapshot, Ticket};
 use crate::lifecycle::restart::{History, Jitter, RestartPlan};
-use crate::model::ProbeRole;
+use crate::model::{MemoryLimit, ProbeRole};
 
 /// The time from SIGKILL until a tree that still lives fails the stop (ERR_STOP_FAILED).
 pub const KILL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,6 +40,7 @@ pub struct Plan {
     /// The interval of health checks, and the number of failures in a row that causes a restart.
     pub health: Option<(Duration, u32)>,
     pub restart: RestartPlan,
+    pub memory: Option<MemoryLimit>,
 }
 
 /// A daemon may exit once or twice just after a health check for another reason. From this number of times in a row on, the
@@ -182,13 +183,14 @@ impl Machine {
             Event::AcknowledgementElapsed { .. } => self.acknowledgement_elapsed(),
             Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. } => self.boot_failed(failure, now),
             Event::Ready { .. } => self.ready(now),
-            Event::Exited { exit, remains, after_probe, tail, leftover_file, name_lost, .. } => {
+            Event::Exited { exit, usage, remains, after_probe, tail, leftover_file, name_lost, .. } => {
                 self.count_exit_after_probe(exit, after_probe);
-                self.exited(exit, remains, tail, leftover_file, name_lost, now);
+                self.exited((exit, usage), remains, tail, leftover_file, name_lost, now);
             }
             Event::TreeGone { leftover_file, .. } => self.tree_gone(leftover_file, now),
             Event::ProbePassed { latency, .. } => self.probe_passed(latency),
             Event::ProbeFailed { latency, error, .. } => self.probe_failed(latency, error, now),
+            Event::MemoryExceeded { memory, .. } => self.memory_exceeded(memory, now),
             Event::StartupElapsed { last_problem, tail, .. } => {
                 let failure =
                     Failure::StartupTimeout { socket: self.plan.socket_path.clone(), after: self.plan.startup_timeout, last_problem, tail };

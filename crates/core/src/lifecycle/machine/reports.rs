@@ -7,7 +7,7 @@ use crate::error::{Code, Failure};
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
 use crate::lifecycle::phase::{LastExit, Leader, Now, Phase, Run, StopFor, TreeState};
 use crate::lifecycle::restart::{RestartOn, RestartPlan};
-use crate::model::{Exit, ExitReason, Pid, ProcessState};
+use crate::model::{Exit, ExitReason, ExitUsage, Pid};
 
 impl Machine {
     pub(super) fn prepared(&mut self) {
@@ -162,6 +162,9 @@ impl Machine {
                 if let Some((interval, _)) = self.plan.health {
                     self.arm(Timer::Probe, interval);
                 }
+                if self.plan.memory.is_some() {
+                    self.effects.push(Effect::WatchMemory { generation: self.generation });
+                }
                 if let Run::Requested(ticket) = run {
                     self.started = Some(ticket);
                     self.settle(ticket, Ok(()));
@@ -182,7 +185,7 @@ impl Machine {
 
     pub(super) fn exited(
         &mut self,
-        exit: Exit,
+        (exit, usage): (Exit, Option<ExitUsage>),
         remains: bool,
         tail: String,
         leftover_file: Option<Failure>,
@@ -191,7 +194,7 @@ impl Machine {
     ) {
         let Some(pid) = self.phase.pid() else { return };
         let reason = self.exit_reason(exit);
-        self.last_exit = Some(LastExit { pid, exit, reason, at: now.wall });
+        self.last_exit = Some(LastExit { pid, exit, reason, at: now.wall, usage });
         self.effects.push(Effect::Notify(Notice::Exited { pid, exit, reason }));
         let left = remains.then_some(Leader::Exited);
         match &mut self.phase {
@@ -285,18 +288,15 @@ impl Machine {
             return self.arm(Timer::Probe, next_check(interval, latency));
         }
         self.disarm_reset();
-        let failure = Failure::Unhealthy { checks: failures, last: error };
-        self.last_error = Some(failure.clone());
-        match self.admit_restart(failure, now) {
-            Ok(delay) => {
-                self.schedule(delay, ExitReason::Unhealthy, now);
-                self.stop_tree(Leader::Alive(pid), StopFor::UnhealthyRestart { due: now.mono + delay }, now);
-            }
-            Err(failure) => {
-                let stop_for = StopFor::Failure { failure, state: ProcessState::Stopping, reason: ExitReason::Unhealthy };
-                self.stop_tree(Leader::Alive(pid), stop_for, now);
-            }
-        }
+        self.stop_watching();
+        self.replace_running(pid, ExitReason::Unhealthy, Failure::Unhealthy { checks: failures, last: error }, now);
+    }
+
+    pub(super) fn memory_exceeded(&mut self, memory: u64, now: Now) {
+        let (Phase::Running { pid, .. }, Some(limit)) = (&self.phase, self.plan.memory) else { return };
+        let pid = *pid;
+        self.stop_checks();
+        self.replace_running(pid, ExitReason::Memory, Failure::OverMemory { memory, limit }, now);
     }
 
     pub(super) fn reset_elapsed(&mut self) {

@@ -186,7 +186,7 @@ impl Machine {
                     StopFor::Restart(ticket) => self.waiting.push((ticket, Err(Failure::Stopped))),
                     // The start failed before the stop, and its caller already has the failure.
                     StopFor::Failure { failure, .. } => self.last_error = Some(failure),
-                    StopFor::Caller | StopFor::CleanExit | StopFor::UnhealthyRestart { .. } => {}
+                    StopFor::Caller | StopFor::CleanExit | StopFor::Replacement { .. } => {}
                 }
                 self.enter(Phase::Stopping { tree, stop_for }, None, now);
             }

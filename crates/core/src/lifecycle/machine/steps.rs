@@ -7,7 +7,7 @@ use super::{ACKNOWLEDGEMENT_TIMEOUT, EXITS_AFTER_CHECK, KILL_TIMEOUT, Machine};
 use crate::error::{Code, Failure};
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
 use crate::lifecycle::phase::{Acknowledgement, Leader, Now, Phase, Rest, Run, StopFor, Ticket, TreeState};
-use crate::model::{Exit, ExitReason, ProbeRole, ProcessState};
+use crate::model::{Exit, ExitReason, Pid, ProbeRole, ProcessState};
 
 impl Machine {
     /// Begins a new attempt.
@@ -85,7 +85,9 @@ impl Machine {
 
     pub(super) fn stop_tree(&mut self, leader: Leader, stop_for: StopFor, now: Now) {
         let reason = match &stop_for {
-            StopFor::UnhealthyRestart { .. } => Some(ExitReason::Unhealthy.as_str().to_owned()),
+            // How much of how much.
+            StopFor::Replacement { reason: ExitReason::Memory, .. } => self.last_error.as_ref().map(ToString::to_string),
+            StopFor::Replacement { reason, .. } => Some(reason.as_str().to_owned()),
             StopFor::Failure { failure, .. } => Some(failure.to_string()),
             StopFor::Caller | StopFor::CleanExit | StopFor::Restart(_) => None,
         };
@@ -146,8 +148,8 @@ impl Machine {
                 self.settle_waiting();
                 self.settle_waiters();
             }
-            StopFor::UnhealthyRestart { due } => {
-                self.enter(Phase::BackingOff { tree: None, waited: false }, Some(ExitReason::Unhealthy.as_str().to_owned()), now);
+            StopFor::Replacement { due, reason } => {
+                self.enter(Phase::BackingOff { tree: None, waited: false }, Some(reason.as_str().to_owned()), now);
                 self.arm(Timer::Backoff, due.saturating_sub(now.mono));
             }
             StopFor::Restart(ticket) => {
@@ -217,6 +219,11 @@ impl Machine {
     }
 
     pub(super) fn leave_running(&mut self) {
+        self.stop_checks();
+        self.stop_watching();
+    }
+
+    pub(super) fn stop_checks(&mut self) {
         if self.plan.health.is_some() {
             self.disarm(Timer::Probe);
             self.effects.push(Effect::StopProbe { generation: self.generation });
@@ -228,6 +235,25 @@ impl Machine {
         if !self.plan.restart.reset_after.is_zero() {
             self.disarm(Timer::Reset);
         }
+    }
+
+    pub(super) fn stop_watching(&mut self) {
+        if self.plan.memory.is_some() {
+            self.effects.push(Effect::StopWatching { generation: self.generation });
+        }
+    }
+
+    /// Stops a running daemon, and restarts it if the policy allows. Its checks have ended.
+    pub(super) fn replace_running(&mut self, pid: Pid, reason: ExitReason, failure: Failure, now: Now) {
+        self.last_error = Some(failure.clone());
+        let stop_for = match self.admit_restart(failure, now) {
+            Ok(delay) => {
+                self.schedule(delay, reason, now);
+                StopFor::Replacement { due: now.mono + delay, reason }
+            }
+            Err(failure) => StopFor::Failure { failure, state: ProcessState::Stopping, reason },
+        };
+        self.stop_tree(Leader::Alive(pid), stop_for, now);
     }
 
     pub(super) fn leave_backoff(&mut self) {
@@ -264,8 +290,8 @@ impl Machine {
         match &self.phase {
             Phase::Running { .. } if exit.succeeded() => ExitReason::Exited,
             Phase::Running { .. } => ExitReason::Crashed,
-            Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. } => ExitReason::Unhealthy,
-            Phase::Stopping { stop_for: StopFor::Failure { reason, .. }, .. } | Phase::Overdue { reason, .. } => *reason,
+            Phase::Stopping { stop_for: StopFor::Replacement { reason, .. } | StopFor::Failure { reason, .. }, .. }
+            | Phase::Overdue { reason, .. } => *reason,
             Phase::Booting { .. } | Phase::BackingOff { .. } => ExitReason::Startup,
             Phase::Stopping { stop_for: StopFor::Caller | StopFor::CleanExit | StopFor::Restart(_), .. }
             | Phase::Stuck { .. }

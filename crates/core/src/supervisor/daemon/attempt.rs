@@ -32,6 +32,7 @@ pub struct Attempt {
     pub pumps: Option<Pumps>,
     pub awaiting_ready: Option<(AbortOnDrop, ReadinessStatus)>,
     pub checking: Option<AbortOnDrop>,
+    pub watching: Option<AbortOnDrop>,
     pub sweeping: Option<Sweeping>,
     /// The wait for the reason why an order was lost.
     pub losing: Option<AbortOnDrop>,
@@ -73,6 +74,8 @@ pub enum Completion {
     Checked(HealthCheck),
     Swept,
     OrderLost(Failure),
+    /// The memory, in bytes.
+    MemoryExceeded(u64),
 }
 
 pub enum AttemptEvent {
@@ -96,6 +99,7 @@ impl Attempt {
             pumps: None,
             awaiting_ready: None,
             checking: None,
+            watching: None,
             sweeping: None,
             losing: None,
         }

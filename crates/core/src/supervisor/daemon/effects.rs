@@ -14,6 +14,7 @@ use crate::lifecycle::{Effect, Event, Generation, Signal};
 use crate::model::Pid;
 use crate::supervisor::launch::{Launch, no_process};
 use crate::supervisor::manager::await_dependencies;
+use crate::supervisor::metrics::{exceeds, sample_at_ready};
 use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::{Lease, LockFile, identify_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_ready, check};
@@ -36,6 +37,8 @@ impl Task {
                 Effect::KillKeeper { generation } => self.kill_keeper(generation),
                 Effect::StartProbe { generation } => self.check_health(generation),
                 Effect::StopProbe { generation } => self.cancel(generation, |attempt| attempt.checking = None),
+                Effect::WatchMemory { generation } => self.watch_memory(generation),
+                Effect::StopWatching { generation } => self.cancel(generation, |attempt| attempt.watching = None),
                 Effect::Arm { timer, generation, after } if after.is_zero() => self.fire(timer, generation),
                 Effect::Arm { timer, generation, after } => {
                     if let Some(attempt) = self.attempt(generation) {
@@ -164,13 +167,16 @@ impl Task {
     }
 
     fn await_ready(&mut self, generation: Generation) {
-        let job = Arc::clone(&self.job);
+        let (job, counters) = (Arc::clone(&self.job), Arc::clone(&self.daemon.counters));
         let Some(attempt) = self.attempt(generation) else { return };
         let Some(daemon) = attempt.spawned().cloned() else { return };
         let (status, done) = (ReadinessStatus::default(), attempt.completion());
         let shared_status = status.clone();
         let waiting = AbortOnDrop::spawn(async move {
             let ready = await_ready(&job.config.socket_path, &job.config.readiness, &daemon, &shared_status).await;
+            if ready.is_ok() {
+                sample_at_ready(&counters).await;
+            }
             done(Completion::Ready(ready));
         });
         attempt.awaiting_ready = Some((waiting, status));
@@ -219,6 +225,15 @@ impl Task {
         let done = attempt.completion();
         attempt.checking = Some(AbortOnDrop::spawn(async move {
             done(Completion::Checked(check(&job.config.socket_path, &health, &daemon).await));
+        }));
+    }
+
+    fn watch_memory(&mut self, generation: Generation) {
+        let (limit, tree) = (self.job.config.limits.memory, self.daemon.counters.tree());
+        let Some(attempt) = self.attempt(generation) else { return };
+        let (Some(limit), Some(tree), done) = (limit, tree, attempt.completion()) else { return };
+        attempt.watching = Some(AbortOnDrop::spawn(async move {
+            done(Completion::MemoryExceeded(exceeds(limit, tree).await));
         }));
     }
 

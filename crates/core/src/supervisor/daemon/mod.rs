@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use ally_base::record::LockNote;
 use tokio::sync::mpsc;
 
+use super::launch::OwnerLimits;
 use super::manager::{ManagerContext, Member};
+use super::metrics::{Counters, PluginMetrics};
 use super::output::Tail;
 use super::ownership::Lock;
 use super::report::{Refusal, Reporter, log};
@@ -23,6 +25,7 @@ use super::runtime::clock;
 use crate::config::ProcessConfig;
 use crate::error::{Failure, Occupant};
 use crate::lifecycle::{Activity, Effect, Event, Machine, Notice, Now, Snapshot, Ticket};
+use crate::model::ProcessState;
 
 pub use task::Task;
 
@@ -36,6 +39,8 @@ pub struct Job {
     pub id: Ticket,
     /// Only of a start by startGroup.
     pub member: Option<Arc<Member>>,
+    /// What the owner had at the start.
+    pub owner: OwnerLimits,
 }
 
 /// The effects of one step of the machine, for the task.
@@ -79,6 +84,7 @@ pub struct Daemon {
     pub name: String,
     pub tail: Arc<Tail>,
     pub reporter: Reporter,
+    pub counters: Arc<Counters>,
     context: Arc<ManagerContext>,
     spawn_task: SpawnTask,
     /// Locked for one step of the machine, never across an await.
@@ -94,7 +100,16 @@ impl Daemon {
         let name = job.config.plugin_name.clone();
         let reporter = context.reporter(&name);
         let core = Core { machine, job: Arc::new(job), former_job: None, task: None, closed: false, lock: Weak::new() };
-        Arc::new(Self { name, tail: Arc::default(), reporter, context, spawn_task, core: Mutex::new(core), published })
+        Arc::new(Self {
+            name,
+            tail: Arc::default(),
+            reporter,
+            counters: Arc::new(Counters::new()),
+            context,
+            spawn_task,
+            core: Mutex::new(core),
+            published,
+        })
     }
 
     /// Starts the daemon. Returns whether the configuration was accepted: only without a process and without an attempt that
@@ -158,7 +173,10 @@ impl Daemon {
             core.machine.replan(former.config.plan());
             core.job = former;
         }
-        self.publish(core.machine.snapshot(), core.job.id);
+        let snapshot = core.machine.snapshot();
+        // Before the snapshot is published, so that a caller who reads a state finds it counted.
+        self.counters.count(&effects, snapshot.total_restarts, now);
+        self.publish(snapshot, core.job.id);
         self.context.activity_began(after.without(before));
         if effects.is_empty() {
             return;
@@ -219,6 +237,21 @@ impl Daemon {
         let (snapshot, revision, job) = self.read(Clone::clone);
         let uptime = snapshot.running_since.map(|since| clock::since(since).as_secs_f64() * 1e3);
         Published { snapshot, revision, uptime, job }
+    }
+
+    pub fn metrics(&self) -> PluginMetrics {
+        let (state, since) = self.peek(|snapshot| (snapshot.state, snapshot.running_since));
+        let (resources, cpu_time) = self.counters.resources();
+        PluginMetrics {
+            plugin: self.name.clone(),
+            state,
+            uptime: since.map(|since| clock::since(since).as_secs_f64() * 1e3),
+            counts: self.counters.counts(),
+            check_quantiles: self.counters.check_quantiles(),
+            output: self.tail.counts(),
+            resources: resources.filter(|_| state == ProcessState::Running),
+            cpu_time,
+        }
     }
 
     /// Reads one value of the snapshot without a copy of the others.

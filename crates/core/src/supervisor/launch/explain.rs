@@ -3,11 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ally_base::text::io_text;
+use ally_base::text::{errno_text, io_text};
 use ally_base::wire::Stage;
 use nix::errno::Errno;
 
-use crate::config::ProcessConfig;
+use crate::config::{Limits, ProcessConfig};
 use crate::error::{Failure, Refused};
 use crate::supervisor::daemon::Job;
 
@@ -16,6 +16,10 @@ use super::program::{is_executable, machine_of, missing_interpreter};
 /// `programs`: the paths that the keeper tried.
 pub fn explain(stage: Stage, errno: i32, job: &Job, programs: &[String], envs_dir: &Path) -> Failure {
     let config = &job.config;
+    if let Some((limit, value, call, path)) = refused_limit(stage, &config.limits) {
+        let problem = format!("{limit} {value} was refused: {}", errno_text(errno));
+        return Failure::Spawn { problem, refused: Some(Refused { errno, call: Some(call), path: path.map(str::to_owned) }) };
+    }
     let path_of = |program: &String| config.plugin_path.join(program);
     // For a bare name: the path in PATH at which a file exists. After EACCES the keeper tries the next path.
     let executable = programs.iter().find(|program| errno != libc::EACCES && is_executable(&path_of(program)));
@@ -34,7 +38,7 @@ pub fn explain(stage: Stage, errno: i32, job: &Job, programs: &[String], envs_di
         }
         (Stage::Exec, libc::ENOENT | libc::ENOTDIR) if program.contains('/') => format!("{name:?}: program {program} not found{}", hint()),
         (Stage::Exec, libc::ENOENT | libc::ENOTDIR) => format!("{name:?}: program {program} not found in PATH{}", hint()),
-        (Stage::Exec, _) => {
+        _ => {
             let machine = machine_of(&path_of(program)).filter(|machine| errno == libc::ENOEXEC && machine != std::env::consts::ARCH);
             let reason = machine
                 .map_or_else(|| format!("({})", name.desc()), |machine| format!("because it is built for another machine ({machine})"));
@@ -44,6 +48,18 @@ pub fn explain(stage: Stage, errno: i32, job: &Job, programs: &[String], envs_di
     let (call, path) =
         if stage == Stage::Folder { ("chdir", config.plugin_path.display().to_string()) } else { ("execve", program.clone()) };
     Failure::Spawn { problem, refused: Some(Refused { errno, call: Some(call), path: Some(path) }) }
+}
+
+/// The limit that the system refused, its value, the system call, and the file that is written for it.
+fn refused_limit(stage: Stage, limits: &Limits) -> Option<(&'static str, String, &'static str, Option<&'static str>)> {
+    let text = |value: Option<i64>| value.map(|value| value.to_string()).unwrap_or_default();
+    Some(match stage {
+        Stage::Fork | Stage::Folder | Stage::Exec => return None,
+        Stage::Niceness => ("limits.niceness", text(limits.niceness.map(i64::from)), "setpriority", None),
+        Stage::OomScoreAdj => ("limits.oomScoreAdj", text(limits.oom_score_adj.map(i64::from)), "write", Some("/proc/self/oom_score_adj")),
+        Stage::OpenFiles => ("limits.openFiles", text(limits.open_files.map(i64::from)), "setrlimit", None),
+        Stage::CoreDumps => ("limits.coreDumps", limits.core_dumps.unwrap_or_default().to_string(), "setrlimit", None),
+    })
 }
 
 /// The failure if no descriptor, process or memory is left (EMFILE, EAGAIN, ENOMEM).

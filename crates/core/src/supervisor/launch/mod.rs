@@ -2,6 +2,7 @@
 //! failure.
 
 mod explain;
+mod limits;
 mod program;
 
 use std::io;
@@ -19,6 +20,7 @@ use super::ownership::Lease;
 use crate::config::{KillMode, ProcessConfig};
 
 pub use explain::{explain, no_process};
+pub use limits::OwnerLimits;
 pub use program::machine_of;
 
 /// The search path of execvp(3) for an environment without PATH.
@@ -76,6 +78,7 @@ impl Launch {
             programs: programs.iter().map(String::as_bytes).collect(),
             args: std::iter::once(&config.command).chain(&config.args).map(String::as_bytes).collect(),
             env: env.iter().map(String::as_bytes).collect(),
+            limits: job.owner.of_daemon(config),
         }
         .encode();
         if frame.len() > PAYLOAD_MAX {

@@ -9,6 +9,7 @@ use ally_base::wire::OwnerDeath;
 use super::{Registry, Tickets};
 use crate::lifecycle::Activity;
 use crate::supervisor::guardian::{GuardianClient, GuardianProgram};
+use crate::supervisor::metrics::Sampler;
 use crate::supervisor::report::{Listeners, Mailbox, ManagerId, Reporter};
 use crate::supervisor::socket::SocketClaims;
 
@@ -26,8 +27,9 @@ pub struct ManagerContext {
     pub claims: SocketClaims,
     pub tickets: Tickets,
     /// The daemons refer to this context, so [`Manager::close`](super::Manager::close) must clear it.
-    pub daemons: Registry,
+    pub daemons: Arc<Registry>,
     pub mailbox: Arc<Mailbox>,
+    pub sampler: Arc<Sampler>,
     pub listeners: Arc<Listeners>,
     /// The number of daemons that need the guardian.
     guarded: AtomicUsize,
@@ -44,8 +46,9 @@ impl ManagerContext {
             options,
             claims: SocketClaims::default(),
             tickets: Tickets::new(&mailbox),
-            daemons: Registry::default(),
+            daemons: Arc::default(),
             mailbox,
+            sampler: Sampler::new(id),
             listeners: Arc::default(),
             guarded: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),

@@ -15,6 +15,8 @@ use self::groups::{GroupStart, Starting, stop_in_order};
 use self::registry::dependents;
 use super::TARGET;
 use super::daemon::{Daemon, Job, Published, Task};
+use super::launch::OwnerLimits;
+use super::metrics::PluginMetrics;
 use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
 use super::runtime;
@@ -110,13 +112,15 @@ impl Manager {
         if !config.depends_on.is_empty() {
             self.context.daemons.note_dependents();
         }
+        let owner = OwnerLimits::now(config.umask.is_none());
         let daemon = self.context.daemons.get_or_insert(&name, || {
             // The seed need only differ between daemons, so that their delays do.
             let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
-            let first = Job { config: config.clone(), inherited: Arc::clone(&inherited), id: ticket, member: None };
+            let (config, inherited, owner) = (config.clone(), Arc::clone(&inherited), owner.clone());
+            let first = Job { config, inherited, id: ticket, member: None, owner };
             Daemon::new(first, Arc::clone(&self.context), seed, Task::spawn)
         });
-        let accepted = daemon.start(ticket, Job { config, inherited, id: ticket, member });
+        let accepted = daemon.start(ticket, Job { config, inherited, id: ticket, member, owner });
         Accepted { ticket, accepted }
     }
 
@@ -318,6 +322,21 @@ impl Manager {
         names
     }
 
+    /// The newest values. Asks for samples in the next minute.
+    pub fn metrics(&self, name: &str) -> Option<PluginMetrics> {
+        let metrics = self.context.daemons.get_known(name)?.metrics();
+        self.context.sampler.ask(&self.context.daemons);
+        Some(metrics)
+    }
+
+    /// As [`Manager::metrics`], of all known plugins, sorted by name.
+    pub fn all_metrics(&self) -> Vec<PluginMetrics> {
+        let mut all: Vec<_> = self.context.daemons.known().iter().map(|daemon| daemon.metrics()).collect();
+        self.context.sampler.ask(&self.context.daemons);
+        all.sort_unstable_by(|one, other| one.plugin.cmp(&other.plugin));
+        all
+    }
+
     pub fn output(&self, name: &str, lines: usize) -> Vec<String> {
         self.context.daemons.get(name).map(|daemon| daemon.tail.lines(lines)).unwrap_or_default()
     }
@@ -356,7 +375,7 @@ impl Manager {
 /// `InvalidConfig` with the first field that is wrong.
 pub fn check(raw: &Raw) -> Result<Parsed, Failure> {
     let parsed = parse(raw)?;
-    SystemSupport { accept_queue: os::accept_queue_is_visible() }.check(&parsed.config)?;
+    SystemSupport { accept_queue: os::accept_queue_is_visible(), oom_score: os::HAS_OOM_SCORE }.check(&parsed.config)?;
     Ok(parsed)
 }
 

@@ -1,6 +1,7 @@
 //! The plan that the tests start from, and their clock.
 
 use ally_core::lifecycle::{Backoff, ExitCodes, Now, Plan, RestartOn, RestartPlan, Window};
+use ally_core::model::MemoryLimit;
 use std::time::Duration;
 
 pub const fn at(millis: u64) -> Now {
@@ -27,6 +28,7 @@ pub fn plan() -> Plan {
             reset_after: Duration::ZERO,
             prevented_by: ExitCodes::default(),
         },
+        memory: Some(MemoryLimit { max: 100 << 20, sustain: Duration::from_secs(3) }),
     }
 }
 

@@ -82,7 +82,7 @@ impl Scenario {
     /// An exit just after a probe of this role has connected.
     pub fn exit_after(&mut self, exit: Exit, after_probe: Option<ProbeRole>) -> &[Effect] {
         let (generation, tail) = (self.machine.generation(), String::new());
-        self.on(Event::Exited { generation, exit, remains: false, after_probe, tail, leftover_file: None, name_lost: None })
+        self.on(Event::Exited { generation, exit, usage: None, remains: false, after_probe, tail, leftover_file: None, name_lost: None })
     }
 
     pub fn crash(&mut self) -> &[Effect] {
@@ -95,6 +95,10 @@ impl Scenario {
 
     pub fn unhealthy(&mut self) {
         self.on(Event::ProbeFailed { generation: self.machine.generation(), latency: ms(1), error: "refused".to_owned() });
+    }
+
+    pub fn over_memory(&mut self) {
+        self.on(Event::MemoryExceeded { generation: self.machine.generation(), memory: 200 << 20 });
     }
 
     pub fn timeout(&mut self) {

@@ -28,6 +28,8 @@ pub enum Reply {
     Record,
     Ready,
     Probe,
+    /// That the memory limit is exceeded. It may never come.
+    Memory,
     /// The keeper's answer to the last command.
     Acknowledge,
 }
@@ -201,6 +203,9 @@ impl ShadowModel {
                 self.failures += 1;
                 self.expected_replies.remove(&Reply::Probe);
             }
+            Event::MemoryExceeded { .. } => {
+                self.expected_replies.remove(&Reply::Memory);
+            }
             Event::StartupElapsed { .. } => self.timer_fired(Timer::Startup),
             Event::AcknowledgementElapsed { .. } => self.timer_fired(Timer::Acknowledgement),
             Event::GraceElapsed { .. } => self.timer_fired(Timer::Grace),
@@ -256,6 +261,7 @@ fn replies(reply: Reply, generation: Generation) -> Vec<Event> {
         Reply::Record => vec![Event::RecordFailed { generation, failure }],
         Reply::Acknowledge => vec![Event::Acknowledged { generation }],
         Reply::Ready => vec![Event::Ready { generation }, Event::NotReady { generation, failure }],
+        Reply::Memory => vec![Event::MemoryExceeded { generation, memory: 200 << 20 }],
         Reply::Probe => {
             let latency = Duration::from_millis(1);
             vec![Event::ProbePassed { generation, latency }, Event::ProbeFailed { generation, latency, error: "refused".to_owned() }]

@@ -99,6 +99,19 @@ impl ShadowModel {
                 self.cancel_reply(Reply::Probe);
                 Ok(())
             }
+            Effect::WatchMemory { generation } => {
+                current(*generation)?;
+                ensure(
+                    matches!(phase, Phase::Running { .. }) && plan.memory.is_some(),
+                    "WatchMemory outside of Running, or without a limit",
+                )?;
+                self.expect_reply(Reply::Memory)
+            }
+            Effect::StopWatching { generation } => {
+                current(*generation)?;
+                self.cancel_reply(Reply::Memory);
+                Ok(())
+            }
             Effect::Arm { timer, generation, .. } => {
                 current(*generation)?;
                 // A timer that was armed anew can't be distinguished from the cancelled one.
@@ -188,7 +201,7 @@ impl ShadowModel {
                 let fits = match reason {
                     ExitReason::Stopped => true,
                     ExitReason::Startup => !self.was_ready,
-                    ExitReason::Crashed | ExitReason::Exited | ExitReason::Unhealthy => self.was_ready,
+                    ExitReason::Crashed | ExitReason::Exited | ExitReason::Unhealthy | ExitReason::Memory => self.was_ready,
                 };
                 ensure(*pid == pid_of(generation), "Exited with another pid")?;
                 let rule = format_args!("reason {reason:?}, ready before: {}", self.was_ready);
@@ -235,6 +248,7 @@ impl ShadowModel {
                 let below_retries = plan.health.is_some_and(|(_, retries)| self.failures < retries);
                 ensure(runs == below_retries, format_args!("running is {runs} after {} failed checks", self.failures))
             }
+            Event::MemoryExceeded { .. } => ensure(!runs, "a daemon above its memory limit goes on"),
             _ => Ok(()),
         }
     }
@@ -266,7 +280,9 @@ impl ShadowModel {
         ensure(self.tree == tree, format_args!("the machine's tree is {tree:?}"))?;
         ensure(self.armed == armed, format_args!("the armed timers must be {armed:?}"))?;
         let expected = self.expected_replies.iter().copied().filter(|reply| !matches!(reply, Reply::Record | Reply::Acknowledge));
-        ensure(expected.eq(reply), format_args!("the expected replies must be {reply:?}"))?;
+        let watched = matches!(phase, Phase::Running { .. }) && plan.memory.is_some();
+        let replies: BTreeSet<Reply> = reply.into_iter().chain(watched.then_some(Reply::Memory)).collect();
+        ensure(expected.eq(replies.iter().copied()), format_args!("the expected replies must be {replies:?}"))?;
         let unanswered = phase.clone().stopping_tree().is_some_and(|tree| tree.acknowledgement != Acknowledgement::Done);
         ensure(self.expected_replies.contains(&Reply::Acknowledge) == unanswered, format_args!("a command is unanswered: {unanswered}"))?;
         ensure(self.signal_matches_phase(phase), "the tree is being stopped, and got no signal")?;
@@ -276,8 +292,7 @@ impl ShadowModel {
         ensure(seen.pid == leader, format_args!("getPid is {:?}", seen.pid))?;
         ensure(!seen.forgettable || !self.lock, "forgettable, and the lock is held")?;
         ensure(seen.restart_attempts == self.attempts, format_args!("restartAttempts is {}", seen.restart_attempts))?;
-        let waits_for_delay =
-            matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::UnhealthyRestart { .. }, .. });
+        let waits_for_delay = matches!(phase, Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::Replacement { .. }, .. });
         let overdue = matches!(phase, Phase::Overdue { .. });
         ensure(self.restart_pending == (waits_for_delay || overdue), "a pending restart was given up, or there was none")?;
         ensure(waits_for_delay == seen.next_restart_at.is_some(), format_args!("nextRestartAt is {:?}", seen.next_restart_at))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ally_base::stop::StopSignalTo;
-use ally_base::wire::{Order, OwnerDeath};
+use ally_base::wire::{Limits, Order, OwnerDeath};
 
 #[derive(Clone)]
 pub struct TestOrder {
@@ -17,6 +17,7 @@ pub struct TestOrder {
     pub programs: Vec<Vec<u8>>,
     pub args: Vec<Vec<u8>>,
     pub env: Vec<Vec<u8>>,
+    pub limits: Limits,
 }
 
 impl TestOrder {
@@ -31,6 +32,7 @@ impl TestOrder {
             programs: vec![words[0].into()],
             args: words.iter().map(|word| word.as_bytes().to_vec()).collect(),
             env: vec![b"PATH=/usr/local/bin:/usr/bin:/bin".to_vec()],
+            limits: Limits::default(),
         }
     }
 
@@ -52,6 +54,7 @@ impl TestOrder {
             programs,
             args,
             env,
+            limits: self.limits.clone(),
         };
         order.encode()
     }
