@@ -4,6 +4,7 @@
 //! bench-daemon               listens at SOCKET_PATH, accepts and closes; on SIGTERM unlinks the socket and exits
 //!   --flood MIB              on SIGUSR1 writes MIB to stdout, in lines of 100 bytes;
 //!                            without SOCKET_PATH writes at once, and exits
+//!   --workers COUNT          forks so many children, which sleep
 //!   --spawn COUNT FOLDER     posix_spawn alone: spawns COUNT daemons, and ends them at the end of stdin
 //!   --dial                   connects to SOCKET_PATH without a pause until a connection succeeds
 //! ```
@@ -46,8 +47,24 @@ fn main() -> io::Result<()> {
             Ok(())
         }
         (Some("--flood"), None) => flood(number),
+        (Some("--workers"), Some(socket)) => {
+            fork_workers(number);
+            serve(socket, None)
+        }
         (mode, Some(socket)) => serve(socket, (mode == Some("--flood")).then_some(number)),
         (_, None) => Err(io::Error::other("SOCKET_PATH is not set")),
+    }
+}
+
+fn fork_workers(count: usize) {
+    for _ in 0..count {
+        // SAFETY: this process has one thread.
+        if unsafe { libc::fork() } == 0 {
+            loop {
+                // SAFETY: no arguments.
+                unsafe { libc::pause() };
+            }
+        }
     }
 }
 

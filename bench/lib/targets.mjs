@@ -115,6 +115,18 @@ export function judge(scenarios) {
       beside('ns', ['isRunning', median('getters', 'ally', 'isRunning')], ['a Map', median('getters', 'limit', 'get')]),
     ],
     [
+      '200 daemons sampled each second: CPU of the owner',
+      median('sampling', 'ally', 'cpu'),
+      20,
+      'ms/s',
+      beside(
+        'ms/s',
+        ['nobody asks', median('sampling', 'idle', 'cpu')],
+        ['25 with 8 workers each', median('sampling', 'workers', 'cpu')],
+        ['by hand', median('sampling', 'byhand', 'cpu')],
+      ),
+    ],
+    [
       'load',
       median('load', 'ally', 'require'),
       5,

@@ -72,12 +72,14 @@ function processes({ owner, supervisor, marks }, check) {
 }
 
 const LIMITS = {
-  // Counted: 7 on the JavaScript thread; 130 to 136 on the supervisor's, without tries that found no listener. 14 of these are the try
+  // Counted: 40 on the JavaScript thread, 33 of them read the owner's limits, its niceness and its umask, which a daemon gets as under
+  // child_process; 150 to 156 on the supervisor's, without tries that found no listener. 14 of these are the try
   // that finds it: readiness reads the kernel's list of listening sockets and the leader's descriptors. A connection would be 5
   // calls, but would harm a daemon that serves one connection or parses what it reads. Three more are the token of the attempt
   // (getrandom(2)) and the watch of daemon.lock (inotify_add_watch(2), statx(2)), two the size of the pipes.
-  'system calls per start, JavaScript thread': 12,
-  'system calls per start, supervisor': 150,
+  // Twenty are the sample at readiness: two files of the keeper, three of the leader, and the leader's descriptors.
+  'system calls per start, JavaScript thread': 45,
+  'system calls per start, supervisor': 175,
   // Counted: 11. The guardian forks a keeper, and passes its descriptors.
   'system calls per start, guardian': 20,
   // Counted: 100 until the keeper has reported Spawned. 68 of them reset signal dispositions in the child, 5 make the group.

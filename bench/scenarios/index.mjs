@@ -9,6 +9,7 @@ import stop from './stop.mjs';
 import { many200, many1000 } from './many.mjs';
 import output from './output.mjs';
 import getters from './getters.mjs';
+import sampling from './sampling.mjs';
 import load from './load.mjs';
 
-export const scenarios = [ready, call, burst50, burst500, exit, recovery, stop, many200, many1000, output, getters, load];
+export const scenarios = [ready, call, burst50, burst500, exit, recovery, stop, many200, many1000, output, getters, sampling, load];

@@ -1,6 +1,6 @@
 //! The limits, the umask and the niceness of this process.
 
-use super::identity::read;
+use super::usage::read_start;
 use crate::wire::ResourceLimit;
 
 /// Whether the kernel has a score by which it chooses a process to kill when memory is short.
@@ -20,7 +20,10 @@ pub fn resource_limits() -> Vec<ResourceLimit> {
 /// The umask of this process. umask(2) itself could only tell it by changing it, and another thread may make a file meanwhile.
 /// `None` before Linux 4.7.
 pub fn umask() -> Option<u32> {
-    let status = read("/proc/self/status").ok()?;
-    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Umask:"))?;
-    u32::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 8).ok()
+    // The second line. The rest of the file is not read.
+    read_start("/proc/self/status", &mut [0; 256], |status| {
+        let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Umask:"))?;
+        u32::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 8).ok()
+    })
+    .ok()?
 }

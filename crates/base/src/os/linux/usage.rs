@@ -51,16 +51,44 @@ pub fn shared_memory_size(pid: i32) -> io::Result<u64> {
 /// # Errors
 /// EACCES if this user may not read the list; ENOENT if the process is gone.
 pub fn open_files(pid: i32) -> io::Result<u32> {
-    let folder = format!("/proc/{pid}/fd");
-    // Since Linux 6.2 the size of the folder is the number of descriptors, and of those that are reserved: a thread that waits in
-    // accept(2) has reserved one. To list them takes about a microsecond each.
-    let size = fs::metadata(&folder)?.len();
-    let count = if size > FEW_FILES { size } else { fs::read_dir(&folder)?.count() as u64 };
+    let folder = File::open(format!("/proc/{pid}/fd"))?;
+    let mut entries = [0_u8; FEW_FILES];
+    // SAFETY: the buffer has this length.
+    let length = unsafe { libc::syscall(libc::SYS_getdents64, folder.as_raw_fd(), entries.as_mut_ptr(), entries.len()) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    if length + LONGEST_ENTRY < entries.len() {
+        return Ok(descriptors_in(entries.get(..length).unwrap_or_default()));
+    }
+    // Each entry takes about a microsecond, so many are not listed.
+    let size = folder.metadata()?.len();
+    let count = if size > 0 { size } else { fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64 };
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// So many descriptors are listed. More are counted by the size of the folder.
-const FEW_FILES: u64 = 64;
+/// The number of descriptors and of those that are reserved: a thread that waits in accept(2) has reserved one. It takes a fifth of
+/// the time of [`open_files`]. 0 before Linux 6.2.
+///
+/// # Errors
+/// ENOENT if the process is gone.
+pub fn reserved_files(pid: i32) -> io::Result<u64> {
+    Ok(fs::metadata(format!("/proc/{pid}/fd"))?.len())
+}
+
+/// Room for about 80 entries.
+const FEW_FILES: usize = 2048;
+/// More than an entry with a number of ten digits takes.
+const LONGEST_ENTRY: usize = 64;
+
+/// The number of entries other than `.` and `..`. An entry is a `struct linux_dirent64`: getdents(2).
+fn descriptors_in(mut entries: &[u8]) -> u32 {
+    let mut count = 0;
+    while let Some([low, high, _, first]) = entries.get(16..20) {
+        count += u32::from(*first != b'.');
+        let length = usize::from(u16::from_ne_bytes([*low, *high]));
+        entries = entries.get(length.max(20)..).unwrap_or_default();
+    }
+    count
+}
 
 struct Stat {
     parent: i32,
@@ -127,7 +155,7 @@ fn children(parent: i32, threads: u32) -> io::Result<Vec<i32>> {
 }
 
 /// Passes the start of a file to `read`. The files of this module are generated at one read(2).
-fn read_start<T>(path: &str, buffer: &mut [u8], read: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+pub fn read_start<T>(path: &str, buffer: &mut [u8], read: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
     let file = File::open(path)?;
     // SAFETY: the buffer has this length.
     let count = unsafe { libc::read(file.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };

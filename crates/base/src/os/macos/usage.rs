@@ -46,6 +46,14 @@ pub fn open_files(pid: i32) -> io::Result<u32> {
     count(pid)
 }
 
+/// Always 0: libproc does not tell.
+///
+/// # Errors
+/// Never. Linux has errors.
+pub const fn reserved_files(_pid: i32) -> io::Result<u64> {
+    Ok(0)
+}
+
 fn rusage(pid: i32) -> io::Result<libc::rusage_info_v2> {
     let mut usage = mem::MaybeUninit::<libc::rusage_info_v2>::zeroed();
     // SAFETY: the buffer is the structure of this flavor, although the parameter is declared as a pointer to a pointer.

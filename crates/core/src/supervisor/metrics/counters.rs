@@ -105,7 +105,7 @@ pub struct TreeId {
 struct Tree {
     id: TreeId,
     /// The monotonic time of the newest sample, and the sample. Before the first sample: the time of the start.
-    sampled: (Duration, Option<Resources>),
+    sampled: (Duration, Option<(Sample, Resources)>),
 }
 
 impl Counters {
@@ -151,7 +151,7 @@ impl Counters {
     /// `cpu`: of the whole tree, by the keeper. `None` if the keeper was killed.
     pub fn end_tree(&self, cpu: Option<Duration>) {
         let mut inner = self.lock();
-        let sampled = inner.tree.take().and_then(|tree| tree.sampled.1).map_or(Duration::ZERO, |sample| sample.cpu_time);
+        let sampled = inner.tree.take().and_then(|tree| tree.sampled.1).map_or(Duration::ZERO, |(_, sample)| sample.cpu_time);
         inner.former_cpu += cpu.unwrap_or_default().max(sampled);
     }
 
@@ -166,24 +166,29 @@ impl Counters {
         (tree.sampled.1.is_none() || now.saturating_sub(tree.sampled.0) >= age).then_some(tree.id)
     }
 
+    /// The newest sample, if it is of this tree.
+    pub fn former_sample(&self, id: TreeId) -> Option<Sample> {
+        self.lock().tree.filter(|tree| tree.id == id)?.sampled.1.map(|(sample, _)| sample)
+    }
+
     /// Keeps a sample, unless its tree is gone by now.
-    pub fn keep_sample(&self, id: TreeId, sample: &Sample, now: Duration) {
+    pub fn keep_sample(&self, id: TreeId, sample: Sample, now: Duration) {
         let mut inner = self.lock();
         let Some(tree) = inner.tree.as_mut().filter(|tree| tree.id == id) else { return };
         let (before, former) = tree.sampled;
-        let former_cpu = former.map_or(Duration::ZERO, |former| former.cpu_time);
+        let former_cpu = former.map_or(Duration::ZERO, |(_, former)| former.cpu_time);
         // A process that ended during the scan may be missing in its sums.
         let cpu_time = sample.cpu.max(former_cpu);
         let elapsed = now.saturating_sub(before).max(CPU_TIME_RESOLUTION);
         let cpu_percent = cpu_time.saturating_sub(former_cpu).as_secs_f64() / elapsed.as_secs_f64() * 100.0;
-        let Sample { memory, processes, threads, open_files, .. } = *sample;
-        tree.sampled = (now, Some(Resources { cpu_percent, cpu_time, memory, processes, threads, open_files }));
+        let Sample { memory, processes, threads, open_files, .. } = sample;
+        tree.sampled = (now, Some((sample, Resources { cpu_percent, cpu_time, memory, processes, threads, open_files })));
     }
 
     /// The newest sample of the living tree, and the CPU time of all trees.
     pub fn resources(&self) -> (Option<Resources>, Duration) {
         let inner = self.lock();
-        let newest = inner.tree.and_then(|tree| tree.sampled.1);
+        let newest = inner.tree.and_then(|tree| tree.sampled.1).map(|(_, resources)| resources);
         (newest, inner.former_cpu + newest.map_or(Duration::ZERO, |newest| newest.cpu_time))
     }
 
@@ -262,15 +267,15 @@ mod tests {
     fn cpu_percent_is_over_the_time_since_the_sample_before_or_since_the_start() {
         let (counters, ms) = (Counters::new(), Duration::from_millis);
         let id = TreeId { keeper: PID, keeper_start: 5 };
-        let sample = |cpu| Sample { cpu: ms(cpu), memory: 1, processes: 1, threads: 1, open_files: 1 };
+        let sample = |cpu| Sample { cpu: ms(cpu), memory: 1, processes: 1, threads: 1, open_files: 1, reserved_files: 1 };
         let percent = || counters.resources().0.map(|resources| resources.cpu_percent.round());
         counters.begin_tree(id, ms(1_000));
         assert_eq!(percent(), None);
-        counters.keep_sample(id, &sample(50), ms(1_200));
+        counters.keep_sample(id, sample(50), ms(1_200));
         assert_eq!(percent(), Some(25.0));
-        counters.keep_sample(id, &sample(1_050), ms(1_700));
+        counters.keep_sample(id, sample(1_050), ms(1_700));
         assert_eq!(percent(), Some(200.0));
-        counters.keep_sample(id, &sample(900), ms(2_700));
+        counters.keep_sample(id, sample(900), ms(2_700));
         assert_eq!((percent(), counters.resources().1), (Some(0.0), ms(1_050)), "CPU time never decreases");
         assert_eq!(counters.tree_to_sample(ms(500), ms(3_100)), None);
         assert_eq!(counters.tree_to_sample(ms(500), ms(3_200)), Some(id));
@@ -280,15 +285,15 @@ mod tests {
     fn cpu_time_of_trees_that_are_gone_is_kept() {
         let (counters, ms) = (Counters::new(), Duration::from_millis);
         let id = |keeper| TreeId { keeper, keeper_start: 5 };
-        let sample = Sample { cpu: ms(70), memory: 1, processes: 1, threads: 1, open_files: 1 };
+        let sample = Sample { cpu: ms(70), memory: 1, processes: 1, threads: 1, open_files: 1, reserved_files: 1 };
         counters.begin_tree(id(1), ms(0));
         counters.end_tree(Some(ms(40)));
         counters.begin_tree(id(2), ms(0));
-        counters.keep_sample(id(2), &sample, ms(1));
+        counters.keep_sample(id(2), sample, ms(1));
         assert_eq!(counters.resources().1, ms(110));
         // A killed keeper reports no sum.
         counters.end_tree(None);
-        counters.keep_sample(id(2), &sample, ms(2));
+        counters.keep_sample(id(2), sample, ms(2));
         assert_eq!(counters.resources(), (None, ms(110)), "a late sample of a tree that is gone is dropped");
     }
 

@@ -20,18 +20,30 @@ pub struct Sample {
     pub processes: u32,
     pub threads: u32,
     pub open_files: u32,
+    /// As [`os::reserved_files`], of the whole tree.
+    pub reserved_files: u64,
 }
 
 impl Sample {
-    fn of(tree: &TreeUsage) -> Self {
+    /// `former`: the sample before, of the same tree.
+    fn of(tree: &TreeUsage, former: Option<&Self>) -> Self {
+        let processes = u32::try_from(tree.processes.len()).unwrap_or(u32::MAX);
+        let reserved_files = tree.processes.iter().filter_map(|process| os::reserved_files(process.pid).ok()).sum();
+        // To count the open ones takes longest of all, and most daemons open none between two samples.
+        let unchanged =
+            former.filter(|former| reserved_files > 0 && (former.reserved_files, former.processes) == (reserved_files, processes));
         let resident = resident_sum(tree);
         Self {
             cpu: tree.cpu,
             memory: if resident < SHARING_MAX { memory(tree) } else { resident },
-            processes: u32::try_from(tree.processes.len()).unwrap_or(u32::MAX),
+            processes,
             threads: tree.processes.iter().map(|process| process.threads).sum(),
             // Of another user's process, and of one that is gone, the list can't be read.
-            open_files: tree.processes.iter().filter_map(|process| os::open_files(process.pid).ok()).sum(),
+            open_files: unchanged.map_or_else(
+                || tree.processes.iter().filter_map(|process| os::open_files(process.pid).ok()).sum(),
+                |former| former.open_files,
+            ),
+            reserved_files,
         }
     }
 }
@@ -42,7 +54,8 @@ impl Sample {
 /// A file of /proc can't be read.
 pub fn sample(counters: &Counters, id: TreeId) -> io::Result<()> {
     if let Some(tree) = os::tree_usage(id.keeper, id.keeper_start)? {
-        counters.keep_sample(id, &Sample::of(&tree), clock::now().mono);
+        let sample = Sample::of(&tree, counters.former_sample(id).as_ref());
+        counters.keep_sample(id, sample, clock::now().mono);
     }
     Ok(())
 }
@@ -55,10 +68,10 @@ pub async fn sample_at_ready(counters: &Arc<Counters>) {
     // After an error there is no sample until somebody asks.
     let Ok(Some(tree)) = os::tree_usage(id.keeper, id.keeper_start) else { return };
     let sample = match tree.processes.len() {
-        0 | 1 => Sample::of(&tree),
-        _ => off_thread(move || Sample::of(&tree)).await,
+        0 | 1 => Sample::of(&tree, None),
+        _ => off_thread(move || Sample::of(&tree, None)).await,
     };
-    counters.keep_sample(id, &sample, now);
+    counters.keep_sample(id, sample, now);
 }
 
 pub fn resident_sum(tree: &TreeUsage) -> u64 {

@@ -4,6 +4,7 @@
 use std::future::{Future, pending};
 use std::io;
 use std::panic::resume_unwind;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use once_cell::sync::OnceCell;
@@ -17,7 +18,7 @@ static HANDLE: OnceCell<Handle> = OnceCell::new();
 /// EAGAIN if no thread can be created; EMFILE if no descriptor is free. The next call tries again.
 pub fn start() -> io::Result<()> {
     HANDLE.get_or_try_init(|| {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread().enable_all().thread_name(WORKER_NAME).thread_keep_alive(WORKER_KEEP_ALIVE).build()?;
         let handle = runtime.handle().clone();
         std::thread::Builder::new().name("ally-bpm".to_owned()).spawn(move || {
             // The program's signals must be handled on its own threads. The guardian is spawned from this thread and inherits
@@ -42,7 +43,7 @@ where
 }
 
 /// Runs `work`, which may take long, on another thread, at most [`WORKERS_MAX`] at once. Must be awaited on the supervisor's
-/// thread. The runtime makes such a thread when there is work, and ends it after 10 s without.
+/// thread. The runtime makes such a thread when there is work, and ends it after [`WORKER_KEEP_ALIVE`] without.
 pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     static PERMITS: Semaphore = Semaphore::const_new(WORKERS_MAX);
     // The semaphore is never closed.
@@ -58,6 +59,9 @@ pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'st
 
 /// More than one, so that a read of /proc that hangs in the kernel delays only its own tree.
 const WORKERS_MAX: usize = 4;
+const WORKER_NAME: &str = "ally-sampler";
+/// Longer than the pause between two samples.
+const WORKER_KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// A task of the runtime that is aborted on drop.
 pub struct AbortOnDrop(Option<JoinHandle<()>>);
