@@ -541,7 +541,11 @@ export interface ProcessInfo {
  */
 export type ExitReason = 'stopped' | 'crashed' | 'exited' | 'unhealthy' | 'memory' | 'upgraded' | 'idle' | 'startup';
 
-/** Not built yet. A line of output or, if the reader was too slow, the number of dropped lines. */
+/**
+ * A line of output or, if the reader was too slow, the number of lines that were dropped in this place. `at`: the time at which
+ * the line was read. `pid`: the leader; 0 if the keeper was killed before its report.
+ * @see [Following](docs/output.md#following)
+ */
 export type LogLine = { stream: 'stdout' | 'stderr'; line: string; at: Date; pid: number; dropped?: undefined } | { dropped: number };
 
 /** Not built yet. Counters are totals since the construction of the manager. */
@@ -762,8 +766,17 @@ export declare class BackgroundProcessManager extends EventEmitter {
    */
   getOutput(pluginName: string, lines?: number): string[];
   /**
-   * Not built yet. The last `lines` lines of output. With `follow`, then each new line, until `signal`
-   * aborts, the plugin is forgotten or the loop is left.
+   * The last `lines` lines of output (default: all that are kept). With `follow`, then each new line, none missing and none
+   * twice, also of the daemons after a restart. The iteration ends without an error when `signal` aborts, when the plugin is
+   * forgotten, or when the loop is left. A reader that is too slow loses the oldest lines and gets their number,
+   * `{ dropped: n }`. A follower does not keep the event loop alive.
+   *
+   * Throws ERR_NOT_FOUND for an unknown plugin, and ERR_INVALID_CONFIG for a wrong option.
+   * @example
+   * for await (const entry of manager.logs('search-plugin', { lines: 20, follow: true })) {
+   *   if (entry.dropped === undefined) console.log(entry.at, entry.stream, entry.line);
+   * }
+   * @see [Following](docs/output.md#following)
    */
   logs(
     pluginName: string,

@@ -41,6 +41,8 @@ class BackgroundProcessManager extends EventEmitter {
   #configs = new Map();
   /** Plugin name to the last native snapshot. Comparing its revision is cheaper than copying a new snapshot. */
   #known = new Map();
+  /** The number of a follower that waits for lines, to its iterator. */
+  #followers = new Map();
   #inbox;
   /** Values for the keys that a configuration leaves absent. */
   #defaults;
@@ -57,6 +59,7 @@ class BackgroundProcessManager extends EventEmitter {
     this.#inbox = new lib.Inbox((message) => {
       if (message.kind === 'settled') this.#settle(message);
       else if (message.kind === 'log') lib.writeEntry(this.#logger, message);
+      else if (message.kind === 'lines') this.#followers.get(message.follower)?.read();
       else {
         const payload = lib.payloadOf(message);
         if (payload) this.emit(message.kind, payload);
@@ -217,6 +220,15 @@ class BackgroundProcessManager extends EventEmitter {
     return typeof pluginName === 'string' ? [...this.#native.output(pluginName, count)] : [];
   }
 
+  logs(pluginName, callOptions) {
+    const { LogIterator, logOptions } = require('./logs.js');
+    const name = nameOf(pluginName);
+    const { lines, follow, signal } = logOptions(callOptions, name);
+    const follower = this.#native.follow(name, lines, follow);
+    if (!follower) throw lib.makeError(NativeManager.notFound(name));
+    return new LogIterator(follower, signal, { manager: this, followers: this.#followers, nextTurn: this.#nextTurn });
+  }
+
   ref() {
     return this.#attach(true);
   }
@@ -243,10 +255,6 @@ class BackgroundProcessManager extends EventEmitter {
 
   async stopGroup() {
     throw lib.notSupported('stopGroup');
-  }
-
-  logs(pluginName) {
-    throw lib.notSupported('logs', pluginName);
   }
 
   getMetrics(pluginName) {

@@ -34,8 +34,7 @@ function withoutAddon(problem, file) {
     }
 
     restart(pluginName) {
-      const message = printable(`Process '${pluginName}' is not known to this manager`);
-      return this.#settle({ code: 'ERR_NOT_FOUND', message, pluginName });
+      return this.#settle(NativeManager.notFound(pluginName));
     }
 
     whenRunning(pluginName) {
@@ -94,6 +93,15 @@ function withoutAddon(problem, file) {
 
     output() {
       return [];
+    }
+
+    follow() {
+      return undefined;
+    }
+
+    static notFound(pluginName) {
+      const message = printable(`Process '${pluginName}' is not known to this manager`);
+      return { code: 'ERR_NOT_FOUND', message, pluginName };
     }
 
     forget() {

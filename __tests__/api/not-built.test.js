@@ -83,7 +83,6 @@ test.each([
   ['getMetrics', []],
   ['getMetrics', ['plugin']],
   ['metricsText', [{ format: 'prometheus' }]],
-  ['logs', ['plugin', { follow: true }]],
 ])('%s throws: %j', (method, args) => {
   const manager = world.manager();
   expectRefused(

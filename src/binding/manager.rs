@@ -10,6 +10,7 @@ use napi::{Env, sys};
 use napi_derive::napi;
 
 use super::events::NativeMessage;
+use super::follower::NativeFollower;
 use super::log;
 use super::types::{self, NativeFailure, NativeInfo, NativeKeys, NativeProblem, NativeStart, Remarks, count, failure};
 use super::wake::Wake;
@@ -232,6 +233,18 @@ impl NativeManager {
     #[napi]
     pub fn output(&self, plugin_name: String, lines: u32) -> Vec<String> {
         self.manager.output(&plugin_name, lines as usize)
+    }
+
+    /// The follower of a plugin's output, with its last `lines` lines. `None` for an unknown plugin.
+    #[napi]
+    pub fn follow(&self, plugin_name: String, lines: u32, live: bool) -> Option<NativeFollower> {
+        self.manager.follow(&plugin_name, lines as usize, live).ok().map(NativeFollower::new)
+    }
+
+    /// The failure `NotFound`.
+    #[napi]
+    pub fn not_found(plugin_name: String) -> NativeFailure {
+        failure(&Failure::NotFound, Some(plugin_name))
     }
 
     #[napi]

@@ -34,7 +34,7 @@ mod socket;
 pub use daemon::Published;
 pub use guardian::GuardianProgram;
 pub use manager::{Accepted, Manager, Options, check};
-pub use output::{LINE_MAX, Splitter, Tail};
+pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, Splitter, Tail};
 pub use ownership::{Folder, Lock, LockGuard, leader};
 pub use report::{LogValue, Mailbox, Message, Refusal};
 

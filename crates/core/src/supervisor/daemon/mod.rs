@@ -222,6 +222,7 @@ impl Daemon {
 
     /// Ends the task, which closes the stream to the keeper. The keeper then ends the tree.
     pub fn close(&self) {
+        self.tail.close();
         let mut core = self.lock();
         core.closed = true;
         // If a worker was terminated, its process lives on, and the note would still name a live owner. Another start would

@@ -64,8 +64,13 @@ impl Task {
     fn on_report(&mut self, generation: Generation, report: KeeperReport) {
         match report {
             KeeperReport::Spawned { leader, keeper, keeper_start } => {
-                if let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.as_mut()) {
-                    process.set_spawned(leader, keeper, keeper_start);
+                if let Some(attempt) = self.attempt(generation) {
+                    if let Some(process) = &mut attempt.process {
+                        process.set_spawned(leader, keeper, keeper_start);
+                    }
+                    if let Some(pumps) = &attempt.pumps {
+                        pumps.spawned(leader);
+                    }
                 }
                 // Before the pid is published, so that a caller who reads the pid finds `daemon.pid`.
                 let recorded = self.record(generation, leader, keeper);

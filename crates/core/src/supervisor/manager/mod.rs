@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::TARGET;
 use super::daemon::{Daemon, Job, Published, Task};
+use super::output::Follower;
 use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
 use super::runtime;
@@ -206,6 +207,17 @@ impl Manager {
 
     pub fn output(&self, name: &str, lines: usize) -> Vec<String> {
         self.get(name).map(|daemon| daemon.tail.lines(lines)).unwrap_or_default()
+    }
+
+    /// The last `lines` lines of output and, with `live`, each line after them.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn follow(&self, name: &str, lines: usize, live: bool) -> Result<Arc<Follower>, Failure> {
+        let daemon = self.get_known(name).ok_or(Failure::NotFound)?;
+        let follower = Follower::new(live, &self.context.mailbox);
+        daemon.tail.follow(lines, &follower);
+        Ok(follower)
     }
 
     /// Sets which of the events `output` and `health` have listeners. Events without a listener are not posted.

@@ -3,6 +3,7 @@
 use crate::error::Failure;
 use crate::lifecycle::{Notice, Ticket};
 use crate::model::Stream;
+use crate::supervisor::output::FollowerId;
 
 /// A failed call.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +50,10 @@ pub enum Message {
         text: String,
         fields: Vec<(&'static str, LogValue)>,
     },
+    /// A follower that has asked for it has lines, or is at its end.
+    Lines {
+        follower: FollowerId,
+    },
     /// The number of events and lines that were dropped since the last report.
     Dropped {
         events: u64,
@@ -69,7 +74,7 @@ pub enum Kind {
 impl Message {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Settled { .. } | Self::Dropped { .. } => Kind::Answer,
+            Self::Settled { .. } | Self::Lines { .. } | Self::Dropped { .. } => Kind::Answer,
             Self::Notice { .. } => Kind::Event,
             Self::Output { line, .. } => Kind::Line(line.len()),
             Self::Log { level, text, .. } => {
