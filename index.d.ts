@@ -576,8 +576,9 @@ export interface ProcessMetrics {
 }
 
 /**
- * The arguments of each event's listeners.
- * @see [Events](docs/states.md#events)
+ * The arguments of each event's listeners. Subscribers of node:diagnostics_channel get those of stateChange as
+ * `ally:daemon:state` and those of exit as `ally:daemon:exit`, and calls as TracingChannels (`ally:daemon:start`, `stop`, `restart`).
+ * @see [Events](docs/states.md#events), [diagnostics_channel](docs/states.md#diagnostics_channel)
  */
 export interface ManagerEvents {
   /** The state changed. `from` is absent at the first start of a plugin. */

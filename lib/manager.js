@@ -19,6 +19,7 @@ function requireLib() {
   if (lib.copyConfig) return;
   Object.assign(lib, require('./options.js'), require('./errors.js'), require('./environment.js'), require('./logger.js'));
   Object.assign(lib, require('./messages.js'), require('./process-info.js'), require('./config-copy.js'));
+  Object.assign(lib, require('./channels.js'));
 }
 
 const TAIL_LINES = 1000;
@@ -62,7 +63,10 @@ class BackgroundProcessManager extends EventEmitter {
       else if (message.kind === 'lines') this.#followers.get(message.follower)?.read();
       else {
         const payload = lib.payloadOf(message);
-        if (payload) this.emit(message.kind, payload);
+        if (!payload) return;
+        // Before the listeners, because one may throw.
+        lib.publishEvent(message.kind, payload);
+        this.emit(message.kind, payload);
       }
     }, this.#nextTurn);
     this.#native = new NativeManager(
@@ -86,7 +90,15 @@ class BackgroundProcessManager extends EventEmitter {
     return [() => self.deref()?.#takeMessages(), { hasRef: () => self.deref()?.#native.isHolding() ?? false }];
   }
 
-  async startProcess(config, callOptions) {
+  startProcess(config, callOptions) {
+    return lib.traced(
+      'start',
+      () => config?.pluginName,
+      () => this.#start(config, callOptions),
+    );
+  }
+
+  async #start(config, callOptions) {
     const { given, unread, builtIns } = lib.copyConfig(config);
     const whole = lib.withDefaults(given, this.#defaults);
     const signal = lib.abortSignal(callOptions, given?.pluginName);
@@ -145,7 +157,15 @@ class BackgroundProcessManager extends EventEmitter {
     }
   }
 
-  async stopProcess(pluginName, callOptions) {
+  stopProcess(pluginName, callOptions) {
+    return lib.traced(
+      'stop',
+      () => pluginName,
+      () => this.#stop(pluginName, callOptions),
+    );
+  }
+
+  async #stop(pluginName, callOptions) {
     const name = nameOf(pluginName);
     // `names.map(manager.stopProcess, manager)` passes an index: what is no object has no option.
     const given = typeof callOptions === 'object' && callOptions !== null ? callOptions : undefined;
@@ -155,12 +175,20 @@ class BackgroundProcessManager extends EventEmitter {
     await this.#settled(this.#native.stop(name));
   }
 
-  async stopAllProcesses() {
-    await this.#settled(this.#native.stopAll());
+  stopAllProcesses() {
+    return lib.traced(
+      'stop',
+      () => undefined,
+      async () => void (await this.#settled(this.#native.stopAll())),
+    );
   }
 
-  async restartProcess(pluginName) {
-    await this.#settled(this.#native.restart(nameOf(pluginName)));
+  restartProcess(pluginName) {
+    return lib.traced(
+      'restart',
+      () => pluginName,
+      async () => void (await this.#settled(this.#native.restart(nameOf(pluginName)))),
+    );
   }
 
   async whenRunning(pluginName, callOptions) {
