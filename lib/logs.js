@@ -27,9 +27,7 @@ class LogIterator {
   #signal;
   /** The iterators that wait for lines, by the number of their follower. */
   #followers;
-  /** The end of a manager that is garbage-collected would be the end of its daemons. */
-  #manager;
-  /** Runs a function in the next turn of the event loop. */
+  /** Runs a function in the next turn of the event loop. It refers to the manager, which must not be garbage-collected now. */
   #nextTurn;
   /** Lines that were read and not asked for yet, the newest first. */
   #lines = [];
@@ -39,8 +37,7 @@ class LogIterator {
   #began = false;
   #ended = false;
 
-  constructor(follower, signal, { manager, followers, nextTurn }) {
-    this.#manager = manager;
+  constructor(follower, signal, { followers, nextTurn }) {
     this.#nextTurn = nextTurn;
     this.#follower = follower;
     this.#id = follower.id;
@@ -119,7 +116,6 @@ class LogIterator {
   #close() {
     if (this.#ended) return;
     this.#ended = true;
-    this.#manager = undefined;
     this.#follower.close();
     this.#followers.delete(this.#id);
     for (const resolve of this.#waiting.splice(this.#lines.length)) resolve({ value: undefined, done: true });

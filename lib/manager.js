@@ -254,7 +254,7 @@ class BackgroundProcessManager extends EventEmitter {
     const { lines, follow, signal } = logOptions(callOptions, name);
     const follower = this.#native.follow(name, lines, follow);
     if (!follower) throw lib.makeError(NativeManager.notFound(name));
-    return new LogIterator(follower, signal, { manager: this, followers: this.#followers, nextTurn: this.#nextTurn });
+    return new LogIterator(follower, signal, { followers: this.#followers, nextTurn: this.#nextTurn });
   }
 
   ref() {
