@@ -49,6 +49,10 @@ export declare class NativeManager {
   revision(pluginName: string): number
   info(pluginName: string): NativeInfo | null
   names(): Array<string>
+  /** The newest values. Samples nothing in the call. */
+  metrics(pluginName: string): NativeMetrics | null
+  /** As `metrics`, of all known plugins, sorted by name. */
+  allMetrics(): Array<NativeMetrics>
   output(pluginName: string, lines: number): Array<string>
   /** The follower of a plugin's output, with its last `lines` lines. `None` for an unknown plugin. */
   follow(pluginName: string, lines: number, live: boolean): NativeFollower | null
@@ -73,6 +77,9 @@ export interface NativeExit {
   signal?: string
   at: number
   reason: string
+  memoryPeak?: number
+  /** Milliseconds. */
+  cpuTime?: number
 }
 
 /** The data of a JavaScript Error. */
@@ -160,6 +167,23 @@ export interface NativeMessage {
   follower?: number
 }
 
+/** Durations are milliseconds, sizes are bytes. */
+export interface NativeMetrics {
+  pluginName: string
+  state: string
+  uptime?: number
+  starts: number
+  restarts: number
+  crashes: number
+  checksPassed: number
+  checksFailed: number
+  lastLatency?: number
+  p50?: number
+  p99?: number
+  resources?: NativeResources
+  outputBytes: number
+}
+
 export interface NativeOptions {
   envsDir: string
   keepOnOwnerDeath: boolean
@@ -174,6 +198,15 @@ export interface NativeOptions {
 export interface NativeProblem {
   field: string
   problem: string
+}
+
+export interface NativeResources {
+  cpuPercent: number
+  cpuTime: number
+  memory: number
+  processes: number
+  threads: number
+  openFiles: number
 }
 
 /** The immediate answer to a start: a failure, or a ticket. The outcome of the ticket is a message. */

@@ -257,6 +257,14 @@ class BackgroundProcessManager extends EventEmitter {
     return new LogIterator(follower, signal, { followers: this.#followers, nextTurn: this.#nextTurn });
   }
 
+  getMetrics(...pluginName) {
+    // By the number of arguments: a name that is undefined by mistake is an unknown plugin, and not all plugins.
+    if (pluginName.length === 0) return Array.from(this.#native.allMetrics(), lib.publicMetrics);
+    const [name] = pluginName;
+    const metrics = typeof name === 'string' ? this.#native.metrics(name) : undefined;
+    return metrics ? lib.publicMetrics(metrics) : undefined;
+  }
+
   ref() {
     return this.#attach(true);
   }
@@ -283,10 +291,6 @@ class BackgroundProcessManager extends EventEmitter {
 
   async stopGroup() {
     throw lib.notSupported('stopGroup');
-  }
-
-  getMetrics(pluginName) {
-    throw lib.notSupported('getMetrics', pluginName);
   }
 
   metricsText() {

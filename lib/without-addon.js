@@ -104,6 +104,14 @@ function withoutAddon(problem, file) {
       return { code: 'ERR_NOT_FOUND', message, pluginName };
     }
 
+    metrics() {
+      return undefined;
+    }
+
+    allMetrics() {
+      return [];
+    }
+
     forget() {
       return false;
     }

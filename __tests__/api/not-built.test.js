@@ -80,8 +80,6 @@ test.each([
 });
 
 test.each([
-  ['getMetrics', []],
-  ['getMetrics', ['plugin']],
   ['metricsText', [{ format: 'prometheus' }]],
 ])('%s throws: %j', (method, args) => {
   const manager = world.manager();

@@ -12,7 +12,7 @@ use napi_derive::napi;
 use super::events::NativeMessage;
 use super::follower::NativeFollower;
 use super::log;
-use super::types::{self, NativeFailure, NativeInfo, NativeKeys, NativeProblem, NativeStart, Remarks, count, failure};
+use super::types::{self, NativeFailure, NativeInfo, NativeKeys, NativeMetrics, NativeProblem, NativeStart, Remarks, count, failure};
 use super::wake::Wake;
 use ally_base::wire::OwnerDeath;
 use ally_build_id::{BUILD_ID, VERSION};
@@ -228,6 +228,18 @@ impl NativeManager {
     #[napi]
     pub fn names(&self) -> Vec<String> {
         self.manager.names()
+    }
+
+    /// The newest values. Samples nothing in the call.
+    #[napi]
+    pub fn metrics(&self, plugin_name: String) -> Option<NativeMetrics> {
+        self.manager.metrics(&plugin_name).map(NativeMetrics::from)
+    }
+
+    /// As `metrics`, of all known plugins, sorted by name.
+    #[napi]
+    pub fn all_metrics(&self) -> Vec<NativeMetrics> {
+        self.manager.all_metrics().into_iter().map(NativeMetrics::from).collect()
     }
 
     #[napi]

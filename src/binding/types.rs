@@ -1,5 +1,7 @@
 //! Converts values from JavaScript and to JavaScript.
 
+use std::time::Duration;
+
 use napi::bindgen_prelude::{Array, JsObjectValue, KeyCollectionMode, KeyConversion, KeyFilter, Object, Unknown};
 use napi::{JsValue, ValueType};
 use napi_derive::napi;
@@ -9,8 +11,8 @@ use ally_core::config::Raw;
 use ally_core::config::keys::{CONFIG, Key, Shape};
 use ally_core::error::Failure;
 use ally_core::lifecycle::LastExit;
-use ally_core::model::Exit;
-use ally_core::supervisor::{Published, Refusal};
+use ally_core::model::{Exit, ExitReason};
+use ally_core::supervisor::{PluginMetrics, Published, Refusal, Resources};
 
 /// Facts about a configuration that its copy does not show.
 #[derive(Default)]
@@ -201,6 +203,9 @@ pub struct NativeExit {
     pub signal: Option<String>,
     pub at: f64,
     pub reason: String,
+    pub memory_peak: Option<f64>,
+    /// Milliseconds.
+    pub cpu_time: Option<f64>,
 }
 
 impl From<LastExit> for NativeExit {
@@ -211,6 +216,8 @@ impl From<LastExit> for NativeExit {
             signal: last.exit.signal.map(signal_name),
             at: last.at,
             reason: last.reason.as_str().to_owned(),
+            memory_peak: last.usage.map(|usage| count(usage.memory_peak)),
+            cpu_time: last.usage.map(|usage| millis(usage.cpu_time)),
         }
     }
 }
@@ -247,6 +254,65 @@ impl From<Published> for NativeInfo {
             next_restart_at: snapshot.next_restart_at,
         }
     }
+}
+
+/// Durations are milliseconds, sizes are bytes.
+#[napi(object)]
+pub struct NativeMetrics {
+    pub plugin_name: String,
+    pub state: String,
+    pub uptime: Option<f64>,
+    pub starts: f64,
+    pub restarts: f64,
+    pub crashes: f64,
+    pub checks_passed: f64,
+    pub checks_failed: f64,
+    pub last_latency: Option<f64>,
+    pub p50: Option<f64>,
+    pub p99: Option<f64>,
+    pub resources: Option<NativeResources>,
+    pub output_bytes: f64,
+}
+
+#[napi(object)]
+pub struct NativeResources {
+    pub cpu_percent: f64,
+    pub cpu_time: f64,
+    pub memory: f64,
+    pub processes: u32,
+    pub threads: u32,
+    pub open_files: u32,
+}
+
+impl From<PluginMetrics> for NativeMetrics {
+    fn from(metrics: PluginMetrics) -> Self {
+        let PluginMetrics { plugin, state, uptime, counts, check_quantiles, output, resources, .. } = metrics;
+        Self {
+            plugin_name: plugin,
+            state: state.as_str().to_owned(),
+            uptime,
+            starts: count(counts.starts),
+            restarts: count(counts.restarts.iter().sum()),
+            crashes: count(counts.exits[ExitReason::Crashed as usize]),
+            checks_passed: count(counts.checks_passed),
+            checks_failed: count(counts.checks_failed),
+            last_latency: counts.last_check.map(millis),
+            p50: check_quantiles.map(|[p50, _]| millis(p50)),
+            p99: check_quantiles.map(|[_, p99]| millis(p99)),
+            resources: resources.map(NativeResources::from),
+            output_bytes: count(output.bytes.iter().sum()),
+        }
+    }
+}
+
+impl From<Resources> for NativeResources {
+    fn from(Resources { cpu_percent, cpu_time, memory, processes, threads, open_files }: Resources) -> Self {
+        Self { cpu_percent, cpu_time: millis(cpu_time), memory: count(memory), processes, threads, open_files }
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 /// A counter as a JavaScript number.

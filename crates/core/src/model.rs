@@ -1,6 +1,7 @@
 //! Types that the modules `error`, `lifecycle` and `supervisor` share.
 
 use core::fmt;
+use core::time::Duration;
 
 pub type Pid = i32;
 
@@ -43,6 +44,14 @@ impl Exit {
     }
 }
 
+/// The accounting of an ended leader, including the children that it waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ExitUsage {
+    /// The largest resident size of a single process, in bytes.
+    pub memory_peak: u64,
+    pub cpu_time: Duration,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExitReason {
     Stopped,
@@ -50,9 +59,14 @@ pub enum ExitReason {
     Exited,
     Unhealthy,
     Startup,
+    /// The tree used more memory than `limits.maxMemory`.
+    Memory,
 }
 
 impl ExitReason {
+    /// Sorted by discriminant, so that a discriminant is an index into this array.
+    pub const ALL: [Self; 6] = [Self::Stopped, Self::Crashed, Self::Exited, Self::Unhealthy, Self::Startup, Self::Memory];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stopped => "stopped",
@@ -60,6 +74,7 @@ impl ExitReason {
             Self::Exited => "exited",
             Self::Unhealthy => "unhealthy",
             Self::Startup => "startup",
+            Self::Memory => "memory",
         }
     }
 }

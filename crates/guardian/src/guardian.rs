@@ -140,7 +140,7 @@ impl Guardian {
     /// Reaps all ended children. Returns whether a keeper among them has left processes alive on purpose.
     fn reap_keepers(&mut self) -> bool {
         let mut spared = false;
-        while let Reaped::Child { pid, status } = sys::reap() {
+        while let Reaped::Child { pid, status, .. } = sys::reap() {
             if !self.keepers.remove(&pid) {
                 continue;
             }

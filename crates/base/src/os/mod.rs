@@ -9,6 +9,7 @@
 //! - `listeners`: whether a process tree listens at a socket file;
 //! - `pipe`: the capacity of a pipe;
 //! - `random`: random bytes of the kernel;
+//! - `usage`: CPU time, memory and descriptors of a tree;
 //! - `watch`: changes in a folder.
 //!
 //! These modules report facts. Decisions are made by their callers.
@@ -27,6 +28,7 @@ pub use macos::*;
 compile_error!("only Linux and macOS are supported");
 
 use std::io;
+use std::time::Duration;
 
 /// In the place of the boot's id, if the system does not show it.
 pub const NO_BOOT_ID: &str = "-";
@@ -100,6 +102,23 @@ impl Process {
     pub fn lives(&self) -> io::Result<bool> {
         Ok(identify(self.pid)?.is_some_and(|now| now.is(self) && !now.zombie))
     }
+}
+
+/// The resources of one living process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessUsage {
+    pub pid: i32,
+    pub threads: u32,
+    /// Bytes. A page that processes share counts in each.
+    pub resident: u64,
+}
+
+/// The resources of the tree of a keeper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeUsage {
+    pub processes: Vec<ProcessUsage>,
+    /// The CPU time of the living, of those that they waited for, and of those that the keeper reaped.
+    pub cpu: Duration,
 }
 
 /// The result of a scan.

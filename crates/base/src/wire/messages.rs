@@ -44,6 +44,15 @@ impl Stage {
     const ALL: [Self; 3] = [Self::Fork, Self::Folder, Self::Exec];
 }
 
+/// The accounting of wait4(2): of the leader, and of the children that it waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeaderUsage {
+    /// The largest resident size of a single process, in bytes.
+    pub memory_peak: u64,
+    /// The sum of the CPU times, in microseconds.
+    pub cpu_us: u64,
+}
+
 /// On the stream of one daemon. The keeper is the sender. If the guardian can't fork a keeper, the guardian is the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeeperReport {
@@ -59,12 +68,18 @@ pub enum KeeperReport {
     },
     /// The leader was reaped. If `remains` is false, this is the last report.
     Exited {
-        /// The wait status of waitpid(2).
+        /// The wait status of wait4(2).
         status: i32,
         remains: bool,
+        usage: LeaderUsage,
+        /// As in `TreeGone`, so far.
+        tree_cpu_us: u64,
     },
     /// The tree is gone. This is the last report.
-    TreeGone,
+    TreeGone {
+        /// The CPU time, in microseconds, of all processes that the keeper reaped, and of those that these waited for.
+        tree_cpu_us: u64,
+    },
     /// The last command was carried out.
     Acknowledged,
 }
@@ -84,12 +99,18 @@ impl KeeperReport {
                 out.extend(errno.to_ne_bytes());
                 2
             }
-            Self::Exited { status, remains } => {
+            Self::Exited { status, remains, usage: LeaderUsage { memory_peak, cpu_us }, tree_cpu_us } => {
                 out.extend(status.to_ne_bytes());
                 out.push(u8::from(remains));
+                for number in [memory_peak, cpu_us, tree_cpu_us] {
+                    out.extend(number.to_ne_bytes());
+                }
                 3
             }
-            Self::TreeGone => 4,
+            Self::TreeGone { tree_cpu_us } => {
+                out.extend(tree_cpu_us.to_ne_bytes());
+                4
+            }
             Self::Acknowledged => 5,
         };
         frame::finish(out, kind)
@@ -101,8 +122,13 @@ impl KeeperReport {
         let report = match frame.kind {
             1 => Self::Spawned { leader: fields.i32()?, keeper: fields.i32()?, keeper_start: fields.u64()? },
             2 => Self::SpawnFailed { stage: *Stage::ALL.get(usize::from(fields.byte()?))?, errno: fields.i32()? },
-            3 => Self::Exited { status: fields.i32()?, remains: fields.flag()? },
-            4 => Self::TreeGone,
+            3 => Self::Exited {
+                status: fields.i32()?,
+                remains: fields.flag()?,
+                usage: LeaderUsage { memory_peak: fields.u64()?, cpu_us: fields.u64()? },
+                tree_cpu_us: fields.u64()?,
+            },
+            4 => Self::TreeGone { tree_cpu_us: fields.u64()? },
             5 => Self::Acknowledged,
             _ => return None,
         };

@@ -19,5 +19,5 @@ mod order;
 pub use descriptors::{DESCRIPTORS_MAX, Descriptors};
 pub use frame::{BadFrame, Frame, FrameBuffer, HEADER, SMALL_MAX, parse_header};
 pub use hello::Hello;
-pub use messages::{GuardianReport, KeeperCommand, KeeperReport, Stage};
+pub use messages::{GuardianReport, KeeperCommand, KeeperReport, LeaderUsage, Stage};
 pub use order::{ORDER, Order, OwnerDeath, PAYLOAD_MAX};

@@ -1,6 +1,6 @@
 //! Reports of guardian and keeper, and commands to the keeper.
 
-use ally_base::wire::{Frame, FrameBuffer, GuardianReport, KeeperCommand, KeeperReport, Stage};
+use ally_base::wire::{Frame, FrameBuffer, GuardianReport, KeeperCommand, KeeperReport, LeaderUsage, Stage};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -15,8 +15,10 @@ fn keeper_report() -> impl Strategy<Value = KeeperReport> {
             keeper_start
         }),
         (stage, any::<i32>()).prop_map(|(stage, errno)| KeeperReport::SpawnFailed { stage, errno }),
-        (any::<i32>(), any::<bool>()).prop_map(|(status, remains)| KeeperReport::Exited { status, remains }),
-        Just(KeeperReport::TreeGone),
+        (any::<i32>(), any::<bool>(), any::<[u64; 3]>()).prop_map(|(status, remains, [memory_peak, cpu_us, tree_cpu_us])| {
+            KeeperReport::Exited { status, remains, usage: LeaderUsage { memory_peak, cpu_us }, tree_cpu_us }
+        }),
+        any::<u64>().prop_map(|tree_cpu_us| KeeperReport::TreeGone { tree_cpu_us }),
         Just(KeeperReport::Acknowledged),
     ]
 }
@@ -54,9 +56,11 @@ fn report_of_an_unknown_kind_stage_flag_or_size_is_refused() {
         let [a, b, c, d] = 0_i32.to_ne_bytes();
         assert_eq!(KeeperReport::decode(&frame(2, &[], &[stage, a, b, c, d])), None);
     }
-    assert_eq!(KeeperReport::decode(&frame(3, &[9], &[2])), None, "a flag is 0 or 1");
-    assert_eq!(KeeperReport::decode(&frame(3, &[9], &[1])), Some(KeeperReport::Exited { status: 9, remains: true }));
-    assert_eq!(KeeperReport::decode(&frame(3, &[9], &[1, 0])), None, "an additional byte");
+    let exited = |flag: u8, length: usize| frame(3, &[9], &[&[flag][..], &vec![0; length]].concat());
+    assert_eq!(KeeperReport::decode(&exited(2, 24)), None, "a flag is 0 or 1");
+    let expected = KeeperReport::Exited { status: 9, remains: true, usage: LeaderUsage::default(), tree_cpu_us: 0 };
+    assert_eq!(KeeperReport::decode(&exited(1, 24)), Some(expected));
+    assert_eq!(KeeperReport::decode(&exited(1, 25)), None, "an additional byte");
     assert_eq!(KeeperReport::decode(&frame(1, &[9], &[])), None, "a missing byte");
 }
 

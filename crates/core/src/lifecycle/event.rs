@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::phase::{Generation, Ticket};
 use crate::error::Failure;
-use crate::model::{Exit, ExitReason, Pid, ProbeRole, ProcessState};
+use crate::model::{Exit, ExitReason, ExitUsage, Pid, ProbeRole, ProcessState};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -84,12 +84,13 @@ pub enum Event {
         generation: Generation,
         failure: Failure,
     },
-    /// The leader was reaped. `remains`: other processes of the tree live. `after_probe`: a probe connected just before.
-    /// `tail`: the last lines of the output. `leftover_file`: see `TreeGone`. `name_lost`: another owner has the name by now
+    /// The leader was reaped. `usage`: `None` if the keeper was killed. `remains`: other processes of the tree live.
+    /// `after_probe`: a probe connected just before. `tail`: the last lines of the output. `leftover_file`: see `TreeGone`. `name_lost`: another owner has the name by now
     /// (`OwnedElsewhere`), so the daemon can't be restarted.
     Exited {
         generation: Generation,
         exit: Exit,
+        usage: Option<ExitUsage>,
         remains: bool,
         after_probe: Option<ProbeRole>,
         tail: String,

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::error::Failure;
 use crate::lifecycle::restart::History;
-use crate::model::{Exit, ExitReason, Pid, ProcessState};
+use crate::model::{Exit, ExitReason, ExitUsage, Pid, ProcessState};
 
 /// The number of an attempt. The machine drops events of older attempts.
 pub type Generation = u64;
@@ -231,6 +231,8 @@ pub struct LastExit {
     pub reason: ExitReason,
     /// Milliseconds since 1970.
     pub at: f64,
+    /// `None` if the keeper was killed.
+    pub usage: Option<ExitUsage>,
 }
 
 /// The values for the getters. Published after every event.

@@ -17,6 +17,7 @@
 //! - `ownership`: folder, lock, identity, orphans;
 //! - `socket`: the socket path;
 //! - `output`: stdout and stderr of daemons;
+//! - `metrics`: counters, and samples of trees;
 //! - `report`: messages to the caller's thread, log entries;
 //! - `runtime`: the supervisor's thread.
 
@@ -24,6 +25,7 @@ mod daemon;
 mod guardian;
 mod launch;
 mod manager;
+mod metrics;
 mod output;
 mod ownership;
 mod probe;
@@ -34,7 +36,8 @@ mod socket;
 pub use daemon::Published;
 pub use guardian::GuardianProgram;
 pub use manager::{Accepted, Manager, Options, check};
-pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, Splitter, Tail};
+pub use metrics::{Counts, Durations, PluginMetrics, Resources};
+pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, OutputCounts, Splitter, Tail};
 pub use ownership::{Folder, Lock, LockGuard, leader};
 pub use report::{LogValue, Mailbox, Message, Refusal};
 

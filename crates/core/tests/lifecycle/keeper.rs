@@ -107,6 +107,7 @@ fn keeper_of_a_pending_restart_is_watched_as_well() {
     daemon.on(Event::Exited {
         generation: 1,
         exit,
+        usage: None,
         remains: true,
         after_probe: None,
         tail: String::new(),

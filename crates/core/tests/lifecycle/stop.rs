@@ -116,7 +116,16 @@ fn stop_rejects_with_err_io_if_a_file_could_not_be_removed() {
         let exit = Exit { code: Some(0), signal: None };
         let leftover_file = whole.then(|| stays.clone());
         let mut effects = daemon
-            .on(Event::Exited { generation, exit, remains: !whole, after_probe: None, tail: String::new(), leftover_file, name_lost: None })
+            .on(Event::Exited {
+                generation,
+                exit,
+                usage: None,
+                remains: !whole,
+                after_probe: None,
+                tail: String::new(),
+                leftover_file,
+                name_lost: None,
+            })
             .to_vec();
         if !whole {
             effects = daemon.on(Event::TreeGone { generation, leftover_file: Some(stays.clone()) }).to_vec();

@@ -52,6 +52,7 @@ named! { REASONS, reason_name, ExitReason:
     "exited" => ExitReason::Exited,
     "unhealthy" => ExitReason::Unhealthy,
     "startup" => ExitReason::Startup,
+    "memory" => ExitReason::Memory,
 }
 
 named! { RUNS, run_name, Run:

@@ -189,7 +189,7 @@ impl Keeper {
         let mut exited = None;
         let childless = loop {
             match sys::reap_after(|pid| self.tree.on_ended(pid)) {
-                Reaped::Child { pid, status } if Some(pid) == self.tree.leader => exited = Some(status),
+                Reaped::Child { pid, status, usage } if Some(pid) == self.tree.leader => exited = Some((status, usage)),
                 Reaped::Child { .. } => {}
                 Reaped::NoneEnded => break false,
                 Reaped::NoChildren => break true,
@@ -209,8 +209,10 @@ impl Keeper {
             self.remove_record();
         }
         match exited {
-            Some(status) => self.report(KeeperReport::Exited { status, remains: !gone }),
-            None if gone => self.report(KeeperReport::TreeGone),
+            Some((status, usage)) => {
+                self.report(KeeperReport::Exited { status, remains: !gone, usage, tree_cpu_us: sys::reaped_cpu_us() });
+            }
+            None if gone => self.report(KeeperReport::TreeGone { tree_cpu_us: sys::reaped_cpu_us() }),
             None => {}
         }
         if exited.is_some() && !gone {

@@ -6,7 +6,9 @@ mod signals;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use ally_base::wire::LeaderUsage;
 use nix::errno::Errno;
 
 pub use descriptors::{discard, is_closed, pipe, poll, read_small};
@@ -127,11 +129,12 @@ pub fn kill_relative(pid: i32, signal: i32) -> io::Result<()> {
     if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The result of a call of waitpid(2) for any child.
+/// The result of a call of wait4(2) for any child.
 pub enum Reaped {
     Child {
         pid: i32,
         status: i32,
+        usage: LeaderUsage,
     },
     /// There are children, but no ended child to reap.
     NoneEnded,
@@ -163,15 +166,36 @@ pub fn reap_after(before: impl FnOnce(i32)) -> Reaped {
     }
 }
 
+/// The CPU time, in microseconds, of all children that this process has reaped.
+pub fn reaped_cpu_us() -> u64 {
+    // SAFETY: zero is a valid value of the structure.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` outlives the call, which fails for no valid pointer.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    cpu_us(&usage)
+}
+
+fn cpu_us(usage: &libc::rusage) -> u64 {
+    let micros = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
+    (micros(usage.ru_utime) + micros(usage.ru_stime)).as_micros() as u64
+}
+
+/// `ru_maxrss` is in KiB on Linux, and in bytes on macOS.
+fn memory_peak(usage: &libc::rusage) -> u64 {
+    usage.ru_maxrss as u64 * if cfg!(target_os = "macos") { 1 } else { 1024 }
+}
+
 /// `pid`: as for waitpid(2).
 fn reap_any_of(pid: i32) -> Reaped {
     loop {
         let mut status = 0;
-        // SAFETY: `status` outlives the call.
-        let pid = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+        // SAFETY: zero is a valid value of the structure.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: `status` and `usage` outlive the call.
+        let pid = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) };
         match pid {
             0 => return Reaped::NoneEnded,
-            1.. => return Reaped::Child { pid, status },
+            1.. => return Reaped::Child { pid, status, usage: LeaderUsage { memory_peak: memory_peak(&usage), cpu_us: cpu_us(&usage) } },
             _ if Errno::last() == Errno::EINTR => {}
             _ => return Reaped::NoChildren,
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use ally_base::stop::StopSignalTo;
-use ally_base::wire::{KeeperCommand, KeeperReport};
+use ally_base::wire::KeeperCommand;
 
 use crate::support::{Daemon, Guardian, TestOrder, await_gone, lives, signal, state, until};
 
@@ -106,9 +106,9 @@ fn process_that_the_leader_forks_after_the_signal_gets_no_signal() {
     let mut lines = [daemon.line(), daemon.line()];
     lines.sort();
     assert!(lines[0].starts_with("cleaner ") && lines[1] == "worker got SIGTERM", "{lines:?}");
-    assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 0, remains: true }));
+    assert_eq!(daemon.exited(), (0, true));
     daemon.command(KeeperCommand::Kill);
-    assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
+    daemon.tree_gone();
     assert_eq!(daemon.output(), "", "the cleaner met SIGKILL alone");
 }
 
@@ -120,10 +120,10 @@ fn leader_that_exited_by_itself_the_others_get_the_signal_at_once() {
     daemon.await_introductions(["worker", "leader"]);
     // Not the stop signal, but one with its default action.
     signal(&leader, libc::SIGUSR1);
-    assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: libc::SIGUSR1, remains: true }));
+    assert_eq!(daemon.exited(), (libc::SIGUSR1, true));
     daemon.command(KeeperCommand::Terminate);
     assert_eq!(daemon.line(), "worker got SIGTERM");
-    assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
+    daemon.tree_gone();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ally_base::os;
 use ally_base::record::LockNote;
-use ally_base::wire::{KeeperCommand, KeeperReport, OwnerDeath};
+use ally_base::wire::{KeeperCommand, OwnerDeath};
 
 use crate::support::procfs::{bit, mask, status};
 use crate::support::{Daemon, Guardian, IGNORES_SIGTERM, TREE, TestOrder, await_gone, lives, signal, until};
@@ -296,7 +296,7 @@ fn keeper_of_a_living_owner_ignores_signals() {
             signal(&keeper, number);
         }
         fs::write(daemon.path("go"), "").unwrap();
-        assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 4 << 8, remains: false }));
+        assert_eq!(daemon.exited(), (4 << 8, false));
     }
 }
 

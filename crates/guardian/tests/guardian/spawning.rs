@@ -9,10 +9,6 @@ use tempfile::TempDir;
 
 use crate::support::{Guardian, TestOrder, until};
 
-const fn exited(status: i32) -> KeeperReport {
-    KeeperReport::Exited { status, remains: false }
-}
-
 fn file(folder: &TempDir, name: &str, content: &str, mode: u32) -> String {
     let path = folder.path().join(name);
     fs::write(&path, content).unwrap();
@@ -29,7 +25,7 @@ fn order_spawns_a_leader_and_its_exit_status_is_reported() {
             matches!(daemon.report(), Some(KeeperReport::Spawned { leader, keeper, .. }) if leader > 1 && keeper > 1 && leader != keeper),
             "{script}"
         );
-        assert_eq!(daemon.report(), Some(exited(status)), "{script}");
+        assert_eq!(daemon.exited(), (status, false), "{script}");
         assert_eq!(daemon.report(), None, "the keeper exits with its tree");
         until("the lock is released", || daemon.is_unlocked());
     }

@@ -76,9 +76,9 @@ fn kill_ends_a_tree_that_forks_without_end() {
     let mut daemon = guardian.spawn(&TestOrder::program(&["/usr/bin/env", "python3", "-c", script]));
     assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
     assert_eq!(daemon.line(), "off");
-    assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 0, remains: true }));
+    assert_eq!(daemon.exited(), (0, true));
     daemon.command(KeeperCommand::Kill);
-    assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
+    daemon.tree_gone();
     assert_eq!(daemon.output(), "");
 }
 
@@ -88,10 +88,10 @@ fn tree_gone_is_reported_after_the_last_process_of_the_tree() {
     let mut daemon = guardian.spawn(&TestOrder::shell("(setsid sh -c 'echo detached $$; exec sleep 60' &); exit 3"));
     assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
     let [detached] = daemon.await_introductions(["detached"]);
-    assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 3 << 8, remains: true }));
+    assert_eq!(daemon.exited(), (3 << 8, true));
     assert!(lives(&detached) && !daemon.is_unlocked(), "the lock is held while a process of the tree lives");
     signal(&detached, libc::SIGKILL);
-    assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
+    daemon.tree_gone();
     assert_eq!(daemon.report(), None);
     until("the lock is released", || daemon.is_unlocked());
 }
@@ -106,9 +106,9 @@ fn commands_reach_descendants_of_an_exited_leader() {
         let mut daemon = guardian.spawn(&TestOrder::shell(script));
         assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
         let [detached] = daemon.await_introductions(["detached"]);
-        assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 3 << 8, remains: true }));
+        assert_eq!(daemon.exited(), (3 << 8, true));
         daemon.command(command);
-        assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
+        daemon.tree_gone();
         assert!(!lives(&detached));
     }
 }
@@ -198,9 +198,9 @@ fn kill_mode_group_ends_the_group_of_the_start_and_the_one_of_the_leader() {
             } else {
                 // The leader exits by itself, and its group is known when the stop begins.
                 std::fs::write(daemon.path("go"), "").unwrap();
-                assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 0, remains: true }));
+                assert_eq!(daemon.exited(), (0, true));
                 daemon.command(KeeperCommand::Terminate);
-                assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
+                daemon.tree_gone();
             }
             await_gone(&[before, leader, after]);
             assert!(lives(&apart), "{change}");
@@ -216,10 +216,10 @@ fn kill_mode_group_remains_while_a_member_lives() {
         .spawn(&TestOrder { group_only: true, ..TestOrder::shell("sh -c 'echo child $$; exec sleep 60' & echo leader $$; read go") });
     // Its stdin is empty, so the leader exits at once.
     assert!(matches!(daemon.report(), Some(KeeperReport::Spawned { .. })));
-    assert_eq!(daemon.report(), Some(KeeperReport::Exited { status: 1 << 8, remains: true }));
+    assert_eq!(daemon.exited(), (1 << 8, true));
     assert!(!daemon.is_unlocked());
     daemon.command(KeeperCommand::Terminate);
-    assert_eq!(daemon.report(), Some(KeeperReport::TreeGone));
+    daemon.tree_gone();
     assert_eq!(daemon.report(), None);
 }
 

@@ -166,7 +166,7 @@ pub fn working_directory(pid: i32) -> Option<PathBuf> {
 
 /// The fields from the third on. The second field is the name in parentheses, which may contain parentheses and blanks: the
 /// third field begins after the last ')'.
-fn after_name(stat: &[u8]) -> Option<SplitAsciiWhitespace<'_>> {
+pub fn after_name(stat: &[u8]) -> Option<SplitAsciiWhitespace<'_>> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     Some(std::str::from_utf8(stat.get(end + 1..)?).ok()?.split_ascii_whitespace())
 }

@@ -120,7 +120,7 @@ fn children(parent: &Process) -> io::Result<Vec<i32>> {
 }
 
 /// The kernel lists children per thread: /proc/PID/task/TID/children.
-fn child_pids(parent: i32) -> io::Result<Vec<i32>> {
+pub fn child_pids(parent: i32) -> io::Result<Vec<i32>> {
     let Some(tasks) = unless_gone(fs::read_dir(format!("/proc/{parent}/task")))? else { return Ok(Vec::new()) };
     let mut pids = Vec::new();
     for task in tasks {

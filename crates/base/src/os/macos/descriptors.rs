@@ -1,5 +1,6 @@
 //! The open descriptors of a process, by libproc.
 
+use std::io;
 use std::mem;
 
 /// The maximum per process: more than launchd's limit.
@@ -7,20 +8,33 @@ const DESCRIPTORS_MAX: usize = 64 * 1024;
 /// `PROC_PIDFDVNODEINFO` of sys/proc_info.h.
 const VNODE_INFO: libc::c_int = 1;
 
-/// The descriptors of this kind (`PROX_FDTYPE_…`).
-pub fn descriptors(pid: i32, kind: libc::c_int) -> Vec<i32> {
+/// The number of descriptors.
+///
+/// # Errors
+/// EPERM for a process of another user; ESRCH if the process is gone.
+pub fn count(pid: i32) -> io::Result<u32> {
+    list(pid).map(|found| u32::try_from(found.len()).unwrap_or(u32::MAX))
+}
+
+fn list(pid: i32) -> io::Result<Vec<libc::proc_fdinfo>> {
     let list = |buffer: *mut libc::c_void, size: usize| {
         let size = libc::c_int::try_from(size).unwrap_or(libc::c_int::MAX);
         // SAFETY: the buffer is null with the size 0, or has `size` bytes.
         let written = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDLISTFDS, 0, buffer, size) };
-        usize::try_from(written).unwrap_or(0) / mem::size_of::<libc::proc_fdinfo>()
+        if written <= 0 { Err(io::Error::last_os_error()) } else { Ok(written as usize / mem::size_of::<libc::proc_fdinfo>()) }
     };
     // Without a buffer proc_pidinfo returns an upper limit of the size.
-    let room = list(std::ptr::null_mut(), 0).min(DESCRIPTORS_MAX);
+    let room = list(std::ptr::null_mut(), 0)?.min(DESCRIPTORS_MAX);
     let mut found: Vec<libc::proc_fdinfo> = Vec::with_capacity(room);
-    let count = list(found.as_mut_ptr().cast(), room * mem::size_of::<libc::proc_fdinfo>());
+    let count = list(found.as_mut_ptr().cast(), room * mem::size_of::<libc::proc_fdinfo>())?;
     // SAFETY: the kernel has filled `count` entries; `room` is the capacity.
     unsafe { found.set_len(count.min(room)) };
+    Ok(found)
+}
+
+/// The descriptors of this kind (`PROX_FDTYPE_…`).
+pub fn descriptors(pid: i32, kind: libc::c_int) -> Vec<i32> {
+    let found = list(pid).unwrap_or_default();
     found.iter().filter(|entry| i64::from(entry.proc_fdtype) == i64::from(kind)).map(|entry| entry.proc_fd).collect()
 }
 

@@ -156,7 +156,7 @@ pub fn working_directory(pid: i32) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(text.to_bytes())))
 }
 
-fn query<T>(pid: i32, flavor: libc::c_int) -> io::Result<T> {
+pub fn query<T>(pid: i32, flavor: libc::c_int) -> io::Result<T> {
     let size = libc::c_int::try_from(mem::size_of::<T>()).map_err(io::Error::other)?;
     let mut info = mem::MaybeUninit::<T>::zeroed();
     // SAFETY: the buffer has `size` bytes.

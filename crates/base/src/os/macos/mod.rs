@@ -12,6 +12,7 @@ mod pipe;
 mod random;
 mod socket_info;
 mod tree;
+mod usage;
 mod watch;
 
 pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
@@ -26,4 +27,5 @@ pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
 pub use random::random_bytes;
 pub use tree::{HAS_SUBREAPER, all_that_began_with, descendants, hides_group, members, own_children, posix_session};
+pub use usage::{open_files, shared_memory_size, tree_usage};
 pub use watch::{FolderWatcher, Key};

@@ -181,9 +181,9 @@ impl Machine {
             Event::AcknowledgementElapsed { .. } => self.acknowledgement_elapsed(),
             Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. } => self.boot_failed(failure, now),
             Event::Ready { .. } => self.ready(now),
-            Event::Exited { exit, remains, after_probe, tail, leftover_file, name_lost, .. } => {
+            Event::Exited { exit, usage, remains, after_probe, tail, leftover_file, name_lost, .. } => {
                 self.count_exit_after_probe(exit, after_probe);
-                self.exited(exit, remains, tail, leftover_file, name_lost, now);
+                self.exited((exit, usage), remains, tail, leftover_file, name_lost, now);
             }
             Event::TreeGone { leftover_file, .. } => self.tree_gone(leftover_file, now),
             Event::ProbePassed { latency, .. } => self.probe_passed(latency),

@@ -7,7 +7,7 @@ use crate::error::{Code, Failure};
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
 use crate::lifecycle::phase::{LastExit, Leader, Now, Phase, Run, StopFor, TreeState};
 use crate::lifecycle::restart::{RestartOn, RestartPlan};
-use crate::model::{Exit, ExitReason, Pid, ProcessState};
+use crate::model::{Exit, ExitReason, ExitUsage, Pid, ProcessState};
 
 impl Machine {
     pub(super) fn prepared(&mut self) {
@@ -180,7 +180,7 @@ impl Machine {
 
     pub(super) fn exited(
         &mut self,
-        exit: Exit,
+        (exit, usage): (Exit, Option<ExitUsage>),
         remains: bool,
         tail: String,
         leftover_file: Option<Failure>,
@@ -189,7 +189,7 @@ impl Machine {
     ) {
         let Some(pid) = self.phase.pid() else { return };
         let reason = self.exit_reason(exit);
-        self.last_exit = Some(LastExit { pid, exit, reason, at: now.wall });
+        self.last_exit = Some(LastExit { pid, exit, reason, at: now.wall, usage });
         self.effects.push(Effect::Notify(Notice::Exited { pid, exit, reason }));
         let left = remains.then_some(Leader::Exited);
         match &mut self.phase {

@@ -13,6 +13,7 @@ use crate::error::{Failure, Occupant};
 use crate::lifecycle::{Effect, Event, Generation, Signal};
 use crate::model::Pid;
 use crate::supervisor::launch::{Launch, no_process};
+use crate::supervisor::metrics::sample_at_ready;
 use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::{Lease, LockFile, identify_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_ready, check};
@@ -143,13 +144,16 @@ impl Task {
     }
 
     fn await_ready(&mut self, generation: Generation) {
-        let job = Arc::clone(&self.job);
+        let (job, counters) = (Arc::clone(&self.job), Arc::clone(&self.daemon.counters));
         let Some(attempt) = self.attempt(generation) else { return };
         let Some(daemon) = attempt.spawned().cloned() else { return };
         let (status, done) = (ReadinessStatus::default(), attempt.completion());
         let shared_status = status.clone();
         let waiting = AbortOnDrop::spawn(async move {
             let ready = await_ready(&job.config.socket_path, &job.config.readiness, &daemon, &shared_status).await;
+            if ready.is_ok() {
+                sample_at_ready(&counters).await;
+            }
             done(Completion::Ready(ready));
         });
         attempt.awaiting_ready = Some((waiting, status));

@@ -16,6 +16,7 @@ use ally_base::record::LockNote;
 use tokio::sync::mpsc;
 
 use super::manager::ManagerContext;
+use super::metrics::{Counters, PluginMetrics};
 use super::output::Tail;
 use super::ownership::Lock;
 use super::report::{Refusal, Reporter, log};
@@ -23,6 +24,7 @@ use super::runtime::clock;
 use crate::config::ProcessConfig;
 use crate::error::{Failure, Occupant};
 use crate::lifecycle::{Activity, Effect, Event, Machine, Notice, Now, Snapshot, Ticket};
+use crate::model::ProcessState;
 
 pub use task::Task;
 
@@ -73,6 +75,7 @@ pub struct Daemon {
     pub name: String,
     pub tail: Arc<Tail>,
     pub reporter: Reporter,
+    pub counters: Arc<Counters>,
     context: Arc<ManagerContext>,
     spawn_task: SpawnTask,
     /// Locked for one step of the machine, never across an await.
@@ -87,7 +90,16 @@ impl Daemon {
         let name = job.config.plugin_name.clone();
         let reporter = context.reporter(&name);
         let core = Core { machine, job: Arc::new(job), former_job: None, task: None, closed: false, lock: Weak::new() };
-        Arc::new(Self { name, tail: Arc::default(), reporter, context, spawn_task, core: Mutex::new(core), published })
+        Arc::new(Self {
+            name,
+            tail: Arc::default(),
+            reporter,
+            counters: Arc::new(Counters::new()),
+            context,
+            spawn_task,
+            core: Mutex::new(core),
+            published,
+        })
     }
 
     /// Starts the daemon. Returns whether the configuration was accepted: only without a process and without an attempt that
@@ -134,7 +146,10 @@ impl Daemon {
         let before = core.machine.activity();
         let effects = core.machine.on(event, now);
         let after = core.machine.activity();
-        self.publish(core.machine.snapshot());
+        let snapshot = core.machine.snapshot();
+        // Before the snapshot is published, so that a caller who reads a state finds it counted.
+        self.counters.count(&effects, snapshot.total_restarts, now);
+        self.publish(snapshot);
         self.context.activity_began(after.without(before));
         if effects.is_empty() {
             return;
@@ -200,6 +215,21 @@ impl Daemon {
         let (snapshot, revision) = self.read(Clone::clone);
         let uptime = snapshot.running_since.map(|since| clock::since(since).as_secs_f64() * 1e3);
         Published { snapshot, revision, uptime }
+    }
+
+    pub fn metrics(&self) -> PluginMetrics {
+        let (state, since) = self.peek(|snapshot| (snapshot.state, snapshot.running_since));
+        let (resources, cpu_time) = self.counters.resources();
+        PluginMetrics {
+            plugin: self.name.clone(),
+            state,
+            uptime: since.map(|since| clock::since(since).as_secs_f64() * 1e3),
+            counts: self.counters.counts(),
+            check_quantiles: self.counters.check_quantiles(),
+            output: self.tail.counts(),
+            resources: resources.filter(|_| state == ProcessState::Running),
+            cpu_time,
+        }
     }
 
     /// Reads one value of the snapshot without a copy of the others.

@@ -1,6 +1,7 @@
 //! Turns reports of keeper, guardian, probes and timers into events for the machine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ally_base::os;
 use ally_base::text::printable;
@@ -11,14 +12,15 @@ use super::attempt::{AttemptEvent, Completion, Sweeping};
 use crate::config::KillMode;
 use crate::error::Failure;
 use crate::lifecycle::{Event, Generation, Timer};
-use crate::model::{Exit, Pid};
+use crate::model::{Exit, ExitUsage, Pid};
 use crate::supervisor::guardian::{GuardianReceipt, sweep};
 use crate::supervisor::launch::explain;
+use crate::supervisor::metrics::TreeId;
 use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::{Lease, find_leader, groups_of, posix_session_members};
 use crate::supervisor::probe::HealthCheck;
 use crate::supervisor::report::log;
-use crate::supervisor::runtime::AbortOnDrop;
+use crate::supervisor::runtime::{AbortOnDrop, clock};
 
 impl Task {
     pub(super) fn on_attempt_event(&mut self, generation: Generation, event: AttemptEvent) {
@@ -72,6 +74,7 @@ impl Task {
                         pumps.spawned(leader);
                     }
                 }
+                self.daemon.counters.begin_tree(TreeId { keeper, keeper_start }, clock::now().mono);
                 // Before the pid is published, so that a caller who reads the pid finds `daemon.pid`.
                 let recorded = self.record(generation, leader, keeper);
                 self.feed(Event::Spawned { generation, pid: leader });
@@ -85,14 +88,17 @@ impl Task {
                 let failure = explain(stage, errno, &self.job, &programs, &self.context.options.envs_dir);
                 self.feed(Event::SpawnFailed { generation, failure });
             }
-            KeeperReport::Exited { status, remains } => {
-                self.on_exited(generation, decode_wait_status(status), remains);
+            KeeperReport::Exited { status, remains, usage, tree_cpu_us } => {
+                let usage = ExitUsage { memory_peak: usage.memory_peak, cpu_time: Duration::from_micros(usage.cpu_us) };
+                self.on_exited(generation, decode_wait_status(status), Some(usage), remains);
                 if !remains {
+                    self.daemon.counters.end_tree(Some(Duration::from_micros(tree_cpu_us)));
                     self.end_process(generation);
                 }
             }
             KeeperReport::Acknowledged => self.feed(Event::Acknowledged { generation }),
-            KeeperReport::TreeGone => {
+            KeeperReport::TreeGone { tree_cpu_us } => {
+                self.daemon.counters.end_tree(Some(Duration::from_micros(tree_cpu_us)));
                 self.end_process(generation);
                 let leftover_file = self.remove_files();
                 self.feed(Event::TreeGone { generation, leftover_file });
@@ -108,7 +114,7 @@ impl Task {
         }
     }
 
-    fn on_exited(&mut self, generation: Generation, exit: Exit, remains: bool) {
+    fn on_exited(&mut self, generation: Generation, exit: Exit, usage: Option<ExitUsage>, remains: bool) {
         let after_probe = self.attempt(generation).and_then(|attempt| attempt.spawned()?.recently_connected());
         if let Some(attempt) = self.attempt(generation) {
             if let Some(process) = &mut attempt.process {
@@ -121,7 +127,7 @@ impl Task {
         let leftover_file = if remains { None } else { self.remove_files() };
         let name_lost = self.lease.as_ref().and_then(Lease::name_lost);
         let tail = self.daemon.tail.error_excerpt();
-        self.feed(Event::Exited { generation, exit, remains, after_probe, tail, leftover_file, name_lost });
+        self.feed(Event::Exited { generation, exit, usage, remains, after_probe, tail, leftover_file, name_lost });
     }
 
     /// The keeper is gone, and has not reported that the tree is gone.
@@ -133,8 +139,9 @@ impl Task {
         log!(self.daemon.reporter, warn, keeper = spawned.keeper, "the keeper was killed; its tree is swept");
         if !process.leader_reaped {
             // The leader dies with its keeper (PR_SET_PDEATHSIG); its wait status went to the guardian.
-            self.on_exited(generation, Exit::UNKNOWN, true);
+            self.on_exited(generation, Exit::UNKNOWN, None, true);
         }
+        self.daemon.counters.end_tree(None);
         let (job, reporter, leader) = (Arc::clone(&self.job), self.daemon.reporter.clone(), process.identity.clone());
         let Some(attempt) = self.attempt(generation) else { return };
         let done = attempt.completion();

@@ -9,6 +9,7 @@ use ally_base::wire::OwnerDeath;
 use super::Tickets;
 use crate::lifecycle::Activity;
 use crate::supervisor::guardian::{GuardianClient, GuardianProgram};
+use crate::supervisor::metrics::Sampler;
 use crate::supervisor::report::{Listeners, Mailbox, ManagerId, Reporter};
 use crate::supervisor::socket::SocketClaims;
 
@@ -26,6 +27,7 @@ pub struct ManagerContext {
     pub claims: SocketClaims,
     pub tickets: Tickets,
     pub mailbox: Arc<Mailbox>,
+    pub sampler: Arc<Sampler>,
     pub listeners: Arc<Listeners>,
     /// The number of daemons that need the guardian.
     guarded: AtomicUsize,
@@ -43,6 +45,7 @@ impl ManagerContext {
             claims: SocketClaims::default(),
             tickets: Tickets::new(&mailbox),
             mailbox,
+            sampler: Sampler::new(id),
             listeners: Arc::default(),
             guarded: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),

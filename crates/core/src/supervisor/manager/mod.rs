@@ -5,7 +5,7 @@ mod tickets;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use ally_base::os;
 use ally_base::text::{io_text, printable};
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::TARGET;
 use super::daemon::{Daemon, Job, Published, Task};
+use super::metrics::{Daemons, PluginMetrics};
 use super::output::Follower;
 use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
@@ -36,7 +37,7 @@ pub struct Accepted {
 
 pub struct Manager {
     context: Arc<ManagerContext>,
-    daemons: RwLock<HashMap<String, Arc<Daemon>>>,
+    daemons: Arc<Daemons>,
     closed: AtomicBool,
 }
 
@@ -47,7 +48,7 @@ impl Manager {
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         live_managers::register(id);
         let context = ManagerContext::new(id, options, wake);
-        Self { context: Arc::new(context), daemons: RwLock::default(), closed: AtomicBool::new(false) }
+        Self { context: Arc::new(context), daemons: Arc::default(), closed: AtomicBool::new(false) }
     }
 
     pub fn id(&self) -> ManagerId {
@@ -203,6 +204,21 @@ impl Manager {
         let mut names: Vec<String> = self.read().values().filter(|daemon| is_known(daemon)).map(|daemon| daemon.name.clone()).collect();
         names.sort_unstable();
         names
+    }
+
+    /// The newest values. Asks for samples in the next minute.
+    pub fn metrics(&self, name: &str) -> Option<PluginMetrics> {
+        let metrics = self.get_known(name)?.metrics();
+        self.context.sampler.ask(&self.daemons);
+        Some(metrics)
+    }
+
+    /// As [`Manager::metrics`], of all known plugins, sorted by name.
+    pub fn all_metrics(&self) -> Vec<PluginMetrics> {
+        let mut all: Vec<_> = self.read().values().filter(|daemon| is_known(daemon)).map(|daemon| daemon.metrics()).collect();
+        self.context.sampler.ask(&self.daemons);
+        all.sort_unstable_by(|one, other| one.plugin.cmp(&other.plugin));
+        all
     }
 
     pub fn output(&self, name: &str, lines: usize) -> Vec<String> {

@@ -10,7 +10,7 @@ mod times;
 pub use follow::{Batch, Follower, FollowerId, Line};
 pub use lines::Splitter;
 pub use pump::Pumps;
-pub use tail::Tail;
+pub use tail::{OutputCounts, Tail};
 
 /// The capacity of a pipe at the start of a daemon, which [`Pumps`] enlarges for a daemon that fills it. Linux gives an ordinary
 /// user 16,384 pages for pipes (`pipe-user-pages-soft`), and after that only pipes of two pages. With the default capacity, 512

@@ -135,7 +135,13 @@ impl Pump {
     fn end_line(&self) {
         self.tail.end_line(self.process, self.stream);
         if let Some(line) = self.splitter().rest() {
-            self.reporter.line(self.stream, line);
+            self.count_dropped(u64::from(!self.reporter.line(self.stream, line)));
+        }
+    }
+
+    fn count_dropped(&self, lines: u64) {
+        if lines > 0 {
+            self.tail.count_dropped_lines(lines);
         }
     }
 
@@ -154,7 +160,9 @@ impl Pump {
             let bytes = buffer.get(..count).unwrap_or_default();
             let counts = self.tail.append(self.process, self.stream, bytes);
             if counts && self.reporter.wants_lines() {
-                self.splitter().feed(bytes, |line| self.reporter.line(self.stream, line));
+                let mut dropped = 0;
+                self.splitter().feed(bytes, |line| dropped += u64::from(!self.reporter.line(self.stream, line)));
+                self.count_dropped(dropped);
             } else {
                 // A later listener gets lines from here on, and not the first half of an old one.
                 self.splitter().clear();

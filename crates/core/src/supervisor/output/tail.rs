@@ -34,6 +34,15 @@ struct Chunk {
     bytes: Vec<u8>,
 }
 
+/// What was read of all processes of one plugin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutputCounts {
+    /// Bytes of stdout and of stderr.
+    pub bytes: [u64; 2],
+    /// Lines that no listener got, because too many waited for it.
+    pub dropped_lines: u64,
+}
+
 #[derive(Default)]
 struct Inner {
     chunks: VecDeque<Chunk>,
@@ -54,6 +63,7 @@ struct Inner {
     following: Option<Following>,
     /// The followers of kept lines only, with a line whose pid is not known yet.
     unnamed: Vec<Weak<Follower>>,
+    counts: OutputCounts,
 }
 
 #[derive(Default)]
@@ -104,6 +114,7 @@ impl Tail {
             return false;
         }
         let Some(last) = bytes.last() else { return true };
+        inner.counts.bytes[stream as usize] += bytes.len() as u64;
         let mid_line = std::mem::replace(&mut inner.open[stream as usize], *last != b'\n');
         // If a write is larger than the tail, only its end is kept.
         let dropped = bytes.len().saturating_sub(TAIL_BYTES);
@@ -136,6 +147,14 @@ impl Tail {
             inner.bytes -= oldest.bytes.len();
         }
         true
+    }
+
+    pub fn count_dropped_lines(&self, lines: u64) {
+        self.lock().counts.dropped_lines += lines;
+    }
+
+    pub fn counts(&self) -> OutputCounts {
+        self.lock().counts
     }
 
     /// The last lines of both streams, oldest first, in the order of their newlines.

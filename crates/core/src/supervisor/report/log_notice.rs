@@ -23,7 +23,7 @@ impl Reporter {
                 let ending = ending(*exit);
                 match reason {
                     ExitReason::Stopped => log!(self, info, pid, %reason, ending, "exited"),
-                    ExitReason::Crashed | ExitReason::Exited | ExitReason::Unhealthy | ExitReason::Startup => {
+                    ExitReason::Crashed | ExitReason::Exited | ExitReason::Unhealthy | ExitReason::Startup | ExitReason::Memory => {
                         log!(self, warn, pid, %reason, ending, "exited");
                     }
                 }

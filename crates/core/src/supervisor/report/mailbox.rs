@@ -52,17 +52,22 @@ impl Mailbox {
     }
 
     pub fn post(&self, message: Message) {
+        self.offer(message);
+    }
+
+    /// As [`Mailbox::post`]. False if the message was dropped.
+    pub fn offer(&self, message: Message) -> bool {
         let mut queue = self.lock();
         match message.kind() {
             Kind::Answer => {}
             Kind::Event if queue.events >= EVENTS_MAX => {
                 queue.dropped_events += 1;
-                return;
+                return false;
             }
             Kind::Event => queue.events += 1,
             Kind::Line(bytes) if queue.lines >= LINES_MAX || queue.line_bytes + bytes > LINE_BYTES_MAX => {
                 queue.dropped_lines += 1;
-                return;
+                return false;
             }
             Kind::Line(bytes) => {
                 queue.lines += 1;
@@ -71,6 +76,7 @@ impl Mailbox {
         }
         queue.waiting.push_back(message);
         self.wake(queue);
+        true
     }
 
     /// If the queue has no room for a line, counts one as dropped and returns true. The caller then need not format or copy

@@ -43,11 +43,12 @@ impl Reporter {
         self.listeners.output() || tracing::enabled!(target: LINES_TARGET, tracing::Level::DEBUG)
     }
 
-    pub fn line(&self, stream: Stream, line: String) {
+    /// False if there is a listener, and the line was dropped because too many wait.
+    pub fn line(&self, stream: Stream, line: String) -> bool {
         tracing::debug!(target: LINES_TARGET, manager = self.manager, plugin = &*self.plugin, stream = stream.as_str(), "{}", Printable(&line));
-        if self.listeners.output() && !self.mailbox.drop_line_if_full() {
-            self.mailbox.post(Message::Output { plugin: self.plugin.as_ref().to_owned(), stream, line });
-        }
+        !self.listeners.output()
+            || (!self.mailbox.drop_line_if_full()
+                && self.mailbox.offer(Message::Output { plugin: self.plugin.as_ref().to_owned(), stream, line }))
     }
 }
 

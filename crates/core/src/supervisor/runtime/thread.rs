@@ -3,10 +3,12 @@
 
 use std::future::{Future, pending};
 use std::io;
+use std::panic::resume_unwind;
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use once_cell::sync::OnceCell;
 use tokio::runtime::{Builder, Handle};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 static HANDLE: OnceCell<Handle> = OnceCell::new();
@@ -38,6 +40,24 @@ where
 {
     HANDLE.get().map(|handle| handle.spawn(future))
 }
+
+/// Runs `work`, which may take long, on another thread, at most [`WORKERS_MAX`] at once. Must be awaited on the supervisor's
+/// thread. The runtime makes such a thread when there is work, and ends it after 10 s without.
+pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    static PERMITS: Semaphore = Semaphore::const_new(WORKERS_MAX);
+    // The semaphore is never closed.
+    let permit = PERMITS.acquire().await;
+    let done = tokio::task::spawn_blocking(work).await;
+    drop(permit);
+    match done {
+        Ok(value) => value,
+        // The runtime never ends, so the work was not cancelled.
+        Err(error) => resume_unwind(error.into_panic()),
+    }
+}
+
+/// More than one, so that a read of /proc that hangs in the kernel delays only its own tree.
+const WORKERS_MAX: usize = 4;
 
 /// A task of the runtime that is aborted on drop.
 pub struct AbortOnDrop(Option<JoinHandle<()>>);

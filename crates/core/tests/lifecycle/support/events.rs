@@ -48,7 +48,7 @@ samples! { f:
     RecordFailed { generation: f.generation, failure: unwritable() },
     Ready { generation: f.generation },
     NotReady { generation: f.generation, failure: Failure::SocketInUse { path: "/run/p.sock".to_owned(), by: foreigner() } },
-    Exited { generation: f.generation, exit: code(1), remains: false, after_probe: None, tail: String::new(), leftover_file: None, name_lost: None },
+    Exited { generation: f.generation, exit: code(1), usage: None, remains: false, after_probe: None, tail: String::new(), leftover_file: None, name_lost: None },
     TreeGone { generation: f.generation, leftover_file: None },
     ProbePassed { generation: f.generation, latency: Duration::from_millis(2) },
     ProbeFailed { generation: f.generation, latency: Duration::from_millis(3), error: "refused".to_owned() },
@@ -72,13 +72,13 @@ pub const fn code(code: i32) -> Exit {
 }
 
 pub fn exited(generation: Generation, exit: Exit, remains: bool) -> Event {
-    Event::Exited { generation, exit, remains, after_probe: None, tail: String::new(), leftover_file: None, name_lost: None }
+    Event::Exited { generation, exit, usage: None, remains, after_probe: None, tail: String::new(), leftover_file: None, name_lost: None }
 }
 
 /// The folder was replaced, and another owner has the name.
 pub fn exited_after_loss(generation: Generation, exit: Exit, remains: bool) -> Event {
     let name_lost = Some(Failure::OwnedElsewhere { owner: Some(1234) });
-    Event::Exited { generation, exit, remains, after_probe: None, tail: String::new(), leftover_file: None, name_lost }
+    Event::Exited { generation, exit, usage: None, remains, after_probe: None, tail: String::new(), leftover_file: None, name_lost }
 }
 
 pub fn unwritable() -> Failure {

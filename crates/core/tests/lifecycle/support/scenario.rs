@@ -82,7 +82,7 @@ impl Scenario {
     /// An exit just after a probe of this role has connected.
     pub fn exit_after(&mut self, exit: Exit, after_probe: Option<ProbeRole>) -> &[Effect] {
         let (generation, tail) = (self.machine.generation(), String::new());
-        self.on(Event::Exited { generation, exit, remains: false, after_probe, tail, leftover_file: None, name_lost: None })
+        self.on(Event::Exited { generation, exit, usage: None, remains: false, after_probe, tail, leftover_file: None, name_lost: None })
     }
 
     pub fn crash(&mut self) -> &[Effect] {

@@ -188,7 +188,7 @@ impl ShadowModel {
                 let fits = match reason {
                     ExitReason::Stopped => true,
                     ExitReason::Startup => !self.was_ready,
-                    ExitReason::Crashed | ExitReason::Exited | ExitReason::Unhealthy => self.was_ready,
+                    ExitReason::Crashed | ExitReason::Exited | ExitReason::Unhealthy | ExitReason::Memory => self.was_ready,
                 };
                 ensure(*pid == pid_of(generation), "Exited with another pid")?;
                 let rule = format_args!("reason {reason:?}, ready before: {}", self.was_ready);

@@ -79,12 +79,27 @@ impl Daemon {
         stream.write_all(&command.encode()).unwrap();
     }
 
+    /// The wait status of the leader, and whether descendants remain.
+    #[track_caller]
+    pub fn exited(&mut self) -> (i32, bool) {
+        match self.report() {
+            Some(KeeperReport::Exited { status, remains, .. }) => (status, remains),
+            other => panic!("not the leader's exit: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn tree_gone(&mut self) {
+        let report = self.report();
+        assert!(matches!(report, Some(KeeperReport::TreeGone { .. })), "{report:?}");
+    }
+
     /// The exit status of the leader. Asserts that the reports of the tree's end are complete.
     #[track_caller]
     pub fn end(&mut self) -> i32 {
-        let Some(KeeperReport::Exited { status, remains }) = self.report() else { panic!("not the leader's exit") };
+        let (status, remains) = self.exited();
         if remains {
-            assert_eq!(self.report(), Some(KeeperReport::TreeGone));
+            self.tree_gone();
         }
         assert_eq!(self.report(), None, "the keeper exits with its tree");
         until("the lock is released", || self.is_unlocked());

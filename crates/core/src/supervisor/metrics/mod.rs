@@ -1,0 +1,16 @@
+//! The metrics of one plugin: counters that are always kept, and samples of its tree.
+//!
+//! - `counters`: fed with every notice of the machine;
+//! - `durations`: histograms, and the last durations for quantiles;
+//! - `sample`: one sample of a tree;
+//! - `sampler`: when samples are taken.
+
+mod counters;
+mod durations;
+mod sample;
+mod sampler;
+
+pub use counters::{Counters, Counts, PluginMetrics, Resources, TreeId};
+pub use durations::Durations;
+pub use sample::sample_at_ready;
+pub use sampler::{Daemons, Sampler};

@@ -1,0 +1,75 @@
+//! One sample of a tree.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ally_base::os::{self, TreeUsage};
+
+use super::counters::{Counters, TreeId};
+use crate::supervisor::runtime::{clock, off_thread};
+
+/// Above this resident sum the memory of a tree is its resident sum, because the kernel needs long to tell shared pages.
+const SHARING_MAX: u64 = 1 << 30;
+
+/// The sums over a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    pub cpu: Duration,
+    pub memory: u64,
+    pub processes: u32,
+    pub threads: u32,
+    pub open_files: u32,
+}
+
+impl Sample {
+    fn of(tree: &TreeUsage) -> Self {
+        let resident = resident_sum(tree);
+        Self {
+            cpu: tree.cpu,
+            memory: if resident < SHARING_MAX { memory(tree) } else { resident },
+            processes: u32::try_from(tree.processes.len()).unwrap_or(u32::MAX),
+            threads: tree.processes.iter().map(|process| process.threads).sum(),
+            // Of another user's process, and of one that is gone, the list can't be read.
+            open_files: tree.processes.iter().filter_map(|process| os::open_files(process.pid).ok()).sum(),
+        }
+    }
+}
+
+/// Samples the tree, and keeps the sample. After an error the newest sample stays.
+///
+/// # Errors
+/// A file of /proc can't be read.
+pub fn sample(counters: &Counters, id: TreeId) -> io::Result<()> {
+    if let Some(tree) = os::tree_usage(id.keeper, id.keeper_start)? {
+        counters.keep_sample(id, &Sample::of(&tree), clock::now().mono);
+    }
+    Ok(())
+}
+
+/// The first sample of a tree, before its readiness is reported: who hears of the readiness finds it. A single process is
+/// sampled at once. To find out what several share takes long, and happens on another thread.
+pub async fn sample_at_ready(counters: &Arc<Counters>) {
+    let now = clock::now().mono;
+    let Some(id) = counters.tree_to_sample(Duration::ZERO, now) else { return };
+    // After an error there is no sample until somebody asks.
+    let Ok(Some(tree)) = os::tree_usage(id.keeper, id.keeper_start) else { return };
+    let sample = match tree.processes.len() {
+        0 | 1 => Sample::of(&tree),
+        _ => off_thread(move || Sample::of(&tree)).await,
+    };
+    counters.keep_sample(id, &sample, now);
+}
+
+pub fn resident_sum(tree: &TreeUsage) -> u64 {
+    tree.processes.iter().map(|process| process.resident).sum()
+}
+
+/// The memory of the tree. A page that its processes share counts once.
+pub fn memory(tree: &TreeUsage) -> u64 {
+    match tree.processes.as_slice() {
+        [process] => process.resident,
+        // A process whose share can't be read counts with its resident size.
+        processes => processes.iter().map(|process| os::shared_memory_size(process.pid).unwrap_or(process.resident)).sum(),
+    }
+}
