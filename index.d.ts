@@ -787,7 +787,11 @@ export declare class BackgroundProcessManager extends EventEmitter {
   getMetrics(): ProcessMetrics[];
   /** Not built yet. `undefined` for an unknown plugin. */
   getMetrics(pluginName: string): ProcessMetrics | undefined;
-  /** Not built yet. All metrics as OpenMetrics 1.0 text, or in the Prometheus text format 0.0.4. */
+  /**
+   * All metrics as OpenMetrics 1.0 text, or in the Prometheus text format 0.0.4. Throws ERR_INVALID_CONFIG for another format.
+   * @example response.end(manager.metricsText({ format: 'prometheus' }))
+   * @see [Metrics](docs/metrics.md)
+   */
   metricsText(options?: { format?: 'openmetrics' | 'prometheus' | undefined }): string;
 
   on<E extends ManagerEvent>(event: E, listener: ManagerListener<E>): this;

@@ -53,6 +53,8 @@ export declare class NativeManager {
   metrics(pluginName: string): NativeMetrics | null
   /** As `metrics`, of all known plugins, sorted by name. */
   allMetrics(): Array<NativeMetrics>
+  /** `open_metrics`: OpenMetrics 1.0, otherwise Prometheus 0.0.4. */
+  metricsText(openMetrics: boolean): string
   output(pluginName: string, lines: number): Array<string>
   /** The follower of a plugin's output, with its last `lines` lines. `None` for an unknown plugin. */
   follow(pluginName: string, lines: number, live: boolean): NativeFollower | null

@@ -265,6 +265,13 @@ class BackgroundProcessManager extends EventEmitter {
     return metrics ? lib.publicMetrics(metrics) : undefined;
   }
 
+  metricsText(callOptions) {
+    const format = lib.readOption(callOptions, 'format', 'options.format') ?? 'openmetrics';
+    if (format !== 'openmetrics' && format !== 'prometheus')
+      throw lib.invalidConfig('options.format', "must be one of 'openmetrics', 'prometheus'");
+    return this.#native.metricsText(format === 'openmetrics');
+  }
+
   ref() {
     return this.#attach(true);
   }
@@ -291,10 +298,6 @@ class BackgroundProcessManager extends EventEmitter {
 
   async stopGroup() {
     throw lib.notSupported('stopGroup');
-  }
-
-  metricsText() {
-    throw lib.notSupported('metricsText');
   }
 
   // Events 'output' and 'health' are sent only while they have listeners. EventEmitter adds and removes listeners only with

@@ -108,6 +108,10 @@ function withoutAddon(problem, file) {
       return undefined;
     }
 
+    metricsText(openMetrics) {
+      return openMetrics ? '# EOF\n' : '';
+    }
+
     allMetrics() {
       return [];
     }

@@ -116,7 +116,12 @@ testWithStores('diagnostics_channel: a store bound to tracing:ally:daemon:start:
   const config = world.config();
   Object.defineProperty(config, 'args', {
     enumerable: true,
-    value: new Proxy(config.args, { get: (target, key) => (inside.push(store.getStore()), Reflect.get(target, key)) }),
+    value: new Proxy(config.args, {
+      get: (target, key) => {
+        inside.push(store.getStore());
+        return Reflect.get(target, key);
+      },
+    }),
   });
   await manager.startProcess(config);
   expect(inside.length).toBeGreaterThan(0);

@@ -79,16 +79,6 @@ test.each([
   expectRefused(await failure(promise), method);
 });
 
-test.each([
-  ['metricsText', [{ format: 'prometheus' }]],
-])('%s throws: %j', (method, args) => {
-  const manager = world.manager();
-  expectRefused(
-    thrown(() => manager[method](...args)),
-    method,
-  );
-});
-
 test('stopProcess refuses everywhere, and stops nothing then', async () => {
   const manager = world.manager();
   await manager.startProcess(world.config());

@@ -20,7 +20,7 @@ use ally_core::config::{Raw, keys, name_problem, path_problem};
 use ally_core::error::Failure;
 use ally_core::lifecycle::Ticket;
 use ally_core::model::ProcessState;
-use ally_core::supervisor::{GuardianProgram, Manager, Message, Options, check};
+use ally_core::supervisor::{GuardianProgram, Manager, Message, Options, TextFormat, check};
 
 #[napi(object)]
 pub struct NativeOptions {
@@ -240,6 +240,12 @@ impl NativeManager {
     #[napi]
     pub fn all_metrics(&self) -> Vec<NativeMetrics> {
         self.manager.all_metrics().into_iter().map(NativeMetrics::from).collect()
+    }
+
+    /// `open_metrics`: OpenMetrics 1.0, otherwise Prometheus 0.0.4.
+    #[napi]
+    pub fn metrics_text(&self, open_metrics: bool) -> String {
+        self.manager.metrics_text(if open_metrics { TextFormat::OpenMetrics } else { TextFormat::Prometheus })
     }
 
     #[napi]

@@ -36,7 +36,7 @@ mod socket;
 pub use daemon::Published;
 pub use guardian::GuardianProgram;
 pub use manager::{Accepted, Manager, Options, check};
-pub use metrics::{Counts, Durations, PluginMetrics, Resources};
+pub use metrics::{Counts, Durations, PluginMetrics, Resources, TextFormat, text as metrics_text};
 pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, OutputCounts, Splitter, Tail};
 pub use ownership::{Folder, Lock, LockGuard, leader};
 pub use report::{LogValue, Mailbox, Message, Refusal};

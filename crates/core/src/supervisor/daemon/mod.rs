@@ -218,6 +218,11 @@ impl Daemon {
     }
 
     pub fn metrics(&self) -> PluginMetrics {
+        PluginMetrics { check_quantiles: self.counters.check_quantiles(), ..self.metrics_without_quantiles() }
+    }
+
+    /// The quantiles sort the last durations, which the text of the metrics does not need.
+    pub fn metrics_without_quantiles(&self) -> PluginMetrics {
         let (state, since) = self.peek(|snapshot| (snapshot.state, snapshot.running_since));
         let (resources, cpu_time) = self.counters.resources();
         PluginMetrics {
@@ -225,7 +230,7 @@ impl Daemon {
             state,
             uptime: since.map(|since| clock::since(since).as_secs_f64() * 1e3),
             counts: self.counters.counts(),
-            check_quantiles: self.counters.check_quantiles(),
+            check_quantiles: None,
             output: self.tail.counts(),
             resources: resources.filter(|_| state == ProcessState::Running),
             cpu_time,

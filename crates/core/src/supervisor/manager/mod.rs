@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::TARGET;
 use super::daemon::{Daemon, Job, Published, Task};
-use super::metrics::{Daemons, PluginMetrics};
+use super::metrics::{Daemons, PluginMetrics, TextFormat, text};
 use super::output::Follower;
 use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
@@ -215,7 +215,16 @@ impl Manager {
 
     /// As [`Manager::metrics`], of all known plugins, sorted by name.
     pub fn all_metrics(&self) -> Vec<PluginMetrics> {
-        let mut all: Vec<_> = self.read().values().filter(|daemon| is_known(daemon)).map(|daemon| daemon.metrics()).collect();
+        self.collect_metrics(Daemon::metrics)
+    }
+
+    /// As [`Manager::all_metrics`], as text.
+    pub fn metrics_text(&self, format: TextFormat) -> String {
+        text(&self.collect_metrics(Daemon::metrics_without_quantiles), self.context.options.guardian.version, format)
+    }
+
+    fn collect_metrics(&self, of: impl Fn(&Daemon) -> PluginMetrics) -> Vec<PluginMetrics> {
+        let mut all: Vec<_> = self.read().values().filter(|daemon| is_known(daemon)).map(|daemon| of(daemon)).collect();
         self.context.sampler.ask(&self.daemons);
         all.sort_unstable_by(|one, other| one.plugin.cmp(&other.plugin));
         all

@@ -3,14 +3,17 @@
 //! - `counters`: fed with every notice of the machine;
 //! - `durations`: histograms, and the last durations for quantiles;
 //! - `sample`: one sample of a tree;
-//! - `sampler`: when samples are taken.
+//! - `sampler`: when samples are taken;
+//! - `text`: OpenMetrics and Prometheus.
 
 mod counters;
 mod durations;
 mod sample;
 mod sampler;
+mod text;
 
 pub use counters::{Counters, Counts, PluginMetrics, Resources, TreeId};
 pub use durations::Durations;
 pub use sample::sample_at_ready;
 pub use sampler::{Daemons, Sampler};
+pub use text::{TextFormat, text};
