@@ -106,7 +106,7 @@ fn logs_follower_of_a_flood_loses_the_oldest_lines_and_counts_them() {
     assert_eq!((lines[0].text.as_str(), lines[3_999].text.as_str()), ("6000", "9999"));
     // By bytes.
     for _ in 0..100 {
-        tail.append(process, Stdout, &[&[b'x'; 60_000][..], b"\n"].concat());
+        tail.append(process, Stdout, format!("{:060000}\n", 0).as_bytes());
     }
     let batch = reader.follower.take(usize::MAX);
     assert_eq!((batch.dropped, batch.lines.len()), (92, 8));

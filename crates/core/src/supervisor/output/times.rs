@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// Marks of the same millisecond are one mark. The last marks, as many as the tail has lines, cover every line of the tail,
+/// Marks within a millisecond are one mark. The last marks, as many as the tail has lines, cover every line of the tail,
 /// because each mark has a newline.
 #[derive(Debug, Default)]
 pub struct Times {
@@ -14,7 +14,7 @@ impl Times {
     /// `end`: the position behind the bytes that were read at `at`.
     pub fn mark(&mut self, end: u64, at: f64, most: usize) {
         match self.marks.back_mut() {
-            Some((last, time)) if time.trunc() == at.trunc() => *last = end,
+            Some((last, time)) if (at - *time).abs() < 1.0 => *last = end,
             _ => self.marks.push_back((end, at)),
         }
         if self.marks.len() > most {
