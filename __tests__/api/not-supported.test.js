@@ -48,14 +48,3 @@ test.each([
   expectRefused(await failure(promise), method);
   expect(manager.isRunning('plugin')).toBe(true);
 });
-
-test.each(['getMetrics', 'metricsText'])('not supported yet: %s throws', (method) => {
-  const manager = world.manager();
-  let error;
-  try {
-    manager[method]();
-  } catch (caught) {
-    error = caught;
-  }
-  expectRefused(error, method);
-});
