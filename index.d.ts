@@ -566,7 +566,11 @@ export interface GroupStart {
   ready: number;
 }
 
-/** Not built yet. A line of output or, if the reader was too slow, the number of dropped lines. */
+/**
+ * A line of output or, if the reader was too slow, the number of lines that were dropped in this place. `at`: the time at which
+ * the line was read. `pid`: the leader; 0 if the keeper was killed before its report.
+ * @see [Following](docs/output.md#following)
+ */
 export type LogLine = { stream: 'stdout' | 'stderr'; line: string; at: Date; pid: number; dropped?: undefined } | { dropped: number };
 
 /**
@@ -604,8 +608,9 @@ export interface ProcessMetrics {
 }
 
 /**
- * The arguments of each event's listeners.
- * @see [Events](docs/states.md#events)
+ * The arguments of each event's listeners. Subscribers of node:diagnostics_channel get those of stateChange as
+ * `ally:daemon:state` and those of exit as `ally:daemon:exit`, and calls as TracingChannels (`ally:daemon:start`, `stop`, `restart`).
+ * @see [Events](docs/states.md#events), [diagnostics_channel](docs/states.md#diagnostics_channel)
  */
 export interface ManagerEvents {
   /** The state changed. `from` is absent at the first start of a plugin. */
@@ -804,8 +809,17 @@ export declare class BackgroundProcessManager extends EventEmitter {
    */
   getOutput(pluginName: string, lines?: number): string[];
   /**
-   * Not built yet. The last `lines` lines of output. With `follow`, then each new line, until `signal`
-   * aborts, the plugin is forgotten or the loop is left.
+   * The last `lines` lines of output (default: all that are kept). With `follow`, then each new line, none missing and none
+   * twice, also of the daemons after a restart. The iteration ends without an error when `signal` aborts, when the plugin is
+   * forgotten, or when the loop is left. A reader that is too slow loses the oldest lines and gets their number,
+   * `{ dropped: n }`. A follower does not keep the event loop alive.
+   *
+   * Throws ERR_NOT_FOUND for an unknown plugin, and ERR_INVALID_CONFIG for a wrong option.
+   * @example
+   * for await (const entry of manager.logs('search-plugin', { lines: 20, follow: true })) {
+   *   if (entry.dropped === undefined) console.log(entry.at, entry.stream, entry.line);
+   * }
+   * @see [Following](docs/output.md#following)
    */
   logs(
     pluginName: string,
@@ -823,7 +837,11 @@ export declare class BackgroundProcessManager extends EventEmitter {
    * @example manager.getMetrics('search-plugin')?.resources?.memory
    */
   getMetrics(pluginName: string): ProcessMetrics | undefined;
-  /** Not built yet. All metrics as OpenMetrics 1.0 text, or in the Prometheus text format 0.0.4. */
+  /**
+   * All metrics as OpenMetrics 1.0 text, or in the Prometheus text format 0.0.4. Throws ERR_INVALID_CONFIG for another format.
+   * @example response.end(manager.metricsText({ format: 'prometheus' }))
+   * @see [Metrics](docs/metrics.md)
+   */
   metricsText(options?: { format?: 'openmetrics' | 'prometheus' | undefined }): string;
 
   on<E extends ManagerEvent>(event: E, listener: ManagerListener<E>): this;

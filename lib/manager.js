@@ -19,6 +19,7 @@ function requireLib() {
   if (lib.copyConfig) return;
   Object.assign(lib, require('./options.js'), require('./errors.js'), require('./environment.js'), require('./logger.js'));
   Object.assign(lib, require('./messages.js'), require('./process-info.js'), require('./config-copy.js'), require('./configs.js'));
+  Object.assign(lib, require('./channels.js'));
 }
 
 const TAIL_LINES = 1000;
@@ -40,6 +41,8 @@ class BackgroundProcessManager extends EventEmitter {
   #configs;
   /** Plugin name to the last native snapshot. Comparing its revision is cheaper than copying a new snapshot. */
   #known = new Map();
+  /** The number of a follower that waits for lines, to its iterator. */
+  #followers = new Map();
   #inbox;
   /** Values for the keys that a configuration leaves absent. */
   #defaults;
@@ -57,9 +60,13 @@ class BackgroundProcessManager extends EventEmitter {
     this.#inbox = new lib.Inbox((message) => {
       if (message.kind === 'settled') this.#settle(message);
       else if (message.kind === 'log') lib.writeEntry(this.#logger, message);
+      else if (message.kind === 'lines') this.#followers.get(message.follower)?.read();
       else {
         const payload = lib.payloadOf(message);
-        if (payload) this.emit(message.kind, payload);
+        if (!payload) return;
+        // Before the listeners, because one may throw.
+        lib.publishEvent(message.kind, payload);
+        this.emit(message.kind, payload);
       }
     }, this.#nextTurn);
     this.#native = new NativeManager(
@@ -83,7 +90,15 @@ class BackgroundProcessManager extends EventEmitter {
     return [() => self.deref()?.#takeMessages(), { hasRef: () => self.deref()?.#native.isHolding() ?? false }];
   }
 
-  async startProcess(config, callOptions) {
+  startProcess(config, callOptions) {
+    return lib.traced(
+      'start',
+      () => config?.pluginName,
+      () => this.#start(config, callOptions),
+    );
+  }
+
+  async #start(config, callOptions) {
     const { given, unread, builtIns } = lib.copyConfig(config);
     const whole = lib.withDefaults(given, this.#defaults);
     const signal = lib.abortSignal(callOptions, given?.pluginName);
@@ -137,7 +152,15 @@ class BackgroundProcessManager extends EventEmitter {
     }
   }
 
-  async stopProcess(pluginName, callOptions) {
+  stopProcess(pluginName, callOptions) {
+    return lib.traced(
+      'stop',
+      () => pluginName,
+      () => this.#stop(pluginName, callOptions),
+    );
+  }
+
+  async #stop(pluginName, callOptions) {
     const name = nameOf(pluginName);
     // `names.map(manager.stopProcess, manager)` passes an index: what is no object has no option.
     const given = typeof callOptions === 'object' && callOptions !== null ? callOptions : undefined;
@@ -174,12 +197,20 @@ class BackgroundProcessManager extends EventEmitter {
     await this.#settled(this.#native.stopGroup(group));
   }
 
-  async stopAllProcesses() {
-    await this.#settled(this.#native.stopAll());
+  stopAllProcesses() {
+    return lib.traced(
+      'stop',
+      () => undefined,
+      async () => void (await this.#settled(this.#native.stopAll())),
+    );
   }
 
-  async restartProcess(pluginName) {
-    await this.#settled(this.#native.restart(nameOf(pluginName)));
+  restartProcess(pluginName) {
+    return lib.traced(
+      'restart',
+      () => pluginName,
+      async () => void (await this.#settled(this.#native.restart(nameOf(pluginName)))),
+    );
   }
 
   async whenRunning(pluginName, callOptions) {
@@ -239,12 +270,28 @@ class BackgroundProcessManager extends EventEmitter {
     return typeof pluginName === 'string' ? [...this.#native.output(pluginName, count)] : [];
   }
 
+  logs(pluginName, callOptions) {
+    const { LogIterator, logOptions } = require('./logs.js');
+    const name = nameOf(pluginName);
+    const { lines, follow, signal } = logOptions(callOptions, name);
+    const follower = this.#native.follow(name, lines, follow);
+    if (!follower) throw lib.makeError(NativeManager.notFound(name));
+    return new LogIterator(follower, signal, { followers: this.#followers, nextTurn: this.#nextTurn });
+  }
+
   getMetrics(...pluginName) {
     // By the number of arguments: a name that is undefined by mistake is an unknown plugin, and not all plugins.
     if (pluginName.length === 0) return Array.from(this.#native.allMetrics(), lib.publicMetrics);
     const [name] = pluginName;
     const metrics = typeof name === 'string' ? this.#native.metrics(name) : undefined;
     return metrics ? lib.publicMetrics(metrics) : undefined;
+  }
+
+  metricsText(callOptions) {
+    const format = lib.readOption(callOptions, 'format', 'options.format') ?? 'openmetrics';
+    if (format !== 'openmetrics' && format !== 'prometheus')
+      throw lib.invalidConfig('options.format', "must be one of 'openmetrics', 'prometheus'");
+    return this.#native.metricsText(format === 'openmetrics');
   }
 
   ref() {
@@ -265,14 +312,6 @@ class BackgroundProcessManager extends EventEmitter {
 
   async upgradeProcess(pluginName) {
     throw lib.notSupported('upgradeProcess', pluginName);
-  }
-
-  logs(pluginName) {
-    throw lib.notSupported('logs', pluginName);
-  }
-
-  metricsText() {
-    throw lib.notSupported('metricsText');
   }
 
   // Events 'output' and 'health' are sent only while they have listeners. EventEmitter adds and removes listeners only with

@@ -43,8 +43,7 @@ function withoutAddon(problem, file) {
     }
 
     restart(pluginName) {
-      const message = printable(`Process '${pluginName}' is not known to this manager`);
-      return this.#settle({ code: 'ERR_NOT_FOUND', message, pluginName });
+      return this.#settle(NativeManager.notFound(pluginName));
     }
 
     whenRunning(pluginName) {
@@ -105,8 +104,21 @@ function withoutAddon(problem, file) {
       return [];
     }
 
+    follow() {
+      return undefined;
+    }
+
+    static notFound(pluginName) {
+      const message = printable(`Process '${pluginName}' is not known to this manager`);
+      return { code: 'ERR_NOT_FOUND', message, pluginName };
+    }
+
     metrics() {
       return undefined;
+    }
+
+    metricsText(openMetrics) {
+      return openMetrics ? '# EOF\n' : '';
     }
 
     allMetrics() {

@@ -1,6 +1,7 @@
 // `npm test`: everything. `npm test -- FILE …`: these jest files alone.
 
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -13,6 +14,16 @@ function run(command, args) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
+/** Packages of PyPI that tests use. Without a network their tests are skipped, and say so. */
+function installTools() {
+  const folder = join(root, 'target', 'python');
+  if (existsSync(join(folder, 'prometheus_client'))) return;
+  const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target', folder, 'prometheus_client==0.26.0'];
+  const { status } = spawnSync('python3', pip, { stdio: 'inherit' });
+  if (status !== 0) console.error('prometheus_client could not be installed: its tests are skipped');
+}
+
 const chosen = process.argv.slice(2);
 if (chosen.length === 0) run('cargo', ['test', '--quiet', '--workspace']);
+installTools();
 run(process.execPath, [jest, ...chosen]);

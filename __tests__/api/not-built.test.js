@@ -70,17 +70,6 @@ test.each([['upgradeProcess', ['plugin', {}]]])('%s rejects', async (method, arg
   expectRefused(await failure(promise), method);
 });
 
-test.each([
-  ['metricsText', [{ format: 'prometheus' }]],
-  ['logs', ['plugin', { follow: true }]],
-])('%s throws: %j', (method, args) => {
-  const manager = world.manager();
-  expectRefused(
-    thrown(() => manager[method](...args)),
-    method,
-  );
-});
-
 test('stopProcess refuses everywhere, and stops nothing then', async () => {
   const manager = world.manager();
   await manager.startProcess(world.config());

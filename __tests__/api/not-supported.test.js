@@ -42,14 +42,3 @@ test.each([['upgradeProcess', ['plugin']]])('not supported yet: %s rejects and l
   expectRefused(await failure(promise), method);
   expect(manager.isRunning('plugin')).toBe(true);
 });
-
-test.each(['getMetrics', 'metricsText'])('not supported yet: %s throws', (method) => {
-  const manager = world.manager();
-  let error;
-  try {
-    manager[method]();
-  } catch (caught) {
-    error = caught;
-  }
-  expectRefused(error, method);
-});

@@ -9,6 +9,9 @@ const { onLinux, read } = require('./proc');
 
 const ROOT = path.join(__dirname, '..', '..');
 
+/** Packages of PyPI that scripts/test.mjs installs. */
+const TOOLS = path.join(ROOT, 'target', 'python');
+
 /** Two users that own nothing here. */
 const SOMEBODY = '54321';
 const ANOTHER = '54322';
@@ -43,6 +46,7 @@ const checks = {
     root && works(...as(SOMEBODY), process.execPath, '-e', `require(${JSON.stringify(ROOT)})`),
   '/usr/bin/python3': () => works('/usr/bin/python3', '-S', '-E', '-c', 'import ctypes'),
   ptrace: () => root && works('/usr/bin/python3', '-S', '-E', '-c', 'import ctypes'),
+  prometheus_client: () => works('python3', '-c', `import sys; sys.path.insert(0, ${JSON.stringify(TOOLS)}); import prometheus_client`),
   'Symbol.asyncDispose': () => Symbol.asyncDispose !== undefined,
 };
 const results = new Map();

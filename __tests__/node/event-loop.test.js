@@ -59,6 +59,15 @@ test("unref: waiting lines reach an 'output' listener while another timer keeps 
   expect(said.delivered).toBeGreaterThan(1_000);
 });
 
+test('logs: what is kept is read to the end, and follow does not keep the event loop alive', async () => {
+  const said = await live('readsLogs', ['numbers-its-lines.py', 1]);
+  expect(said).toEqual({ lines: ['0'], ended: 'stopped' });
+});
+
+test('unref: a follower of logs lets the process end, and its daemon with it', async () => {
+  expect(await live('followsUnref', ['prints-and-counts.py', world.path('beats')])).toMatchObject({ ended: 'running' });
+});
+
 test('ref: undoes unref', async () => {
   expect(await live('refAgain')).toMatchObject({ self: true, alive: 'running', ended: 'stopped' });
 });

@@ -436,6 +436,10 @@ manager.startProcess({ ...config, args: [1] });
 manager.startProcess({ ...config, startupTimeout: '30s' });
 // @ts-expect-error a health check is complete
 manager.startProcess({ ...config, healthcheck: { interval: 1000 } });
+// @ts-expect-error an entry may be a count of dropped lines
+export const textOf = (entry: LogLine): string => entry.line;
+// @ts-expect-error all lines are the default
+manager.logs(pluginName, { lines: 'all' });
 // @ts-expect-error exit codes are numbers
 manager.startProcess({ ...config, restart: { preventExitCodes: ['EX_CONFIG'] } });
 // @ts-expect-error one exit code is a list of one

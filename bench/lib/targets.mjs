@@ -49,6 +49,13 @@ export function judge(scenarios) {
       'ms',
       beside('ms', ['posix_spawn alone', median('burst50', 'limit', 'ready')], ['child_process', median('burst50', 'byhand', 'ready')]),
     ],
+    [
+      'metricsText of 200 daemons',
+      median('metrics', 'ally', 'text'),
+      3,
+      'ms',
+      beside('ms', ['a copy of the text', median('metrics', 'limit', 'copy')]),
+    ],
     ['kill -9 → seen', median('exit', 'ally', 'event'), 5, 'ms', beside('ms', ['child_process', median('exit', 'byhand', 'event')])],
     [
       'kill -9 → listening again, of runit',

@@ -11,5 +11,21 @@ import output from './output.mjs';
 import getters from './getters.mjs';
 import sampling from './sampling.mjs';
 import load from './load.mjs';
+import metrics from './metrics.mjs';
 
-export const scenarios = [ready, call, burst50, burst500, exit, recovery, stop, many200, many1000, output, getters, sampling, load];
+export const scenarios = [
+  ready,
+  call,
+  burst50,
+  burst500,
+  exit,
+  recovery,
+  stop,
+  many200,
+  many1000,
+  output,
+  getters,
+  sampling,
+  load,
+  metrics,
+];

@@ -12,7 +12,7 @@ use ally_core::supervisor::{LogValue, MemberStart, Message};
 #[napi(object)]
 #[derive(Default)]
 pub struct NativeMessage {
-    /// settled, stateChange, exit, restart, health, output or log
+    /// settled, stateChange, exit, restart, health, output, log or lines
     pub kind: String,
     pub ticket: Option<f64>,
     pub failure: Option<NativeFailure>,
@@ -37,6 +37,7 @@ pub struct NativeMessage {
     /// Names and values alternate.
     pub fields: Option<Vec<Either3<String, f64, bool>>>,
     pub starts: Option<Vec<NativeMemberStart>>,
+    pub follower: Option<f64>,
 }
 
 /// When a plugin of a group was started, in milliseconds from the call on.
@@ -85,6 +86,7 @@ impl From<Message> for NativeMessage {
                 fields: Some(fields.into_iter().flat_map(|(name, value)| [Either3::A(name.to_owned()), log_value(name, value)]).collect()),
                 ..Self::default()
             },
+            Message::Lines { follower } => Self { kind: "lines".into(), follower: Some(count(follower)), ..Self::default() },
             // Only logged, never delivered: see `NativeManager::for_javascript`.
             Message::Dropped { .. } => Self { kind: "dropped".into(), ..Self::default() },
         }

@@ -10,6 +10,7 @@ use napi::{Env, sys};
 use napi_derive::napi;
 
 use super::events::NativeMessage;
+use super::follower::NativeFollower;
 use super::log;
 use super::types::{
     self, NativeFailure, NativeGroupStart, NativeInfo, NativeKeys, NativeMetrics, NativeProblem, NativeStart, Remarks, count, failure,
@@ -21,7 +22,7 @@ use ally_core::config::{keys, name_problem, path_problem};
 use ally_core::error::Failure;
 use ally_core::lifecycle::Ticket;
 use ally_core::model::ProcessState;
-use ally_core::supervisor::{AcceptedGroup, GuardianProgram, Manager, Message, Options, check};
+use ally_core::supervisor::{AcceptedGroup, GuardianProgram, Manager, Message, Options, TextFormat, check};
 
 #[napi(object)]
 pub struct NativeOptions {
@@ -275,9 +276,27 @@ impl NativeManager {
         self.manager.all_metrics().into_iter().map(NativeMetrics::from).collect()
     }
 
+    /// `open_metrics`: OpenMetrics 1.0, otherwise Prometheus 0.0.4.
+    #[napi]
+    pub fn metrics_text(&self, open_metrics: bool) -> String {
+        self.manager.metrics_text(if open_metrics { TextFormat::OpenMetrics } else { TextFormat::Prometheus })
+    }
+
     #[napi]
     pub fn output(&self, plugin_name: String, lines: u32) -> Vec<String> {
         self.manager.output(&plugin_name, lines as usize)
+    }
+
+    /// The follower of a plugin's output, with its last `lines` lines. `None` for an unknown plugin.
+    #[napi]
+    pub fn follow(&self, plugin_name: String, lines: u32, live: bool) -> Option<NativeFollower> {
+        self.manager.follow(&plugin_name, lines as usize, live).ok().map(NativeFollower::new)
+    }
+
+    /// The failure `NotFound`.
+    #[napi]
+    pub fn not_found(plugin_name: String) -> NativeFailure {
+        failure(&Failure::NotFound, Some(plugin_name))
     }
 
     #[napi]

@@ -2,6 +2,7 @@
 //! and the JavaScript layer turns the failure into an Error of the caller's realm.
 
 mod events;
+mod follower;
 mod log;
 mod manager;
 mod types;

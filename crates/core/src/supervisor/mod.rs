@@ -36,8 +36,8 @@ mod socket;
 pub use daemon::Published;
 pub use guardian::GuardianProgram;
 pub use manager::{Accepted, AcceptedGroup, Manager, Options, check};
-pub use metrics::{Counts, Durations, PluginMetrics, Resources};
-pub use output::{LINE_MAX, OutputCounts, Splitter, Tail};
+pub use metrics::{Counts, Durations, PluginMetrics, Resources, TextFormat, text as metrics_text};
+pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, OutputCounts, Splitter, Tail};
 pub use ownership::{Folder, Lock, LockGuard, leader};
 pub use report::{LogValue, Mailbox, MemberStart, Message, Refusal};
 

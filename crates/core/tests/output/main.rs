@@ -6,6 +6,7 @@
 mod allocator;
 
 mod error_excerpt;
+mod follow;
 mod lines;
 mod tail;
 

@@ -57,6 +57,19 @@ fn tail_ignores_a_process_that_has_ended_and_one_with_a_successor() {
 }
 
 #[test]
+fn tail_keeps_the_first_line_of_a_process_whose_predecessor_wrote_no_newline() {
+    let tail = Tail::default();
+    let first = tail.begin();
+    for _ in 0..2 * TAIL_BYTES / 8_000 {
+        tail.append(first, Stdout, &[b'x'; 8_000]);
+    }
+    let second = tail.begin();
+    tail.append(second, Stdout, b"hello\nworld\n");
+    assert_eq!(tail.lines(2), ["hello", "world"]);
+    assert_eq!(tail.lines(9).iter().rev().take(2).rev().collect::<Vec<_>>(), ["hello", "world"]);
+}
+
+#[test]
 fn tail_keeps_1000_lines() {
     let lines: Vec<String> = (0..2_500).map(|number| format!("line {number}")).collect();
     let tail = tail_of(&[(Stdout, &(lines.join("\n") + "\n"))]);

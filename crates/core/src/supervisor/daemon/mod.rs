@@ -240,6 +240,11 @@ impl Daemon {
     }
 
     pub fn metrics(&self) -> PluginMetrics {
+        PluginMetrics { check_quantiles: self.counters.check_quantiles(), ..self.metrics_without_quantiles() }
+    }
+
+    /// The quantiles sort the last durations, which the text of the metrics does not need.
+    pub fn metrics_without_quantiles(&self) -> PluginMetrics {
         let (state, since) = self.peek(|snapshot| (snapshot.state, snapshot.running_since));
         let (resources, cpu_time) = self.counters.resources();
         PluginMetrics {
@@ -247,7 +252,7 @@ impl Daemon {
             state,
             uptime: since.map(|since| clock::since(since).as_secs_f64() * 1e3),
             counts: self.counters.counts(),
-            check_quantiles: self.counters.check_quantiles(),
+            check_quantiles: None,
             output: self.tail.counts(),
             resources: resources.filter(|_| state == ProcessState::Running),
             cpu_time,
@@ -274,6 +279,7 @@ impl Daemon {
 
     /// Ends the task, which closes the stream to the keeper. The keeper then ends the tree.
     pub fn close(&self) {
+        self.tail.close();
         let mut core = self.lock();
         core.closed = true;
         // If a worker was terminated, its process lives on, and the note would still name a live owner. Another start would

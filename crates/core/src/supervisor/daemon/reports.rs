@@ -66,8 +66,13 @@ impl Task {
     fn on_report(&mut self, generation: Generation, report: KeeperReport) {
         match report {
             KeeperReport::Spawned { leader, keeper, keeper_start } => {
-                if let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.as_mut()) {
-                    process.set_spawned(leader, keeper, keeper_start);
+                if let Some(attempt) = self.attempt(generation) {
+                    if let Some(process) = &mut attempt.process {
+                        process.set_spawned(leader, keeper, keeper_start);
+                    }
+                    if let Some(pumps) = &attempt.pumps {
+                        pumps.spawned(leader);
+                    }
                 }
                 self.job.member.iter().for_each(|member| member.set_spawned());
                 self.daemon.counters.begin_tree(TreeId { keeper, keeper_start }, clock::now().mono);

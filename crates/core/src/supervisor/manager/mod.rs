@@ -16,7 +16,8 @@ use self::registry::dependents;
 use super::TARGET;
 use super::daemon::{Daemon, Job, Published, Task};
 use super::launch::OwnerLimits;
-use super::metrics::PluginMetrics;
+use super::metrics::{PluginMetrics, TextFormat, text};
+use super::output::Follower;
 use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
 use super::runtime;
@@ -331,7 +332,16 @@ impl Manager {
 
     /// As [`Manager::metrics`], of all known plugins, sorted by name.
     pub fn all_metrics(&self) -> Vec<PluginMetrics> {
-        let mut all: Vec<_> = self.context.daemons.known().iter().map(|daemon| daemon.metrics()).collect();
+        self.collect_metrics(Daemon::metrics)
+    }
+
+    /// As [`Manager::all_metrics`], as text.
+    pub fn metrics_text(&self, format: TextFormat) -> String {
+        text(&self.collect_metrics(Daemon::metrics_without_quantiles), self.context.options.guardian.version, format)
+    }
+
+    fn collect_metrics(&self, of: impl Fn(&Daemon) -> PluginMetrics) -> Vec<PluginMetrics> {
+        let mut all: Vec<_> = self.context.daemons.known().iter().map(|daemon| of(daemon)).collect();
         self.context.sampler.ask(&self.context.daemons);
         all.sort_unstable_by(|one, other| one.plugin.cmp(&other.plugin));
         all
@@ -339,6 +349,17 @@ impl Manager {
 
     pub fn output(&self, name: &str, lines: usize) -> Vec<String> {
         self.context.daemons.get(name).map(|daemon| daemon.tail.lines(lines)).unwrap_or_default()
+    }
+
+    /// The last `lines` lines of output and, with `live`, each line after them.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn follow(&self, name: &str, lines: usize, live: bool) -> Result<Arc<Follower>, Failure> {
+        let daemon = self.context.daemons.get_known(name).ok_or(Failure::NotFound)?;
+        let follower = Follower::new(live, &self.context.mailbox);
+        daemon.tail.follow(lines, &follower);
+        Ok(follower)
     }
 
     /// Sets which of the events `output` and `health` have listeners. Events without a listener are not posted.

@@ -4,16 +4,19 @@
 //! - `durations`: histograms, and the last durations for quantiles;
 //! - `memory_limit`: the watch of `limits.maxMemory`;
 //! - `sample`: one sample of a tree;
-//! - `sampler`: when samples are taken.
+//! - `sampler`: when samples are taken;
+//! - `text`: OpenMetrics and Prometheus.
 
 mod counters;
 mod durations;
 mod memory_limit;
 mod sample;
 mod sampler;
+mod text;
 
 pub use counters::{Counters, Counts, PluginMetrics, Resources, TreeId};
 pub use durations::Durations;
 pub use memory_limit::exceeds;
 pub use sample::sample_at_ready;
 pub use sampler::Sampler;
+pub use text::{TextFormat, text};

@@ -1,10 +1,13 @@
 //! stdout and stderr of daemons. The pipes are always read, and a bounded tail is kept. Output is split into lines only if
-//! there is a listener or a logger for lines.
+//! there is a listener, a logger or a follower for lines.
 
+mod follow;
 mod lines;
 mod pump;
 mod tail;
+mod times;
 
+pub use follow::{Batch, Follower, FollowerId, Line};
 pub use lines::Splitter;
 pub use pump::Pumps;
 pub use tail::{OutputCounts, Tail};

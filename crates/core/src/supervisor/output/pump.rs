@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 
 use super::Tail;
 use super::lines::Splitter;
-use crate::model::Stream;
+use crate::model::{Pid, Stream};
 use crate::supervisor::report::{Reporter, log};
 use crate::supervisor::runtime::spawn;
 
@@ -74,6 +74,12 @@ impl Pumps {
         Ok(Self(pumps))
     }
 
+    /// The leader of this process has this pid.
+    pub fn spawned(&self, pid: Pid) {
+        let [pump, _] = &self.0;
+        pump.tail.name_process(pump.process, pid);
+    }
+
     /// Reads the rest after the exit of the leader, and reports an unfinished line. The end of the pipes may never come,
     /// because a descendant may hold the write ends.
     pub fn finish(&self) {
@@ -127,6 +133,7 @@ impl Pump {
 
     /// Reports a line that has no newline.
     fn end_line(&self) {
+        self.tail.end_line(self.process, self.stream);
         if let Some(line) = self.splitter().rest() {
             self.count_dropped(u64::from(!self.reporter.line(self.stream, line)));
         }

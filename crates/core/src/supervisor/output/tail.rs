@@ -1,12 +1,15 @@
-//! The last part of a daemon's output, bounded in bytes. The bytes are split into lines only when they are read.
+//! The last part of a daemon's output, bounded in bytes. The bytes are split into lines only when they are read, or followed.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use memchr::{memchr, memrchr_iter};
+use memchr::{memchr, memrchr, memrchr_iter};
 
+use super::follow::{Follower, Following, Line};
 use super::lines::Splitter;
-use crate::model::Stream;
+use super::times::Times;
+use crate::model::{Pid, Stream};
+use crate::supervisor::runtime::clock;
 
 const TAIL_BYTES: usize = 256 * 1024;
 const TAIL_LINES: usize = 1_000;
@@ -40,7 +43,7 @@ pub struct OutputCounts {
     pub dropped_lines: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
     chunks: VecDeque<Chunk>,
     bytes: usize,
@@ -50,31 +53,62 @@ struct Inner {
     ended: bool,
     /// Per stream of the current process: whether the last line has no newline yet.
     open: [bool; 2],
+    /// The position behind the newest byte, counted from the first.
+    end: u64,
+    times: Times,
+    /// Per stream: the time of the last bytes.
+    read_at: [f64; 2],
+    /// The pids of the processes in `chunks`, and of the current one.
+    pids: VecDeque<(u64, Pid)>,
+    following: Option<Following>,
+    /// The followers of kept lines only, with a line whose pid is not known yet.
+    unnamed: Vec<Weak<Follower>>,
     counts: OutputCounts,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Tail(Mutex<Inner>);
 
 impl Tail {
     /// Begins the output of the next process, and returns the number of that process.
     pub fn begin(&self) -> u64 {
         let mut inner = self.lock();
-        inner.open = [false; 2];
+        [Stream::Stdout, Stream::Stderr].into_iter().for_each(|stream| inner.end_line(stream));
+        inner.end_process();
         inner.ended = false;
         inner.process += 1;
         inner.process
     }
 
+    /// The keeper has reported the leader of this process.
+    pub fn name_process(&self, process: u64, pid: Pid) {
+        self.lock().name_process(process, pid);
+    }
+
+    /// What follows in this stream is another line.
+    pub fn end_line(&self, process: u64, stream: Stream) {
+        let mut inner = self.lock();
+        if process == inner.process && !inner.ended {
+            inner.end_line(stream);
+        }
+    }
+
     /// The tree of this process is gone: further bytes are not its output.
     pub fn end(&self, process: u64) {
         let mut inner = self.lock();
-        inner.ended |= process == inner.process;
+        if process == inner.process {
+            inner.end_process();
+        }
     }
 
     /// `process`: the number from [`Tail::begin`]. Returns false, and keeps nothing, if that process has ended: what
     /// `killMode: 'group'` spared still writes, and its lines would pass for those of the next process.
     pub fn append(&self, process: u64, stream: Stream, bytes: &[u8]) -> bool {
+        self.append_at(process, stream, bytes, clock::wall())
+    }
+
+    /// `at`: milliseconds since 1970.
+    pub fn append_at(&self, process: u64, stream: Stream, bytes: &[u8], at: f64) -> bool {
         let mut inner = self.lock();
         if process != inner.process || inner.ended {
             return false;
@@ -86,7 +120,7 @@ impl Tail {
         let dropped = bytes.len().saturating_sub(TAIL_BYTES);
         let (lost, kept) = bytes.split_at(dropped);
         match inner.chunks.back_mut() {
-            Some(last) if last.stream == stream && last.process == process && last.bytes.len() + kept.len() <= CHUNK => {
+            Some(last) if last.continues(process, stream, mid_line) && last.bytes.len() + kept.len() <= CHUNK => {
                 last.bytes.extend(kept);
             }
             _ => {
@@ -95,6 +129,15 @@ impl Tail {
             }
         }
         inner.bytes += kept.len();
+        inner.end += kept.len() as u64;
+        inner.read_at[stream as usize] = at;
+        if memrchr(b'\n', kept).is_some() {
+            let end = inner.end;
+            inner.times.mark(end, at, TAIL_LINES);
+        }
+        if inner.following.is_some() {
+            inner.feed_followers(stream, bytes);
+        }
         // Only whole chunks are dropped, so the rest holds at least TAIL_BYTES, unless there are too many chunks.
         let too_much = |inner: &Inner| {
             inner.chunks.len() > CHUNKS_MAX || inner.chunks.front().is_some_and(|oldest| inner.bytes - oldest.bytes.len() >= TAIL_BYTES)
@@ -119,6 +162,31 @@ impl Tail {
         self.lock().lines(|_| true, count.min(TAIL_LINES), TAIL_BYTES)
     }
 
+    /// The follower gets the last `count` lines and, if it is live, each line after them. A line that is not complete comes
+    /// when it is. Under one lock, so that no line is missing or comes twice.
+    pub fn follow(&self, count: usize, follower: &Arc<Follower>) {
+        let mut inner = self.lock();
+        let mut reading = inner.read(|_| true, count.min(TAIL_LINES), TAIL_BYTES);
+        if !follower.is_live() {
+            reading.end_lines();
+        }
+        let Reading { lines, splitters, .. } = reading;
+        follower.push(lines.into_iter().map(|line| Line { pid: inner.pid_of(line.process), ..line }));
+        if follower.is_live() {
+            // The splitters of other followers have the same rest.
+            inner.following.get_or_insert_with(|| Following::new(splitters)).add(follower);
+        } else if follower.lacks_pid() {
+            inner.unnamed.push(Arc::downgrade(follower));
+        }
+    }
+
+    /// No line will follow: the plugin is forgotten.
+    pub fn close(&self) {
+        if let Some(mut following) = self.lock().following.take() {
+            following.end();
+        }
+    }
+
     /// The output for a failure: the last lines of the current process on stderr. If stderr is empty: on stdout.
     pub fn error_excerpt(&self) -> String {
         let inner = self.lock();
@@ -135,44 +203,105 @@ impl Tail {
     }
 }
 
+impl Chunk {
+    /// Whether further bytes may be added. Not those of another line, if this one was ended without a newline.
+    fn continues(&self, process: u64, stream: Stream, mid_line: bool) -> bool {
+        self.stream == stream && self.process == process && (mid_line || self.bytes.last() == Some(&b'\n'))
+    }
+}
+
 impl Inner {
     fn lines(&self, wanted: impl Fn(&Chunk) -> bool, count: usize, limit: usize) -> Vec<String> {
+        let mut reading = self.read(wanted, count, limit);
+        reading.end_lines();
+        reading.lines.into_iter().map(|line| line.text).collect()
+    }
+
+    /// Reads the last lines. The splitters have what is behind the last newline.
+    fn read(&self, wanted: impl Fn(&Chunk) -> bool, count: usize, limit: usize) -> Reading {
         let starts = self.starts(&wanted, count);
-        let mut lines = VecDeque::new();
-        let mut size = 0;
-        let mut keep = |line: String| {
-            size += line.len() + 1;
-            lines.push_back(line);
-            while lines.len() > count || (size > limit && lines.len() > 1) {
-                let Some(oldest) = lines.pop_front() else { break };
-                size -= oldest.len() + 1;
-            }
-        };
-        let mut splitters = [Splitter::default(), Splitter::default()];
+        let mut reading = Reading { count, limit, ..Reading::default() };
         // Per stream: whether the bytes so far belong to a line with a dropped beginning. Such a line is discarded at its
         // newline. A stream without any newline is kept.
         let mut truncated = [None, None];
         let mut process = 0;
-        for (index, chunk) in self.chunks.iter().enumerate().filter(|(_, chunk)| wanted(chunk)) {
+        let mut position = self.end - self.bytes as u64;
+        for (index, chunk) in self.chunks.iter().enumerate() {
+            let begin = position;
+            position += chunk.bytes.len() as u64;
             let stream = chunk.stream as usize;
             let start = starts[stream];
-            if index < start.0 {
+            if index < start.0 || !wanted(chunk) {
                 continue;
             }
             if std::mem::replace(&mut process, chunk.process) != chunk.process {
-                splitters.iter_mut().filter_map(Splitter::rest).for_each(&mut keep);
+                reading.end_lines();
             }
-            let mut bytes = chunk.bytes.get(if index == start.0 { start.1 } else { 0 }..).unwrap_or_default();
+            if chunk.starts_line {
+                reading.end_line(chunk.stream);
+                truncated[stream] = Some(false);
+            }
+            let offset = if index == start.0 { start.1 } else { 0 };
+            let mut bytes = chunk.bytes.get(offset..).unwrap_or_default();
             let truncated = truncated[stream].get_or_insert(start == OLDEST && !chunk.starts_line);
             if *truncated && let Some(end) = memchr(b'\n', bytes) {
                 bytes = bytes.get(end + 1..).unwrap_or_default();
-                splitters[stream].clear();
+                reading.splitters[stream].clear();
                 *truncated = false;
             }
-            splitters[stream].feed(bytes, &mut keep);
+            let position = begin + (chunk.bytes.len() - bytes.len()) as u64;
+            self.times.cut(position, bytes, self.read_at[stream], |bytes, at| reading.feed(chunk, bytes, at));
         }
-        splitters.iter_mut().filter_map(Splitter::rest).for_each(&mut keep);
-        lines.into()
+        for stream in [Stream::Stdout, Stream::Stderr].into_iter().filter(|stream| !self.open[*stream as usize]) {
+            reading.end_line(stream);
+        }
+        reading
+    }
+
+    fn end_line(&mut self, stream: Stream) {
+        if std::mem::replace(&mut self.open[stream as usize], false) {
+            self.times.mark(self.end, self.read_at[stream as usize], TAIL_LINES);
+        }
+        let line = self.line(stream);
+        if let Some(following) = &mut self.following {
+            following.end_line(stream, line);
+        }
+    }
+
+    fn end_process(&mut self) {
+        self.ended = true;
+        if self.pid_of(self.process).is_none() {
+            // The keeper was killed before its report. Lines may wait for the pid.
+            self.name_process(self.process, 0);
+        }
+    }
+
+    fn feed_followers(&mut self, stream: Stream, bytes: &[u8]) {
+        let line = self.line(stream);
+        if let Some(following) = &mut self.following {
+            following.feed(stream, bytes, line);
+        }
+        self.following.take_if(|following| following.is_over());
+    }
+
+    /// Makes lines of the current process.
+    fn line(&self, stream: Stream) -> impl Fn(String) -> Line + use<> {
+        let (at, process, pid) = (self.read_at[stream as usize], self.process, self.pid_of(self.process));
+        move |text| Line { stream, text, at, process, pid }
+    }
+
+    fn pid_of(&self, process: u64) -> Option<Pid> {
+        self.pids.iter().find_map(|(number, pid)| (*number == process).then_some(*pid))
+    }
+
+    fn name_process(&mut self, process: u64, pid: Pid) {
+        let oldest = self.chunks.front().map_or(process, |chunk| chunk.process);
+        self.pids.retain(|(number, _)| *number >= oldest);
+        self.pids.push_back((process, pid));
+        if let Some(following) = &mut self.following {
+            following.name_process(process, pid);
+        }
+        self.unnamed.drain(..).filter_map(|follower| follower.upgrade()).for_each(|follower| follower.name_process(process, pid));
     }
 
     /// Per stream: chunk and offset from which the last `count` lines can be read. The search runs backwards from the end, so
@@ -196,5 +325,47 @@ impl Inner {
             }
         }
         starts.map(|start| start.unwrap_or(OLDEST))
+    }
+}
+
+/// The lines that were read so far, bounded in number and bytes.
+#[derive(Default)]
+struct Reading {
+    count: usize,
+    limit: usize,
+    lines: VecDeque<Line>,
+    size: usize,
+    splitters: [Splitter; 2],
+    /// Per stream: process and time of the last bytes.
+    last: [(u64, f64); 2],
+}
+
+impl Reading {
+    fn feed(&mut self, chunk: &Chunk, bytes: &[u8], at: f64) {
+        let stream = chunk.stream as usize;
+        self.last[stream] = (chunk.process, at);
+        let mut splitter = std::mem::take(&mut self.splitters[stream]);
+        splitter.feed(bytes, |text| self.keep(chunk.stream, text));
+        self.splitters[stream] = splitter;
+    }
+
+    fn end_line(&mut self, stream: Stream) {
+        if let Some(text) = self.splitters[stream as usize].rest() {
+            self.keep(stream, text);
+        }
+    }
+
+    fn end_lines(&mut self) {
+        [Stream::Stdout, Stream::Stderr].into_iter().for_each(|stream| self.end_line(stream));
+    }
+
+    fn keep(&mut self, stream: Stream, text: String) {
+        let (process, at) = self.last[stream as usize];
+        self.size += text.len() + 1;
+        self.lines.push_back(Line { stream, text, at, process, pid: None });
+        while self.lines.len() > self.count || (self.size > self.limit && self.lines.len() > 1) {
+            let Some(oldest) = self.lines.pop_front() else { break };
+            self.size -= oldest.text.len() + 1;
+        }
     }
 }

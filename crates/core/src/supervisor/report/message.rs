@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::Failure;
 use crate::lifecycle::{Notice, Ticket};
 use crate::model::Stream;
+use crate::supervisor::output::FollowerId;
 
 /// A failed call.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +67,10 @@ pub enum Message {
         text: String,
         fields: Vec<(&'static str, LogValue)>,
     },
+    /// A follower that has asked for it has lines, or is at its end.
+    Lines {
+        follower: FollowerId,
+    },
     /// The number of events and lines that were dropped since the last report.
     Dropped {
         events: u64,
@@ -86,7 +91,7 @@ pub enum Kind {
 impl Message {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Settled { .. } | Self::GroupStarted { .. } | Self::Dropped { .. } => Kind::Answer,
+            Self::Settled { .. } | Self::GroupStarted { .. } | Self::Lines { .. } | Self::Dropped { .. } => Kind::Answer,
             Self::Notice { .. } => Kind::Event,
             Self::Output { line, .. } => Kind::Line(line.len()),
             Self::Log { level, text, .. } => {

@@ -9,8 +9,12 @@ use crate::lifecycle::Now;
 static ORIGIN: Lazy<Instant> = Lazy::new(Instant::now);
 
 pub fn now() -> Now {
-    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Now { mono: ORIGIN.elapsed(), wall: wall.as_secs_f64() * 1e3 }
+    Now { mono: ORIGIN.elapsed(), wall: wall() }
+}
+
+/// Milliseconds since 1970.
+pub fn wall() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64() * 1e3
 }
 
 /// The time since `mono`, which came from [`now`].

@@ -1,0 +1,254 @@
+//! `logs()`: the lines that are kept, and each line after them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ally_core::model::Stream::{self, Stderr, Stdout};
+use ally_core::supervisor::{Batch, Follower, Line, Mailbox, Message, Tail};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const PID: i32 = 4_242;
+
+struct Reader {
+    mailbox: Arc<Mailbox>,
+    follower: Arc<Follower>,
+    wakes: Arc<AtomicUsize>,
+}
+
+impl Reader {
+    fn new(tail: &Tail, count: usize, live: bool) -> Self {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&wakes);
+        let mailbox = Arc::new(Mailbox::new(Box::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        })));
+        let follower = Follower::new(live, &mailbox);
+        tail.follow(count, &follower);
+        Self { mailbox, follower, wakes }
+    }
+
+    fn texts(&self) -> Vec<String> {
+        self.all().into_iter().map(|line| line.text).collect()
+    }
+
+    fn all(&self) -> Vec<Line> {
+        self.follower.take(usize::MAX).lines
+    }
+}
+
+/// A tail with a process whose pid is known.
+fn running() -> (Tail, u64) {
+    let tail = Tail::default();
+    let process = tail.begin();
+    tail.name_process(process, PID);
+    (tail, process)
+}
+
+#[test]
+fn logs_have_stream_time_and_pid_also_across_processes() {
+    let (tail, first) = running();
+    tail.append_at(first, Stdout, b"one\ntwo\nthr", 1_000.0);
+    tail.append_at(first, Stderr, b"fault\n", 2_000.5);
+    tail.append_at(first, Stdout, b"ee\n", 3_000.0);
+    let live = Reader::new(&tail, 1_000, true);
+    tail.append_at(first, Stdout, b"unfinished", 4_000.0);
+    tail.end(first);
+    let second = tail.begin();
+    tail.name_process(second, PID + 1);
+    tail.append_at(second, Stdout, b"again\n", 5_000.0);
+    let expected = [
+        ("one", Stdout, 1_000.0, PID),
+        ("two", Stdout, 1_000.0, PID),
+        ("fault", Stderr, 2_000.5, PID),
+        ("three", Stdout, 3_000.0, PID),
+        ("unfinished", Stdout, 4_000.0, PID),
+        ("again", Stdout, 5_000.0, PID + 1),
+    ];
+    for reader in [live, Reader::new(&tail, 1_000, false), Reader::new(&tail, 1_000, true)] {
+        let lines = reader.all();
+        let seen: Vec<_> = lines.iter().map(|line| (line.text.as_str(), line.stream, line.at, line.pid.unwrap())).collect();
+        assert_eq!(seen, expected);
+    }
+}
+
+#[test]
+fn logs_times_survive_a_line_a_millisecond() {
+    let (tail, process) = running();
+    for number in 0..5_000_u32 {
+        tail.append_at(process, Stdout, format!("{number}\n").as_bytes(), f64::from(number));
+    }
+    let lines = Reader::new(&tail, 1_000, false).all();
+    assert_eq!(lines.len(), 1_000);
+    assert!(lines.iter().all(|line| line.text == line.at.to_string()), "{:?}", lines.first());
+}
+
+#[test]
+fn logs_lines_limits_what_is_kept_and_not_what_follows() {
+    let (tail, process) = running();
+    tail.append(process, Stdout, b"a\nb\nc\nopen");
+    assert_eq!(Reader::new(&tail, 2, false).texts(), ["c", "open"]);
+    let reader = Reader::new(&tail, 0, true);
+    assert_eq!(reader.texts(), [""; 0]);
+    tail.append(process, Stdout, b"ed\nd\n");
+    assert_eq!(reader.texts(), ["opened", "d"], "a line that was open at the beginning comes whole, and once");
+}
+
+#[test]
+fn logs_follower_of_a_flood_loses_the_oldest_lines_and_counts_them() {
+    let (tail, process) = running();
+    let reader = Reader::new(&tail, 1_000, true);
+    for number in 0..10_000 {
+        tail.append(process, Stdout, format!("{number}\n").as_bytes());
+    }
+    let Batch { dropped, lines, ended } = reader.follower.take(usize::MAX);
+    assert_eq!((dropped, lines.len(), ended), (6_000, 4_000, false));
+    assert_eq!((lines[0].text.as_str(), lines[3_999].text.as_str()), ("6000", "9999"));
+    // By bytes.
+    for _ in 0..100 {
+        tail.append(process, Stdout, format!("{:060000}\n", 0).as_bytes());
+    }
+    let batch = reader.follower.take(usize::MAX);
+    assert_eq!((batch.dropped, batch.lines.len()), (92, 8));
+}
+
+#[test]
+fn logs_message_comes_once_for_each_want() {
+    let (tail, process) = running();
+    let reader = Reader::new(&tail, 1_000, true);
+    tail.append(process, Stdout, b"one\n");
+    assert!(reader.mailbox.take().is_empty(), "nobody has asked");
+    reader.follower.want();
+    tail.append(process, Stdout, b"two\n");
+    assert_eq!(reader.mailbox.take(), [Message::Lines { follower: reader.follower.id }]);
+    assert_eq!(reader.texts(), ["one", "two"]);
+    reader.follower.want();
+    assert!(reader.mailbox.take().is_empty());
+    tail.append(process, Stdout, b"thr");
+    assert!(reader.mailbox.take().is_empty(), "no line is complete");
+    tail.append(process, Stdout, b"ee\n");
+    assert_eq!(reader.mailbox.take().len(), 1);
+    assert_eq!(reader.wakes.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn logs_line_waits_for_its_pid() {
+    let tail = Tail::default();
+    let process = tail.begin();
+    let [live, kept] = [true, false].map(|live| {
+        let reader = Reader::new(&tail, 1_000, live);
+        reader.follower.want();
+        reader
+    });
+    tail.append(process, Stdout, b"early\n");
+    let late = Reader::new(&tail, 1_000, false);
+    assert_eq!((live.texts(), late.texts()), (vec![], vec![]));
+    assert!(live.mailbox.take().is_empty());
+    assert!(kept.follower.take(usize::MAX).ended, "nothing was kept when it came");
+    late.follower.want();
+    tail.name_process(process, PID);
+    for reader in [&live, &late] {
+        assert_eq!(reader.mailbox.take().len(), 1);
+        assert_eq!(reader.all()[0].pid, Some(PID));
+    }
+
+    // The keeper was killed before its report.
+    let process = tail.begin();
+    tail.append(process, Stdout, b"orphaned\n");
+    assert_eq!(live.texts(), [""; 0]);
+    tail.end(process);
+    assert_eq!(live.all()[0].pid, Some(0));
+}
+
+#[test]
+fn logs_end_with_the_tail_after_the_last_line() {
+    let (tail, process) = running();
+    let reader = Reader::new(&tail, 1_000, true);
+    tail.append(process, Stdout, b"last\n");
+    tail.close();
+    let batch = reader.follower.take(usize::MAX);
+    assert_eq!((batch.lines.len(), batch.ended), (1, true));
+    reader.follower.want();
+    assert_eq!(reader.mailbox.take().len(), 1);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(bool, &'static str),
+    EndLine(bool),
+    Begin,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let text = prop_oneof![Just("a"), Just("b\n"), Just("\n"), Just("c\nd"), Just("e\r\n"), Just("\r"), Just("f\ng\n")];
+    let step = prop_oneof![
+        8 => (any::<bool>(), text).prop_map(|(err, text)| Step::Append(err, text)),
+        1 => any::<bool>().prop_map(Step::EndLine),
+        1 => Just(Step::Begin),
+    ];
+    vec(step, 0..40)
+}
+
+const fn stream(err: bool) -> Stream {
+    if err { Stderr } else { Stdout }
+}
+
+/// The lines of each stream in order, with their process.
+fn by_stream(lines: &[Line]) -> [Vec<(u64, String)>; 2] {
+    [Stdout, Stderr].map(|stream| lines.iter().filter(|line| line.stream == stream).map(|line| (line.process, line.text.clone())).collect())
+}
+
+proptest! {
+    /// Followers that come at any moment, and leave and come again, see the same lines, each once.
+    #[test]
+    fn logs_have_no_gap_and_no_line_twice(steps in vec(steps(), 1..4)) {
+        let (tail, mut process) = running();
+        let first = Reader::new(&tail, 1_000, true);
+        let mut others = Vec::new();
+        let mut shortly = None;
+        for (index, part) in steps.iter().enumerate() {
+            for step in part {
+                match step {
+                    Step::Append(err, text) => { tail.append(process, stream(*err), text.as_bytes()); }
+                    Step::EndLine(err) => tail.end_line(process, stream(*err)),
+                    Step::Begin => {
+                        process = tail.begin();
+                        tail.name_process(process, PID);
+                    }
+                }
+            }
+            others.push(Reader::new(&tail, 1_000, true));
+            shortly = Some(Reader::new(&tail, 0, true)).filter(|_| index % 2 == 0);
+        }
+        drop(shortly);
+        tail.begin();
+        let expected = by_stream(&first.all());
+        for reader in others.iter().chain([&Reader::new(&tail, 1_000, false)]) {
+            prop_assert_eq!(by_stream(&reader.all()), expected.clone());
+        }
+    }
+
+    /// As above, without a follower from the beginning: the first one begins with what the tail has.
+    #[test]
+    fn logs_of_the_first_follower_are_those_of_the_tail(before in steps(), after in steps()) {
+        let (tail, mut process) = running();
+        let mut reader = None;
+        for (index, step) in before.iter().chain(&after).enumerate() {
+            if index == before.len() {
+                reader = Some(Reader::new(&tail, 1_000, true));
+            }
+            match step {
+                Step::Append(err, text) => { tail.append(process, stream(*err), text.as_bytes()); }
+                Step::EndLine(err) => tail.end_line(process, stream(*err)),
+                Step::Begin => {
+                    process = tail.begin();
+                    tail.name_process(process, PID);
+                }
+            }
+        }
+        tail.begin();
+        if let Some(reader) = reader {
+            prop_assert_eq!(by_stream(&reader.all()), by_stream(&Reader::new(&tail, 1_000, false).all()));
+        }
+    }
+}
