@@ -22,11 +22,10 @@ test.each([
   ['logs: an empty object', { logs: {} }, 'logs'],
   ...['maxMemory', 'sustain', 'openFiles', 'niceness', 'oomScoreAdj'].map((key) => [`limits.${key}`, { limits: { [key]: 1 } }, 'limits']),
   ['limits.coreDumps', { limits: { coreDumps: false } }, 'limits'],
-  ...['http', 'exec', 'notify', 'tcp'].flatMap((type) => [
+  ...['exec', 'notify'].flatMap((type) => [
     [`readiness '${type}'`, { readiness: { type } }, `readiness.type '${type}'`],
     [`healthcheck.probe '${type}'`, { healthcheck: { ...health, probe: { type } } }, `healthcheck.probe.type '${type}'`],
   ]),
-  ["readiness 'output'", { readiness: { type: 'output', pattern: 'ready' } }, "readiness.type 'output'"],
   ["socket: 'manager'", { socket: 'manager' }, "socket 'manager'"],
   ['group', { group: 'search' }, 'group'],
   ['dependsOn', { dependsOn: [] }, 'dependsOn'],

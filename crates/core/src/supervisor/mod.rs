@@ -15,7 +15,7 @@
 //! - `guardian`: the owner's ends of the streams to guardian and keepers;
 //! - `probe`: readiness and health;
 //! - `ownership`: folder, lock, identity, orphans;
-//! - `socket`: the socket path;
+//! - `socket`: the socket path, and the ports of probes;
 //! - `output`: stdout and stderr of daemons;
 //! - `report`: messages to the caller's thread, log entries;
 //! - `runtime`: the supervisor's thread.
@@ -34,8 +34,9 @@ mod socket;
 pub use daemon::Published;
 pub use guardian::GuardianProgram;
 pub use manager::{Accepted, Manager, Options, check};
-pub use output::{LINE_MAX, Splitter, Tail};
+pub use output::{LINE_MAX, LineMatch, LineSearch, Splitter, Tail};
 pub use ownership::{Folder, Lock, LockGuard, leader};
+pub use probe::http;
 pub use report::{LogValue, Mailbox, Message, Refusal};
 
 /// The tracing target of all log entries except lines of output. `ALLY_LOG` filters by target.

@@ -5,5 +5,6 @@
 mod arbitrary_values;
 mod environment;
 mod fields;
+mod probes;
 mod secrets;
 mod support;

@@ -6,6 +6,7 @@
 mod allocator;
 
 mod error_excerpt;
+mod line_match;
 mod lines;
 mod tail;
 

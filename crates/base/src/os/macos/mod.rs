@@ -11,6 +11,7 @@ mod peer;
 mod pipe;
 mod random;
 mod socket_info;
+mod tcp_listeners;
 mod tree;
 mod watch;
 
@@ -21,9 +22,10 @@ pub use identity::{
     BOOT_ID, ENVIRONMENT, began_with, boot_id, check_environment_is_readable, holds, identify, is_dumping_core, is_ending, look_up,
     must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
-pub use listeners::{Listeners, bound_socket};
+pub use listeners::{Listeners, SockDiag, bound_socket};
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
 pub use random::random_bytes;
+pub use tcp_listeners::TcpListeners;
 pub use tree::{HAS_SUBREAPER, all_that_began_with, descendants, hides_group, members, own_children, posix_session};
 pub use watch::{FolderWatcher, Key};

@@ -3,6 +3,7 @@
 use std::future::{Future, pending};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use ally_base::os::{self, Process};
 use ally_base::record::Identity;
@@ -15,7 +16,7 @@ use crate::error::Failure;
 use crate::lifecycle::{Generation, Timer};
 use crate::model::Pid;
 use crate::supervisor::guardian::{GuardianReceipt, KeeperStream, StreamEnd};
-use crate::supervisor::output::Pumps;
+use crate::supervisor::output::{LineMatch, Pumps};
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
 use crate::supervisor::runtime::AbortOnDrop;
@@ -29,6 +30,8 @@ pub struct Attempt {
     pub process: Option<LaunchedProcess>,
     pub pumps: Option<Pumps>,
     pub awaiting_ready: Option<(AbortOnDrop, ReadinessStatus)>,
+    /// The search of readiness `output`, from the spawn on.
+    pub line_match: Option<Arc<LineMatch>>,
     pub checking: Option<AbortOnDrop>,
     pub sweeping: Option<Sweeping>,
     /// The wait for the reason why an order was lost.
@@ -91,9 +94,17 @@ impl Attempt {
             process: None,
             pumps: None,
             awaiting_ready: None,
+            line_match: None,
             checking: None,
             sweeping: None,
             losing: None,
+        }
+    }
+
+    pub fn stop_awaiting(&mut self) {
+        self.awaiting_ready = None;
+        if let Some(line_match) = self.line_match.take() {
+            line_match.close();
         }
     }
 

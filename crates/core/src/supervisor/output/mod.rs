@@ -1,10 +1,12 @@
 //! stdout and stderr of daemons. The pipes are always read, and a bounded tail is kept. Output is split into lines only if
 //! there is a listener or a logger for lines.
 
+mod line_match;
 mod lines;
 mod pump;
 mod tail;
 
+pub use line_match::{LineMatch, LineSearch};
 pub use lines::Splitter;
 pub use pump::Pumps;
 pub use tail::Tail;

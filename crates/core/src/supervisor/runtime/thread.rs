@@ -9,13 +9,17 @@ use once_cell::sync::OnceCell;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
+/// Further lookups wait for a thread.
+const LOOKUPS_MAX: usize = 8;
+
 static HANDLE: OnceCell<Handle> = OnceCell::new();
 
 /// # Errors
 /// EAGAIN if no thread can be created; EMFILE if no descriptor is free. The next call tries again.
 pub fn start() -> io::Result<()> {
     HANDLE.get_or_try_init(|| {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        // The other threads look up names of hosts, and exist only while they do. A hung lookup keeps one.
+        let runtime = Builder::new_current_thread().enable_all().thread_name("ally-lookup").max_blocking_threads(LOOKUPS_MAX).build()?;
         let handle = runtime.handle().clone();
         std::thread::Builder::new().name("ally-bpm".to_owned()).spawn(move || {
             // The program's signals must be handled on its own threads. The guardian is spawned from this thread and inherits
