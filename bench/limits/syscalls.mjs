@@ -102,7 +102,7 @@ function counts({ js, supervisor, guardian, spawnCalls, marks }) {
   const starting = within(supervisor, 'starts', 'stops');
   // A try of readiness that finds no listener is six calls: two stat, a request, two answers, a wait. The number of tries depends on
   // the daemon's time to listen(2).
-  const tries = starting.filter(({ name, text }) => name === 'sendto' && text.includes('SOCK_DIAG_BY_FAMILY')).length;
+  const tries = starting.filter(({ name, text }) => name === 'sendto' && /nlmsg_type=(SOCK_DIAG_BY_FAMILY|0x14)/.test(text)).length;
   const failedTries = (tries - STARTS) * 6;
   return {
     'system calls per start, JavaScript thread': within(js, 'starts', 'stops').length / STARTS,

@@ -17,3 +17,4 @@ mod scan;
 mod shell;
 mod signals;
 mod sockets;
+mod tcp_listeners;

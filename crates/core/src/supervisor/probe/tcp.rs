@@ -47,8 +47,9 @@ impl PortCaller<'_> {
             Some(addresses) => addresses,
             None => self.daemon.resolve(&self.address.host, self.address.port, deadline).await.map_err(Answer::NoConnection)?,
         };
+        let addresses = addresses.get(..ADDRESSES_MAX).unwrap_or(&addresses);
         let mut tries = JoinSet::new();
-        for address in addresses.iter().copied().take(ADDRESSES_MAX) {
+        for address in addresses.iter().copied() {
             tries.spawn(async move { (address, TcpStream::connect(address).await) });
         }
         let mut missed = Vec::new();
@@ -60,7 +61,7 @@ impl PortCaller<'_> {
                 },
                 // A panic of the task.
                 Ok(Some(Err(error))) => return Err(Answer::NotMade(error.to_string())),
-                Ok(None) => return Err(summary(missed)),
+                Ok(None) => return Err(no_connection(missed, &[])),
                 Err(_) => {
                     let silent: Vec<_> = addresses.iter().filter(|address| !missed.iter().any(|(known, _)| known == *address)).collect();
                     return Err(no_connection(missed, &silent));
@@ -89,8 +90,10 @@ impl PortCaller<'_> {
         }
         if is_local(peer.ip()) {
             match listening(peer, self.daemon) {
-                PortListening::Other(pid) => return Err(Missed::Other(pid)),
-                PortListening::Tree | PortListening::Unknown => {}
+                Ok(PortListening::Other(pid)) => return Err(Missed::Other(pid)),
+                Err(error) if is_own_error(&error) => return Err(Missed::Failed(error)),
+                // Without inet_diag the connection alone decides.
+                Ok(PortListening::Tree | PortListening::Unknown) | Err(_) => {}
             }
         }
         Ok(connection)
@@ -98,20 +101,17 @@ impl PortCaller<'_> {
 }
 
 /// Who listens at the address to which a connection has succeeded.
-fn listening(address: SocketAddr, daemon: &ProbedDaemon) -> PortListening {
-    let look = || TcpListeners::read().map_or(PortListening::Unknown, |list| list.listening(address, Some((daemon.keeper, daemon.leader))));
-    match look() {
+fn listening(address: SocketAddr, daemon: &ProbedDaemon) -> io::Result<PortListening> {
+    let look = || TcpListeners::read().map(|list| list.listening(address, Some((daemon.keeper, daemon.leader))));
+    match look()? {
         // A process of the tree may have forked or passed its listener on during the look.
         PortListening::Other(_) => look(),
-        certain => certain,
+        certain => Ok(certain),
     }
 }
 
-/// No address has a connection. Another process at any address is the answer, because a client of the daemon may meet it.
-fn summary(missed: Vec<(SocketAddr, Missed)>) -> Answer {
-    no_connection(missed, &[])
-}
-
+/// The answer without a connection. `silent`: the addresses that have not answered in time. Another process at any address is the
+/// answer, because a client of the daemon may meet it.
 fn no_connection(missed: Vec<(SocketAddr, Missed)>, silent: &[&SocketAddr]) -> Answer {
     let mut refused: Vec<String> = Vec::new();
     let mut reasons: Vec<String> = Vec::new();
