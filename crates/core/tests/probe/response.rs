@@ -62,6 +62,16 @@ fn http_answer_that_ends_early_is_incomplete() {
 }
 
 #[test]
+fn http_answer_is_empty_before_its_first_byte_only() {
+    for answer in [&b"H"[..], b"\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"] {
+        let mut response = Response::default();
+        assert!(response.is_empty());
+        response.feed(answer);
+        assert!(!response.is_empty(), "{}", String::from_utf8_lossy(answer));
+    }
+}
+
+#[test]
 fn other_protocol_is_found_out_at_its_first_bytes() {
     let shown = |start: &str| Progress::NotHttp(start.to_owned());
     assert_eq!(open_end(b"SSH-2.0-OpenSSH\r\n"), shown("SSH-2.0-OpenSSH"));

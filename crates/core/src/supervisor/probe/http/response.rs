@@ -49,8 +49,9 @@ enum Body {
 }
 
 impl Response {
+    /// Whether nothing has come.
     pub const fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.before == 0
+        self.head.is_none() && self.bytes.is_empty() && self.before == 0
     }
 
     pub fn feed(&mut self, bytes: &[u8]) -> Progress {
