@@ -345,9 +345,12 @@ export type Probe =
   /** connect(2) succeeds, and the daemon accepts the connection from its queue. A hung daemon fails. */
   | { type: 'accept' }
   /**
-   * Not built yet. The daemon answers GET `path` (default '/') with `status`: a number, or a pair of
-   * first and last (default 200 to 299). The request goes over socketPath or, with a `port`, over TCP
-   * (`host` default 'localhost').
+   * The daemon answers GET `path` (default '/') with `status`: a number, or a pair of first and last
+   * (default 200 to 299). The request goes over socketPath or, with a `port`, over TCP (`host` default
+   * 'localhost': 127.0.0.1 and ::1). Redirects are not followed.
+   * @example { type: 'http', path: '/healthz' }
+   * @example { type: 'http', path: '/healthz', port: 8080, status: [200, 404] }
+   * @see [Probe `http`](docs/readiness-and-health.md#probe-http)
    */
   | {
       type: 'http';
@@ -360,11 +363,18 @@ export type Probe =
   | { type: 'exec'; command: string; args?: string[] | undefined }
   /** Not built yet. The daemon sends READY=1 as with sd_notify(3), then WATCHDOG=1 at least once per interval. */
   | { type: 'notify' }
-  /** Not built yet. connect(2) to this TCP port succeeds (`host` default 'localhost'). */
+  /**
+   * connect(2) to this TCP port succeeds (`host` default 'localhost': 127.0.0.1 and ::1), and no other
+   * program listens there. A hung daemon passes as long as its queue has room.
+   * @example { type: 'tcp', port: 8080 }
+   * @see [Probe `tcp`](docs/readiness-and-health.md#probe-tcp)
+   */
   | { type: 'tcp'; port: number; host?: string | undefined }
   /**
-   * Not built yet; readiness only. The daemon writes a line that matches `pattern`, the source of a
-   * regular expression, to `stream` (default: either).
+   * Readiness only. The daemon writes a line that matches `pattern`, the source of a regular expression
+   * without lookaround and backreferences, to `stream` (default: either).
+   * @example { type: 'output', pattern: '^listening on port \\d+$', stream: 'stdout' }
+   * @see [Probe `output`](docs/readiness-and-health.md#probe-output)
    */
   | { type: 'output'; pattern: string; stream?: 'stdout' | 'stderr' | undefined };
 

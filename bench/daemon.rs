@@ -6,6 +6,9 @@
 //!                            without SOCKET_PATH writes at once, and exits
 //!   --workers COUNT          forks so many children, which sleep
 //!   --spawn COUNT FOLDER     posix_spawn alone: spawns COUNT daemons, and ends them at the end of stdin
+//!   --http                   the same, and answers each request with 200
+//!   --port PORT              listens at 127.0.0.1:PORT in place of SOCKET_PATH, and answers each request with 200
+//!   --line                   prints `ready`, and listens nowhere
 //!   --dial                   connects to SOCKET_PATH without a pause until a connection succeeds
 //! ```
 //!
@@ -16,6 +19,7 @@ use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::mem::{ManuallyDrop, MaybeUninit};
+use std::net::TcpListener;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -47,11 +51,13 @@ fn main() -> io::Result<()> {
             Ok(())
         }
         (Some("--flood"), None) => flood(number),
+        (Some("--line"), _) => line(),
+        (Some("--port"), _) => serve_port(number),
         (Some("--workers"), Some(socket)) => {
             fork_workers(number);
-            serve(socket, None)
+            serve(socket, None, false)
         }
-        (mode, Some(socket)) => serve(socket, (mode == Some("--flood")).then_some(number)),
+        (mode, Some(socket)) => serve(socket, (mode == Some("--flood")).then_some(number), mode == Some("--http")),
         (_, None) => Err(io::Error::other("SOCKET_PATH is not set")),
     }
 }
@@ -68,7 +74,7 @@ fn fork_workers(count: usize) {
     }
 }
 
-fn serve(socket: OsString, mib: Option<usize>) -> io::Result<()> {
+fn serve(socket: OsString, mib: Option<usize>, http: bool) -> io::Result<()> {
     let text = CString::new(socket.clone().into_vec())?;
     SOCKET.store(text.into_raw(), Ordering::Relaxed);
     let handler: extern "C" fn(libc::c_int) = end;
@@ -84,8 +90,30 @@ fn serve(socket: OsString, mib: Option<usize>) -> io::Result<()> {
     }
     let listener = UnixListener::bind(&socket)?;
     stamp(b"listen ");
-    listener.incoming().for_each(drop);
+    listener.incoming().flatten().filter(|_| http).for_each(answer);
     Ok(())
+}
+
+fn serve_port(port: usize) -> io::Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", u16::try_from(port).map_err(io::Error::other)?))?;
+    stamp(b"listen ");
+    listener.incoming().flatten().for_each(answer);
+    Ok(())
+}
+
+/// A probe may close its connection at any time.
+fn answer(mut connection: impl Read + Write) {
+    if connection.read(&mut [0; 1024]).is_ok_and(|count| count > 0) {
+        drop(connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    }
+}
+
+fn line() -> io::Result<()> {
+    stamp(b"listen ");
+    io::stdout().write_all(b"ready\n")?;
+    loop {
+        std::thread::park();
+    }
 }
 
 extern "C" fn end(_signal: libc::c_int) {

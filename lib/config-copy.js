@@ -3,6 +3,7 @@
 // start and getProcessInfo use the copy. Only the keys of crates/core/src/config/keys.rs are read; config/parse.rs checks
 // their values.
 
+const { isRegExp } = require('node:util').types;
 const { NativeManager } = require('../native.js');
 const { guarded, invalidConfig } = require('./errors.js');
 
@@ -69,7 +70,12 @@ function namedKeys(keys) {
 const shortened = (key) => (key.length > KEY_LENGTH_MAX ? `${key.slice(0, KEY_LENGTH_MAX)}…` : key);
 
 function copyValue(copy, value, shape, path) {
-  if (typeof value !== 'object' || value === null || shape === undefined) return value;
+  if (typeof value !== 'object' || value === null) return value;
+  if (shape === undefined) {
+    // Refused like any object, with a text of its own where a pattern is wanted.
+    if (isRegExp(value)) copy.builtIns.push(path, 'a RegExp');
+    return value;
+  }
   return reading(copy, path, () => {
     if (Array.isArray(value)) return shape === LIST ? copyList(copy, value, path) : value;
     const kind = shape === LIST ? undefined : builtIn(value);

@@ -14,7 +14,7 @@ const crates = {
   'ally-background-process-manager': /./,
   'ally-base': /^(libc|nix|once_cell)$/,
   'ally-build-id': /^$/,
-  'ally-core': /^(ally-base|libc|memchr|nix|once_cell|strsim|tokio|tracing)$/,
+  'ally-core': /^(ally-base|httparse|libc|memchr|nix|once_cell|regex-lite|strsim|tokio|tracing)$/,
   'ally-guardian': /^(ally-base|ally-build-id|libc|nix)$/,
 };
 

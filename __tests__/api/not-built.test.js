@@ -20,11 +20,10 @@ const expectRefused = (error, field) => {
 test.each([
   ['logs', { logs: { file: '/tmp/log' } }, 'logs'],
   ['logs: an empty object', { logs: {} }, 'logs'],
-  ...['http', 'exec', 'notify', 'tcp'].flatMap((type) => [
+  ...['exec', 'notify'].flatMap((type) => [
     [`readiness '${type}'`, { readiness: { type } }, `readiness.type '${type}'`],
     [`healthcheck.probe '${type}'`, { healthcheck: { ...health, probe: { type } } }, `healthcheck.probe.type '${type}'`],
   ]),
-  ["readiness 'output'", { readiness: { type: 'output', pattern: 'ready' } }, "readiness.type 'output'"],
   ["socket: 'manager'", { socket: 'manager' }, "socket 'manager'"],
   ["start: 'onConnect'", { start: 'onConnect' }, "start 'onConnect'"],
   ['idleTimeout', { idleTimeout: 1_000 }, 'idleTimeout'],

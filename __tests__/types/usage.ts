@@ -335,6 +335,10 @@ const probes: Probe[] = [
   { type: 'socket' },
   { type: 'accept' },
   { type: 'http', path: '/healthz', port: 8080, status: [200, 299] },
+  { type: 'http' },
+  { type: 'http', host: '::1', port: 8080, status: 204 },
+  { type: 'tcp', port: 8080 },
+  { type: 'output', pattern: /ready/.source },
   { type: 'exec', command: 'check', args: ['--quick'] },
   { type: 'notify' },
 ];
@@ -452,6 +456,12 @@ manager.startProcess({ ...config, readiness: { type: 'listen', port: 8080 } });
 manager.startProcess({ ...config, readiness: { type: 'ping' } });
 // @ts-expect-error a port is needed
 manager.startProcess({ ...config, readiness: { type: 'tcp' } });
+// @ts-expect-error a pattern is a string
+manager.startProcess({ ...config, readiness: { type: 'output', pattern: /ready/ } });
+// @ts-expect-error a range has two ends
+manager.startProcess({ ...config, readiness: { type: 'http', status: [200] } });
+// @ts-expect-error a stream has a name
+manager.startProcess({ ...config, readiness: { type: 'output', pattern: 'x', stream: 'stdin' } });
 // @ts-expect-error no such format
 manager.metricsText({ format: 'json' });
 // @ts-expect-error variables are strings

@@ -30,6 +30,22 @@ export function judge(scenarios) {
       'ms',
       beside('ms', ['limit', figure('ready', 'limit', 'resolved')?.max]),
     ],
+    ...[
+      ['http', 'HTTP answer over the socket → resolved, median', 2],
+      ['output', 'line → resolved, median', 2],
+      ['tcp', 'listen at a port → resolved, tcp, median', 10],
+      ['httpPort', 'listen at a port → resolved, http, median', 10],
+    ].map(([contestant, what, limit]) => [
+      what,
+      median('probes', contestant, 'resolved'),
+      limit,
+      'ms',
+      beside(
+        'ms',
+        ['model of pitchfork', median('probes', 'pitchfork', 'resolved')],
+        ['model of process-compose', median('probes', 'processCompose', 'resolved')],
+      ),
+    ]),
     [
       'worst stall, 50 starts, 1 GiB of heap',
       median('burst50', 'ally', 'stall'),

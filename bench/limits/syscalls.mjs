@@ -102,9 +102,10 @@ const LIMITS = {
 function counts({ js, supervisor, guardian, spawnCalls, marks }) {
   const within = (tasks, from, to) => tasks.flatMap(({ calls }) => calls.filter(({ at }) => at > marks[from] && at < marks[to]));
   const starting = within(supervisor, 'starts', 'stops');
-  // A try of readiness that finds no listener is eight calls. The number of tries depends on the daemon's time to listen(2).
-  const tries = starting.filter(({ name, text }) => name === 'socket' && text.includes('AF_NETLINK')).length;
-  const failedTries = (tries - STARTS) * 8;
+  // A try of readiness that finds no listener is six calls: two stat, a request, two answers, a wait. The number of tries depends on
+  // the daemon's time to listen(2).
+  const tries = starting.filter(({ name, text }) => name === 'sendto' && /nlmsg_type=(SOCK_DIAG_BY_FAMILY|0x14)/.test(text)).length;
+  const failedTries = (tries - STARTS) * 6;
   return {
     'system calls per start, JavaScript thread': within(js, 'starts', 'stops').length / STARTS,
     'system calls per start, supervisor': (starting.length - failedTries) / STARTS,

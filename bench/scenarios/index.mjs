@@ -1,6 +1,7 @@
 // The scenarios, in the order of runs and tables.
 
 import ready from './ready.mjs';
+import probes from './probes.mjs';
 import call from './call.mjs';
 import { burst50, burst500 } from './burst.mjs';
 import exit from './exit.mjs';
@@ -15,6 +16,7 @@ import metrics from './metrics.mjs';
 
 export const scenarios = [
   ready,
+  probes,
   call,
   burst50,
   burst500,

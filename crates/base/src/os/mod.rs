@@ -8,6 +8,7 @@
 //! - `holders`: the processes that hold a socket file;
 //! - `listeners`: whether a process tree listens at a socket file;
 //! - `limits`: the limits, the umask and the niceness of this process;
+//! - `tcp_listeners`: whether a process tree listens at a TCP address;
 //! - `pipe`: the capacity of a pipe;
 //! - `random`: random bytes of the kernel;
 //! - `usage`: CPU time, memory and descriptors of a tree;
@@ -74,6 +75,18 @@ pub enum Bound {
     /// A datagram socket, which never listens.
     Datagram,
     /// The kernel shows none. There may be one in another network namespace.
+    Unknown,
+}
+
+/// Who listens at a TCP address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortListening {
+    /// A process of the tree.
+    Tree,
+    /// A process outside the tree. The pid is 0 if no process that holds the listener can be found.
+    Other(i32),
+    /// The kernel shows no listener: it is in another network namespace or on another machine. Or the kernel shows one, and does
+    /// not show whether a process of the tree holds it.
     Unknown,
 }
 

@@ -1,6 +1,6 @@
 //! Whether a process tree listens at a socket file, by the kernel's list and the tree's descriptors.
 
-use ally_base::os::{self, Bound, Listeners, Listening, own_pid};
+use ally_base::os::{self, Bound, Listeners, Listening, SockDiag, own_pid};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept, bind, listen, socket};
 use std::fs;
@@ -27,7 +27,7 @@ fn listening(path: &Path) -> Listening {
 }
 
 fn listening_of(path: &Path, keeper: i32, leader: i32) -> Listening {
-    Listeners::read().unwrap().listening(path, keeper, leader).unwrap()
+    Listeners::read(&SockDiag::open().unwrap()).unwrap().listening(path, keeper, leader).unwrap()
 }
 
 fn bound_state(path: &Path) -> Bound {
@@ -60,7 +60,7 @@ fn listening_begins_with_listen_and_makes_no_connection() {
         assert_eq!((listening(&path), bound_state(&path)), (Listening::Nobody, Bound::NotListening));
         listen(&socket, Backlog::new(1).unwrap()).unwrap();
         assert_eq!((listening(&path), bound_state(&path)), (Listening::Tree(kind), Bound::Listening));
-        assert_eq!(Listeners::read().unwrap().kind_at(&path).unwrap(), Some(kind));
+        assert_eq!(Listeners::read(&SockDiag::open().unwrap()).unwrap().kind_at(&path).unwrap(), Some(kind));
         assert_eq!(accept(socket.as_raw_fd()), Err(Errno::EAGAIN), "a connection waits");
     }
     let path = home.path().join("datagram");
@@ -82,7 +82,7 @@ fn listening_is_by_the_file_and_follows_a_link() {
     assert_eq!((listening(&link), bound_state(&link)), (Listening::Nobody, Bound::NotListening));
     drop((first, second));
     until("no socket is bound to the file", || bound_state(&path) == Bound::Unknown);
-    let error = Listeners::read().unwrap().listening(&missing, own_pid(), own_pid()).unwrap_err();
+    let error = Listeners::read(&SockDiag::open().unwrap()).unwrap().listening(&missing, own_pid(), own_pid()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 

@@ -17,4 +17,5 @@ mod scan;
 mod shell;
 mod signals;
 mod sockets;
+mod tcp_listeners;
 mod usage;

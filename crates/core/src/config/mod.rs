@@ -5,17 +5,19 @@ mod fields;
 pub mod keys;
 mod limits;
 mod parse;
+mod pattern;
 mod probe;
 mod raw;
 mod system_support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ally_base::record::DAEMON_ID;
 
 pub use limits::Limits;
 pub use parse::{Parsed, name_problem, parse, path_problem};
+pub use pattern::Pattern;
 pub use probe::{HttpProbe, Probe, TcpAddress};
 pub use raw::Raw;
 pub use system_support::SystemSupport;
@@ -86,6 +88,16 @@ impl ProcessConfig {
             restart: self.restart,
             memory: self.limits.memory,
         }
+    }
+
+    /// `socketPath`, if a probe needs a socket there. Otherwise the path is neither claimed nor judged nor removed.
+    pub fn needed_socket(&self) -> Option<&Path> {
+        self.probes().any(Probe::needs_socket).then_some(self.socket_path.as_path())
+    }
+
+    /// The readiness probe and the health probe.
+    pub fn probes(&self) -> impl Iterator<Item = &Probe> {
+        [Some(&self.readiness), self.health.as_ref().map(|health| &health.probe)].into_iter().flatten()
     }
 
     /// The daemon's environment in three layers: `inherited` as far as `inheritEnv` asks for it and without the variables of

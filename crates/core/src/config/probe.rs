@@ -1,7 +1,11 @@
 //! The probes of readiness and of the health checks.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::Raw;
 use super::fields::{Checked, Fields};
 use super::parse::args;
+use super::pattern::Pattern;
 use crate::model::Stream;
 
 /// An answer outside this range fails. An answer has a status from 100 to 599: RFC 9110, section 15.
@@ -47,7 +51,42 @@ pub struct TcpAddress {
     pub port: u16,
 }
 
+impl TcpAddress {
+    /// The addresses that the host stands for. `None` if the host is a name that must be looked up.
+    pub fn known(&self) -> Option<Vec<SocketAddr>> {
+        let ips: &[IpAddr] = if self.host.eq_ignore_ascii_case("localhost") {
+            &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+        } else {
+            let bare = self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&self.host);
+            &[bare.parse().ok()?]
+        };
+        Some(ips.iter().map(|ip| SocketAddr::new(*ip, self.port)).collect())
+    }
+}
+
 impl Probe {
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Listen => "listen",
+            Self::Socket => "socket",
+            Self::Accept => "accept",
+            Self::Http(_) => "http",
+            Self::Tcp(_) => "tcp",
+            Self::Exec { .. } => "exec",
+            Self::Notify => "notify",
+            Self::Output { .. } => "output",
+        }
+    }
+
+    /// The TCP port that the daemon must listen at to pass.
+    pub const fn port(&self) -> Option<&TcpAddress> {
+        match self {
+            Self::Http(http) => http.address.as_ref(),
+            Self::Tcp(address) => Some(address),
+            Self::Listen | Self::Socket | Self::Accept | Self::Exec { .. } | Self::Notify | Self::Output { .. } => None,
+        }
+    }
+
     /// Whether the daemon must make a socket at `socketPath` to pass.
     pub const fn needs_socket(&self) -> bool {
         match self {
@@ -81,7 +120,7 @@ const EVERYWHERE: [(&str, Option<Kind>); 7] = [
 ];
 
 /// The probes of this version. The others are refused by name.
-const BUILT: [Kind; 3] = [Kind::Listen, Kind::Socket, Kind::Accept];
+const BUILT: [Kind; 6] = [Kind::Listen, Kind::Socket, Kind::Accept, Kind::Http, Kind::Tcp, Kind::Output];
 
 /// # Errors
 /// The first wrong field.
@@ -154,9 +193,15 @@ fn optional_args(fields: &mut Fields) -> Checked<Vec<String>> {
 }
 
 fn pattern(fields: &mut Fields) -> Checked<String> {
+    if matches!(fields.take("pattern"), Raw::BuiltIn(kind) if kind == "a RegExp") {
+        return Err(fields.wrong("pattern", "must be a string, got a RegExp: give its source, as in /ready/.source"));
+    }
     let pattern = fields.text("pattern")?;
     if pattern.len() > PATTERN_MAX {
         return Err(fields.wrong("pattern", format!("must be at most {PATTERN_MAX} bytes long, got {}", pattern.len())));
+    }
+    if let Err(problem) = Pattern::compile(&pattern) {
+        return Err(fields.wrong("pattern", format!("must be a regular expression without lookaround and backreferences: {problem}")));
     }
     Ok(pattern)
 }

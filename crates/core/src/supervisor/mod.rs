@@ -15,7 +15,7 @@
 //! - `guardian`: the owner's ends of the streams to guardian and keepers;
 //! - `probe`: readiness and health;
 //! - `ownership`: folder, lock, identity, orphans;
-//! - `socket`: the socket path;
+//! - `socket`: the socket path, and the ports of probes;
 //! - `output`: stdout and stderr of daemons;
 //! - `metrics`: counters, and samples of trees;
 //! - `report`: messages to the caller's thread, log entries;
@@ -37,8 +37,9 @@ pub use daemon::Published;
 pub use guardian::GuardianProgram;
 pub use manager::{Accepted, AcceptedGroup, Manager, Options, check};
 pub use metrics::{Counts, Durations, PluginMetrics, Resources, TextFormat, text as metrics_text};
-pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, OutputCounts, Splitter, Tail};
+pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, LineMatch, LineSearch, OutputCounts, Splitter, Tail};
 pub use ownership::{Folder, Lock, LockGuard, leader};
+pub use probe::http;
 pub use report::{LogValue, Mailbox, MemberStart, Message, Refusal};
 
 /// The tracing target of all log entries except lines of output. `ALLY_LOG` filters by target.

@@ -6,5 +6,6 @@ mod arbitrary_values;
 mod environment;
 mod fields;
 mod limits;
+mod probes;
 mod secrets;
 mod support;

@@ -7,6 +7,7 @@ mod allocator;
 
 mod error_excerpt;
 mod follow;
+mod line_match;
 mod lines;
 mod tail;
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use nix::sys::stat::{FileStat, SFlag};
 
+use super::descriptors::all_that_have_open;
 use super::sock_diag::{
     ALL_STATES, ATTR_NAME, ATTR_VFS, ESTABLISHED, LISTEN, NLM_F_DUMP, SHOW_NAME, SHOW_VFS, SOCKET_INODE, SOCKET_STATE, SOCKET_TYPE,
     attribute, query, u32_at,
@@ -48,19 +49,8 @@ pub fn bound_socket(path: &Path, _keeper: i32, _leader: i32) -> io::Result<Bound
 pub fn holders(path: &Path) -> Vec<i32> {
     let Ok(sockets) = sockets_at(path) else { return Vec::new() };
     let certain = sockets.iter().filter(|socket| socket.held == Held::Yes);
-    let wanted: Vec<String> = certain.map(|socket| format!("socket:[{}]", socket.inode)).collect();
-    if wanted.is_empty() {
-        return Vec::new();
-    }
-    let holder = |process: fs::DirEntry| {
-        let pid = process.file_name().to_str()?.parse().ok()?;
-        let mut descriptors = fs::read_dir(process.path().join("fd")).ok()?.flatten();
-        let holds = descriptors.any(|descriptor| {
-            fs::read_link(descriptor.path()).is_ok_and(|target| wanted.iter().any(|wanted| target.as_os_str() == wanted.as_str()))
-        });
-        holds.then_some(pid)
-    };
-    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(holder).collect()
+    let wanted: Vec<u32> = certain.map(|socket| socket.inode).collect();
+    if wanted.is_empty() { Vec::new() } else { all_that_have_open(&wanted) }
 }
 
 /// A socket that is, or may be, bound to a file.

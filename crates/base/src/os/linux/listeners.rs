@@ -1,16 +1,15 @@
 //! Whether a process tree listens at a socket file, by unix_diag and the tree's descriptors. No connection is made.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use nix::sys::socket::SockType;
 
+use super::descriptors::{Search, tree_has_open};
 use super::sock_diag::{
-    ALL_STATES, ATTR_NAME, ATTR_VFS, LISTEN, NLM_F_DUMP, SHOW_NAME, SHOW_VFS, SOCKET_INODE, SOCKET_TYPE, attribute, query, u32_at,
+    ALL_STATES, ATTR_NAME, ATTR_VFS, LISTEN, NLM_F_DUMP, SHOW_NAME, SHOW_VFS, SOCKET_INODE, SOCKET_TYPE, SockDiag, attribute, query, u32_at,
 };
 use super::socket_file::SocketFile;
-use super::tree::descendants;
 use crate::os::{Held, Listening};
 
 /// The sockets of this network namespace that listen at a file. One request to the kernel serves any number of files.
@@ -30,9 +29,9 @@ impl Listeners {
     ///
     /// # Errors
     /// Errors of the request: a seccomp filter refuses AF_NETLINK, or the kernel has no unix_diag; EMFILE, ENFILE.
-    pub fn read() -> io::Result<Self> {
+    pub fn read(diag: &SockDiag) -> io::Result<Self> {
         let mut listeners = Vec::new();
-        query(0, NLM_F_DUMP, 1 << LISTEN, SHOW_VFS, |answer, attributes| {
+        diag.query_unix(0, NLM_F_DUMP, 1 << LISTEN, SHOW_VFS, |answer, attributes| {
             let Some(vfs) = attribute(attributes, ATTR_VFS) else { return };
             let kind = answer.get(SOCKET_TYPE).and_then(|kind| SockType::try_from(i32::from(*kind)).ok());
             let (Some(file), Some(device), Some(inode), Some(kind)) = (u32_at(vfs, 0), u32_at(vfs, 4), u32_at(answer, SOCKET_INODE), kind)
@@ -61,13 +60,8 @@ impl Listeners {
     pub fn listening(&self, path: &Path, keeper: i32, leader: i32) -> io::Result<Listening> {
         let listeners = self.at(&SocketFile::at(path)?);
         let Some(kind) = listeners.first().map(|listener| listener.kind) else { return Ok(Listening::Nobody) };
-        let links: Vec<String> = listeners.iter().map(|listener| format!("socket:[{}]", listener.inode)).collect();
-        // Twice, because a process may duplicate and close descriptors or fork while they are read.
-        let held = (0..2).any(|_| {
-            has_open(leader, &links)
-                || descendants(keeper).seen.iter().any(|process| process.pid != leader && has_open(process.pid, &links))
-        });
-        Ok(if held { Listening::Tree(kind) } else { Listening::NotFound(kind) })
+        let inodes: Vec<u32> = listeners.iter().map(|listener| listener.inode).collect();
+        Ok(if tree_has_open(keeper, leader, &inodes) == Search::Open { Listening::Tree(kind) } else { Listening::NotFound(kind) })
     }
 
     fn at(&self, file: &SocketFile) -> Vec<&Listener> {
@@ -85,16 +79,4 @@ fn name_of(socket: u32) -> Vec<u8> {
         name.extend_from_slice(attribute(attributes, ATTR_NAME).unwrap_or_default());
     });
     if asked.is_ok() { name } else { Vec::new() }
-}
-
-/// Whether a descriptor of the process has one of these link texts. False if the process is gone, or if this user may not read
-/// its descriptors. The highest descriptors are read first: a process that has opened many has made its listener after them.
-fn has_open(pid: i32, links: &[String]) -> bool {
-    let folder = format!("/proc/{pid}/fd");
-    let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-    let mut numbers: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    numbers.sort_unstable_by(|a, b| b.cmp(a));
-    numbers.iter().any(|number| {
-        fs::read_link(format!("{folder}/{number}")).is_ok_and(|target| links.iter().any(|link| target.as_os_str() == link.as_str()))
-    })
 }

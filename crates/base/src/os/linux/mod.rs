@@ -1,6 +1,7 @@
 //! Linux: /proc, pidfds, sock_diag, inotify.
 
 mod accept_queue;
+mod descriptors;
 mod handle;
 mod holders;
 mod identity;
@@ -11,6 +12,7 @@ mod pipe;
 mod random;
 mod sock_diag;
 mod socket_file;
+mod tcp_listeners;
 mod tree;
 mod usage;
 mod watch;
@@ -27,6 +29,8 @@ pub use listeners::Listeners;
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
 pub use random::random_bytes;
+pub use sock_diag::SockDiag;
+pub use tcp_listeners::TcpListeners;
 pub use tree::{HAS_SUBREAPER, all_that_began_with, descendants, hides_group, members, own_children, posix_session};
 pub use usage::{open_files, reserved_files, shared_memory_size, tree_usage};
 pub use watch::{FolderWatcher, Key};

@@ -173,7 +173,7 @@ pub fn all_that_began_with(variable: &str, value: &str) -> ProcessScan {
     scan
 }
 
-fn all_pids() -> io::Result<Vec<i32>> {
+pub fn all_pids() -> io::Result<Vec<i32>> {
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc")? {
         pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));

@@ -10,13 +10,24 @@ use super::socket_info::{SocketInfo, sockets_of};
 use super::tree::members;
 use crate::os::{Bound, Listening};
 
+/// Empty: a process is asked for its sockets without a socket for requests.
+pub struct SockDiag;
+
+impl SockDiag {
+    /// # Errors
+    /// None. On Linux the call can fail.
+    pub const fn open() -> io::Result<Self> {
+        Ok(Self)
+    }
+}
+
 /// Empty: macOS lists the sockets of a process, not those of the system.
 pub struct Listeners;
 
 impl Listeners {
     /// # Errors
     /// None. On Linux the request can fail.
-    pub const fn read() -> io::Result<Self> {
+    pub const fn read(_diag: &SockDiag) -> io::Result<Self> {
         Ok(Self)
     }
 

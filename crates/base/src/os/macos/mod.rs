@@ -12,6 +12,7 @@ mod peer;
 mod pipe;
 mod random;
 mod socket_info;
+mod tcp_listeners;
 mod tree;
 mod usage;
 mod watch;
@@ -24,10 +25,11 @@ pub use identity::{
     must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
 pub use limits::{HAS_OOM_SCORE, RLIMIT_CORE_DUMPS, RLIMIT_OPEN_FILES, resource_limits, umask};
-pub use listeners::{Listeners, bound_socket};
+pub use listeners::{Listeners, SockDiag, bound_socket};
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
 pub use random::random_bytes;
+pub use tcp_listeners::TcpListeners;
 pub use tree::{HAS_SUBREAPER, all_that_began_with, descendants, hides_group, members, own_children, posix_session};
 pub use usage::{open_files, reserved_files, shared_memory_size, tree_usage};
 pub use watch::{FolderWatcher, Key};

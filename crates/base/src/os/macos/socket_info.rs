@@ -10,7 +10,7 @@ use super::descriptors::{descriptors, query};
 use super::identity::working_directory;
 
 /// `PROC_PIDFDSOCKETINFO` of sys/proc_info.h.
-const SOCKET_INFO: libc::c_int = 3;
+pub const SOCKET_INFO: libc::c_int = 3;
 
 /// `struct socket_fdinfo` of a Unix socket.
 #[repr(C)]

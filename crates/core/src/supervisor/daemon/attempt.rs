@@ -3,6 +3,7 @@
 use std::future::{Future, pending};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use ally_base::os::{self, Process};
 use ally_base::record::Identity;
@@ -15,7 +16,7 @@ use crate::error::Failure;
 use crate::lifecycle::{Generation, Timer};
 use crate::model::Pid;
 use crate::supervisor::guardian::{GuardianReceipt, KeeperStream, StreamEnd};
-use crate::supervisor::output::Pumps;
+use crate::supervisor::output::{LineMatch, Pumps};
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
 use crate::supervisor::runtime::AbortOnDrop;
@@ -31,6 +32,8 @@ pub struct Attempt {
     pub process: Option<LaunchedProcess>,
     pub pumps: Option<Pumps>,
     pub awaiting_ready: Option<(AbortOnDrop, ReadinessStatus)>,
+    /// The search of readiness `output`, from the spawn on.
+    pub line_match: Option<Arc<LineMatch>>,
     pub checking: Option<AbortOnDrop>,
     pub watching: Option<AbortOnDrop>,
     pub sweeping: Option<Sweeping>,
@@ -98,6 +101,7 @@ impl Attempt {
             process: None,
             pumps: None,
             awaiting_ready: None,
+            line_match: None,
             checking: None,
             watching: None,
             sweeping: None,
@@ -108,6 +112,13 @@ impl Attempt {
     pub fn cancel_preparation(&mut self) {
         self.preparing = None;
         self.awaiting_dependencies = None;
+    }
+
+    pub fn stop_awaiting(&mut self) {
+        self.awaiting_ready = None;
+        if let Some(line_match) = self.line_match.take() {
+            line_match.close();
+        }
     }
 
     /// The next event of the attempt. Without an attempt, waits for ever. Cancel-safe: a dropped future loses no event.

@@ -9,13 +9,13 @@ use tokio::sync::oneshot;
 
 use super::attempt::{Attempt, Completion, LaunchedProcess};
 use super::{EffectBatch, Task};
-use crate::error::{Failure, Occupant};
+use crate::error::Failure;
 use crate::lifecycle::{Effect, Event, Generation, Signal};
 use crate::model::Pid;
 use crate::supervisor::launch::{Launch, no_process};
 use crate::supervisor::manager::await_dependencies;
 use crate::supervisor::metrics::{exceeds, sample_at_ready};
-use crate::supervisor::output::Pumps;
+use crate::supervisor::output::{LineMatch, Pumps};
 use crate::supervisor::ownership::{Lease, LockFile, identify_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_ready, check};
 use crate::supervisor::report::log;
@@ -31,7 +31,7 @@ impl Task {
                 Effect::CancelPrepare { generation } => self.cancel(generation, Attempt::cancel_preparation),
                 Effect::Spawn { generation } => self.spawn_process(generation),
                 Effect::AwaitReady { generation } => self.await_ready(generation),
-                Effect::StopAwaiting { generation } => self.cancel(generation, |attempt| attempt.awaiting_ready = None),
+                Effect::StopAwaiting { generation } => self.cancel(generation, Attempt::stop_awaiting),
                 Effect::Signal { generation, signal } => self.signal(generation, signal),
                 Effect::WakeKeeper { generation } => self.wake_keeper(generation),
                 Effect::KillKeeper { generation } => self.kill_keeper(generation),
@@ -86,14 +86,12 @@ impl Task {
     fn take_name(&mut self, generation: Generation) {
         let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.generation == generation) else { return };
         attempt.awaiting_dependencies = None;
-        let path = self.job.config.socket_path.clone();
-        if let Err(plugin) = self.context.claims.claim(&path, &self.daemon.name) {
-            let failure = Failure::SocketInUse { path: path.display().to_string(), by: Occupant::Plugin(plugin) };
+        if let Err(failure) = self.context.claims.claim_needed(&self.job.config, &self.daemon.name) {
             return self.feed(Event::PrepareFailed { generation, failure });
         }
         if self.lease.is_some() {
             // A restart: this owner holds the lock, so there are no orphans.
-            return self.feed(match socket::remove_dead(&path) {
+            return self.feed(match socket::make_free(&self.job.config) {
                 Ok(()) => Event::Prepared { generation },
                 Err(failure) => Event::PrepareFailed { generation, failure },
             });
@@ -128,8 +126,10 @@ impl Task {
             let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
         };
+        // Before the spawn, so that it sees the first line.
+        let line_match = LineMatch::of(&self.job.config.readiness).map(Arc::new);
         let launch = Launch::build(&self.job, self.context.options.owner_death, lease).and_then(|launch| {
-            let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter)?;
+            let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter, line_match.as_ref())?;
             Ok((pumps, launch.keeper, launch.order, launch.programs, launch.token))
         });
         let (pumps, keeper, order, programs, token) = match launch {
@@ -140,6 +140,7 @@ impl Task {
         let guardian = Arc::clone(&self.context.guardian);
         if let Some(attempt) = self.attempt(generation) {
             attempt.pumps = Some(pumps);
+            attempt.line_match = line_match;
             attempt.process = Some(LaunchedProcess::new(keeper, order_result, programs, token));
         }
         // Not aborted with the attempt: after a partial write the guardian would read the next order as the rest of this one.
@@ -170,7 +171,7 @@ impl Task {
         let (job, counters) = (Arc::clone(&self.job), Arc::clone(&self.daemon.counters));
         let Some(attempt) = self.attempt(generation) else { return };
         let Some(daemon) = attempt.spawned().cloned() else { return };
-        let (status, done) = (ReadinessStatus::default(), attempt.completion());
+        let (status, done) = (ReadinessStatus::new(attempt.line_match.clone()), attempt.completion());
         let shared_status = status.clone();
         let waiting = AbortOnDrop::spawn(async move {
             let ready = await_ready(&job.config.socket_path, &job.config.readiness, &daemon, &shared_status).await;
@@ -243,7 +244,7 @@ impl Task {
         if let Err(failure) = &record {
             log!(self.daemon.reporter, warn, %failure, "the record of a daemon that is gone stays");
         }
-        let socket = match socket::remove_dead(&self.job.config.socket_path) {
+        let socket = match self.job.config.needed_socket().map_or(Ok(()), socket::remove_dead) {
             // Another process listens there by now, or a process that `killMode: 'group'` spared.
             Err(Failure::SocketInUse { .. }) => Ok(()),
             removed => removed,

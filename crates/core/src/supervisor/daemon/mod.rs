@@ -23,7 +23,7 @@ use super::ownership::Lock;
 use super::report::{Refusal, Reporter, log};
 use super::runtime::clock;
 use crate::config::ProcessConfig;
-use crate::error::{Failure, Occupant};
+use crate::error::Failure;
 use crate::lifecycle::{Activity, Effect, Event, Machine, Notice, Now, Snapshot, Ticket};
 use crate::model::ProcessState;
 
@@ -142,13 +142,12 @@ impl Daemon {
 
     /// A pending restart claims its socket path. The claim moves to the path of the new configuration.
     fn move_claim(&self, core: &Core, job: &Job) -> Result<(), Failure> {
-        let (old, new) = (&core.job.config.socket_path, &job.config.socket_path);
+        let (old, new) = (core.job.config.needed_socket(), job.config.needed_socket());
         if old != new {
-            let claims = &self.context.claims;
-            claims
-                .claim(new, &self.name)
-                .map_err(|plugin| Failure::SocketInUse { path: new.display().to_string(), by: Occupant::Plugin(plugin) })?;
-            claims.release(old, &self.name);
+            self.context.claims.claim_needed(&job.config, &self.name)?;
+            if let Some(old) = old {
+                self.context.claims.release(old, &self.name);
+            }
         }
         Ok(())
     }

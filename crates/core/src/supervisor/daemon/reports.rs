@@ -193,11 +193,11 @@ impl Task {
         self.feed(match timer {
             Timer::Startup => {
                 let attempt = self.attempt.as_ref();
-                let last_problem = attempt.and_then(|attempt| attempt.awaiting_ready.as_ref()).and_then(|(_, status)| status.last());
                 // The last lines may still be in the pipes.
                 if let Some(pumps) = attempt.and_then(|attempt| attempt.pumps.as_ref()) {
                     pumps.drain();
                 }
+                let last_problem = attempt.and_then(|attempt| attempt.awaiting_ready.as_ref()).and_then(|(_, status)| status.last());
                 Event::StartupElapsed { generation, last_problem, tail: self.daemon.tail.error_excerpt() }
             }
             Timer::Acknowledgement => Event::AcknowledgementElapsed { generation },

@@ -53,7 +53,7 @@ impl Splitter {
 }
 
 /// The length up to which `bytes` hold whole UTF-8 characters.
-fn whole_characters(bytes: &[u8]) -> usize {
+pub(super) fn whole_characters(bytes: &[u8]) -> usize {
     let start = bytes.len().saturating_sub(4);
     let last = bytes.iter().enumerate().skip(start).rev().find(|(_, byte)| **byte & 0xC0 != 0x80);
     match last {

@@ -2,12 +2,14 @@
 //! there is a listener, a logger or a follower for lines.
 
 mod follow;
+mod line_match;
 mod lines;
 mod pump;
 mod tail;
 mod times;
 
 pub use follow::{Batch, Follower, FollowerId, Line};
+pub use line_match::{LineMatch, LineSearch};
 pub use lines::Splitter;
 pub use pump::Pumps;
 pub use tail::{OutputCounts, Tail};

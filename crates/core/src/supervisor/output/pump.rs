@@ -5,14 +5,15 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use ally_base::os;
 use nix::errno::Errno;
 use tokio::net::unix::pipe::Receiver;
 use tokio::task::yield_now;
 
-use super::Tail;
 use super::lines::Splitter;
+use super::{LineMatch, Tail};
 use crate::model::{Pid, Stream};
 use crate::supervisor::report::{Reporter, log};
 use crate::supervisor::runtime::spawn;
@@ -40,6 +41,8 @@ struct Pump {
     process: u64,
     reporter: Reporter,
     splitter: Mutex<Splitter>,
+    /// The search of readiness `output`.
+    line_match: Option<Arc<LineMatch>>,
     /// Whether the pipe was enlarged, or can't be.
     enlarged: AtomicBool,
 }
@@ -51,7 +54,7 @@ pub struct Pumps([Arc<Pump>; 2]);
 impl Pumps {
     /// # Errors
     /// The errno of epoll_ctl(2) or kevent(2) for the two descriptors.
-    pub fn start(outputs: [OwnedFd; 2], tail: &Arc<Tail>, reporter: &Reporter) -> io::Result<Self> {
+    pub fn start(outputs: [OwnedFd; 2], tail: &Arc<Tail>, reporter: &Reporter, line_match: Option<&Arc<LineMatch>>) -> io::Result<Self> {
         let [stdout, stderr] = outputs;
         let process = tail.begin();
         let pump = |stream, fd| {
@@ -63,6 +66,7 @@ impl Pumps {
                 process,
                 reporter: reporter.clone(),
                 splitter: Mutex::default(),
+                line_match: line_match.cloned(),
                 enlarged: AtomicBool::new(false),
             };
             Ok::<_, io::Error>(Arc::new(pump))
@@ -114,7 +118,9 @@ impl Pump {
                 log!(self.reporter, warn, %error, "output can't be read any more");
                 return;
             }
-            for _ in 0..READS_PER_TURN {
+            // Matching takes longer than reading.
+            let is_matched = self.line_match.as_ref().is_some_and(|line_match| line_match.is_searching());
+            for _ in 0..if is_matched { 1 } else { READS_PER_TURN } {
                 // With try_io, so that tokio waits for the next readiness event after EAGAIN.
                 match self.pipe.try_io(|| self.read()) {
                     Ok(0) => break 'events,
@@ -143,6 +149,9 @@ impl Pump {
         if lines > 0 {
             self.tail.count_dropped_lines(lines);
         }
+        if let Some(line_match) = &self.line_match {
+            line_match.end_line(self.stream, Instant::now());
+        }
     }
 
     fn read(&self) -> io::Result<usize> {
@@ -159,6 +168,9 @@ impl Pump {
             }
             let bytes = buffer.get(..count).unwrap_or_default();
             let counts = self.tail.append(self.process, self.stream, bytes);
+            if counts && let Some(line_match) = &self.line_match {
+                line_match.feed(self.stream, bytes, Instant::now());
+            }
             if counts && self.reporter.wants_lines() {
                 let mut dropped = 0;
                 self.splitter().feed(bytes, |line| dropped += u64::from(!self.reporter.line(self.stream, line)));

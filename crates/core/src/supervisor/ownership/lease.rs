@@ -73,7 +73,7 @@ impl Lease {
         let note = LockNote::Owner { pid: own.pid, start: own.start, manager: reporter.manager };
         lock.note(&note).map_err(io_failure)?;
         orphans::stop(&folder, config, reporter).await?;
-        socket::remove_dead(&config.socket_path)?;
+        socket::make_free(config)?;
         Ok(Self { lock: lock.keep(), folder, note, recorded: None, watch: None, check_at: None, busy: 0 })
     }
 

@@ -1,4 +1,4 @@
-//! The probes `socket` and `accept`: a connection to the socket.
+//! The probes `socket` and `accept`: a connection to the socket. Probe `http` over the socket begins with one too.
 //!
 //! A connection takes a place in the listener's queue until the daemon accepts it, whether or not the client has closed it. So a
 //! check keeps its connection, and the next check asks about the same one.
@@ -17,8 +17,8 @@ use super::daemon::{Answering, ProbedDaemon};
 use super::listen::datagram;
 use super::question::Answer;
 use crate::model::ProbeRole;
-use crate::supervisor::socket::{SocketFileId, dial_kind};
-use ally_base::os::{self, Bound, Listeners};
+use crate::supervisor::socket::{SocketFileId, dial, dial_kind};
+use ally_base::os::{self, Bound, Listeners, SockDiag};
 use ally_base::text::{errno_text, io_text};
 
 /// A connection of a probe. Its sending half is closed, so the daemon reads end of file.
@@ -106,22 +106,39 @@ impl Caller<'_> {
             Ok(()) | Err(Errno::ENOTCONN) => {}
             Err(error) => return Err(Answer::NotMade(errno_text(error as i32))),
         }
-        let listener = match os::peer_pid(&client) {
+        let no_holder = self.judge(&client)?;
+        Ok(ProbeConnection { client, file, no_holder })
+    }
+
+    /// A connection with an open sending half.
+    pub fn connect_to_speak(&self) -> Result<OwnedFd, Answer> {
+        let client = dial(self.path).map_err(Answer::Unreachable)?;
+        if self.role == Some(ProbeRole::Health) {
+            self.daemon.remember_connection(ProbeRole::Health);
+        }
+        match (self.judge(&client)?, self.role) {
+            (Some(reason), Some(ProbeRole::Readiness)) => Err(Answer::NoHolder(reason)),
+            _ => Ok(client),
+        }
+    }
+
+    /// Fails if another process answers. Otherwise returns the reason why the holder of the socket is not known, if it is not.
+    fn judge(&self, client: &OwnedFd) -> Result<Option<String>, Answer> {
+        let listener = match os::peer_pid(client) {
             Ok(pid) => pid,
             // The daemon has closed the connection. Only macOS then reports ENOTCONN for the peer.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => return Err(Answer::TooEarly("it hung up at once".to_owned())),
             Err(error) => return Err(Answer::Failed(io_text(&error))),
         };
-        let no_holder = match self.daemon.answering_process(listener, self.path) {
-            Ok(Answering::Daemon) => None,
-            Ok(Answering::NoHolder) => Some(format!(
+        match self.daemon.answering_process(listener, self.path) {
+            Ok(Answering::Daemon) => Ok(None),
+            Ok(Answering::NoHolder) => Ok(Some(format!(
                 "it was made by process {listener}, which is gone, and no process that holds it can be found; \
                  a process that is not dumpable hides what it holds"
-            )),
-            Ok(Answering::Other(pid)) => return Err(Answer::Other(pid)),
-            Err(error) => return Err(Answer::Unjudged(io_text(&error))),
-        };
-        Ok(ProbeConnection { client, file, no_holder })
+            ))),
+            Ok(Answering::Other(pid)) => Err(Answer::Other(pid)),
+            Err(error) => Err(Answer::Unjudged(io_text(&error))),
+        }
     }
 
     fn dial(&self, file: Option<&SocketFileId>) -> Result<OwnedFd, Answer> {
@@ -133,7 +150,7 @@ impl Caller<'_> {
 
     /// The socket has another type: the kernel tells which.
     fn dial_other_kind(&self, file: Option<&SocketFileId>) -> Result<OwnedFd, Answer> {
-        let kind = Listeners::read().and_then(|listeners| listeners.kind_at(self.path));
+        let kind = SockDiag::open().and_then(|diag| Listeners::read(&diag)).and_then(|listeners| listeners.kind_at(self.path));
         if let (Ok(Some(kind)), Some(file)) = (kind, file) {
             self.daemon.remember_kind(file.clone(), kind);
             return dial_kind(self.path, kind).map_err(Answer::Unreachable);

@@ -1,6 +1,7 @@
 //! The daemon that is probed, and what its probes remember from one question to the next.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use nix::sys::socket::SockType;
 use tokio::time::Instant;
 
 use super::connection::ProbeConnection;
+use super::lookup::Lookup;
 use crate::model::{Pid, ProbeRole};
 use crate::supervisor::socket::{SocketFileId, holders};
 use ally_base::os;
@@ -34,6 +36,8 @@ struct Memory {
     /// The connection of an earlier check, if the daemon had not accepted it.
     waiting: Option<ProbeConnection>,
     connected: Option<(ProbeRole, Instant)>,
+    /// The last lookup of a host's name.
+    lookup: Option<Lookup>,
 }
 
 pub enum Answering {
@@ -108,6 +112,19 @@ impl ProbedDaemon {
 
     pub fn take_waiting(&self) -> Option<ProbeConnection> {
         self.memory().waiting.take()
+    }
+
+    /// The addresses of a host whose name must be looked up. getaddrinfo(3) may block for seconds, so it runs on a thread of its
+    /// own, one at a time.
+    ///
+    /// # Errors
+    /// The reason why there are none.
+    pub async fn resolve(&self, host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
+        let kept = self.memory().lookup.take().filter(|lookup| lookup.is_of(host));
+        let mut lookup = kept.unwrap_or_else(|| Lookup::start(host.to_owned()));
+        let ips = lookup.ips(deadline).await;
+        self.memory().lookup = Some(lookup);
+        Ok(ips?.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

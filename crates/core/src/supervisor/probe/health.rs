@@ -50,7 +50,7 @@ struct NotMade(String);
 /// Asks until the deadline, as long as another try may pass at once.
 async fn ask(path: &Path, health: &Health, daemon: &ProbedDaemon, deadline: Instant) -> Result<Result<(), String>, NotMade> {
     let status = ReadinessStatus::default();
-    let mut question = Question::new(ProbeRole::Health, path, &health.probe, daemon);
+    let mut question = Question::new(ProbeRole::Health, path, &health.probe, daemon, None);
     let timeout = health.timeout.as_millis();
     loop {
         let late = Instant::now() >= deadline;
@@ -61,6 +61,11 @@ async fn ask(path: &Path, health: &Health, daemon: &ProbedDaemon, deadline: Inst
             Answer::NotAccepted => return Ok(Err(format!("the connection was not accepted within {timeout} ms"))),
             Answer::NotListening => return Ok(Err(format!("nobody listens at {}", path.display()))),
             Answer::Other(pid) => return Ok(Err(format!("another process answers at {} (pid {pid})", path.display()))),
+            Answer::OtherAtPort { at, pid: 0 } => return Ok(Err(format!("another process answers at {at}"))),
+            Answer::OtherAtPort { at, pid } => return Ok(Err(format!("another process answers at {at} (pid {pid})"))),
+            Answer::NoConnection(reason) | Answer::Answered(reason) => return Ok(Err(reason)),
+            // Only readiness waits for news.
+            Answer::NoNews { .. } => return Ok(Err("nothing came".to_owned())),
             Answer::NotMade(reason) => return Err(NotMade(reason)),
             Answer::Unjudged(problem) => return Err(NotMade(format!("who answers can't be found out ({problem})"))),
             Answer::TooEarly(reason) => (reason, TOO_EARLY_PAUSE),

@@ -13,7 +13,7 @@ use super::accepted::is_own_error;
 use super::daemon::ProbedDaemon;
 use super::question::Answer;
 use crate::supervisor::socket::SocketFileId;
-use ally_base::os::{self, Bound, Listeners, Listening};
+use ally_base::os::{self, Bound, Listeners, Listening, SockDiag};
 use ally_base::text::io_text;
 
 /// bind(2) makes the file before the kernel shows its socket, and listen(2) follows within microseconds. A file without a
@@ -33,6 +33,8 @@ pub struct ListenQuestion {
 struct List {
     at: Instant,
     listeners: Listeners,
+    /// The way on which the list was asked for. The next list comes on it too, as long as a question waits.
+    diag: Arc<SockDiag>,
 }
 
 /// The last list, as long as a question has it.
@@ -94,14 +96,23 @@ impl ListenQuestion {
 
     /// A list that this question has not used yet.
     fn list(&mut self) -> io::Result<&List> {
-        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut board = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = board.upgrade();
         let is_used = |list: &Arc<List>| self.list.as_ref().is_some_and(|used| Arc::ptr_eq(used, list));
-        let list = match last.upgrade().filter(|list| list.at.elapsed() < LIST_LIFETIME && !is_used(list)) {
+        let fresh = last.as_ref().filter(|list| list.at.elapsed() < LIST_LIFETIME && !is_used(list)).cloned();
+        let list = match fresh {
             Some(list) => list,
-            None => Arc::new(List { at: Instant::now(), listeners: Listeners::read()? }),
+            None => Arc::new(List::read(last.map(|list| Arc::clone(&list.diag))).inspect_err(|_| *board = Weak::new())?),
         };
-        *last = Arc::downgrade(&list);
+        *board = Arc::downgrade(&list);
         Ok(self.list.insert(list))
+    }
+}
+
+impl List {
+    fn read(diag: Option<Arc<SockDiag>>) -> io::Result<Self> {
+        let diag = diag.map_or_else(|| SockDiag::open().map(Arc::new), Ok)?;
+        Ok(Self { at: Instant::now(), listeners: Listeners::read(&diag)?, diag })
     }
 }
 

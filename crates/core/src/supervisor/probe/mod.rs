@@ -4,10 +4,14 @@ mod accepted;
 mod connection;
 mod daemon;
 mod health;
+pub mod http;
 mod listen;
+mod lookup;
 mod question;
 mod ready;
 mod schedule;
+mod tcp;
+mod wakeups;
 
 pub use daemon::ProbedDaemon;
 pub use health::{HealthCheck, check};

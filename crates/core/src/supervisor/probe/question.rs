@@ -1,6 +1,7 @@
 //! One question to a daemon, for readiness and for health.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use tokio::time::Instant;
@@ -8,9 +9,12 @@ use tokio::time::Instant;
 use super::ReadinessStatus;
 use super::connection::Caller;
 use super::daemon::ProbedDaemon;
+use super::http;
 use super::listen::ListenQuestion;
-use crate::config::Probe;
+use super::tcp::PortCaller;
+use crate::config::{HttpProbe, Probe, TcpAddress};
 use crate::model::{Pid, ProbeRole};
+use crate::supervisor::output::{LineMatch, LineSearch};
 
 pub enum Answer {
     Passed,
@@ -28,6 +32,19 @@ pub enum Answer {
     NoHolder(String),
     /// A process outside the tree answers. The pid is 0 if the process is outside this PID namespace.
     Other(Pid),
+    /// A process outside the tree listens at the port of this address. The pid is 0 if it is not known.
+    OtherAtPort {
+        at: String,
+        pid: Pid,
+    },
+    /// No connection to a port could be made. With the reason.
+    NoConnection(String),
+    /// The daemon has answered, and the answer does not pass. With the reason.
+    Answered(String),
+    /// Nothing that could make the daemon pass has come. With the time at which the next look is due without news.
+    NoNews {
+        due: Option<Instant>,
+    },
     /// A connection succeeds, and the search for the process that answers failed. With the problem.
     Unjudged(String),
     /// The question could not be put, so the state of the daemon is unknown. With the reason.
@@ -42,25 +59,71 @@ pub struct Question<'a> {
     role: ProbeRole,
     daemon: &'a ProbedDaemon,
     listen: ListenQuestion,
+    lines: Option<Arc<LineMatch>>,
 }
 
 impl<'a> Question<'a> {
-    pub fn new(role: ProbeRole, path: &'a Path, probe: &'a Probe, daemon: &'a ProbedDaemon) -> Self {
-        Self { path, probe, role, daemon, listen: ListenQuestion::default() }
+    /// `lines`: the search of probe `output`.
+    pub fn new(role: ProbeRole, path: &'a Path, probe: &'a Probe, daemon: &'a ProbedDaemon, lines: Option<Arc<LineMatch>>) -> Self {
+        Self { path, probe, role, daemon, listen: ListenQuestion::default(), lines }
     }
 
-    /// Puts the question once. `status` is set before the question waits for the daemon, at most until `deadline`.
+    /// Puts the question once. `status` learns of it before the question waits for the daemon, at most until `deadline`.
     pub async fn ask(&mut self, status: &ReadinessStatus, deadline: Instant) -> Answer {
+        let begun = Instant::now();
         let caller = Caller { path: self.path, daemon: self.daemon, role: (*self.probe != Probe::Listen).then_some(self.role) };
         match self.probe {
             // If the kernel can't tell, a connection decides.
             Probe::Listen => self.listen.ask(self.path, self.daemon).unwrap_or_else(|| caller.ask_socket()),
             Probe::Socket => caller.ask_socket(),
             Probe::Accept => caller.ask_accept(status, deadline).await,
-            // The configuration refuses these.
-            Probe::Http(_) | Probe::Tcp(_) | Probe::Exec { .. } | Probe::Notify | Probe::Output { .. } => {
-                Answer::Failed("this probe is not supported yet".to_owned())
+            Probe::Http(probe) => {
+                let answer = self.ask_http(probe, &caller, status, deadline).await;
+                self.told(begun, answer)
             }
+            Probe::Tcp(address) => {
+                status.wait(format!("no answer at port {} (probe tcp)", address.port));
+                let answer = self.port(address).ask(deadline).await;
+                self.told(begun, answer)
+            }
+            Probe::Output { .. } => match self.lines.as_ref().map_or(LineSearch::Searching(None), |lines| lines.look(begun.into_std())) {
+                LineSearch::Found => Answer::Passed,
+                LineSearch::Searching(due) => Answer::NoNews { due: due.map(Instant::from_std) },
+            },
+            // The configuration refuses these.
+            Probe::Exec { .. } | Probe::Notify => Answer::Failed("this probe is not supported yet".to_owned()),
+        }
+    }
+
+    async fn ask_http(&self, probe: &HttpProbe, caller: &Caller<'_>, status: &ReadinessStatus, deadline: Instant) -> Answer {
+        let connection = match &probe.address {
+            Some(address) => self.port(address).connect(deadline).await,
+            None => caller.connect_to_speak(),
+        };
+        match connection {
+            Ok(connection) => {
+                status.wait(format!("no answer to GET {} (probe http)", probe.path));
+                http::ask(probe, connection, deadline).await
+            }
+            Err(answer) => answer,
+        }
+    }
+
+    fn port(&self, address: &'a TcpAddress) -> PortCaller<'a> {
+        PortCaller { address, daemon: self.daemon, role: self.role }
+    }
+
+    /// Adds to a reason which probe it is of, and how long the answer took.
+    fn told(&self, begun: Instant, answer: Answer) -> Answer {
+        let told = |reason: String| {
+            let after = begun.elapsed().as_secs_f64() * 1e3;
+            format!("{reason} (probe {}, after {after:.decimals$} ms)", self.probe.name(), decimals = usize::from(after < 10.0))
+        };
+        match answer {
+            Answer::Failed(reason) => Answer::Failed(told(reason)),
+            Answer::NoConnection(reason) => Answer::NoConnection(told(reason)),
+            Answer::Answered(reason) => Answer::Answered(told(reason)),
+            other => other,
         }
     }
 }

@@ -1,38 +1,69 @@
-//! Readiness. A folder watch (inotify, kqueue) reports a new file in the socket's folder, and the question is put until the
-//! daemon passes.
+//! Readiness. The question is put until the daemon passes. What can make it pass wakes the next try, as far as there is an event:
+//! [`Wakeups`].
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
 use super::ProbedDaemon;
 use super::question::{Answer, Question};
-use super::schedule::{LONG_PAUSE, Schedule};
+use super::schedule::Schedule;
+use super::wakeups::Wakeups;
 use crate::config::Probe;
 use crate::error::{Failure, Occupant};
-use crate::model::ProbeRole;
-use crate::supervisor::runtime::FolderChanges;
+use crate::model::{Pid, ProbeRole};
+use crate::supervisor::output::LineMatch;
 use ally_base::text::errno_text;
 
 /// The longest wait of one try, for example for the accept of a connection.
 const TRY_MAX: Duration = Duration::from_secs(1);
-/// Some file systems report no events (some overlays, network mounts), so the probe runs at this interval too.
-const EVENT_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// A try that takes longer than this is the reason of a timeout, in the place of the last one that failed.
+const TRY_LONG: Duration = Duration::from_millis(100);
 
 /// The reason of the last failed try, for the message of ERR_STARTUP_TIMEOUT.
 #[derive(Debug, Clone, Default)]
-pub struct ReadinessStatus(Arc<Mutex<Option<String>>>);
+pub struct ReadinessStatus {
+    tries: Arc<Mutex<Tries>>,
+    /// The search of probe `output`, which counts lines without a try.
+    lines: Option<Arc<LineMatch>>,
+}
+
+#[derive(Debug, Default)]
+struct Tries {
+    last: Option<String>,
+    /// The try that waits for the daemon, with what it waits for.
+    waiting: Option<(Instant, String)>,
+}
 
 impl ReadinessStatus {
+    pub fn new(lines: Option<Arc<LineMatch>>) -> Self {
+        Self { tries: Arc::default(), lines }
+    }
+
     pub fn last(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        if let Some(lines) = &self.lines {
+            return Some(format!("{} (probe output)", lines.problem()));
+        }
+        let tries = self.lock();
+        let waiting = tries.waiting.as_ref().filter(|(since, _)| tries.last.is_none() || since.elapsed() > TRY_LONG);
+        waiting.map(|(_, reason)| reason).or(tries.last.as_ref()).cloned()
     }
 
     pub fn set(&self, reason: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        *self.lock() = Tries { last: Some(reason), waiting: None };
+    }
+
+    /// The try waits for the daemon from now on. `reason`: of a timeout in this time.
+    pub fn wait(&self, reason: String) {
+        self.lock().waiting = Some((Instant::now(), reason));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tries> {
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -41,9 +72,8 @@ impl ReadinessStatus {
 /// # Errors
 /// `SocketInUse` if a process outside the tree answers.
 pub async fn await_ready(path: &Path, probe: &Probe, daemon: &ProbedDaemon, status: &ReadinessStatus) -> Result<(), Failure> {
-    let folder = path.parent().unwrap_or(path);
-    let mut changes = FolderChanges::of(folder).ok();
-    let mut question = Question::new(ProbeRole::Readiness, path, probe, daemon);
+    let mut wakeups = Wakeups::of(probe, path, status.lines.clone());
+    let mut question = Question::new(ProbeRole::Readiness, path, probe, daemon, status.lines.clone());
     let mut schedule = Schedule::default();
     loop {
         match question.ask(status, Instant::now() + TRY_MAX).await {
@@ -52,10 +82,8 @@ pub async fn await_ready(path: &Path, probe: &Probe, daemon: &ProbedDaemon, stat
                 drop(daemon.take_waiting());
                 return Ok(());
             }
-            Answer::Other(pid) => {
-                let by = if pid > 0 { Occupant::Process(pid) } else { Occupant::Unknown };
-                return Err(Failure::SocketInUse { path: path.display().to_string(), by });
-            }
+            Answer::Other(pid) => return Err(in_use(path.display().to_string(), pid)),
+            Answer::OtherAtPort { at, pid } => return Err(in_use(at, pid)),
             Answer::NoHolder(reason) => {
                 status.set(reason);
                 schedule.pause_after_search().await;
@@ -67,15 +95,7 @@ pub async fn await_ready(path: &Path, probe: &Probe, daemon: &ProbedDaemon, stat
             Answer::Unreachable(Errno::ENOENT | Errno::ENOTDIR) => {
                 status.set("there is no such file".to_owned());
                 schedule.restart();
-                match &changes {
-                    // After an event and after the timeout alike, the next step is a try.
-                    Some(changes) => drop(timeout(EVENT_TIMEOUT, changes.next()).await),
-                    None => {
-                        sleep(LONG_PAUSE).await;
-                        // The daemon may make the folder itself.
-                        changes = FolderChanges::of(folder).ok();
-                    }
-                }
+                wakeups.folder_changed().await;
             }
             Answer::Unreachable(error) => {
                 status.set(unreachable(error));
@@ -86,12 +106,25 @@ pub async fn await_ready(path: &Path, probe: &Probe, daemon: &ProbedDaemon, stat
                 schedule.pause().await;
             }
             Answer::NotAccepted => schedule.pause().await,
+            Answer::NoConnection(reason) => {
+                status.set(reason);
+                schedule.pause_after_port().await;
+            }
+            Answer::Answered(reason) => {
+                status.set(reason);
+                schedule.pause_after_answer().await;
+            }
+            Answer::NoNews { due } => wakeups.news(due).await,
             Answer::Failed(reason) | Answer::TooEarly(reason) | Answer::NotMade(reason) => {
                 status.set(reason);
                 schedule.pause().await;
             }
         }
     }
+}
+
+fn in_use(path: String, pid: Pid) -> Failure {
+    Failure::SocketInUse { path, by: if pid > 0 { Occupant::Process(pid) } else { Occupant::Unknown } }
 }
 
 fn unreachable(error: Errno) -> String {

@@ -1,4 +1,4 @@
-//! The pauses between two tries of a readiness probe at a socket.
+//! The pauses between two tries of a readiness probe.
 
 use std::time::Duration;
 
@@ -15,12 +15,25 @@ pub const LONG_PAUSE: Duration = Duration::from_millis(5);
 /// is doubled after each search that fails, up to this one.
 const LONGEST_SEARCH_PAUSE: Duration = Duration::from_millis(640);
 
+/// A connection to a port is refused without work of the daemon, so the tries of the first seconds are as frequent as the late
+/// ones at a socket file.
+const PORT_SHORT_PAUSE: Duration = Duration::from_millis(5);
+const PORT_SHORT_PAUSE_TIME: Duration = Duration::from_secs(2);
+const PORT_FIRST_LONG_PAUSE: Duration = Duration::from_millis(10);
+/// An answer that does not pass costs the daemon work.
+const ANSWER_FIRST_PAUSE: Duration = Duration::from_millis(5);
+const DOUBLED_PAUSE_MAX: Duration = Duration::from_millis(100);
+
 #[derive(Default)]
 pub struct Schedule {
     /// The first try that found a socket file.
     since: Option<Instant>,
     tries: u32,
     searches: u32,
+    /// The first try that got no connection to a port.
+    port_since: Option<Instant>,
+    port_pauses: u32,
+    answers: u32,
 }
 
 impl Schedule {
@@ -28,6 +41,7 @@ impl Schedule {
     pub fn restart(&mut self) {
         self.since = None;
         self.tries = 0;
+        self.answers = 0;
     }
 
     pub async fn pause(&mut self) {
@@ -44,8 +58,28 @@ impl Schedule {
 
     /// After a search of all processes.
     pub async fn pause_after_search(&mut self) {
-        let doubled = LONG_PAUSE.saturating_mul(1 << self.searches.min(16));
+        sleep(doubled(LONG_PAUSE, self.searches, LONGEST_SEARCH_PAUSE)).await;
         self.searches += 1;
-        sleep(doubled.min(LONGEST_SEARCH_PAUSE)).await;
     }
+
+    /// After a try that got no connection to a port.
+    pub async fn pause_after_port(&mut self) {
+        let since = *self.port_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < PORT_SHORT_PAUSE_TIME {
+            sleep(PORT_SHORT_PAUSE).await;
+        } else {
+            sleep(doubled(PORT_FIRST_LONG_PAUSE, self.port_pauses, DOUBLED_PAUSE_MAX)).await;
+            self.port_pauses += 1;
+        }
+    }
+
+    /// After an answer of the daemon that does not pass.
+    pub async fn pause_after_answer(&mut self) {
+        sleep(doubled(ANSWER_FIRST_PAUSE, self.answers, DOUBLED_PAUSE_MAX)).await;
+        self.answers += 1;
+    }
+}
+
+fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << times.min(16)).min(longest)
 }

@@ -18,7 +18,12 @@ static HANDLE: OnceCell<Handle> = OnceCell::new();
 /// EAGAIN if no thread can be created; EMFILE if no descriptor is free. The next call tries again.
 pub fn start() -> io::Result<()> {
     HANDLE.get_or_try_init(|| {
-        let runtime = Builder::new_current_thread().enable_all().thread_name(WORKER_NAME).thread_keep_alive(WORKER_KEEP_ALIVE).build()?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .thread_name(WORKER_NAME)
+            .thread_keep_alive(WORKER_KEEP_ALIVE)
+            .max_blocking_threads(WORKERS_MAX + LOOKUPS_MAX)
+            .build()?;
         let handle = runtime.handle().clone();
         std::thread::Builder::new().name("ally-bpm".to_owned()).spawn(move || {
             // The program's signals must be handled on its own threads. The guardian is spawned from this thread and inherits
@@ -46,8 +51,18 @@ where
 /// thread. The runtime makes such a thread when there is work, and ends it after [`WORKER_KEEP_ALIVE`] without.
 pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     static PERMITS: Semaphore = Semaphore::const_new(WORKERS_MAX);
+    work_within(&PERMITS, work).await
+}
+
+/// As [`off_thread`], for lookups of names, at most [`LOOKUPS_MAX`] at once: hung ones must not keep the threads of other work.
+pub async fn look_up<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    static PERMITS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
+    work_within(&PERMITS, work).await
+}
+
+async fn work_within<T: Send + 'static>(permits: &'static Semaphore, work: impl FnOnce() -> T + Send + 'static) -> T {
     // The semaphore is never closed.
-    let permit = PERMITS.acquire().await;
+    let permit = permits.acquire().await;
     let done = tokio::task::spawn_blocking(work).await;
     drop(permit);
     match done {
@@ -59,7 +74,8 @@ pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'st
 
 /// More than one, so that a read of /proc that hangs in the kernel delays only its own tree.
 const WORKERS_MAX: usize = 4;
-const WORKER_NAME: &str = "ally-sampler";
+const LOOKUPS_MAX: usize = 8;
+const WORKER_NAME: &str = "ally-worker";
 /// Longer than the pause between two samples.
 const WORKER_KEEP_ALIVE: Duration = Duration::from_secs(2);
 

@@ -1,0 +1,86 @@
+//! The probe `http`: one GET, and the status of its answer.
+//!
+//! The request is written by hand, because it is constant but for its path. The answer comes from another program, and is parsed
+//! by httparse.
+
+mod response;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, send};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, timeout_at};
+
+use super::question::Answer;
+use crate::config::HttpProbe;
+use ally_base::os::NO_SIGPIPE;
+use ally_base::text::io_text;
+
+pub use response::{Progress, Response};
+
+const READ_SIZE: usize = 8 * 1024;
+
+/// Asks over this connection, and closes it.
+pub async fn ask(probe: &HttpProbe, connection: OwnedFd, deadline: Instant) -> Answer {
+    // SAFETY: the value owns its descriptor for as long as it lives and never swaps it.
+    let connection = match unsafe { AsyncFd::register_with_interest(connection, Interest::READABLE | Interest::WRITABLE) } {
+        Ok(connection) => connection,
+        Err(error) => return Answer::NotMade(io_text(&error.into())),
+    };
+    let path = &probe.path;
+    let mut response = Response::default();
+    let outcome = timeout_at(deadline, exchange(path, &connection, &mut response)).await;
+    let (low, high) = probe.status;
+    Answer::Answered(match outcome {
+        Ok(Ok(Progress::Complete(status))) if (low..=high).contains(&status.into()) => return Answer::Passed,
+        Ok(Ok(Progress::Complete(status))) => format!("HTTP {status} from GET {path}"),
+        Ok(Ok(Progress::NotHttp(start))) => format!("no HTTP answer to GET {path}, but \"{start}\""),
+        Ok(Ok(Progress::HeadTooLong)) => format!("the head of the answer to GET {path} is longer than 64 KiB"),
+        Ok(Ok(Progress::Incomplete)) if response.is_empty() => format!("the connection was closed without an answer to GET {path}"),
+        Ok(Ok(Progress::Incomplete)) => format!("the connection was closed in the middle of the answer to GET {path}"),
+        Ok(Err(error)) => format!("the connection failed before the answer to GET {path} was complete: {}", io_text(&error)),
+        Err(_) if response.is_empty() => format!("no answer to GET {path}"),
+        Err(_) => format!("no end of the answer to GET {path}"),
+    })
+}
+
+/// Until the end of the answer or of the stream.
+async fn exchange(path: &str, connection: &AsyncFd<OwnedFd>, response: &mut Response) -> io::Result<Progress> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    let mut rest = request.as_bytes();
+    while !rest.is_empty() {
+        let sent = connection.async_io(Interest::WRITABLE, |fd| retry(|| send(fd.as_raw_fd(), rest, NO_SIGPIPE))).await;
+        match sent {
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+            // A server may answer and close before it has read the request.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    let mut buffer = [0; READ_SIZE];
+    loop {
+        let read = |fd: &OwnedFd| retry(|| recv(fd.as_fd().as_raw_fd(), &mut buffer, MsgFlags::empty()));
+        let count = match connection.async_io(Interest::READABLE, read).await {
+            Ok(0) => return Ok(response.end()),
+            // A server that closes without having read the request resets the connection, behind its answer.
+            Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => return Ok(response.end()),
+            read => read?,
+        };
+        match response.feed(buffer.get(..count).unwrap_or_default()) {
+            Progress::Incomplete => {}
+            ended => return Ok(ended),
+        }
+    }
+}
+
+fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
