@@ -351,7 +351,13 @@ export type Probe =
       port?: number | undefined;
       status?: number | [number, number] | undefined;
     }
-  /** Not built yet. The command, run in addition to the daemon, exits with code 0. */
+  /**
+   * The command, run beside the daemon with its environment and folder, exits with code 0 within 1 s
+   * (readiness) or `timeout` (health). A bare name is looked up in PATH. A late command is stopped with
+   * everything that it has started. `args` default: none.
+   * @example { type: 'exec', command: 'pg_isready', args: ['--quiet'] }
+   * @see [Probe `exec`](docs/readiness-and-health.md#probe-exec)
+   */
   | { type: 'exec'; command: string; args?: string[] | undefined }
   /** Not built yet. The daemon sends READY=1 as with sd_notify(3), then WATCHDOG=1 at least once per interval. */
   | { type: 'notify' }

@@ -335,8 +335,11 @@ const probes: Probe[] = [
   { type: 'accept' },
   { type: 'http', path: '/healthz', port: 8080, status: [200, 299] },
   { type: 'exec', command: 'check', args: ['--quick'] },
+  { type: 'exec', command: 'check' },
   { type: 'notify' },
 ];
+// @ts-expect-error `exec` needs a command
+export const withoutCommand: Probe = { type: 'exec', args: ['--quick'] };
 
 export async function everythingElse(): Promise<void> {
   const other = new BackgroundProcessManager({ ...options, logger }).unref().ref();

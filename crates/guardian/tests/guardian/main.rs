@@ -18,6 +18,7 @@ mod isolation;
 mod killed_keeper;
 mod leader_first;
 mod owner_death;
+mod probes;
 mod spawning;
 mod stopping;
 mod support;

@@ -17,7 +17,7 @@ use crate::model::Pid;
 use crate::supervisor::guardian::{GuardianReceipt, KeeperStream, StreamEnd};
 use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::Lease;
-use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
+use crate::supervisor::probe::{CommandRunner, HealthCheck, ProbedDaemon, ReadinessStatus};
 use crate::supervisor::runtime::AbortOnDrop;
 
 pub struct Attempt {
@@ -142,9 +142,9 @@ impl LaunchedProcess {
         }
     }
 
-    pub fn set_spawned(&mut self, leader: Pid, keeper: Pid, keeper_start: u64) {
+    pub fn set_spawned(&mut self, leader: Pid, keeper: Pid, keeper_start: u64, commands: CommandRunner) {
         self.programs = Vec::new();
-        self.spawned = Some(ProbedDaemon::new(leader, keeper));
+        self.spawned = Some(ProbedDaemon::new(leader, keeper, commands));
         self.keeper_start = keeper_start;
     }
 

@@ -16,7 +16,7 @@ use crate::supervisor::guardian::{GuardianReceipt, sweep};
 use crate::supervisor::launch::explain;
 use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::{Lease, find_leader, groups_of, posix_session_members};
-use crate::supervisor::probe::HealthCheck;
+use crate::supervisor::probe::{CommandRunner, HealthCheck};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::AbortOnDrop;
 
@@ -64,8 +64,10 @@ impl Task {
     fn on_report(&mut self, generation: Generation, report: KeeperReport) {
         match report {
             KeeperReport::Spawned { leader, keeper, keeper_start } => {
+                let (job, envs_dir) = (Arc::clone(&self.job), self.context.options.envs_dir.clone());
                 if let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.as_mut()) {
-                    process.set_spawned(leader, keeper, keeper_start);
+                    let commands = CommandRunner::new(job, envs_dir, process.token.clone(), process.keeper.prober());
+                    process.set_spawned(leader, keeper, keeper_start, commands);
                 }
                 // Before the pid is published, so that a caller who reads the pid finds `daemon.pid`.
                 let recorded = self.record(generation, leader, keeper);

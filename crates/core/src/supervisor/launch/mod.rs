@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 
 use ally_base::os;
 use ally_base::record::{DAEMON_ID, token_text};
+use ally_base::stop::StopSignalTo;
 use ally_base::wire::{Descriptors, Order, OwnerDeath, PAYLOAD_MAX};
 
 use super::TARGET;
@@ -61,10 +62,7 @@ impl Launch {
         .into_wire();
         let config = &job.config;
         let token = token_text(os::random_bytes()?);
-        let mut env = environment(job);
-        env.push((DAEMON_ID.to_owned(), token.clone()));
-        let programs = programs(config, &env);
-        let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let (programs, env) = programs_and_environment(job, &token);
         let frame = Order {
             descriptors: mask,
             group_only: config.kill_mode == KillMode::Group,
@@ -83,6 +81,47 @@ impl Launch {
         }
         Ok(Self { order: EncodedOrder { frame, descriptors }, keeper, outputs: [stdout_reader, stderr_reader], programs, token })
     }
+}
+
+/// The order for a probe that runs a command in the daemon's environment and folder. `job`: the daemon's, with the command and the
+/// arguments of the probe.
+pub struct ProbeLaunch {
+    pub frame: Vec<u8>,
+    /// As [`Launch::programs`].
+    pub programs: Vec<String>,
+}
+
+impl ProbeLaunch {
+    /// # Errors
+    /// E2BIG if the order is too large.
+    pub fn build(job: &Job, token: &str) -> io::Result<Self> {
+        let config = &job.config;
+        let (programs, env) = programs_and_environment(job, token);
+        let frame = Order {
+            descriptors: 0,
+            group_only: false,
+            owner_death: OwnerDeath::Stop,
+            stop_signal: libc::SIGKILL,
+            stop_signal_to: StopSignalTo::Tree,
+            grace_ms: 0,
+            folder: config.plugin_path.as_os_str().as_encoded_bytes(),
+            programs: programs.iter().map(String::as_bytes).collect(),
+            args: std::iter::once(&config.command).chain(&config.args).map(String::as_bytes).collect(),
+            env: env.iter().map(String::as_bytes).collect(),
+        }
+        .encode();
+        if frame.len() > PAYLOAD_MAX {
+            return Err(io::Error::from_raw_os_error(libc::E2BIG));
+        }
+        Ok(Self { frame, programs })
+    }
+}
+
+fn programs_and_environment(job: &Job, token: &str) -> (Vec<String>, Vec<String>) {
+    let mut env = environment(job);
+    env.push((DAEMON_ID.to_owned(), token.to_owned()));
+    let programs = programs(&job.config, &env);
+    (programs, env.iter().map(|(key, value)| format!("{key}={value}")).collect())
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -9,6 +9,7 @@ use nix::sys::socket::SockType;
 use tokio::time::Instant;
 
 use super::connection::ProbeConnection;
+use super::exec::CommandRunner;
 use crate::model::{Pid, ProbeRole};
 use crate::supervisor::socket::{SocketFileId, holders};
 use ally_base::os;
@@ -21,6 +22,8 @@ const SOON: Duration = Duration::from_millis(100);
 pub struct ProbedDaemon {
     pub leader: Pid,
     pub keeper: Pid,
+    /// Runs the commands of its probes.
+    pub commands: Arc<CommandRunner>,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -45,8 +48,8 @@ pub enum Answering {
 }
 
 impl ProbedDaemon {
-    pub fn new(leader: Pid, keeper: Pid) -> Self {
-        Self { leader, keeper, memory: Arc::default() }
+    pub fn new(leader: Pid, keeper: Pid, commands: CommandRunner) -> Self {
+        Self { leader, keeper, commands: Arc::new(commands), memory: Arc::default() }
     }
 
     /// False for a process that is gone, because its pid may belong to another process.

@@ -57,7 +57,7 @@ async fn ask(path: &Path, health: &Health, daemon: &ProbedDaemon, deadline: Inst
         let (reason, pause) = match question.ask(&status, deadline).await {
             // If the daemon has changed its user, its descriptors are unreadable, and no holder is found.
             Answer::Passed | Answer::NoHolder(_) => return Ok(Ok(())),
-            Answer::Failed(reason) => return Ok(Err(reason)),
+            Answer::Failed(reason) | Answer::Refused(reason) => return Ok(Err(reason)),
             Answer::NotAccepted => return Ok(Err(format!("the connection was not accepted within {timeout} ms"))),
             Answer::NotListening => return Ok(Err(format!("nobody listens at {}", path.display()))),
             Answer::Other(pid) => return Ok(Err(format!("another process answers at {} (pid {pid})", path.display()))),

@@ -3,12 +3,15 @@
 mod accepted;
 mod connection;
 mod daemon;
+mod exec;
 mod health;
+mod last_line;
 mod listen;
 mod question;
 mod ready;
 mod schedule;
 
 pub use daemon::ProbedDaemon;
+pub use exec::CommandRunner;
 pub use health::{HealthCheck, check};
 pub use ready::{ReadinessStatus, await_ready};

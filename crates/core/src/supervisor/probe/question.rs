@@ -32,6 +32,8 @@ pub enum Answer {
     Unjudged(String),
     /// The question could not be put, so the state of the daemon is unknown. With the reason.
     NotMade(String),
+    /// The daemon did not pass, and a further try costs a process. With the reason.
+    Refused(String),
 }
 
 /// A question that is put until an answer is good enough. For readiness it lives as long as the start, for health as long as
@@ -57,8 +59,9 @@ impl<'a> Question<'a> {
             Probe::Listen => self.listen.ask(self.path, self.daemon).unwrap_or_else(|| caller.ask_socket()),
             Probe::Socket => caller.ask_socket(),
             Probe::Accept => caller.ask_accept(status, deadline).await,
+            Probe::Exec { command, args } => self.daemon.commands.ask(command, args, status, deadline).await,
             // The configuration refuses these.
-            Probe::Http(_) | Probe::Tcp(_) | Probe::Exec { .. } | Probe::Notify | Probe::Output { .. } => {
+            Probe::Http(_) | Probe::Tcp(_) | Probe::Notify | Probe::Output { .. } => {
                 Answer::Failed("this probe is not supported yet".to_owned())
             }
         }

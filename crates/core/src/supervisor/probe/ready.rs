@@ -42,7 +42,7 @@ impl ReadinessStatus {
 /// `SocketInUse` if a process outside the tree answers.
 pub async fn await_ready(path: &Path, probe: &Probe, daemon: &ProbedDaemon, status: &ReadinessStatus) -> Result<(), Failure> {
     let folder = path.parent().unwrap_or(path);
-    let mut changes = FolderChanges::of(folder).ok();
+    let mut changes = if probe.needs_socket() { FolderChanges::of(folder).ok() } else { None };
     let mut question = Question::new(ProbeRole::Readiness, path, probe, daemon);
     let mut schedule = Schedule::default();
     loop {
@@ -86,6 +86,10 @@ pub async fn await_ready(path: &Path, probe: &Probe, daemon: &ProbedDaemon, stat
                 schedule.pause().await;
             }
             Answer::NotAccepted => schedule.pause().await,
+            Answer::Refused(reason) => {
+                status.set(reason);
+                schedule.pause_after_refusal().await;
+            }
             Answer::Failed(reason) | Answer::TooEarly(reason) | Answer::NotMade(reason) => {
                 status.set(reason);
                 schedule.pause().await;

@@ -15,12 +15,18 @@ pub const LONG_PAUSE: Duration = Duration::from_millis(5);
 /// is doubled after each search that fails, up to this one.
 const LONGEST_SEARCH_PAUSE: Duration = Duration::from_millis(640);
 
+/// The pause before another try of a probe that costs the machine a process. It begins at the end of the last try, and doubles up
+/// to the longest one.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_REFUSAL_PAUSE: Duration = Duration::from_millis(100);
+
 #[derive(Default)]
 pub struct Schedule {
     /// The first try that found a socket file.
     since: Option<Instant>,
     tries: u32,
     searches: u32,
+    refusals: u32,
 }
 
 impl Schedule {
@@ -47,5 +53,12 @@ impl Schedule {
         let doubled = LONG_PAUSE.saturating_mul(1 << self.searches.min(16));
         self.searches += 1;
         sleep(doubled.min(LONGEST_SEARCH_PAUSE)).await;
+    }
+
+    /// After an answer of the daemon that did not pass: 5, 10, 20 … 100 ms.
+    pub async fn pause_after_refusal(&mut self) {
+        let doubled = REFUSAL_PAUSE.saturating_mul(1 << self.refusals.min(16));
+        self.refusals += 1;
+        sleep(doubled.min(LONGEST_REFUSAL_PAUSE)).await;
     }
 }
