@@ -22,7 +22,7 @@ test.each([
   ['logs: an empty object', { logs: {} }, 'logs'],
   ...['maxMemory', 'sustain', 'openFiles', 'niceness', 'oomScoreAdj'].map((key) => [`limits.${key}`, { limits: { [key]: 1 } }, 'limits']),
   ['limits.coreDumps', { limits: { coreDumps: false } }, 'limits'],
-  ...['http', 'notify', 'tcp'].flatMap((type) => [
+  ...['http', 'tcp'].flatMap((type) => [
     [`readiness '${type}'`, { readiness: { type } }, `readiness.type '${type}'`],
     [`healthcheck.probe '${type}'`, { healthcheck: { ...health, probe: { type } } }, `healthcheck.probe.type '${type}'`],
   ]),

@@ -9,6 +9,7 @@
 //! - `listeners`: whether a process tree listens at a socket file;
 //! - `pipe`: the capacity of a pipe;
 //! - `random`: random bytes of the kernel;
+//! - `datagram`, `sender`: datagram sockets, and the senders of their datagrams;
 //! - `watch`: changes in a folder.
 //!
 //! These modules report facts. Decisions are made by their callers.
@@ -25,6 +26,9 @@ pub use macos::*;
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("only Linux and macOS are supported");
+
+mod datagram;
+pub use datagram::{Datagram, Sender, datagram_socket, is_datagram_socket_alive, receive_datagram};
 
 use std::io;
 

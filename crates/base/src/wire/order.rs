@@ -30,6 +30,8 @@ pub struct Order<'a> {
     pub programs: Vec<&'a [u8]>,
     pub args: Vec<&'a [u8]>,
     pub env: Vec<&'a [u8]>,
+    /// The file of the socket for notifications, which the keeper removes after the owner's death. Empty without one.
+    pub notify_path: &'a [u8],
 }
 
 impl<'a> Order<'a> {
@@ -47,6 +49,7 @@ impl<'a> Order<'a> {
         for list in [&self.programs, &self.args, &self.env] {
             frame::put_list(&mut out, list);
         }
+        frame::put_string(&mut out, self.notify_path);
         frame::finish(out, ORDER)
     }
 
@@ -64,6 +67,7 @@ impl<'a> Order<'a> {
             programs: fields.list()?,
             args: fields.list()?,
             env: fields.list()?,
+            notify_path: fields.string()?,
         };
         fields.end(order).filter(|order| !order.programs.is_empty())
     }

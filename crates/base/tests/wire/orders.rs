@@ -19,6 +19,7 @@ struct OwnedOrder {
     grace_ms: u32,
     folder: Vec<u8>,
     lists: [Vec<Vec<u8>>; 3],
+    notify_path: Vec<u8>,
 }
 
 impl OwnedOrder {
@@ -35,6 +36,7 @@ impl OwnedOrder {
             programs,
             args,
             env,
+            notify_path: &self.notify_path,
         }
     }
 
@@ -54,6 +56,7 @@ impl OwnedOrder {
             grace_ms: 1,
             folder: b"/".to_vec(),
             lists,
+            notify_path: Vec::new(),
         }
     }
 
@@ -61,7 +64,7 @@ impl OwnedOrder {
     const FIXED: usize = 19;
 
     fn strings(&self) -> impl Iterator<Item = &Vec<u8>> {
-        std::iter::once(&self.folder).chain(self.lists.iter().flatten())
+        std::iter::once(&self.folder).chain(self.lists.iter().flatten()).chain([&self.notify_path])
     }
 }
 
@@ -72,8 +75,8 @@ fn string() -> impl Strategy<Value = Vec<u8>> {
 
 fn owned_order() -> impl Strategy<Value = OwnedOrder> {
     let lists = [vec(string(), 1..5), vec(string(), 0..8), vec(string(), 0..12)];
-    (any::<u32>(), any::<[bool; 3]>(), 0..=i32::MAX, any::<u32>(), string(), lists).prop_map(
-        |(descriptors, [group_only, keep, whole_tree], stop_signal, grace_ms, folder, lists)| OwnedOrder {
+    (any::<u32>(), any::<[bool; 3]>(), 0..=i32::MAX, any::<u32>(), [string(), string()], lists).prop_map(
+        |(descriptors, [group_only, keep, whole_tree], stop_signal, grace_ms, [folder, notify_path], lists)| OwnedOrder {
             descriptors,
             group_only,
             keep,
@@ -82,6 +85,7 @@ fn owned_order() -> impl Strategy<Value = OwnedOrder> {
             grace_ms,
             folder,
             lists,
+            notify_path,
         },
     )
 }
@@ -128,7 +132,7 @@ proptest! {
         let count = owned.strings().count();
         let mut damaged = owned;
         let lists = damaged.lists.iter_mut().flatten();
-        let string = std::iter::once(&mut damaged.folder).chain(lists).nth(which.index(count)).unwrap();
+        let string = std::iter::once(&mut damaged.folder).chain(lists).chain([&mut damaged.notify_path]).nth(which.index(count)).unwrap();
         string.insert(at.index(string.len() + 1), 0);
         let payload = damaged.payload();
         prop_assert_eq!(Order::decode(&payload), None);

@@ -81,7 +81,7 @@ const EVERYWHERE: [(&str, Option<Kind>); 7] = [
 ];
 
 /// The probes of this version. The others are refused by name.
-const BUILT: &[Kind] = &[Kind::Listen, Kind::Socket, Kind::Accept, Kind::Exec];
+const BUILT: &[Kind] = &[Kind::Listen, Kind::Socket, Kind::Accept, Kind::Exec, Kind::Notify];
 
 /// # Errors
 /// The first wrong field.

@@ -98,7 +98,6 @@ fn invalid_field_is_the_first_word_of_the_error() {
         ("healthcheck.probe.type", Undefined),
         ("healthcheck.probe.type", text("tcp")),
         ("healthcheck.probe.type", text("http")),
-        ("healthcheck.probe.type", text("notify")),
         ("restart", array([])),
         ("restart.maxAttempts", Number(-1.0)),
         ("restart.maxAttempts", Number(2.5)),

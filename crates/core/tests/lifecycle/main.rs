@@ -5,6 +5,7 @@
 mod calls;
 mod delay;
 mod exit_after_probe;
+mod extension;
 mod health;
 mod interleavings;
 mod keeper;

@@ -3,6 +3,7 @@
 
 mod exit;
 mod lock;
+mod notify;
 mod probe;
 mod stop;
 
@@ -20,6 +21,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 pub use exit::KeeperExit;
 use lock::KeeperLock;
+use notify::NotifySocket;
 use probe::PROBE_END_MAX;
 use stop::StopProgress;
 
@@ -96,6 +98,7 @@ struct Keeper {
     lock: KeeperLock,
     /// The read ends of both outputs. The keeper reads them after the owner's death.
     readers: [Option<OwnedFd>; 2],
+    notify: Option<NotifySocket>,
     /// Whether an ended child may wait without a SIGCHLD to come.
     reaps_again: bool,
 }
@@ -106,7 +109,7 @@ impl Keeper {
         let guardian = nix::unistd::getppid().as_raw();
         sys::clear_stop_request();
         let order = Order::decode(payload.bytes())?;
-        let Descriptors { stream: owner, stdout, stderr, lock, folder, stdout_reader, stderr_reader } =
+        let Descriptors { stream: owner, stdout, stderr, lock, folder, stdout_reader, stderr_reader, notify } =
             Descriptors::from_wire(order.descriptors, descriptors)?;
         if sys::is_closed(&owner) {
             // The owner is dead, or has given the order to another guardian, because this one was suspended.
@@ -127,6 +130,7 @@ impl Keeper {
                 stop: StopProgress::NotBegun,
                 lock: KeeperLock::new(lock, folder),
                 readers: [stdout_reader, stderr_reader],
+                notify: notify.map(|socket| NotifySocket::new(socket, order.notify_path)),
                 reaps_again: false,
             }),
             Err(error) => {
@@ -139,13 +143,14 @@ impl Keeper {
 
     fn keep(mut self) -> KeeperExit {
         loop {
-            let [command_ready, exec_done, stdout, stderr, lock_changed] = sys::wait_for(
+            let [command_ready, exec_done, stdout, stderr, lock_changed, notified] = sys::wait_for(
                 [
                     self.owner.as_ref().map(AsRawFd::as_raw_fd),
                     self.exec_result.as_ref().map(AsRawFd::as_raw_fd),
                     self.reader_fd(0),
                     self.reader_fd(1),
                     self.lock.watcher_fd(),
+                    self.notify.as_ref().filter(|_| self.owner.is_none()).map(AsRawFd::as_raw_fd),
                 ],
                 self.next_pause(),
             );
@@ -166,6 +171,9 @@ impl Keeper {
             if lock_changed {
                 self.lock.on_changed();
             }
+            if let Some(notify) = self.notify.as_ref().filter(|_| notified) {
+                notify.discard();
+            }
             self.lock.on_deadline(self.grace);
             if self.owner.is_none() && sys::stop_requested() {
                 self.begin_stop();
@@ -184,9 +192,13 @@ impl Keeper {
     /// The tree is gone. With `killMode: 'group'` descendants outside the leader's group may be alive.
     fn exit(mut self) -> KeeperExit {
         self.end_probe_for_good();
+        // A reader of survivors must not inherit the socket: a process that sends to it would block, because nobody reads.
+        let notify = self.notify.take();
         if self.owner.is_none() {
+            notify.iter().for_each(NotifySocket::remove);
             self.wake_guardian();
         }
+        drop(notify);
         if !self.tree.group_only || os::descendants(os::own_pid()).is_certainly_empty() {
             return KeeperExit::NothingLeft;
         }

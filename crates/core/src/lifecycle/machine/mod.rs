@@ -197,6 +197,7 @@ impl Machine {
             Event::KillElapsed { survivors, .. } => self.kill_elapsed(survivors, now),
             Event::BackoffElapsed { .. } => self.backoff_elapsed(now),
             Event::ProbeDue { .. } => self.probe_due(),
+            Event::Extended { by, .. } => self.extended(by),
             Event::Faulted { message } => self.faulted(message, now),
         }
         mem::take(&mut self.effects)

@@ -3,6 +3,7 @@
 use std::future::{Future, pending};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use ally_base::os::{self, Process};
 use ally_base::record::Identity;
@@ -13,11 +14,11 @@ use tokio::sync::oneshot;
 use super::timers::Timers;
 use crate::error::Failure;
 use crate::lifecycle::{Generation, Timer};
-use crate::model::Pid;
 use crate::supervisor::guardian::{GuardianReceipt, KeeperStream, StreamEnd};
+use crate::supervisor::notify::{NotifySocket, Update};
 use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::Lease;
-use crate::supervisor::probe::{CommandRunner, HealthCheck, ProbedDaemon, ReadinessStatus};
+use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
 use crate::supervisor::runtime::AbortOnDrop;
 
 pub struct Attempt {
@@ -28,6 +29,8 @@ pub struct Attempt {
     pub preparing: Option<Preparing>,
     pub process: Option<LaunchedProcess>,
     pub pumps: Option<Pumps>,
+    /// From before the spawn until the tree is gone, if a probe is `notify`.
+    pub notify: Option<Arc<NotifySocket>>,
     pub awaiting_ready: Option<(AbortOnDrop, ReadinessStatus)>,
     pub checking: Option<AbortOnDrop>,
     pub sweeping: Option<Sweeping>,
@@ -78,6 +81,7 @@ pub enum AttemptEvent {
     /// `None`: the keeper is gone.
     Reported(Option<KeeperReport>),
     Completed(Completion),
+    Notified(Update),
     Elapsed(Timer),
 }
 
@@ -90,6 +94,7 @@ impl Attempt {
             preparing: None,
             process: None,
             pumps: None,
+            notify: None,
             awaiting_ready: None,
             checking: None,
             sweeping: None,
@@ -105,6 +110,7 @@ impl Attempt {
             event = LaunchedProcess::next(&mut attempt.process) => event,
             lease = next_or_pending(&mut attempt.preparing) => AttemptEvent::Prepared(lease),
             Some(completion) = attempt.completions.1.recv() => AttemptEvent::Completed(completion),
+            update = NotifySocket::next(attempt.notify.as_ref()) => AttemptEvent::Notified(update),
             timer = attempt.timers.next() => AttemptEvent::Elapsed(timer),
         };
         (attempt.generation, event)
@@ -114,6 +120,13 @@ impl Attempt {
     pub fn completion(&self) -> impl FnOnce(Completion) + Send + 'static {
         let completions = self.completions.0.clone();
         move |completion| drop(completions.send(completion))
+    }
+
+    /// The tree is gone, or there is none.
+    pub fn end_notifications(&mut self) {
+        if let Some(notify) = self.notify.take() {
+            notify.remove();
+        }
     }
 
     /// The pids of leader and keeper, after the report `Spawned`.
@@ -142,9 +155,9 @@ impl LaunchedProcess {
         }
     }
 
-    pub fn set_spawned(&mut self, leader: Pid, keeper: Pid, keeper_start: u64, commands: CommandRunner) {
+    pub fn set_spawned(&mut self, spawned: ProbedDaemon, keeper_start: u64) {
         self.programs = Vec::new();
-        self.spawned = Some(ProbedDaemon::new(leader, keeper, commands));
+        self.spawned = Some(spawned);
         self.keeper_start = keeper_start;
     }
 

@@ -55,6 +55,15 @@ pub struct Published {
     pub revision: u64,
     /// Milliseconds since RUNNING.
     pub uptime: Option<f64>,
+    /// The last STATUS= of the daemon.
+    pub status: Option<String>,
+}
+
+/// What the getters read.
+struct Shown {
+    snapshot: Snapshot,
+    revision: u64,
+    status: Option<String>,
 }
 
 struct Core {
@@ -77,13 +86,13 @@ pub struct Daemon {
     spawn_task: SpawnTask,
     /// Locked for one step of the machine, never across an await.
     core: Mutex<Core>,
-    published: RwLock<(Snapshot, u64)>,
+    published: RwLock<Shown>,
 }
 
 impl Daemon {
     pub fn new(job: Job, context: Arc<ManagerContext>, seed: u64, spawn_task: SpawnTask) -> Arc<Self> {
         let machine = Machine::new(job.config.plan(), clock::now(), seed);
-        let published = RwLock::new((machine.snapshot(), revision()));
+        let published = RwLock::new(Shown { snapshot: machine.snapshot(), revision: revision(), status: None });
         let name = job.config.plugin_name.clone();
         let reporter = context.reporter(&name);
         let core = Core { machine, job: Arc::new(job), former_job: None, task: None, closed: false, lock: Weak::new() };
@@ -168,8 +177,19 @@ impl Daemon {
 
     fn publish(&self, snapshot: Snapshot) {
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
-        if published.0 != snapshot {
-            *published = (snapshot, revision());
+        if published.snapshot != snapshot {
+            published.snapshot = snapshot;
+            published.revision = revision();
+        }
+    }
+
+    /// The daemon's STATUS=. It decides nothing, so it does not pass through the machine.
+    pub fn set_status(&self, status: Option<String>) {
+        let status = status.filter(|status| !status.is_empty());
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        if published.status != status {
+            published.status = status;
+            published.revision = revision();
         }
     }
 
@@ -197,21 +217,21 @@ impl Daemon {
     }
 
     pub fn published(&self) -> Published {
-        let (snapshot, revision) = self.read(Clone::clone);
+        let (snapshot, revision, status) = self.read(|shown| (shown.snapshot.clone(), shown.revision, shown.status.clone()));
         let uptime = snapshot.running_since.map(|since| clock::since(since).as_secs_f64() * 1e3);
-        Published { snapshot, revision, uptime }
+        Published { snapshot, revision, uptime, status }
     }
 
     /// Reads one value of the snapshot without a copy of the others.
     pub fn peek<T>(&self, read: impl FnOnce(&Snapshot) -> T) -> T {
-        self.read(|(snapshot, _)| read(snapshot))
+        self.read(|shown| read(&shown.snapshot))
     }
 
     pub fn revision(&self) -> u64 {
-        self.read(|(_, revision)| *revision)
+        self.read(|shown| shown.revision)
     }
 
-    fn read<T>(&self, read: impl FnOnce(&(Snapshot, u64)) -> T) -> T {
+    fn read<T>(&self, read: impl FnOnce(&Shown) -> T) -> T {
         read(&self.published.read().unwrap_or_else(PoisonError::into_inner))
     }
 

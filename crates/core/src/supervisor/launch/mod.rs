@@ -15,9 +15,10 @@ use ally_base::wire::{Descriptors, Order, OwnerDeath, PAYLOAD_MAX};
 use super::TARGET;
 use super::daemon::Job;
 use super::guardian::KeeperStream;
+use super::notify::NotifySocket;
 use super::output::QUIET_CAPACITY;
 use super::ownership::Lease;
-use crate::config::{KillMode, ProcessConfig};
+use crate::config::{KillMode, Probe, ProcessConfig};
 
 pub use explain::{explain, no_process};
 pub use program::machine_of;
@@ -45,7 +46,7 @@ pub struct Launch {
 impl Launch {
     /// # Errors
     /// EMFILE or ENFILE. E2BIG if the order is too large.
-    pub fn build(job: &Job, owner_death: OwnerDeath, lease: &Lease) -> io::Result<Self> {
+    pub fn build(job: &Job, owner_death: OwnerDeath, lease: &Lease, notify: Option<&NotifySocket>) -> io::Result<Self> {
         let (keeper, keeper_end) = KeeperStream::pair()?;
         let (stdout_reader, stdout) = pipe()?;
         let (stderr_reader, stderr) = pipe()?;
@@ -58,11 +59,13 @@ impl Launch {
             folder: lease.folder.try_clone()?,
             stdout_reader: Some(stdout_reader.try_clone()?),
             stderr_reader: Some(stderr_reader.try_clone()?),
+            notify: notify.map(NotifySocket::descriptor).transpose()?,
         }
         .into_wire();
         let config = &job.config;
         let token = token_text(os::random_bytes()?);
-        let (programs, env) = programs_and_environment(job, &token);
+        let (programs, mut env) = programs_and_environment(job, &token);
+        env.extend(notify.into_iter().flat_map(NotifySocket::variables).map(|(key, value)| format!("{key}={value}")));
         let frame = Order {
             descriptors: mask,
             group_only: config.kill_mode == KillMode::Group,
@@ -74,6 +77,7 @@ impl Launch {
             programs: programs.iter().map(String::as_bytes).collect(),
             args: std::iter::once(&config.command).chain(&config.args).map(String::as_bytes).collect(),
             env: env.iter().map(String::as_bytes).collect(),
+            notify_path: notify.map_or(&[], |notify| notify.path().as_os_str().as_encoded_bytes()),
         }
         .encode();
         if frame.len() > PAYLOAD_MAX {
@@ -108,6 +112,7 @@ impl ProbeLaunch {
             programs: programs.iter().map(String::as_bytes).collect(),
             args: std::iter::once(&config.command).chain(&config.args).map(String::as_bytes).collect(),
             env: env.iter().map(String::as_bytes).collect(),
+            notify_path: &[],
         }
         .encode();
         if frame.len() > PAYLOAD_MAX {
@@ -117,8 +122,14 @@ impl ProbeLaunch {
     }
 }
 
+/// Without the variables of notifications, which only the daemon gets: the command of a probe must not speak for the daemon.
 fn programs_and_environment(job: &Job, token: &str) -> (Vec<String>, Vec<String>) {
+    const NOTIFICATIONS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
     let mut env = environment(job);
+    if job.config.uses(&Probe::Notify) {
+        // A copy of process.env as `envVars` may have those of the owner's own supervisor.
+        env.retain(|(key, _)| !NOTIFICATIONS.contains(&key.as_str()));
+    }
     env.push((DAEMON_ID.to_owned(), token.to_owned()));
     let programs = programs(&job.config, &env);
     (programs, env.iter().map(|(key, value)| format!("{key}={value}")).collect())

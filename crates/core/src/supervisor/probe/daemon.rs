@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::connection::ProbeConnection;
 use super::exec::CommandRunner;
 use crate::model::{Pid, ProbeRole};
+use crate::supervisor::notify::NotifySocket;
 use crate::supervisor::socket::{SocketFileId, holders};
 use ally_base::os;
 
@@ -24,6 +25,8 @@ pub struct ProbedDaemon {
     pub keeper: Pid,
     /// Runs the commands of its probes.
     pub commands: Arc<CommandRunner>,
+    /// `None` if no probe is `notify`.
+    pub notify: Option<Arc<NotifySocket>>,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -48,8 +51,8 @@ pub enum Answering {
 }
 
 impl ProbedDaemon {
-    pub fn new(leader: Pid, keeper: Pid, commands: CommandRunner) -> Self {
-        Self { leader, keeper, commands: Arc::new(commands), memory: Arc::default() }
+    pub fn new(leader: Pid, keeper: Pid, commands: CommandRunner, notify: Option<Arc<NotifySocket>>) -> Self {
+        Self { leader, keeper, commands: Arc::new(commands), notify, memory: Arc::default() }
     }
 
     /// False for a process that is gone, because its pid may belong to another process.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nix::errno::Errno;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::ReadinessStatus;
 use super::connection::Caller;
@@ -60,10 +60,23 @@ impl<'a> Question<'a> {
             Probe::Socket => caller.ask_socket(),
             Probe::Accept => caller.ask_accept(status, deadline).await,
             Probe::Exec { command, args } => self.daemon.commands.ask(command, args, status, deadline).await,
+            Probe::Notify => self.ask_notify(status, deadline).await,
             // The configuration refuses these.
-            Probe::Http(_) | Probe::Tcp(_) | Probe::Notify | Probe::Output { .. } => {
-                Answer::Failed("this probe is not supported yet".to_owned())
-            }
+            Probe::Http(_) | Probe::Tcp(_) | Probe::Output { .. } => Answer::Failed("this probe is not supported yet".to_owned()),
         }
+    }
+
+    /// Readiness waits for READY=1. A health check judges the interval that is over.
+    async fn ask_notify(&self, status: &ReadinessStatus, deadline: Instant) -> Answer {
+        let Some(notify) = &self.daemon.notify else { return Answer::NotMade("there is no socket for notifications".to_owned()) };
+        if self.role == ProbeRole::Health {
+            return notify.check().map_or_else(Answer::Failed, |()| Answer::Passed);
+        }
+        if let Err(reason) = notify.is_ready() {
+            status.set(reason);
+            // After the timeout as well, the next step is a look.
+            drop(timeout_at(deadline, notify.readiness_changed()).await);
+        }
+        notify.is_ready().map_or_else(Answer::Failed, |()| Answer::Passed)
     }
 }

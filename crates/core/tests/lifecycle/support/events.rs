@@ -58,6 +58,7 @@ samples! { f:
     KillElapsed { generation: f.generation, survivors: vec![f.pid] },
     BackoffElapsed { generation: f.generation },
     ProbeDue { generation: f.generation },
+    Extended { generation: f.generation, by: Duration::from_secs(7) },
     Faulted { message: "the task broke down".to_owned() },
 }
 

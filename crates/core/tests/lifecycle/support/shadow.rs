@@ -126,6 +126,9 @@ impl ShadowModel {
                 reports.push(Event::TreeGone { generation, leftover_file: Some(unwritable()) });
             }
         }
+        if matches!(self.tree, Tree::Alive | Tree::Remains) {
+            reports.push(Event::Extended { generation, by: Duration::from_secs(7) });
+        }
         reports.extend(self.armed.iter().map(|timer| fired(*timer, generation)));
         reports
     }
@@ -206,6 +209,7 @@ impl ShadowModel {
             | Event::StartAborted { .. }
             | Event::WaitRequested { .. }
             | Event::WaitAborted { .. }
+            | Event::Extended { .. }
             | Event::Faulted { .. } => {}
         }
     }

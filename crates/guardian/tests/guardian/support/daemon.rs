@@ -25,6 +25,11 @@ pub struct Daemon {
 impl Daemon {
     /// A daemon before its order, with the mask and the descriptors of the order.
     pub fn prepare() -> (Self, u32, Vec<OwnedFd>) {
+        Self::prepare_with(None)
+    }
+
+    /// As [`Self::prepare`], with a socket for notifications.
+    pub fn prepare_with(notify: Option<OwnedFd>) -> (Self, u32, Vec<OwnedFd>) {
         let home = tempfile::tempdir().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let [(stdout, out), (stderr, err)] = [io::pipe().unwrap(), io::pipe().unwrap()];
@@ -40,6 +45,7 @@ impl Daemon {
             folder: folder.into(),
             stdout_reader: Some(stdout_reader_copy),
             stderr_reader: Some(stderr_reader_copy),
+            notify,
         }
         .into_wire();
         (Self { stream: Some(Frames::of(ours)), stdout: Some(stdout), stderr: Some(stderr), home }, mask, ends)

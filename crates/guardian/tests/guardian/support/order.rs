@@ -17,6 +17,7 @@ pub struct TestOrder {
     pub programs: Vec<Vec<u8>>,
     pub args: Vec<Vec<u8>>,
     pub env: Vec<Vec<u8>>,
+    pub notify_path: PathBuf,
 }
 
 impl TestOrder {
@@ -31,6 +32,7 @@ impl TestOrder {
             programs: vec![words[0].into()],
             args: words.iter().map(|word| word.as_bytes().to_vec()).collect(),
             env: vec![b"PATH=/usr/local/bin:/usr/bin:/bin".to_vec()],
+            notify_path: PathBuf::new(),
         }
     }
 
@@ -52,6 +54,7 @@ impl TestOrder {
             programs,
             args,
             env,
+            notify_path: self.notify_path.as_os_str().as_encoded_bytes(),
         };
         order.encode()
     }
