@@ -5,6 +5,7 @@
 //!   --flood MIB              on SIGUSR1 writes MIB to stdout, in lines of 100 bytes;
 //!                            without SOCKET_PATH writes at once, and exits
 //!   --spawn COUNT FOLDER     posix_spawn alone: spawns COUNT daemons, and ends them at the end of stdin
+//!   --notify                 sends READY=1 to NOTIFY_SOCKET, if it is set, and waits
 //!   --dial                   connects to SOCKET_PATH without a pause until a connection succeeds
 //! ```
 //!
@@ -17,7 +18,7 @@ use std::io::{self, Read, Write};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Child, Command};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
@@ -45,6 +46,7 @@ fn main() -> io::Result<()> {
             stamp(b"connected ");
             Ok(())
         }
+        (Some("--notify"), _) => notify(),
         (Some("--flood"), None) => flood(number),
         (mode, Some(socket)) => serve(socket, (mode == Some("--flood")).then_some(number)),
         (_, None) => Err(io::Error::other("SOCKET_PATH is not set")),
@@ -69,6 +71,17 @@ fn serve(socket: OsString, mib: Option<usize>) -> io::Result<()> {
     stamp(b"listen ");
     listener.incoming().for_each(drop);
     Ok(())
+}
+
+fn notify() -> io::Result<()> {
+    let sender = UnixDatagram::unbound()?;
+    stamp(b"ready ");
+    if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
+        sender.send_to(b"READY=1", path)?;
+    }
+    loop {
+        std::thread::park();
+    }
 }
 
 extern "C" fn end(_signal: libc::c_int) {

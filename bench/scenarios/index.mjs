@@ -1,6 +1,7 @@
 // The scenarios, in the order of runs and tables.
 
 import ready from './ready.mjs';
+import notified from './notified.mjs';
 import call from './call.mjs';
 import { burst50, burst500 } from './burst.mjs';
 import exit from './exit.mjs';
@@ -11,4 +12,4 @@ import output from './output.mjs';
 import getters from './getters.mjs';
 import load from './load.mjs';
 
-export const scenarios = [ready, call, burst50, burst500, exit, recovery, stop, many200, many1000, output, getters, load];
+export const scenarios = [ready, notified, call, burst50, burst500, exit, recovery, stop, many200, many1000, output, getters, load];
