@@ -359,9 +359,21 @@ export type Probe =
       port?: number | undefined;
       status?: number | [number, number] | undefined;
     }
-  /** Not built yet. The command, run in addition to the daemon, exits with code 0. */
+  /**
+   * The command, run beside the daemon with its environment and folder, exits with code 0 within 1 s
+   * (readiness) or `timeout` (health). A bare name is looked up in PATH. A late command is stopped with
+   * everything that it has started. `args` default: none.
+   * @example { type: 'exec', command: 'pg_isready', args: ['--quiet'] }
+   * @see [Probe `exec`](docs/readiness-and-health.md#probe-exec)
+   */
   | { type: 'exec'; command: string; args?: string[] | undefined }
-  /** Not built yet. The daemon sends READY=1 as with sd_notify(3), then WATCHDOG=1 at least once per interval. */
+  /**
+   * Readiness: the daemon sends READY=1 to NOTIFY_SOCKET, as with sd_notify(3). Health: it sends
+   * WATCHDOG=1 at least once per `interval`, which is in WATCHDOG_USEC; `timeout` has no meaning then.
+   * Every process of the daemon's tree may send.
+   * @example { type: 'notify' }
+   * @see [Probe `notify`](docs/readiness-and-health.md#probe-notify)
+   */
   | { type: 'notify' }
   /**
    * connect(2) to this TCP port succeeds (`host` default 'localhost': 127.0.0.1 and ::1), and no other
@@ -549,7 +561,11 @@ export interface ProcessInfo {
   lastExit?: { pid: number; code?: number; signal?: string; at: Date; reason: ExitReason; memoryPeak?: number; cpuTime?: number };
   /** The time of the pending restart. Absent without one, and while the restart waits for an old tree that outlives SIGKILL by 2 s. */
   nextRestartAt?: Date;
-  /** Not built yet. The daemon's last STATUS= (probe 'notify'). */
+  /**
+   * The daemon's last STATUS= (probe 'notify'), without control characters and at most 512 characters
+   * long. Absent without one, and when the daemon is gone.
+   * @see [Probe `notify`](docs/readiness-and-health.md#probe-notify)
+   */
   status?: string;
   /** Not built yet. The socket listens, and the first connection starts the daemon. */
   armed?: boolean;

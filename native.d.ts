@@ -128,6 +128,7 @@ export interface NativeInfo {
   totalRestarts: number
   lastExit?: NativeExit
   nextRestartAt?: number
+  status?: string
 }
 
 /** The known keys. `restart.window.limit` for a value, `args[]` for a list, `envVars.*` for a map. */

@@ -9,6 +9,7 @@
 //!   --http                   the same, and answers each request with 200
 //!   --port PORT              listens at 127.0.0.1:PORT in place of SOCKET_PATH, and answers each request with 200
 //!   --line                   prints `ready`, and listens nowhere
+//!   --notify                 sends READY=1 to NOTIFY_SOCKET, if it is set, and waits
 //!   --dial                   connects to SOCKET_PATH without a pause until a connection succeeds
 //! ```
 //!
@@ -22,7 +23,7 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Child, Command};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
@@ -50,6 +51,7 @@ fn main() -> io::Result<()> {
             stamp(b"connected ");
             Ok(())
         }
+        (Some("--notify"), _) => notify(),
         (Some("--flood"), None) => flood(number),
         (Some("--line"), _) => line(),
         (Some("--port"), _) => serve_port(number),
@@ -111,6 +113,17 @@ fn answer(mut connection: impl Read + Write) {
 fn line() -> io::Result<()> {
     stamp(b"listen ");
     io::stdout().write_all(b"ready\n")?;
+    loop {
+        std::thread::park();
+    }
+}
+
+fn notify() -> io::Result<()> {
+    let sender = UnixDatagram::unbound()?;
+    stamp(b"ready ");
+    if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
+        sender.send_to(b"READY=1", path)?;
+    }
     loop {
         std::thread::park();
     }

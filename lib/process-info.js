@@ -23,6 +23,7 @@ function publicInfo(native, age, config) {
   if (isPresent(native.lastError)) info.lastError = native.lastError;
   if (isPresent(native.uptime)) info.uptime = native.uptime + age;
   if (isPresent(native.nextRestartAt)) info.nextRestartAt = new Date(native.nextRestartAt);
+  if (isPresent(native.status)) info.status = native.status;
   if (native.lastExit) {
     const { pid, code, signal, at, reason, memoryPeak, cpuTime } = native.lastExit;
     info.lastExit = { pid, at: new Date(at), reason };

@@ -20,10 +20,6 @@ const expectRefused = (error, field) => {
 test.each([
   ['logs', { logs: { file: '/tmp/log' } }, 'logs'],
   ['logs: an empty object', { logs: {} }, 'logs'],
-  ...['exec', 'notify'].flatMap((type) => [
-    [`readiness '${type}'`, { readiness: { type } }, `readiness.type '${type}'`],
-    [`healthcheck.probe '${type}'`, { healthcheck: { ...health, probe: { type } } }, `healthcheck.probe.type '${type}'`],
-  ]),
   ["socket: 'manager'", { socket: 'manager' }, "socket 'manager'"],
   ["start: 'onConnect'", { start: 'onConnect' }, "start 'onConnect'"],
   ['idleTimeout', { idleTimeout: 1_000 }, 'idleTimeout'],

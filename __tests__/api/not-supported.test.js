@@ -21,11 +21,7 @@ test.each([
   ['limits', () => ({ limits: { maxMemory: 1 << 30 } }), 'limits'],
   ["socket: 'manager'", () => ({ socket: 'manager' }), "socket 'manager'"],
   ['readiness by http', () => ({ readiness: { type: 'http' } }), "readiness.type 'http'"],
-  ['readiness by exec', () => ({ readiness: { type: 'exec', command: 'true' } }), "readiness.type 'exec'"],
-  ['readiness by notify', () => ({ readiness: { type: 'notify' } }), "readiness.type 'notify'"],
   ['probe http', () => ({ healthcheck: { ...health, probe: { type: 'http' } } }), "healthcheck.probe.type 'http'"],
-  ['probe exec', () => ({ healthcheck: { ...health, probe: { type: 'exec', command: 'true' } } }), "healthcheck.probe.type 'exec'"],
-  ['probe notify', () => ({ healthcheck: { ...health, probe: { type: 'notify' } } }), "healthcheck.probe.type 'notify'"],
 ])('not supported yet: startProcess refuses %s with ERR_INVALID_CONFIG', async (_, option, field) => {
   const manager = world.manager();
   const error = await failure(manager.startProcess({ ...world.config(), ...option(world.dir) }));

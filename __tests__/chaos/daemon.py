@@ -53,6 +53,21 @@ listener = socket.socket(socket.AF_UNIX)
 listener.bind(path)
 listener.listen(16)
 
+if "NOTIFY_SOCKET" in os.environ:
+    def notify(text):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            try:
+                sender.sendto(text, os.environ["NOTIFY_SOCKET"])
+            except OSError:
+                # Its owner or everybody who reads was killed.
+                pass
+
+    def watchdog():
+        while True:
+            notify(b"WATCHDOG=1")
+            time.sleep(0.1)
+    notify(b"READY=1")
+    threading.Thread(target=watchdog, daemon=True).start()
 if behaviour == "crashes":
     threading.Timer(0.3, lambda: os._exit(7)).start()
 if behaviour == "floods-output":

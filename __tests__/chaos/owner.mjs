@@ -7,7 +7,15 @@ const world = new World({ dir });
 const manager = world.manager();
 const folder = new URL('.', import.meta.url).pathname;
 
-const config = ({ name, behaviour }) =>
+const command = (script) => ({ type: 'exec', command: 'sh', args: ['-c', script] });
+/** By name: the readiness probe and the health probe. Each health check of the second one leaves a detached process behind. */
+const PROBES = {
+  connects: [undefined, { type: 'accept' }],
+  'runs-a-command': [command('test -S "$SOCKET_PATH"'), command('(setsid sleep 30 &); test -S "$SOCKET_PATH"')],
+  'waits-for-notifications': [{ type: 'notify' }, { type: 'notify' }],
+};
+
+const config = ({ name, behaviour, probes }) =>
   world.config(name, [], {
     pluginPath: folder,
     args: ['-S', '-B', 'daemon.py', behaviour],
@@ -16,7 +24,8 @@ const config = ({ name, behaviour }) =>
     shutdownGracePeriod: 300,
     envVars: { CHAOS_OWNER: id, CHAOS_NAME: name },
     restart: { delay: 20, maxDelay: 100, maxAttempts: 5, window: { limit: 1_000, period: 60_000 } },
-    healthcheck: { interval: 300, timeout: 300, retries: 2, probe: { type: 'accept' } },
+    readiness: PROBES[probes][0],
+    healthcheck: { interval: 300, timeout: 300, retries: 2, probe: PROBES[probes][1] },
   });
 
 const verbs = {

@@ -18,6 +18,7 @@ const { values } = parseArgs({
 const seconds = Number(values.seconds);
 const NAMES = ['ash', 'birch', 'cedar', 'elm', 'fir'];
 const BEHAVIOURS = ['obeys', 'obeys', 'ignores-sigterm', 'crashes', 'has-children', 'floods-output'];
+const PROBES = ['connects', 'connects', 'runs-a-command', 'waits-for-notifications'];
 /** A grace period of 0.3 s, the promised 2 s, and 2 s for a busy machine. */
 const GONE_WITHIN = 300 + 2_000 + 2_000;
 const SETTLED_WITHIN = 20_000;
@@ -205,8 +206,10 @@ async function step(pending) {
   const ownerOf = (daemon) => owners.get(daemon.owner);
   if (draw < 0.4) {
     const behaviour = pick(BEHAVIOURS);
-    noted(owner, `start of ${name}, ${behaviour}`);
-    later(ask(owner, 'start', { name, behaviour }));
+    const probes = pick(PROBES);
+    count(`start whose probe ${probes}`);
+    noted(owner, `start of ${name}, ${behaviour}, probe ${probes}`);
+    later(ask(owner, 'start', { name, behaviour, probes }));
   } else if (draw < 0.6) later(ask(owner, 'stop', { name }));
   else if (draw < 0.7) later(ask(owner, 'restart', { name }));
   else if (draw < 0.82) {

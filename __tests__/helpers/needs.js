@@ -35,6 +35,7 @@ const checks = {
   strace: () => onLinux && works('strace', '-qq', '-e', 'trace=none', '-e', 'inject=fchown:error=EPERM', 'true'),
   root: () => root,
   'Linux 6.9': () => onLinux && os.release().localeCompare('6.9', 'en', { numeric: true }) >= 0,
+  'systemd-notify': () => works('systemd-notify', '--version'),
   perl: () => works('perl', '-e', '1'),
   'a pid namespace': () => onLinux && works('unshare', '-pf', '--mount-proc', '--kill-child', 'true'),
   'a network namespace': () => onLinux && works('unshare', '-n', 'true'),

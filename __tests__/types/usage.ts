@@ -340,8 +340,11 @@ const probes: Probe[] = [
   { type: 'tcp', port: 8080 },
   { type: 'output', pattern: /ready/.source },
   { type: 'exec', command: 'check', args: ['--quick'] },
+  { type: 'exec', command: 'check' },
   { type: 'notify' },
 ];
+// @ts-expect-error `exec` needs a command
+export const withoutCommand: Probe = { type: 'exec', args: ['--quick'] };
 
 export async function everythingElse(): Promise<void> {
   const other = new BackgroundProcessManager({ ...options, logger }).unref().ref();

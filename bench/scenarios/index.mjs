@@ -2,6 +2,7 @@
 
 import ready from './ready.mjs';
 import probes from './probes.mjs';
+import notified from './notified.mjs';
 import call from './call.mjs';
 import { burst50, burst500 } from './burst.mjs';
 import exit from './exit.mjs';
@@ -17,6 +18,7 @@ import metrics from './metrics.mjs';
 export const scenarios = [
   ready,
   probes,
+  notified,
   call,
   burst50,
   burst500,

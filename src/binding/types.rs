@@ -258,10 +258,11 @@ pub struct NativeInfo {
     pub total_restarts: f64,
     pub last_exit: Option<NativeExit>,
     pub next_restart_at: Option<f64>,
+    pub status: Option<String>,
 }
 
 impl From<Published> for NativeInfo {
-    fn from(Published { snapshot, revision, uptime, job }: Published) -> Self {
+    fn from(Published { snapshot, revision, uptime, status, job }: Published) -> Self {
         Self {
             revision: count(revision),
             job: count(job),
@@ -275,6 +276,7 @@ impl From<Published> for NativeInfo {
             total_restarts: count(snapshot.total_restarts),
             last_exit: snapshot.last_exit.map(NativeExit::from),
             next_restart_at: snapshot.next_restart_at,
+            status,
         }
     }
 }

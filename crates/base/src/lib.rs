@@ -3,9 +3,11 @@
 //! - [`os`]: Linux and macOS behind one interface;
 //! - [`wire`]: the messages between owner, guardian and keepers;
 //! - [`record`]: the files in a plugin's folder;
+//! - [`notify_folder`]: the folder of the sockets for notifications;
 //! - [`stop`]: the order of the stop signals;
 //! - [`text`]: names of signals and errnos, and text without control characters.
 
+pub mod notify_folder;
 pub mod os;
 pub mod record;
 pub mod stop;

@@ -125,10 +125,10 @@ fn is_shell_script(file: &File) -> bool {
     !line.contains(&0) && !MAGIC.iter().any(|magic| line.starts_with(magic))
 }
 
-/// If the keeper is killed, the kernel kills the leader. PR_SET_PDEATHSIG acts at the end of the *thread* that forked (prctl(2)),
+/// If the keeper is killed, the kernel kills this child of it, the leader or a probe keeper. PR_SET_PDEATHSIG acts at the end of the *thread* that forked (prctl(2)),
 /// which is the end of the keeper because a keeper has one thread.
 #[cfg(target_os = "linux")]
-fn set_parent_death_signal(keeper: i32) -> io::Result<()> {
+pub fn set_parent_death_signal(keeper: i32) -> io::Result<()> {
     // SAFETY: integers only.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } != 0 {
         return Err(io::Error::last_os_error());
@@ -142,7 +142,7 @@ fn set_parent_death_signal(keeper: i32) -> io::Result<()> {
 
 #[cfg(target_os = "macos")]
 #[expect(clippy::unnecessary_wraps, reason = "the signature of Linux")]
-fn set_parent_death_signal(_keeper: i32) -> io::Result<()> {
+pub fn set_parent_death_signal(_keeper: i32) -> io::Result<()> {
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use ally_base::notify_folder;
 use ally_base::os::{self, Process, ProcessScan};
 use ally_base::wire::{GuardianReport, Hello, KeeperReport, Stage};
 use ally_build_id::{BUILD_ID, VERSION};
@@ -64,6 +65,7 @@ impl Guardian {
             // The owner reports the cause: it has this guardian's Hello.
             return ExitCode::from(3);
         }
+        notify_folder::sweep();
         while self.owner.is_some() || !self.keepers.is_empty() || !self.sweep.keepers.is_empty() {
             // After a failed scan, or while a process refuses SIGKILL, no SIGCHLD announces the end of the sweep.
             let pause = (!self.sweep.keepers.is_empty() || !self.stuck.is_empty()).then_some(SWEEP_INTERVAL);

@@ -17,6 +17,8 @@ pub const SCAN_INTERVAL_MAX: Duration = Duration::from_secs(1);
 pub struct Tree {
     /// `None` after the leader was reaped.
     pub leader: Option<i32>,
+    /// A child of the keeper that is no part of the tree, with all its descendants: the keeper of a probe.
+    pub probe: Option<i32>,
     /// Whether only the leader's groups are to end.
     pub group_only: bool,
     /// The group of the start, and those in which the leader was seen.
@@ -57,6 +59,7 @@ impl Tree {
     pub fn new(leader: i32, group: i32, group_only: bool, stop_signal: i32) -> Self {
         Self {
             leader: Some(leader),
+            probe: None,
             group_only,
             groups: vec![group],
             group_handles: Group::of(group).into_iter().collect(),
@@ -75,7 +78,10 @@ impl Tree {
 
     /// Whether the tree is gone, once the leader was reaped. `childless`: waitpid(2) has returned ECHILD.
     pub fn is_gone(&mut self, childless: bool) -> bool {
-        if self.end_needs_scan() { self.scan(&mut |_| {}).is_certainly_empty() } else { childless }
+        if self.end_needs_scan() {
+            return self.scan(&mut |_| {}).is_certainly_empty();
+        }
+        childless || self.probe.is_some_and(is_only_child)
     }
 
     /// Sends the stop signal, once to each process that `step` means. SIGCONT follows, and goes to the whole tree with the first
@@ -148,13 +154,24 @@ impl Tree {
     /// The processes that are to end. `on_found` is called for each as soon as the scan finds the process.
     fn scan(&mut self, on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
         let (groups, group_only) = (&self.groups, self.group_only);
-        let is_to_end = |process: &Process| !group_only || groups.contains(&process.group);
+        // A scan finds parents before their children.
+        let mut probes: Vec<i32> = self.probe.into_iter().collect();
+        let mut is_to_end = |process: &Process| {
+            if probes.contains(&process.pid) {
+                return false;
+            }
+            if probes.contains(&process.parent) {
+                probes.push(process.pid);
+                return false;
+            }
+            !group_only || groups.contains(&process.group)
+        };
         let mut members = os::members(os::own_pid(), &mut self.session, &self.seen, &mut |process| {
             if is_to_end(process) {
                 on_found(process);
             }
         });
-        members.seen.retain(is_to_end);
+        members.seen.retain(|process| is_to_end(process));
         if !os::HAS_SUBREAPER {
             // A failed scan may have missed processes, so the earlier ones are kept.
             let missed = self.seen.iter().filter(|before| members.failed.is_some() && !members.seen.iter().any(|now| now.is(before)));
@@ -162,6 +179,13 @@ impl Tree {
         }
         members
     }
+}
+
+/// Whether this process has no living child but `child`.
+fn is_only_child(child: i32) -> bool {
+    let mut others = os::own_children(&HashSet::from([child]));
+    others.seen.retain(|process| !process.zombie);
+    others.is_certainly_empty()
 }
 
 fn find(pid: i32, scan: &ProcessScan) -> Option<&Process> {

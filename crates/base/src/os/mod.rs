@@ -12,6 +12,7 @@
 //! - `pipe`: the capacity of a pipe;
 //! - `random`: random bytes of the kernel;
 //! - `usage`: CPU time, memory and descriptors of a tree;
+//! - `datagram`, `sender`: datagram sockets, and the senders of their datagrams;
 //! - `watch`: changes in a folder.
 //!
 //! These modules report facts. Decisions are made by their callers.
@@ -28,6 +29,9 @@ pub use macos::*;
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("only Linux and macOS are supported");
+
+mod datagram;
+pub use datagram::{Datagram, Sender, datagram_socket, is_datagram_socket_alive, receive_datagram};
 
 use std::io;
 use std::ops::Range;

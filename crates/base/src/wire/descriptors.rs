@@ -19,13 +19,16 @@ pub struct Descriptors<Fd> {
     /// grace period neither blocks nor gets SIGPIPE.
     pub stdout_reader: Option<Fd>,
     pub stderr_reader: Option<Fd>,
+    /// The socket for the daemon's notifications. After the owner's death the keeper reads them, so that a daemon that notifies
+    /// does not block.
+    pub notify: Option<Fd>,
 }
 
 impl<Fd> Descriptors<Fd> {
     /// The mask, with one bit per present descriptor, and the descriptors in the order of their bits.
     pub fn into_wire(self) -> (u32, Vec<Fd>) {
-        let Self { stream, stdout, stderr, lock, folder, stdout_reader, stderr_reader } = self;
-        let slots = [Some(stream), Some(stdout), Some(stderr), Some(lock), Some(folder), stdout_reader, stderr_reader];
+        let Self { stream, stdout, stderr, lock, folder, stdout_reader, stderr_reader, notify } = self;
+        let slots = [Some(stream), Some(stdout), Some(stderr), Some(lock), Some(folder), stdout_reader, stderr_reader, notify];
         let mask = slots.iter().zip(0..).filter(|(slot, _)| slot.is_some()).fold(0, |mask, (_, bit)| mask | 1 << bit);
         (mask, slots.into_iter().flatten().collect())
     }
@@ -47,6 +50,7 @@ impl<Fd> Descriptors<Fd> {
             folder: slot()??,
             stdout_reader: slot()?,
             stderr_reader: slot()?,
+            notify: slot()?,
         };
         (mask >> bit == 0 && list.next().is_none()).then_some(descriptors)
     }

@@ -10,25 +10,44 @@ pub enum KeeperCommand {
     Terminate,
     /// Sends SIGKILL to the tree, again after each scan, until the tree is gone.
     Kill,
+    /// Runs a command beside the daemon. Two descriptors come with the frame: the stream on which the owner sends an
+    /// [`Order`](super::Order) and reads [`KeeperReport`]s, and the write end of the output. The end of the stream, in either
+    /// direction, ends the command. The keeper sends no `Acknowledged`.
+    Probe,
+    /// Extends the grace period of the stop that is under way: the period ends not before `by_ms` from now. The keeper sends no
+    /// `Acknowledged`.
+    Extend { by_ms: u32 },
 }
 
 impl KeeperCommand {
+    /// The number of descriptors of [`Self::Probe`].
+    pub const PROBE_DESCRIPTORS: usize = 2;
+
     pub fn encode(self) -> Vec<u8> {
+        let mut out = frame::begin();
         let kind = match self {
             Self::Terminate => 1,
             Self::Kill => 2,
+            Self::Probe => 3,
+            Self::Extend { by_ms } => {
+                out.extend(by_ms.to_ne_bytes());
+                4
+            }
         };
-        frame::finish(frame::begin(), kind)
+        frame::finish(out, kind)
     }
 
     /// `None` if [`Self::encode`] can't produce this frame.
     pub fn decode(frame: &Frame) -> Option<Self> {
+        let mut fields = FieldReader::of(&frame.payload);
         let command = match frame.kind {
             1 => Self::Terminate,
             2 => Self::Kill,
+            3 => Self::Probe,
+            4 => Self::Extend { by_ms: fields.u32()? },
             _ => return None,
         };
-        FieldReader::of(&frame.payload).end(command)
+        fields.end(command)
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Order<'a> {
     pub args: Vec<&'a [u8]>,
     pub env: Vec<&'a [u8]>,
     pub limits: Limits,
+    /// The file of the socket for notifications, which the keeper removes after the owner's death. Empty without one.
+    pub notify_path: &'a [u8],
 }
 
 impl<'a> Order<'a> {
@@ -50,6 +52,7 @@ impl<'a> Order<'a> {
             frame::put_list(&mut out, list);
         }
         self.limits.encode(&mut out);
+        frame::put_string(&mut out, self.notify_path);
         frame::finish(out, ORDER)
     }
 
@@ -68,6 +71,7 @@ impl<'a> Order<'a> {
             args: fields.list()?,
             env: fields.list()?,
             limits: Limits::decode(&mut fields)?,
+            notify_path: fields.string()?,
         };
         fields.end(order).filter(|order| !order.programs.is_empty())
     }

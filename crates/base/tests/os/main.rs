@@ -10,6 +10,7 @@ mod rerun;
 #[path = "../support/until.rs"]
 mod until;
 
+mod datagrams;
 mod folder_watcher;
 mod identity;
 mod listeners;

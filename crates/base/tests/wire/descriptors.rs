@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 proptest! {
     #[test]
-    fn descriptors_are_named_with_and_without_the_optional_ones(stdout_reader: Option<u8>, stderr_reader: Option<u8>) {
-        let sent = Descriptors { stream: 1, stdout: 2, stderr: 3, lock: 4, folder: 5, stdout_reader, stderr_reader };
+    fn descriptors_are_named_with_and_without_the_optional_ones(stdout_reader: Option<u8>, stderr_reader: Option<u8>, notify: Option<u8>) {
+        let sent = Descriptors { stream: 1, stdout: 2, stderr: 3, lock: 4, folder: 5, stdout_reader, stderr_reader, notify };
         let (mask, list) = sent.clone().into_wire();
         prop_assert_eq!(Descriptors::from_wire(mask, list.clone()), Some(sent));
         for bit in 0..32 {

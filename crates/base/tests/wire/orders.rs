@@ -20,6 +20,7 @@ struct OwnedOrder {
     folder: Vec<u8>,
     lists: [Vec<Vec<u8>>; 3],
     limits: Limits,
+    notify_path: Vec<u8>,
 }
 
 impl OwnedOrder {
@@ -37,6 +38,7 @@ impl OwnedOrder {
             args,
             env,
             limits: self.limits.clone(),
+            notify_path: &self.notify_path,
         }
     }
 
@@ -57,6 +59,7 @@ impl OwnedOrder {
             folder: b"/".to_vec(),
             lists,
             limits: Limits::default(),
+            notify_path: Vec::new(),
         }
     }
 
@@ -64,7 +67,7 @@ impl OwnedOrder {
     const FIXED: usize = 19;
 
     fn strings(&self) -> impl Iterator<Item = &Vec<u8>> {
-        std::iter::once(&self.folder).chain(self.lists.iter().flatten())
+        std::iter::once(&self.folder).chain(self.lists.iter().flatten()).chain([&self.notify_path])
     }
 }
 
@@ -91,8 +94,8 @@ fn limits() -> impl Strategy<Value = Limits> {
 
 fn owned_order() -> impl Strategy<Value = OwnedOrder> {
     let lists = [vec(string(), 1..5), vec(string(), 0..8), vec(string(), 0..12)];
-    (any::<u32>(), any::<[bool; 3]>(), 0..=i32::MAX, any::<u32>(), string(), lists, limits()).prop_map(
-        |(descriptors, [group_only, keep, whole_tree], stop_signal, grace_ms, folder, lists, limits)| OwnedOrder {
+    (any::<u32>(), any::<[bool; 3]>(), 0..=i32::MAX, any::<u32>(), [string(), string()], lists, limits()).prop_map(
+        |(descriptors, [group_only, keep, whole_tree], stop_signal, grace_ms, [folder, notify_path], lists, limits)| OwnedOrder {
             descriptors,
             group_only,
             keep,
@@ -102,6 +105,7 @@ fn owned_order() -> impl Strategy<Value = OwnedOrder> {
             folder,
             lists,
             limits,
+            notify_path,
         },
     )
 }
@@ -148,7 +152,7 @@ proptest! {
         let count = owned.strings().count();
         let mut damaged = owned;
         let lists = damaged.lists.iter_mut().flatten();
-        let string = std::iter::once(&mut damaged.folder).chain(lists).nth(which.index(count)).unwrap();
+        let string = std::iter::once(&mut damaged.folder).chain(lists).chain([&mut damaged.notify_path]).nth(which.index(count)).unwrap();
         string.insert(at.index(string.len() + 1), 0);
         let payload = damaged.payload();
         prop_assert_eq!(Order::decode(&payload), None);

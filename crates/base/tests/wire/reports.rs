@@ -65,14 +65,16 @@ fn report_of_an_unknown_kind_stage_flag_or_size_is_refused() {
 }
 
 #[test]
-fn keeper_command_of_another_kind_or_with_a_payload_is_refused() {
+fn keeper_command_of_another_kind_or_with_another_payload_is_refused() {
     let frame = |kind, payload: &[u8]| Frame { kind, payload: payload.to_vec() };
-    for command in [KeeperCommand::Terminate, KeeperCommand::Kill] {
+    let commands = [KeeperCommand::Terminate, KeeperCommand::Kill, KeeperCommand::Probe, KeeperCommand::Extend { by_ms: 0x0102_0304 }];
+    for command in commands {
         let mut buffer = FrameBuffer::default();
         buffer.extend(&command.encode());
         assert_eq!(KeeperCommand::decode(&buffer.next_frame().unwrap().unwrap()), Some(command));
     }
-    assert_eq!((0..=u8::MAX).filter_map(|kind| KeeperCommand::decode(&frame(kind, &[]))).count(), 2);
+    assert_eq!((0..=u8::MAX).filter_map(|kind| KeeperCommand::decode(&frame(kind, &[]))).count(), 3);
+    assert_eq!((0..=u8::MAX).filter_map(|kind| KeeperCommand::decode(&frame(kind, &[0; 4]))).count(), 1);
     assert!((0..=u8::MAX).all(|kind| KeeperCommand::decode(&frame(kind, &[0])).is_none()));
     assert_eq!(KeeperCommand::decode(&frame(0, &[])), None, "a zeroed buffer is no command");
 }

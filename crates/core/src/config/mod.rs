@@ -100,6 +100,11 @@ impl ProcessConfig {
         [Some(&self.readiness), self.health.as_ref().map(|health| &health.probe)].into_iter().flatten()
     }
 
+    /// Whether one of the two probes is this one.
+    pub fn uses(&self, probe: &Probe) -> bool {
+        self.readiness == *probe || self.health.as_ref().is_some_and(|health| health.probe == *probe)
+    }
+
     /// The daemon's environment in three layers: `inherited` as far as `inheritEnv` asks for it and without the variables of
     /// the owner's own supervisor, the variables of this package, `envVars`. A later layer wins.
     pub fn environment(&self, inherited: &[(String, String)]) -> Vec<(String, String)> {

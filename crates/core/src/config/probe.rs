@@ -119,9 +119,6 @@ const EVERYWHERE: [(&str, Option<Kind>); 7] = [
     ("tcp", Some(Kind::Tcp)),
 ];
 
-/// The probes of this version. The others are refused by name.
-const BUILT: [Kind; 6] = [Kind::Listen, Kind::Socket, Kind::Accept, Kind::Http, Kind::Tcp, Kind::Output];
-
 /// # Errors
 /// The first wrong field.
 pub fn readiness(fields: &mut Fields) -> Checked<Probe> {
@@ -136,10 +133,6 @@ pub fn health(fields: &mut Fields) -> Checked<Probe> {
 
 fn probe(fields: &mut Fields, kinds: &[(&str, Option<Kind>)]) -> Checked<Probe> {
     let kind = fields.choice("type", kinds)?.ok_or_else(|| fields.mistyped("type", "the name of a probe, as 'listen' or 'accept'"))?;
-    if !BUILT.contains(&kind) {
-        let name = kinds.iter().find(|(_, other)| *other == Some(kind)).map_or("", |(name, _)| name);
-        return Err(fields.wrong("type", format!("'{name}' is not supported yet")));
-    }
     Ok(match kind {
         Kind::Listen => Probe::Listen,
         Kind::Socket => Probe::Socket,

@@ -150,6 +150,11 @@ pub enum Event {
     ProbeDue {
         generation: Generation,
     },
+    /// The daemon asks for more time (EXTEND_TIMEOUT_USEC of sd_notify(3)), for its start or for its stop: at least `by` from now.
+    Extended {
+        generation: Generation,
+        by: Duration,
+    },
 
     /// The task that carries out the effects panicked.
     Faulted {
@@ -192,7 +197,8 @@ impl Event {
             | Self::KillElapsed { generation, .. }
             | Self::BackoffElapsed { generation }
             | Self::ResetElapsed { generation }
-            | Self::ProbeDue { generation } => Some(*generation),
+            | Self::ProbeDue { generation }
+            | Self::Extended { generation, .. } => Some(*generation),
         }
     }
 }
@@ -269,6 +275,12 @@ pub enum Effect {
     Disarm {
         timer: Timer,
         generation: Generation,
+    },
+    /// The armed timer elapses not before `by` from now.
+    Extend {
+        timer: Timer,
+        generation: Generation,
+        by: Duration,
     },
     /// The attempt is over: release the plugin's lock, so that another owner can start the plugin.
     Release {

@@ -4,6 +4,7 @@
 
 mod arbitrary_values;
 mod environment;
+mod exec_probe;
 mod fields;
 mod limits;
 mod probes;

@@ -6,6 +6,7 @@ mod calls;
 mod delay;
 mod dependencies;
 mod exit_after_probe;
+mod extension;
 mod health;
 mod interleavings;
 mod keeper;

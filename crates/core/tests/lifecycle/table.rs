@@ -314,6 +314,7 @@ fn describe_effect(effect: &Effect) -> String {
         Effect::StopWatching { generation } => format!("stop watching #{generation}"),
         Effect::Arm { timer, generation, after } => format!("arm {timer:?} #{generation} {after:?}").to_lowercase(),
         Effect::Disarm { timer, generation } => format!("disarm {timer:?} #{generation}").to_lowercase(),
+        Effect::Extend { timer, generation, by } => format!("extend {timer:?} #{generation} {by:?}").to_lowercase(),
         Effect::Release { generation } => format!("release #{generation}"),
         Effect::Withdraw { generation } => format!("withdraw #{generation}"),
         Effect::Abandon { generation } => format!("abandon #{generation}"),

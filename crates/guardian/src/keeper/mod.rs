@@ -3,8 +3,11 @@
 
 mod exit;
 mod lock;
+mod notify;
+mod probe;
 mod stop;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,11 +16,13 @@ use std::time::Duration;
 use ally_base::os;
 use ally_base::record::{IDENTITY_FILE, Identity, PID_FILE};
 use ally_base::stop::StopSignalTo;
-use ally_base::wire::{Descriptors, FrameBuffer, KeeperCommand, KeeperReport, Order, OwnerDeath, Stage};
+use ally_base::wire::{Descriptors, FrameBuffer, KeeperCommand, KeeperReport, LeaderUsage, Order, OwnerDeath, Stage};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 pub use exit::KeeperExit;
 use lock::KeeperLock;
+use notify::NotifySocket;
+use probe::PROBE_END_MAX;
 use stop::StopProgress;
 
 use super::child::{FAILURE_SIZE, become_daemon, decode_failure};
@@ -44,12 +49,13 @@ pub fn report_without_keeper(payload: &Payload, descriptors: Vec<OwnedFd>, repor
     sys::ignore(sys::send(&descriptors.stream, &report.encode()));
 }
 
-/// The POSIX session is the keeper's. Returns the read end of [`Keeper::exec_result`], and the tree.
-fn fork_leader(order: &Order, outputs: [&OwnedFd; 2]) -> io::Result<(OwnedFd, Tree)> {
+/// Makes this process the subreaper of a new leader. Returns the read end of [`Keeper::exec_result`], and the tree.
+fn fork_leader(order: &Order, outputs: [&OwnedFd; 2], session: PosixSession) -> io::Result<(OwnedFd, Tree)> {
     let keeper = os::own_pid();
     sys::become_subreaper()?;
-    // The daemon gets no controlling terminal, and a POSIX session by which scans find the daemon.
-    nix::unistd::setsid()?;
+    if session == PosixSession::New {
+        nix::unistd::setsid()?;
+    }
     let group = sys::make_group()?;
     let (exec_result, failure) = sys::pipe()?;
     let leader = match sys::fork()? {
@@ -64,6 +70,15 @@ fn fork_leader(order: &Order, outputs: [&OwnedFd; 2]) -> io::Result<(OwnedFd, Tr
     Ok((exec_result, tree))
 }
 
+/// The POSIX session of a leader.
+#[derive(PartialEq)]
+enum PosixSession {
+    /// Of the keeper's making: the leader gets no controlling terminal, and scans find its tree by this POSIX session.
+    New,
+    /// The one in which the keeper is.
+    Inherited,
+}
+
 struct Keeper {
     guardian: i32,
     /// The pid of the leader, also after its end.
@@ -71,6 +86,8 @@ struct Keeper {
     /// `None` after the owner's death.
     owner: Option<OwnedFd>,
     received: FrameBuffer,
+    /// The descriptors of received commands that are not carried out yet.
+    descriptors: VecDeque<OwnedFd>,
     /// The read end of a pipe. The write end is closed by the leader's execve(2), or after the leader has written the failure.
     exec_result: Option<OwnedFd>,
     tree: Tree,
@@ -81,26 +98,30 @@ struct Keeper {
     lock: KeeperLock,
     /// The read ends of both outputs. The keeper reads them after the owner's death.
     readers: [Option<OwnedFd>; 2],
+    notify: Option<NotifySocket>,
+    /// Whether an ended child may wait without a SIGCHLD to come.
+    reaps_again: bool,
 }
 
 impl Keeper {
     fn new(payload: &Payload, descriptors: Vec<OwnedFd>) -> Option<Self> {
-        sys::set_keeper_name();
+        sys::set_process_name(c"ally-keeper");
         let guardian = nix::unistd::getppid().as_raw();
         sys::clear_stop_request();
         let order = Order::decode(payload.bytes())?;
-        let Descriptors { stream: owner, stdout, stderr, lock, folder, stdout_reader, stderr_reader } =
+        let Descriptors { stream: owner, stdout, stderr, lock, folder, stdout_reader, stderr_reader, notify } =
             Descriptors::from_wire(order.descriptors, descriptors)?;
         if sys::is_closed(&owner) {
             // The owner is dead, or has given the order to another guardian, because this one was suspended.
             return None;
         }
-        match fork_leader(&order, [&stdout, &stderr]) {
+        match fork_leader(&order, [&stdout, &stderr], PosixSession::New) {
             Ok((exec_result, tree)) => Some(Self {
                 guardian,
                 leader: tree.leader.unwrap_or_default(),
                 owner: Some(owner),
                 received: FrameBuffer::default(),
+                descriptors: VecDeque::new(),
                 exec_result: Some(exec_result),
                 tree,
                 owner_death: order.owner_death,
@@ -109,6 +130,8 @@ impl Keeper {
                 stop: StopProgress::NotBegun,
                 lock: KeeperLock::new(lock, folder),
                 readers: [stdout_reader, stderr_reader],
+                notify: notify.map(|socket| NotifySocket::new(socket, order.notify_path)),
+                reaps_again: false,
             }),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
@@ -120,15 +143,16 @@ impl Keeper {
 
     fn keep(mut self) -> KeeperExit {
         loop {
-            let [command_ready, exec_done, stdout, stderr, lock_changed] = sys::wait_for(
+            let [command_ready, exec_done, stdout, stderr, lock_changed, notified] = sys::wait_for(
                 [
                     self.owner.as_ref().map(AsRawFd::as_raw_fd),
                     self.exec_result.as_ref().map(AsRawFd::as_raw_fd),
                     self.reader_fd(0),
                     self.reader_fd(1),
                     self.lock.watcher_fd(),
+                    self.notify.as_ref().filter(|_| self.owner.is_none()).map(AsRawFd::as_raw_fd),
                 ],
-                self.next_deadline().into_iter().chain(self.lock.next_deadline()).min(),
+                self.next_pause(),
             );
             if exec_done && !self.on_exec_result() {
                 return KeeperExit::NothingLeft;
@@ -147,6 +171,9 @@ impl Keeper {
             if lock_changed {
                 self.lock.on_changed();
             }
+            if let Some(notify) = self.notify.as_ref().filter(|_| notified) {
+                notify.discard();
+            }
             self.lock.on_deadline(self.grace);
             if self.owner.is_none() && sys::stop_requested() {
                 self.begin_stop();
@@ -155,11 +182,23 @@ impl Keeper {
         }
     }
 
+    fn next_pause(&mut self) -> Option<Duration> {
+        if std::mem::take(&mut self.reaps_again) {
+            return Some(Duration::ZERO);
+        }
+        self.next_deadline().into_iter().chain(self.lock.next_deadline()).min()
+    }
+
     /// The tree is gone. With `killMode: 'group'` descendants outside the leader's group may be alive.
-    fn exit(self) -> KeeperExit {
+    fn exit(mut self) -> KeeperExit {
+        self.end_probe_for_good();
+        // A reader of survivors must not inherit the socket: a process that sends to it would block, because nobody reads.
+        let notify = self.notify.take();
         if self.owner.is_none() {
+            notify.iter().for_each(NotifySocket::remove);
             self.wake_guardian();
         }
+        drop(notify);
         if !self.tree.group_only || os::descendants(os::own_pid()).is_certainly_empty() {
             return KeeperExit::NothingLeft;
         }
@@ -187,19 +226,16 @@ impl Keeper {
     /// Reaps all ended children. Returns whether the tree is gone.
     fn reap(&mut self) -> bool {
         let mut exited = None;
-        let childless = loop {
-            match sys::reap_after(|pid| self.tree.on_ended(pid)) {
-                Reaped::Child { pid, status, usage } if Some(pid) == self.tree.leader => exited = Some((status, usage)),
-                Reaped::Child { .. } => {}
-                Reaped::NoneEnded => break false,
-                Reaped::NoChildren => break true,
-            }
-        };
+        let mut childless = self.reap_ended(&mut exited);
         if exited.is_some() {
             if !self.on_exec_result() {
                 return true;
             }
             self.tree.leader = None;
+            if self.tree.probe.is_some() {
+                self.end_probe(PROBE_END_MAX);
+                childless = self.reap_ended(&mut exited);
+            }
         }
         if self.tree.leader.is_some() {
             return false;
@@ -219,6 +255,18 @@ impl Keeper {
             self.on_leader_exited();
         }
         gone
+    }
+
+    /// Returns whether there is no child. `exited`: the wait status of the leader.
+    fn reap_ended(&mut self, exited: &mut Option<(i32, LeaderUsage)>) -> bool {
+        loop {
+            match sys::reap_after(|pid| self.tree.on_ended(pid)) {
+                Reaped::Child { pid, status, usage } if Some(pid) == self.tree.leader => *exited = Some((status, usage)),
+                Reaped::Child { pid, .. } => drop(self.tree.probe.take_if(|probe| *probe == pid)),
+                Reaped::NoneEnded => return false,
+                Reaped::NoChildren => return true,
+            }
+        }
     }
 
     /// Must precede the last report, for two reasons. The owner may die after the report, before it removes the record itself.
@@ -241,9 +289,11 @@ impl Keeper {
     fn receive_commands(&mut self) {
         let Some(owner) = &self.owner else { return };
         let mut bytes = [0; 64];
-        // The drop closes received descriptors: no command of this build carries any.
         let count = match sys::receive(owner, &mut bytes) {
-            Ok((count, _)) => count,
+            Ok((count, descriptors)) => {
+                self.descriptors.extend(descriptors);
+                count
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
             Err(_) => 0,
         };
@@ -254,19 +304,23 @@ impl Keeper {
         loop {
             match self.received.next_frame().map(|frame| frame.map(|frame| KeeperCommand::decode(&frame))) {
                 Ok(None) => return,
-                Ok(Some(Some(command))) => {
-                    match command {
-                        KeeperCommand::Terminate => self.begin_stop(),
-                        KeeperCommand::Kill => self.kill(),
-                    }
-                    self.report(KeeperReport::Acknowledged);
-                }
+                Ok(Some(Some(command))) => self.carry_out(command),
                 // An unknown command is none.
                 Ok(Some(None)) => {}
                 // After a malformed frame no command can be read, so the keeper acts as after the owner's death.
                 Err(_) => return self.on_owner_gone(),
             }
         }
+    }
+
+    fn carry_out(&mut self, command: KeeperCommand) {
+        match command {
+            KeeperCommand::Terminate => self.begin_stop(),
+            KeeperCommand::Kill => self.kill(),
+            KeeperCommand::Probe => return self.start_probe(),
+            KeeperCommand::Extend { by_ms } => return self.extend_grace(by_ms),
+        }
+        self.report(KeeperReport::Acknowledged);
     }
 
     fn report(&self, report: KeeperReport) {

@@ -46,6 +46,7 @@ impl Keeper {
     /// Sends the first signal, once. The owner's command may come before or after its death is seen.
     pub(super) fn begin_stop(&mut self) {
         if self.stop == StopProgress::NotBegun {
+            self.ask_probe_to_end();
             self.take_step(Instant::now(), StopStep::first(self.stop_signal_to, self.tree.leader.is_some()));
         }
     }
@@ -75,6 +76,17 @@ impl Keeper {
                 left.into_iter().chain(self.scan_pause(SCAN_INTERVAL)).min()
             }
             StopProgress::Killing(pause) => Some(pause),
+        }
+    }
+
+    /// Command of the owner, which counts the grace period: it now ends `by_ms` from now, if that is later. `began` moves with it,
+    /// so that the leader keeps its share.
+    pub(super) fn extend_grace(&mut self, by_ms: u32) {
+        let end = Instant::now() + Duration::from_millis(by_ms.into());
+        if let StopProgress::Terminating { began, .. } = &mut self.stop
+            && let Some(moved) = end.checked_sub(self.grace)
+        {
+            *began = moved.max(*began);
         }
     }
 
@@ -108,6 +120,7 @@ impl Keeper {
     }
 
     pub(super) fn kill(&mut self) {
+        self.ask_probe_to_end();
         self.stop = StopProgress::Killing(match self.stop {
             StopProgress::Killing(pause) => (pause * 2).min(SCAN_INTERVAL_MAX),
             StopProgress::NotBegun | StopProgress::Terminating { .. } => SCAN_INTERVAL,

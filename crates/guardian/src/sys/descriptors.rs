@@ -9,26 +9,32 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+/// Closes all descriptors but these, also those that values of this program own: such a value must not be used or dropped
+/// afterwards.
 #[cfg(target_os = "linux")]
-pub fn close_inherited() {
-    // SAFETY: integers only. No value of this program owns a descriptor above 2 yet.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
-    if closed != 0 {
-        close_listed("/proc/self/fd");
+pub fn close_all_but(mut kept: Vec<RawFd>) {
+    kept.sort_unstable();
+    let mut first = 0;
+    for last in kept.iter().map(|fd| fd - 1).chain([RawFd::MAX]) {
+        // SAFETY: integers only. The caller answers for the values that own these descriptors.
+        if first <= last && unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0 {
+            return close_listed("/proc/self/fd", &kept);
+        }
+        first = last.saturating_add(2);
     }
 }
 
 #[cfg(target_os = "macos")]
-pub fn close_inherited() {
-    close_listed("/dev/fd");
+pub fn close_all_but(kept: Vec<RawFd>) {
+    close_listed("/dev/fd", &kept);
 }
 
 /// For systems without close_range(2): Linux before 5.9, and macOS.
-fn close_listed(folder: &str) {
+fn close_listed(folder: &str, kept: &[RawFd]) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     let listed: Vec<RawFd> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for fd in listed.into_iter().filter(|fd| *fd > 2) {
-        // SAFETY: no value of this program owns a descriptor above 2 yet; the descriptor of the listing is closed already.
+    for fd in listed.into_iter().filter(|fd| !kept.contains(fd)) {
+        // SAFETY: as above; the descriptor of the listing is closed already.
         unsafe { libc::close(fd) };
     }
 }

@@ -58,7 +58,8 @@ impl Drop for Payload {
     }
 }
 
-/// Reads the available bytes, and the descriptors that come with them. The count is 0 at end of file.
+/// Reads the available bytes, and the descriptors that come with them, as far as the limit of descriptors permits. The count is 0
+/// at end of file.
 ///
 /// # Errors
 /// Errors of recvmsg(2).
@@ -71,7 +72,8 @@ pub fn receive(stream: &OwnedFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<Own
     let mut parts = [IoSliceMut::new(bytes)];
     let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
     let mut descriptors = Vec::new();
-    for control in message.cmsgs()? {
+    // An error means that no descriptor was free (MSG_CTRUNC after EMFILE or ENFILE): the bytes come without theirs.
+    for control in message.cmsgs().into_iter().flatten() {
         if let ControlMessageOwned::ScmRights(raw) = control {
             // SAFETY: the kernel just opened these descriptors, and no other value owns them.
             descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ally_base::wire::LeaderUsage;
 use nix::errno::Errno;
 
-pub use descriptors::{discard, is_closed, pipe, poll, read_small};
+pub use descriptors::{close_all_but, discard, is_closed, pipe, poll, read_small};
 pub use messages::{Payload, receive, receive_hello, receive_order, send};
 pub use signals::{clear_stop_request, stop_requested, wait_for};
 
@@ -29,7 +29,8 @@ pub fn become_guardian(owner: &OwnedFd) -> io::Result<()> {
     // POSIX session of its own.
     ignore(nix::unistd::setsid().map_err(io::Error::from));
     std::env::set_current_dir("/")?;
-    descriptors::close_inherited();
+    // No value of this program owns a descriptor above 2 yet.
+    close_all_but(vec![0, 1, 2]);
     become_subreaper()
 }
 
@@ -46,15 +47,15 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the process name `ally-keeper`, so that `ps` shows keepers and guardian by different names.
+/// Sets the process name, so that `ps` shows guardian, keepers and probe keepers by different names. At most 15 bytes.
 #[cfg(target_os = "linux")]
-pub fn set_keeper_name() {
-    // SAFETY: PR_SET_NAME takes a NUL-terminated string of at most 16 bytes.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"ally-keeper".as_ptr(), 0, 0, 0) };
+pub fn set_process_name(name: &std::ffi::CStr) {
+    // SAFETY: PR_SET_NAME reads a NUL-terminated string, at most 16 bytes of it.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
 }
 
 #[cfg(target_os = "macos")]
-pub fn set_keeper_name() {}
+pub fn set_process_name(_name: &std::ffi::CStr) {}
 
 /// The pid of the child. 0 in the child.
 pub fn fork() -> io::Result<i32> {
@@ -186,7 +187,7 @@ fn memory_peak(usage: &libc::rusage) -> u64 {
 }
 
 /// `pid`: as for waitpid(2).
-fn reap_any_of(pid: i32) -> Reaped {
+pub fn reap_any_of(pid: i32) -> Reaped {
     loop {
         let mut status = 0;
         // SAFETY: zero is a valid value of the structure.

@@ -222,3 +222,19 @@ os.waitpid(pid, 0)
     assert_eq!(daemon.line(), "signals: 1");
     assert_eq!(daemon.end(), 0);
 }
+
+/// EXTEND_TIMEOUT_USEC: the leader keeps its share of a grace period that was extended.
+#[test]
+fn extended_grace_period_gives_the_leader_more_time_before_its_workers() {
+    let guardian = Guardian::start();
+    let mut daemon = start(&guardian, &TestOrder { grace_ms: 800, ..python("pass") });
+    daemon.command(KeeperCommand::Terminate);
+    daemon.command(KeeperCommand::Extend { by_ms: 3_000 });
+    // An earlier end than the present one changes nothing.
+    daemon.command(KeeperCommand::Extend { by_ms: 1 });
+    let (lines, between) = two_signals(&mut daemon);
+    assert_eq!(lines, BOTH);
+    assert!(between > Duration::from_millis(2_500), "{between:?}");
+    daemon.command(KeeperCommand::Kill);
+    daemon.end();
+}

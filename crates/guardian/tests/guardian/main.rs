@@ -19,6 +19,7 @@ mod killed_keeper;
 mod leader_first;
 mod limits;
 mod owner_death;
+mod probes;
 mod spawning;
 mod stopping;
 mod support;

@@ -227,9 +227,11 @@ fn kill_mode_group_remains_while_a_member_lives() {
 fn kill_mode_group_a_sweep_spares_the_survivors_of_another_daemon() {
     let mut guardian = Guardian::start();
     let mut first = guardian.spawn(&TestOrder { group_only: true, ..TestOrder::shell(TREE) });
-    let [.., survivor] = first.tree();
+    let [ended, .., survivor] = first.tree();
     first.command(KeeperCommand::Terminate);
     first.end();
+    // During a sweep nothing is spared.
+    await_gone(&[ended]);
     let mut second = guardian.spawn(&TestOrder::shell(TREE));
     let [keeper, tree @ ..] = second.tree();
     signal(&keeper, libc::SIGKILL);

@@ -96,6 +96,17 @@ pub fn identify(pid: i32) -> io::Result<Option<Process>> {
     }
 }
 
+/// The real user of a process. `None` if the process is gone.
+pub fn real_user(pid: i32) -> io::Result<Option<u32>> {
+    /// The order of the ids: effective user and group, real user and group, saved user and group.
+    const REAL_USER: usize = 2;
+    match query::<ShortInfo>(pid, SHORT_INFO) {
+        Ok(info) => Ok(Some(info.users[REAL_USER])),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Empty: on macOS supplementary groups come from the directory service, not from the process.
 pub const fn supplementary_groups() -> Vec<u32> {
     Vec::new()

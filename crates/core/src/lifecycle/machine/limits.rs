@@ -1,6 +1,7 @@
 //! The time limits of a stop: the keeper's answer, the grace period, SIGKILL.
 
 use core::mem;
+use core::time::Duration;
 
 use super::{ACKNOWLEDGEMENT_TIMEOUT, KILL_TIMEOUT, Machine, WAKE_TIMEOUT};
 use crate::error::Failure;
@@ -55,6 +56,26 @@ impl Machine {
             Acknowledgement::Late
         };
         self.set_stopping_tree(TreeState { killed: true, acknowledgement, ..tree });
+    }
+
+    /// After SIGKILL there is nothing to extend.
+    pub(super) fn extended(&mut self, by: Duration) {
+        let timer = match &self.phase {
+            Phase::Booting { .. } => Timer::Startup,
+            Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. } if !tree.killed && tree.leader != Leader::Pending => {
+                Timer::Grace
+            }
+            Phase::Stopping { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Stopped
+            | Phase::Failed
+            | Phase::Stuck { .. }
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Running { .. }
+            | Phase::Overdue { .. } => return,
+        };
+        self.effects.push(Effect::Extend { timer, generation: self.generation, by });
     }
 
     fn set_stopping_tree(&mut self, tree: TreeState) {

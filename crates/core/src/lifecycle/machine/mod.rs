@@ -201,6 +201,7 @@ impl Machine {
             Event::BackoffElapsed { .. } => self.backoff_elapsed(now),
             Event::ResetElapsed { .. } => self.reset_elapsed(),
             Event::ProbeDue { .. } => self.probe_due(),
+            Event::Extended { by, .. } => self.extended(by),
             Event::Faulted { message } => self.faulted(message, now),
         }
         mem::take(&mut self.effects)

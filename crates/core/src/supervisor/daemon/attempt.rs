@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 use super::timers::Timers;
 use crate::error::Failure;
 use crate::lifecycle::{Generation, Timer};
-use crate::model::Pid;
 use crate::supervisor::guardian::{GuardianReceipt, KeeperStream, StreamEnd};
+use crate::supervisor::notify::{NotifySocket, Update};
 use crate::supervisor::output::{LineMatch, Pumps};
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
@@ -31,6 +31,8 @@ pub struct Attempt {
     pub awaiting_dependencies: Option<AbortOnDrop>,
     pub process: Option<LaunchedProcess>,
     pub pumps: Option<Pumps>,
+    /// From before the spawn until the tree is gone, if a probe is `notify`.
+    pub notify: Option<Arc<NotifySocket>>,
     pub awaiting_ready: Option<(AbortOnDrop, ReadinessStatus)>,
     /// The search of readiness `output`, from the spawn on.
     pub line_match: Option<Arc<LineMatch>>,
@@ -87,6 +89,7 @@ pub enum AttemptEvent {
     /// `None`: the keeper is gone.
     Reported(Option<KeeperReport>),
     Completed(Completion),
+    Notified(Update),
     Elapsed(Timer),
 }
 
@@ -100,6 +103,7 @@ impl Attempt {
             awaiting_dependencies: None,
             process: None,
             pumps: None,
+            notify: None,
             awaiting_ready: None,
             line_match: None,
             checking: None,
@@ -129,6 +133,7 @@ impl Attempt {
             event = LaunchedProcess::next(&mut attempt.process) => event,
             lease = next_or_pending(&mut attempt.preparing) => AttemptEvent::Prepared(lease),
             Some(completion) = attempt.completions.1.recv() => AttemptEvent::Completed(completion),
+            update = NotifySocket::next(attempt.notify.as_ref()) => AttemptEvent::Notified(update),
             timer = attempt.timers.next() => AttemptEvent::Elapsed(timer),
         };
         (attempt.generation, event)
@@ -138,6 +143,13 @@ impl Attempt {
     pub fn completion(&self) -> impl FnOnce(Completion) + Send + 'static {
         let completions = self.completions.0.clone();
         move |completion| drop(completions.send(completion))
+    }
+
+    /// The tree is gone, or there is none.
+    pub fn end_notifications(&mut self) {
+        if let Some(notify) = self.notify.take() {
+            notify.remove();
+        }
     }
 
     /// The pids of leader and keeper, after the report `Spawned`.
@@ -166,9 +178,9 @@ impl LaunchedProcess {
         }
     }
 
-    pub fn set_spawned(&mut self, leader: Pid, keeper: Pid, keeper_start: u64) {
+    pub fn set_spawned(&mut self, spawned: ProbedDaemon, keeper_start: u64) {
         self.programs = Vec::new();
-        self.spawned = Some(ProbedDaemon::new(leader, keeper));
+        self.spawned = Some(spawned);
         self.keeper_start = keeper_start;
     }
 

@@ -1,6 +1,7 @@
 //! Carries out the effects of the machine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ally_base::os;
 use ally_base::record::Identity;
@@ -10,11 +11,12 @@ use tokio::sync::oneshot;
 use super::attempt::{Attempt, Completion, LaunchedProcess};
 use super::{EffectBatch, Task};
 use crate::error::Failure;
-use crate::lifecycle::{Effect, Event, Generation, Signal};
+use crate::lifecycle::{Effect, Event, Generation, Signal, Timer};
 use crate::model::Pid;
 use crate::supervisor::launch::{Launch, no_process};
 use crate::supervisor::manager::await_dependencies;
 use crate::supervisor::metrics::{exceeds, sample_at_ready};
+use crate::supervisor::notify::NotifySocket;
 use crate::supervisor::output::{LineMatch, Pumps};
 use crate::supervisor::ownership::{Lease, LockFile, identify_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_ready, check};
@@ -46,6 +48,7 @@ impl Task {
                     }
                 }
                 Effect::Disarm { timer, generation } => self.cancel(generation, |attempt| attempt.timers.disarm(timer)),
+                Effect::Extend { timer, generation, by } => self.extend(timer, generation, by),
                 Effect::Release { generation } | Effect::Withdraw { generation } => self.release(generation),
                 Effect::Abandon { generation } => self.abandon(generation),
                 report @ (Effect::Settle { .. } | Effect::Notify(_) | Effect::Warn { .. }) => self.daemon.deliver(report, batch.now),
@@ -63,7 +66,9 @@ impl Task {
 
     fn prepare(&mut self, generation: Generation, requested: bool) {
         // Drops the previous attempt, if it is still there.
-        self.attempt = None;
+        if let Some(mut previous) = self.attempt.take() {
+            previous.end_notifications();
+        }
         self.check_lease();
         let attempt = self.attempt.insert(Attempt::new(generation));
         if !requested || self.job.config.depends_on.is_empty() {
@@ -126,21 +131,31 @@ impl Task {
             let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
         };
+        let notify = match NotifySocket::bind(&self.job, &self.daemon.reporter) {
+            Ok(notify) => notify,
+            Err(failure) => return self.feed(Event::SpawnFailed { generation, failure }),
+        };
         // Before the spawn, so that it sees the first line.
         let line_match = LineMatch::of(&self.job.config.readiness).map(Arc::new);
-        let launch = Launch::build(&self.job, self.context.options.owner_death, lease).and_then(|launch| {
+        let launch = Launch::build(&self.job, self.context.options.owner_death, lease, notify.as_deref()).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter, line_match.as_ref())?;
             Ok((pumps, launch.keeper, launch.order, launch.programs, launch.token))
         });
         let (pumps, keeper, order, programs, token) = match launch {
             Ok(launch) => launch,
-            Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&self.job, &error) }),
+            Err(error) => {
+                notify.iter().for_each(|notify| notify.remove());
+                return self.feed(Event::SpawnFailed { generation, failure: no_process(&self.job, &error) });
+            }
         };
         let (ordered, order_result) = oneshot::channel();
         let guardian = Arc::clone(&self.context.guardian);
         if let Some(attempt) = self.attempt(generation) {
             attempt.pumps = Some(pumps);
             attempt.line_match = line_match;
+            // An order that was lost had a socket of its own.
+            attempt.end_notifications();
+            attempt.notify = notify;
             attempt.process = Some(LaunchedProcess::new(keeper, order_result, programs, token));
         }
         // Not aborted with the attempt: after a partial write the guardian would read the next order as the rest of this one.
@@ -181,6 +196,15 @@ impl Task {
             done(Completion::Ready(ready));
         });
         attempt.awaiting_ready = Some((waiting, status));
+    }
+
+    /// The keeper counts the leader's share of the grace period.
+    fn extend(&mut self, timer: Timer, generation: Generation, by: Duration) {
+        let Some(attempt) = self.attempt(generation) else { return };
+        attempt.timers.extend(timer, by);
+        if let (Timer::Grace, Some(process)) = (timer, &attempt.process) {
+            process.keeper.command(KeeperCommand::Extend { by_ms: u32::try_from(by.as_millis()).unwrap_or(u32::MAX) });
+        }
     }
 
     fn signal(&mut self, generation: Generation, signal: Signal) {
@@ -257,6 +281,7 @@ impl Task {
 
     /// The tree is gone: releases the name for other owners.
     fn release(&mut self, generation: Generation) {
+        self.cancel(generation, Attempt::end_notifications);
         self.drop_attempt(generation);
         if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
             log!(self.daemon.reporter, warn, %error, "a plugin's lock could not be released");
@@ -272,6 +297,7 @@ impl Task {
     }
 
     fn drop_attempt(&mut self, generation: Generation) {
+        // After `Abandon` the tree lives on, and its keeper removes the socket for notifications.
         self.attempt.take_if(|attempt| attempt.generation == generation);
     }
 }

@@ -66,6 +66,17 @@ pub struct Published {
     pub uptime: Option<f64>,
     /// The job that the daemon uses.
     pub job: Ticket,
+    /// The last STATUS= of the daemon.
+    pub status: Option<String>,
+}
+
+/// What the getters read.
+struct Shown {
+    snapshot: Snapshot,
+    revision: u64,
+    /// The id of the job that the daemon uses.
+    job: Ticket,
+    status: Option<String>,
 }
 
 struct Core {
@@ -89,14 +100,13 @@ pub struct Daemon {
     spawn_task: SpawnTask,
     /// Locked for one step of the machine, never across an await.
     core: Mutex<Core>,
-    /// The snapshot, its version, and the id of the job.
-    published: RwLock<(Snapshot, u64, Ticket)>,
+    published: RwLock<Shown>,
 }
 
 impl Daemon {
     pub fn new(job: Job, context: Arc<ManagerContext>, seed: u64, spawn_task: SpawnTask) -> Arc<Self> {
         let machine = Machine::new(job.config.plan(), clock::now(), seed);
-        let published = RwLock::new((machine.snapshot(), revision(), job.id));
+        let published = RwLock::new(Shown { snapshot: machine.snapshot(), revision: revision(), job: job.id, status: None });
         let name = job.config.plugin_name.clone();
         let reporter = context.reporter(&name);
         let core = Core { machine, job: Arc::new(job), former_job: None, task: None, closed: false, lock: Weak::new() };
@@ -204,8 +214,20 @@ impl Daemon {
 
     fn publish(&self, snapshot: Snapshot, job: Ticket) {
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
-        if published.0 != snapshot || published.2 != job {
-            *published = (snapshot, revision(), job);
+        if published.snapshot != snapshot || published.job != job {
+            published.snapshot = snapshot;
+            published.job = job;
+            published.revision = revision();
+        }
+    }
+
+    /// The daemon's STATUS=. It decides nothing, so it does not pass through the machine.
+    pub fn set_status(&self, status: Option<String>) {
+        let status = status.filter(|status| !status.is_empty());
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        if published.status != status {
+            published.status = status;
+            published.revision = revision();
         }
     }
 
@@ -233,9 +255,10 @@ impl Daemon {
     }
 
     pub fn published(&self) -> Published {
-        let (snapshot, revision, job) = self.read(Clone::clone);
+        let (snapshot, revision, status, job) =
+            self.read(|shown| (shown.snapshot.clone(), shown.revision, shown.status.clone(), shown.job));
         let uptime = snapshot.running_since.map(|since| clock::since(since).as_secs_f64() * 1e3);
-        Published { snapshot, revision, uptime, job }
+        Published { snapshot, revision, uptime, status, job }
     }
 
     pub fn metrics(&self) -> PluginMetrics {
@@ -260,14 +283,14 @@ impl Daemon {
 
     /// Reads one value of the snapshot without a copy of the others.
     pub fn peek<T>(&self, read: impl FnOnce(&Snapshot) -> T) -> T {
-        self.read(|(snapshot, ..)| read(snapshot))
+        self.read(|shown| read(&shown.snapshot))
     }
 
     pub fn revision(&self) -> u64 {
-        self.read(|(_, revision, _)| *revision)
+        self.read(|shown| shown.revision)
     }
 
-    fn read<T>(&self, read: impl FnOnce(&(Snapshot, u64, Ticket)) -> T) -> T {
+    fn read<T>(&self, read: impl FnOnce(&Shown) -> T) -> T {
         read(&self.published.read().unwrap_or_else(PoisonError::into_inner))
     }
 

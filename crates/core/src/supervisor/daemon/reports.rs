@@ -16,9 +16,10 @@ use crate::model::{Exit, ExitUsage, Pid};
 use crate::supervisor::guardian::{GuardianReceipt, sweep};
 use crate::supervisor::launch::explain;
 use crate::supervisor::metrics::TreeId;
+use crate::supervisor::notify::Update;
 use crate::supervisor::output::Pumps;
 use crate::supervisor::ownership::{Lease, find_leader, groups_of, posix_session_members};
-use crate::supervisor::probe::HealthCheck;
+use crate::supervisor::probe::{CommandRunner, HealthCheck, ProbedDaemon};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{AbortOnDrop, clock};
 
@@ -30,6 +31,7 @@ impl Task {
             AttemptEvent::Reported(Some(report)) => self.on_report(generation, report),
             AttemptEvent::Reported(None) => self.on_keeper_gone(generation),
             AttemptEvent::Completed(completion) => self.on_completion(generation, completion),
+            AttemptEvent::Notified(update) => self.on_notified(generation, update),
             AttemptEvent::Elapsed(timer) => self.fire(timer, generation),
         }
     }
@@ -66,9 +68,12 @@ impl Task {
     fn on_report(&mut self, generation: Generation, report: KeeperReport) {
         match report {
             KeeperReport::Spawned { leader, keeper, keeper_start } => {
+                let (job, envs_dir) = (Arc::clone(&self.job), self.context.options.envs_dir.clone());
                 if let Some(attempt) = self.attempt(generation) {
                     if let Some(process) = &mut attempt.process {
-                        process.set_spawned(leader, keeper, keeper_start);
+                        let commands = CommandRunner::new(job, envs_dir, process.token.clone(), process.keeper.prober());
+                        attempt.notify.iter().for_each(|notify| notify.set_spawned(leader, keeper));
+                        process.set_spawned(ProbedDaemon::new(leader, keeper, commands, attempt.notify.clone()), keeper_start);
                     }
                     if let Some(pumps) = &attempt.pumps {
                         pumps.spawned(leader);
@@ -111,7 +116,22 @@ impl Task {
     fn end_process(&mut self, generation: Generation) {
         if let Some(attempt) = self.attempt(generation) {
             attempt.process = None;
+            attempt.end_notifications();
             attempt.pumps.take().into_iter().for_each(Pumps::end);
+            self.daemon.set_status(None);
+        }
+    }
+
+    fn on_notified(&mut self, generation: Generation, Update { status, extend, check }: Update) {
+        if status.is_some() {
+            self.daemon.set_status(status);
+        }
+        if let Some(by) = extend {
+            self.feed(Event::Extended { generation, by });
+        }
+        // If no check is pending, one is under way, and reads the reason itself.
+        if check && self.attempt(generation).is_some_and(|attempt| attempt.timers.take(Timer::Probe)) {
+            self.feed(Event::ProbeDue { generation });
         }
     }
 
@@ -168,7 +188,12 @@ impl Task {
     fn on_completion(&mut self, generation: Generation, completion: Completion) {
         match completion {
             Completion::DependenciesRun(outcome) => self.on_dependencies_run(generation, outcome),
-            Completion::Ready(Ok(())) => self.feed(Event::Ready { generation }),
+            Completion::Ready(Ok(())) => {
+                if let Some(notify) = self.attempt(generation).and_then(|attempt| attempt.notify.as_ref()) {
+                    notify.begin_checks();
+                }
+                self.feed(Event::Ready { generation });
+            }
             Completion::Ready(Err(failure)) => self.feed(Event::NotReady { generation, failure }),
             Completion::Checked(HealthCheck { latency, outcome: Ok(()) }) => self.feed(Event::ProbePassed { generation, latency }),
             Completion::Checked(HealthCheck { latency, outcome: Err(error) }) => {

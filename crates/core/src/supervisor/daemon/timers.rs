@@ -17,7 +17,22 @@ impl Timers {
     }
 
     pub fn disarm(&mut self, timer: Timer) {
+        self.take(timer);
+    }
+
+    /// Disarms a timer. Returns whether it was armed.
+    pub fn take(&mut self, timer: Timer) -> bool {
+        let count = self.0.len();
         self.0.retain(|(armed, _)| *armed != timer);
+        self.0.len() < count
+    }
+
+    /// An armed timer elapses not before `by` from now.
+    pub fn extend(&mut self, timer: Timer, by: Duration) {
+        let earliest = Instant::now() + by;
+        for (_, at) in self.0.iter_mut().filter(|(armed, _)| *armed == timer) {
+            *at = earliest.max(*at);
+        }
     }
 
     /// The next timer that elapses. If none is armed, waits for ever. Cancel-safe.

@@ -1,9 +1,13 @@
 //! The owner's end of one keeper's stream.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Weak};
 
+use ally_base::os;
 use ally_base::wire::{FrameBuffer, KeeperCommand, KeeperReport};
+use nix::sys::socket::{ControlMessage, sendmsg};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use crate::supervisor::TARGET;
@@ -17,7 +21,7 @@ pub enum StreamEnd {
 }
 
 pub struct KeeperStream {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     received: FrameBuffer,
 }
 
@@ -29,7 +33,7 @@ impl KeeperStream {
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        Ok((Self { stream: UnixStream::from_std(ours)?, received: FrameBuffer::default() }, theirs.into()))
+        Ok((Self { stream: Arc::new(UnixStream::from_std(ours)?), received: FrameBuffer::default() }, theirs.into()))
     }
 
     /// The next report. Cancel-safe.
@@ -56,5 +60,30 @@ impl KeeperStream {
         if let Err(error) = self.stream.try_write(&command.encode()) {
             tracing::debug!(target: TARGET, %error, ?command, "the keeper can't be told");
         }
+    }
+
+    pub fn prober(&self) -> KeeperProber {
+        KeeperProber(Arc::downgrade(&self.stream))
+    }
+}
+
+/// Gives a keeper probes to run. It does not keep the stream open: its end ends the daemon.
+#[derive(Debug, Clone)]
+pub struct KeeperProber(Weak<UnixStream>);
+
+impl KeeperProber {
+    /// Sends [`KeeperCommand::Probe`]. `descriptors`: the probe keeper's end of its stream, and the write end of the output.
+    ///
+    /// # Errors
+    /// `NotConnected` or EPIPE if the keeper is gone. EAGAIN if the keeper does not read its commands.
+    pub fn probe(&self, descriptors: &[OwnedFd; KeeperCommand::PROBE_DESCRIPTORS]) -> io::Result<()> {
+        let stream = self.0.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+        let raw = descriptors.each_ref().map(AsRawFd::as_raw_fd);
+        // The kernel takes a frame of a few bytes whole.
+        stream.try_io(Interest::WRITABLE, || {
+            let frame = KeeperCommand::Probe.encode();
+            sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&frame)], &[ControlMessage::ScmRights(&raw)], os::NO_SIGPIPE, None)?;
+            Ok(())
+        })
     }
 }

@@ -15,5 +15,5 @@ mod sweep;
 
 pub use client::{GuardianClient, GuardianProgram};
 pub use connection::GuardianReceipt;
-pub use keeper::{KeeperStream, StreamEnd};
+pub use keeper::{KeeperProber, KeeperStream, StreamEnd};
 pub use sweep::sweep;

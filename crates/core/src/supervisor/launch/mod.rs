@@ -10,14 +10,16 @@ use std::os::fd::OwnedFd;
 
 use ally_base::os;
 use ally_base::record::{DAEMON_ID, token_text};
+use ally_base::stop::StopSignalTo;
 use ally_base::wire::{Descriptors, Order, OwnerDeath, PAYLOAD_MAX};
 
 use super::TARGET;
 use super::daemon::Job;
 use super::guardian::KeeperStream;
+use super::notify::NotifySocket;
 use super::output::QUIET_CAPACITY;
 use super::ownership::Lease;
-use crate::config::{KillMode, ProcessConfig};
+use crate::config::{KillMode, Probe, ProcessConfig};
 
 pub use explain::{explain, no_process};
 pub use limits::OwnerLimits;
@@ -46,7 +48,7 @@ pub struct Launch {
 impl Launch {
     /// # Errors
     /// EMFILE or ENFILE. E2BIG if the order is too large.
-    pub fn build(job: &Job, owner_death: OwnerDeath, lease: &Lease) -> io::Result<Self> {
+    pub fn build(job: &Job, owner_death: OwnerDeath, lease: &Lease, notify: Option<&NotifySocket>) -> io::Result<Self> {
         let (keeper, keeper_end) = KeeperStream::pair()?;
         let (stdout_reader, stdout) = pipe()?;
         let (stderr_reader, stderr) = pipe()?;
@@ -59,14 +61,13 @@ impl Launch {
             folder: lease.folder.try_clone()?,
             stdout_reader: Some(stdout_reader.try_clone()?),
             stderr_reader: Some(stderr_reader.try_clone()?),
+            notify: notify.map(NotifySocket::descriptor).transpose()?,
         }
         .into_wire();
         let config = &job.config;
         let token = token_text(os::random_bytes()?);
-        let mut env = environment(job);
-        env.push((DAEMON_ID.to_owned(), token.clone()));
-        let programs = programs(config, &env);
-        let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let (programs, mut env) = programs_and_environment(job, &token);
+        env.extend(notify.into_iter().flat_map(NotifySocket::variables).map(|(key, value)| format!("{key}={value}")));
         let frame = Order {
             descriptors: mask,
             group_only: config.kill_mode == KillMode::Group,
@@ -79,6 +80,7 @@ impl Launch {
             args: std::iter::once(&config.command).chain(&config.args).map(String::as_bytes).collect(),
             env: env.iter().map(String::as_bytes).collect(),
             limits: job.owner.of_daemon(config),
+            notify_path: notify.map_or(&[], |notify| notify.path().as_os_str().as_encoded_bytes()),
         }
         .encode();
         if frame.len() > PAYLOAD_MAX {
@@ -86,6 +88,55 @@ impl Launch {
         }
         Ok(Self { order: EncodedOrder { frame, descriptors }, keeper, outputs: [stdout_reader, stderr_reader], programs, token })
     }
+}
+
+/// The order for a probe that runs a command in the daemon's environment and folder. `job`: the daemon's, with the command and the
+/// arguments of the probe.
+pub struct ProbeLaunch {
+    pub frame: Vec<u8>,
+    /// As [`Launch::programs`].
+    pub programs: Vec<String>,
+}
+
+impl ProbeLaunch {
+    /// # Errors
+    /// E2BIG if the order is too large.
+    pub fn build(job: &Job, token: &str) -> io::Result<Self> {
+        let config = &job.config;
+        let (programs, env) = programs_and_environment(job, token);
+        let frame = Order {
+            descriptors: 0,
+            group_only: false,
+            owner_death: OwnerDeath::Stop,
+            stop_signal: libc::SIGKILL,
+            stop_signal_to: StopSignalTo::Tree,
+            grace_ms: 0,
+            folder: config.plugin_path.as_os_str().as_encoded_bytes(),
+            programs: programs.iter().map(String::as_bytes).collect(),
+            args: std::iter::once(&config.command).chain(&config.args).map(String::as_bytes).collect(),
+            env: env.iter().map(String::as_bytes).collect(),
+            limits: job.owner.of_daemon(config),
+            notify_path: &[],
+        }
+        .encode();
+        if frame.len() > PAYLOAD_MAX {
+            return Err(io::Error::from_raw_os_error(libc::E2BIG));
+        }
+        Ok(Self { frame, programs })
+    }
+}
+
+/// Without the variables of notifications, which only the daemon gets: the command of a probe must not speak for the daemon.
+fn programs_and_environment(job: &Job, token: &str) -> (Vec<String>, Vec<String>) {
+    const NOTIFICATIONS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+    let mut env = environment(job);
+    if job.config.uses(&Probe::Notify) {
+        // A copy of process.env as `envVars` may have those of the owner's own supervisor.
+        env.retain(|(key, _)| !NOTIFICATIONS.contains(&key.as_str()));
+    }
+    env.push((DAEMON_ID.to_owned(), token.to_owned()));
+    let programs = programs(&job.config, &env);
+    (programs, env.iter().map(|(key, value)| format!("{key}={value}")).collect())
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -10,8 +10,10 @@ use nix::sys::socket::SockType;
 use tokio::time::Instant;
 
 use super::connection::ProbeConnection;
+use super::exec::CommandRunner;
 use super::lookup::Lookup;
 use crate::model::{Pid, ProbeRole};
+use crate::supervisor::notify::NotifySocket;
 use crate::supervisor::socket::{SocketFileId, holders};
 use ally_base::os;
 
@@ -23,6 +25,10 @@ const SOON: Duration = Duration::from_millis(100);
 pub struct ProbedDaemon {
     pub leader: Pid,
     pub keeper: Pid,
+    /// Runs the commands of its probes.
+    pub commands: Arc<CommandRunner>,
+    /// `None` if no probe is `notify`.
+    pub notify: Option<Arc<NotifySocket>>,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -49,8 +55,8 @@ pub enum Answering {
 }
 
 impl ProbedDaemon {
-    pub fn new(leader: Pid, keeper: Pid) -> Self {
-        Self { leader, keeper, memory: Arc::default() }
+    pub fn new(leader: Pid, keeper: Pid, commands: CommandRunner, notify: Option<Arc<NotifySocket>>) -> Self {
+        Self { leader, keeper, commands: Arc::new(commands), notify, memory: Arc::default() }
     }
 
     /// False for a process that is gone, because its pid may belong to another process.

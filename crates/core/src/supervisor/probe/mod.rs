@@ -3,8 +3,10 @@
 mod accepted;
 mod connection;
 mod daemon;
+mod exec;
 mod health;
 pub mod http;
+mod last_line;
 mod listen;
 mod lookup;
 mod question;
@@ -14,5 +16,6 @@ mod tcp;
 mod wakeups;
 
 pub use daemon::ProbedDaemon;
+pub use exec::CommandRunner;
 pub use health::{HealthCheck, check};
 pub use ready::{ReadinessStatus, await_ready};

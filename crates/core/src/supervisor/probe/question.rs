@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::ReadinessStatus;
 use super::connection::Caller;
@@ -39,7 +39,7 @@ pub enum Answer {
     },
     /// No connection to a port could be made. With the reason.
     NoConnection(String),
-    /// The daemon has answered, and the answer does not pass. With the reason.
+    /// The daemon has answered, or the command has ended, and that does not pass. With the reason.
     Answered(String),
     /// Nothing that could make the daemon pass has come. With the time at which the next look is due without news.
     NoNews {
@@ -90,8 +90,11 @@ impl<'a> Question<'a> {
                 LineSearch::Found => Answer::Passed,
                 LineSearch::Searching(due) => Answer::NoNews { due: due.map(Instant::from_std) },
             },
-            // The configuration refuses these.
-            Probe::Exec { .. } | Probe::Notify => Answer::Failed("this probe is not supported yet".to_owned()),
+            Probe::Exec { command, args } => {
+                let answer = self.daemon.commands.ask(command, args, status, deadline).await;
+                self.told(begun, answer)
+            }
+            Probe::Notify => self.ask_notify(status, deadline).await,
         }
     }
 
@@ -125,5 +128,19 @@ impl<'a> Question<'a> {
             Answer::Answered(reason) => Answer::Answered(told(reason)),
             other => other,
         }
+    }
+
+    /// Readiness waits for READY=1. A health check judges the interval that is over.
+    async fn ask_notify(&self, status: &ReadinessStatus, deadline: Instant) -> Answer {
+        let Some(notify) = &self.daemon.notify else { return Answer::NotMade("there is no socket for notifications".to_owned()) };
+        if self.role == ProbeRole::Health {
+            return notify.check().map_or_else(Answer::Failed, |()| Answer::Passed);
+        }
+        if let Err(reason) = notify.is_ready() {
+            status.set(reason);
+            // After the timeout as well, the next step is a look.
+            drop(timeout_at(deadline, notify.readiness_changed()).await);
+        }
+        notify.is_ready().map_or_else(Answer::Failed, |()| Answer::Passed)
     }
 }

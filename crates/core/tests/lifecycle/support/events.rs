@@ -61,6 +61,7 @@ samples! { f:
     BackoffElapsed { generation: f.generation },
     ResetElapsed { generation: f.generation },
     ProbeDue { generation: f.generation },
+    Extended { generation: f.generation, by: Duration::from_secs(7) },
     Faulted { message: "the task broke down".to_owned() },
 }
 

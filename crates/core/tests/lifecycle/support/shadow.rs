@@ -133,6 +133,9 @@ impl ShadowModel {
                 reports.push(Event::TreeGone { generation, leftover_file: Some(unwritable()) });
             }
         }
+        if matches!(self.tree, Tree::Alive | Tree::Remains) {
+            reports.push(Event::Extended { generation, by: Duration::from_secs(7) });
+        }
         reports.extend(self.armed.iter().map(|timer| fired(*timer, generation)));
         reports
     }
@@ -226,6 +229,7 @@ impl ShadowModel {
             | Event::StartAborted { .. }
             | Event::WaitRequested { .. }
             | Event::WaitAborted { .. }
+            | Event::Extended { .. }
             | Event::Faulted { .. } => {}
         }
     }

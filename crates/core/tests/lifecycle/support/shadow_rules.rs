@@ -126,6 +126,11 @@ impl ShadowModel {
                 }
                 Ok(())
             }
+            Effect::Extend { timer, generation, .. } => {
+                current(*generation)?;
+                ensure(matches!(timer, Timer::Startup | Timer::Grace), format_args!("{timer:?} is extended"))?;
+                ensure(self.armed.contains(timer), format_args!("{timer:?} is extended, and not armed"))
+            }
             Effect::Signal { generation, signal } => {
                 current(*generation)?;
                 // SIGKILL may be sent before the spawn. A stop signal would arrive before the leader's execve(2).
@@ -230,6 +235,11 @@ impl ShadowModel {
                 matches!(phase.state(), ProcessState::Stopping | ProcessState::Stopped),
                 "the state after a stop request is neither STOPPING nor STOPPED",
             ),
+            Event::Extended { .. } => {
+                let limits = [Timer::Startup, Timer::Grace].into_iter().filter(|timer| self.armed.contains(timer)).count();
+                let extends = effects.iter().all(|effect| matches!(effect, Effect::Extend { .. }));
+                ensure(extends && effects.len() == limits, format_args!("{limits} time limits, and {} effects", effects.len()))
+            }
             Event::RecordFailed { .. } => {
                 let goes_on = runs || matches!(phase, Phase::Booting { .. });
                 ensure(!goes_on, "the attempt goes on without a record")

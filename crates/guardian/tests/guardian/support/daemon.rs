@@ -1,17 +1,19 @@
 //! A daemon that a guardian spawns: the owner's ends of its stream and pipes.
 
 use std::fs::{self, File};
-use std::io::{self, PipeReader, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice, PipeReader, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use ally_base::os::{self, Process};
 use ally_base::wire::{Descriptors, KeeperCommand, KeeperReport};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tempfile::TempDir;
 
 use super::streams::{Frames, read, read_all};
-use super::until;
+use super::{TestOrder, until};
 
 pub struct Daemon {
     stream: Option<Frames>,
@@ -23,6 +25,11 @@ pub struct Daemon {
 impl Daemon {
     /// A daemon before its order, with the mask and the descriptors of the order.
     pub fn prepare() -> (Self, u32, Vec<OwnedFd>) {
+        Self::prepare_with(None)
+    }
+
+    /// As [`Self::prepare`], with a socket for notifications.
+    pub fn prepare_with(notify: Option<OwnedFd>) -> (Self, u32, Vec<OwnedFd>) {
         let home = tempfile::tempdir().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let [(stdout, out), (stderr, err)] = [io::pipe().unwrap(), io::pipe().unwrap()];
@@ -38,6 +45,7 @@ impl Daemon {
             folder: folder.into(),
             stdout_reader: Some(stdout_reader_copy),
             stderr_reader: Some(stderr_reader_copy),
+            notify,
         }
         .into_wire();
         (Self { stream: Some(Frames::of(ours)), stdout: Some(stdout), stderr: Some(stderr), home }, mask, ends)
@@ -92,6 +100,21 @@ impl Daemon {
     pub fn tree_gone(&mut self) {
         let report = self.report();
         assert!(matches!(report, Some(KeeperReport::TreeGone { .. })), "{report:?}");
+    }
+
+    /// Sends the command Probe, and the order on its stream.
+    #[track_caller]
+    pub fn probe(&self, order: &TestOrder) -> Probe {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (output, output_end) = io::pipe().unwrap();
+        let stream = &self.stream.as_ref().unwrap().stream;
+        let descriptors = [theirs.as_raw_fd(), output_end.as_raw_fd()];
+        let frame = KeeperCommand::Probe.encode();
+        sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&frame)], &[ControlMessage::ScmRights(&descriptors)], MsgFlags::empty(), None)
+            .unwrap();
+        // The keeper may have refused it already.
+        (&ours).write_all(&order.encode(self.home.path(), 0)).unwrap_or_default();
+        Probe { stream: Frames::of(ours), output }
     }
 
     /// The exit status of the leader. Asserts that the reports of the tree's end are complete.
@@ -171,6 +194,46 @@ impl Daemon {
     /// True if the leader of [`IGNORES_SIGTERM`] got the stop signal.
     pub fn got_sigterm(&self) -> bool {
         self.path("got-sigterm").exists()
+    }
+}
+
+/// The owner's ends of a probe.
+pub struct Probe {
+    stream: Frames,
+    output: PipeReader,
+}
+
+impl Probe {
+    /// `None` when nothing of the command is left.
+    #[track_caller]
+    pub fn report(&mut self) -> Option<KeeperReport> {
+        let frame = self.stream.next()?;
+        Some(KeeperReport::decode(&frame).expect("a valid report"))
+    }
+
+    /// The pids of command and probe keeper, from the report Spawned.
+    #[track_caller]
+    pub fn spawned(&mut self) -> [Process; 2] {
+        match self.report() {
+            Some(KeeperReport::Spawned { leader, keeper, .. }) => [leader, keeper].map(|pid| os::look_up(pid).expect("a living process")),
+            other => panic!("not spawned: {other:?}"),
+        }
+    }
+
+    /// Tells the probe keeper to end the command.
+    pub fn give_up(&self) {
+        self.stream.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// The pid that the command prints as its next line.
+    #[track_caller]
+    pub fn process(&mut self) -> Process {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while read(&mut self.output, &mut byte, "a line") == 1 && byte != *b"\n" {
+            line.extend(byte);
+        }
+        os::look_up(String::from_utf8(line).unwrap().parse().unwrap()).expect("a living process")
     }
 }
 

@@ -18,6 +18,7 @@ pub struct TestOrder {
     pub args: Vec<Vec<u8>>,
     pub env: Vec<Vec<u8>>,
     pub limits: Limits,
+    pub notify_path: PathBuf,
 }
 
 impl TestOrder {
@@ -33,6 +34,7 @@ impl TestOrder {
             args: words.iter().map(|word| word.as_bytes().to_vec()).collect(),
             env: vec![b"PATH=/usr/local/bin:/usr/bin:/bin".to_vec()],
             limits: Limits::default(),
+            notify_path: PathBuf::new(),
         }
     }
 
@@ -55,6 +57,7 @@ impl TestOrder {
             args,
             env,
             limits: self.limits.clone(),
+            notify_path: self.notify_path.as_os_str().as_encoded_bytes(),
         };
         order.encode()
     }
