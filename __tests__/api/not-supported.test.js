@@ -18,7 +18,6 @@ const expectRefused = (error, what) => {
 
 test.each([
   ['logs', (dir) => ({ logs: { file: path.join(dir, 'log') } }), 'logs'],
-  ['limits', () => ({ limits: { maxMemory: 1 << 30 } }), 'limits'],
   ['group', () => ({ group: 'search' }), 'group'],
   ['dependsOn', () => ({ dependsOn: ['other'] }), 'dependsOn'],
   ["socket: 'manager'", () => ({ socket: 'manager' }), "socket 'manager'"],
@@ -49,7 +48,7 @@ test.each([
   expect(manager.isRunning('plugin')).toBe(true);
 });
 
-test.each(['getMetrics', 'metricsText'])('not supported yet: %s throws', (method) => {
+test.each(['metricsText'])('not supported yet: %s throws', (method) => {
   const manager = world.manager();
   let error;
   try {
