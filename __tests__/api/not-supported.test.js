@@ -18,7 +18,6 @@ const expectRefused = (error, what) => {
 
 test.each([
   ['logs', (dir) => ({ logs: { file: path.join(dir, 'log') } }), 'logs'],
-  ['limits', () => ({ limits: { maxMemory: 1 << 30 } }), 'limits'],
   ["socket: 'manager'", () => ({ socket: 'manager' }), "socket 'manager'"],
   ['readiness by http', () => ({ readiness: { type: 'http' } }), "readiness.type 'http'"],
   ['probe http', () => ({ healthcheck: { ...health, probe: { type: 'http' } } }), "healthcheck.probe.type 'http'"],

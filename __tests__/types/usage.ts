@@ -453,6 +453,14 @@ manager.startProcess({ ...config, restart: { preventExitCodes: ['EX_CONFIG'] } }
 manager.startProcess({ ...config, restart: { preventExitCodes: 78 } });
 // @ts-expect-error true is no health check
 manager.startProcess({ ...config, healthcheck: true });
+// @ts-expect-error a limit is a number
+manager.startProcess({ ...config, limits: { maxMemory: '512M' } });
+// @ts-expect-error there is no such limit
+manager.startProcess({ ...config, limits: { cpu: 1 } });
+// @ts-expect-error a umask is a number
+manager.startProcess({ ...config, umask: '022' });
+// @ts-expect-error the resources are absent unless it runs
+manager.getMetrics(pluginName)?.resources.memory;
 // @ts-expect-error the probe has no fields
 manager.startProcess({ ...config, readiness: { type: 'listen', port: 8080 } });
 // @ts-expect-error no such probe

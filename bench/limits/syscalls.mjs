@@ -72,7 +72,7 @@ function processes({ owner, supervisor, marks }, check) {
 }
 
 const LIMITS = {
-  // Counted: 40 on the JavaScript thread, 33 of them read the owner's limits, its niceness and its umask, which a daemon gets as under
+  // Counted: 30 on the JavaScript thread, 20 of them read the owner's limits, its niceness and its umask, which a daemon gets as under
   // child_process; 150 to 156 on the supervisor's, without tries that found no listener. 14 of these are the try
   // that finds it: readiness reads the kernel's list of listening sockets and the leader's descriptors. A connection would be 5
   // calls, but would harm a daemon that serves one connection or parses what it reads. Three more are the token of the attempt

@@ -17,6 +17,8 @@
 //!                     └── not gone 2 s after SIGKILL ──▶ Stuck
 //! ```
 //!
+//! A daemon above its memory limit takes the way of an unhealthy one.
+//!
 //! If another owner has the name, or what the daemon depends on does not run, a start from rest leads from Preparing back to
 //! where it was, without an event.
 //!
