@@ -18,8 +18,6 @@ const expectRefused = (error, field) => {
 };
 
 test.each([
-  ['logs', { logs: { file: '/tmp/log' } }, 'logs'],
-  ['logs: an empty object', { logs: {} }, 'logs'],
   ...['maxMemory', 'sustain', 'openFiles', 'niceness', 'oomScoreAdj'].map((key) => [`limits.${key}`, { limits: { [key]: 1 } }, 'limits']),
   ['limits.coreDumps', { limits: { coreDumps: false } }, 'limits'],
   ...['http', 'exec', 'notify', 'tcp'].flatMap((type) => [

@@ -3,9 +3,11 @@
 //! - [`os`]: Linux and macOS behind one interface;
 //! - [`wire`]: the messages between owner, guardian and keepers;
 //! - [`record`]: the files in a plugin's folder;
+//! - [`log_file`]: how a log file is opened;
 //! - [`stop`]: the order of the stop signals;
 //! - [`text`]: names of signals and errnos, and text without control characters.
 
+pub mod log_file;
 pub mod os;
 pub mod record;
 pub mod stop;

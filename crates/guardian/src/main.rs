@@ -20,6 +20,7 @@
 mod child;
 mod guardian;
 mod keeper;
+mod logs;
 mod survivors;
 mod sys;
 mod tree;

@@ -5,6 +5,7 @@
 //! owner  ── Hello, then Order (a frame with descriptors) … ──▶ guardian     one stream per manager
 //! owner  ◀── Hello, then GuardianReport … ──────────────────── guardian
 //! owner  ── KeeperCommand … ──▶ keeper,   owner ◀── KeeperReport … ── keeper     one stream per daemon
+//! log process  ── LogNote … ──▶ owner                                        one pipe per daemon with a log file
 //! ```
 //!
 //! The keeper's end of its stream comes with the order. A keeper sends no `Hello`: the keeper is a fork of a guardian that has
@@ -13,11 +14,13 @@
 mod descriptors;
 mod frame;
 mod hello;
+mod log_note;
 mod messages;
 mod order;
 
 pub use descriptors::{DESCRIPTORS_MAX, Descriptors};
 pub use frame::{BadFrame, Frame, FrameBuffer, HEADER, SMALL_MAX, parse_header};
 pub use hello::Hello;
+pub use log_note::LogNote;
 pub use messages::{GuardianReport, KeeperCommand, KeeperReport, Stage};
-pub use order::{ORDER, Order, OwnerDeath, PAYLOAD_MAX};
+pub use order::{LogOrder, ORDER, Order, OwnerDeath, PAYLOAD_MAX};

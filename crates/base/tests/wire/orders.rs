@@ -1,7 +1,7 @@
 //! Orders: from the owner to the guardian.
 
 use ally_base::stop::StopSignalTo;
-use ally_base::wire::{HEADER, ORDER, Order, OwnerDeath, PAYLOAD_MAX, parse_header};
+use ally_base::wire::{HEADER, LogOrder, ORDER, Order, OwnerDeath, PAYLOAD_MAX, parse_header};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -19,6 +19,7 @@ struct OwnedOrder {
     grace_ms: u32,
     folder: Vec<u8>,
     lists: [Vec<Vec<u8>>; 3],
+    log: Option<(Vec<u8>, Vec<u8>, u64, u32, bool)>,
 }
 
 impl OwnedOrder {
@@ -35,6 +36,13 @@ impl OwnedOrder {
             programs,
             args,
             env,
+            log: self.log.as_ref().map(|(folder, name, max_size, max_files, compress)| LogOrder {
+                folder,
+                name,
+                max_size: *max_size,
+                max_files: *max_files,
+                compress: *compress,
+            }),
         }
     }
 
@@ -54,6 +62,7 @@ impl OwnedOrder {
             grace_ms: 1,
             folder: b"/".to_vec(),
             lists,
+            log: None,
         }
     }
 
@@ -72,8 +81,10 @@ fn string() -> impl Strategy<Value = Vec<u8>> {
 
 fn owned_order() -> impl Strategy<Value = OwnedOrder> {
     let lists = [vec(string(), 1..5), vec(string(), 0..8), vec(string(), 0..12)];
-    (any::<u32>(), any::<[bool; 3]>(), 0..=i32::MAX, any::<u32>(), string(), lists).prop_map(
-        |(descriptors, [group_only, keep, whole_tree], stop_signal, grace_ms, folder, lists)| OwnedOrder {
+    let name = vec(prop_oneof![1..b'/', b'0'..=u8::MAX], 1..40);
+    let log = proptest::option::of((string(), name, any::<u64>(), 1..=u32::MAX, any::<bool>()));
+    (any::<u32>(), any::<[bool; 3]>(), 0..=i32::MAX, any::<u32>(), string(), lists, log).prop_map(
+        |(descriptors, [group_only, keep, whole_tree], stop_signal, grace_ms, folder, lists, log)| OwnedOrder {
             descriptors,
             group_only,
             keep,
@@ -82,6 +93,7 @@ fn owned_order() -> impl Strategy<Value = OwnedOrder> {
             grace_ms,
             folder,
             lists,
+            log,
         },
     )
 }
@@ -152,6 +164,15 @@ fn order_without_a_program_is_refused() {
     assert!(Order::decode(&owned.payload()).is_some());
     owned.lists[0].clear();
     assert_eq!(Order::decode(&owned.payload()), None);
+}
+
+#[test]
+fn order_with_a_log_file_that_has_no_plain_name_or_no_files_is_refused() {
+    let order = |name: &[u8], files| OwnedOrder { log: Some((b"/".to_vec(), name.to_vec(), 1, files, false)), ..OwnedOrder::plain() };
+    assert!(Order::decode(&order(b"log", 1).payload()).is_some());
+    for (name, files) in [(&b""[..], 1), (b"a/b", 1), (b"log", 0)] {
+        assert_eq!(Order::decode(&order(name, files).payload()), None);
+    }
 }
 
 #[test]

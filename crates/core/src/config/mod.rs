@@ -3,6 +3,7 @@
 
 mod fields;
 pub mod keys;
+mod logs;
 mod parse;
 mod probe;
 mod raw;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use ally_base::record::DAEMON_ID;
 
+pub use logs::LogConfig;
 pub use parse::{Parsed, name_problem, parse, path_problem};
 pub use probe::{HttpProbe, Probe, TcpAddress};
 pub use raw::Raw;
@@ -64,6 +66,7 @@ pub struct ProcessConfig {
     pub kill_mode: KillMode,
     pub stop_signal_to: StopSignalTo,
     pub stop_signal: i32,
+    pub logs: Option<LogConfig>,
 }
 
 impl ProcessConfig {

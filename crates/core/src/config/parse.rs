@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::fields::{Checked, Fields};
-use super::keys::{CONFIG, HEALTHCHECK, PROBE, RESTART, WINDOW};
-use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, probe};
+use super::keys::{CONFIG, HEALTHCHECK, LOGS, PROBE, RESTART, WINDOW};
+use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, logs, probe};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, RestartOn, RestartPlan, Window};
 use ally_base::stop::StopSignalTo;
@@ -60,6 +60,10 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     top.choice("start", &[("eager", Some(())), ("onConnect", None)])?;
     top.accept_only("shared", false)?;
     let inherit_env = inherit_env(&mut top)?;
+    let logs = top.nested("logs", LOGS, logs::logs)?.flatten();
+    if logs.as_ref().is_some_and(|logs| logs.file == socket_path) {
+        return Err(top.wrong("logs.file", "must not be socketPath"));
+    }
     top.refuse_unbuilt()?;
     Ok(Parsed {
         config: ProcessConfig {
@@ -78,6 +82,7 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
             kill_mode,
             stop_signal_to,
             stop_signal,
+            logs,
         },
         unknown: top.into_unknown(),
     })

@@ -9,26 +9,37 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-#[cfg(target_os = "linux")]
 pub fn close_inherited() {
-    // SAFETY: integers only. No value of this program owns a descriptor above 2 yet.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
-    if closed != 0 {
-        close_listed("/proc/self/fd");
+    close_all_but(&[]);
+}
+
+/// Closes every descriptor above 2 except those of `kept`. The values that own the closed ones must not be used or dropped any more.
+#[cfg(target_os = "linux")]
+pub fn close_all_but(kept: &[RawFd]) {
+    let mut kept: Vec<_> = kept.iter().filter_map(|fd| libc::c_uint::try_from(*fd).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for last in kept.iter().map(|fd| fd.saturating_sub(1)).chain([libc::c_uint::MAX]) {
+        // SAFETY: integers only. The caller uses no value that owns one of these.
+        if first <= last && unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } != 0 {
+            let kept: Vec<_> = kept.iter().filter_map(|fd| RawFd::try_from(*fd).ok()).collect();
+            return close_listed("/proc/self/fd", &kept);
+        }
+        first = first.max(last.saturating_add(2));
     }
 }
 
 #[cfg(target_os = "macos")]
-pub fn close_inherited() {
-    close_listed("/dev/fd");
+pub fn close_all_but(kept: &[RawFd]) {
+    close_listed("/dev/fd", kept);
 }
 
 /// For systems without close_range(2): Linux before 5.9, and macOS.
-fn close_listed(folder: &str) {
+fn close_listed(folder: &str, kept: &[RawFd]) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     let listed: Vec<RawFd> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for fd in listed.into_iter().filter(|fd| *fd > 2) {
-        // SAFETY: no value of this program owns a descriptor above 2 yet; the descriptor of the listing is closed already.
+    for fd in listed.into_iter().filter(|fd| *fd > 2 && !kept.contains(fd)) {
+        // SAFETY: the caller uses no value that owns this descriptor; the descriptor of the listing is closed already.
         unsafe { libc::close(fd) };
     }
 }
@@ -74,6 +85,12 @@ pub fn read_small(folder: &OwnedFd, name: &str) -> io::Result<String> {
 pub fn is_closed(stream: &OwnedFd) -> bool {
     let [events] = poll([(Some(stream), 0)], Some(Duration::ZERO));
     events & libc::POLLHUP != 0
+}
+
+/// Whether a read returns at once.
+pub fn is_readable(fd: &OwnedFd) -> bool {
+    let [events] = poll([(Some(fd), libc::POLLIN)], Some(Duration::ZERO));
+    events & libc::POLLIN != 0
 }
 
 /// Reads up to 4 KiB and drops the bytes. The buffer is small so that the process stays small. False at end of file.

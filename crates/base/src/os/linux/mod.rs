@@ -1,12 +1,14 @@
 //! Linux: /proc, pidfds, sock_diag, inotify.
 
 mod accept_queue;
+mod exchange;
 mod handle;
 mod holders;
 mod identity;
 mod listeners;
 mod peer;
 mod pipe;
+mod priority;
 mod random;
 mod sock_diag;
 mod socket_file;
@@ -14,6 +16,7 @@ mod tree;
 mod watch;
 
 pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
+pub use exchange::exchange;
 pub use handle::{Group, Handle, open, signal};
 pub use holders::{bound_socket, flock_holder, holders, is_held};
 pub use identity::{
@@ -23,6 +26,7 @@ pub use identity::{
 pub use listeners::Listeners;
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
+pub use priority::lower_thread_priority;
 pub use random::random_bytes;
 pub use tree::{HAS_SUBREAPER, all_that_began_with, descendants, hides_group, members, own_children, posix_session};
 pub use watch::{FolderWatcher, Key};

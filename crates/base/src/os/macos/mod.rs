@@ -2,6 +2,7 @@
 
 mod accept_queue;
 mod descriptors;
+mod exchange;
 mod handle;
 mod holders;
 mod identity;
@@ -9,12 +10,14 @@ mod kqueue;
 mod listeners;
 mod peer;
 mod pipe;
+mod priority;
 mod random;
 mod socket_info;
 mod tree;
 mod watch;
 
 pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
+pub use exchange::exchange;
 pub use handle::{Group, Handle, open, signal};
 pub use holders::{flock_holder, holders, is_held};
 pub use identity::{
@@ -24,6 +27,7 @@ pub use identity::{
 pub use listeners::{Listeners, bound_socket};
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
+pub use priority::lower_thread_priority;
 pub use random::random_bytes;
 pub use tree::{HAS_SUBREAPER, all_that_began_with, descendants, hides_group, members, own_children, posix_session};
 pub use watch::{FolderWatcher, Key};

@@ -15,7 +15,7 @@ use crate::error::Failure;
 use crate::lifecycle::{Generation, Timer};
 use crate::model::Pid;
 use crate::supervisor::guardian::{GuardianReceipt, KeeperStream, StreamEnd};
-use crate::supervisor::output::Pumps;
+use crate::supervisor::output::{OpenLog, Pumps};
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
 use crate::supervisor::runtime::AbortOnDrop;
@@ -26,6 +26,8 @@ pub struct Attempt {
     pub timers: Timers,
     /// The preparation. The task polls this future itself, so a drop releases the lock before the next effect.
     pub preparing: Option<Preparing>,
+    /// From the preparation until the spawn.
+    pub log: Option<OpenLog>,
     pub process: Option<LaunchedProcess>,
     pub pumps: Option<Pumps>,
     pub awaiting_ready: Option<(AbortOnDrop, ReadinessStatus)>,
@@ -35,7 +37,15 @@ pub struct Attempt {
     pub losing: Option<AbortOnDrop>,
 }
 
-pub type Preparing = Pin<Box<dyn Future<Output = Result<Lease, Failure>> + Send>>;
+pub type Preparing = Pin<Box<dyn Future<Output = Result<Preparation, Failure>> + Send>>;
+
+/// What a preparation has obtained.
+pub struct Preparation {
+    /// `None` at a restart, which keeps the lease.
+    pub lease: Option<Lease>,
+    /// The log file, if the configuration names one.
+    pub log: Option<OpenLog>,
+}
 
 /// The leader and its keeper.
 pub struct LaunchedProcess {
@@ -73,7 +83,7 @@ pub enum Completion {
 }
 
 pub enum AttemptEvent {
-    Prepared(Result<Lease, Failure>),
+    Prepared(Result<Preparation, Failure>),
     Ordered(Result<GuardianReceipt, Failure>),
     /// `None`: the keeper is gone.
     Reported(Option<KeeperReport>),
@@ -88,6 +98,7 @@ impl Attempt {
             completions: mpsc::unbounded_channel(),
             timers: Timers::default(),
             preparing: None,
+            log: None,
             process: None,
             pumps: None,
             awaiting_ready: None,

@@ -7,14 +7,14 @@ use ally_base::record::Identity;
 use ally_base::wire::KeeperCommand;
 use tokio::sync::oneshot;
 
-use super::attempt::{Attempt, Completion, LaunchedProcess};
+use super::attempt::{Attempt, Completion, LaunchedProcess, Preparation};
 use super::{EffectBatch, Task};
 use crate::error::{Failure, Occupant};
 use crate::lifecycle::{Effect, Event, Generation, Signal};
 use crate::model::Pid;
 use crate::supervisor::launch::{Launch, no_process};
-use crate::supervisor::output::Pumps;
-use crate::supervisor::ownership::{Lease, LockFile, identify_leader};
+use crate::supervisor::output::{LogPlace, Pumps, open_log, receive_notes};
+use crate::supervisor::ownership::{Lease, LeaseGuard, LockFile, identify_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_ready, check};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{self, AbortOnDrop};
@@ -69,13 +69,23 @@ impl Task {
         }
         if self.lease.is_some() {
             // A restart: this owner holds the lock, so there are no orphans.
-            return self.feed(match socket::remove_dead(&path) {
-                Ok(()) => Event::Prepared { generation },
-                Err(failure) => Event::PrepareFailed { generation, failure },
-            });
+            if let Err(failure) = socket::remove_dead(&path) {
+                return self.feed(Event::PrepareFailed { generation, failure });
+            }
+            if self.job.config.logs.is_none() {
+                return self.feed(Event::Prepared { generation });
+            }
         }
+        let is_restart = self.lease.is_some();
         let (context, job, reporter) = (Arc::clone(&self.context), Arc::clone(&self.job), self.daemon.reporter.clone());
-        attempt.preparing = Some(Box::pin(async move { Lease::prepare(&context.options.envs_dir, &job.config, &reporter).await }));
+        attempt.preparing = Some(Box::pin(async move {
+            let (envs_dir, config) = (&context.options.envs_dir, &job.config);
+            let lease = LeaseGuard::of(if is_restart { None } else { Some(Lease::prepare(envs_dir, config, &reporter).await?) });
+            let Some(logs) = config.logs.clone() else { return Ok(Preparation { lease: lease.keep(), log: None }) };
+            let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_restart };
+            let log = open_log(logs, place).await?;
+            Ok(Preparation { lease: lease.keep(), log: Some(log) })
+        }));
     }
 
     /// Before a restart: if the name is no longer this owner's, gives the lease up, because the lock of the new folder must be
@@ -104,8 +114,13 @@ impl Task {
             let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
         };
-        let launch = Launch::build(&self.job, self.context.options.owner_death, lease).and_then(|launch| {
+        let attempt = self.attempt.as_mut().filter(|attempt| attempt.generation == generation);
+        let log = attempt.and_then(|attempt| attempt.log.take());
+        let launch = Launch::build(&self.job, self.context.options.owner_death, lease, log).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter)?;
+            if let (Some(notes), Some(logs)) = (launch.log_notes, &self.job.config.logs) {
+                receive_notes(notes, logs.file.clone(), &self.daemon.tail, &self.daemon.reporter)?;
+            }
             Ok((pumps, launch.keeper, launch.order, launch.programs, launch.token))
         });
         let (pumps, keeper, order, programs, token) = match launch {

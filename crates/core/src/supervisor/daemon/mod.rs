@@ -20,7 +20,7 @@ use super::output::Tail;
 use super::ownership::Lock;
 use super::report::{Refusal, Reporter, log};
 use super::runtime::clock;
-use crate::config::ProcessConfig;
+use crate::config::{LogConfig, ProcessConfig};
 use crate::error::{Failure, Occupant};
 use crate::lifecycle::{Activity, Effect, Event, Machine, Notice, Now, Snapshot, Ticket};
 
@@ -106,6 +106,11 @@ impl Daemon {
         }
         self.step(&mut core, Event::StartRequested { ticket });
         accepted
+    }
+
+    /// Whether the daemon uses this log file, or may use it without a further call.
+    pub fn writes_log(&self, logs: &LogConfig) -> bool {
+        !self.peek(|snapshot| snapshot.forgettable) && self.lock().job.config.logs.as_ref().is_some_and(|own| own.collides(logs))
     }
 
     /// A pending restart claims its socket path. The claim moves to the path of the new configuration.

@@ -17,7 +17,7 @@ use super::daemon::{Daemon, Job, Published, Task};
 use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
 use super::runtime;
-use crate::config::{Parsed, Raw, SystemSupport, parse};
+use crate::config::{LogConfig, Parsed, Raw, SystemSupport, parse};
 use crate::error::{Failure, Refused};
 use crate::lifecycle::{Event, Snapshot, Ticket};
 use crate::model::ProcessState;
@@ -65,6 +65,9 @@ impl Manager {
         if self.closed.load(Ordering::Relaxed) {
             return Err(Failure::ShuttingDown);
         }
+        if let Some(logs) = &parsed.config.logs {
+            self.check_log_file(&parsed.config.plugin_name, logs)?;
+        }
         runtime::start().map_err(|error| Failure::Spawn {
             problem: format!("the supervisor's thread can't be started: {}", io_text(&error)),
             refused: Refused::by(&error, None, None),
@@ -89,6 +92,17 @@ impl Manager {
         };
         let accepted = daemon.start(ticket, job);
         Ok(Accepted { ticket, accepted })
+    }
+
+    /// Two plugins must not write one log file. Another owner is found by the lock of the file.
+    fn check_log_file(&self, name: &str, logs: &LogConfig) -> Result<(), Failure> {
+        match self.read().values().find(|daemon| daemon.name != name && daemon.writes_log(logs)) {
+            Some(other) => {
+                let problem = format!("must not be a log file of plugin '{}' as well: {}", other.name, logs.file.display());
+                Err(Failure::InvalidConfig { field: "logs.file".to_owned(), problem })
+            }
+            None => Ok(()),
+        }
     }
 
     pub fn abort(&self, name: &str, ticket: Ticket) {

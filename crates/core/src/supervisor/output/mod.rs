@@ -2,10 +2,12 @@
 //! there is a listener or a logger for lines.
 
 mod lines;
+mod log_file;
 mod pump;
 mod tail;
 
 pub use lines::Splitter;
+pub use log_file::{LogPlace, OpenLog, open_log, receive_notes};
 pub use pump::Pumps;
 pub use tail::Tail;
 

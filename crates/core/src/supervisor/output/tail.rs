@@ -41,6 +41,16 @@ struct Inner {
     ended: bool,
     /// Per stream of the current process: whether the last line has no newline yet.
     open: [bool; 2],
+    dropped: DroppedLines,
+}
+
+/// The lines of all processes that a log process could not deliver in time.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct DroppedLines {
+    /// To this owner: they are missing in the tail and in events.
+    pub here: u64,
+    /// To the log file.
+    pub in_file: u64,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +64,16 @@ impl Tail {
         inner.ended = false;
         inner.process += 1;
         inner.process
+    }
+
+    pub fn count_dropped(&self, here: u64, in_file: u64) {
+        let dropped = &mut self.lock().dropped;
+        dropped.here += here;
+        dropped.in_file += in_file;
+    }
+
+    pub fn dropped(&self) -> DroppedLines {
+        self.lock().dropped
     }
 
     /// The tree of this process is gone: further bytes are not its output.

@@ -38,6 +38,11 @@ impl Daemon {
             folder: folder.into(),
             stdout_reader: Some(stdout_reader_copy),
             stderr_reader: Some(stderr_reader_copy),
+            log_file: None,
+            log_folder: None,
+            stdout_copy: None,
+            stderr_copy: None,
+            log_notes: None,
         }
         .into_wire();
         (Self { stream: Some(Frames::of(ours)), stdout: Some(stdout), stderr: Some(stderr), home }, mask, ends)

@@ -52,6 +52,7 @@ impl TestOrder {
             programs,
             args,
             env,
+            log: None,
         };
         order.encode()
     }
