@@ -10,5 +10,6 @@ import { many200, many1000 } from './many.mjs';
 import output from './output.mjs';
 import getters from './getters.mjs';
 import load from './load.mjs';
+import logFile from './log-file.mjs';
 
-export const scenarios = [ready, call, burst50, burst500, exit, recovery, stop, many200, many1000, output, getters, load];
+export const scenarios = [ready, call, burst50, burst500, exit, recovery, stop, many200, many1000, output, getters, load, logFile];
