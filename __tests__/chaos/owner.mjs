@@ -7,7 +7,7 @@ const world = new World({ dir });
 const manager = world.manager();
 const folder = new URL('.', import.meta.url).pathname;
 
-const config = ({ name, behaviour }) =>
+const config = ({ name, behaviour, logs }) =>
   world.config(name, [], {
     pluginPath: folder,
     args: ['-S', '-B', 'daemon.py', behaviour],
@@ -16,6 +16,7 @@ const config = ({ name, behaviour }) =>
     shutdownGracePeriod: 300,
     envVars: { CHAOS_OWNER: id, CHAOS_NAME: name },
     restart: { delay: 20, maxDelay: 100, maxAttempts: 5, window: { limit: 1_000, period: 60_000 } },
+    logs: logs && { file: world.path(`${name}.log`), maxFiles: 100_000, ...logs },
     healthcheck: { interval: 300, timeout: 300, retries: 2, probe: { type: 'accept' } },
   });
 

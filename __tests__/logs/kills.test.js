@@ -40,5 +40,5 @@ testOnLinux(
     for (const pid of pids)
       expect([pid, counts.get(`${pid} out count`), counts.get(`${pid} err count`)]).toEqual([pid, printed(pid), printed(pid)]);
   },
-  10_000 + KILLS * 2_000,
+  10_000 + KILLS * 5_000,
 );
