@@ -18,7 +18,7 @@ testOnLinux(
   async () => {
     const marker = world.path('count');
     const file = world.path('plugin.log');
-    const logs = { file, maxSize: 300_000, maxFiles: 10_000, compress: true };
+    const logs = { file, maxSize: 2_000_000, maxFiles: 1_000, compress: true };
     const config = world.config('plugin', ['prints-numbered-lines.py', marker], { logs, shutdownGracePeriod: 2_000 });
     const pids = [];
     for (let kill = 0; kill < KILLS; kill++) {

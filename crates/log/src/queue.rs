@@ -15,7 +15,9 @@ pub const CAPACITY: usize = 1024 * 1024;
 /// From here on the reader waits for the writer, so that a daemon that prints faster than the disk writes loses nothing.
 const FULL: usize = CAPACITY / 2;
 /// How long the reader waits, and with it the daemon, while the writer makes no progress. After that lines are dropped.
-pub const STALL_LIMIT: Duration = Duration::from_millis(250);
+///
+/// A machine whose processors are all busy can hold up a thread for some hundred milliseconds, and no line must be lost by that.
+pub const STALL_LIMIT: Duration = Duration::from_secs(1);
 /// A buffer that grew beyond this is given back before a wait.
 const SPARE_CAPACITY: usize = 32 * 1024;
 

@@ -8,6 +8,9 @@ use proptest::sample::Index;
 
 use crate::allocator;
 
+/// Folder, name, maxSize, maxFiles, compress.
+type OwnedLog = (Vec<u8>, Vec<u8>, u64, u32, bool);
+
 /// An order with strings of its own.
 #[derive(Debug, Clone)]
 struct OwnedOrder {
@@ -19,7 +22,7 @@ struct OwnedOrder {
     grace_ms: u32,
     folder: Vec<u8>,
     lists: [Vec<Vec<u8>>; 3],
-    log: Option<(Vec<u8>, Vec<u8>, u64, u32, bool)>,
+    log: Option<OwnedLog>,
 }
 
 impl OwnedOrder {

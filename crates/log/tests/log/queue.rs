@@ -29,14 +29,14 @@ fn lines_that_do_not_fit_are_dropped_whole_and_counted_at_their_place() {
 }
 
 #[test]
-fn the_reader_waits_for_a_full_queue_and_goes_on_after_a_quarter_of_a_second() {
+fn the_reader_waits_for_a_full_queue_and_goes_on_after_a_second() {
     let (queue, _room) = queue();
     assert_eq!(queue.wait_for_room(), None);
     queue.push(&vec![b'\n'; CAPACITY / 2 + 1]);
     assert!(queue.wait_for_room().is_some());
     let begun = std::time::Instant::now();
     super::support::until("the writer counts as stalled", || queue.wait_for_room().is_none());
-    assert!(begun.elapsed().as_millis() >= 200);
+    assert!(begun.elapsed().as_millis() >= 900);
     queue.take(&mut Vec::new());
     queue.push(b"\n");
     assert_eq!(queue.wait_for_room(), None);

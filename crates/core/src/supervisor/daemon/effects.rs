@@ -76,13 +76,15 @@ impl Task {
                 return self.feed(Event::Prepared { generation });
             }
         }
-        let is_restart = self.lease.is_some();
+        let (is_restart, logged) = (self.lease.is_some(), self.logged.clone());
         let (context, job, reporter) = (Arc::clone(&self.context), Arc::clone(&self.job), self.daemon.reporter.clone());
         attempt.preparing = Some(Box::pin(async move {
             let (envs_dir, config) = (&context.options.envs_dir, &job.config);
             let lease = LeaseGuard::of(if is_restart { None } else { Some(Lease::prepare(envs_dir, config, &reporter).await?) });
             let Some(logs) = config.logs.clone() else { return Ok(Preparation { lease: lease.keep(), log: None }) };
-            let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_restart };
+            // A start in place of a pending restart may have another file, which another owner may write.
+            let is_own = logged.as_ref() == Some(&logs.file);
+            let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_own };
             let log = open_log(logs, place).await?;
             Ok(Preparation { lease: lease.keep(), log: Some(log) })
         }));
@@ -123,6 +125,7 @@ impl Task {
             }
             Ok((pumps, launch.keeper, launch.order, launch.programs, launch.token))
         });
+        self.logged = self.job.config.logs.as_ref().map(|logs| logs.file.clone());
         let (pumps, keeper, order, programs, token) = match launch {
             Ok(launch) => launch,
             Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&self.job, &error) }),
@@ -235,6 +238,7 @@ impl Task {
 
     /// The tree is gone: releases the name for other owners.
     fn release(&mut self, generation: Generation) {
+        self.logged = None;
         self.drop_attempt(generation);
         if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
             log!(self.daemon.reporter, warn, %error, "a plugin's lock could not be released");
@@ -246,6 +250,7 @@ impl Task {
     fn abandon(&mut self, generation: Generation) {
         self.drop_attempt(generation);
         self.lease = None;
+        self.logged = None;
         self.context.claims.release(&self.job.config.socket_path, &self.daemon.name);
     }
 

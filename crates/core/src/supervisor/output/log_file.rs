@@ -30,6 +30,9 @@ const LOCK_LIMIT: Duration = Duration::from_secs(2);
 /// How long a restart waits. After that the disk is slow, and the new log process waits in the place of the daemon.
 const RESTART_LOCK_LIMIT: Duration = Duration::from_millis(500);
 
+/// The process name of a log process.
+const LOG_PROCESS: &str = "ally-log";
+
 /// A log file for one attempt.
 #[derive(Debug)]
 pub struct OpenLog {
@@ -44,7 +47,7 @@ pub struct LogPlace {
     /// The folder of the record, which is no place for a file of the record's names.
     pub plugin: String,
     /// Whether this owner's earlier attempt has written the file.
-    pub is_restart: bool,
+    pub is_own: bool,
 }
 
 /// Opens and locks the file in a thread of its own: the disk may hang, and the supervisor's thread must not.
@@ -52,7 +55,7 @@ pub struct LogPlace {
 /// # Errors
 /// `InvalidConfig`; `Io` with the path; `LogFileOwned`.
 pub async fn open_log(config: LogConfig, place: LogPlace) -> Result<OpenLog, Failure> {
-    let limit = Instant::now() + if place.is_restart { RESTART_LOCK_LIMIT } else { LOCK_LIMIT };
+    let limit = Instant::now() + if place.is_own { RESTART_LOCK_LIMIT } else { LOCK_LIMIT };
     let (config, place) = (Arc::new(config), Arc::new(place));
     loop {
         let (wanted, at) = (Arc::clone(&config), Arc::clone(&place));
@@ -62,10 +65,13 @@ pub async fn open_log(config: LogConfig, place: LogPlace) -> Result<OpenLog, Fai
             return Ok(OpenLog { file: Some(file.into()), folder });
         }
         if Instant::now() >= limit {
-            if place.is_restart {
+            // In the list of locks a file that was handed on belongs to this process, and one that was rotated to a log process.
+            let owner = os::flock_holder(&file);
+            let is_foreign = owner.is_some_and(|pid| pid != os::own_pid() && !os::holds(pid, LOG_PROCESS, &file));
+            if place.is_own && !is_foreign {
                 return Ok(OpenLog { file: None, folder });
             }
-            return Err(Failure::LogFileOwned { path: config.file.display().to_string(), owner: os::flock_holder(&file) });
+            return Err(Failure::LogFileOwned { path: config.file.display().to_string(), owner });
         }
         sleep(RETRY_INTERVAL).await;
     }

@@ -3,11 +3,15 @@
 
 use std::future::{Future, pending};
 use std::io;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use once_cell::sync::OnceCell;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
+
+/// How long a thread that has opened a log file stays, in case the next start follows.
+const IDLE_THREAD: Duration = Duration::from_secs(1);
 
 static HANDLE: OnceCell<Handle> = OnceCell::new();
 
@@ -15,7 +19,7 @@ static HANDLE: OnceCell<Handle> = OnceCell::new();
 /// EAGAIN if no thread can be created; EMFILE if no descriptor is free. The next call tries again.
 pub fn start() -> io::Result<()> {
     HANDLE.get_or_try_init(|| {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread().enable_all().thread_keep_alive(IDLE_THREAD).build()?;
         let handle = runtime.handle().clone();
         std::thread::Builder::new().name("ally-bpm".to_owned()).spawn(move || {
             // The program's signals must be handled on its own threads. The guardian is spawned from this thread and inherits
