@@ -92,7 +92,8 @@ export interface ManagerOptions {
   /**
    * Values for the keys that a configuration leaves absent: whole fields and not parts of them. An absent
    * or `undefined` key takes the default; with `null` the key is absent. The constructor checks the
-   * defaults. `getProcessInfo().config` stays what was given. Not built yet: `{name}` in `logs.file`.
+   * defaults. `getProcessInfo().config` stays what was given. `{name}` in `logs.file` is the
+   * name of the plugin, and must be there.
    * @default {}
    * @example { restart: { maxAttempts: 5 } }
    * @see [Defaults](docs/configuration.md#defaults)
@@ -193,9 +194,10 @@ export interface BackgroundProcessConfig {
    */
   restart?: RestartPolicy | undefined;
   /**
-   * Not built yet. A file for the daemon's output, in addition to the lines in memory.
+   * The log file of the daemon. Without it, the latest lines are kept only in memory.
    * @default none
    * @example { file: '/var/log/search-plugin.log', maxFiles: 3 }
+   * @see [Log files](docs/log-files.md)
    */
   logs?: LogPolicy | undefined;
   /**
@@ -464,27 +466,34 @@ export interface RestartPolicy {
   preventExitCodes?: number[] | undefined;
 }
 
-/** Not built yet. */
+/**
+ * The log file of a daemon: its output as it comes, over restarts and after the owner's death.
+ * @see [Log files](docs/log-files.md)
+ */
 export interface LogPolicy {
   /**
-   * The absolute path of a file to which the daemon's output is appended. Without a file, the latest lines are kept only in
-   * memory.
+   * The absolute path of a file to which the output is appended. No other plugin or owner may write it.
+   * Without a file, the latest lines are kept only in memory.
    * @default none
+   * @example '/var/log/search-plugin.log'
    */
   file?: string | undefined;
   /**
-   * The size in bytes at which the file is rotated.
+   * The size in bytes that a file does not pass. The next line then goes to a new file. At least 1024.
    * @default 10485760
+   * @example 50 * 1024 * 1024
    */
   maxSize?: number | undefined;
   /**
-   * The number of files that are kept, including the current one.
+   * The number of files that are kept, including the current one. 1: only the current one.
    * @default 5
+   * @example 3
    */
   maxFiles?: number | undefined;
   /**
-   * Whether rotated files are gzipped.
+   * Whether older files are gzipped: `file.1.gz`.
    * @default false
+   * @example true
    */
   compress?: boolean | undefined;
 }

@@ -9,6 +9,8 @@ const { guarded, invalidConfig } = require('./errors.js');
 
 const LIST = 'list';
 const MAP = 'map';
+/** In `defaults.logs.file`: the place of the plugin's name. */
+const NAME = '{name}';
 
 /** More items than execve(2) takes: with its NUL and its pointer an empty one needs 9 bytes of 6 MiB. */
 const ITEMS_MAX = 1_000_000;
@@ -169,12 +171,18 @@ function define(target, key, value) {
   Object.defineProperty(target, key, { value, enumerable: true, configurable: true, writable: true });
 }
 
+/** One log file for all plugins is none, so the default has the plugin's name in it. */
+function defaultOf(key, value, pluginName) {
+  if (key !== 'logs' || typeof value?.file !== 'string' || typeof pluginName !== 'string') return value;
+  return { ...value, file: value.file.replaceAll(NAME, () => pluginName) };
+}
+
 /** The copy of a configuration, with a default for each absent key. A null counts as absent too, and takes no default. */
 function withDefaults(given, defaults) {
   if (defaults === undefined || typeof given !== 'object' || given === null || Array.isArray(given)) return given;
   const merged = { ...given };
-  for (const key of Object.keys(defaults)) if (merged[key] === undefined) merged[key] = defaults[key];
+  for (const key of Object.keys(defaults)) if (merged[key] === undefined) merged[key] = defaultOf(key, defaults[key], given.pluginName);
   return merged;
 }
 
-module.exports = { builtIn, copyConfig, copyConfigs, shortened, withDefaults };
+module.exports = { NAME, builtIn, copyConfig, copyConfigs, shortened, withDefaults };

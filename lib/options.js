@@ -1,7 +1,7 @@
 'use strict';
 
 const { NativeManager } = require('../native.js');
-const { copyConfig, shortened } = require('./config-copy.js');
+const { NAME, copyConfig, shortened } = require('./config-copy.js');
 const { guarded, invalidConfig, notSupported } = require('./errors.js');
 const { defaultEnvsDir } = require('./home.js');
 
@@ -50,6 +50,11 @@ function checkDefaults(value) {
   const present = Object.fromEntries(Object.entries(given).filter(([, each]) => each !== undefined && each !== null));
   const wrong = NativeManager.checkConfig({ ...REQUIRED, ...present }, builtIns);
   if (wrong) throw invalidConfig(`defaults.${wrong.field}`, wrong.problem);
+  if (typeof present.logs?.file === 'string' && !present.logs.file.includes(NAME))
+    throw invalidConfig(
+      'defaults.logs.file',
+      `must contain ${NAME}, which becomes the name of the plugin: no two plugins can write one file`,
+    );
   return given;
 }
 

@@ -15,7 +15,8 @@ const crates = {
   'ally-base': /^(libc|nix|once_cell)$/,
   'ally-build-id': /^$/,
   'ally-core': /^(ally-base|httparse|libc|memchr|nix|once_cell|regex-lite|strsim|tokio|tracing)$/,
-  'ally-guardian': /^(ally-base|ally-build-id|libc|nix)$/,
+  'ally-guardian': /^(ally-base|ally-build-id|ally-log|libc|nix)$/,
+  'ally-log': /^(ally-base|flate2|libc|memchr|nix)$/,
 };
 
 /** Where (a prefix of the path), what must not be named there, and why. `except`: prefixes that may. */

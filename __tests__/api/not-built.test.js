@@ -18,8 +18,6 @@ const expectRefused = (error, field) => {
 };
 
 test.each([
-  ['logs', { logs: { file: '/tmp/log' } }, 'logs'],
-  ['logs: an empty object', { logs: {} }, 'logs'],
   ["socket: 'manager'", { socket: 'manager' }, "socket 'manager'"],
   ["start: 'onConnect'", { start: 'onConnect' }, "start 'onConnect'"],
   ['idleTimeout', { idleTimeout: 1_000 }, 'idleTimeout'],

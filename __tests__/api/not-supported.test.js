@@ -1,7 +1,6 @@
 'use strict';
 
 const fs = require('node:fs');
-const path = require('node:path');
 const { failure } = require('../helpers/promises');
 const { useWorld } = require('../helpers/use-world');
 const { problemOf } = require('../config/samples');
@@ -17,7 +16,6 @@ const expectRefused = (error, what) => {
 };
 
 test.each([
-  ['logs', (dir) => ({ logs: { file: path.join(dir, 'log') } }), 'logs'],
   ["socket: 'manager'", () => ({ socket: 'manager' }), "socket 'manager'"],
   ['readiness by http', () => ({ readiness: { type: 'http' } }), "readiness.type 'http'"],
   ['probe http', () => ({ healthcheck: { ...health, probe: { type: 'http' } } }), "healthcheck.probe.type 'http'"],

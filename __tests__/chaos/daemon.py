@@ -72,8 +72,10 @@ if behaviour == "crashes":
     threading.Timer(0.3, lambda: os._exit(7)).start()
 if behaviour == "floods-output":
     def flood():
+        number = 0
         while True:
-            os.write(1, b"x" * 99 + b"\n")
+            os.write(1, b"%d %d %s\n" % (os.getpid(), number, b"x" * 80))
+            number += 1
             time.sleep(0.0005)
     threading.Thread(target=flood, daemon=True).start()
 

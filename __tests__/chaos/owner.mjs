@@ -15,7 +15,7 @@ const PROBES = {
   'waits-for-notifications': [{ type: 'notify' }, { type: 'notify' }],
 };
 
-const config = ({ name, behaviour, probes }) =>
+const config = ({ name, behaviour, probes, logs }) =>
   world.config(name, [], {
     pluginPath: folder,
     args: ['-S', '-B', 'daemon.py', behaviour],
@@ -24,6 +24,7 @@ const config = ({ name, behaviour, probes }) =>
     shutdownGracePeriod: 300,
     envVars: { CHAOS_OWNER: id, CHAOS_NAME: name },
     restart: { delay: 20, maxDelay: 100, maxAttempts: 5, window: { limit: 1_000, period: 60_000 } },
+    logs: logs && { file: world.path(`${name}.log`), maxFiles: 100_000, ...logs },
     readiness: PROBES[probes][0],
     healthcheck: { interval: 300, timeout: 300, retries: 2, probe: PROBES[probes][1] },
   });

@@ -6,10 +6,11 @@
 import { fork } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { children, descriptors, environment, living, threads } from '../helpers/proc.js';
+import { children, descriptors, environment, everyProcess, living, target, threads } from '../helpers/proc.js';
 import { PYTHON } from '../helpers/python.js';
 import { sleep, until } from '../helpers/until.js';
 import { World } from '../helpers/world.js';
+import { wholeLog } from '../logs/numbered.js';
 import { belongs, helpers, trees } from './observe.js';
 
 const { values } = parseArgs({
@@ -194,6 +195,27 @@ function named(plugin) {
   return pidFileOf(plugin) === pid && living(pid)?.start === process.start ? found : undefined;
 }
 
+/** Of this run. */
+const writesLogs = ({ name, pid }) =>
+  name === 'ally-log' && descriptors(pid).some((descriptor) => target(pid, descriptor)?.startsWith(world.dir));
+
+/** Every line of every process once and in order; the last one may be cut by SIGKILL. */
+function checkLog(file) {
+  const next = new Map();
+  let broken = 0;
+  for (const line of existsSync(file) ? wholeLog(file).split('\n').slice(0, -1) : []) {
+    const [, pid, number] = /^(\d+) (\d+) x{80}$/.exec(line) ?? [];
+    if (pid === undefined) broken += 1;
+    else {
+      const expected = next.get(pid) ?? 0;
+      if (Number(number) !== expected) violated(`${file}: line ${number} of ${pid} after ${expected} lines`);
+      next.set(pid, Number(number) + 1);
+      count('log lines');
+    }
+  }
+  if (broken > 0) violated(`${file}: ${broken} lines are broken`);
+}
+
 async function step(pending) {
   const list = [...owners.values()];
   if (list.length < Number(values.owners)) await spawnOwner();
@@ -206,10 +228,11 @@ async function step(pending) {
   const ownerOf = (daemon) => owners.get(daemon.owner);
   if (draw < 0.4) {
     const behaviour = pick(BEHAVIOURS);
+    const logs = random() < 0.5 ? { maxSize: pick([5_000, 50_000, 10_000_000]), compress: random() < 0.5 } : undefined;
     const probes = pick(PROBES);
     count(`start whose probe ${probes}`);
     noted(owner, `start of ${name}, ${behaviour}, probe ${probes}`);
-    later(ask(owner, 'start', { name, behaviour, probes }));
+    later(ask(owner, 'start', { name, behaviour, probes, logs }));
   } else if (draw < 0.6) later(ask(owner, 'stop', { name }));
   else if (draw < 0.7) later(ask(owner, 'restart', { name }));
   else if (draw < 0.82) {
@@ -265,9 +288,13 @@ for (const { id, child } of owners.values()) {
   // Node's descriptors, the supervisor's epoll, eventfd and inotify, and those of the first start.
   const open = descriptors(child.pid).length;
   if (open > 40) violated(`${id} has ${open} descriptors open after the stop of every daemon`);
+  // A thread that has opened a log file ends a second later.
+  await until(() => threads(child.pid).length <= 14, 5_000).catch(() => {});
   const running = threads(child.pid).length;
   if (running > 14) violated(`${id} has ${running} threads after the stop of every daemon`);
 }
+await until(() => !everyProcess().some(writesLogs), 15_000).catch(() => violated('a log process is left behind'));
+for (const name of NAMES) checkLog(world.path(`${name}.log`));
 const records = (existsSync(envsDir) ? readdirSync(envsDir, { recursive: true }) : []).filter((file) =>
   /daemon\.(pid|id)$|\.new$/.test(file),
 );

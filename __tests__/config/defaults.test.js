@@ -85,7 +85,12 @@ test.each([
 test.each([
   ['an unknown key', { retsart: {} }, 'defaults.retsart is no key of a configuration'],
   ['an unknown key below', { restart: { dealy: 1 } }, 'defaults.restart.dealy is no key of a configuration'],
-  ['what is not built yet', { logs: { file: '/var/log/{name}.log' } }, 'defaults.logs is not supported yet'],
+  ['what is not built yet', { limits: { openFiles: 64 } }, 'defaults.limits is not supported yet'],
+  [
+    'one log file for all plugins',
+    { logs: { file: '/var/log/plugin.log' } },
+    'defaults.logs.file must contain {name}, which becomes the name of the plugin: no two plugins can write one file',
+  ],
   [
     'a getter that throws',
     {

@@ -174,6 +174,26 @@ export function judge(scenarios) {
       'KB',
       beside('KB', ['ally-guardian', median('load', 'ally', 'guardian')]),
     ],
+    [
+      'log file: how much slower than cat',
+      ratio(median('logFile', 'limit', 'speed'), median('logFile', 'ally', 'speed')),
+      1 / 0.6,
+      'times',
+      beside(
+        'MB/s',
+        ['ally', median('logFile', 'ally', 'speed')],
+        ['ally, rotating', median('logFile', 'rotating', 'speed')],
+        ['cat', median('logFile', 'limit', 'speed')],
+        ['child_process', median('logFile', 'byhand', 'speed')],
+      ),
+    ],
+    [
+      'log file: loop busy for 512 MiB',
+      median('logFile', 'ally', 'loop'),
+      10,
+      'ms',
+      beside('ms', ['child_process', median('logFile', 'byhand', 'loop')]),
+    ],
   ];
   return wanted
     .filter(([, value]) => value !== undefined)

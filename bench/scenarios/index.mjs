@@ -14,6 +14,7 @@ import getters from './getters.mjs';
 import sampling from './sampling.mjs';
 import load from './load.mjs';
 import metrics from './metrics.mjs';
+import logFile from './log-file.mjs';
 
 export const scenarios = [
   ready,
@@ -31,5 +32,6 @@ export const scenarios = [
   getters,
   sampling,
   load,
+  logFile,
   metrics,
 ];

@@ -4,9 +4,11 @@
 //! - [`wire`]: the messages between owner, guardian and keepers;
 //! - [`record`]: the files in a plugin's folder;
 //! - [`notify_folder`]: the folder of the sockets for notifications;
+//! - [`log_file`]: how a log file is opened;
 //! - [`stop`]: the order of the stop signals;
 //! - [`text`]: names of signals and errnos, and text without control characters.
 
+pub mod log_file;
 pub mod notify_folder;
 pub mod os;
 pub mod record;

@@ -41,6 +41,7 @@ fn error_code_of_each_failure() {
         (Failure::ShuttingDown, Code::ShuttingDown),
         (Failure::NotFound, Code::NotFound),
         (Failure::OwnedElsewhere { owner: None }, Code::OwnedElsewhere),
+        (Failure::LogFileOwned { path: String::new(), owner: None }, Code::OwnedElsewhere),
         (Failure::OwnedOutside { pid: 1, place: Elsewhere::PidNamespace }, Code::OwnedElsewhere),
         (Failure::SocketInUse { path: text(), by: Occupant::Unknown }, Code::SocketInUse),
         (spawn(), Code::Spawn),

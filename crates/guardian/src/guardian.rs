@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use ally_base::notify_folder;
 use ally_base::os::{self, Process, ProcessScan};
-use ally_base::wire::{GuardianReport, Hello, KeeperReport, Stage};
+use ally_base::wire::{GuardianReport, Hello, KeeperReport, Order, Stage};
 use ally_build_id::{BUILD_ID, VERSION};
 
 use crate::keeper::{self, KeeperExit};
+use crate::logs::LogRegistry;
 use crate::sys::{self, Reaped};
 
 /// The pause between two scans during a sweep.
@@ -30,6 +31,8 @@ pub struct Guardian {
     sweep: Sweep,
     /// Earlier sweeps that wait for processes that refuse SIGKILL. Such a process belongs to its sweep, and to no later sweep.
     stuck: Vec<Sweep>,
+    /// The log processes, which a sweep spares.
+    logs: LogRegistry,
     /// POSIX sessions of the processes that a keeper left alive on purpose (`killMode: 'group'`).
     spared_sessions: Vec<i32>,
 }
@@ -56,6 +59,7 @@ impl Guardian {
             keepers: HashSet::new(),
             sweep: Sweep::default(),
             stuck: Vec::new(),
+            logs: LogRegistry::default(),
             spared_sessions: Vec::new(),
         })
     }
@@ -105,10 +109,12 @@ impl Guardian {
             return Err(io::ErrorKind::InvalidData.into());
         }
         sys::send(owner, &GuardianReport::Accepted.encode())?;
+        let registry = if Order::has_log(payload.bytes()) { self.logs.register() } else { None };
         match sys::fork() {
             Ok(0) => {
                 self.owner = None;
-                keeper::run(payload, descriptors)
+                self.logs.close();
+                keeper::run(payload, descriptors, registry)
             }
             Ok(keeper) => {
                 self.keepers.insert(keeper);
@@ -144,6 +150,7 @@ impl Guardian {
         let mut spared = false;
         while let Reaped::Child { pid, status, .. } = sys::reap() {
             if !self.keepers.remove(&pid) {
+                self.logs.remove(pid);
                 continue;
             }
             match KeeperExit::of(status) {
@@ -199,9 +206,11 @@ impl Guardian {
         }
     }
 
-    /// The living children that are no keepers, in no spared POSIX session and in no stuck sweep.
-    fn unclaimed_children(&self) -> ProcessScan {
+    /// The living children that are no keepers, no log processes, in no spared POSIX session and in no stuck sweep.
+    fn unclaimed_children(&mut self) -> ProcessScan {
         let mut children = self.children();
+        // After the scan: a log process writes its pid first, so those that the scan has found are there.
+        children.seen.retain(|child| !self.logs.contains(child.pid));
         let is_stuck = |child: &Process| self.stuck.iter().flat_map(|sweep| &sweep.remaining).any(|process| process.pid == child.pid);
         children.seen.retain(|child| !self.spared_sessions.contains(&child.session) && !is_stuck(child));
         children

@@ -21,6 +21,7 @@ mod child;
 mod guardian;
 mod keeper;
 mod limits;
+mod logs;
 mod survivors;
 mod sys;
 mod tree;

@@ -5,11 +5,13 @@
 //! - `handle`: signals that can't reach another process of the same pid;
 //! - `peer`: the process at the other end of a Unix socket;
 //! - `accept_queue`: whether a listener has accepted a connection;
+//! - `exchange`: two files change their names in one step;
 //! - `holders`: the processes that hold a socket file;
 //! - `listeners`: whether a process tree listens at a socket file;
 //! - `limits`: the limits, the umask and the niceness of this process;
 //! - `tcp_listeners`: whether a process tree listens at a TCP address;
 //! - `pipe`: the capacity of a pipe;
+//! - `priority`: the priority of a thread;
 //! - `random`: random bytes of the kernel;
 //! - `usage`: CPU time, memory and descriptors of a tree;
 //! - `datagram`, `sender`: datagram sockets, and the senders of their datagrams;

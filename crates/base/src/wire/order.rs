@@ -34,6 +34,19 @@ pub struct Order<'a> {
     pub limits: Limits,
     /// The file of the socket for notifications, which the keeper removes after the owner's death. Empty without one.
     pub notify_path: &'a [u8],
+    pub log: Option<LogOrder<'a>>,
+}
+
+/// The log file of a daemon, beside the descriptors for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOrder<'a> {
+    /// The path of the folder, for a folder that was removed and made anew.
+    pub folder: &'a [u8],
+    /// The name of the file in its folder.
+    pub name: &'a [u8],
+    pub max_size: u64,
+    pub max_files: u32,
+    pub compress: bool,
 }
 
 impl<'a> Order<'a> {
@@ -53,7 +66,20 @@ impl<'a> Order<'a> {
         }
         self.limits.encode(&mut out);
         frame::put_string(&mut out, self.notify_path);
+        out.push(u8::from(self.log.is_some()));
+        if let Some(log) = &self.log {
+            frame::put_string(&mut out, log.folder);
+            frame::put_string(&mut out, log.name);
+            out.extend(log.max_size.to_ne_bytes());
+            out.extend(log.max_files.to_ne_bytes());
+            out.push(u8::from(log.compress));
+        }
         frame::finish(out, ORDER)
+    }
+
+    /// Whether an order has a log file, without a look at its strings. Any value for a payload that is no order.
+    pub fn has_log(payload: &[u8]) -> bool {
+        FieldReader::of(payload).u32().is_some_and(super::descriptors::has_log)
     }
 
     /// `None` if [`Self::encode`] can't produce this payload.
@@ -72,7 +98,20 @@ impl<'a> Order<'a> {
             env: fields.list()?,
             limits: Limits::decode(&mut fields)?,
             notify_path: fields.string()?,
+            log: if fields.flag()? { Some(LogOrder::read(&mut fields)?) } else { None },
         };
         fields.end(order).filter(|order| !order.programs.is_empty())
+    }
+}
+
+impl<'a> LogOrder<'a> {
+    fn read(fields: &mut FieldReader<'a>) -> Option<Self> {
+        Some(Self {
+            folder: fields.string()?,
+            name: fields.string().filter(|name| !name.is_empty() && !name.contains(&b'/'))?,
+            max_size: fields.u64()?,
+            max_files: fields.u32().filter(|files| *files > 0)?,
+            compress: fields.flag()?,
+        })
     }
 }

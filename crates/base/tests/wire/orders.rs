@@ -1,12 +1,15 @@
 //! Orders: from the owner to the guardian.
 
 use ally_base::stop::StopSignalTo;
-use ally_base::wire::{HEADER, Limits, ORDER, Order, OwnerDeath, PAYLOAD_MAX, ResourceLimit, parse_header};
+use ally_base::wire::{HEADER, Limits, LogOrder, ORDER, Order, OwnerDeath, PAYLOAD_MAX, ResourceLimit, parse_header};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::allocator;
+
+/// Folder, name, maxSize, maxFiles, compress.
+type OwnedLog = (Vec<u8>, Vec<u8>, u64, u32, bool);
 
 /// An order with strings of its own.
 #[derive(Debug, Clone)]
@@ -21,6 +24,7 @@ struct OwnedOrder {
     lists: [Vec<Vec<u8>>; 3],
     limits: Limits,
     notify_path: Vec<u8>,
+    log: Option<OwnedLog>,
 }
 
 impl OwnedOrder {
@@ -39,6 +43,13 @@ impl OwnedOrder {
             env,
             limits: self.limits.clone(),
             notify_path: &self.notify_path,
+            log: self.log.as_ref().map(|(folder, name, max_size, max_files, compress)| LogOrder {
+                folder,
+                name,
+                max_size: *max_size,
+                max_files: *max_files,
+                compress: *compress,
+            }),
         }
     }
 
@@ -60,6 +71,7 @@ impl OwnedOrder {
             lists,
             limits: Limits::default(),
             notify_path: Vec::new(),
+            log: None,
         }
     }
 
@@ -94,8 +106,10 @@ fn limits() -> impl Strategy<Value = Limits> {
 
 fn owned_order() -> impl Strategy<Value = OwnedOrder> {
     let lists = [vec(string(), 1..5), vec(string(), 0..8), vec(string(), 0..12)];
-    (any::<u32>(), any::<[bool; 3]>(), 0..=i32::MAX, any::<u32>(), [string(), string()], lists, limits()).prop_map(
-        |(descriptors, [group_only, keep, whole_tree], stop_signal, grace_ms, [folder, notify_path], lists, limits)| OwnedOrder {
+    let name = vec(prop_oneof![1..b'/', b'0'..=u8::MAX], 1..40);
+    let log = proptest::option::of((string(), name, any::<u64>(), 1..=u32::MAX, any::<bool>()));
+    (any::<u32>(), any::<[bool; 3]>(), 0..=i32::MAX, any::<u32>(), [string(), string()], lists, (limits(), log)).prop_map(
+        |(descriptors, [group_only, keep, whole_tree], stop_signal, grace_ms, [folder, notify_path], lists, (limits, log))| OwnedOrder {
             descriptors,
             group_only,
             keep,
@@ -106,6 +120,7 @@ fn owned_order() -> impl Strategy<Value = OwnedOrder> {
             lists,
             limits,
             notify_path,
+            log,
         },
     )
 }
@@ -176,6 +191,15 @@ fn order_without_a_program_is_refused() {
     assert!(Order::decode(&owned.payload()).is_some());
     owned.lists[0].clear();
     assert_eq!(Order::decode(&owned.payload()), None);
+}
+
+#[test]
+fn order_with_a_log_file_that_has_no_plain_name_or_no_files_is_refused() {
+    let order = |name: &[u8], files| OwnedOrder { log: Some((b"/".to_vec(), name.to_vec(), 1, files, false)), ..OwnedOrder::plain() };
+    assert!(Order::decode(&order(b"log", 1).payload()).is_some());
+    for (name, files) in [(&b""[..], 1), (b"a/b", 1), (b"log", 0)] {
+        assert_eq!(Order::decode(&order(name, files).payload()), None);
+    }
 }
 
 #[test]

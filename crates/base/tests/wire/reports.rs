@@ -1,6 +1,6 @@
 //! Reports of guardian and keeper, and commands to the keeper.
 
-use ally_base::wire::{Frame, FrameBuffer, GuardianReport, KeeperCommand, KeeperReport, LeaderUsage, Stage};
+use ally_base::wire::{Frame, FrameBuffer, GuardianReport, KeeperCommand, KeeperReport, LeaderUsage, LogNote, Stage};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -27,7 +27,22 @@ fn guardian_report() -> impl Strategy<Value = GuardianReport> {
     prop_oneof![any::<i32>().prop_map(|keeper| GuardianReport::Swept { keeper }), Just(GuardianReport::Accepted)]
 }
 
+fn log_note() -> impl Strategy<Value = LogNote> {
+    prop_oneof![
+        any::<u64>().prop_map(|lines| LogNote::CopyDropped { lines }),
+        any::<i32>().prop_map(|errno| LogNote::FileFailed { errno }),
+        (any::<u64>(), any::<i32>()).prop_map(|(lines, errno)| LogNote::FileDropped { lines, errno }),
+        Just(LogNote::Replaced),
+    ]
+}
+
 proptest! {
+    #[test]
+    fn log_notes_are_decoded_as_they_were_encoded(notes in vec(log_note(), 0..9), size in 1..40_usize) {
+        let bytes: Vec<u8> = notes.iter().flat_map(|note| note.encode()).collect();
+        prop_assert_eq!(frames(&bytes, size)?.iter().filter_map(LogNote::decode).collect::<Vec<_>>(), notes);
+    }
+
     #[test]
     fn reports_are_decoded_as_they_were_encoded_in_pieces_of_any_size(
         keeper in vec(keeper_report(), 0..5), guardian in vec(guardian_report(), 0..5), size in 1..40_usize,

@@ -129,6 +129,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    pub fn flag(&mut self, field: &str) -> Checked<Option<bool>> {
+        match self.optional(field) {
+            Raw::Undefined => Ok(None),
+            Raw::Bool(flag) => Ok(Some(*flag)),
+            other => Err(self.wrong(field, format!("must be a boolean, got {}", other.kind()))),
+        }
+    }
+
     /// A whole number, or an array of whole numbers.
     pub fn counts(&mut self, field: &str, wanted: &str) -> Checked<Option<Vec<u32>>> {
         let items = match self.optional(field) {

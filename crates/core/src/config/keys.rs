@@ -57,7 +57,7 @@ pub const CONFIG: &[Key] = &[
     Key::new("envVars", Shape::Map),
     Key::object("healthcheck", HEALTHCHECK),
     Key::object("restart", RESTART),
-    Key::object("logs", LOGS).unbuilt(),
+    Key::object("logs", LOGS),
     Key::object("limits", LIMITS),
     Key::object("readiness", PROBE),
     Key::value("socket"),
@@ -106,7 +106,8 @@ pub const RESTART: &[Key] = &[
 /// The keys of `RestartPolicy['window']`.
 pub const WINDOW: &[Key] = &[Key::value("limit"), Key::value("period")];
 
-const LOGS: &[Key] = &[Key::value("file"), Key::value("maxSize"), Key::value("maxFiles"), Key::value("compress")];
+/// The keys of `LogPolicy`.
+pub const LOGS: &[Key] = &[Key::value("file"), Key::value("maxSize"), Key::value("maxFiles"), Key::value("compress")];
 
 /// The keys of `ResourceLimits`.
 pub const LIMITS: &[Key] = &[

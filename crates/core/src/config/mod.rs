@@ -4,6 +4,7 @@
 mod fields;
 pub mod keys;
 mod limits;
+mod logs;
 mod parse;
 mod pattern;
 mod probe;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use ally_base::record::DAEMON_ID;
 
 pub use limits::Limits;
+pub use logs::LogConfig;
 pub use parse::{Parsed, name_problem, parse, path_problem};
 pub use pattern::Pattern;
 pub use probe::{HttpProbe, Probe, TcpAddress};
@@ -75,6 +77,7 @@ pub struct ProcessConfig {
     pub limits: Limits,
     /// `None`: the owner's.
     pub umask: Option<u32>,
+    pub logs: Option<LogConfig>,
 }
 
 impl ProcessConfig {

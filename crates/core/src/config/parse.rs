@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::fields::{Checked, Fields};
-use super::keys::{CONFIG, HEALTHCHECK, LIMITS, PROBE, RESTART, WINDOW};
-use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, limits, probe};
+use super::keys::{CONFIG, HEALTHCHECK, LIMITS, LOGS, PROBE, RESTART, WINDOW};
+use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, limits, logs, probe};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, ExitCodes, RestartOn, RestartPlan, Window};
 use ally_base::stop::StopSignalTo;
@@ -64,6 +64,10 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     let inherit_env = inherit_env(&mut top)?;
     let limits = top.nested("limits", LIMITS, limits::limits)?.unwrap_or_default();
     let umask = limits::umask(&mut top)?;
+    let logs = top.nested("logs", LOGS, logs::logs)?.flatten();
+    if logs.as_ref().is_some_and(|logs| logs.file == socket_path) {
+        return Err(top.wrong("logs.file", "must not be socketPath"));
+    }
     top.refuse_unbuilt()?;
     Ok(Parsed {
         config: ProcessConfig {
@@ -86,6 +90,7 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
             depends_on,
             limits,
             umask,
+            logs,
         },
         unknown: top.into_unknown(),
     })

@@ -132,6 +132,11 @@ pub enum Failure {
         path: String,
         by: Occupant,
     },
+    /// Another live owner writes this log file.
+    LogFileOwned {
+        path: String,
+        owner: Option<Pid>,
+    },
     /// The program can't be run, or fork(2) failed.
     Spawn {
         problem: String,
@@ -295,7 +300,7 @@ impl Failure {
             Self::AlreadyRunning(_) => Code::AlreadyRunning,
             Self::ShuttingDown => Code::ShuttingDown,
             Self::NotFound => Code::NotFound,
-            Self::OwnedElsewhere { .. } | Self::OwnedOutside { .. } => Code::OwnedElsewhere,
+            Self::OwnedElsewhere { .. } | Self::OwnedOutside { .. } | Self::LogFileOwned { .. } => Code::OwnedElsewhere,
             Self::SocketInUse { .. } => Code::SocketInUse,
             // Without a wait status: the keeper was killed.
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
@@ -319,7 +324,7 @@ impl Failure {
 
     pub const fn pid(&self) -> Option<Pid> {
         match self {
-            Self::OwnedElsewhere { owner } => *owner,
+            Self::OwnedElsewhere { owner } | Self::LogFileOwned { owner, .. } => *owner,
             // In any other place the pid names another process here.
             Self::OwnedOutside { pid, place: Elsewhere::NetworkNamespace } => Some(*pid),
             Self::SocketInUse { by: Occupant::Process(pid), .. } => Some(*pid),
@@ -343,7 +348,9 @@ impl Failure {
     pub fn path(&self) -> Option<&str> {
         match self.root() {
             Self::Spawn { refused: Some(refused), .. } => refused.path.as_deref(),
-            Self::Io { path, .. } | Self::Unsupported { path, .. } | Self::GuardianLost { path, .. } => Some(path),
+            Self::Io { path, .. } | Self::LogFileOwned { path, .. } | Self::Unsupported { path, .. } | Self::GuardianLost { path, .. } => {
+                Some(path)
+            }
             _ => None,
         }
     }

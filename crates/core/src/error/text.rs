@@ -58,6 +58,8 @@ impl fmt::Display for Sentence<'_> {
                 };
                 write!(f, "another live owner runs it {place} (process {pid} there): the lock is held, and its note is of another {kind}")
             }
+            Failure::LogFileOwned { path, owner: Some(pid) } => write!(f, "log file {path} is in use by another live owner (pid {pid})"),
+            Failure::LogFileOwned { path, owner: None } => write!(f, "log file {path} is in use by another live owner"),
             Failure::SocketInUse { path, by } => match by {
                 Occupant::Process(pid) => write!(f, "socket {path} is in use by process {pid}"),
                 Occupant::Plugin(name) => write!(f, "socket {path} is in use by plugin '{name}'"),

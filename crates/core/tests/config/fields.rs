@@ -1,8 +1,8 @@
 //! Each field of the configuration: refused values, allowed values, default.
 
 use ally_base::stop::StopSignalTo;
-use ally_core::config::keys::{CONFIG, HEALTHCHECK, Key, RESTART, WINDOW};
-use ally_core::config::{Health, InheritEnv, KillMode, Limits, Probe, ProcessConfig, Raw, parse};
+use ally_core::config::keys::{CONFIG, HEALTHCHECK, Key, LOGS, RESTART, WINDOW};
+use ally_core::config::{Health, InheritEnv, KillMode, Limits, LogConfig, Probe, ProcessConfig, Raw, parse};
 use ally_core::error::Code;
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Backoff, ExitCodes, RestartOn, RestartPlan, Window};
@@ -131,7 +131,21 @@ fn invalid_field_is_the_first_word_of_the_error() {
         ("stopSignal", Number(15.0)),
         ("stopSignalTo", text("group")),
         ("stopSignalTo", Bool(true)),
-        ("logs", object([])),
+        ("logs", text("/tmp/log")),
+        ("logs.file", text("relative.log")),
+        ("logs.file", text("")),
+        ("logs.file", text("/tmp/folder/")),
+        ("logs.file", text("/tmp/..")),
+        ("logs.file", text("/tmp/a\0b")),
+        ("logs.file", text(format!("/tmp/{}", "n".repeat(241)))),
+        ("logs.file", text("/run/weather.sock")),
+        ("logs.maxSize", Number(1023.0)),
+        ("logs.maxSize", Number(2000.5)),
+        ("logs.maxSize", Number(f64::NAN)),
+        ("logs.maxSize", text("10M")),
+        ("logs.maxFiles", Number(0.0)),
+        ("logs.maxFiles", Number(1.5)),
+        ("logs.compress", text("gzip")),
         ("group", text("")),
         ("group", Number(7.0)),
         ("dependsOn", text("db")),
@@ -169,7 +183,8 @@ fn every_listed_key_is_checked_and_an_unbuilt_key_is_not_supported_yet() {
         "restart.window",
         object([("limit", Raw::Number(1.0)), ("period", Raw::Number(1.0))]),
     );
-    let lists: [(&str, &[Key]); 4] = [("", CONFIG), ("healthcheck.", HEALTHCHECK), ("restart.", RESTART), ("restart.window.", WINDOW)];
+    let lists: [(&str, &[Key]); 5] =
+        [("", CONFIG), ("healthcheck.", HEALTHCHECK), ("restart.", RESTART), ("restart.window.", WINDOW), ("logs.", LOGS)];
     for (prefix, keys) in lists {
         for Key { name, built, .. } in keys {
             let field = format!("{prefix}{name}");
@@ -342,10 +357,13 @@ fn defaults_are_those_of_the_contract() {
         depends_on: Vec::new(),
         limits: Limits::default(),
         umask: None,
+        logs: None,
     };
     assert_eq!(checked(&minimal()), expected);
     // An empty object and an `undefined` property mean the default.
     assert_eq!(checked(&with(minimal(), "restart", object([]))), expected);
+    // Without a file the output is kept in memory alone.
+    assert_eq!(checked(&with(minimal(), "logs", object([("maxFiles", Raw::Number(2.0))]))), expected);
     let optional = [
         "envVars",
         "healthcheck",
@@ -365,6 +383,37 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!((parsed.config, parsed.unknown), (expected, Vec::new()));
     let probe = checked(&with(minimal(), "healthcheck", health())).health.unwrap();
     assert_eq!(probe, Health { interval: ms(1_000), timeout: ms(500), retries: 3, probe: Probe::Socket });
+}
+
+#[test]
+fn logs_have_defaults_and_every_field_of_them_reaches_the_configuration() {
+    let file = || ("file", text("/var/log/weather.log"));
+    let logs = |fields: Vec<(&str, Raw)>| {
+        let raw = fields.into_iter().fold(minimal(), |raw, (key, value)| with(raw, &format!("logs.{key}"), value));
+        checked(&raw).logs.unwrap()
+    };
+    let config = |max_size, max_files, compress| LogConfig { file: "/var/log/weather.log".into(), max_size, max_files, compress };
+    assert_eq!(logs(vec![file()]), config(10 << 20, 5, false));
+    let given = vec![file(), ("maxSize", Raw::Number(1024.0)), ("maxFiles", Raw::Number(1.0)), ("compress", Raw::Bool(true))];
+    assert_eq!(logs(given), config(1024, 1, true));
+}
+
+#[test]
+fn log_files_collide_if_one_would_rename_the_other() {
+    let logs = |file: &str| checked(&with(minimal(), "logs.file", text(file))).logs.unwrap();
+    let own = logs("/var/log/a.log");
+    for (other, collides) in [
+        ("/var/log/a.log", true),
+        ("/var/log/./a.log", true),
+        ("/var/log/a.log.1", true),
+        ("/var/log/a.log.12.gz", true),
+        ("/var/log/a.log.old", false),
+        ("/var/log/a.log.", false),
+        ("/var/log/b.log", false),
+        ("/var/a.log", false),
+    ] {
+        assert_eq!((own.collides(&logs(other)), logs(other).collides(&own)), (collides, collides), "{other}");
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn other_invalid_field() -> impl Strategy<Value = (&'static str, Raw)> {
         ("restart.jitter", Raw::Number(2.0)),
         ("stopSignal", text("SIGNOTHING")),
         ("stopSignalTo", text("SIGNOTHING")),
-        ("logs", object([])),
+        ("logs", text("/tmp/log")),
     ])
 }
 

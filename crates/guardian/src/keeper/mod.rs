@@ -3,6 +3,7 @@
 
 mod exit;
 mod lock;
+mod log;
 mod notify;
 mod probe;
 mod stop;
@@ -21,6 +22,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 pub use exit::KeeperExit;
 use lock::KeeperLock;
+use log::{KeeperLog, LogDescriptors};
 use notify::NotifySocket;
 use probe::PROBE_END_MAX;
 use stop::StopProgress;
@@ -31,9 +33,11 @@ use super::sys::{self, Payload, Reaped};
 use super::tree::Tree;
 
 /// Runs a keeper in a child of the guardian. Never returns to the guardian's loop.
-pub fn run(payload: Payload, descriptors: Vec<OwnedFd>) -> ! {
+///
+/// `log_registry`: where a log process tells the guardian its pid.
+pub fn run(payload: Payload, descriptors: Vec<OwnedFd>, log_registry: Option<OwnedFd>) -> ! {
     // `None`: there is no tree, because the order is malformed or given up, or the leader could not be forked.
-    let keeper = Keeper::new(&payload, descriptors);
+    let keeper = Keeper::new(&payload, descriptors, log_registry);
     // The order has the daemon's environment, so its mapping must not live as long as the keeper.
     drop(payload);
     let code = keeper.map_or(KeeperExit::NothingLeft, Keeper::keep).code();
@@ -101,16 +105,26 @@ struct Keeper {
     notify: Option<NotifySocket>,
     /// Whether an ended child may wait without a SIGCHLD to come.
     reaps_again: bool,
+    /// With a log file, the log process reads both outputs, also while the owner lives.
+    log: Option<KeeperLog>,
 }
 
 impl Keeper {
-    fn new(payload: &Payload, descriptors: Vec<OwnedFd>) -> Option<Self> {
+    fn new(payload: &Payload, descriptors: Vec<OwnedFd>, log_registry: Option<OwnedFd>) -> Option<Self> {
         sys::set_process_name(c"ally-keeper");
         let guardian = nix::unistd::getppid().as_raw();
         sys::clear_stop_request();
         let order = Order::decode(payload.bytes())?;
-        let Descriptors { stream: owner, stdout, stderr, lock, folder, stdout_reader, stderr_reader, notify } =
-            Descriptors::from_wire(order.descriptors, descriptors)?;
+        let descriptors = Descriptors::from_wire(order.descriptors, descriptors)?;
+        let Descriptors { stream: owner, stdout, stderr, lock, folder, stdout_reader, stderr_reader, notify, .. } = descriptors;
+        let log = match order.log {
+            None => None,
+            Some(log) => {
+                let copies = [descriptors.stdout_copy?, descriptors.stderr_copy?];
+                let (file, folder, notes) = (descriptors.log_file, descriptors.log_folder?, descriptors.log_notes?);
+                Some(KeeperLog::new(log, LogDescriptors { file, folder, copies, notes }, log_registry))
+            }
+        };
         if sys::is_closed(&owner) {
             // The owner is dead, or has given the order to another guardian, because this one was suspended.
             return None;
@@ -132,6 +146,7 @@ impl Keeper {
                 readers: [stdout_reader, stderr_reader],
                 notify: notify.map(|socket| NotifySocket::new(socket, order.notify_path)),
                 reaps_again: false,
+                log,
             }),
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
@@ -143,7 +158,10 @@ impl Keeper {
 
     fn keep(mut self) -> KeeperExit {
         loop {
-            let [command_ready, exec_done, stdout, stderr, lock_changed, notified] = sys::wait_for(
+            if self.log.as_ref().is_some_and(KeeperLog::is_fork_due) {
+                self.fork_log();
+            }
+            let [command_ready, exec_done, stdout, stderr, lock_changed, notified, log_ready] = sys::wait_for(
                 [
                     self.owner.as_ref().map(AsRawFd::as_raw_fd),
                     self.exec_result.as_ref().map(AsRawFd::as_raw_fd),
@@ -151,9 +169,13 @@ impl Keeper {
                     self.reader_fd(1),
                     self.lock.watcher_fd(),
                     self.notify.as_ref().filter(|_| self.owner.is_none()).map(AsRawFd::as_raw_fd),
+                    self.log.as_ref().and_then(KeeperLog::stream_fd),
                 ],
                 self.next_pause(),
             );
+            if let Some(log) = self.log.as_mut().filter(|_| log_ready) {
+                log.on_readable();
+            }
             if exec_done && !self.on_exec_result() {
                 return KeeperExit::NothingLeft;
             }
@@ -186,7 +208,7 @@ impl Keeper {
         if std::mem::take(&mut self.reaps_again) {
             return Some(Duration::ZERO);
         }
-        self.next_deadline().into_iter().chain(self.lock.next_deadline()).min()
+        self.next_deadline().into_iter().chain(self.lock.next_deadline()).chain(self.log_deadline()).min()
     }
 
     /// The tree is gone. With `killMode: 'group'` descendants outside the leader's group may be alive.
@@ -201,6 +223,10 @@ impl Keeper {
         drop(notify);
         if !self.tree.group_only || os::descendants(os::own_pid()).is_certainly_empty() {
             return KeeperExit::NothingLeft;
+        }
+        if self.log.is_some() {
+            // The log process goes on to read.
+            return KeeperExit::SomeSpared;
         }
         // The reader must not inherit the lock: a copy of a descriptor, of the file or of the folder, would keep the lease.
         drop(self.lock);
@@ -223,6 +249,31 @@ impl Keeper {
         false
     }
 
+    fn log_deadline(&self) -> Option<Duration> {
+        self.log.as_ref().and_then(KeeperLog::next_deadline)
+    }
+
+    /// Forks the log process, which does not return.
+    fn fork_log(&mut self) {
+        if let Some(parts) = self.log.as_mut().and_then(|log| log.fork(&self.readers)) {
+            log::run(parts);
+        }
+    }
+
+    /// What the daemon has printed must reach the owner before the report that follows.
+    fn catch_up_log(&mut self, gone: bool) {
+        let word = if gone { ally_log::END } else { ally_log::FLUSH };
+        let Some(log) = &mut self.log else { return };
+        if log.catch_up(word) {
+            return;
+        }
+        // The first one was killed, or was not forked yet: its pipes have the last words.
+        self.fork_log();
+        if let Some(log) = &mut self.log {
+            log.catch_up(word);
+        }
+    }
+
     /// Reaps all ended children. Returns whether the tree is gone.
     fn reap(&mut self) -> bool {
         let mut exited = None;
@@ -243,6 +294,9 @@ impl Keeper {
         let gone = self.tree.is_gone(childless);
         if gone {
             self.remove_record();
+        }
+        if exited.is_some() || gone {
+            self.catch_up_log(gone);
         }
         match exited {
             Some((status, usage)) => {
@@ -330,9 +384,9 @@ impl Keeper {
         }
     }
 
-    /// The read end of an output, after the owner's death. Before, the owner is the reader.
+    /// The read end of an output, after the owner's death. Before, the owner is the reader. With a log file, its process is.
     fn reader_fd(&self, output: usize) -> Option<i32> {
-        if self.owner.is_some() {
+        if self.owner.is_some() || self.log.is_some() {
             return None;
         }
         self.readers.get(output)?.as_ref().map(AsRawFd::as_raw_fd)

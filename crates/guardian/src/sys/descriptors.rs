@@ -82,6 +82,12 @@ pub fn is_closed(stream: &OwnedFd) -> bool {
     events & libc::POLLHUP != 0
 }
 
+/// Whether a read returns at once.
+pub fn is_readable(fd: &OwnedFd) -> bool {
+    let [events] = poll([(Some(fd), libc::POLLIN)], Some(Duration::ZERO));
+    events & libc::POLLIN != 0
+}
+
 /// Reads up to 4 KiB and drops the bytes. The buffer is small so that the process stays small. False at end of file.
 pub fn discard(fd: &OwnedFd) -> bool {
     let mut buffer = [0; 4096];

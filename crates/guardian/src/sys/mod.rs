@@ -11,7 +11,7 @@ use std::time::Duration;
 use ally_base::wire::LeaderUsage;
 use nix::errno::Errno;
 
-pub use descriptors::{close_all_but, discard, is_closed, pipe, poll, read_small};
+pub use descriptors::{close_all_but, discard, is_closed, is_readable, pipe, poll, read_small};
 pub use messages::{Payload, receive, receive_hello, receive_order, send};
 pub use signals::{clear_stop_request, stop_requested, wait_for};
 
@@ -57,6 +57,16 @@ pub fn set_process_name(name: &std::ffi::CStr) {
 #[cfg(target_os = "macos")]
 pub fn set_process_name(_name: &std::ffi::CStr) {}
 
+/// Sets the process name `ally-log`.
+#[cfg(target_os = "linux")]
+pub fn set_log_name() {
+    // SAFETY: as for the keeper's name.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"ally-log".as_ptr(), 0, 0, 0) };
+}
+
+#[cfg(target_os = "macos")]
+pub fn set_log_name() {}
+
 /// The pid of the child. 0 in the child.
 pub fn fork() -> io::Result<i32> {
     // SAFETY: this program has one thread, so all functions are allowed in the child.
@@ -64,6 +74,41 @@ pub fn fork() -> io::Result<i32> {
         nix::unistd::ForkResult::Child => Ok(0),
         nix::unistd::ForkResult::Parent { child } => Ok(child.as_raw()),
     }
+}
+
+/// Forks a process that is no child of this one, and so none of the daemon's tree. Returns whether this is the new process.
+///
+/// Linux: `CLONE_PARENT` makes a child of the parent, which is the guardian, or after its death whoever adopted this process.
+/// Nothing between the system call and the return depends on what fork(3) does beside it, because this program has one thread.
+///
+/// # Errors
+/// EAGAIN, ENOMEM.
+#[cfg(target_os = "linux")]
+pub fn fork_sibling() -> io::Result<bool> {
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM and with a NULL stack this is fork(2); the other arguments are unused, in the order of any machine.
+    match unsafe { libc::syscall(libc::SYS_clone, libc::c_ulong::try_from(flags).unwrap_or_default(), 0_usize, 0_usize, 0_usize, 0_usize) }
+    {
+        0 => Ok(true),
+        1.. => Ok(false),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// macOS has no subreapers: launchd adopts the child of a child that has ended.
+#[cfg(target_os = "macos")]
+pub fn fork_sibling() -> io::Result<bool> {
+    let child = match fork()? {
+        0 => {
+            if fork().is_ok_and(|grandchild| grandchild == 0) {
+                return Ok(true);
+            }
+            // SAFETY: _exit(2) runs no exit handlers, which belong to the parent.
+            unsafe { libc::_exit(0) }
+        }
+        child => child,
+    };
+    reap_child(child).map(|()| false)
 }
 
 /// Makes a process group in the POSIX session of this process, and returns its number: the pid of a child that made the group

@@ -2,6 +2,7 @@
 
 mod accept_queue;
 mod descriptors;
+mod exchange;
 mod handle;
 mod holders;
 mod identity;
@@ -9,6 +10,7 @@ mod limits;
 mod listeners;
 mod peer;
 mod pipe;
+mod priority;
 mod random;
 mod sender;
 mod sock_diag;
@@ -19,6 +21,7 @@ mod usage;
 mod watch;
 
 pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
+pub use exchange::exchange;
 pub use handle::{Group, Handle, open, signal};
 pub use holders::{bound_socket, flock_holder, holders, is_held};
 pub use identity::{
@@ -29,6 +32,7 @@ pub use limits::{HAS_OOM_SCORE, RLIMIT_CORE_DUMPS, RLIMIT_OPEN_FILES, resource_l
 pub use listeners::Listeners;
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
+pub use priority::lower_thread_priority;
 pub use random::random_bytes;
 pub use sender::{CREDENTIALS_SIZE, RECEIVE_FLAGS, command_name, pass_credentials, sender_in, user_of};
 pub use sock_diag::SockDiag;

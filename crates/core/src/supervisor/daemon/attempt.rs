@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::lifecycle::{Generation, Timer};
 use crate::supervisor::guardian::{GuardianReceipt, KeeperStream, StreamEnd};
 use crate::supervisor::notify::{NotifySocket, Update};
-use crate::supervisor::output::{LineMatch, Pumps};
+use crate::supervisor::output::{LineMatch, OpenLog, Pumps};
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
 use crate::supervisor::runtime::AbortOnDrop;
@@ -29,6 +29,8 @@ pub struct Attempt {
     pub preparing: Option<Preparing>,
     /// The wait for the plugins that this one depends on. The preparation comes after it.
     pub awaiting_dependencies: Option<AbortOnDrop>,
+    /// From the preparation until the spawn.
+    pub log: Option<OpenLog>,
     pub process: Option<LaunchedProcess>,
     pub pumps: Option<Pumps>,
     /// From before the spawn until the tree is gone, if a probe is `notify`.
@@ -43,7 +45,15 @@ pub struct Attempt {
     pub losing: Option<AbortOnDrop>,
 }
 
-pub type Preparing = Pin<Box<dyn Future<Output = Result<Lease, Failure>> + Send>>;
+pub type Preparing = Pin<Box<dyn Future<Output = Result<Preparation, Failure>> + Send>>;
+
+/// What a preparation has obtained.
+pub struct Preparation {
+    /// `None` at a restart, which keeps the lease.
+    pub lease: Option<Lease>,
+    /// The log file, if the configuration names one.
+    pub log: Option<OpenLog>,
+}
 
 /// The leader and its keeper.
 pub struct LaunchedProcess {
@@ -84,7 +94,7 @@ pub enum Completion {
 }
 
 pub enum AttemptEvent {
-    Prepared(Result<Lease, Failure>),
+    Prepared(Result<Preparation, Failure>),
     Ordered(Result<GuardianReceipt, Failure>),
     /// `None`: the keeper is gone.
     Reported(Option<KeeperReport>),
@@ -101,6 +111,7 @@ impl Attempt {
             timers: Timers::default(),
             preparing: None,
             awaiting_dependencies: None,
+            log: None,
             process: None,
             pumps: None,
             notify: None,

@@ -8,7 +8,7 @@ use ally_base::record::Identity;
 use ally_base::wire::KeeperCommand;
 use tokio::sync::oneshot;
 
-use super::attempt::{Attempt, Completion, LaunchedProcess};
+use super::attempt::{Attempt, Completion, LaunchedProcess, Preparation};
 use super::{EffectBatch, Task};
 use crate::error::Failure;
 use crate::lifecycle::{Effect, Event, Generation, Signal, Timer};
@@ -17,8 +17,8 @@ use crate::supervisor::launch::{Launch, no_process};
 use crate::supervisor::manager::await_dependencies;
 use crate::supervisor::metrics::{exceeds, sample_at_ready};
 use crate::supervisor::notify::NotifySocket;
-use crate::supervisor::output::{LineMatch, Pumps};
-use crate::supervisor::ownership::{Lease, LockFile, identify_leader};
+use crate::supervisor::output::{LineMatch, LogPlace, Pumps, open_log, receive_notes};
+use crate::supervisor::ownership::{Lease, LeaseGuard, LockFile, identify_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_ready, check};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{self, AbortOnDrop};
@@ -96,13 +96,25 @@ impl Task {
         }
         if self.lease.is_some() {
             // A restart: this owner holds the lock, so there are no orphans.
-            return self.feed(match socket::make_free(&self.job.config) {
-                Ok(()) => Event::Prepared { generation },
-                Err(failure) => Event::PrepareFailed { generation, failure },
-            });
+            if let Err(failure) = socket::make_free(&self.job.config) {
+                return self.feed(Event::PrepareFailed { generation, failure });
+            }
+            if self.job.config.logs.is_none() {
+                return self.feed(Event::Prepared { generation });
+            }
         }
+        let (is_restart, logged) = (self.lease.is_some(), self.logged.clone());
         let (context, job, reporter) = (Arc::clone(&self.context), Arc::clone(&self.job), self.daemon.reporter.clone());
-        attempt.preparing = Some(Box::pin(async move { Lease::prepare(&context.options.envs_dir, &job.config, &reporter).await }));
+        attempt.preparing = Some(Box::pin(async move {
+            let (envs_dir, config) = (&context.options.envs_dir, &job.config);
+            let lease = LeaseGuard::of(if is_restart { None } else { Some(Lease::prepare(envs_dir, config, &reporter).await?) });
+            let Some(logs) = config.logs.clone() else { return Ok(Preparation { lease: lease.keep(), log: None }) };
+            // A start in place of a pending restart may have another file, which another owner may write.
+            let is_own = logged.as_ref() == Some(&logs.file);
+            let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_own };
+            let log = open_log(logs, place).await?;
+            Ok(Preparation { lease: lease.keep(), log: Some(log) })
+        }));
     }
 
     /// Before a restart: if the name is no longer this owner's, gives the lease up, because the lock of the new folder must be
@@ -131,16 +143,22 @@ impl Task {
             let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
         };
+        let attempt = self.attempt.as_mut().filter(|attempt| attempt.generation == generation);
+        let log = attempt.and_then(|attempt| attempt.log.take());
         let notify = match NotifySocket::bind(&self.job, &self.daemon.reporter) {
             Ok(notify) => notify,
             Err(failure) => return self.feed(Event::SpawnFailed { generation, failure }),
         };
         // Before the spawn, so that it sees the first line.
         let line_match = LineMatch::of(&self.job.config.readiness).map(Arc::new);
-        let launch = Launch::build(&self.job, self.context.options.owner_death, lease, notify.as_deref()).and_then(|launch| {
+        let launch = Launch::build(&self.job, self.context.options.owner_death, lease, notify.as_deref(), log).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter, line_match.as_ref())?;
+            if let (Some(notes), Some(logs)) = (launch.log_notes, &self.job.config.logs) {
+                receive_notes(notes, logs.file.clone(), &self.daemon.tail, &self.daemon.reporter)?;
+            }
             Ok((pumps, launch.keeper, launch.order, launch.programs, launch.token))
         });
+        self.logged = self.job.config.logs.as_ref().map(|logs| logs.file.clone());
         let (pumps, keeper, order, programs, token) = match launch {
             Ok(launch) => launch,
             Err(error) => {
@@ -282,6 +300,7 @@ impl Task {
     /// The tree is gone: releases the name for other owners.
     fn release(&mut self, generation: Generation) {
         self.cancel(generation, Attempt::end_notifications);
+        self.logged = None;
         self.drop_attempt(generation);
         if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
             log!(self.daemon.reporter, warn, %error, "a plugin's lock could not be released");
@@ -293,6 +312,7 @@ impl Task {
     fn abandon(&mut self, generation: Generation) {
         self.drop_attempt(generation);
         self.lease = None;
+        self.logged = None;
         self.context.claims.release(&self.job.config.socket_path, &self.daemon.name);
     }
 

@@ -22,7 +22,7 @@ use super::output::Tail;
 use super::ownership::Lock;
 use super::report::{Refusal, Reporter, log};
 use super::runtime::clock;
-use crate::config::ProcessConfig;
+use crate::config::{LogConfig, ProcessConfig};
 use crate::error::Failure;
 use crate::lifecycle::{Activity, Effect, Event, Machine, Notice, Now, Snapshot, Ticket};
 use crate::model::ProcessState;
@@ -148,6 +148,11 @@ impl Daemon {
     /// The configuration that the daemon uses.
     pub fn job(&self) -> Arc<Job> {
         Arc::clone(&self.lock().job)
+    }
+
+    /// Whether the daemon uses this log file, or may use it without a further call.
+    pub fn writes_log(&self, logs: &LogConfig) -> bool {
+        !self.peek(|snapshot| snapshot.forgettable) && self.lock().job.config.logs.as_ref().is_some_and(|own| own.collides(logs))
     }
 
     /// A pending restart claims its socket path. The claim moves to the path of the new configuration.

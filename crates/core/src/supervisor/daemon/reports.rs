@@ -8,7 +8,7 @@ use ally_base::text::printable;
 use ally_base::wire::KeeperReport;
 
 use super::Task;
-use super::attempt::{AttemptEvent, Completion, Sweeping};
+use super::attempt::{AttemptEvent, Completion, Preparation, Sweeping};
 use crate::config::KillMode;
 use crate::error::Failure;
 use crate::lifecycle::{Event, Generation, Timer};
@@ -26,7 +26,7 @@ use crate::supervisor::runtime::{AbortOnDrop, clock};
 impl Task {
     pub(super) fn on_attempt_event(&mut self, generation: Generation, event: AttemptEvent) {
         match event {
-            AttemptEvent::Prepared(lease) => self.on_prepared(generation, lease),
+            AttemptEvent::Prepared(prepared) => self.on_prepared(generation, prepared),
             AttemptEvent::Ordered(ordered) => self.on_ordered(generation, ordered),
             AttemptEvent::Reported(Some(report)) => self.on_report(generation, report),
             AttemptEvent::Reported(None) => self.on_keeper_gone(generation),
@@ -36,14 +36,19 @@ impl Task {
         }
     }
 
-    fn on_prepared(&mut self, generation: Generation, lease: Result<Lease, Failure>) {
+    fn on_prepared(&mut self, generation: Generation, prepared: Result<Preparation, Failure>) {
         if let Some(attempt) = self.attempt(generation) {
             attempt.preparing = None;
         }
-        match lease {
-            Ok(lease) => {
-                self.daemon.remember_lock(&lease.lock);
-                self.lease = Some(lease);
+        match prepared {
+            Ok(Preparation { lease, log }) => {
+                if let Some(attempt) = self.attempt(generation) {
+                    attempt.log = log;
+                }
+                if let Some(lease) = lease {
+                    self.daemon.remember_lock(&lease.lock);
+                    self.lease = Some(lease);
+                }
                 self.feed(Event::Prepared { generation });
             }
             Err(failure) => self.feed(Event::PrepareFailed { generation, failure }),

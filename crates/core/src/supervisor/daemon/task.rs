@@ -1,6 +1,7 @@
 //! The task of one daemon. It carries out the machine's effects in order, and feeds the machine events. All decisions are the
 //! machine's.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -21,14 +22,23 @@ pub struct Task {
     /// Kept across restarts: this owner holds the name until the machine releases it.
     pub(super) lease: Option<Lease>,
     pub(super) attempt: Option<Attempt>,
+    /// The log file of the last spawn, while this owner holds the name.
+    pub(super) logged: Option<PathBuf>,
 }
 
 impl Task {
     /// `None` without a runtime.
     pub fn spawn(daemon: &Arc<Daemon>, context: &Arc<ManagerContext>, job: &Arc<Job>) -> Option<UnboundedSender<EffectBatch>> {
         let (sender, batches) = mpsc::unbounded_channel();
-        let task =
-            Self { daemon: Arc::clone(daemon), context: Arc::clone(context), job: Arc::clone(job), batches, lease: None, attempt: None };
+        let task = Self {
+            daemon: Arc::clone(daemon),
+            context: Arc::clone(context),
+            job: Arc::clone(job),
+            batches,
+            lease: None,
+            attempt: None,
+            logged: None,
+        };
         let watched = Arc::clone(daemon);
         runtime::spawn(async move {
             // Without this a panic of the task would have no effect, and the state would stay RUNNING.

@@ -4,6 +4,7 @@
 mod explain;
 mod limits;
 mod program;
+mod streams;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,19 +12,19 @@ use std::os::fd::OwnedFd;
 use ally_base::os;
 use ally_base::record::{DAEMON_ID, token_text};
 use ally_base::stop::StopSignalTo;
-use ally_base::wire::{Descriptors, Order, OwnerDeath, PAYLOAD_MAX};
+use ally_base::wire::{Descriptors, LogOrder, Order, OwnerDeath, PAYLOAD_MAX};
 
-use super::TARGET;
 use super::daemon::Job;
 use super::guardian::KeeperStream;
 use super::notify::NotifySocket;
-use super::output::QUIET_CAPACITY;
+use super::output::OpenLog;
 use super::ownership::Lease;
 use crate::config::{KillMode, Probe, ProcessConfig};
 
 pub use explain::{explain, no_process};
 pub use limits::OwnerLimits;
 pub use program::machine_of;
+use streams::{LogStreams, Streams};
 
 /// The search path of execvp(3) for an environment without PATH.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -37,8 +38,10 @@ pub struct EncodedOrder {
 pub struct Launch {
     pub order: EncodedOrder,
     pub keeper: KeeperStream,
-    /// The read ends of stdout and stderr.
+    /// The read ends of stdout and stderr, or of their copies.
     pub outputs: [OwnedFd; 2],
+    /// With a log file: the read end of the pipe for what its process reports.
+    pub log_notes: Option<OwnedFd>,
     /// The paths that the keeper tries as the program, in this order.
     pub programs: Vec<String>,
     /// The token of the attempt, which is in the environment as well.
@@ -48,10 +51,19 @@ pub struct Launch {
 impl Launch {
     /// # Errors
     /// EMFILE or ENFILE. E2BIG if the order is too large.
-    pub fn build(job: &Job, owner_death: OwnerDeath, lease: &Lease, notify: Option<&NotifySocket>) -> io::Result<Self> {
+    pub fn build(
+        job: &Job,
+        owner_death: OwnerDeath,
+        lease: &Lease,
+        notify: Option<&NotifySocket>,
+        log: Option<OpenLog>,
+    ) -> io::Result<Self> {
         let (keeper, keeper_end) = KeeperStream::pair()?;
-        let (stdout_reader, stdout) = pipe()?;
-        let (stderr_reader, stderr) = pipe()?;
+        let Streams { outputs, writers: [stdout, stderr], readers: [stdout_reader, stderr_reader], log } = Streams::make(log)?;
+        let (log_file, log_folder, [stdout_copy, stderr_copy], noted, log_notes) = match log {
+            Some(LogStreams { open, copies, notes, noted }) => (open.file, Some(open.folder), copies.map(Some), Some(noted), Some(notes)),
+            None => (None, None, [None, None], None, None),
+        };
         let (mask, descriptors) = Descriptors {
             stream: keeper_end,
             stdout,
@@ -59,9 +71,14 @@ impl Launch {
             // A duplicate shares the flock(2): the name is free only when the keeper is gone too.
             lock: lease.lock.as_file().try_clone()?.into(),
             folder: lease.folder.try_clone()?,
-            stdout_reader: Some(stdout_reader.try_clone()?),
-            stderr_reader: Some(stderr_reader.try_clone()?),
+            stdout_reader: Some(stdout_reader),
+            stderr_reader: Some(stderr_reader),
             notify: notify.map(NotifySocket::descriptor).transpose()?,
+            log_file,
+            log_folder,
+            stdout_copy,
+            stderr_copy,
+            log_notes: noted,
         }
         .into_wire();
         let config = &job.config;
@@ -81,12 +98,19 @@ impl Launch {
             env: env.iter().map(String::as_bytes).collect(),
             limits: job.owner.of_daemon(config),
             notify_path: notify.map_or(&[], |notify| notify.path().as_os_str().as_encoded_bytes()),
+            log: config.logs.as_ref().filter(|_| log_notes.is_some()).map(|logs| LogOrder {
+                folder: logs.folder().as_os_str().as_encoded_bytes(),
+                name: logs.name().as_os_str().as_encoded_bytes(),
+                max_size: logs.max_size,
+                max_files: logs.max_files,
+                compress: logs.compress,
+            }),
         }
         .encode();
         if frame.len() > PAYLOAD_MAX {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
         }
-        Ok(Self { order: EncodedOrder { frame, descriptors }, keeper, outputs: [stdout_reader, stderr_reader], programs, token })
+        Ok(Self { order: EncodedOrder { frame, descriptors }, keeper, outputs, log_notes, programs, token })
     }
 }
 
@@ -117,6 +141,7 @@ impl ProbeLaunch {
             env: env.iter().map(String::as_bytes).collect(),
             limits: job.owner.of_daemon(config),
             notify_path: &[],
+            log: None,
         }
         .encode();
         if frame.len() > PAYLOAD_MAX {
@@ -137,15 +162,6 @@ fn programs_and_environment(job: &Job, token: &str) -> (Vec<String>, Vec<String>
     env.push((DAEMON_ID.to_owned(), token.to_owned()));
     let programs = programs(&job.config, &env);
     (programs, env.iter().map(|(key, value)| format!("{key}={value}")).collect())
-}
-
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (read, write) = io::pipe()?;
-    if let Err(error) = os::resize_pipe(&read, QUIET_CAPACITY) {
-        // The user's pages are used up, so the pipe is even smaller. It works all the same.
-        tracing::debug!(target: TARGET, %error, "a pipe keeps the capacity that the kernel gave it");
-    }
-    Ok((read.into(), write.into()))
 }
 
 fn environment(job: &Job) -> Vec<(String, String)> {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::registry::dependents;
 use super::{ManagerContext, check};
-use crate::config::{Parsed, Raw};
+use crate::config::{LogConfig, Parsed, Raw};
 use crate::error::{DependencyProblem, Failure};
 use crate::lifecycle::dependencies::stop_order;
 use crate::lifecycle::{Event, Ticket};
@@ -225,6 +225,14 @@ pub fn parse_all(configs: &[Raw]) -> Result<Vec<Parsed>, Box<Refusal>> {
                 Err(Failure::InvalidConfig { field: "pluginName".to_owned(), problem: format!("is also the name of configs[{first}]") })
             }
         });
+        let checked = checked.and_then(|checked| match &checked.config.logs {
+            Some(logs) => {
+                let collides = |other: &&Parsed| other.config.logs.as_ref().is_some_and(|other| other.collides(logs));
+                let other = parsed.iter().find(collides).map(|other| same_log_file(&other.config.plugin_name, logs));
+                other.map_or(Ok(checked), Err)
+            }
+            None => Ok(checked),
+        });
         match checked {
             Ok(checked) => parsed.push(checked),
             Err(failure) => causes.push(Refusal::new(config.text("pluginName").unwrap_or_default().to_owned(), at_index(index, failure))),
@@ -233,7 +241,13 @@ pub fn parse_all(configs: &[Raw]) -> Result<Vec<Parsed>, Box<Refusal>> {
     if causes.is_empty() { Ok(parsed) } else { Err(Box::new(not_started(configs.len(), causes))) }
 }
 
-fn at_index(index: usize, failure: Failure) -> Failure {
+/// Two plugins must not write one log file.
+pub fn same_log_file(other: &str, logs: &LogConfig) -> Failure {
+    let problem = format!("must not be a log file of plugin '{other}' as well: {}", logs.file.display());
+    Failure::InvalidConfig { field: "logs.file".to_owned(), problem }
+}
+
+pub fn at_index(index: usize, failure: Failure) -> Failure {
     match failure {
         Failure::InvalidConfig { field, problem } if field == "config" => {
             Failure::InvalidConfig { field: format!("configs[{index}]"), problem }

@@ -21,7 +21,7 @@ use super::output::Follower;
 use super::ownership::live_managers;
 use super::report::{Mailbox, ManagerId, Refusal, log};
 use super::runtime;
-use crate::config::{Parsed, Raw, SystemSupport, parse};
+use crate::config::{Parsed, ProcessConfig, Raw, SystemSupport, parse};
 use crate::error::{Failure, Refused};
 use crate::lifecycle::dependencies::{Dependent, start_order};
 use crate::lifecycle::{Event, Ticket};
@@ -77,6 +77,7 @@ impl Manager {
     pub fn start(&self, raw: &Raw, inherited: Arc<str>) -> Result<Accepted, Failure> {
         let parsed = check(raw)?;
         self.must_be_open()?;
+        self.check_log_file(&parsed.config)?;
         self.check_dependencies(&parsed)?;
         Ok(self.begin(parsed, inherited, None, self.context.tickets.for_caller()))
     }
@@ -167,11 +168,14 @@ impl Manager {
         let order = start_order(&starting, &dependents(&jobs)).map_err(|(index, problem)| {
             Box::new(groups::not_started(parsed.len(), vec![refused(index, Failure::Dependency { problem })]))
         })?;
-        let running = |(index, dependent): (usize, &Dependent<'_>)| {
+        let unstartable = |(index, dependent): (usize, &Dependent<'_>)| {
+            if let Some(Err(failure)) = parsed.get(index).map(|parsed| self.check_log_file(&parsed.config)) {
+                return Some(refused(index, groups::at_index(index, failure)));
+            }
             let daemon = self.context.daemons.get_known(dependent.name).filter(|daemon| !daemon.is_startable())?;
             Some(refused(index, Failure::AlreadyRunning(daemon.peek(|snapshot| snapshot.state))))
         };
-        let causes: Vec<_> = starting.iter().enumerate().filter_map(running).collect();
+        let causes: Vec<_> = starting.iter().enumerate().filter_map(unstartable).collect();
         if causes.is_empty() { Ok(order) } else { Err(Box::new(groups::not_started(parsed.len(), causes))) }
     }
 
@@ -215,6 +219,14 @@ impl Manager {
             left.sort_unstable();
             log!(self.context.reporter(name), warn, "is stopped while plugins that depend on it run: {}", left.join(", "));
         }
+    }
+
+    /// Two plugins must not write one log file. Another owner is found by the lock of the file.
+    fn check_log_file(&self, config: &ProcessConfig) -> Result<(), Failure> {
+        let Some(logs) = &config.logs else { return Ok(()) };
+        let daemons = self.context.daemons.known();
+        let other = daemons.iter().find(|daemon| daemon.name != config.plugin_name && daemon.writes_log(logs));
+        other.map_or(Ok(()), |other| Err(groups::same_log_file(&other.name, logs)))
     }
 
     pub fn abort(&self, name: &str, ticket: Ticket) {

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::counters::TreeId;
 use super::sample::{memory, resident_sum};
 use crate::model::MemoryLimit;
-use crate::supervisor::runtime::{clock, off_thread};
+use crate::supervisor::runtime::{Work, clock, off_thread};
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ pub async fn exceeds(limit: MemoryLimit, id: TreeId) -> u64 {
     let pause = (limit.sustain / 3).clamp(PAUSE_MIN, PAUSE_MAX);
     let mut excess = Excess::new(limit.sustain, pause * 2, clock::now().mono);
     loop {
-        let reading = off_thread(move || read(limit.max, id)).await;
+        let reading = off_thread(Work::Sample, move || read(limit.max, id)).await;
         if let Some(memory) = excess.add(reading, clock::now().mono) {
             return memory;
         }

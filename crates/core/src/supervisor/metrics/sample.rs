@@ -7,7 +7,7 @@ use std::time::Duration;
 use ally_base::os::{self, TreeUsage};
 
 use super::counters::{Counters, TreeId};
-use crate::supervisor::runtime::{clock, off_thread};
+use crate::supervisor::runtime::{Work, clock, off_thread};
 
 /// Above this resident sum the memory of a tree is its resident sum, because the kernel needs long to tell shared pages.
 const SHARING_MAX: u64 = 1 << 30;
@@ -69,7 +69,7 @@ pub async fn sample_at_ready(counters: &Arc<Counters>) {
     let Ok(Some(tree)) = os::tree_usage(id.keeper, id.keeper_start) else { return };
     let sample = match tree.processes.len() {
         0 | 1 => Sample::of(&tree, None),
-        _ => off_thread(move || Sample::of(&tree, None)).await,
+        _ => off_thread(Work::Sample, move || Sample::of(&tree, None)).await,
     };
     counters.keep_sample(id, sample, now);
 }

@@ -14,7 +14,7 @@ use crate::supervisor::TARGET;
 use crate::supervisor::daemon::Daemon;
 use crate::supervisor::manager::Registry;
 use crate::supervisor::report::ManagerId;
-use crate::supervisor::runtime::{self, clock, off_thread};
+use crate::supervisor::runtime::{self, Work, clock, off_thread};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A tree with a younger sample waits for the next round. Less than the interval, because a round may come early.
@@ -48,7 +48,7 @@ impl Sampler {
     async fn run(self: Arc<Self>, daemons: Weak<Registry>) {
         let mut next = Instant::now();
         while let Some(trees) = daemons.upgrade().map(|daemons| trees_to_sample(&daemons)) {
-            if let Err(error) = off_thread(move || sample_all(&trees)).await {
+            if let Err(error) = off_thread(Work::Sample, move || sample_all(&trees)).await {
                 tracing::debug!(target: TARGET, manager = self.manager, error = io_text(&error), "a tree could not be sampled");
             }
             next = (next + INTERVAL).max(Instant::now());

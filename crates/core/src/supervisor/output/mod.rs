@@ -4,6 +4,7 @@
 mod follow;
 mod line_match;
 mod lines;
+mod log_file;
 mod pump;
 mod tail;
 mod times;
@@ -11,6 +12,7 @@ mod times;
 pub use follow::{Batch, Follower, FollowerId, Line};
 pub use line_match::{LineMatch, LineSearch};
 pub use lines::Splitter;
+pub use log_file::{LogPlace, OpenLog, open_log, receive_notes};
 pub use pump::Pumps;
 pub use tail::{OutputCounts, Tail};
 

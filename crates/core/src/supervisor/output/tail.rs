@@ -64,6 +64,16 @@ struct Inner {
     /// The followers of kept lines only, with a line whose pid is not known yet.
     unnamed: Vec<Weak<Follower>>,
     counts: OutputCounts,
+    dropped: DroppedLines,
+}
+
+/// The lines of all processes that a log process could not deliver in time.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct DroppedLines {
+    /// To this owner: they are missing in the tail and in events.
+    pub here: u64,
+    /// To the log file.
+    pub in_file: u64,
 }
 
 #[derive(Default)]
@@ -91,6 +101,16 @@ impl Tail {
         if process == inner.process && !inner.ended {
             inner.end_line(stream);
         }
+    }
+
+    pub fn count_dropped(&self, here: u64, in_file: u64) {
+        let dropped = &mut self.lock().dropped;
+        dropped.here += here;
+        dropped.in_file += in_file;
+    }
+
+    pub fn dropped(&self) -> DroppedLines {
+        self.lock().dropped
     }
 
     /// The tree of this process is gone: further bytes are not its output.

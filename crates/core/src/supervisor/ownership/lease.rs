@@ -170,6 +170,27 @@ impl Lease {
     }
 }
 
+/// A lease while the rest of a preparation goes on. A drop releases the name.
+pub struct LeaseGuard(Option<Lease>);
+
+impl LeaseGuard {
+    pub const fn of(lease: Option<Lease>) -> Self {
+        Self(lease)
+    }
+
+    pub fn keep(mut self) -> Option<Lease> {
+        self.0.take()
+    }
+}
+
+impl Drop for LeaseGuard {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.take().map(|lease| lease.lock.release()) {
+            tracing::debug!(target: crate::supervisor::TARGET, %error, "a plugin's lock could not be released");
+        }
+    }
+}
+
 fn log_modes(folder: &Folder, envs_dir: &Path, reporter: &Reporter) {
     let text = |path: &Path| printable(&path.display().to_string());
     if let Some(mode) = folder.envs_dir_open.filter(|_| live_managers::is_first_warning(reporter.manager)) {

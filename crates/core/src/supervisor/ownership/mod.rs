@@ -23,7 +23,7 @@ mod posix_session;
 mod successor;
 
 pub use leader::{find_leader, identify_leader};
-pub use lease::{Lease, LockFile};
+pub use lease::{Lease, LeaseGuard, LockFile};
 pub use lock::{Held, Lock, LockGuard};
 pub use plugin_folder::Folder;
 pub use posix_session::{SessionMembers, groups_of, posix_session_members};

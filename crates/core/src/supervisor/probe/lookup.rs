@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::supervisor::runtime::look_up;
+use crate::supervisor::runtime::{Work, off_thread};
 use ally_base::text::io_text;
 
 /// Tries follow each other within milliseconds, and a name server must not be asked as often.
@@ -27,7 +27,8 @@ impl Lookup {
     pub fn start(host: String) -> Self {
         let name = host.clone();
         // Port 0: only the addresses are wanted.
-        let thread = tokio::spawn(look_up(move || Ok((name.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect())));
+        let thread =
+            tokio::spawn(off_thread(Work::LookUp, move || Ok((name.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect())));
         Self { host, thread, found: None }
     }
 

@@ -6,5 +6,5 @@ mod thread;
 mod watch;
 
 pub use exit::exit;
-pub use thread::{AbortOnDrop, look_up, off_thread, spawn, start};
+pub use thread::{AbortOnDrop, Work, off_thread, spawn, start};
 pub use watch::FolderChanges;

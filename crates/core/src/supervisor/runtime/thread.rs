@@ -22,7 +22,7 @@ pub fn start() -> io::Result<()> {
             .enable_all()
             .thread_name(WORKER_NAME)
             .thread_keep_alive(WORKER_KEEP_ALIVE)
-            .max_blocking_threads(WORKERS_MAX + LOOKUPS_MAX)
+            .max_blocking_threads(SAMPLES_MAX + LOOKUPS_MAX + FILES_MAX)
             .build()?;
         let handle = runtime.handle().clone();
         std::thread::Builder::new().name("ally-bpm".to_owned()).spawn(move || {
@@ -47,37 +47,50 @@ where
     HANDLE.get().map(|handle| handle.spawn(future))
 }
 
-/// Runs `work`, which may take long, on another thread, at most [`WORKERS_MAX`] at once. Must be awaited on the supervisor's
-/// thread. The runtime makes such a thread when there is work, and ends it after [`WORKER_KEEP_ALIVE`] without.
-pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    static PERMITS: Semaphore = Semaphore::const_new(WORKERS_MAX);
-    work_within(&PERMITS, work).await
+/// Work that may take long, or hang in the kernel. Each kind has threads of its own, so that hung work of one kind does not hold
+/// up the others.
+#[derive(Debug, Clone, Copy)]
+pub enum Work {
+    /// More than one thread, so that a read of /proc that hangs delays only its own tree.
+    Sample,
+    /// The lookup of a host's name.
+    LookUp,
+    /// A file on a disk that may hang.
+    OpenFile,
 }
 
-/// As [`off_thread`], for lookups of names, at most [`LOOKUPS_MAX`] at once: hung ones must not keep the threads of other work.
-pub async fn look_up<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    static PERMITS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
-    work_within(&PERMITS, work).await
+const SAMPLES_MAX: usize = 4;
+const LOOKUPS_MAX: usize = 8;
+const FILES_MAX: usize = 8;
+const WORKER_NAME: &str = "ally-worker";
+/// Longer than the pause between two samples.
+const WORKER_KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+impl Work {
+    fn permits(self) -> &'static Semaphore {
+        static SAMPLES: Semaphore = Semaphore::const_new(SAMPLES_MAX);
+        static LOOKUPS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
+        static FILES: Semaphore = Semaphore::const_new(FILES_MAX);
+        match self {
+            Self::Sample => &SAMPLES,
+            Self::LookUp => &LOOKUPS,
+            Self::OpenFile => &FILES,
+        }
+    }
 }
 
-async fn work_within<T: Send + 'static>(permits: &'static Semaphore, work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Runs `work` on another thread. Must be awaited on the supervisor's thread. The runtime makes such a thread when there is work,
+/// and ends it after [`WORKER_KEEP_ALIVE`] without.
+pub async fn off_thread<T: Send + 'static>(kind: Work, work: impl FnOnce() -> T + Send + 'static) -> T {
     // The semaphore is never closed.
-    let permit = permits.acquire().await;
-    let done = tokio::task::spawn_blocking(work).await;
-    drop(permit);
+    let permit = kind.permits().acquire().await;
+    let done = tokio::task::spawn_blocking(move || (work(), permit)).await;
     match done {
-        Ok(value) => value,
+        Ok((value, _)) => value,
         // The runtime never ends, so the work was not cancelled.
         Err(error) => resume_unwind(error.into_panic()),
     }
 }
-
-/// More than one, so that a read of /proc that hangs in the kernel delays only its own tree.
-const WORKERS_MAX: usize = 4;
-const LOOKUPS_MAX: usize = 8;
-const WORKER_NAME: &str = "ally-worker";
-/// Longer than the pause between two samples.
-const WORKER_KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// A task of the runtime that is aborted on drop.
 pub struct AbortOnDrop(Option<JoinHandle<()>>);

@@ -46,6 +46,11 @@ impl Daemon {
             stdout_reader: Some(stdout_reader_copy),
             stderr_reader: Some(stderr_reader_copy),
             notify,
+            log_file: None,
+            log_folder: None,
+            stdout_copy: None,
+            stderr_copy: None,
+            log_notes: None,
         }
         .into_wire();
         (Self { stream: Some(Frames::of(ours)), stdout: Some(stdout), stderr: Some(stderr), home }, mask, ends)

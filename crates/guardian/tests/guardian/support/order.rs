@@ -58,6 +58,7 @@ impl TestOrder {
             env,
             limits: self.limits.clone(),
             notify_path: self.notify_path.as_os_str().as_encoded_bytes(),
+            log: None,
         };
         order.encode()
     }

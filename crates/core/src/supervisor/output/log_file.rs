@@ -1,0 +1,196 @@
+//! The owner's part of a log file: opens and locks the file for a new attempt, and receives what the log process reports.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ally_base::log_file::{self, Unfit};
+use ally_base::os;
+use ally_base::record::{IDENTITY_FILE, LOCK_FILE, PID_FILE};
+use ally_base::text::errno_text;
+use ally_base::wire::{FrameBuffer, LogNote};
+use tokio::net::unix::pipe::Receiver;
+use tokio::time::{Instant, sleep};
+
+use super::Tail;
+use crate::config::LogConfig;
+use crate::error::Failure;
+use crate::supervisor::report::{Reporter, log};
+use crate::supervisor::runtime::spawn;
+use crate::supervisor::runtime::{Work, off_thread};
+
+/// The log process of an earlier attempt writes the rest, and ends. flock(2) has no event for that.
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
+/// How long a first start waits for the lock. After that another owner has it.
+const LOCK_LIMIT: Duration = Duration::from_secs(2);
+/// How long a restart waits. After that the disk is slow, and the new log process waits in the place of the daemon.
+const RESTART_LOCK_LIMIT: Duration = Duration::from_millis(500);
+
+/// The process name of a log process.
+const LOG_PROCESS: &str = "ally-log";
+
+/// A log file for one attempt.
+#[derive(Debug)]
+pub struct OpenLog {
+    /// `None`: the log process waits for the lock.
+    pub file: Option<OwnedFd>,
+    pub folder: OwnedFd,
+}
+
+/// What the log file of an attempt must know about the plugin.
+pub struct LogPlace {
+    pub envs_dir: PathBuf,
+    /// The folder of the record, which is no place for a file of the record's names.
+    pub plugin: String,
+    /// Whether this owner's earlier attempt has written the file.
+    pub is_own: bool,
+}
+
+/// Opens and locks the file in a thread of its own: the disk may hang, and the supervisor's thread must not.
+///
+/// # Errors
+/// `InvalidConfig`; `Io` with the path; `LogFileOwned`.
+pub async fn open_log(config: LogConfig, place: LogPlace) -> Result<OpenLog, Failure> {
+    let limit = Instant::now() + if place.is_own { RESTART_LOCK_LIMIT } else { LOCK_LIMIT };
+    let (config, place) = (Arc::new(config), Arc::new(place));
+    loop {
+        let (wanted, at) = (Arc::clone(&config), Arc::clone(&place));
+        let (folder, file, locked) = off_thread(Work::OpenFile, move || try_open(&wanted, &at)).await?;
+        if locked {
+            return Ok(OpenLog { file: Some(file.into()), folder });
+        }
+        if Instant::now() >= limit {
+            // In the list of locks a file that was handed on belongs to this process, and one that was rotated to a log process.
+            let owner = os::flock_holder(&file);
+            let is_foreign = owner.is_some_and(|pid| pid != os::own_pid() && !os::holds(pid, LOG_PROCESS, &file));
+            if place.is_own && !is_foreign {
+                return Ok(OpenLog { file: None, folder });
+            }
+            return Err(Failure::LogFileOwned { path: config.file.display().to_string(), owner });
+        }
+        sleep(RETRY_INTERVAL).await;
+    }
+}
+
+/// Folder and file, and whether the file is locked.
+fn try_open(config: &LogConfig, place: &LogPlace) -> Result<(OwnedFd, File, bool), Failure> {
+    let (path, name) = (&config.file, config.name());
+    if config.folder() == place.envs_dir.join(&place.plugin) && is_of_record(name) {
+        let problem = format!("must not be {}, which is a file of the manager", path.display());
+        return Err(Failure::InvalidConfig { field: "logs.file".to_owned(), problem });
+    }
+    let folder = open_folder(config.folder(), &place.envs_dir)?;
+    let file = log_file::open(&folder, name).map_err(|unfit| unfit_failure(path, unfit))?;
+    match file.try_lock() {
+        Ok(()) => {
+            // The log process that held the lock may have rotated just before.
+            let is_current = log_file::is_at(&folder, name, &file).map_err(|errno| Failure::call("fstatat", path, errno))?;
+            Ok((folder, file, is_current))
+        }
+        Err(TryLockError::WouldBlock) => Ok((folder, file, false)),
+        Err(TryLockError::Error(error)) => Err(Failure::call("flock", path, error)),
+    }
+}
+
+fn is_of_record(name: &Path) -> bool {
+    [PID_FILE, IDENTITY_FILE, LOCK_FILE].iter().any(|file| name == Path::new(file) || name == Path::new(&format!(".{file}.new")))
+}
+
+/// Below `envsDir` a missing folder is made, for this user only. Elsewhere it may be a mistake in the path.
+fn open_folder(folder: &Path, envs_dir: &Path) -> Result<OwnedFd, Failure> {
+    if folder.starts_with(envs_dir) {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| Failure::call("mkdir", folder, error))?;
+    }
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_DIRECTORY);
+    Ok(options.open(folder).map_err(|error| Failure::call("open", folder, error))?.into())
+}
+
+fn unfit_failure(path: &Path, unfit: Unfit) -> Failure {
+    match unfit {
+        Unfit::Link => Failure::io(path, "is a symbolic link, which is never followed here"),
+        Unfit::NotPlain => Failure::io(path, "must be a plain file"),
+        Unfit::Foreign(user) => Failure::io(path, format!("belongs to user {user}")),
+        Unfit::Named => Failure::io(path, "has another name as well (a hard link), which may be somebody else's file"),
+        Unfit::Refused(errno) => Failure::call("open", path, io::Error::from(errno)),
+    }
+}
+
+/// Logs and counts what the log process of one attempt reports.
+///
+/// # Errors
+/// The errno of epoll_ctl(2) or kevent(2).
+pub fn receive_notes(pipe: OwnedFd, path: PathBuf, tail: &Arc<Tail>, reporter: &Reporter) -> io::Result<()> {
+    let notes = Notes { pipe: Receiver::from_owned_fd(pipe)?, path, tail: Arc::clone(tail), reporter: reporter.clone(), is_warned: false };
+    drop(spawn(notes.run()));
+    Ok(())
+}
+
+struct Notes {
+    pipe: Receiver,
+    path: PathBuf,
+    tail: Arc<Tail>,
+    reporter: Reporter,
+    /// Whether lines missing in the owner's copy were logged as a warning.
+    is_warned: bool,
+}
+
+impl Notes {
+    async fn run(mut self) {
+        let mut received = FrameBuffer::default();
+        let mut bytes = [0; 256];
+        loop {
+            match self.pipe.readable().await.and_then(|()| self.pipe.try_read(&mut bytes)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Ok(count) if count > 0 => received.extend(bytes.get(..count).unwrap_or_default()),
+                // The log process has ended.
+                Ok(_) | Err(_) => return,
+            }
+            while let Ok(Some(frame)) = received.next_frame() {
+                if let Some(note) = LogNote::decode(&frame) {
+                    self.on_note(note);
+                }
+            }
+        }
+    }
+
+    fn on_note(&mut self, note: LogNote) {
+        let file = ally_base::text::printable(&self.path.display().to_string());
+        match note {
+            LogNote::CopyDropped { lines } => {
+                self.tail.count_dropped(lines, 0);
+                if std::mem::replace(&mut self.is_warned, true) {
+                    log!(
+                        self.reporter,
+                        debug,
+                        lines,
+                        "output came too fast: lines are missing in events and getOutput, not in the log file"
+                    );
+                } else {
+                    log!(
+                        self.reporter,
+                        warn,
+                        lines,
+                        "output came too fast: lines are missing in events and getOutput, not in the log file"
+                    );
+                }
+            }
+            LogNote::FileFailed { errno } => {
+                log!(self.reporter, warn, file, "the log file can't be written: {}", errno_text(errno));
+            }
+            LogNote::FileDropped { lines, errno } => {
+                self.tail.count_dropped(0, lines);
+                let reason = if errno == 0 { "the disk is too slow".to_owned() } else { errno_text(errno) };
+                log!(self.reporter, warn, file, lines, "lines are missing in the log file: {reason}");
+            }
+            LogNote::Replaced => {
+                log!(self.reporter, warn, file, "the log process was killed, and replaced: lines may be missing in the log file");
+            }
+        }
+    }
+}

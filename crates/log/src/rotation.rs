@@ -1,0 +1,205 @@
+//! The older files: `file.1`, `file.2` and so on, each as it is or compressed (`file.1.gz`).
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ally_base::log_file::{self, Unfit};
+use ally_base::os;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, renameat};
+use nix::sys::stat::fstatat;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::gzip::Job;
+use super::queue::Queue;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain,
+    Gzip,
+}
+
+const FORMS: [Form; 2] = [Form::Plain, Form::Gzip];
+
+/// The names of a log file and its older files, in one folder.
+pub struct Rotation {
+    pub folder: OwnedFd,
+    pub name: PathBuf,
+    /// The files that are kept, the live one included.
+    pub max_files: u32,
+    compress: bool,
+    job: Option<Job>,
+    queue: Arc<Queue>,
+}
+
+impl Rotation {
+    pub fn new(folder: OwnedFd, name: PathBuf, max_files: u32, compress: bool, queue: Arc<Queue>) -> Self {
+        Self { folder, name, max_files, compress, job: None, queue }
+    }
+
+    /// The name of the next live file, until it is renamed.
+    pub fn new_name(&self) -> PathBuf {
+        affixed(".", &self.name, ".new")
+    }
+
+    fn compressing_name(&self) -> PathBuf {
+        affixed(".", &self.name, ".1.gz.new")
+    }
+
+    fn older(&self, number: u32, form: Form) -> PathBuf {
+        affixed("", &self.name, &format!(".{number}{}", if form == Form::Gzip { ".gz" } else { "" }))
+    }
+
+    fn exists(&self, name: &Path) -> bool {
+        fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    fn is_taken(&self, number: u32) -> bool {
+        FORMS.into_iter().any(|form| self.exists(&self.older(number, form)))
+    }
+
+    pub fn remove(&self, name: &Path) -> Result<(), Errno> {
+        match unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<(), Errno> {
+        renameat(&self.folder, from, &self.folder, to)
+    }
+
+    /// Removes what a killed log process has left half done, and what an earlier, larger `maxFiles` has left.
+    pub fn tidy(&mut self) {
+        let new_name = self.new_name();
+        let old_log = fstatat(&self.folder, &new_name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_size > 0);
+        // The next live file is empty until it has its name, so this is the last one: between two steps of a rotation.
+        if !(old_log && self.max_files > 1 && self.make_room().and_then(|()| self.rename(&new_name, &self.older(1, Form::Plain))).is_ok()) {
+            ignore(self.remove(&new_name));
+        }
+        ignore(self.remove(&self.compressing_name()));
+        for number in 1.. {
+            let is_kept = number < self.max_files;
+            if !self.is_taken(number) {
+                if is_kept && number < GAPS_MAX {
+                    continue;
+                }
+                break;
+            }
+            // The compressed one was synced before it got its name.
+            let is_double = self.exists(&self.older(number, Form::Gzip));
+            if !is_kept || is_double {
+                ignore(self.remove(&self.older(number, Form::Plain)));
+            }
+            if !is_kept {
+                ignore(self.remove(&self.older(number, Form::Gzip)));
+            }
+        }
+    }
+
+    /// Puts the new file in the place of the live one, which becomes `file.1`. At each moment there is a file of that name, and it
+    /// is locked, so that no other owner can begin one.
+    pub fn replace_live(&mut self, new_name: &Path) -> Result<(), Errno> {
+        if self.max_files == 1 {
+            return self.rename(new_name, &self.name);
+        }
+        self.make_room()?;
+        let first = self.older(1, Form::Plain);
+        match os::exchange(&self.folder, new_name, &self.name) {
+            Ok(()) => self.rename(new_name, &first),
+            // The file system can't do that in one step.
+            Err(_) => {
+                self.rename(&self.name, &first)?;
+                self.rename(new_name, &self.name)
+            }
+        }
+    }
+
+    /// The older files make room for a new `file.1`, from the oldest down, up to the first number that is free.
+    fn make_room(&mut self) -> Result<(), Errno> {
+        let last = self.max_files.saturating_sub(1);
+        let free = (1..last).find(|number| !self.is_taken(*number)).unwrap_or(last);
+        for form in FORMS {
+            self.remove(&self.older(free, form))?;
+        }
+        if let Some(job) = self.job.as_mut().filter(|job| job.number == free) {
+            job.number = 0;
+            job.cancel();
+        }
+        for number in (1..free).rev() {
+            for form in FORMS {
+                match self.rename(&self.older(number, form), &self.older(number + 1, form)) {
+                    Ok(()) | Err(Errno::ENOENT) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            if let Some(job) = self.job.as_mut().filter(|job| job.number == number) {
+                job.number += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to compress the newest file that is not compressed yet. One at a time.
+    pub fn compress_next(&mut self) {
+        if !self.compress || self.job.is_some() {
+            return;
+        }
+        let mut kept = (1..self.max_files).take_while(|number| self.is_taken(*number));
+        let Some(number) = kept.find(|number| self.exists(&self.older(*number, Form::Plain))) else { return };
+        // A failure leaves the file as it is, which is tried again after the next rotation.
+        self.job = self.start_job(number).ok();
+    }
+
+    fn start_job(&self, number: u32) -> io::Result<Job> {
+        let failed = |unfit: Unfit| io::Error::from_raw_os_error(unfit.errno());
+        let from = log_file::open(&self.folder, &self.older(number, Form::Plain)).map_err(failed)?;
+        self.remove(&self.compressing_name())?;
+        let to = log_file::create(&self.folder, &self.compressing_name()).map_err(failed)?;
+        Job::start(number, from, to, &self.queue)
+    }
+
+    /// A compression has ended.
+    pub fn on_compressed(&mut self) {
+        let Some(job) = self.job.take() else { return };
+        let number = job.number;
+        if job.join().is_err() || number == 0 {
+            ignore(self.remove(&self.compressing_name()));
+            return;
+        }
+        let [plain, gzip] = FORMS.map(|form| self.older(number, form));
+        if self.rename(&self.compressing_name(), &gzip).is_ok() {
+            ignore(self.remove(&plain));
+            self.compress_next();
+        }
+    }
+
+    pub const fn is_compressing(&self) -> bool {
+        self.job.is_some()
+    }
+
+    /// Gives a compression up. The file stays as it is, and is compressed after the next start.
+    pub fn cancel(&mut self) {
+        if let Some(job) = &mut self.job {
+            job.number = 0;
+            job.cancel();
+        }
+        self.on_compressed();
+    }
+}
+
+/// A log with more files than this and a gap below is not looked through at each start.
+const GAPS_MAX: u32 = 1000;
+
+fn affixed(before: &str, name: &Path, behind: &str) -> PathBuf {
+    let mut text = OsString::from(before);
+    text.push(name);
+    text.push(behind);
+    text.into()
+}
+
+/// For a removal that is tried again at the next opening.
+const fn ignore(_: Result<(), Errno>) {}
