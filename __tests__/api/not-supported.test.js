@@ -7,26 +7,23 @@ const { problemOf } = require('../config/samples');
 
 const world = useWorld();
 
-const health = { interval: 1_000, timeout: 1_000, retries: 3 };
-
 const expectRefused = (error, what) => {
   expect(error).toBeInstanceOf(Error);
   expect(error.code).toBe('ERR_INVALID_CONFIG');
   expect(problemOf(error)).toBe(`${what} is not supported yet`);
 };
 
-test.each([
-  ["socket: 'manager'", () => ({ socket: 'manager' }), "socket 'manager'"],
-  ['readiness by http', () => ({ readiness: { type: 'http' } }), "readiness.type 'http'"],
-  ['probe http', () => ({ healthcheck: { ...health, probe: { type: 'http' } } }), "healthcheck.probe.type 'http'"],
-])('not supported yet: startProcess refuses %s with ERR_INVALID_CONFIG', async (_, option, field) => {
-  const manager = world.manager();
-  const error = await failure(manager.startProcess({ ...world.config(), ...option(world.dir) }));
-  expectRefused(error, field);
-  expect(error.pluginName).toBe('plugin');
-  expect(manager.listProcesses()).toEqual([]);
-  expect(fs.existsSync(world.envsDir)).toBe(false);
-});
+test.each([["socket: 'manager'", () => ({ socket: 'manager' }), "socket 'manager'"]])(
+  'not supported yet: startProcess refuses %s with ERR_INVALID_CONFIG',
+  async (_, option, field) => {
+    const manager = world.manager();
+    const error = await failure(manager.startProcess({ ...world.config(), ...option() }));
+    expectRefused(error, field);
+    expect(error.pluginName).toBe('plugin');
+    expect(manager.listProcesses()).toEqual([]);
+    expect(fs.existsSync(world.envsDir)).toBe(false);
+  },
+);
 
 test.each([['upgradeProcess', ['plugin']]])('not supported yet: %s rejects and leaves a running plugin alone', async (method, args) => {
   const manager = world.manager();

@@ -66,7 +66,7 @@ test('readiness exec: a try that takes longer than 1 s is stopped, and two never
   const script =
     'trap "" TERM INT; if mkdir "$1" 2>/dev/null; then echo $$ >"$1/pid"; else kill -0 $(cat "$1/pid") && : >"$2"; echo $$ >"$1/pid"; fi; sleep 60 & sleep 60';
   const error = await failure(manager.startProcess(notReady(shell(script, running, file), 2_500)));
-  expect(error.message).toContain('(not ready within 2500 ms: not finished within 1000 ms)');
+  expect(error.message).toMatch(/\(not ready within 2500 ms: not finished within 1000 ms \(probe exec, after \d+ ms\)\)/);
   expect(fs.existsSync(file)).toBe(false);
   expect(alive(Number(fs.readFileSync(`${running}/pid`, 'utf8')))).toBe(false);
   expectNothingLeft(world, 'plugin');
@@ -92,10 +92,12 @@ test('healthcheck.probe exec: failed checks, then a restart with reason unhealth
   await until(() => events.of('restart').length > 0);
   const failed = events.of('health').filter(({ healthy }) => !healthy);
   expect(failed).toMatchObject([
-    { failures: 1, error: 'exit code 3: disk full', latency: expect.any(Number) },
-    { failures: 2, error: 'exit code 3: disk full' },
+    { failures: 1, error: expect.stringMatching(/^exit code 3: disk full \(probe exec, after [\d.]+ ms\)$/), latency: expect.any(Number) },
+    { failures: 2, error: expect.stringContaining('exit code 3: disk full (probe exec, after ') },
   ]);
-  expect(manager.getProcessInfo('plugin').lastError).toBe('unhealthy after 2 failed health checks: exit code 3: disk full');
+  expect(manager.getProcessInfo('plugin').lastError).toContain(
+    'unhealthy after 2 failed health checks: exit code 3: disk full (probe exec, after ',
+  );
   fs.unlinkSync(`${marker}.sick`);
   await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== leader.pid);
   expect(manager.getProcessInfo('plugin').lastExit.reason).toBe('unhealthy');
@@ -110,7 +112,10 @@ test('healthcheck.probe exec: a check that takes longer than timeout is stopped 
   });
   const processes = Object.values(await world.tree(marker));
   await until(() => events.of('health').length > 0);
-  expect(events.of('health')[0]).toMatchObject({ healthy: false, error: 'not finished within 300 ms' });
+  expect(events.of('health')[0]).toMatchObject({
+    healthy: false,
+    error: expect.stringContaining('not finished within 300 ms (probe exec, after '),
+  });
   expect(events.of('health')[0].latency).toBeGreaterThanOrEqual(299);
   await until(() => !processes.some(alive));
   expect(manager.isRunning('plugin')).toBe(true);
@@ -138,5 +143,5 @@ test('healthcheck.probe exec: a command that floods its output, and one that clo
     healthcheck: { retries: 1_000 },
   });
   await until(() => events.of('health').length > 1);
-  for (const event of events.of('health')) expect(event.error).toBe('exit code 5: last');
+  for (const event of events.of('health')) expect(event.error).toContain('exit code 5: last (probe exec');
 });

@@ -263,7 +263,7 @@ impl Daemon {
         let (snapshot, revision, status, job) =
             self.read(|shown| (shown.snapshot.clone(), shown.revision, shown.status.clone(), shown.job));
         let uptime = snapshot.running_since.map(|since| clock::since(since).as_secs_f64() * 1e3);
-        Published { snapshot, revision, uptime, status, job }
+        Published { snapshot, revision, uptime, job, status }
     }
 
     pub fn metrics(&self) -> PluginMetrics {
