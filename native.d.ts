@@ -140,14 +140,6 @@ export interface NativeKeys {
   unbuiltOptions: Array<string>
 }
 
-/** When a plugin of a group was started, in milliseconds from the call on. */
-export interface NativeMemberStart {
-  pluginName: string
-  queued: number
-  spawned: number
-  ready: number
-}
-
 export interface NativeLine {
   stream: string
   line: string
@@ -160,6 +152,14 @@ export interface NativeLines {
   dropped: number
   lines: Array<NativeLine>
   ended: boolean
+}
+
+/** When a plugin of a group was started, in milliseconds from the call on. */
+export interface NativeMemberStart {
+  pluginName: string
+  queued: number
+  spawned: number
+  ready: number
 }
 
 /** `kind` determines which of the other fields are set. */
