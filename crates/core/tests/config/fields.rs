@@ -117,7 +117,7 @@ fn invalid_field_is_the_first_word_of_the_error() {
         ("restart.preventExitCodes", Number(78.0)),
         ("readiness", text("socket")),
         ("readiness.type", Undefined),
-        ("readiness.type", text("http")),
+        ("readiness.type", text("https")),
         ("socket", text("manager")),
         ("socket", text("both")),
         ("killMode", text("process")),
