@@ -77,9 +77,10 @@ impl<'a> Order<'a> {
         frame::finish(out, ORDER)
     }
 
-    /// Whether an order has a log file, without a look at its strings. Any value for a payload that is no order.
+    /// Whether an order has a log file. An order without one is not decoded for that.
     pub fn has_log(payload: &[u8]) -> bool {
-        FieldReader::of(payload).u32().is_some_and(super::descriptors::has_log)
+        let is_possible = FieldReader::of(payload).u32().is_some_and(super::descriptors::has_log);
+        is_possible && Order::decode(payload).is_some_and(|order| order.log.is_some())
     }
 
     /// `None` if [`Self::encode`] can't produce this payload.
