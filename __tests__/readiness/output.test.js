@@ -34,6 +34,16 @@ test('readiness output: a line that comes in several writes counts once it is wh
   await waiting.promise;
 });
 
+test('readiness output: half a line does not count because somebody listens to the output', async () => {
+  const manager = world.manager();
+  manager.on('output', () => {});
+  const changes = { startupTimeout: 600, ...output('^ready$') };
+  // Often enough that some reads end between the two.
+  const pieces = Array.from({ length: 200 }, () => ['ready', ' in a moment\\n']).flat();
+  const error = await failure(manager.startProcess(world.config('plugin', prints(...pieces), changes)));
+  expect(error.code).toBe('ERR_STARTUP_TIMEOUT');
+});
+
 test('readiness output: a prompt without a newline counts', () => start(prints('ready> '), output('^ready> $')));
 
 test('readiness output, stream: a line of the other stream does not count', async () => {

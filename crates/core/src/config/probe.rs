@@ -173,8 +173,10 @@ fn status(fields: &mut Fields) -> Checked<(u32, u32)> {
 }
 
 fn port(fields: &mut Fields) -> Checked<Option<u16>> {
-    let port = fields.count("port", 1)?;
-    port.map(|port| u16::try_from(port).map_err(|_| fields.wrong("port", format!("must be at most {}, got {port}", u16::MAX)))).transpose()
+    match fields.number("port", 1.0, f64::from(u16::MAX))? {
+        Some(port) if port.fract() != 0.0 => Err(fields.wrong("port", format!("must be a whole number, got {port}"))),
+        port => Ok(port.map(|port| port as u16)),
+    }
 }
 
 fn host(fields: &mut Fields) -> Checked<String> {

@@ -69,8 +69,8 @@ fn wrong_field_of_a_probe_is_named_with_what_it_must_be() {
     assert!(http("path", text("/a\r\nX: y")).starts_with("readiness.path must begin"));
     assert!(http("path", text("/é")).starts_with("readiness.path must begin"));
     assert_eq!(http("path", Number(1.0)), "readiness.path must be a string, got a number");
-    assert_eq!(http("port", Number(0.0)), "readiness.port must be a number from 1 to 4294967295, got 0");
-    assert_eq!(http("port", Number(65_536.0)), "readiness.port must be at most 65535, got 65536");
+    assert_eq!(http("port", Number(0.0)), "readiness.port must be a number from 1 to 65535, got 0");
+    assert_eq!(http("port", Number(65_536.0)), "readiness.port must be a number from 1 to 65535, got 65536");
     assert_eq!(http("port", text("8080")), "readiness.port must be a number, got a string");
     assert_eq!(http("port", Number(80.5)), "readiness.port must be a whole number, got 80.5");
     assert_eq!(http("host", text("localhost")), "readiness.host needs port: without it the request goes over socketPath");

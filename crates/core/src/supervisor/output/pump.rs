@@ -143,14 +143,14 @@ impl Pump {
         if let Some(line) = self.splitter().rest() {
             self.count_dropped(u64::from(!self.reporter.line(self.stream, line)));
         }
+        if let Some(line_match) = &self.line_match {
+            line_match.end_line(self.stream, Instant::now());
+        }
     }
 
     fn count_dropped(&self, lines: u64) {
         if lines > 0 {
             self.tail.count_dropped_lines(lines);
-        }
-        if let Some(line_match) = &self.line_match {
-            line_match.end_line(self.stream, Instant::now());
         }
     }
 
