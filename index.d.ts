@@ -82,18 +82,19 @@ export interface ManagerOptions {
   logger?: Logger | undefined;
   /**
    * The fate of running daemons when their owner ends for any reason, SIGKILL included. 'stop': each
-   * tree is gone within its grace period plus 2 s. 'keep': the trees live on, and the next start of
-   * the plugin replaces its tree.
+   * tree is gone within its grace period plus 2 s. 'keep': the trees live on without restarts, health
+   * checks, memory limit and samples. The next start of the plugin ends its tree before it spawns, also
+   * if that spawn then fails.
    * @default 'stop'
    * @example new BackgroundProcessManager({ onOwnerDeath: 'keep' })
-   * @see [Death of the owner](docs/stopping.md#death-of-the-owner)
+   * @see [Death of the owner](docs/stopping.md#death-of-the-owner), [Kept daemons](docs/stopping.md#kept-daemons)
    */
   onOwnerDeath?: 'stop' | 'keep' | undefined;
   /**
    * Values for the keys that a configuration leaves absent: whole fields and not parts of them. An absent
    * or `undefined` key takes the default; with `null` the key is absent. The constructor checks the
    * defaults. `getProcessInfo().config` stays what was given. `{name}` in `logs.file` is the
-   * name of the plugin, and must be there.
+   * name of the plugin, and must be there. In the `logs.file` of a configuration it has no meaning.
    * @default {}
    * @example { restart: { maxAttempts: 5 } }
    * @see [Defaults](docs/configuration.md#defaults)
@@ -140,7 +141,8 @@ export interface BackgroundProcessConfig {
   pluginPath: string;
   /**
    * The program: a path, or a bare name that is looked up in the PATH of the daemon's environment.
-   * No shell is involved, except for a file without a `#!` line, which runs by /bin/sh.
+   * No shell is involved, except for a file without a `#!` line, which runs by /bin/sh. For a line such as
+   * `a && b` use the command 'sh' with the arguments ['-c', 'a && b'].
    * @example process.execPath
    */
   command: string;
@@ -363,7 +365,8 @@ export type Probe =
     }
   /**
    * The command, run beside the daemon with its environment and folder, exits with code 0 within 1 s
-   * (readiness) or `timeout` (health). A bare name is looked up in PATH. A late command is stopped with
+   * (readiness) or `timeout` (health). A bare name is looked up in PATH; there is no shell. A start tries a
+   * missing program again until `startupTimeout`. A late command is stopped with
    * everything that it has started. `args` default: none.
    * @example { type: 'exec', command: 'pg_isready', args: ['--quiet'] }
    * @see [Probe `exec`](docs/readiness-and-health.md#probe-exec)
@@ -386,7 +389,8 @@ export type Probe =
   | { type: 'tcp'; port: number; host?: string | undefined }
   /**
    * Readiness only. The daemon writes a line that matches `pattern`, the source of a regular expression
-   * without lookaround and backreferences, to `stream` (default: either).
+   * without lookaround and backreferences, to `stream` (default: either). The first 4 KiB of a line are
+   * matched, escape sequences of colours included.
    * @example { type: 'output', pattern: '^listening on port \\d+$', stream: 'stdout' }
    * @see [Probe `output`](docs/readiness-and-health.md#probe-output)
    */
@@ -473,7 +477,7 @@ export interface RestartPolicy {
 export interface LogPolicy {
   /**
    * The absolute path of a file to which the output is appended. No other plugin or owner may write it.
-   * Without a file, the latest lines are kept only in memory.
+   * Without a file, the latest lines are kept only in memory, and the other fields do nothing.
    * @default none
    * @example '/var/log/search-plugin.log'
    */
@@ -552,7 +556,10 @@ export interface ProcessInfo {
   config: BackgroundProcessConfig;
   /** The number of failed checks in a row. A check that passes sets it to 0. */
   failedHealthChecks: number;
-  /** The number of restarts in a row, including a pending one. Readiness sets it to 0. */
+  /**
+   * The number of restarts in a row, including a pending one. Readiness sets it to 0 or, with
+   * `restart.resetAfter`, that many milliseconds in RUNNING.
+   */
   restartAttempts: number;
   /** The text of the last failure. A successful start clears it. */
   lastError?: string;
@@ -644,7 +651,8 @@ export interface ProcessMetrics {
 
 /**
  * The arguments of each event's listeners. Subscribers of node:diagnostics_channel get those of stateChange as
- * `ally:daemon:state` and those of exit as `ally:daemon:exit`, and calls as TracingChannels (`ally:daemon:start`, `stop`, `restart`).
+ * `ally:daemon:state` and those of exit as `ally:daemon:exit`, and calls as TracingChannels (`ally:daemon:start`, `stop`, `restart`),
+ * without startGroup and stopGroup.
  * @see [Events](docs/states.md#events), [diagnostics_channel](docs/states.md#diagnostics_channel)
  */
 export interface ManagerEvents {
@@ -656,7 +664,7 @@ export interface ManagerEvents {
   restart: [{ pluginName: string; attempt: number; delay: number; reason: ExitReason }];
   /** A health check is done. `latency`: milliseconds. `failures`: the failed checks in a row, 0 if healthy. */
   health: [{ pluginName: string; healthy: boolean; latency: number; failures: number; error?: string }];
-  /** A line of output, without its newline. If too many lines wait for the event loop, further ones are dropped. */
+  /** A line of output, without its newline and a carriage return before it. If too many lines wait for the event loop, further ones are dropped. */
   output: [{ pluginName: string; stream: 'stdout' | 'stderr'; line: string }];
 }
 
@@ -711,8 +719,8 @@ export type ManagerErrorCode =
   | 'ERR_UNHEALTHY';
 
 /**
- * The error of rejected promises, of the constructor and of configFromManifest: an Error of the caller's
- * realm. If a start is aborted by `signal`, it rejects with the reason of the signal instead.
+ * The error of rejected promises, of the constructor, of configFromManifest, logs and metricsText: an Error of the
+ * caller's realm. If startProcess or whenRunning is aborted by `signal`, it rejects with the reason of the signal instead.
  * @see [Errors](docs/errors.md)
  */
 export interface ManagerError extends Error {
@@ -777,7 +785,7 @@ export declare class BackgroundProcessManager extends EventEmitter {
   startProcess(config: BackgroundProcessConfig, options?: { signal?: AbortSignal | undefined }): Promise<void>;
   /**
    * Stops a daemon, and resolves when every process of the daemon is gone and its files are removed.
-   * For an unknown or stopped plugin it resolves at once. A pending start or restart is cancelled. If
+   * For an unknown or stopped plugin it resolves at once, also if a dead owner has kept a daemon of this name. A pending start or restart is cancelled. If
    * a process lives 2 s after SIGKILL, rejects with ERR_STOP_FAILED. `everywhere` (not built yet): stops
    * a shared daemon for all sessions.
    * @see [Stopping](docs/stopping.md)
@@ -794,7 +802,10 @@ export declare class BackgroundProcessManager extends EventEmitter {
   /** A snapshot of the daemon. `undefined` for an unknown plugin. */
   getProcessInfo(pluginName: string): Readonly<ProcessInfo> | undefined;
 
-  /** Stops a daemon, and starts it again with the same configuration. Not counted as a restart attempt. */
+  /**
+   * Stops a daemon, and starts it again with the same configuration. Not counted as a restart attempt. If a plugin of
+   * `dependsOn` does not run, the daemon is stopped all the same, and the state is ERROR.
+   */
   restartProcess(pluginName: string): Promise<void>;
   /**
    * Not built yet. Replaces a daemon by one with a changed configuration. The old daemon is stopped when the new
@@ -805,7 +816,7 @@ export declare class BackgroundProcessManager extends EventEmitter {
    * Starts daemons in the order of their `dependsOn`, independent ones in parallel. Resolves with the times of each when
    * all of them run. If a daemon fails, the daemons that this call has started are stopped, dependents first, and the
    * promise rejects with an AggregateError with the code ERR_DEPENDENCY. A wrong configuration is refused before
-   * anything starts, by index and field.
+   * anything starts, with its first problem, by index and field. To end a start under way, call stopGroup.
    * @example await manager.startGroup([db, { ...api, dependsOn: [db.pluginName] }])
    * @see [startGroup](docs/groups.md#startgroup)
    */
@@ -845,7 +856,7 @@ export declare class BackgroundProcessManager extends EventEmitter {
   getOutput(pluginName: string, lines?: number): string[];
   /**
    * The last `lines` lines of output (default: all that are kept). With `follow`, then each new line, none missing and none
-   * twice, also of the daemons after a restart. The iteration ends without an error when `signal` aborts, when the plugin is
+   * twice, also of the daemons after a restart or a later start. The iteration ends without an error when `signal` aborts, when the plugin is
    * forgotten, or when the loop is left. A reader that is too slow loses the oldest lines and gets their number,
    * `{ dropped: n }`. A follower does not keep the event loop alive.
    *
