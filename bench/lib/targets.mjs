@@ -170,7 +170,7 @@ export function judge(scenarios) {
     [
       'size of ally.node',
       median('load', 'ally', 'addon'),
-      2_000,
+      2_300,
       'KB',
       beside('KB', ['ally-guardian', median('load', 'ally', 'guardian')]),
     ],
