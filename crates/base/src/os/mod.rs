@@ -136,6 +136,9 @@ pub struct ProcessUsage {
     pub resident: u64,
 }
 
+/// The name of a process that is the keeper of a probe's command: see `ally-guardian`.
+pub const PROBE_KEEPER: &str = "ally-probe";
+
 /// The resources of the tree of a keeper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeUsage {

@@ -35,6 +35,23 @@ fn tree_usage_has_descendants_their_threads_and_their_memory() {
 }
 
 #[test]
+fn tree_usage_has_no_command_of_a_probe() {
+    let folder = tempfile::tempdir().unwrap();
+    // A process has the name of the link by which it was executed.
+    let link = folder.path().join(os::PROBE_KEEPER);
+    std::os::unix::fs::symlink("/bin/sh", &link).unwrap();
+    let mut probe = Command::new(&link).args(["-c", "sleep 30 & wait"]).spawn().unwrap();
+    let pid = i32::try_from(probe.id()).unwrap();
+    until("the command runs", || os::descendants(pid).seen.len() == 1);
+    let command = os::descendants(pid).seen[0].pid;
+    let tree = os::tree_usage(os::own_pid(), start()).unwrap().unwrap();
+    assert!(tree.processes.iter().all(|process| process.pid != pid && process.pid != command), "{tree:?}");
+    // SAFETY: an integer only.
+    unsafe { libc::kill(command, libc::SIGKILL) };
+    probe.wait().unwrap();
+}
+
+#[test]
 fn tree_usage_counts_the_cpu_time_of_a_child_that_was_reaped() {
     let before = os::tree_usage(os::own_pid(), start()).unwrap().unwrap().cpu;
     let script = "import time\nwhile time.process_time() < 0.3: pass";

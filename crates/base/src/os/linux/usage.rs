@@ -12,9 +12,9 @@ use once_cell::sync::Lazy;
 
 use super::identity::{after_name, unless_gone};
 use super::tree::child_pids;
-use crate::os::{ProcessUsage, TreeUsage};
+use crate::os::{PROBE_KEEPER, ProcessUsage, TreeUsage};
 
-/// The tree of a keeper. `None` if the keeper is gone, or if another process has its pid.
+/// The tree of a keeper, without the command of a probe that runs beside it. `None` if the keeper is gone, or if another process has its pid.
 ///
 /// # Errors
 /// A file of /proc can't be read: EMFILE, ENFILE, EACCES.
@@ -26,6 +26,9 @@ pub fn tree_usage(keeper: i32, keeper_start: u64) -> io::Result<Option<TreeUsage
     while let Some((parent, threads)) = parents.pop() {
         for pid in children(parent, threads)? {
             let Some(found) = stat(pid)?.filter(|found| found.parent == parent) else { continue };
+            if parent == keeper && found.is_probe {
+                continue;
+            }
             tree.cpu += found.cpu + found.waited;
             parents.push((pid, found.threads));
             if !found.ended
@@ -92,6 +95,8 @@ fn descriptors_in(mut entries: &[u8]) -> u32 {
 
 struct Stat {
     parent: i32,
+    /// Whether it is the keeper of a probe's command.
+    is_probe: bool,
     /// Whether it is a zombie. Its CPU time is not its parent's yet.
     ended: bool,
     cpu: Duration,
@@ -122,12 +127,20 @@ fn parse(stat: &[u8]) -> Option<Stat> {
     let start = rest.nth(1)?.parse().ok()?;
     Some(Stat {
         parent,
+        is_probe: name_of(stat) == PROBE_KEEPER.as_bytes(),
         ended: matches!(state, "Z" | "X" | "x") && threads <= 1,
         cpu: of_ticks(user + system),
         waited: of_ticks(waited_user + waited_system),
         threads,
         start,
     })
+}
+
+/// Between the first and the last parenthesis, because a name may have some.
+fn name_of(stat: &[u8]) -> &[u8] {
+    let begin = stat.iter().position(|byte| *byte == b'(').map_or(0, |at| at + 1);
+    let end = stat.iter().rposition(|byte| *byte == b')').unwrap_or(begin);
+    stat.get(begin..end).unwrap_or_default()
 }
 
 fn resident(pid: i32) -> io::Result<u64> {
