@@ -4,6 +4,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { ANOTHER, as, testWith, testOnLinux } = require('../helpers/needs');
 const { failure } = require('../helpers/promises');
+const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { DAEMONS } = require('../helpers/world');
 
@@ -44,6 +45,7 @@ test('umask: files of the daemon have the permissions that it leaves', async () 
     const name = `umask${umask}`;
     const marker = world.path(name);
     await manager.startProcess(world.config(name, ['prints-and-counts.py', marker], { umask }));
+    await until(() => fs.existsSync(marker), 10_000, 'the daemon has made its file');
     expect(fs.statSync(marker).mode & 0o777).toBe(mode);
   }
 });
