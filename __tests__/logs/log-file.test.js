@@ -224,3 +224,17 @@ testOnLinux('logs.file: the log process is none of the daemon, and holds neither
   await manager.stopProcess('plugin');
   await until(() => logProcesses().length === 0);
 });
+
+testOnLinux('logs.file: a daemon whose order was lost with its guardian has its log file', async () => {
+  const manager = world.manager();
+  await manager.startProcess(world.config('other'));
+  const keeper = stat(manager.getPid('other')).ppid;
+  const guardian = identify(stat(keeper).ppid);
+  // The order waits in the stream of a guardian that does not read it.
+  signal(guardian, 'SIGSTOP');
+  const start = manager.startProcess(config());
+  await until(() => fs.existsSync(log()), 10_000, 'the start is prepared');
+  signal(guardian, 'SIGKILL');
+  await start;
+  await until(() => size(log()) > 0, 10_000, 'the log file has lines');
+});

@@ -17,7 +17,7 @@ use crate::supervisor::launch::{Launch, no_process};
 use crate::supervisor::manager::await_dependencies;
 use crate::supervisor::metrics::{exceeds, sample_at_ready};
 use crate::supervisor::notify::NotifySocket;
-use crate::supervisor::output::{LineMatch, LogPlace, Pumps, open_log, receive_notes};
+use crate::supervisor::output::{LineMatch, LogPlace, OpenLog, Pumps, open_log, receive_notes};
 use crate::supervisor::ownership::{Lease, LeaseGuard, LockFile, identify_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_ready, check};
 use crate::supervisor::report::log;
@@ -144,7 +144,10 @@ impl Task {
             return self.feed(Event::SpawnFailed { generation, failure });
         };
         let attempt = self.attempt.as_mut().filter(|attempt| attempt.generation == generation);
-        let log = attempt.and_then(|attempt| attempt.log.take());
+        let log = match attempt.and_then(|attempt| attempt.log.as_ref()).map(OpenLog::try_clone).transpose() {
+            Ok(log) => log,
+            Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&self.job, &error) }),
+        };
         let notify = match NotifySocket::bind(&self.job, &self.daemon.reporter) {
             Ok(notify) => notify,
             Err(failure) => return self.feed(Event::SpawnFailed { generation, failure }),

@@ -80,6 +80,8 @@ impl Task {
                         attempt.notify.iter().for_each(|notify| notify.set_spawned(leader, keeper));
                         process.set_spawned(ProbedDaemon::new(leader, keeper, commands, attempt.notify.clone()), keeper_start);
                     }
+                    // The keeper has its copy: no further order follows.
+                    attempt.log = None;
                     if let Some(pumps) = &attempt.pumps {
                         pumps.spawned(leader);
                     }

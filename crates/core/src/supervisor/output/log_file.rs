@@ -41,6 +41,17 @@ pub struct OpenLog {
     pub folder: OwnedFd,
 }
 
+impl OpenLog {
+    /// For an order. If the order is lost, the next one gets another copy.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let file = self.file.as_ref().map(OwnedFd::try_clone).transpose()?;
+        Ok(Self { file, folder: self.folder.try_clone()? })
+    }
+}
+
 /// What the log file of an attempt must know about the plugin.
 pub struct LogPlace {
     pub envs_dir: PathBuf,
