@@ -57,6 +57,11 @@ pub struct TreeState {
 }
 
 impl TreeState {
+    /// Whether the daemon may ask for a longer grace period.
+    pub const fn is_extensible(self) -> bool {
+        !self.killed && !matches!(self.leader, Leader::Pending)
+    }
+
     pub const fn pid(self) -> Option<Pid> {
         match self.leader {
             Leader::Alive(pid) => Some(pid),

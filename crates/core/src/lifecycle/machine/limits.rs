@@ -1,70 +1,45 @@
-//! The time limits of a stop: the keeper's answer, the grace period, SIGKILL.
+//! The time limits of a stop, and what ends the wait for a tree.
 
-use core::mem;
 use core::time::Duration;
 
-use super::{ACKNOWLEDGEMENT_TIMEOUT, KILL_TIMEOUT, Machine, WAKE_TIMEOUT};
+use super::{Machine, tree_stop::TreeStop};
 use crate::error::Failure;
-use crate::lifecycle::event::{Effect, Signal, Timer};
-use crate::lifecycle::phase::{Acknowledgement, Leader, Now, Phase, StopFor, TreeState};
+use crate::lifecycle::event::{Effect, Timer};
+use crate::lifecycle::phase::{Leader, Now, Phase, StopFor, TreeState};
 use crate::model::{ExitReason, Pid};
 
 impl Machine {
+    /// The stop of the serving generation, and the tree that is being stopped.
+    pub(super) const fn stopping(&mut self) -> Option<(TreeStop<'_>, &mut TreeState)> {
+        match self.phase.stopping_tree() {
+            Some(tree) => Some((TreeStop { generation: self.generation, grace: self.plan.grace, effects: &mut self.effects }, tree)),
+            None => None,
+        }
+    }
+
     pub(super) fn acknowledged(&mut self) {
-        if let Some(tree) = self.phase.stopping_tree()
-            && mem::replace(&mut tree.acknowledgement, Acknowledgement::Done) != Acknowledgement::Done
-        {
-            self.disarm(Timer::Acknowledgement);
+        if let Some((mut stop, tree)) = self.stopping() {
+            stop.acknowledged(tree);
         }
     }
 
     pub(super) fn acknowledgement_elapsed(&mut self) {
-        let Some(tree) = self.phase.stopping_tree().copied() else { return };
-        let acknowledgement = match tree.acknowledgement {
-            Acknowledgement::Done => return,
-            Acknowledgement::Pending => {
-                self.effects.push(Effect::WakeKeeper { generation: self.generation });
-                if tree.killed {
-                    self.arm(Timer::Acknowledgement, WAKE_TIMEOUT);
-                }
-                Acknowledgement::Late
-            }
-            // Before SIGKILL is due the keeper may be late.
-            Acknowledgement::Late if !tree.killed => return,
-            Acknowledgement::Late => self.kill_keeper(),
-        };
-        self.set_stopping_tree(TreeState { acknowledgement, ..tree });
+        if let Some((mut stop, tree)) = self.stopping() {
+            stop.acknowledgement_elapsed(tree);
+        }
     }
 
     pub(super) fn grace_elapsed(&mut self) {
-        let Some(tree) = self.phase.stopping_tree().copied().filter(|tree| !tree.killed) else { return };
-        if tree.acknowledgement == Acknowledgement::Done {
-            let tree = self.kill_tree(tree.leader);
-            return self.set_stopping_tree(tree);
+        if let Some((mut stop, tree)) = self.stopping() {
+            stop.grace_elapsed(tree);
         }
-        // Also beside the end of the keeper: it may not be possible to signal the keeper.
-        self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
-        if tree.acknowledgement == Acknowledgement::Pending {
-            self.effects.push(Effect::WakeKeeper { generation: self.generation });
-        }
-        let has_had_its_time = self.plan.grace >= ACKNOWLEDGEMENT_TIMEOUT + WAKE_TIMEOUT;
-        let acknowledgement = if tree.acknowledgement == Acknowledgement::Late && has_had_its_time {
-            self.kill_keeper()
-        } else {
-            self.rearm(Timer::Acknowledgement, WAKE_TIMEOUT);
-            self.arm(Timer::Kill, KILL_TIMEOUT);
-            Acknowledgement::Late
-        };
-        self.set_stopping_tree(TreeState { killed: true, acknowledgement, ..tree });
     }
 
     /// After SIGKILL there is nothing to extend.
     pub(super) fn extended(&mut self, by: Duration) {
         let timer = match &self.phase {
             Phase::Booting { .. } => Timer::Startup,
-            Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. } if !tree.killed && tree.leader != Leader::Pending => {
-                Timer::Grace
-            }
+            Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. } if tree.is_extensible() => Timer::Grace,
             Phase::Stopping { .. }
             | Phase::BackingOff { .. }
             | Phase::Stopped
@@ -78,46 +53,36 @@ impl Machine {
         self.effects.push(Effect::Extend { timer, generation: self.generation, by });
     }
 
-    fn set_stopping_tree(&mut self, tree: TreeState) {
-        if let Some(stopping) = self.phase.stopping_tree() {
-            *stopping = tree;
-        }
-    }
-
     pub(super) fn kill_elapsed(&mut self, survivors: Vec<Pid>, now: Now) {
-        if let Some(tree) = self.phase.stopping_tree().copied()
-            && tree.killed
-            && tree.acknowledgement != Acknowledgement::Done
-        {
-            // The keeper has sent no SIGKILL.
-            let acknowledgement = self.kill_keeper();
-            return self.set_stopping_tree(TreeState { acknowledgement, ..tree });
+        let Some((mut stop, tree)) = self.stopping() else { return };
+        if !stop.kill_elapsed(tree) {
+            return;
         }
-        let tree = match self.phase.clone() {
-            Phase::Stopping { tree, stop_for: StopFor::Replacement { due, reason } } if tree.killed => {
+        let tree = *tree;
+        match self.phase.clone() {
+            Phase::Stopping { stop_for: StopFor::Replacement { due, reason }, .. } => {
                 self.restart_overdue(tree.leader, false, reason, survivors, now);
-                return self.arm(Timer::Backoff, due.saturating_sub(now.mono));
+                self.arm(Timer::Backoff, due.saturating_sub(now.mono));
             }
-            Phase::Stopping { tree, stop_for } if tree.killed => {
+            Phase::Stopping { stop_for, .. } => {
                 if let StopFor::Restart(ticket) = stop_for {
                     self.waiting.push((ticket, Ok(())));
                 }
-                tree
+                self.stuck(tree, survivors, now);
             }
-            Phase::BackingOff { tree: Some(tree), waited } if tree.killed => {
-                return self.restart_overdue(tree.leader, waited, ExitReason::Startup, survivors, now);
-            }
-            Phase::Stopping { .. }
-            | Phase::BackingOff { .. }
-            | Phase::Overdue { .. }
+            Phase::BackingOff { waited, .. } => self.restart_overdue(tree.leader, waited, ExitReason::Startup, survivors, now),
+            Phase::Overdue { .. }
             | Phase::Stopped
             | Phase::Failed
             | Phase::Stuck { .. }
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
             | Phase::Booting { .. }
-            | Phase::Running { .. } => return,
-        };
+            | Phase::Running { .. } => {}
+        }
+    }
+
+    fn stuck(&mut self, tree: TreeState, survivors: Vec<Pid>, now: Now) {
         self.fail_stops(Failure::StopFailed { survivors });
         self.next_restart_at = None;
         self.enter(Phase::Stuck { tree }, self.last_error.as_ref().map(ToString::to_string), now);

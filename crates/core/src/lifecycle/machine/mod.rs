@@ -2,13 +2,15 @@
 //!
 //! - `requests`: events from callers;
 //! - `reports`: events from the supervisor;
-//! - `limits`: the time limits of a stop;
-//! - `steps`: steps that several events share.
+//! - `limits`: the time limits of a stop, for the serving generation;
+//! - `steps`: steps that several events share;
+//! - `tree_stop`: the stop of one tree.
 
 mod limits;
 mod reports;
 mod requests;
 mod steps;
+mod tree_stop;
 
 use core::mem;
 use core::time::Duration;

@@ -63,14 +63,9 @@ impl Machine {
                 self.effects.push(Effect::Notify(Notice::Spawned { pid }));
                 self.effects.push(Effect::AwaitReady { generation });
             }
-            // The stop came before the spawn. The grace period began with the stop.
             Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. } if tree.leader == Leader::Pending => {
-                tree.leader = Leader::Alive(pid);
-                let signal = if tree.killed { Signal::Kill } else { Signal::Terminate };
-                self.effects.push(Effect::Notify(Notice::Spawned { pid }));
-                let acknowledgement = self.signal(signal, Leader::Alive(pid));
-                if let Some(tree) = self.phase.stopping_tree() {
-                    tree.acknowledgement = acknowledgement;
+                if let Some((mut stop, tree)) = self.stopping() {
+                    stop.spawned(tree, pid);
                 }
             }
             // SIGKILL was sent before, and has not ended the tree in time.

@@ -3,9 +3,10 @@
 use core::mem;
 use core::time::Duration;
 
-use super::{ACKNOWLEDGEMENT_TIMEOUT, EXITS_AFTER_CHECK, KILL_TIMEOUT, Machine};
+use super::tree_stop::TreeStop;
+use super::{EXITS_AFTER_CHECK, Machine};
 use crate::error::{Code, Failure};
-use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
+use crate::lifecycle::event::{Effect, Notice, Timer};
 use crate::lifecycle::phase::{Acknowledgement, Leader, Now, Phase, Rest, Run, StopFor, Ticket, TreeState};
 use crate::model::{Exit, ExitReason, Pid, ProbeRole, ProcessState};
 
@@ -95,40 +96,16 @@ impl Machine {
         self.enter(Phase::Stopping { tree, stop_for }, reason, now);
     }
 
-    /// Sends the stop signal. If the grace period is 0, sends SIGKILL instead.
+    fn stop(&mut self) -> TreeStop<'_> {
+        TreeStop { generation: self.generation, grace: self.plan.grace, effects: &mut self.effects }
+    }
+
     pub(super) fn begin_stop(&mut self, leader: Leader) -> TreeState {
-        if self.plan.grace.is_zero() {
-            return self.kill_tree(leader);
-        }
-        // If the leader is not spawned yet, the stop signal is sent after the spawn.
-        let acknowledgement = if leader == Leader::Pending { Acknowledgement::Done } else { self.signal(Signal::Terminate, leader) };
-        self.arm(Timer::Grace, self.plan.grace);
-        TreeState { leader, killed: false, acknowledgement }
+        self.stop().begin(leader)
     }
 
-    /// Sends SIGKILL, also if the leader is not spawned yet.
     pub(super) fn kill_tree(&mut self, leader: Leader) -> TreeState {
-        let acknowledgement = self.signal(Signal::Kill, leader);
-        self.arm(Timer::Kill, KILL_TIMEOUT);
-        TreeState { leader, killed: true, acknowledgement }
-    }
-
-    /// Gives the keeper a command. Before the spawn the keeper is not known, so nothing is expected of it.
-    pub(super) fn signal(&mut self, signal: Signal, leader: Leader) -> Acknowledgement {
-        self.effects.push(Effect::Signal { generation: self.generation, signal });
-        if leader == Leader::Pending {
-            return Acknowledgement::Done;
-        }
-        self.arm(Timer::Acknowledgement, ACKNOWLEDGEMENT_TIMEOUT);
-        Acknowledgement::Pending
-    }
-
-    /// For a keeper that does not act. The time limit of SIGKILL begins anew, because SIGKILL reaches the tree now.
-    pub(super) fn kill_keeper(&mut self) -> Acknowledgement {
-        self.effects.push(Effect::KillKeeper { generation: self.generation });
-        self.disarm(Timer::Acknowledgement);
-        self.rearm(Timer::Kill, KILL_TIMEOUT);
-        Acknowledgement::Done
+        self.stop().kill(leader)
     }
 
     /// The tree is gone: continues with the reason of the stop.
@@ -306,20 +283,13 @@ impl Machine {
         self.effects.push(Effect::Arm { timer, generation: self.generation, after });
     }
 
-    pub(super) fn rearm(&mut self, timer: Timer, after: Duration) {
-        self.disarm(timer);
-        self.arm(timer, after);
-    }
-
     pub(super) fn disarm(&mut self, timer: Timer) {
         self.effects.push(Effect::Disarm { timer, generation: self.generation });
     }
 
-    /// The timers of a stop.
+    /// The tree is gone.
     pub(super) fn disarm_stop(&mut self) {
-        for timer in [Timer::Acknowledgement, Timer::Grace, Timer::Kill] {
-            self.disarm(timer);
-        }
+        self.stop().end();
     }
 
     pub(super) fn settle(&mut self, ticket: Ticket, outcome: Result<(), Failure>) {
