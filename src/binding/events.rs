@@ -97,7 +97,10 @@ impl From<Notice> for NativeMessage {
     fn from(notice: Notice) -> Self {
         match notice {
             // Only logged, never posted: see `Reporter::notice`.
-            Notice::Spawned { pid } => Self { kind: "spawned".into(), pid: Some(pid), ..Self::default() },
+            Notice::Spawned { pid } | Notice::ChangedOver { pid, .. } => Self { kind: "spawned".into(), pid: Some(pid), ..Self::default() },
+            Notice::Armed | Notice::Disarmed | Notice::Connected | Notice::UpgradeFailed { .. } | Notice::NotDrained { .. } => {
+                Self { kind: "dropped".into(), ..Self::default() }
+            }
             Notice::StateChanged { from, to, pid, reason, .. } => Self {
                 kind: "stateChange".into(),
                 from: from.map(|from| from.as_str().to_owned()),

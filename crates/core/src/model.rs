@@ -61,11 +61,16 @@ pub enum ExitReason {
     Startup,
     /// The tree used more memory than `limits.maxMemory`.
     Memory,
+    /// Another generation serves now.
+    Upgraded,
+    /// No connection for `idleTimeout`.
+    Idle,
 }
 
 impl ExitReason {
     /// Sorted by discriminant, so that a discriminant is an index into this array.
-    pub const ALL: [Self; 6] = [Self::Stopped, Self::Crashed, Self::Exited, Self::Unhealthy, Self::Startup, Self::Memory];
+    pub const ALL: [Self; 8] =
+        [Self::Stopped, Self::Crashed, Self::Exited, Self::Unhealthy, Self::Startup, Self::Memory, Self::Upgraded, Self::Idle];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -75,6 +80,8 @@ impl ExitReason {
             Self::Unhealthy => "unhealthy",
             Self::Startup => "startup",
             Self::Memory => "memory",
+            Self::Upgraded => "upgraded",
+            Self::Idle => "idle",
         }
     }
 }

@@ -90,6 +90,8 @@ impl ProcessConfig {
             health: self.health.as_ref().map(|health| (health.interval, health.retries)),
             restart: self.restart,
             memory: self.limits.memory,
+            on_demand: false,
+            stops_idle: false,
         }
     }
 

@@ -118,6 +118,9 @@ pub enum Failure {
         problem: String,
     },
     AlreadyRunning(ProcessState),
+    /// The socket listens already, and the first connection starts the daemon.
+    AlreadyArmed,
+    AlreadyUpgrading,
     ShuttingDown,
     NotFound,
     OwnedElsewhere {
@@ -224,6 +227,15 @@ pub enum Failure {
     GroupNotStopped {
         problem: String,
     },
+    /// upgradeProcess. `cause`: what a start of the new generation would have said.
+    Upgrade {
+        cause: Box<Failure>,
+    },
+    /// The first connections started the daemon too often.
+    TooManyActivations {
+        limit: u32,
+        period: Duration,
+    },
     /// A fault of this package.
     Internal {
         problem: String,
@@ -279,7 +291,10 @@ impl Failure {
     /// The failure that caused this one. Its text ends the text of this failure.
     pub fn cause(&self) -> Option<&Self> {
         match self {
-            Self::LeftoverFile { cause } | Self::ExitsWhenProbed { cause, .. } | Self::RestartPrevented { cause, .. } => Some(cause),
+            Self::LeftoverFile { cause }
+            | Self::ExitsWhenProbed { cause, .. }
+            | Self::RestartPrevented { cause, .. }
+            | Self::Upgrade { cause } => Some(cause),
             Self::AttemptsExhausted { last, .. } | Self::WindowExhausted { last, .. } => Some(last),
             Self::Dependency { problem: DependencyProblem::NotRunning { cause, .. } } => Some(cause),
             _ => None,
@@ -297,7 +312,8 @@ impl Failure {
     pub fn code(&self) -> Code {
         match self {
             Self::InvalidConfig { .. } => Code::InvalidConfig,
-            Self::AlreadyRunning(_) => Code::AlreadyRunning,
+            Self::AlreadyRunning(_) | Self::AlreadyArmed | Self::AlreadyUpgrading => Code::AlreadyRunning,
+            Self::Upgrade { .. } => Code::Upgrade,
             Self::ShuttingDown => Code::ShuttingDown,
             Self::NotFound => Code::NotFound,
             Self::OwnedElsewhere { .. } | Self::OwnedOutside { .. } | Self::LogFileOwned { .. } => Code::OwnedElsewhere,
@@ -312,7 +328,7 @@ impl Failure {
             Self::Spawn { .. } => Code::Spawn,
             Self::Unsupported { .. } => Code::Unsupported,
             Self::Internal { .. } | Self::GuardianLost { .. } => Code::Internal,
-            Self::Unhealthy { .. } | Self::OverMemory { .. } => Code::Unhealthy,
+            Self::Unhealthy { .. } | Self::OverMemory { .. } | Self::TooManyActivations { .. } => Code::Unhealthy,
             Self::Dependency { .. } | Self::GroupNotStarted { .. } => Code::Dependency,
             Self::GroupNotStopped { .. } => Code::StopFailed,
             Self::AttemptsExhausted { last: cause, .. }

@@ -18,12 +18,13 @@ impl Failure {
         match self {
             Self::InvalidConfig { .. } if plugin.is_empty() => format!("Invalid configuration: {self}"),
             Self::InvalidConfig { .. } => format!("Invalid configuration for background process '{plugin}': {self}"),
-            Self::AlreadyRunning(_) | Self::AtRest => format!("Process '{plugin}' is {self}"),
+            Self::AlreadyRunning(_) | Self::AlreadyArmed | Self::AlreadyUpgrading | Self::AtRest => format!("Process '{plugin}' is {self}"),
             Self::ShuttingDown => self.to_string(),
             Self::NotFound => format!("Process '{plugin}' {self}"),
             Self::StopFailed { .. } | Self::LeftoverFile { .. } => format!("Failed to stop background process '{plugin}': {self}"),
             Self::GroupNotStarted { .. } => format!("Failed to start the group: {self}"),
             Self::GroupNotStopped { .. } => format!("Failed to stop the group: {self}"),
+            Self::Upgrade { .. } => format!("Failed to upgrade background process '{plugin}': {self}"),
             Self::Internal { .. } => format!("Background process '{plugin}' is lost: {self}"),
             _ => format!("Failed to start background process '{plugin}': {self}"),
         }
@@ -46,6 +47,12 @@ impl fmt::Display for Sentence<'_> {
         match self.0 {
             Failure::InvalidConfig { field, problem } => write!(f, "{field} {problem}"),
             Failure::AlreadyRunning(state) => write!(f, "already {}", state.as_str()),
+            Failure::AlreadyArmed => f.write_str("already armed"),
+            Failure::AlreadyUpgrading => f.write_str("already upgrading"),
+            Failure::Upgrade { cause } => write!(f, "{}", Sentence(cause)),
+            Failure::TooManyActivations { limit, period } => {
+                write!(f, "connections started it more than {limit} times within {} ms", period.as_millis())
+            }
             Failure::ShuttingDown => f.write_str("Cannot start process during shutdown"),
             Failure::NotFound => f.write_str("is not known to this manager"),
             Failure::OwnedElsewhere { owner: Some(pid) } => write!(f, "another live owner runs it (pid {pid})"),

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::Plan;
 use super::phase::{Generation, Ticket};
 use crate::error::Failure;
 use crate::model::{Exit, ExitReason, ExitUsage, Pid, ProbeRole, ProcessState};
@@ -39,6 +40,13 @@ pub enum Event {
     },
     RestartRequested {
         ticket: Ticket,
+    },
+    /// upgradeProcess. `plan`: of the new configuration. `beside`: the new generation can run beside the old one. Otherwise the
+    /// old one is stopped first.
+    UpgradeRequested {
+        ticket: Ticket,
+        plan: Box<Plan>,
+        beside: bool,
     },
     /// The shutdown began, and what depends on this daemon is stopped first. From now on the machine refuses every start, and
     /// restarts nothing. A daemon that does not run is stopped at once.
@@ -87,9 +95,36 @@ pub enum Event {
         generation: Generation,
         failure: Failure,
     },
+    /// A connection waits at the armed socket.
+    Connected {
+        generation: Generation,
+    },
+    /// The daemon had no connection for `idleTimeout`.
+    Idle {
+        generation: Generation,
+    },
+    /// The answer to `Freeze`. `idle`: with the tree suspended, no connection is open, and none waits.
+    Frozen {
+        generation: Generation,
+        idle: bool,
+    },
+    /// The answer to `ChangeOver`: clients now reach the new generation, and the record names it.
+    ChangedOver {
+        generation: Generation,
+    },
+    ChangeOverFailed {
+        generation: Generation,
+        failure: Failure,
+    },
+    /// The answer to `Drain`. `left`: the connections that the old generation has not taken in time.
+    Drained {
+        generation: Generation,
+        left: u32,
+    },
     /// The leader was reaped. `usage`: `None` if the keeper was killed. `remains`: other processes of the tree live.
     /// `after_probe`: a probe connected just before. `tail`: the last lines of the output. `leftover_file`: see `TreeGone`. `name_lost`: another owner has the name by now
-    /// (`OwnedElsewhere`), so the daemon can't be restarted.
+    /// (`OwnedElsewhere`), so the daemon can't be restarted. `connected`: a connection is open or waits, of a daemon that starts
+    /// at the first connection.
     Exited {
         generation: Generation,
         exit: Exit,
@@ -99,6 +134,7 @@ pub enum Event {
         tail: String,
         leftover_file: Option<Failure>,
         name_lost: Option<Failure>,
+        connected: bool,
     },
     /// Every process of the tree is gone. The files were removed before this event. `leftover_file`: the reason why a file
     /// could not be removed.
@@ -174,6 +210,7 @@ impl Event {
             | Self::WaitAborted { .. }
             | Self::StopRequested { .. }
             | Self::RestartRequested { .. }
+            | Self::UpgradeRequested { .. }
             | Self::Closed
             | Self::ShutdownRequested { .. }
             | Self::Faulted { .. } => None,
@@ -187,6 +224,12 @@ impl Event {
             | Self::RecordFailed { generation, .. }
             | Self::Ready { generation }
             | Self::NotReady { generation, .. }
+            | Self::Connected { generation }
+            | Self::Idle { generation }
+            | Self::Frozen { generation, .. }
+            | Self::ChangedOver { generation }
+            | Self::ChangeOverFailed { generation, .. }
+            | Self::Drained { generation, .. }
             | Self::Exited { generation, .. }
             | Self::TreeGone { generation, .. }
             | Self::ProbePassed { generation, .. }
@@ -225,10 +268,12 @@ pub enum Signal {
 /// Each effect except `Settle`, `Notify` and `Warn` names its attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// `requested`: a caller asked for this attempt, so what the daemon depends on must run first.
+    /// `requested`: a caller asked for this attempt, so what the daemon depends on must run first. `succeeds`: the generation
+    /// beside which this one runs, with the configuration of the upgrade.
     Prepare {
         generation: Generation,
         requested: bool,
+        succeeds: Option<Generation>,
     },
     CancelPrepare {
         generation: Generation,
@@ -282,6 +327,44 @@ pub enum Effect {
         generation: Generation,
         by: Duration,
     },
+    /// Tell of the first connection to the socket.
+    Listen {
+        generation: Generation,
+    },
+    /// Look whether the daemon has connections, until it had none for `idleTimeout`.
+    WatchIdle {
+        generation: Generation,
+    },
+    StopWatchingIdle {
+        generation: Generation,
+    },
+    /// Suspend the tree, and look at its connections.
+    Freeze {
+        generation: Generation,
+    },
+    /// Let the tree go on.
+    Thaw {
+        generation: Generation,
+    },
+    /// Bring the socket path and the record over to this generation.
+    ChangeOver {
+        generation: Generation,
+    },
+    /// Wait until this generation, which clients no longer reach, has taken the connections that wait.
+    Drain {
+        generation: Generation,
+    },
+    StopDraining {
+        generation: Generation,
+    },
+    /// The configuration of the upgrade is the daemon's from now on.
+    Adopt {
+        generation: Generation,
+    },
+    /// This generation is gone, and the name is kept: drop the attempt.
+    Discard {
+        generation: Generation,
+    },
     /// The attempt is over: release the plugin's lock, so that another owner can start the plugin.
     Release {
         generation: Generation,
@@ -329,6 +412,22 @@ pub enum Notice {
         attempt: u32,
         delay: Duration,
         reason: ExitReason,
+    },
+    Armed,
+    Disarmed,
+    /// A connection starts the daemon.
+    Connected,
+    /// `pid` serves instead of the former one, which may have crashed.
+    ChangedOver {
+        former: Option<Pid>,
+        pid: Pid,
+    },
+    UpgradeFailed {
+        failure: Failure,
+    },
+    /// The old generation is stopped although connections wait that it has not taken.
+    NotDrained {
+        left: u32,
     },
     Checked {
         healthy: bool,

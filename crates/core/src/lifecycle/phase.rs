@@ -26,6 +26,10 @@ pub enum Run {
     Requested(Ticket),
     /// A restart by the restart policy. A failure counts as an attempt, and leads to the next one.
     Restart,
+    /// The first connection to an armed socket. As above.
+    Connection,
+    /// An upgrade that has stopped the old generation. After a failure the old generation is started again.
+    Upgrade(Ticket),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +39,8 @@ pub enum Leader {
     Alive(Pid),
     /// The leader was reaped. Other processes of the tree may live.
     Exited,
+    /// Every process of the tree is gone. The stop waits for the tree of another generation.
+    Gone,
 }
 
 /// The answer of the keeper to the last command.
@@ -57,16 +63,36 @@ pub struct TreeState {
 }
 
 impl TreeState {
+    pub const GONE: Self = Self { leader: Leader::Gone, killed: false, acknowledgement: Acknowledgement::Done };
+
+    pub const fn is_gone(self) -> bool {
+        matches!(self.leader, Leader::Gone)
+    }
+
     /// Whether the daemon may ask for a longer grace period.
     pub const fn is_extensible(self) -> bool {
-        !self.killed && !matches!(self.leader, Leader::Pending)
+        !self.killed && !matches!(self.leader, Leader::Pending | Leader::Gone)
     }
 
     pub const fn pid(self) -> Option<Pid> {
         match self.leader {
             Leader::Alive(pid) => Some(pid),
-            Leader::Pending | Leader::Exited => None,
+            Leader::Pending | Leader::Exited | Leader::Gone => None,
         }
+    }
+}
+
+/// What is left of a daemon that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// A tree that is not being stopped yet, with this leader.
+    Tree(Leader),
+    Stopping(TreeState),
+}
+
+impl From<TreeState> for Left {
+    fn from(tree: TreeState) -> Self {
+        Self::Stopping(tree)
     }
 }
 
@@ -85,6 +111,21 @@ pub enum StopFor {
     Replacement { due: Duration, reason: ExitReason },
     /// restartProcess.
     Restart(Ticket),
+    /// An upgrade in which the new generation can't run beside the old one.
+    Upgrade(Ticket),
+    /// The new generation of such an upgrade has failed.
+    Rollback { ticket: Ticket, failure: Failure },
+    /// The daemon is armed again when its tree is gone: it had no connection for `idleTimeout` (`Idle`), or it ended by itself.
+    Rearm(ExitReason),
+}
+
+/// How the leader of a daemon ended without a stop.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    pub reason: ExitReason,
+    pub failure: Failure,
+    /// By the restart policy this is no failure, and the end of the daemon.
+    pub clean: bool,
 }
 
 /// What a start changes. If another owner has the name, the start changes nothing, and this is restored.
@@ -106,6 +147,13 @@ pub enum Phase {
     Stopped,
     /// Given up. There is no process.
     Failed,
+    /// As Preparing, of a daemon that starts at the first connection.
+    Arming {
+        ticket: Ticket,
+        rest: Option<Box<Rest>>,
+    },
+    /// The socket listens, and the first connection starts the daemon. There is no process.
+    Armed,
     /// Given up while processes live that SIGKILL did not end in time.
     Stuck {
         tree: TreeState,
@@ -130,6 +178,22 @@ pub enum Phase {
         pid: Pid,
         since: Duration,
     },
+    /// Running, and without a connection for `idleTimeout`. The tree is suspended for a last look at its connections.
+    Freezing {
+        pid: Pid,
+        since: Duration,
+        acknowledgement: Acknowledgement,
+    },
+    /// Running, while its successor starts. Nothing is checked.
+    Upgrading {
+        pid: Pid,
+        since: Duration,
+    },
+    /// The daemon ended while its successor starts. `tree`: what is left.
+    AwaitingSuccessor {
+        tree: Option<TreeState>,
+        ended: Box<Ended>,
+    },
     Stopping {
         tree: TreeState,
         stop_for: StopFor,
@@ -152,15 +216,24 @@ impl Phase {
     /// The public state of this phase.
     pub const fn state(&self) -> ProcessState {
         match self {
-            Self::Stopped => ProcessState::Stopped,
+            Self::Stopped | Self::Arming { .. } | Self::Armed => ProcessState::Stopped,
             Self::Failed | Self::Stuck { .. } => ProcessState::Error,
-            Self::Preparing { .. } | Self::Spawning { .. } | Self::Booting { .. } | Self::BackingOff { .. } | Self::Overdue { .. } => {
-                ProcessState::Starting
-            }
-            Self::Running { .. } => ProcessState::Running,
+            Self::Preparing { .. }
+            | Self::Spawning { .. }
+            | Self::Booting { .. }
+            | Self::AwaitingSuccessor { .. }
+            | Self::BackingOff { .. }
+            | Self::Overdue { .. } => ProcessState::Starting,
+            Self::Running { .. } | Self::Freezing { .. } | Self::Upgrading { .. } => ProcessState::Running,
             Self::Stopping { stop_for, .. } => match stop_for {
                 StopFor::Failure { state, .. } => *state,
-                StopFor::Caller | StopFor::CleanExit | StopFor::Replacement { .. } | StopFor::Restart(_) => ProcessState::Stopping,
+                StopFor::Rollback { .. } => ProcessState::Starting,
+                StopFor::Caller
+                | StopFor::CleanExit
+                | StopFor::Replacement { .. }
+                | StopFor::Restart(_)
+                | StopFor::Upgrade(_)
+                | StopFor::Rearm(_) => ProcessState::Stopping,
             },
         }
     }
@@ -168,12 +241,22 @@ impl Phase {
     /// The pid of the leader, while the leader lives.
     pub const fn pid(&self) -> Option<Pid> {
         match self {
-            Self::Booting { pid, .. } | Self::Running { pid, .. } | Self::Overdue { leader: Leader::Alive(pid), .. } => Some(*pid),
-            Self::Stopping { tree, .. } | Self::Stuck { tree } | Self::BackingOff { tree: Some(tree), .. } => tree.pid(),
+            Self::Booting { pid, .. }
+            | Self::Running { pid, .. }
+            | Self::Freezing { pid, .. }
+            | Self::Upgrading { pid, .. }
+            | Self::Overdue { leader: Leader::Alive(pid), .. } => Some(*pid),
+            Self::Stopping { tree, .. }
+            | Self::Stuck { tree }
+            | Self::AwaitingSuccessor { tree: Some(tree), .. }
+            | Self::BackingOff { tree: Some(tree), .. } => tree.pid(),
             Self::Stopped
             | Self::Failed
+            | Self::Arming { .. }
+            | Self::Armed
             | Self::Preparing { .. }
             | Self::Spawning { .. }
+            | Self::AwaitingSuccessor { tree: None, .. }
             | Self::BackingOff { tree: None, .. }
             | Self::Overdue { .. } => None,
         }
@@ -182,16 +265,34 @@ impl Phase {
     /// The tree while it is being stopped, and no time limit has elapsed.
     pub const fn stopping_tree(&mut self) -> Option<&mut TreeState> {
         match self {
-            Self::Stopping { tree, .. } | Self::BackingOff { tree: Some(tree), .. } => Some(tree),
-            Self::Stopped
+            Self::Stopping { tree, .. } | Self::BackingOff { tree: Some(tree), .. } | Self::AwaitingSuccessor { tree: Some(tree), .. }
+                if !tree.is_gone() =>
+            {
+                Some(tree)
+            }
+            Self::Stopping { .. }
+            | Self::BackingOff { .. }
+            | Self::AwaitingSuccessor { .. }
+            | Self::Stopped
             | Self::Failed
             | Self::Stuck { .. }
+            | Self::Arming { .. }
+            | Self::Armed
             | Self::Preparing { .. }
             | Self::Spawning { .. }
             | Self::Booting { .. }
             | Self::Running { .. }
-            | Self::BackingOff { tree: None, .. }
+            | Self::Freezing { .. }
+            | Self::Upgrading { .. }
             | Self::Overdue { .. } => None,
+        }
+    }
+
+    /// RUNNING since when.
+    pub const fn running_since(&self) -> Option<Duration> {
+        match self {
+            Self::Running { since, .. } | Self::Freezing { since, .. } | Self::Upgrading { since, .. } => Some(*since),
+            _ => None,
         }
     }
 
@@ -207,7 +308,7 @@ impl Phase {
 
     pub const fn activity(&self) -> Activity {
         Activity {
-            guarded: !self.is_forgettable(),
+            guarded: !matches!(self, Self::Stopped | Self::Failed | Self::Armed),
             // A process that SIGKILL did not end may never end, so the event loop does not wait for it.
             pending: !matches!(self, Self::Stopped | Self::Failed | Self::Stuck { .. }),
         }
@@ -247,6 +348,8 @@ pub struct Snapshot {
     /// False before the first start, and after first starts that were refused because another owner has the name.
     pub known: bool,
     pub state: ProcessState,
+    /// The socket listens, and the first connection starts the daemon.
+    pub armed: bool,
     pub pid: Option<Pid>,
     pub forgettable: bool,
     pub failed_health_checks: u32,

@@ -2,7 +2,9 @@
 
 use core::time::Duration;
 
-use super::{Machine, tree_stop::TreeStop};
+use super::tree_stop::TreeStop;
+use super::upgrade::upgrade_failure;
+use super::{KILL_TIMEOUT, Machine};
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Timer};
 use crate::lifecycle::phase::{Leader, Now, Phase, StopFor, TreeState};
@@ -24,6 +26,7 @@ impl Machine {
     }
 
     pub(super) fn acknowledgement_elapsed(&mut self) {
+        self.freeze_overdue();
         if let Some((mut stop, tree)) = self.stopping() {
             stop.acknowledgement_elapsed(tree);
         }
@@ -39,15 +42,26 @@ impl Machine {
     pub(super) fn extended(&mut self, by: Duration) {
         let timer = match &self.phase {
             Phase::Booting { .. } => Timer::Startup,
-            Phase::Stopping { tree, .. } | Phase::BackingOff { tree: Some(tree), .. } if tree.is_extensible() => Timer::Grace,
+            Phase::Stopping { tree, .. }
+            | Phase::BackingOff { tree: Some(tree), .. }
+            | Phase::AwaitingSuccessor { tree: Some(tree), .. }
+                if tree.is_extensible() =>
+            {
+                Timer::Grace
+            }
             Phase::Stopping { .. }
             | Phase::BackingOff { .. }
             | Phase::Stopped
             | Phase::Failed
             | Phase::Stuck { .. }
+            | Phase::Arming { .. }
+            | Phase::Armed
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
             | Phase::Running { .. }
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::Overdue { .. } => return,
         };
         self.effects.push(Effect::Extend { timer, generation: self.generation, by });
@@ -65,13 +79,28 @@ impl Machine {
                 self.arm(Timer::Backoff, due.saturating_sub(now.mono));
             }
             Phase::Stopping { stop_for, .. } => {
-                if let StopFor::Restart(ticket) = stop_for {
-                    self.waiting.push((ticket, Ok(())));
+                match stop_for {
+                    StopFor::Restart(ticket) => self.waiting.push((ticket, Ok(()))),
+                    StopFor::Upgrade(ticket) => {
+                        self.other_plan = None;
+                        self.waiting.push((ticket, Ok(())));
+                    }
+                    StopFor::Rollback { ticket, failure } => self.fail_upgrade(ticket, upgrade_failure(failure)),
+                    StopFor::Caller | StopFor::CleanExit | StopFor::Failure { .. } | StopFor::Replacement { .. } | StopFor::Rearm(_) => {}
                 }
                 self.stuck(tree, survivors, now);
             }
             Phase::BackingOff { waited, .. } => self.restart_overdue(tree.leader, waited, ExitReason::Startup, survivors, now),
+            // The successor is waited for, whatever becomes of this tree.
+            Phase::AwaitingSuccessor { .. } => {
+                self.effects.push(Effect::Warn { failure: Failure::StopFailed { survivors } });
+                self.arm(Timer::Kill, KILL_TIMEOUT);
+            }
             Phase::Overdue { .. }
+            | Phase::Arming { .. }
+            | Phase::Armed
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
             | Phase::Stopped
             | Phase::Failed
             | Phase::Stuck { .. }
@@ -82,7 +111,7 @@ impl Machine {
         }
     }
 
-    fn stuck(&mut self, tree: TreeState, survivors: Vec<Pid>, now: Now) {
+    pub(super) fn stuck(&mut self, tree: TreeState, survivors: Vec<Pid>, now: Now) {
         self.fail_stops(Failure::StopFailed { survivors });
         self.next_restart_at = None;
         self.enter(Phase::Stuck { tree }, self.last_error.as_ref().map(ToString::to_string), now);

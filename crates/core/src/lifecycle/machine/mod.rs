@@ -4,20 +4,27 @@
 //! - `reports`: events from the supervisor;
 //! - `limits`: the time limits of a stop, for the serving generation;
 //! - `steps`: steps that several events share;
-//! - `tree_stop`: the stop of one tree.
+//! - `tree_stop`: the stop of one tree;
+//! - `on_demand`: daemons that start at the first connection;
+//! - `upgrade`: upgrades, with the second generation (`second`).
 
 mod limits;
+mod on_demand;
 mod reports;
 mod requests;
+mod second;
 mod steps;
 mod tree_stop;
+mod upgrade;
 
 use core::mem;
 use core::time::Duration;
 
+use self::reports::Exited;
+use self::second::Second;
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Event};
-use crate::lifecycle::phase::{Activity, Generation, LastExit, Now, Phase, Snapshot, Ticket};
+use crate::lifecycle::phase::{Activity, Generation, LastExit, Leader, Now, Phase, Snapshot, Ticket};
 use crate::lifecycle::restart::{History, Jitter, RestartPlan};
 use crate::model::{MemoryLimit, ProbeRole};
 
@@ -43,6 +50,10 @@ pub struct Plan {
     pub health: Option<(Duration, u32)>,
     pub restart: RestartPlan,
     pub memory: Option<MemoryLimit>,
+    /// The first connection starts the daemon.
+    pub on_demand: bool,
+    /// Without a connection for `idleTimeout` the daemon is stopped.
+    pub stops_idle: bool,
 }
 
 /// A daemon may exit once or twice just after a health check for another reason. From this number of times in a row on, the
@@ -53,10 +64,19 @@ const EXITS_AFTER_CHECK: u32 = 3;
 pub struct Machine {
     plan: Plan,
     phase: Phase,
+    /// Of the attempt that serves, or may serve.
     generation: Generation,
+    /// The last generation so far.
+    issued: Generation,
+    /// During an upgrade.
+    second: Option<Second>,
+    /// During an upgrade that stops the old generation first: the plan of the new generation, and after its spawn that of the old.
+    other_plan: Option<Plan>,
     closed: bool,
     attempts: u32,
     history: History,
+    /// When connections started the daemon.
+    activations: History,
     jitter: Jitter,
     failed_checks: u32,
     /// The number of exits in a row that came just after a probe had connected, and the role of the last probe.
@@ -83,9 +103,13 @@ impl Machine {
             plan,
             phase: Phase::Stopped,
             generation: 0,
+            issued: 0,
+            second: None,
+            other_plan: None,
             closed: false,
             attempts: 0,
             history: History::default(),
+            activations: History::default(),
             jitter: Jitter(seed),
             failed_checks: 0,
             exits_after_probe: (0, None),
@@ -117,7 +141,7 @@ impl Machine {
 
     /// Whether the start that is under way may still turn out to have changed nothing.
     pub const fn may_withdraw(&self) -> bool {
-        matches!(self.phase, Phase::Preparing { rest: Some(_), .. })
+        matches!(self.phase, Phase::Preparing { rest: Some(_), .. } | Phase::Arming { rest: Some(_), .. })
     }
 
     /// Replaces the configuration before a start. Returns false, and changes nothing, if a process lives or an attempt is
@@ -138,16 +162,14 @@ impl Machine {
         Snapshot {
             known: self.known || self.phase != Phase::Stopped,
             state: self.phase.state(),
+            armed: self.phase == Phase::Armed,
             pid: self.phase.pid(),
             forgettable: self.phase.is_forgettable(),
             failed_health_checks: self.failed_checks,
             restart_attempts: self.attempts,
             last_error: self.last_error.as_ref().map(ToString::to_string),
             last_state_change: self.last_state_change,
-            running_since: match self.phase {
-                Phase::Running { since, .. } => Some(since),
-                _ => None,
-            },
+            running_since: self.phase.running_since(),
             total_restarts: self.total_restarts,
             last_exit: self.last_exit,
             next_restart_at: match self.phase {
@@ -159,8 +181,11 @@ impl Machine {
 
     /// Handles one event. Returns the effects, in the order in which they must be carried out.
     pub fn on(&mut self, event: Event, now: Now) -> Vec<Effect> {
-        if event.generation().is_some_and(|generation| generation != self.generation) {
-            return Vec::new();
+        if let Some(generation) = event.generation().filter(|generation| *generation != self.generation) {
+            if self.second.as_ref().is_some_and(|second| second.generation == generation) {
+                self.on_second(event, now);
+            }
+            return mem::take(&mut self.effects);
         }
         match event {
             Event::StartRequested { ticket } => self.start_requested(ticket, now),
@@ -171,6 +196,7 @@ impl Machine {
             Event::WaitAborted { ticket } => self.wait_aborted(ticket),
             Event::StopRequested { ticket } => self.stop_requested(Some(ticket), now),
             Event::RestartRequested { ticket } => self.restart_requested(ticket, now),
+            Event::UpgradeRequested { ticket, plan, beside } => self.upgrade_requested(ticket, *plan, beside, now),
             Event::Closed => self.close(now),
             Event::ShutdownRequested { ticket } => {
                 self.closed = true;
@@ -185,9 +211,15 @@ impl Machine {
             Event::AcknowledgementElapsed { .. } => self.acknowledgement_elapsed(),
             Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. } => self.boot_failed(failure, now),
             Event::Ready { .. } => self.ready(now),
-            Event::Exited { exit, usage, remains, after_probe, tail, leftover_file, name_lost, .. } => {
+            Event::Connected { .. } => self.connected(now),
+            Event::Idle { .. } => self.idle(),
+            Event::Frozen { idle, .. } => self.frozen(idle, now),
+            // Only a second generation changes over, or is drained.
+            Event::ChangedOver { .. } | Event::ChangeOverFailed { .. } | Event::Drained { .. } => {}
+            Event::Exited { exit, usage, remains, after_probe, tail, leftover_file, name_lost, connected, .. } => {
                 self.count_exit_after_probe(exit, after_probe);
-                self.exited((exit, usage), remains, tail, leftover_file, name_lost, now);
+                let exited = Exited { exit, usage, left: remains.then_some(Leader::Exited), connected };
+                self.exited(exited, tail, leftover_file, name_lost, now);
             }
             Event::TreeGone { leftover_file, .. } => self.tree_gone(leftover_file, now),
             Event::ProbePassed { latency, .. } => self.probe_passed(latency),

@@ -5,13 +5,22 @@ use core::time::Duration;
 use super::{Machine, ORDERS_MAX};
 use crate::error::{Code, Failure};
 use crate::lifecycle::event::{Effect, Notice, Signal, Timer};
-use crate::lifecycle::phase::{LastExit, Leader, Now, Phase, Run, StopFor, TreeState};
+use crate::lifecycle::phase::{Ended, LastExit, Leader, Left, Now, Phase, Run, StopFor, TreeState};
 use crate::lifecycle::restart::{RestartOn, RestartPlan};
 use crate::model::{Exit, ExitReason, ExitUsage, Pid};
+
+/// An exit of the leader. `left`: the leader of what is left of the tree. `connected`: a connection is open or waits.
+pub(super) struct Exited {
+    pub exit: Exit,
+    pub usage: Option<ExitUsage>,
+    pub left: Option<Leader>,
+    pub connected: bool,
+}
 
 impl Machine {
     pub(super) fn prepared(&mut self) {
         match self.phase {
+            Phase::Arming { ticket, .. } => self.armed(ticket),
             Phase::Preparing { run, .. } => {
                 self.announce();
                 // Without `enter`: the public state stays the same.
@@ -21,6 +30,10 @@ impl Machine {
             }
             Phase::Stopped
             | Phase::Failed
+            | Phase::Armed
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::Stuck { .. }
             | Phase::Spawning { .. }
             | Phase::Booting { .. }
@@ -39,12 +52,24 @@ impl Machine {
                 let (ticket, rest) = (*ticket, rest.take());
                 rest.into_iter().for_each(|rest| self.withdraw(ticket, *rest, &failure));
             }
+            Phase::Arming { ticket, rest } if matches!(failure.code(), Code::OwnedElsewhere | Code::Dependency) && rest.is_some() => {
+                let (ticket, rest) = (*ticket, rest.take());
+                rest.into_iter().for_each(|rest| self.withdraw(ticket, *rest, &failure));
+            }
+            Phase::Arming { ticket, .. } => {
+                let ticket = *ticket;
+                self.arming_failed(ticket, failure, now);
+            }
             Phase::Preparing { run, .. } => {
                 let run = *run;
                 self.run_failed(run, None, failure, now);
             }
             Phase::Stopped
             | Phase::Failed
+            | Phase::Armed
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::Stuck { .. }
             | Phase::Spawning { .. }
             | Phase::Booting { .. }
@@ -80,6 +105,11 @@ impl Machine {
             | Phase::Overdue { .. }
             | Phase::Stopped
             | Phase::Failed
+            | Phase::Arming { .. }
+            | Phase::Armed
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::Preparing { .. }
             | Phase::Booting { .. }
             | Phase::Running { .. } => {}
@@ -106,6 +136,11 @@ impl Machine {
             | Phase::Overdue { .. }
             | Phase::Stopped
             | Phase::Failed
+            | Phase::Arming { .. }
+            | Phase::Armed
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::Preparing { .. }
             | Phase::Booting { .. }
             | Phase::Running { .. } => {}
@@ -130,6 +165,11 @@ impl Machine {
             Phase::Booting { run, pid } => (run, Leader::Alive(pid)),
             Phase::Stopped
             | Phase::Failed
+            | Phase::Arming { .. }
+            | Phase::Armed
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::Stuck { .. }
             | Phase::Preparing { .. }
             | Phase::Running { .. }
@@ -148,26 +188,31 @@ impl Machine {
                 self.disarm(Timer::Startup);
                 if self.plan.restart.reset_after.is_zero() {
                     self.attempts = 0;
-                } else {
-                    self.arm(Timer::Reset, self.plan.restart.reset_after);
                 }
                 self.failed_checks = 0;
                 self.last_error = None;
                 self.enter(Phase::Running { pid, since: now.mono }, None, now);
-                if let Some((interval, _)) = self.plan.health {
-                    self.arm(Timer::Probe, interval);
-                }
-                if self.plan.memory.is_some() {
-                    self.effects.push(Effect::WatchMemory { generation: self.generation });
-                }
-                if let Run::Requested(ticket) = run {
-                    self.started = Some(ticket);
-                    self.settle(ticket, Ok(()));
+                self.begin_checks();
+                match run {
+                    Run::Requested(ticket) => {
+                        self.started = Some(ticket);
+                        self.settle(ticket, Ok(()));
+                    }
+                    Run::Upgrade(ticket) => {
+                        self.other_plan = None;
+                        self.settle(ticket, Ok(()));
+                    }
+                    Run::Restart | Run::Connection => {}
                 }
                 self.settle_waiters();
             }
             Phase::Stopped
             | Phase::Failed
+            | Phase::Arming { .. }
+            | Phase::Armed
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::Stuck { .. }
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
@@ -180,8 +225,7 @@ impl Machine {
 
     pub(super) fn exited(
         &mut self,
-        (exit, usage): (Exit, Option<ExitUsage>),
-        remains: bool,
+        Exited { exit, usage, left, connected }: Exited,
         tail: String,
         leftover_file: Option<Failure>,
         name_lost: Option<Failure>,
@@ -191,40 +235,63 @@ impl Machine {
         let reason = self.exit_reason(exit);
         self.last_exit = Some(LastExit { pid, exit, reason, at: now.wall, usage });
         self.effects.push(Effect::Notify(Notice::Exited { pid, exit, reason }));
-        let left = remains.then_some(Leader::Exited);
         match &mut self.phase {
             Phase::Booting { run, .. } => {
                 let run = *run;
                 self.disarm(Timer::Startup);
                 self.effects.push(Effect::StopAwaiting { generation: self.generation });
                 let exited = self.with_probe_named(Failure::StartupExit { exit, tail });
-                let failure = name_lost.filter(|_| run == Run::Restart).unwrap_or(exited);
+                let is_requested = matches!(run, Run::Requested(_) | Run::Upgrade(_));
+                let failure = name_lost.filter(|_| !is_requested).unwrap_or(exited);
                 self.run_failed(run, left, failure, now);
             }
             Phase::Running { .. } => {
                 self.leave_running();
-                let RestartPlan { on, prevented_by, .. } = self.plan.restart;
-                if reason == ExitReason::Exited && on == RestartOn::Failure && !prevented_by.contains(0) && name_lost.is_none() {
-                    self.stop_or_finish(left, StopFor::CleanExit, now);
-                } else {
-                    let ended = self.with_probe_named(Failure::Ended { exit, tail });
-                    self.retry_or_give_up(left, reason, name_lost.unwrap_or(ended), now);
-                }
+                let ended = self.ended(exit, reason, tail, name_lost);
+                self.after_end(ended, left.map(Left::Tree), connected, now);
             }
-            Phase::Stopping { tree, .. } | Phase::Stuck { tree } | Phase::BackingOff { tree: Some(tree), .. } => {
+            Phase::Freezing { .. } => {
+                self.disarm(Timer::Acknowledgement);
+                let ended = self.ended(exit, reason, tail, name_lost);
+                self.after_end(ended, left.map(Left::Tree), connected, now);
+            }
+            Phase::Upgrading { .. } => {
+                let ended = Box::new(self.ended(exit, reason, tail, name_lost));
+                self.last_error = Some(ended.failure.clone());
+                let tree = left.map(|leader| self.begin_stop(leader));
+                self.enter(Phase::AwaitingSuccessor { tree, ended }, Some(reason.as_str().to_owned()), now);
+            }
+            Phase::Stopping { tree, .. }
+            | Phase::Stuck { tree }
+            | Phase::AwaitingSuccessor { tree: Some(tree), .. }
+            | Phase::BackingOff { tree: Some(tree), .. } => {
                 tree.leader = Leader::Exited;
-                if !remains {
+                if left.is_none() {
                     self.tree_gone(leftover_file, now);
                 }
             }
             Phase::Overdue { leader, .. } => {
                 *leader = Leader::Exited;
-                if !remains {
+                if left.is_none() {
                     self.tree_gone(leftover_file, now);
                 }
             }
-            Phase::Stopped | Phase::Failed | Phase::Preparing { .. } | Phase::Spawning { .. } | Phase::BackingOff { tree: None, .. } => {}
+            Phase::Stopped
+            | Phase::Failed
+            | Phase::Arming { .. }
+            | Phase::Armed
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::AwaitingSuccessor { tree: None, .. }
+            | Phase::BackingOff { tree: None, .. } => {}
         }
+    }
+
+    fn ended(&self, exit: Exit, reason: ExitReason, tail: String, name_lost: Option<Failure>) -> Ended {
+        let RestartPlan { on, prevented_by, .. } = self.plan.restart;
+        let clean = reason == ExitReason::Exited && on == RestartOn::Failure && !prevented_by.contains(0) && name_lost.is_none();
+        let failure = name_lost.unwrap_or_else(|| self.with_probe_named(Failure::Ended { exit, tail }));
+        Ended { reason, failure, clean }
     }
 
     pub(super) fn tree_gone(&mut self, leftover_file: Option<Failure>, now: Now) {
@@ -236,9 +303,14 @@ impl Machine {
                 }
                 self.finish(stop_for, now);
             }
+            Phase::Stuck { .. } if self.second.is_some() => self.phase = Phase::Stuck { tree: TreeState::GONE },
             Phase::Stuck { .. } => {
                 self.effects.push(Effect::Release { generation: self.generation });
                 self.phase = Phase::Failed;
+            }
+            Phase::AwaitingSuccessor { tree: Some(_), ended } => {
+                self.phase = Phase::AwaitingSuccessor { tree: None, ended };
+                self.disarm_stop();
             }
             Phase::BackingOff { tree: Some(_), waited } => {
                 self.phase = Phase::BackingOff { tree: None, waited };
@@ -251,6 +323,11 @@ impl Machine {
             Phase::Overdue { waited: false, .. } => self.phase = Phase::BackingOff { tree: None, waited: false },
             Phase::Stopped
             | Phase::Failed
+            | Phase::Arming { .. }
+            | Phase::Armed
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { tree: None, .. }
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
             | Phase::Booting { .. }
@@ -284,6 +361,7 @@ impl Machine {
         }
         self.disarm_reset();
         self.stop_watching();
+        self.stop_watching_idle();
         self.replace_running(pid, ExitReason::Unhealthy, Failure::Unhealthy { checks: failures, last: error }, now);
     }
 
@@ -291,6 +369,7 @@ impl Machine {
         let (Phase::Running { pid, .. }, Some(limit)) = (&self.phase, self.plan.memory) else { return };
         let pid = *pid;
         self.stop_checks();
+        self.stop_watching_idle();
         self.replace_running(pid, ExitReason::Memory, Failure::OverMemory { memory, limit }, now);
     }
 
@@ -306,6 +385,11 @@ impl Machine {
             Phase::BackingOff { waited, .. } | Phase::Overdue { waited, .. } => *waited = true,
             Phase::Stopped
             | Phase::Failed
+            | Phase::Arming { .. }
+            | Phase::Armed
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::Stuck { .. }
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
@@ -319,22 +403,32 @@ impl Machine {
     pub(super) fn faulted(&mut self, problem: String, now: Now) {
         let failure = Failure::Internal { problem };
         match &self.phase {
+            Phase::Arming { ticket, .. } => self.waiting.push((*ticket, Ok(()))),
             Phase::Preparing { run, .. } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => {
-                if let Run::Requested(ticket) = run {
+                if let Run::Requested(ticket) | Run::Upgrade(ticket) = run {
                     self.waiting.push((*ticket, Ok(())));
                 }
             }
             Phase::Stopping { stop_for, .. } => {
-                if let StopFor::Restart(ticket) = stop_for {
+                if let StopFor::Restart(ticket) | StopFor::Upgrade(ticket) | StopFor::Rollback { ticket, .. } = stop_for {
                     self.waiting.push((*ticket, Ok(())));
                 }
             }
             Phase::Stopped
             | Phase::Failed
+            | Phase::Armed
             | Phase::Stuck { .. }
             | Phase::Running { .. }
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::BackingOff { .. }
             | Phase::Overdue { .. } => {}
+        }
+        self.other_plan = None;
+        if let Some(second) = self.second.take() {
+            self.waiting.extend(second.ticket.map(|ticket| (ticket, Ok(()))));
+            self.effects.push(Effect::Abandon { generation: second.generation });
         }
         for (_, outcome) in &mut self.waiting {
             *outcome = Err(failure.clone());
@@ -342,7 +436,7 @@ impl Machine {
         self.next_restart_at = None;
         self.last_error = Some(failure);
         self.effects.push(Effect::Abandon { generation: self.generation });
-        self.generation += 1;
+        self.generation = self.issue();
         self.enter(Phase::Failed, self.last_error.as_ref().map(ToString::to_string), now);
         self.settle_waiting();
         self.settle_waiters();
@@ -351,6 +445,6 @@ impl Machine {
 
 /// Checks begin one interval apart, whatever a check takes. A hung daemon is therefore found within `retries` intervals. If a
 /// check took longer than the interval, the next one begins at once.
-const fn next_check(interval: Duration, latency: Duration) -> Duration {
+pub(super) const fn next_check(interval: Duration, latency: Duration) -> Duration {
     interval.saturating_sub(latency)
 }

@@ -1,8 +1,9 @@
 //! Events from callers.
 
 use super::Machine;
+use super::upgrade::upgrade_failure;
 use crate::error::Failure;
-use crate::lifecycle::event::{Effect, Timer};
+use crate::lifecycle::event::{Effect, Notice, Timer};
 use crate::lifecycle::phase::{Leader, Now, Phase, Rest, Run, StopFor, Ticket};
 use crate::model::ProcessState;
 
@@ -23,13 +24,29 @@ impl Machine {
             }
             // Processes that SIGKILL did not end still run.
             Phase::Stuck { .. } => self.settle(ticket, Err(Failure::AlreadyRunning(ProcessState::Running))),
-            Phase::Preparing { .. }
+            Phase::Arming { .. }
+            | Phase::Armed
+            | Phase::Preparing { .. }
             | Phase::Spawning { .. }
             | Phase::Booting { .. }
             | Phase::Running { .. }
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::Stopping { .. }
             | Phase::BackingOff { tree: Some(_), .. }
-            | Phase::Overdue { .. } => self.settle(ticket, Err(Failure::AlreadyRunning(self.phase.state()))),
+            | Phase::Overdue { .. } => {
+                let failure = self.already();
+                self.settle(ticket, Err(failure));
+            }
+        }
+    }
+
+    /// The refusal of a start in this phase.
+    pub(super) const fn already(&self) -> Failure {
+        match self.phase {
+            Phase::Arming { .. } | Phase::Armed => Failure::AlreadyArmed,
+            _ => Failure::AlreadyRunning(self.phase.state()),
         }
     }
 
@@ -48,7 +65,7 @@ impl Machine {
         self.started = None;
         self.attempts = 0;
         self.history.clear();
-        self.prepare(Run::Requested(ticket), rest, now);
+        self.leave_rest(ticket, rest, now);
     }
 
     pub(super) fn start_refused(&mut self, ticket: Ticket, failure: Failure, now: Now) {
@@ -62,11 +79,16 @@ impl Machine {
     pub(super) fn start_aborted(&mut self, ticket: Ticket, now: Now) {
         let is_current = match &self.phase {
             Phase::Preparing { run, .. } | Phase::Spawning { run, .. } | Phase::Booting { run, .. } => *run == Run::Requested(ticket),
+            Phase::Arming { ticket: arming, .. } => *arming == ticket,
             Phase::Stopping { stop_for, .. } => *stop_for == StopFor::Restart(ticket),
             Phase::Stopped
             | Phase::Failed
             | Phase::Stuck { .. }
+            | Phase::Armed
             | Phase::Running { .. }
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::BackingOff { .. }
             | Phase::Overdue { .. } => false,
         };
@@ -100,7 +122,12 @@ impl Machine {
         self.closed = true;
         match self.phase {
             Phase::Stopped | Phase::Failed | Phase::Stuck { .. } | Phase::Running { .. } => {}
-            Phase::Preparing { .. }
+            Phase::Upgrading { .. } => self.cancel_successor(now),
+            Phase::Arming { .. }
+            | Phase::Armed
+            | Phase::Freezing { .. }
+            | Phase::AwaitingSuccessor { .. }
+            | Phase::Preparing { .. }
             | Phase::Spawning { .. }
             | Phase::Booting { .. }
             | Phase::Stopping { .. }
@@ -112,6 +139,7 @@ impl Machine {
     /// A stop overrides every start and restart. `ticket`: settled at the end of the stop.
     pub(super) fn stop_requested(&mut self, ticket: Option<Ticket>, now: Now) {
         self.waiting.extend(ticket.map(|ticket| (ticket, Ok(()))));
+        self.stop_second(now);
         self.stop_for(StopFor::Caller, now);
     }
 
@@ -119,16 +147,25 @@ impl Machine {
         if self.closed {
             return self.settle(ticket, Err(Failure::ShuttingDown));
         }
+        if self.is_upgrading() {
+            return self.settle(ticket, Err(Failure::AlreadyUpgrading));
+        }
         match &mut self.phase {
             Phase::Stopped | Phase::Failed => self.start_requested(ticket, now),
             Phase::Stopping { stop_for: StopFor::Restart(_), .. } => {
                 self.settle(ticket, Err(Failure::AlreadyRunning(ProcessState::Stopping)));
             }
+            Phase::Arming { .. } => self.settle(ticket, Err(Failure::AlreadyArmed)),
+            // The socket listens already, and no process is there.
+            Phase::Armed => self.settle(ticket, Ok(())),
             Phase::Stuck { .. }
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
             | Phase::Booting { .. }
             | Phase::Running { .. }
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::Stopping { .. }
             | Phase::BackingOff { .. }
             | Phase::Overdue { .. } => {
@@ -142,6 +179,16 @@ impl Machine {
     pub(super) fn stop_for(&mut self, stop_for: StopFor, now: Now) {
         match self.phase.clone() {
             Phase::Stopped | Phase::Failed => self.finish(stop_for, now),
+            Phase::Arming { ticket, .. } => {
+                self.waiting.push((ticket, Err(Failure::Stopped)));
+                self.effects.push(Effect::CancelPrepare { generation: self.generation });
+                self.announce();
+                self.finish(stop_for, now);
+            }
+            Phase::Armed => {
+                self.effects.push(Effect::Notify(Notice::Disarmed));
+                self.finish(stop_for, now);
+            }
             Phase::Preparing { run, .. } => {
                 self.fail_start(run);
                 self.effects.push(Effect::CancelPrepare { generation: self.generation });
@@ -162,6 +209,20 @@ impl Machine {
             Phase::Running { pid, .. } => {
                 self.leave_running();
                 self.stop_tree(Leader::Alive(pid), stop_for, now);
+            }
+            Phase::Freezing { pid, .. } => {
+                self.disarm(Timer::Acknowledgement);
+                self.stop_tree(Leader::Alive(pid), stop_for, now);
+            }
+            Phase::Upgrading { pid, .. } => self.stop_tree(Leader::Alive(pid), stop_for, now),
+            Phase::AwaitingSuccessor { tree: Some(tree), .. } => self.enter(Phase::Stopping { tree, stop_for }, None, now),
+            Phase::AwaitingSuccessor { tree: None, .. } => {
+                self.show_stopping(stop_for.clone(), now);
+                self.finish(stop_for, now);
+            }
+            Phase::Stuck { tree } if tree.is_gone() => {
+                self.show_stopping(stop_for.clone(), now);
+                self.finish(stop_for, now);
             }
             Phase::Stuck { tree } => self.stop_tree(tree.leader, stop_for, now),
             Phase::BackingOff { tree: None, .. } => {
@@ -186,7 +247,12 @@ impl Machine {
                     StopFor::Restart(ticket) => self.waiting.push((ticket, Err(Failure::Stopped))),
                     // The start failed before the stop, and its caller already has the failure.
                     StopFor::Failure { failure, .. } => self.last_error = Some(failure),
-                    StopFor::Caller | StopFor::CleanExit | StopFor::Replacement { .. } => {}
+                    StopFor::Upgrade(ticket) => self.fail_upgrade(ticket, Failure::Stopped),
+                    StopFor::Rollback { ticket, failure } => {
+                        self.last_error = Some(failure.clone());
+                        self.fail_upgrade(ticket, upgrade_failure(failure));
+                    }
+                    StopFor::Caller | StopFor::CleanExit | StopFor::Replacement { .. } | StopFor::Rearm(_) => {}
                 }
                 self.enter(Phase::Stopping { tree, stop_for }, None, now);
             }

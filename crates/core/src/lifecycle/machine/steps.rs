@@ -7,20 +7,28 @@ use super::tree_stop::TreeStop;
 use super::{EXITS_AFTER_CHECK, Machine};
 use crate::error::{Code, Failure};
 use crate::lifecycle::event::{Effect, Notice, Timer};
-use crate::lifecycle::phase::{Acknowledgement, Leader, Now, Phase, Rest, Run, StopFor, Ticket, TreeState};
+use crate::lifecycle::phase::{Acknowledgement, Ended, Generation, Leader, Left, Now, Phase, Rest, Run, StopFor, Ticket, TreeState};
 use crate::model::{Exit, ExitReason, Pid, ProbeRole, ProcessState};
 
 impl Machine {
     /// Begins a new attempt.
     pub(super) fn prepare(&mut self, run: Run, rest: Option<Box<Rest>>, now: Now) {
-        self.generation += 1;
+        self.generation = self.issue();
         self.next_restart_at = None;
         self.failed_checks = 0;
         if run == Run::Restart {
             self.total_restarts += 1;
         }
-        self.enter(Phase::Preparing { run, rest }, None, now);
-        self.effects.push(Effect::Prepare { generation: self.generation, requested: run != Run::Restart });
+        let reason = (run == Run::Connection).then(|| "connection".to_owned());
+        self.enter(Phase::Preparing { run, rest }, reason, now);
+        let requested = matches!(run, Run::Requested(_) | Run::Upgrade(_));
+        self.effects.push(Effect::Prepare { generation: self.generation, requested, succeeds: None });
+    }
+
+    /// A number for a new attempt.
+    pub(super) const fn issue(&mut self) -> Generation {
+        self.issued += 1;
+        self.issued
     }
 
     /// An attempt failed before readiness. `left`: the leader of the tree that must be stopped.
@@ -29,18 +37,38 @@ impl Machine {
             Run::Requested(ticket) => {
                 self.waiting.push((ticket, Err(failure.clone())));
                 let stop_for = StopFor::Failure { failure, state: ProcessState::Starting, reason: ExitReason::Startup };
-                self.stop_or_finish(left, stop_for, now);
+                self.stop_or_finish(left.map(Left::Tree), stop_for, now);
             }
-            Run::Restart => self.retry_or_give_up(left, ExitReason::Startup, failure, now),
+            Run::Upgrade(ticket) => self.stop_or_finish(left.map(Left::Tree), StopFor::Rollback { ticket, failure }, now),
+            Run::Restart | Run::Connection => self.retry_or_give_up(left.map(Left::Tree), ExitReason::Startup, failure, now),
         }
     }
 
-    pub(super) fn retry_or_give_up(&mut self, left: Option<Leader>, reason: ExitReason, failure: Failure, now: Now) {
+    /// The leader has ended without a stop. `connected`: a connection is open or waits.
+    pub(super) fn after_end(&mut self, ended: Ended, left: Option<Left>, connected: bool, now: Now) {
+        let Ended { reason, failure, clean } = ended;
+        if self.plan.on_demand && (reason == ExitReason::Exited || !connected) && self.may_rearm(&failure) {
+            if self.history.admit(self.plan.restart.window, now.mono) {
+                return self.stop_or_finish(left, StopFor::Rearm(reason), now);
+            }
+        } else if clean {
+            return self.stop_or_finish(left, StopFor::CleanExit, now);
+        }
+        self.retry_or_give_up(left, reason, failure, now);
+    }
+
+    /// Whether the next connection may start the daemon again.
+    fn may_rearm(&self, failure: &Failure) -> bool {
+        let is_prevented = failure.exit().code.is_some_and(|code| self.plan.restart.prevented_by.contains(code));
+        !self.closed && !is_prevented && failure.code() != Code::OwnedElsewhere
+    }
+
+    pub(super) fn retry_or_give_up(&mut self, left: Option<Left>, reason: ExitReason, failure: Failure, now: Now) {
         self.last_error = Some(failure.clone());
         match self.admit_restart(failure, now) {
             Ok(delay) => {
                 self.schedule(delay, reason, now);
-                let tree = left.map(|leader| self.begin_stop(leader));
+                let tree = left.map(|left| self.stop_left(left));
                 self.enter(Phase::BackingOff { tree, waited: false }, Some(reason.as_str().to_owned()), now);
                 self.arm(Timer::Backoff, delay);
             }
@@ -77,22 +105,34 @@ impl Machine {
     }
 
     /// Stops the tree if there is one. Otherwise finishes at once.
-    pub(super) fn stop_or_finish(&mut self, left: Option<Leader>, stop_for: StopFor, now: Now) {
+    pub(super) fn stop_or_finish(&mut self, left: Option<Left>, stop_for: StopFor, now: Now) {
         match left {
-            Some(leader) => self.stop_tree(leader, stop_for, now),
+            Some(Left::Tree(leader)) => self.stop_tree(leader, stop_for, now),
+            Some(Left::Stopping(tree)) => self.enter_stopping(tree, stop_for, now),
             None => self.finish(stop_for, now),
         }
     }
 
+    pub(super) fn stop_left(&mut self, left: Left) -> TreeState {
+        match left {
+            Left::Tree(leader) => self.begin_stop(leader),
+            Left::Stopping(tree) => tree,
+        }
+    }
+
     pub(super) fn stop_tree(&mut self, leader: Leader, stop_for: StopFor, now: Now) {
+        let tree = self.begin_stop(leader);
+        self.enter_stopping(tree, stop_for, now);
+    }
+
+    fn enter_stopping(&mut self, tree: TreeState, stop_for: StopFor, now: Now) {
         let reason = match &stop_for {
             // How much of how much.
             StopFor::Replacement { reason: ExitReason::Memory, .. } => self.last_error.as_ref().map(ToString::to_string),
-            StopFor::Replacement { reason, .. } => Some(reason.as_str().to_owned()),
+            StopFor::Replacement { reason, .. } | StopFor::Rearm(reason) => Some(reason.as_str().to_owned()),
             StopFor::Failure { failure, .. } => Some(failure.to_string()),
-            StopFor::Caller | StopFor::CleanExit | StopFor::Restart(_) => None,
+            StopFor::Caller | StopFor::CleanExit | StopFor::Restart(_) | StopFor::Upgrade(_) | StopFor::Rollback { .. } => None,
         };
-        let tree = self.begin_stop(leader);
         self.enter(Phase::Stopping { tree, stop_for }, reason, now);
     }
 
@@ -110,6 +150,10 @@ impl Machine {
 
     /// The tree is gone: continues with the reason of the stop.
     pub(super) fn finish(&mut self, stop_for: StopFor, now: Now) {
+        let starts_again = matches!(stop_for, StopFor::Replacement { .. });
+        if !starts_again && self.waits_for_second(&stop_for, now) {
+            return;
+        }
         match stop_for {
             StopFor::Caller | StopFor::CleanExit => {
                 self.effects.push(Effect::Release { generation: self.generation });
@@ -129,7 +173,10 @@ impl Machine {
                 self.enter(Phase::BackingOff { tree: None, waited: false }, Some(reason.as_str().to_owned()), now);
                 self.arm(Timer::Backoff, due.saturating_sub(now.mono));
             }
-            StopFor::Restart(ticket) => {
+            StopFor::Rearm(reason) => self.rearm(reason, now),
+            StopFor::Rollback { ticket, failure } => self.roll_back(ticket, failure, now),
+            StopFor::Restart(ticket) | StopFor::Upgrade(ticket) => {
+                let is_upgrade = matches!(stop_for, StopFor::Upgrade(_));
                 if self.waiting.iter().any(|(_, outcome)| outcome.is_ok()) {
                     // stopProcess came before the restart, and its promise resolves now. From then on other owners may start
                     // the plugin.
@@ -139,7 +186,11 @@ impl Machine {
                 self.enter(Phase::Stopped, None, now);
                 self.settle_waiting();
                 self.attempts = 0;
-                self.prepare(Run::Requested(ticket), None, now);
+                if is_upgrade {
+                    self.begin_upgraded(ticket, now);
+                } else {
+                    self.prepare(Run::Requested(ticket), None, now);
+                }
             }
         }
     }
@@ -167,10 +218,15 @@ impl Machine {
 
     /// Reports a start from rest, which from here on can't be withdrawn.
     pub(super) fn announce(&mut self) {
-        if let Phase::Preparing { rest, .. } = &mut self.phase
-            && let Some(rest) = rest.take()
+        let (rest, reason) = match &mut self.phase {
+            Phase::Preparing { rest, .. } => (rest.take(), None),
+            Phase::Arming { rest, .. } => (rest.take(), Some("armed".to_owned())),
+            _ => return,
+        };
+        if let Some(rest) = rest
+            && !(self.known && rest.phase.state() == self.phase.state())
         {
-            self.notify_state(rest.phase.state(), None);
+            self.notify_state(rest.phase.state(), reason);
         }
     }
 
@@ -198,6 +254,23 @@ impl Machine {
     pub(super) fn leave_running(&mut self) {
         self.stop_checks();
         self.stop_watching();
+        self.stop_watching_idle();
+    }
+
+    /// Of a daemon that runs, from now on.
+    pub(super) fn begin_checks(&mut self) {
+        if !self.plan.restart.reset_after.is_zero() {
+            self.arm(Timer::Reset, self.plan.restart.reset_after);
+        }
+        if let Some((interval, _)) = self.plan.health {
+            self.arm(Timer::Probe, interval);
+        }
+        if self.plan.memory.is_some() {
+            self.effects.push(Effect::WatchMemory { generation: self.generation });
+        }
+        if self.plan.stops_idle {
+            self.effects.push(Effect::WatchIdle { generation: self.generation });
+        }
     }
 
     pub(super) fn stop_checks(&mut self) {
@@ -217,6 +290,12 @@ impl Machine {
     pub(super) fn stop_watching(&mut self) {
         if self.plan.memory.is_some() {
             self.effects.push(Effect::StopWatching { generation: self.generation });
+        }
+    }
+
+    pub(super) fn stop_watching_idle(&mut self) {
+        if self.plan.stops_idle {
+            self.effects.push(Effect::StopWatchingIdle { generation: self.generation });
         }
     }
 
@@ -240,14 +319,17 @@ impl Machine {
 
     /// A stop overtakes the start: the start's ticket fails at the end of the stop.
     pub(super) fn fail_start(&mut self, run: Run) {
-        if let Run::Requested(ticket) = run {
-            self.waiting.push((ticket, Err(Failure::Stopped)));
+        match run {
+            Run::Requested(ticket) => self.waiting.push((ticket, Err(Failure::Stopped))),
+            Run::Upgrade(ticket) => self.fail_upgrade(ticket, Failure::Stopped),
+            Run::Restart | Run::Connection => {}
         }
     }
 
     /// Only an exit that nobody asked for counts, and not the loss of a killed keeper. Any other exit ends the row.
     pub(super) fn count_exit_after_probe(&mut self, exit: Exit, after_probe: Option<ProbeRole>) {
-        let by_itself = exit != Exit::UNKNOWN && matches!(self.phase, Phase::Booting { .. } | Phase::Running { .. });
+        let by_itself = exit != Exit::UNKNOWN
+            && matches!(self.phase, Phase::Booting { .. } | Phase::Running { .. } | Phase::Freezing { .. } | Phase::Upgrading { .. });
         let count = if by_itself && after_probe.is_some() { self.exits_after_probe.0.saturating_add(1) } else { 0 };
         self.exits_after_probe = (count, after_probe);
     }
@@ -265,12 +347,21 @@ impl Machine {
 
     pub(super) fn exit_reason(&self, exit: Exit) -> ExitReason {
         match &self.phase {
-            Phase::Running { .. } if exit.succeeded() => ExitReason::Exited,
-            Phase::Running { .. } => ExitReason::Crashed,
-            Phase::Stopping { stop_for: StopFor::Replacement { reason, .. } | StopFor::Failure { reason, .. }, .. }
+            Phase::Running { .. } | Phase::Freezing { .. } | Phase::Upgrading { .. } if exit.succeeded() => ExitReason::Exited,
+            Phase::Running { .. } | Phase::Freezing { .. } | Phase::Upgrading { .. } => ExitReason::Crashed,
+            Phase::Stopping {
+                stop_for: StopFor::Replacement { reason, .. } | StopFor::Failure { reason, .. } | StopFor::Rearm(reason),
+                ..
+            }
             | Phase::Overdue { reason, .. } => *reason,
-            Phase::Booting { .. } | Phase::BackingOff { .. } => ExitReason::Startup,
+            Phase::Booting { .. } | Phase::BackingOff { .. } | Phase::Stopping { stop_for: StopFor::Rollback { .. }, .. } => {
+                ExitReason::Startup
+            }
+            Phase::Stopping { stop_for: StopFor::Upgrade(_), .. } => ExitReason::Upgraded,
             Phase::Stopping { stop_for: StopFor::Caller | StopFor::CleanExit | StopFor::Restart(_), .. }
+            | Phase::AwaitingSuccessor { .. }
+            | Phase::Arming { .. }
+            | Phase::Armed
             | Phase::Stuck { .. }
             | Phase::Stopped
             | Phase::Failed
@@ -305,13 +396,16 @@ impl Machine {
     /// Settles the waiters if the daemon runs or is at rest. Otherwise they wait on.
     pub(super) fn settle_waiters(&mut self) {
         let outcome = match self.phase {
-            Phase::Running { .. } => Ok(()),
+            Phase::Running { .. } | Phase::Freezing { .. } | Phase::Upgrading { .. } => Ok(()),
             Phase::Stopped if !self.known => Err(Failure::NotFound),
             Phase::Stopped => Err(Failure::AtRest),
             Phase::Failed | Phase::Stuck { .. } => Err(self.last_error.clone().unwrap_or(Failure::AtRest)),
-            Phase::Preparing { .. }
+            Phase::Arming { .. }
+            | Phase::Armed
+            | Phase::Preparing { .. }
             | Phase::Spawning { .. }
             | Phase::Booting { .. }
+            | Phase::AwaitingSuccessor { .. }
             | Phase::Stopping { .. }
             | Phase::BackingOff { .. }
             | Phase::Overdue { .. } => return,

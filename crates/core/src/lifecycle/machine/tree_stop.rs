@@ -52,6 +52,13 @@ impl TreeStop<'_> {
         tree.acknowledgement = self.signal(signal, Leader::Alive(pid));
     }
 
+    /// The leader was spawned after SIGKILL, which was given up.
+    pub fn kill_late(&mut self, pid: Pid) -> TreeState {
+        self.effects.push(Effect::Notify(Notice::Spawned { pid }));
+        self.effects.push(Effect::Signal { generation: self.generation, signal: Signal::Kill });
+        TreeState { leader: Leader::Alive(pid), killed: true, acknowledgement: Acknowledgement::Done }
+    }
+
     pub fn acknowledged(&mut self, tree: &mut TreeState) {
         if mem::replace(&mut tree.acknowledgement, Acknowledgement::Done) != Acknowledgement::Done {
             self.disarm(Timer::Acknowledgement);

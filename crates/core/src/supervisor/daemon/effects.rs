@@ -29,7 +29,7 @@ impl Task {
         self.job = batch.job;
         for effect in batch.effects {
             match effect {
-                Effect::Prepare { generation, requested } => self.prepare(generation, requested),
+                Effect::Prepare { generation, requested, succeeds: _ } => self.prepare(generation, requested),
                 Effect::CancelPrepare { generation } => self.cancel(generation, Attempt::cancel_preparation),
                 Effect::Spawn { generation } => self.spawn_process(generation),
                 Effect::AwaitReady { generation } => self.await_ready(generation),
@@ -49,6 +49,16 @@ impl Task {
                 }
                 Effect::Disarm { timer, generation } => self.cancel(generation, |attempt| attempt.timers.disarm(timer)),
                 Effect::Extend { timer, generation, by } => self.extend(timer, generation, by),
+                Effect::Listen { .. }
+                | Effect::WatchIdle { .. }
+                | Effect::StopWatchingIdle { .. }
+                | Effect::Freeze { .. }
+                | Effect::Thaw { .. }
+                | Effect::ChangeOver { .. }
+                | Effect::Drain { .. }
+                | Effect::StopDraining { .. }
+                | Effect::Adopt { .. }
+                | Effect::Discard { .. } => {}
                 Effect::Release { generation } | Effect::Withdraw { generation } => self.release(generation),
                 Effect::Abandon { generation } => self.abandon(generation),
                 report @ (Effect::Settle { .. } | Effect::Notify(_) | Effect::Warn { .. }) => self.daemon.deliver(report, batch.now),

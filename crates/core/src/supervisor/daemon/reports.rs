@@ -155,7 +155,7 @@ impl Task {
         let leftover_file = if remains { None } else { self.remove_files() };
         let name_lost = self.lease.as_ref().and_then(Lease::name_lost);
         let tail = self.daemon.tail.error_excerpt();
-        self.feed(Event::Exited { generation, exit, usage, remains, after_probe, tail, leftover_file, name_lost });
+        self.feed(Event::Exited { generation, exit, usage, remains, after_probe, tail, leftover_file, name_lost, connected: false });
     }
 
     /// The keeper is gone, and has not reported that the tree is gone.

@@ -207,7 +207,13 @@ impl Inner {
                 self.spawned = now.mono;
             }
             Notice::StateChanged { to: ProcessState::Running, .. } => counts.ready.add(now.mono.saturating_sub(self.spawned)),
-            Notice::StateChanged { .. } => {}
+            Notice::StateChanged { .. }
+            | Notice::Armed
+            | Notice::Disarmed
+            | Notice::Connected
+            | Notice::ChangedOver { .. }
+            | Notice::UpgradeFailed { .. }
+            | Notice::NotDrained { .. } => {}
             Notice::Exited { reason, .. } => {
                 counts.exits[*reason as usize] += 1;
                 counts.leader_since = None;

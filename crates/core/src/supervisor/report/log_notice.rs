@@ -22,7 +22,7 @@ impl Reporter {
             Notice::Exited { pid, exit, reason } => {
                 let ending = ending(*exit);
                 match reason {
-                    ExitReason::Stopped => log!(self, info, pid, %reason, ending, "exited"),
+                    ExitReason::Stopped | ExitReason::Upgraded | ExitReason::Idle => log!(self, info, pid, %reason, ending, "exited"),
                     ExitReason::Crashed | ExitReason::Exited | ExitReason::Unhealthy | ExitReason::Startup | ExitReason::Memory => {
                         log!(self, warn, pid, %reason, ending, "exited");
                     }
@@ -32,6 +32,12 @@ impl Reporter {
                 let delay_ms = delay.as_secs_f64() * 1e3;
                 log!(self, warn, attempt, delay_ms, %reason, "restart scheduled");
             }
+            Notice::Armed => log!(self, info, "armed: the first connection starts it"),
+            Notice::Disarmed => log!(self, info, "disarmed"),
+            Notice::Connected => log!(self, info, "a connection starts it"),
+            Notice::ChangedOver { former, pid } => log!(self, info, former, pid, "upgraded"),
+            Notice::UpgradeFailed { failure } => log!(self, warn, %failure, "the upgrade failed"),
+            Notice::NotDrained { left } => log!(self, warn, left, "the old generation is stopped with connections in its queue"),
             Notice::Checked { healthy: true, latency, .. } => {
                 log!(self, debug, latency_ms = latency.as_secs_f64() * 1e3, "health check passed");
             }

@@ -29,7 +29,13 @@ impl Reporter {
     pub fn notice(&self, notice: Notice, at: f64) {
         self.log_notice(&notice);
         let posted = match notice {
-            Notice::Spawned { .. } => false,
+            Notice::Spawned { .. }
+            | Notice::Armed
+            | Notice::Disarmed
+            | Notice::Connected
+            | Notice::ChangedOver { .. }
+            | Notice::UpgradeFailed { .. }
+            | Notice::NotDrained { .. } => false,
             Notice::Checked { .. } => self.listeners.health(),
             Notice::StateChanged { .. } | Notice::Exited { .. } | Notice::RestartScheduled { .. } => true,
         };
