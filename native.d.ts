@@ -19,6 +19,8 @@ export declare class NativeManager {
    * caller's environment, each `KEY=VALUE` with a NUL behind it.
    */
   start(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string): NativeStart
+  /** As `start`, for the configuration of an upgrade. */
+  upgrade(pluginName: string, config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string): NativeStart
   /** `unread` and `built_in`: as in `start`, per configuration. */
   startGroup(configs: Array<unknown>, unread: Array<Array<string>>, builtIn: Array<Array<string>>, variables: string): NativeGroupStart
   /** The problem of a configuration, if there is one. Starts nothing. */

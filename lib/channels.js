@@ -12,7 +12,7 @@ const tracing = (name) => {
   return { start, end, asyncStart, asyncEnd, error };
 };
 
-const channels = { start: tracing('ally:daemon:start'), stop: tracing('ally:daemon:stop'), restart: tracing('ally:daemon:restart') };
+const channels = Object.fromEntries(['start', 'stop', 'restart', 'upgrade'].map((call) => [call, tracing(`ally:daemon:${call}`)]));
 
 /** The events that have a channel. */
 const plain = { stateChange: channel('ally:daemon:state'), exit: channel('ally:daemon:exit') };

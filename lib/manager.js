@@ -213,6 +213,31 @@ class BackgroundProcessManager extends EventEmitter {
     );
   }
 
+  upgradeProcess(pluginName, changes) {
+    return lib.traced(
+      'upgrade',
+      () => pluginName,
+      () => this.#upgrade(nameOf(pluginName), changes),
+    );
+  }
+
+  async #upgrade(pluginName, changes = {}) {
+    const { given: changed, unread, builtIns } = lib.copyConfig(changes, 'changes');
+    const { config } = this.getProcessInfo(pluginName) ?? {};
+    if (!config) throw lib.makeError(NativeManager.notFound(pluginName));
+    const given = Object.freeze({ ...config, ...changed });
+    this.#followLevel();
+    const whole = lib.withDefaults(given, this.#defaults);
+    const { ticket, accepted, failure } = this.#native.upgrade(pluginName, whole, unread, builtIns, lib.environment(pluginName));
+    if (failure) throw lib.makeError(failure);
+    if (accepted) this.#configs.add(pluginName, ticket, given);
+    try {
+      await this.#settled(ticket);
+    } finally {
+      this.#configs.settled(pluginName, ticket, this.#native.info(pluginName)?.job);
+    }
+  }
+
   async whenRunning(pluginName, callOptions) {
     const name = nameOf(pluginName);
     const signal = lib.abortSignal(callOptions, name);
@@ -306,12 +331,6 @@ class BackgroundProcessManager extends EventEmitter {
     this.#attached = on;
     this.#native.attach(on);
     return this;
-  }
-
-  // Not built yet.
-
-  async upgradeProcess(pluginName) {
-    throw lib.notSupported('upgradeProcess', pluginName);
   }
 
   // Events 'output' and 'health' are sent only while they have listeners. EventEmitter adds and removes listeners only with

@@ -22,7 +22,7 @@ use ally_core::config::{keys, name_problem, path_problem};
 use ally_core::error::Failure;
 use ally_core::lifecycle::Ticket;
 use ally_core::model::ProcessState;
-use ally_core::supervisor::{AcceptedGroup, GuardianProgram, Manager, Message, Options, TextFormat, check};
+use ally_core::supervisor::{Accepted, AcceptedGroup, GuardianProgram, Manager, Message, Options, TextFormat, check};
 
 #[napi(object)]
 pub struct NativeOptions {
@@ -88,15 +88,32 @@ impl NativeManager {
         variables: String,
     ) -> napi::Result<NativeStart> {
         let config = types::config(&config, Remarks { unread, built_in })?;
-        Ok(match self.manager.start(&config, variables.into()) {
+        let started = self.manager.start(&config, variables.into());
+        self.native_start(env, started, config.text("pluginName").filter(|name| !name.is_empty()).map(str::to_owned))
+    }
+
+    /// As `start`, for the configuration of an upgrade.
+    #[napi]
+    pub fn upgrade(
+        &mut self,
+        env: Env,
+        plugin_name: String,
+        config: Unknown<'_>,
+        unread: Vec<String>,
+        built_in: Vec<String>,
+        variables: String,
+    ) -> napi::Result<NativeStart> {
+        let config = types::config(&config, Remarks { unread, built_in })?;
+        let upgraded = self.manager.upgrade(&plugin_name, &config, variables.into());
+        self.native_start(env, upgraded, Some(plugin_name))
+    }
+
+    fn native_start(&mut self, env: Env, started: Result<Accepted, Failure>, plugin_name: Option<String>) -> napi::Result<NativeStart> {
+        Ok(match started {
             Ok(accepted) => {
                 NativeStart { ticket: Some(self.await_ticket(env, accepted.ticket)?), accepted: accepted.accepted, failure: None }
             }
-            Err(problem) => NativeStart {
-                ticket: None,
-                accepted: false,
-                failure: Some(failure(&problem, config.text("pluginName").filter(|name| !name.is_empty()).map(str::to_owned))),
-            },
+            Err(problem) => NativeStart { ticket: None, accepted: false, failure: Some(failure(&problem, plugin_name)) },
         })
     }
 

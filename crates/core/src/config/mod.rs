@@ -100,6 +100,16 @@ impl ProcessConfig {
         self.probes().any(Probe::needs_socket).then_some(self.socket_path.as_path())
     }
 
+    /// Whether a new generation with this configuration can run beside one with the configuration `former`: the daemon takes the
+    /// path of its socket from SOCKET_PATH, and the probes can tell the two apart.
+    pub fn can_run_beside(&self, former: &Self) -> bool {
+        let path = self.socket_path.to_string_lossy();
+        let names_path = self.args.iter().any(|arg| arg.contains(&*path));
+        let sets_path = self.env_vars.iter().any(|(key, _)| key == "SOCKET_PATH");
+        let shares_port = self.probes().filter_map(Probe::port).any(|port| former.probes().filter_map(Probe::port).any(|old| old == port));
+        !names_path && !sets_path && !shares_port
+    }
+
     /// The readiness probe and the health probe.
     pub fn probes(&self) -> impl Iterator<Item = &Probe> {
         [Some(&self.readiness), self.health.as_ref().map(|health| &health.probe)].into_iter().flatten()

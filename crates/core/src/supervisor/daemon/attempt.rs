@@ -4,6 +4,7 @@ use std::future::{Future, pending};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ally_base::os::{self, Process};
 use ally_base::record::Identity;
@@ -11,10 +12,13 @@ use ally_base::wire::KeeperReport;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
+use super::Job;
+use super::socket_place::SocketPlace;
 use super::timers::Timers;
 use crate::error::Failure;
 use crate::lifecycle::{Generation, Timer};
 use crate::supervisor::guardian::{GuardianReceipt, KeeperStream, StreamEnd};
+use crate::supervisor::metrics::TreeId;
 use crate::supervisor::notify::{NotifySocket, Update};
 use crate::supervisor::output::{LineMatch, OpenLog, Pumps};
 use crate::supervisor::ownership::Lease;
@@ -23,6 +27,13 @@ use crate::supervisor::runtime::AbortOnDrop;
 
 pub struct Attempt {
     pub generation: Generation,
+    pub job: Arc<Job>,
+    /// The same with the socket path that the daemon is told.
+    told: Arc<Job>,
+    /// Where the daemon makes its socket.
+    pub place: SocketPlace,
+    /// Whether clients find the socket of this attempt at `socketPath`.
+    pub is_public: bool,
     completions: (UnboundedSender<Completion>, UnboundedReceiver<Completion>),
     pub timers: Timers,
     /// The preparation. The task polls this future itself, so a drop releases the lock before the next effect.
@@ -43,6 +54,14 @@ pub struct Attempt {
     pub sweeping: Option<Sweeping>,
     /// The wait for the reason why an order was lost.
     pub losing: Option<AbortOnDrop>,
+    /// After an upgrade: the wait for the connections that this generation has not taken yet.
+    pub draining: Option<AbortOnDrop>,
+    /// The recorded identity of the leader.
+    pub identity: Option<Identity>,
+    /// The STATUS= of a successor, until it serves.
+    pub status: Option<String>,
+    /// The tree, from the spawn on, and how much of its CPU time is counted.
+    pub tree: Option<(TreeId, Duration)>,
 }
 
 pub type Preparing = Pin<Box<dyn Future<Output = Result<Preparation, Failure>> + Send>>;
@@ -69,8 +88,6 @@ pub struct LaunchedProcess {
     pub spawned: Option<ProbedDaemon>,
     /// The start time of the keeper, which distinguishes it from a later process with its pid.
     keeper_start: u64,
-    /// The recorded identity of the leader.
-    pub identity: Option<Identity>,
     pub leader_reaped: bool,
 }
 
@@ -86,11 +103,15 @@ pub struct Sweeping {
 pub enum Completion {
     DependenciesRun(Result<(), Failure>),
     Ready(Result<(), Failure>),
+    /// The daemon was told another path, and has made its socket at `socketPath` all the same.
+    ReadyInPublic,
     Checked(HealthCheck),
     Swept,
     OrderLost(Failure),
     /// The memory, in bytes.
     MemoryExceeded(u64),
+    /// The number of connections that were not taken in time.
+    Drained(u32),
 }
 
 pub enum AttemptEvent {
@@ -104,9 +125,17 @@ pub enum AttemptEvent {
 }
 
 impl Attempt {
-    pub fn new(generation: Generation) -> Self {
+    pub fn new(generation: Generation, job: Arc<Job>, place: SocketPlace) -> Self {
+        let told = place.tell(&job);
         Self {
             generation,
+            job,
+            told,
+            is_public: place.is_public(),
+            place,
+            identity: None,
+            status: None,
+            tree: None,
             completions: mpsc::unbounded_channel(),
             timers: Timers::default(),
             preparing: None,
@@ -121,6 +150,7 @@ impl Attempt {
             watching: None,
             sweeping: None,
             losing: None,
+            draining: None,
         }
     }
 
@@ -136,18 +166,49 @@ impl Attempt {
         }
     }
 
-    /// The next event of the attempt. Without an attempt, waits for ever. Cancel-safe: a dropped future loses no event.
-    pub async fn next(attempt: &mut Option<Self>) -> (Generation, AttemptEvent) {
-        let Some(attempt) = attempt else { return pending().await };
+    /// The next event of one of the attempts. Without an attempt, waits for ever. Cancel-safe: a dropped future loses no event.
+    pub async fn next(attempts: &mut [Self]) -> (Generation, AttemptEvent) {
+        match attempts {
+            [] => pending().await,
+            [one] => one.next_event().await,
+            // There are two during an upgrade, and never more.
+            [one, other, ..] => tokio::select! {
+                event = one.next_event() => event,
+                event = other.next_event() => event,
+            },
+        }
+    }
+
+    async fn next_event(&mut self) -> (Generation, AttemptEvent) {
         let event = tokio::select! {
             biased;
-            event = LaunchedProcess::next(&mut attempt.process) => event,
-            lease = next_or_pending(&mut attempt.preparing) => AttemptEvent::Prepared(lease),
-            Some(completion) = attempt.completions.1.recv() => AttemptEvent::Completed(completion),
-            update = NotifySocket::next(attempt.notify.as_ref()) => AttemptEvent::Notified(update),
-            timer = attempt.timers.next() => AttemptEvent::Elapsed(timer),
+            event = LaunchedProcess::next(&mut self.process) => event,
+            lease = next_or_pending(&mut self.preparing) => AttemptEvent::Prepared(lease),
+            Some(completion) = self.completions.1.recv() => AttemptEvent::Completed(completion),
+            update = NotifySocket::next(self.notify.as_ref()) => AttemptEvent::Notified(update),
+            timer = self.timers.next() => AttemptEvent::Elapsed(timer),
         };
-        (attempt.generation, event)
+        (self.generation, event)
+    }
+
+    /// The configuration with the path at which this attempt's socket is.
+    pub const fn reachable(&self) -> &Arc<Job> {
+        if self.is_public { &self.job } else { &self.told }
+    }
+
+    /// What the daemon is told.
+    pub const fn told(&self) -> &Arc<Job> {
+        &self.told
+    }
+
+    /// Whether the leader lives, as far as is known.
+    pub fn has_leader(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.spawned.is_some() && !process.leader_reaped)
+    }
+
+    /// Whether a process of the attempt may live.
+    pub const fn has_tree(&self) -> bool {
+        self.process.is_some() || self.sweeping.is_some() || self.losing.is_some()
     }
 
     /// A function that reports one completion to this attempt. If the attempt is over by then, the completion is dropped.
@@ -176,17 +237,7 @@ impl LaunchedProcess {
         programs: Vec<String>,
         token: String,
     ) -> Self {
-        Self {
-            keeper,
-            order: Some(order),
-            receipt: None,
-            programs,
-            token,
-            spawned: None,
-            keeper_start: 0,
-            identity: None,
-            leader_reaped: false,
-        }
+        Self { keeper, order: Some(order), receipt: None, programs, token, spawned: None, keeper_start: 0, leader_reaped: false }
     }
 
     pub fn set_spawned(&mut self, spawned: ProbedDaemon, keeper_start: u64) {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ally_base::os;
-use ally_base::record::Identity;
 use ally_base::wire::KeeperCommand;
 use tokio::sync::oneshot;
 
 use super::attempt::{Attempt, Completion, LaunchedProcess, Preparation};
+use super::socket_place::SocketPlace;
 use super::{EffectBatch, Task};
 use crate::error::Failure;
 use crate::lifecycle::{Effect, Event, Generation, Signal, Timer};
@@ -19,7 +19,7 @@ use crate::supervisor::metrics::{exceeds, sample_at_ready};
 use crate::supervisor::notify::NotifySocket;
 use crate::supervisor::output::{LineMatch, LogPlace, OpenLog, Pumps, open_log, receive_notes};
 use crate::supervisor::ownership::{Lease, LeaseGuard, LockFile, identify_leader};
-use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_ready, check};
+use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_other_socket, await_ready, check};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{self, AbortOnDrop};
 use crate::supervisor::socket;
@@ -27,9 +27,11 @@ use crate::supervisor::socket;
 impl Task {
     pub(super) fn carry_out(&mut self, batch: EffectBatch) {
         self.job = batch.job;
+        self.other_job = batch.other_job;
         for effect in batch.effects {
             match effect {
-                Effect::Prepare { generation, requested, succeeds: _ } => self.prepare(generation, requested),
+                Effect::Prepare { generation, requested, succeeds: None } => self.prepare(generation, requested),
+                Effect::Prepare { generation, succeeds: Some(_), .. } => self.prepare_successor(generation),
                 Effect::CancelPrepare { generation } => self.cancel(generation, Attempt::cancel_preparation),
                 Effect::Spawn { generation } => self.spawn_process(generation),
                 Effect::AwaitReady { generation } => self.await_ready(generation),
@@ -53,12 +55,12 @@ impl Task {
                 | Effect::WatchIdle { .. }
                 | Effect::StopWatchingIdle { .. }
                 | Effect::Freeze { .. }
-                | Effect::Thaw { .. }
-                | Effect::ChangeOver { .. }
-                | Effect::Drain { .. }
-                | Effect::StopDraining { .. }
-                | Effect::Adopt { .. }
-                | Effect::Discard { .. } => {}
+                | Effect::Thaw { .. } => {}
+                Effect::ChangeOver { generation } => self.change_over(generation),
+                Effect::Drain { generation } => self.drain(generation),
+                Effect::StopDraining { generation } => self.cancel(generation, |attempt| attempt.draining = None),
+                Effect::Adopt { .. } => self.adopt(),
+                Effect::Discard { generation } => self.discard(generation),
                 Effect::Release { generation } | Effect::Withdraw { generation } => self.release(generation),
                 Effect::Abandon { generation } => self.abandon(generation),
                 report @ (Effect::Settle { .. } | Effect::Notify(_) | Effect::Warn { .. }) => self.daemon.deliver(report, batch.now),
@@ -75,17 +77,47 @@ impl Task {
     }
 
     fn prepare(&mut self, generation: Generation, requested: bool) {
-        // Drops the previous attempt, if it is still there.
-        if let Some(mut previous) = self.attempt.take() {
-            previous.end_notifications();
+        // A restart after an upgrade: the former generation may still be there, and may have been told `socketPath`.
+        let goes_on = !requested && self.attempts.iter().any(|attempt| attempt.generation == self.serving && !attempt.place.is_public());
+        for ended in self.attempts.extract_if(.., |attempt| !attempt.has_tree()) {
+            let mut ended: Attempt = ended;
+            ended.end_notifications();
         }
         self.check_lease();
-        let attempt = self.attempt.insert(Attempt::new(generation));
-        if !requested || self.job.config.depends_on.is_empty() {
-            let queued = self.job.member.as_ref().filter(|_| requested).map_or(Ok(()), |member| member.queue());
+        self.serving = generation;
+        let path = &self.job.config.socket_path;
+        let beside = goes_on || !self.attempts.is_empty();
+        let place =
+            if beside { SocketPlace::beside(path, self.attempts.iter().map(|attempt| &attempt.place)) } else { SocketPlace::at(path) };
+        self.attempts.push(Attempt::new(generation, Arc::clone(&self.job), place));
+        self.await_dependencies(generation, requested);
+    }
+
+    /// An attempt beside the generation that serves.
+    fn prepare_successor(&mut self, generation: Generation) {
+        let Some(job) = self.other_job.clone() else {
+            let failure = Failure::Internal { problem: "an upgrade without a configuration".to_owned() };
+            return self.feed(Event::PrepareFailed { generation, failure });
+        };
+        let path = &job.config.socket_path;
+        let is_same = *path == self.job.config.socket_path;
+        let place =
+            if is_same { SocketPlace::beside(path, self.attempts.iter().map(|attempt| &attempt.place)) } else { SocketPlace::at(path) };
+        self.attempts.push(Attempt::new(generation, job, place));
+        if is_same {
+            self.guard_socket();
+        }
+        self.await_dependencies(generation, true);
+    }
+
+    fn await_dependencies(&mut self, generation: Generation, requested: bool) {
+        let context = Arc::clone(&self.context);
+        let Some(attempt) = self.attempt(generation) else { return };
+        let (job, done) = (Arc::clone(&attempt.job), attempt.completion());
+        if !requested || job.config.depends_on.is_empty() {
+            let queued = job.member.as_ref().filter(|_| requested).map_or(Ok(()), |member| member.queue());
             return self.on_dependencies_run(generation, queued);
         }
-        let (context, job, done) = (Arc::clone(&self.context), Arc::clone(&self.job), attempt.completion());
         attempt.awaiting_dependencies = Some(AbortOnDrop::spawn(async move {
             done(Completion::DependenciesRun(await_dependencies(context, job).await));
         }));
@@ -99,25 +131,29 @@ impl Task {
     }
 
     fn take_name(&mut self, generation: Generation) {
-        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.generation == generation) else { return };
+        let (has_name, is_successor) = (self.lease.is_some(), generation != self.serving);
+        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.generation == generation) else { return };
         attempt.awaiting_dependencies = None;
-        if let Err(failure) = self.context.claims.claim_needed(&self.job.config, &self.daemon.name) {
+        let job = Arc::clone(&attempt.job);
+        if let Err(failure) = self.context.claims.claim_needed(&job.config, &self.daemon.name) {
             return self.feed(Event::PrepareFailed { generation, failure });
         }
-        if self.lease.is_some() {
-            // A restart: this owner holds the lock, so there are no orphans.
-            if let Err(failure) = socket::make_free(&self.job.config) {
+        if has_name {
+            // This owner holds the lock, so there are no orphans. The places of a successor may be those of the old generation.
+            let free = if attempt.place.is_public() { Ok(()) } else { socket::remove_dead(&attempt.place.told()) };
+            let free = free.and_then(|()| if is_successor && !attempt.place.is_public() { Ok(()) } else { socket::make_free(&job.config) });
+            if let Err(failure) = free {
                 return self.feed(Event::PrepareFailed { generation, failure });
             }
-            if self.job.config.logs.is_none() {
+            if job.config.logs.is_none() {
                 return self.feed(Event::Prepared { generation });
             }
         }
-        let (is_restart, logged) = (self.lease.is_some(), self.logged.clone());
-        let (context, job, reporter) = (Arc::clone(&self.context), Arc::clone(&self.job), self.daemon.reporter.clone());
+        let logged = self.logged.clone();
+        let (context, reporter) = (Arc::clone(&self.context), self.daemon.reporter.clone());
         attempt.preparing = Some(Box::pin(async move {
             let (envs_dir, config) = (&context.options.envs_dir, &job.config);
-            let lease = LeaseGuard::of(if is_restart { None } else { Some(Lease::prepare(envs_dir, config, &reporter).await?) });
+            let lease = LeaseGuard::of(if has_name { None } else { Some(Lease::prepare(envs_dir, config, &reporter).await?) });
             let Some(logs) = config.logs.clone() else { return Ok(Preparation { lease: lease.keep(), log: None }) };
             // A start in place of a pending restart may have another file, which another owner may write.
             let is_own = logged.as_ref() == Some(&logs.file);
@@ -153,30 +189,31 @@ impl Task {
             let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
         };
-        let attempt = self.attempt.as_mut().filter(|attempt| attempt.generation == generation);
-        let log = match attempt.and_then(|attempt| attempt.log.as_ref()).map(OpenLog::try_clone).transpose() {
+        let Some(attempt) = self.attempts.iter().find(|attempt| attempt.generation == generation) else { return };
+        let job = Arc::clone(attempt.told());
+        let log = match attempt.log.as_ref().map(OpenLog::try_clone).transpose() {
             Ok(log) => log,
-            Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&self.job, &error) }),
+            Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&job, &error) }),
         };
-        let notify = match NotifySocket::bind(&self.job, &self.daemon.reporter) {
+        let notify = match NotifySocket::bind(&job, &self.daemon.reporter) {
             Ok(notify) => notify,
             Err(failure) => return self.feed(Event::SpawnFailed { generation, failure }),
         };
         // Before the spawn, so that it sees the first line.
-        let line_match = LineMatch::of(&self.job.config.readiness).map(Arc::new);
-        let launch = Launch::build(&self.job, self.context.options.owner_death, lease, notify.as_deref(), log).and_then(|launch| {
+        let line_match = LineMatch::of(&job.config.readiness).map(Arc::new);
+        let launch = Launch::build(&job, self.context.options.owner_death, lease, notify.as_deref(), log).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter, line_match.as_ref())?;
-            if let (Some(notes), Some(logs)) = (launch.log_notes, &self.job.config.logs) {
+            if let (Some(notes), Some(logs)) = (launch.log_notes, &job.config.logs) {
                 receive_notes(notes, logs.file.clone(), &self.daemon.tail, &self.daemon.reporter)?;
             }
             Ok((pumps, launch.keeper, launch.order, launch.programs, launch.token))
         });
-        self.logged = self.job.config.logs.as_ref().map(|logs| logs.file.clone());
+        self.logged = job.config.logs.as_ref().map(|logs| logs.file.clone());
         let (pumps, keeper, order, programs, token) = match launch {
             Ok(launch) => launch,
             Err(error) => {
                 notify.iter().for_each(|notify| notify.remove());
-                return self.feed(Event::SpawnFailed { generation, failure: no_process(&self.job, &error) });
+                return self.feed(Event::SpawnFailed { generation, failure: no_process(&job, &error) });
             }
         };
         let (ordered, order_result) = oneshot::channel();
@@ -202,29 +239,41 @@ impl Task {
         let Some(token) = process.map(|process| process.token.clone()) else { return Ok(()) };
         // If the leader has ended, it has no identity, and the keeper reports its exit next.
         let Some(identity) = identify_leader(leader, keeper, token)? else { return Ok(()) };
-        let recorded = self.lease.as_mut().map_or(Ok(()), |lease| lease.record(&identity));
-        self.remember(generation, identity);
+        let is_successor = generation != self.serving;
+        let recorded = self
+            .lease
+            .as_mut()
+            .map_or(Ok(()), |lease| if is_successor { lease.record_successor(&identity) } else { lease.record(&identity) });
+        if let Some(attempt) = self.attempt(generation) {
+            attempt.identity = Some(identity);
+        }
         recorded
     }
 
-    fn remember(&mut self, generation: Generation, identity: Identity) {
-        if let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.as_mut()) {
-            process.identity = Some(identity);
-        }
-    }
-
     fn await_ready(&mut self, generation: Generation) {
-        let (job, counters) = (Arc::clone(&self.job), Arc::clone(&self.daemon.counters));
+        let counters = Arc::clone(&self.daemon.counters);
         let Some(attempt) = self.attempt(generation) else { return };
+        let (job, public) = (Arc::clone(attempt.told()), Arc::clone(&attempt.job));
+        let is_beside = !attempt.place.is_public();
         let Some(daemon) = attempt.spawned().cloned() else { return };
         let (status, done) = (ReadinessStatus::new(attempt.line_match.clone()), attempt.completion());
         let shared_status = status.clone();
         let waiting = AbortOnDrop::spawn(async move {
-            let ready = await_ready(&job.config.socket_path, &job.config.readiness, &daemon, &shared_status).await;
-            if ready.is_ok() {
+            let readiness = &job.config.readiness;
+            let ready = await_ready(&job.config.socket_path, readiness, &daemon, &shared_status);
+            let ready = if is_beside && readiness.needs_socket() {
+                let public = &public.config.socket_path;
+                tokio::select! {
+                    ready = ready => Completion::Ready(ready),
+                    () = await_other_socket(public, readiness, &daemon) => Completion::ReadyInPublic,
+                }
+            } else {
+                Completion::Ready(ready.await)
+            };
+            if matches!(ready, Completion::Ready(Ok(())) | Completion::ReadyInPublic) {
                 sample_at_ready(&counters).await;
             }
-            done(Completion::Ready(ready));
+            done(ready);
         });
         attempt.awaiting_ready = Some((waiting, status));
     }
@@ -274,9 +323,9 @@ impl Task {
     }
 
     fn check_health(&mut self, generation: Generation) {
-        let job = Arc::clone(&self.job);
-        let Some(health) = job.config.health.clone() else { return };
         let Some(attempt) = self.attempt(generation) else { return };
+        let job = Arc::clone(attempt.reachable());
+        let Some(health) = job.config.health.clone() else { return };
         let Some(daemon) = attempt.spawned().cloned() else { return };
         let done = attempt.completion();
         attempt.checking = Some(AbortOnDrop::spawn(async move {
@@ -285,32 +334,16 @@ impl Task {
     }
 
     fn watch_memory(&mut self, generation: Generation) {
-        let (limit, tree) = (self.job.config.limits.memory, self.daemon.counters.tree());
+        let tree = self.daemon.counters.tree();
         let Some(attempt) = self.attempt(generation) else { return };
+        let limit = attempt.job.config.limits.memory;
         let (Some(limit), Some(tree), done) = (limit, tree, attempt.completion()) else { return };
         attempt.watching = Some(AbortOnDrop::spawn(async move {
             done(Completion::MemoryExceeded(exceeds(limit, tree).await));
         }));
     }
 
-    /// Removes the files of a daemon that is gone. Returns a failure if a file stays.
-    pub(super) fn remove_files(&self) -> Option<Failure> {
-        let record = self.lease.as_ref().map_or(Ok(()), Lease::remove_record);
-        if let Err(failure) = &record {
-            log!(self.daemon.reporter, warn, %failure, "the record of a daemon that is gone stays");
-        }
-        let socket = match self.job.config.needed_socket().map_or(Ok(()), socket::remove_dead) {
-            // Another process listens there by now, or a process that `killMode: 'group'` spared.
-            Err(Failure::SocketInUse { .. }) => Ok(()),
-            removed => removed,
-        };
-        if let Err(failure) = &socket {
-            log!(self.daemon.reporter, warn, %failure, "the socket of a daemon that is gone stays");
-        }
-        record.and(socket).err().map(|cause| Failure::LeftoverFile { cause: Box::new(cause) })
-    }
-
-    /// The tree is gone: releases the name for other owners.
+    /// Every tree is gone: releases the name for other owners.
     fn release(&mut self, generation: Generation) {
         self.cancel(generation, Attempt::end_notifications);
         self.logged = None;
@@ -331,6 +364,6 @@ impl Task {
 
     fn drop_attempt(&mut self, generation: Generation) {
         // After `Abandon` the tree lives on, and its keeper removes the socket for notifications.
-        self.attempt.take_if(|attempt| attempt.generation == generation);
+        self.attempts.retain(|attempt| attempt.generation != generation);
     }
 }

@@ -1,11 +1,14 @@
 //! One plugin's daemon: its machine, and the published snapshot.
 //!
 //! - `task`: carries out the machine's effects (`effects`), and feeds the machine events (`reports`);
-//! - `attempt`: one try to run the daemon, with its timers (`timers`).
+//! - `attempt`: one try to run the daemon, with its timers (`timers`) and the place of its socket (`socket_place`);
+//! - `generations`: the second attempt of an upgrade, and the change-over.
 
 mod attempt;
 mod effects;
+mod generations;
 mod reports;
+mod socket_place;
 mod task;
 mod timers;
 
@@ -30,7 +33,7 @@ use crate::model::ProcessState;
 pub use task::Task;
 
 /// A configuration and the environment at the start. Restarts use the same job.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Job {
     pub config: ProcessConfig,
     /// The caller's environment at the start: `KEY=VALUE`, each with a NUL behind it.
@@ -47,6 +50,8 @@ pub struct Job {
 pub struct EffectBatch {
     pub effects: Vec<Effect>,
     pub job: Arc<Job>,
+    /// Of the other generation of an upgrade.
+    pub other_job: Option<Arc<Job>>,
     pub now: Now,
     /// The activity that ended with this step. Reported after the effects, because the process may exit as soon as no activity
     /// is left.
@@ -84,6 +89,8 @@ struct Core {
     job: Arc<Job>,
     /// The job before the start that is under way, while that start may be withdrawn.
     former_job: Option<Arc<Job>>,
+    /// During an upgrade: the job of the generation that does not serve.
+    other_job: Option<Arc<Job>>,
     /// The task that carries out effects. `None` before the first effect and after a panic of the task.
     task: Option<mpsc::UnboundedSender<EffectBatch>>,
     closed: bool,
@@ -109,7 +116,7 @@ impl Daemon {
         let published = RwLock::new(Shown { snapshot: machine.snapshot(), revision: revision(), job: job.id, status: None });
         let name = job.config.plugin_name.clone();
         let reporter = context.reporter(&name);
-        let core = Core { machine, job: Arc::new(job), former_job: None, task: None, closed: false, lock: Weak::new() };
+        let core = Core { machine, job: Arc::new(job), former_job: None, other_job: None, task: None, closed: false, lock: Weak::new() };
         Arc::new(Self {
             name,
             tail: Arc::default(),
@@ -125,18 +132,35 @@ impl Daemon {
     /// Starts the daemon. Returns whether the configuration was accepted: only without a process and without an attempt that
     /// is under way.
     pub fn start(self: &Arc<Self>, ticket: Ticket, job: Job) -> bool {
+        self.start_with(&mut self.lock(), ticket, job)
+    }
+
+    /// Upgrades the daemon. Starts one that does not run. Returns whether the configuration was accepted.
+    pub fn upgrade(self: &Arc<Self>, ticket: Ticket, job: Job) -> bool {
         let mut core = self.lock();
+        if core.machine.phase().is_startable() {
+            return self.start_with(&mut core, ticket, job);
+        }
+        let (plan, beside) = (Box::new(job.config.plan()), job.config.can_run_beside(&core.job.config));
+        if !core.machine.is_upgrading() {
+            core.other_job = Some(Arc::new(job));
+        }
+        self.step(&mut core, Event::UpgradeRequested { ticket, plan, beside });
+        core.job.id == ticket || core.other_job.as_ref().is_some_and(|job| job.id == ticket)
+    }
+
+    fn start_with(self: &Arc<Self>, core: &mut Core, ticket: Ticket, job: Job) -> bool {
         if core.machine.awaits_restart()
-            && let Err(failure) = self.move_claim(&core, &job)
+            && let Err(failure) = self.move_claim(core, &job)
         {
-            self.step(&mut core, Event::StartRefused { ticket, failure });
+            self.step(core, Event::StartRefused { ticket, failure });
             return false;
         }
         let accepted = core.machine.replan(job.config.plan());
         if accepted {
             core.former_job = Some(std::mem::replace(&mut core.job, Arc::new(job)));
         }
-        self.step(&mut core, Event::StartRequested { ticket });
+        self.step(core, Event::StartRequested { ticket });
         accepted
     }
 
@@ -182,7 +206,15 @@ impl Daemon {
         let after = core.machine.activity();
         let withdrawn = effects.iter().any(|effect| matches!(effect, Effect::Withdraw { .. }));
         let former = core.former_job.take_if(|_| !core.machine.may_withdraw()).filter(|_| withdrawn);
-        let job = Arc::clone(&core.job);
+        let (job, other_job) = (Arc::clone(&core.job), core.other_job.clone());
+        for _ in effects.iter().filter(|effect| matches!(effect, Effect::Adopt { .. })) {
+            if let Some(other) = &mut core.other_job {
+                std::mem::swap(&mut core.job, other);
+            }
+        }
+        if !core.machine.is_upgrading() {
+            core.other_job = None;
+        }
         if let Some(former) = former {
             core.machine.replan(former.config.plan());
             core.job = former;
@@ -195,7 +227,7 @@ impl Daemon {
         if effects.is_empty() {
             return;
         }
-        let batch = EffectBatch { effects, job, now, ended: before.without(after) };
+        let batch = EffectBatch { effects, job, other_job, now, ended: before.without(after) };
         let batch = match &core.task {
             Some(task) => match task.send(batch) {
                 Ok(()) => return,

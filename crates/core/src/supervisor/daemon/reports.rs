@@ -73,8 +73,11 @@ impl Task {
     fn on_report(&mut self, generation: Generation, report: KeeperReport) {
         match report {
             KeeperReport::Spawned { leader, keeper, keeper_start } => {
-                let (job, envs_dir) = (Arc::clone(&self.job), self.context.options.envs_dir.clone());
+                let (job, envs_dir) = (self.job_of(generation), self.context.options.envs_dir.clone());
+                let (tree, is_serving) = (TreeId { keeper, keeper_start }, generation == self.serving);
                 if let Some(attempt) = self.attempt(generation) {
+                    attempt.tree = Some((tree, Duration::ZERO));
+                    let job = Arc::clone(&job);
                     if let Some(process) = &mut attempt.process {
                         let commands = CommandRunner::new(job, envs_dir, process.token.clone(), process.keeper.prober());
                         attempt.notify.iter().for_each(|notify| notify.set_spawned(leader, keeper));
@@ -86,8 +89,10 @@ impl Task {
                         pumps.spawned(leader);
                     }
                 }
-                self.job.member.iter().for_each(|member| member.set_spawned());
-                self.daemon.counters.begin_tree(TreeId { keeper, keeper_start }, clock::now().mono);
+                job.member.iter().for_each(|member| member.set_spawned());
+                if is_serving {
+                    self.daemon.counters.begin_tree(tree, clock::now().mono);
+                }
                 // Before the pid is published, so that a caller who reads the pid finds `daemon.pid`.
                 let recorded = self.record(generation, leader, keeper);
                 self.feed(Event::Spawned { generation, pid: leader });
@@ -98,40 +103,56 @@ impl Task {
             KeeperReport::SpawnFailed { stage, errno } => {
                 let process = self.attempt(generation).and_then(|attempt| attempt.process.take());
                 let programs = process.map(|process| process.programs).unwrap_or_default();
-                let failure = explain(stage, errno, &self.job, &programs, &self.context.options.envs_dir);
+                let failure = explain(stage, errno, &self.job_of(generation), &programs, &self.context.options.envs_dir);
                 self.feed(Event::SpawnFailed { generation, failure });
             }
             KeeperReport::Exited { status, remains, usage, tree_cpu_us } => {
                 let usage = ExitUsage { memory_peak: usage.memory_peak, cpu_time: Duration::from_micros(usage.cpu_us) };
                 self.on_exited(generation, decode_wait_status(status), Some(usage), remains);
                 if !remains {
-                    self.daemon.counters.end_tree(Some(Duration::from_micros(tree_cpu_us)));
+                    self.end_tree(generation, Some(Duration::from_micros(tree_cpu_us)));
                     self.end_process(generation);
                 }
             }
             KeeperReport::Acknowledged => self.feed(Event::Acknowledged { generation }),
             KeeperReport::TreeGone { tree_cpu_us } => {
-                self.daemon.counters.end_tree(Some(Duration::from_micros(tree_cpu_us)));
+                self.end_tree(generation, Some(Duration::from_micros(tree_cpu_us)));
                 self.end_process(generation);
-                let leftover_file = self.remove_files();
+                let leftover_file = self.remove_files(generation);
                 self.feed(Event::TreeGone { generation, leftover_file });
             }
         }
     }
 
+    /// `cpu`: of the whole tree, by the keeper. `None` if the keeper was killed.
+    fn end_tree(&mut self, generation: Generation, cpu: Option<Duration>) {
+        let is_serving = generation == self.serving;
+        let Some((_, counted)) = self.attempt(generation).and_then(|attempt| attempt.tree.take()) else { return };
+        if is_serving {
+            self.daemon.counters.end_tree(cpu);
+        } else {
+            self.daemon.counters.add_cpu(cpu.unwrap_or_default().saturating_sub(counted));
+        }
+    }
+
     /// The tree is gone, and with it the keeper's stream and the output.
     fn end_process(&mut self, generation: Generation) {
+        let is_serving = generation == self.serving;
         if let Some(attempt) = self.attempt(generation) {
             attempt.process = None;
             attempt.end_notifications();
             attempt.pumps.take().into_iter().for_each(Pumps::end);
-            self.daemon.set_status(None);
+            if is_serving {
+                self.daemon.set_status(None);
+            }
         }
     }
 
     fn on_notified(&mut self, generation: Generation, Update { status, extend, check }: Update) {
-        if status.is_some() {
-            self.daemon.set_status(status);
+        if generation == self.serving {
+            status.into_iter().for_each(|status| self.daemon.set_status(Some(status)));
+        } else if let Some(attempt) = self.attempt(generation) {
+            attempt.status = status.or_else(|| attempt.status.take());
         }
         if let Some(by) = extend {
             self.feed(Event::Extended { generation, by });
@@ -152,7 +173,7 @@ impl Task {
                 pumps.finish();
             }
         }
-        let leftover_file = if remains { None } else { self.remove_files() };
+        let leftover_file = if remains { None } else { self.remove_files(generation) };
         let name_lost = self.lease.as_ref().and_then(Lease::name_lost);
         let tail = self.daemon.tail.error_excerpt();
         self.feed(Event::Exited { generation, exit, usage, remains, after_probe, tail, leftover_file, name_lost, connected: false });
@@ -169,12 +190,13 @@ impl Task {
             // The leader dies with its keeper (PR_SET_PDEATHSIG); its wait status went to the guardian.
             self.on_exited(generation, Exit::UNKNOWN, None, true);
         }
-        self.daemon.counters.end_tree(None);
-        let (job, reporter, leader) = (Arc::clone(&self.job), self.daemon.reporter.clone(), process.identity.clone());
+        self.end_tree(generation, None);
+        let reporter = self.daemon.reporter.clone();
         let Some(attempt) = self.attempt(generation) else { return };
-        let done = attempt.completion();
+        let (job, leader, done) = (Arc::clone(attempt.told()), attempt.identity.clone(), attempt.completion());
+        let swept = leader.clone();
         let sweep = AbortOnDrop::spawn(async move {
-            sweep(process.receipt, spawned.keeper, process.identity, &job.config, &reporter).await;
+            sweep(process.receipt, spawned.keeper, swept, &job.config, &reporter).await;
             done(Completion::Swept);
         });
         attempt.sweeping = Some(Sweeping { _sweep: sweep, leader });
@@ -195,11 +217,16 @@ impl Task {
     fn on_completion(&mut self, generation: Generation, completion: Completion) {
         match completion {
             Completion::DependenciesRun(outcome) => self.on_dependencies_run(generation, outcome),
-            Completion::Ready(Ok(())) => {
-                if let Some(notify) = self.attempt(generation).and_then(|attempt| attempt.notify.as_ref()) {
-                    notify.begin_checks();
+            Completion::Ready(Ok(())) => self.on_ready(generation),
+            Completion::ReadyInPublic => {
+                self.set_public(generation);
+                self.on_ready(generation);
+            }
+            Completion::Drained(left) => {
+                if let Some(attempt) = self.attempt(generation) {
+                    attempt.draining = None;
                 }
-                self.feed(Event::Ready { generation });
+                self.feed(Event::Drained { generation, left });
             }
             Completion::Ready(Err(failure)) => self.feed(Event::NotReady { generation, failure }),
             Completion::Checked(HealthCheck { latency, outcome: Ok(()) }) => self.feed(Event::ProbePassed { generation, latency }),
@@ -215,16 +242,28 @@ impl Task {
                     attempt.sweeping = None;
                 }
                 self.end_process(generation);
-                let leftover_file = self.remove_files();
+                let leftover_file = self.remove_files(generation);
                 self.feed(Event::TreeGone { generation, leftover_file });
             }
         }
     }
 
+    fn on_ready(&mut self, generation: Generation) {
+        if let Some(notify) = self.attempt(generation).and_then(|attempt| attempt.notify.as_ref()) {
+            notify.begin_checks();
+        }
+        // A restart after an upgrade. The socket of a successor is published at the change-over.
+        let published = if generation == self.serving { self.publish(generation) } else { Ok(()) };
+        self.feed(match published {
+            Ok(()) => Event::Ready { generation },
+            Err(failure) => Event::NotReady { generation, failure },
+        });
+    }
+
     pub(super) fn fire(&self, timer: Timer, generation: Generation) {
         self.feed(match timer {
             Timer::Startup => {
-                let attempt = self.attempt.as_ref();
+                let attempt = self.attempts.iter().find(|attempt| attempt.generation == generation);
                 // The last lines may still be in the pipes.
                 if let Some(pumps) = attempt.and_then(|attempt| attempt.pumps.as_ref()) {
                     pumps.drain();
@@ -234,26 +273,25 @@ impl Task {
             }
             Timer::Acknowledgement => Event::AcknowledgementElapsed { generation },
             Timer::Grace => Event::GraceElapsed { generation },
-            Timer::Kill => Event::KillElapsed { generation, survivors: self.survivors() },
+            Timer::Kill => Event::KillElapsed { generation, survivors: self.survivors(generation) },
             Timer::Reset => Event::ResetElapsed { generation },
             Timer::Backoff => Event::BackoffElapsed { generation },
             Timer::Probe => Event::ProbeDue { generation },
         });
     }
 
-    fn survivors(&self) -> Vec<Pid> {
-        let Some(attempt) = &self.attempt else { return Vec::new() };
-        let group_only = self.job.config.kill_mode == KillMode::Group;
+    fn survivors(&self, generation: Generation) -> Vec<Pid> {
+        let Some(attempt) = self.attempts.iter().find(|attempt| attempt.generation == generation) else { return Vec::new() };
+        let group_only = attempt.job.config.kill_mode == KillMode::Group;
         let members = if let Some(spawned) = attempt.spawned() {
             let mut members = os::members(spawned.keeper, &mut Some(spawned.keeper), &[], &mut |_| {}).seen;
-            let identity = attempt.process.as_ref().and_then(|process| process.identity.as_ref());
-            if let Some(identity) = identity.filter(|_| group_only) {
+            if let Some(identity) = attempt.identity.as_ref().filter(|_| group_only) {
                 let groups = groups_of(identity, find_leader(identity).unwrap_or_default().as_ref());
                 members.retain(|process| groups.contains(&process.group));
             }
             members
         } else if let Some(leader) = attempt.sweeping.as_ref().and_then(|sweeping| sweeping.leader.as_ref()) {
-            let left = posix_session_members(leader, &self.job.config, &[]).unwrap_or_default();
+            let left = posix_session_members(leader, &attempt.told().config, &[]).unwrap_or_default();
             left.certain.into_iter().chain(left.doubtful).collect()
         } else {
             Vec::new()

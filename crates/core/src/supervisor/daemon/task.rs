@@ -1,27 +1,38 @@
 //! The task of one daemon. It carries out the machine's effects in order, and feeds the machine events. All decisions are the
 //! machine's.
 
+use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::attempt::Attempt;
+use super::socket_place::SecondName;
 use super::{Daemon, EffectBatch, Job};
 use crate::lifecycle::{Event, Generation};
 use crate::supervisor::manager::ManagerContext;
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::report::log;
-use crate::supervisor::runtime;
+use crate::supervisor::runtime::{self, FolderChanges};
 
 pub struct Task {
     pub(super) daemon: Arc<Daemon>,
     pub(super) context: Arc<ManagerContext>,
+    /// Of the generation that serves, or may serve.
     pub(super) job: Arc<Job>,
+    /// Of the other generation of an upgrade.
+    pub(super) other_job: Option<Arc<Job>>,
     batches: UnboundedReceiver<EffectBatch>,
     /// Kept across restarts: this owner holds the name until the machine releases it.
     pub(super) lease: Option<Lease>,
-    pub(super) attempt: Option<Attempt>,
+    /// The one that serves, or may serve, and during an upgrade a second one.
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) serving: Generation,
+    /// During an upgrade: the second name of the socket that serves.
+    pub(super) second_name: Option<SecondName>,
+    /// The changes of its folder.
+    pub(super) folder_watch: Option<FolderChanges>,
     /// The log file of the last spawn, while this owner holds the name.
     pub(super) logged: Option<PathBuf>,
 }
@@ -36,7 +47,11 @@ impl Task {
             job: Arc::clone(job),
             batches,
             lease: None,
-            attempt: None,
+            other_job: None,
+            attempts: Vec::new(),
+            serving: 0,
+            second_name: None,
+            folder_watch: None,
             logged: None,
         };
         let watched = Arc::clone(daemon);
@@ -58,7 +73,8 @@ impl Task {
                     Some(batch) => self.carry_out(batch),
                     None => return,
                 },
-                (generation, event) = Attempt::next(&mut self.attempt) => self.on_attempt_event(generation, event),
+                (generation, event) = Attempt::next(&mut self.attempts) => self.on_attempt_event(generation, event),
+                () = changes(self.folder_watch.as_ref()) => self.put_socket_back(),
                 () = Lease::lock_file_changed(self.lease.as_ref()) => {
                     // If the folder was replaced, the daemon goes on, and its end finds it out.
                     if self.lease.as_mut().is_some_and(Lease::is_check_due) {
@@ -73,8 +89,21 @@ impl Task {
         self.daemon.feed(event);
     }
 
-    /// The current attempt, if it has this generation.
+    /// The attempt of this generation, if it is not over.
     pub(super) fn attempt(&mut self, generation: Generation) -> Option<&mut Attempt> {
-        self.attempt.as_mut().filter(|attempt| attempt.generation == generation)
+        self.attempts.iter_mut().find(|attempt| attempt.generation == generation)
+    }
+
+    /// The configuration of a generation.
+    pub(super) fn job_of(&self, generation: Generation) -> Arc<Job> {
+        let attempt = self.attempts.iter().find(|attempt| attempt.generation == generation);
+        Arc::clone(attempt.map_or(&self.job, |attempt| &attempt.job))
+    }
+}
+
+async fn changes(watch: Option<&FolderChanges>) {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => pending().await,
     }
 }

@@ -82,6 +82,24 @@ impl Manager {
         Ok(self.begin(parsed, inherited, None, self.context.tickets.for_caller()))
     }
 
+    /// Upgrades a known plugin to the configuration `raw`.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and `NotFound`.
+    pub fn upgrade(&self, name: &str, raw: &Raw, inherited: Arc<str>) -> Result<Accepted, Failure> {
+        let daemon = self.context.daemons.get_known(name).ok_or(Failure::NotFound)?;
+        let parsed = check(raw)?;
+        if parsed.config.plugin_name != name {
+            return Err(Failure::InvalidConfig { field: "pluginName".to_owned(), problem: "can't be changed by an upgrade".to_owned() });
+        }
+        self.must_be_open()?;
+        self.check_log_file(&parsed.config)?;
+        self.check_dependencies(&parsed)?;
+        let ticket = self.context.tickets.for_caller();
+        let job = self.job(parsed, inherited, None, ticket);
+        Ok(Accepted { ticket, accepted: daemon.upgrade(ticket, job) })
+    }
+
     fn must_be_open(&self) -> Result<(), Failure> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(Failure::ShuttingDown);
@@ -106,24 +124,27 @@ impl Manager {
     }
 
     fn begin(&self, parsed: Parsed, inherited: Arc<str>, member: Option<Arc<Member>>, ticket: Ticket) -> Accepted {
+        let job = self.job(parsed, inherited, member, ticket);
+        let daemon = self.context.daemons.get_or_insert(&job.config.plugin_name, || {
+            // The seed need only differ between daemons, so that their delays do.
+            let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
+            let first = Job { member: None, ..job.clone() };
+            Daemon::new(first, Arc::clone(&self.context), seed, Task::spawn)
+        });
+        let accepted = daemon.start(ticket, job);
+        Accepted { ticket, accepted }
+    }
+
+    fn job(&self, parsed: Parsed, inherited: Arc<str>, member: Option<Arc<Member>>, ticket: Ticket) -> Job {
         let Parsed { config, unknown } = parsed;
-        let name = config.plugin_name.clone();
         for key in &unknown {
-            log!(self.context.reporter(&name), warn, "unknown configuration key {}", printable(key));
+            log!(self.context.reporter(&config.plugin_name), warn, "unknown configuration key {}", printable(key));
         }
         if !config.depends_on.is_empty() {
             self.context.daemons.note_dependents();
         }
         let owner = OwnerLimits::now(config.umask.is_none());
-        let daemon = self.context.daemons.get_or_insert(&name, || {
-            // The seed need only differ between daemons, so that their delays do.
-            let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
-            let (config, inherited, owner) = (config.clone(), Arc::clone(&inherited), owner.clone());
-            let first = Job { config, inherited, id: ticket, member: None, owner };
-            Daemon::new(first, Arc::clone(&self.context), seed, Task::spawn)
-        });
-        let accepted = daemon.start(ticket, Job { config, inherited, id: ticket, member, owner });
-        Accepted { ticket, accepted }
+        Job { config, inherited, id: ticket, member, owner }
     }
 
     /// Starts all of `configs`, each after what it depends on. If one fails, those that were started are stopped.

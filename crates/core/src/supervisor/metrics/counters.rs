@@ -155,6 +155,20 @@ impl Counters {
         inner.former_cpu += cpu.unwrap_or_default().max(sampled);
     }
 
+    /// The tree of another generation serves from now on. Returns the CPU time of the former one that is counted so far.
+    pub fn change_tree(&self, id: TreeId, now: Duration) -> Duration {
+        let mut inner = self.lock();
+        let former = inner.tree.replace(Tree { id, sampled: (now, None) });
+        let counted = former.and_then(|tree| tree.sampled.1).map_or(Duration::ZERO, |(_, resources)| resources.cpu_time);
+        inner.former_cpu += counted;
+        counted
+    }
+
+    /// CPU time of a generation that does not serve.
+    pub fn add_cpu(&self, cpu: Duration) {
+        self.lock().former_cpu += cpu;
+    }
+
     /// The tree that lives now.
     pub fn tree(&self) -> Option<TreeId> {
         self.lock().tree.map(|tree| tree.id)

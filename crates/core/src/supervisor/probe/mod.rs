@@ -18,4 +18,4 @@ mod wakeups;
 pub use daemon::ProbedDaemon;
 pub use exec::CommandRunner;
 pub use health::{HealthCheck, check};
-pub use ready::{ReadinessStatus, await_ready};
+pub use ready::{ReadinessStatus, await_other_socket, await_ready};

@@ -1,6 +1,7 @@
 //! Readiness. The question is put until the daemon passes. What can make it pass wakes the next try, as far as there is an event:
 //! [`Wakeups`].
 
+use std::future::pending;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use crate::config::Probe;
 use crate::error::{Failure, Occupant};
 use crate::model::{Pid, ProbeRole};
 use crate::supervisor::output::LineMatch;
+use crate::supervisor::runtime::FolderChanges;
+use crate::supervisor::socket::SocketFileId;
 use ally_base::text::errno_text;
 
 /// The longest wait of one try, for example for the accept of a connection.
@@ -119,6 +122,23 @@ pub async fn await_ready(path: &Path, probe: &Probe, daemon: &ProbedDaemon, stat
                 status.set(reason);
                 schedule.pause().await;
             }
+        }
+    }
+}
+
+/// Waits until this daemon is ready at a path at which another one may listen first. A try begins whenever another file is there.
+pub async fn await_other_socket(path: &Path, probe: &Probe, daemon: &ProbedDaemon) {
+    let mut seen = SocketFileId::at(path);
+    let Some(changes) = path.parent().and_then(|folder| FolderChanges::of(folder).ok()) else { return pending().await };
+    loop {
+        changes.next().await;
+        let now = SocketFileId::at(path);
+        if now == seen || now.is_none() {
+            continue;
+        }
+        seen = now;
+        if await_ready(path, probe, daemon, &ReadinessStatus::default()).await.is_ok() {
+            return;
         }
     }
 }

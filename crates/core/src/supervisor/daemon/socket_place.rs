@@ -1,0 +1,144 @@
+//! Where a daemon with a socket of its own makes it. The first generation makes it at `socketPath`. During an upgrade that path leads
+//! to the old generation, so the new one is told another path, and its socket is renamed to `socketPath` when it is ready.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, mem};
+
+use super::Job;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Public,
+    Next(u8),
+}
+
+/// The path that a generation is told, and the path at which clients find it.
+#[derive(Debug, Clone)]
+pub struct SocketPlace {
+    public: PathBuf,
+    told: Told,
+}
+
+/// The second name of the socket that serves, by which it is put back if an older generation unlinks `socketPath`.
+const SECOND_NAME: &str = ".held";
+
+impl SocketPlace {
+    pub fn at(path: &Path) -> Self {
+        Self { public: path.to_owned(), told: Told::Public }
+    }
+
+    /// A place that no generation uses that was told one of `used`.
+    pub fn beside<'a>(path: &Path, used: impl IntoIterator<Item = &'a Self>) -> Self {
+        let used: Vec<Told> = used.into_iter().filter(|place| place.public == path).map(|place| place.told).collect();
+        let told = [Told::Next(1), Told::Next(2)].into_iter().find(|told| !used.contains(told)).unwrap_or(Told::Next(1));
+        Self { public: path.to_owned(), told }
+    }
+
+    pub const fn is_public(&self) -> bool {
+        matches!(self.told, Told::Public)
+    }
+
+    /// The path that the generation is told.
+    pub fn told(&self) -> PathBuf {
+        match self.told {
+            Told::Public => self.public.clone(),
+            Told::Next(number) => with_suffix(&self.public, &format!(".nxt{number}")),
+        }
+    }
+
+    /// The configuration that a daemon at this place gets.
+    pub fn tell(&self, job: &Arc<Job>) -> Arc<Job> {
+        if self.is_public() {
+            return Arc::clone(job);
+        }
+        let mut told = (**job).clone();
+        told.config.socket_path = self.told();
+        Arc::new(told)
+    }
+
+    /// Clients reach this generation from now on. Returns what keeps its second name.
+    ///
+    /// # Errors
+    /// Errors of link(2) and rename(2). Nothing has changed then.
+    pub fn publish(&self) -> io::Result<SecondName> {
+        let (told, second) = (self.told(), with_suffix(&self.public, SECOND_NAME));
+        remove(&second)?;
+        let kept = fs::hard_link(&told, &second).is_ok();
+        if let Err(error) = fs::rename(&told, &self.public) {
+            if kept {
+                remove(&second)?;
+            }
+            return Err(error);
+        }
+        Ok(SecondName { path: self.public.clone(), second: kept.then_some(second) })
+    }
+}
+
+/// A second name of the socket that serves, as long as an older generation may unlink the first.
+#[derive(Debug)]
+pub struct SecondName {
+    path: PathBuf,
+    /// `None` if the file system can't link sockets.
+    second: Option<PathBuf>,
+}
+
+impl SecondName {
+    /// Puts the socket back at its path, if an older generation has unlinked it. Returns whether it was missing.
+    ///
+    /// # Errors
+    /// Errors of link(2) and rename(2).
+    pub fn put_back(&self) -> io::Result<bool> {
+        let Some(second) = &self.second else { return Ok(false) };
+        if fs::symlink_metadata(&self.path).is_ok() {
+            return Ok(false);
+        }
+        // A link and not a rename of the second name, which may be needed again.
+        match fs::hard_link(second, &self.path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The folder in which the names are.
+    pub fn folder(&self) -> Option<&Path> {
+        self.path.parent()
+    }
+
+    /// Of the socket at this path, before another generation may unlink it.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let second = with_suffix(path, SECOND_NAME);
+        remove(&second)?;
+        let kept = fs::hard_link(path, &second).is_ok();
+        Ok(Self { path: path.to_owned(), second: kept.then_some(second) })
+    }
+
+    /// The next second name takes the place of this one.
+    pub fn leave(mut self) {
+        self.second = None;
+    }
+}
+
+impl Drop for SecondName {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = mem::take(&mut self.second).map(|second| remove(&second)) {
+            tracing::warn!(target: crate::supervisor::TARGET, %error, "the second name of a socket stays");
+        }
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut text = OsString::from(path);
+    text.push(suffix);
+    text.into()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
