@@ -583,7 +583,10 @@ export interface ProcessInfo {
    * @see [Probe `notify`](docs/readiness-and-health.md#probe-notify)
    */
   status?: string;
-  /** Not built yet. The socket listens, and the first connection starts the daemon. */
+  /**
+   * The socket listens, and the first connection starts the daemon. Absent otherwise.
+   * @see [On demand](docs/on-demand.md)
+   */
   armed?: boolean;
   /** Not built yet. The number of sessions of a shared daemon, including this one. */
   sessions?: number;
@@ -592,8 +595,8 @@ export interface ProcessInfo {
 /**
  * The reason of an exit. 'stopped': a stop. 'crashed': a code other than 0, or a signal. 'exited':
  * code 0 without a stop. 'unhealthy': failed health checks. 'startup': never ready. 'memory':
- * above `limits.maxMemory`. Not built yet, 'upgraded': replaced by upgradeProcess. Not built yet,
- * 'idle': no connection for `idleTimeout`.
+ * above `limits.maxMemory`. 'upgraded': replaced by upgradeProcess. 'idle': no connection for
+ * `idleTimeout`.
  * @see [Events](docs/states.md#events)
  */
 export type ExitReason = 'stopped' | 'crashed' | 'exited' | 'unhealthy' | 'memory' | 'upgraded' | 'idle' | 'startup';
@@ -651,7 +654,7 @@ export interface ProcessMetrics {
 
 /**
  * The arguments of each event's listeners. Subscribers of node:diagnostics_channel get those of stateChange as
- * `ally:daemon:state` and those of exit as `ally:daemon:exit`, and calls as TracingChannels (`ally:daemon:start`, `stop`, `restart`),
+ * `ally:daemon:state` and those of exit as `ally:daemon:exit`, and calls as TracingChannels (`ally:daemon:start`, `stop`, `restart`, `upgrade`),
  * without startGroup and stopGroup.
  * @see [Events](docs/states.md#events), [diagnostics_channel](docs/states.md#diagnostics_channel)
  */
@@ -699,7 +702,7 @@ export type ManagerErrorCode =
   | 'ERR_STOP_FAILED'
   /** `dependsOn` names a plugin that is unknown or does not run (`cause`) or has a cycle, or a plugin of a group failed (`errors`). */
   | 'ERR_DEPENDENCY'
-  /** Not built yet. The new daemon did not become ready. The old daemon still runs. */
+  /** The new generation did not become ready, or failed its first health check; the error has what a start would have said. The old one serves on. */
   | 'ERR_UPGRADE'
   /** The manager knows no plugin of this name. */
   | 'ERR_NOT_FOUND'
@@ -808,8 +811,13 @@ export declare class BackgroundProcessManager extends EventEmitter {
    */
   restartProcess(pluginName: string): Promise<void>;
   /**
-   * Not built yet. Replaces a daemon by one with a changed configuration. The old daemon is stopped when the new
-   * daemon is ready. If the new daemon fails, the old one stays: ERR_UPGRADE.
+   * Replaces a daemon by a new generation, beside the old one: `changes` replace whole fields of its configuration, the
+   * environment is the caller's. The old generation serves until the new one is ready and has passed a health check, if there
+   * are any, and is stopped then. Resolves when the old one is gone. If the new one fails, rejects with ERR_UPGRADE, and the old
+   * one has not noticed. A plugin that does not run is started. A second upgrade, and restartProcess, are
+   * ERR_ALREADY_RUNNING meanwhile; a stop ends both generations, and the upgrade rejects with ERR_STOPPED.
+   * @example await manager.upgradeProcess('search', { args: ['daemon-v2.py'] })
+   * @see [Upgrades](docs/upgrades.md)
    */
   upgradeProcess(pluginName: string, changes?: Partial<BackgroundProcessConfig>): Promise<void>;
   /**

@@ -24,6 +24,7 @@ function publicInfo(native, age, config) {
   if (isPresent(native.uptime)) info.uptime = native.uptime + age;
   if (isPresent(native.nextRestartAt)) info.nextRestartAt = new Date(native.nextRestartAt);
   if (isPresent(native.status)) info.status = native.status;
+  if (native.armed) info.armed = true;
   if (native.lastExit) {
     const { pid, code, signal, at, reason, memoryPeak, cpuTime } = native.lastExit;
     info.lastExit = { pid, at: new Date(at), reason };

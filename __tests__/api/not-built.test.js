@@ -56,13 +56,6 @@ test.each([['guardianPath', '/opt/guardian']])('the constructor refuses %s: %j',
   expect(new BackgroundProcessManager({ envsDir: world.envsDir, [name]: undefined })).toBeInstanceOf(BackgroundProcessManager);
 });
 
-test.each([['upgradeProcess', ['plugin', {}]]])('%s rejects', async (method, args) => {
-  const manager = world.manager();
-  let promise;
-  expect(() => (promise = manager[method](...args))).not.toThrow();
-  expectRefused(await failure(promise), method);
-});
-
 test('stopProcess refuses everywhere, and stops nothing then', async () => {
   const manager = world.manager();
   await manager.startProcess(world.config());

@@ -24,11 +24,3 @@ test.each([["socket: 'manager'", () => ({ socket: 'manager' }), "socket 'manager
     expect(fs.existsSync(world.envsDir)).toBe(false);
   },
 );
-
-test.each([['upgradeProcess', ['plugin']]])('not supported yet: %s rejects and leaves a running plugin alone', async (method, args) => {
-  const manager = world.manager();
-  await manager.startProcess(world.config());
-  const promise = manager[method](...args);
-  expectRefused(await failure(promise), method);
-  expect(manager.isRunning('plugin')).toBe(true);
-});

@@ -120,7 +120,10 @@ test('upgradeProcess: a crash of the old generation is no restart, and the new o
   const events = record(manager);
   const old = identify(manager.getPid('plugin'));
   const go = world.path('go');
-  const upgrade = manager.upgradeProcess('plugin', { command: '/bin/sh', args: ['-c', `until [ -e ${go} ]; do sleep 0.01; done; exec "$0" "$@"`, world.config().command, ...named('two')] });
+  const upgrade = manager.upgradeProcess('plugin', {
+    command: '/bin/sh',
+    args: ['-c', `until [ -e ${go} ]; do sleep 0.01; done; exec "$0" "$@"`, world.config().command, ...named('two')],
+  });
   await until(() => others().length > 0);
   signal(old, 'SIGKILL');
   await until(() => manager.getState('plugin') === 'starting');
@@ -194,7 +197,12 @@ test('upgradeProcess: socketPath can change', async () => {
 });
 
 test('upgradeProcess: passes a health check before it serves', async () => {
-  const healthcheck = { interval: 60_000, timeout: 1_000, retries: 1, probe: { type: 'exec', command: '/bin/sh', args: ['-c', `exit $CODE`] } };
+  const healthcheck = {
+    interval: 60_000,
+    timeout: 1_000,
+    retries: 1,
+    probe: { type: 'exec', command: '/bin/sh', args: ['-c', `exit $CODE`] },
+  };
   const manager = await started({ healthcheck: { interval: 60_000, timeout: 1_000, retries: 1 } });
   const error = await failure(manager.upgradeProcess('plugin', { args: named('two'), envVars: { CODE: '7' }, healthcheck }));
   expect(error).toMatchObject({ code: 'ERR_UPGRADE' });

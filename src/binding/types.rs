@@ -259,6 +259,7 @@ pub struct NativeInfo {
     pub last_exit: Option<NativeExit>,
     pub next_restart_at: Option<f64>,
     pub status: Option<String>,
+    pub armed: bool,
 }
 
 impl From<Published> for NativeInfo {
@@ -277,6 +278,7 @@ impl From<Published> for NativeInfo {
             last_exit: snapshot.last_exit.map(NativeExit::from),
             next_restart_at: snapshot.next_restart_at,
             status,
+            armed: snapshot.armed,
         }
     }
 }

@@ -1,18 +1,18 @@
 //! Where a daemon with a socket of its own makes it. The first generation makes it at `socketPath`. During an upgrade that path leads
 //! to the old generation, so the new one is told another path, and its socket is renamed to `socketPath` when it is ready.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, mem};
 
 use super::Job;
+use crate::supervisor::socket::OtherName;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
     Public,
-    Next(u8),
+    Beside(OtherName),
 }
 
 /// The path that a generation is told, and the path at which clients find it.
@@ -22,9 +22,6 @@ pub struct SocketPlace {
     told: Told,
 }
 
-/// The second name of the socket that serves, by which it is put back if an older generation unlinks `socketPath`.
-const SECOND_NAME: &str = ".held";
-
 impl SocketPlace {
     pub fn at(path: &Path) -> Self {
         Self { public: path.to_owned(), told: Told::Public }
@@ -33,7 +30,9 @@ impl SocketPlace {
     /// A place that no generation uses that was told one of `used`.
     pub fn beside<'a>(path: &Path, used: impl IntoIterator<Item = &'a Self>) -> Self {
         let used: Vec<Told> = used.into_iter().filter(|place| place.public == path).map(|place| place.told).collect();
-        let told = [Told::Next(1), Told::Next(2)].into_iter().find(|told| !used.contains(told)).unwrap_or(Told::Next(1));
+        let names = [OtherName::Next1, OtherName::Next2].map(Told::Beside);
+        // There is one other generation at most.
+        let told = names.into_iter().find(|told| !used.contains(told)).unwrap_or(names[0]);
         Self { public: path.to_owned(), told }
     }
 
@@ -45,7 +44,7 @@ impl SocketPlace {
     pub fn told(&self) -> PathBuf {
         match self.told {
             Told::Public => self.public.clone(),
-            Told::Next(number) => with_suffix(&self.public, &format!(".nxt{number}")),
+            Told::Beside(name) => name.of(&self.public),
         }
     }
 
@@ -64,7 +63,7 @@ impl SocketPlace {
     /// # Errors
     /// Errors of link(2) and rename(2). Nothing has changed then.
     pub fn publish(&self) -> io::Result<SecondName> {
-        let (told, second) = (self.told(), with_suffix(&self.public, SECOND_NAME));
+        let (told, second) = (self.told(), OtherName::Held.of(&self.public));
         remove(&second)?;
         let kept = fs::hard_link(&told, &second).is_ok();
         if let Err(error) = fs::rename(&told, &self.public) {
@@ -110,7 +109,7 @@ impl SecondName {
 
     /// Of the socket at this path, before another generation may unlink it.
     pub fn of(path: &Path) -> io::Result<Self> {
-        let second = with_suffix(path, SECOND_NAME);
+        let second = OtherName::Held.of(path);
         remove(&second)?;
         let kept = fs::hard_link(path, &second).is_ok();
         Ok(Self { path: path.to_owned(), second: kept.then_some(second) })
@@ -128,12 +127,6 @@ impl Drop for SecondName {
             tracing::warn!(target: crate::supervisor::TARGET, %error, "the second name of a socket stays");
         }
     }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut text = OsString::from(path);
-    text.push(suffix);
-    text.into()
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -74,6 +74,7 @@ impl Lease {
         lock.note(&note).map_err(io_failure)?;
         orphans::stop(&folder, config, reporter).await?;
         socket::make_free(config)?;
+        socket::remove_other_names(config);
         Ok(Self { lock: lock.keep(), folder, note, recorded: None, watch: None, check_at: None, busy: 0 })
     }
 
