@@ -284,8 +284,8 @@ impl Task {
     }
 
     /// Removes the files of a daemon that is gone. Returns a failure if a file stays.
-    pub(super) fn remove_files(&self) -> Option<Failure> {
-        let record = self.lease.as_ref().map_or(Ok(()), Lease::remove_record);
+    pub(super) fn remove_files(&mut self) -> Option<Failure> {
+        let record = self.lease.as_mut().map_or(Ok(()), Lease::remove_record);
         if let Err(failure) = &record {
             log!(self.daemon.reporter, warn, %failure, "the record of a daemon that is gone stays");
         }
