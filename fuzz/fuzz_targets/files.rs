@@ -6,7 +6,7 @@
 use std::fs;
 use std::sync::LazyLock;
 
-use ally_base::record::{Identity, LockNote};
+use ally_base::record::{Identity, LockNote, identities_text, parse_identities};
 use ally_core::supervisor::Folder;
 use ally_core::supervisor::leader::find_leader;
 use libfuzzer_sys::fuzz_target;
@@ -38,9 +38,16 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!((found.pid, found.start), (identity.leader, identity.start));
         }
     }
+    let identities = FOLDER.read_identities().expect("a plain file can be read");
+    assert_eq!(identities.first(), identity.as_ref());
+    if identities.iter().all(|identity| !identity.boot.is_empty()) {
+        assert_eq!(parse_identities(&identities_text(&identities)), identities);
+    }
     let note = LockNote::parse(&text);
-    if let LockNote::Keeper { pid, .. } = note {
-        assert!(pid > 1, "a keeper may get a signal");
+    for note in LockNote::keepers(&text).into_iter().chain([note.clone()]) {
+        if let LockNote::Keeper { pid, .. } = note {
+            assert!(pid > 1, "a keeper may get a signal");
+        }
     }
     assert_eq!(LockNote::parse(&note.to_string()), note);
 });

@@ -1,4 +1,4 @@
-//! `daemon.id`: the identity of a daemon's leader.
+//! `daemon.id`: the identities of a daemon's leaders, one for each generation that lives.
 
 /// The kernel reuses pids. Pid, start time and boot together name one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub const TOKEN_BYTES: usize = 16;
 
 const TITLE: &str = "ally-daemon 1";
 
+/// Before each line of a further generation. An older version does not know the word, and reads the first generation only.
+const FURTHER: &str = "also ";
+
 /// The text of a token: hexadecimal digits.
 pub fn token_text(bytes: [u8; TOKEN_BYTES]) -> String {
     format!("{:032x}", u128::from_be_bytes(bytes))
@@ -46,8 +49,33 @@ fn number(text: &str) -> Option<i32> {
     text.parse().ok().filter(|number| *number > 1)
 }
 
+/// The identities in the text of a record, the serving generation first. Without those of which a line is missing or damaged.
+pub fn parse_identities(text: &str) -> Vec<Identity> {
+    let Some(first) = Identity::parse(text) else { return Vec::new() };
+    let mut further: Vec<String> = Vec::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix(FURTHER)) {
+        if line.starts_with("pid ") {
+            further.push(format!("{TITLE}\n"));
+        }
+        if let Some(block) = further.last_mut() {
+            block.extend([line, "\n"]);
+        }
+    }
+    [first].into_iter().chain(further.iter().filter_map(|block| Identity::parse(block))).collect()
+}
+
+/// The text of a record.
+pub fn identities_text(identities: &[Identity]) -> String {
+    let Some((first, further)) = identities.split_first() else { return String::new() };
+    let mut text = first.to_string();
+    for line in further.iter().flat_map(|identity| identity.to_string().lines().skip(1).map(str::to_owned).collect::<Vec<_>>()) {
+        text.extend([FURTHER, &line, "\n"]);
+    }
+    text
+}
+
 impl Identity {
-    /// `None` if this package did not write `text`.
+    /// The first identity of a record. `None` if this package did not write `text`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         if lines.next()? != TITLE {

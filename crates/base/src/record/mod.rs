@@ -1,17 +1,19 @@
-//! Names and formats of the files in a plugin's folder. The owner writes the record, the keeper removes the record, and other
-//! owners read all files.
+//! Names and formats of the files in a plugin's folder. The owner writes the record, each keeper removes its own generation from
+//! it, and other owners read all files.
 
+mod files;
 mod identity;
 mod lock_note;
 mod place;
 
-pub use identity::{DAEMON_ID, Identity, TOKEN_BYTES, VERSION, token_text};
+pub use files::{READ_MAX, RecordError, RecordFiles};
+pub use identity::{DAEMON_ID, Identity, TOKEN_BYTES, VERSION, identities_text, parse_identities, token_text};
 pub use lock_note::LockNote;
 pub use place::{Elsewhere, SameBoot, compare_boots, elsewhere, has_boot_id, own_place};
 
-/// The leader's pid and a newline. For programs outside this package.
+/// The pid of the serving generation's leader, and a newline. For programs outside this package.
 pub const PID_FILE: &str = "daemon.pid";
-/// An [`Identity`].
+/// An [`Identity`] for each generation that lives: [`parse_identities`].
 pub const IDENTITY_FILE: &str = "daemon.id";
 /// A flock(2) on this file is the lease of the plugin's name. The text is a [`LockNote`]. The file is never removed: a second
 /// file of this name would be a second lock.

@@ -1,7 +1,7 @@
 //! Reading `daemon.pid`, `daemon.id` and `daemon.lock`: valid contents only.
 
 use ally_base::os;
-use ally_base::record::{Identity, LockNote, TOKEN_BYTES, VERSION, token_text};
+use ally_base::record::{Identity, LockNote, TOKEN_BYTES, VERSION, identities_text, parse_identities, token_text};
 use ally_core::supervisor::Folder;
 use ally_core::supervisor::leader::{find_leader, identify_leader};
 use proptest::option;
@@ -72,6 +72,21 @@ fn identity_without_session_and_group_has_those_of_a_leader_that_made_both() {
             assert_eq!(Identity::parse(&format!("{text}{line} {number}\n")), None, "{line} {number}");
         }
     }
+}
+
+#[test]
+fn identity_of_a_further_generation_that_is_damaged_does_not_count_and_the_others_do() {
+    let further = |leader: i32| Identity { leader, ..identity() };
+    let all = [identity(), further(12), further(13)];
+    let text = identities_text(&all);
+    assert_eq!(parse_identities(&text), all);
+    for (from, to) in [("also pid 12", "also pid 1"), ("also pid 12", "also pidx 12"), ("also pid 12\n", "also pid 12\nalso x\n")] {
+        let damaged = parse_identities(&text.replace(from, to));
+        assert_eq!((damaged.first(), damaged.last(), damaged.contains(&all[1])), (Some(&all[0]), Some(&all[2]), false), "{to}");
+    }
+    assert_eq!(parse_identities(&text.replace("ally-daemon 1", "ally-daemon 2")), []);
+    let later = text.replace("also token", "also born today\nalso token");
+    assert_eq!(parse_identities(&later), all, "a line of a later version");
 }
 
 #[test]
@@ -150,6 +165,14 @@ fn lock_note_names_an_owner_a_keeper_or_nobody() {
     }
 }
 
+#[test]
+fn lock_note_of_two_keepers_has_a_line_for_each() {
+    let keeper = |pid| LockNote::Keeper { pid, start: 3, grace_ms: 5_000 };
+    let text = "keeper 4711 3 5000 a-boot pid:[1]\nkeeper 4712 3 5000\nkeeper 0 3 5000\nthe rest of an older note\n";
+    assert_eq!((LockNote::parse(text), LockNote::keepers(text)), (keeper(4711), vec![keeper(4711), keeper(4712)]));
+    assert_eq!(LockNote::keepers("owner 4711 3 9\n"), []);
+}
+
 proptest! {
     #[test]
     fn identity_is_read_as_it_was_written((leader, session, group) in (2..=i32::MAX, 2..=i32::MAX, 2..=i32::MAX), start in any::<u64>(), boot in "[0-9a-f-]{1,36} pid:\\[[0-9]{1,12}\\]", token in option::of(any::<u128>()), keeper in option::of(2..=i32::MAX), version in option::of("[0-9.a-z-]{1,12}")) {
@@ -166,7 +189,7 @@ proptest! {
     /// Random words of the formats reach more of the parser than random characters.
     #[test]
     fn random_text_never_panics_the_parser_or_gives_a_pid_below_2(text in prop_oneof!["\\PC{0,80}", "(owner|keeper|pid|start|boot|ally-daemon|-?[0-9]{0,24}| |\n){0,14}", "ally-daemon 1\n(pid|boot) -?[0-9]{0,3}\n(start )?-?[0-9]{0,3}\n(boot )?.{0,3}"]) {
-        if let Some(identity) = Identity::parse(&text) {
+        for identity in parse_identities(&text.replace("\npid", "\nalso pid").replace("\n(start", "\nalso start")).into_iter().chain(Identity::parse(&text)) {
             prop_assert!(identity.leader > 1);
         }
         match LockNote::parse(&text) {

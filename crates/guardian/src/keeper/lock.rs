@@ -23,6 +23,8 @@ const RESTORE_PAUSE: Duration = Duration::from_millis(500);
 
 pub struct KeeperLock {
     file: File,
+    /// Whether this keeper holds the lock of the file. If the folder was cleared, the keeper of another generation may hold it.
+    is_held: bool,
     /// The plugin's folder, which contains the record and the lock file. Its flock(2) is the other half of the lock.
     pub folder: OwnedFd,
     /// Watches the names of the file, if the keeper keeps its tree after the owner's death.
@@ -33,7 +35,7 @@ pub struct KeeperLock {
 
 impl KeeperLock {
     pub fn new(file: OwnedFd, folder: OwnedFd) -> Self {
-        Self { file: file.into(), folder, watcher: None, restore_at: None }
+        Self { file: file.into(), is_held: true, folder, watcher: None, restore_at: None }
     }
 
     /// The owner is dead: writes this keeper into the note. With `onOwnerDeath: 'keep'` the tree may live for long, and the file is
@@ -69,8 +71,9 @@ impl KeeperLock {
         }
     }
 
-    /// If the folder was cleared, makes `daemon.lock` anew. Then writes the note.
+    /// If the folder was cleared, makes `daemon.lock` anew. Then writes the note, beside that of the keeper of another generation.
     fn write_note(&mut self, grace: Duration) {
+        let mut taken = None;
         for _ in 0..ATTEMPTS {
             if let Some(watcher) = &self.watcher {
                 // Before the check, so that a later change is an event.
@@ -80,15 +83,22 @@ impl KeeperLock {
                 break;
             }
             match self.open_anew() {
-                Ok(Some(file)) => self.file = file,
-                Ok(None) => std::thread::sleep(PAUSE),
+                Ok((file, true)) => (self.file, self.is_held) = (file, true),
+                Ok((file, false)) => {
+                    taken = Some(file);
+                    std::thread::sleep(PAUSE);
+                }
                 // ENOENT: the folder itself was removed.
                 Err(_) => break,
             }
         }
+        if let Some(file) = taken.filter(|_| !self.has_name()) {
+            // The keeper of another generation has made it. The lock of the folder is what both hold.
+            (self.file, self.is_held) = (file, false);
+        }
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let note = LockNote::Keeper { pid: os::own_pid(), start: os::start_time(os::own_pid()).unwrap_or_default(), grace_ms };
-        sys::ignore(note.write_to(&self.file));
+        sys::ignore(note.write_beside_others(&self.file, self.is_held));
     }
 
     /// Whether `daemon.lock` is the file of this lock.
@@ -99,8 +109,8 @@ impl KeeperLock {
         (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
     }
 
-    /// `None` if another process holds the lock of the file.
-    fn open_anew(&self) -> io::Result<Option<File>> {
+    /// The file, and whether it is locked now. If not, another process holds its lock.
+    fn open_anew(&self) -> io::Result<(File, bool)> {
         const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let file = File::from(openat(&self.folder, LOCK_FILE, flags, PRIVATE)?);
@@ -111,8 +121,8 @@ impl KeeperLock {
         // The umask may have removed permissions.
         fchmod(&file, PRIVATE)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
+            Ok(()) => Ok((file, true)),
+            Err(TryLockError::WouldBlock) => Ok((file, false)),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }

@@ -15,10 +15,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use ally_base::os;
-use ally_base::record::{IDENTITY_FILE, Identity, PID_FILE};
+use ally_base::record::{Identity, RecordFiles};
 use ally_base::stop::StopSignalTo;
 use ally_base::wire::{Descriptors, FrameBuffer, KeeperCommand, KeeperReport, LeaderUsage, Order, OwnerDeath, Stage};
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
 pub use exit::KeeperExit;
 use lock::KeeperLock;
@@ -323,20 +322,13 @@ impl Keeper {
         }
     }
 
-    /// Must precede the last report, for two reasons. The owner may die after the report, before it removes the record itself.
-    /// After the report the owner may start the plugin again, and unlinkat(2) by name would remove the new record.
-    ///
-    /// A record that names another leader is another owner's: on a file system without flock(2) for folders, an owner can take the
-    /// name after the folder was cleared.
+    /// Removes this keeper's generation from the record. Must precede the last report: the owner may die after the report, before
+    /// it removes the record itself. The generation of another keeper of this plugin stays, and so does another owner's: on a file
+    /// system without flock(2) for folders, an owner can take the name after the folder was cleared.
     fn remove_record(&self) {
-        let text = |name| sys::read_small(&self.lock.folder, name).ok();
-        let pid_file = text(PID_FILE).and_then(|text| text.trim_end().parse().ok());
-        let identity = text(IDENTITY_FILE).and_then(|text| Identity::parse(&text)).map(|identity| identity.leader);
-        for (name, leader) in [(PID_FILE, pid_file), (IDENTITY_FILE, identity)] {
-            if leader.is_none_or(|leader| leader == self.leader) {
-                // After a failure the owner tries again, and logs a warning.
-                sys::ignore(unlinkat(&self.lock.folder, name, UnlinkatFlags::NoRemoveDir).map_err(io::Error::from));
-            }
+        let is_own = |identity: &Identity| identity.leader == self.leader && identity.keeper.is_none_or(|keeper| keeper == os::own_pid());
+        if RecordFiles::of(&self.lock.folder).forget(self.leader, is_own).is_err() {
+            // The owner tries again, and logs a warning.
         }
     }
 

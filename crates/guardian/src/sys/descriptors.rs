@@ -1,13 +1,10 @@
-//! Descriptors: close, pipe, poll, read.
+//! Descriptors: close, pipe, poll.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
 
 /// Closes all descriptors but these, also those that values of this program own: such a value must not be used or dropped
 /// afterwards.
@@ -61,19 +58,6 @@ pub fn poll<const N: usize>(fds: [(Option<&OwnedFd>, libc::c_short); N], timeout
     // SAFETY: the array has `count` entries and outlives the call. poll(2) ignores negative descriptors.
     unsafe { libc::poll(polled.as_mut_ptr(), count, timeout) };
     polled.map(|entry| entry.revents)
-}
-
-/// The text of a small file in `folder`, without following a symbolic link.
-///
-/// # Errors
-/// Errors of openat(2) and read(2). `InvalidData` if the content is no text.
-pub fn read_small(folder: &OwnedFd, name: &str) -> io::Result<String> {
-    const SIZE_MAX: u64 = 4096;
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = File::from(openat(folder, name, flags, Mode::empty())?);
-    let mut text = String::new();
-    file.take(SIZE_MAX).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// Whether the other end of a stream socket is closed.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ally_base::wire::LeaderUsage;
 use nix::errno::Errno;
 
-pub use descriptors::{close_all_but, discard, is_closed, is_readable, pipe, poll, read_small};
+pub use descriptors::{close_all_but, discard, is_closed, is_readable, pipe, poll};
 pub use messages::{Payload, receive, receive_hello, receive_order, send};
 pub use signals::{clear_stop_request, stop_requested, wait_for};
 

@@ -10,10 +10,13 @@
 mod namespace;
 #[path = "../../../base/tests/support/rerun.rs"]
 mod rerun;
+#[path = "../record/start.rs"]
+mod start;
 #[path = "../../../base/tests/support/until.rs"]
 mod until;
 
 mod damaged_orders;
+mod generations;
 mod isolation;
 mod killed_keeper;
 mod leader_first;

@@ -9,8 +9,9 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use crate::contents::{Content, NAMES, files, note};
+use crate::folder::{contents, create_folder, other_files};
 use crate::in_pid_namespace;
-use crate::start::{contents, create_folder, manager, other_files, refusals, start};
+use crate::start::{manager, refusals, start};
 use crate::unrelated_process::UnrelatedProcess;
 
 /// If a process listens at the socket, the start fails there. Otherwise it fails because the daemon exits at once.

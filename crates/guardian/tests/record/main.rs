@@ -14,6 +14,7 @@ mod until;
 
 mod arbitrary_contents;
 mod contents;
+mod folder;
 mod orphan;
 mod recognition;
 mod start;

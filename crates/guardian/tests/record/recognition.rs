@@ -5,13 +5,14 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use ally_base::os;
-use ally_base::record::LockNote;
+use ally_base::record::{LockNote, identities_text};
 use ally_core::error::Code;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+use crate::folder::create_folder;
 use crate::in_pid_namespace;
 use crate::orphan::Orphan;
-use crate::start::{create_folder, manager, refusals, start};
+use crate::start::{manager, refusals, start};
 use crate::unrelated_process::UnrelatedProcess;
 use crate::until::until;
 
@@ -77,6 +78,35 @@ fn orphan_without_its_leader_is_stopped_where_the_token_is_in_the_environment() 
             orphan.lose_leader();
             assert_eq!(start_over(home.path(), &orphan.record_of(identity)), Code::StartupExit);
             assert_eq!(orphan.end(), unharmed, "{words:?}, boot: {boot}");
+        }
+    });
+}
+
+/// The owner and both keepers were killed in the midst of an upgrade. The newer generation was told another SOCKET_PATH.
+#[test]
+fn orphans_of_both_generations_are_stopped_each_by_its_own_token() {
+    in_pid_namespace("recognition::orphans_of_both_generations_are_stopped_each_by_its_own_token", || {
+        let tokens = ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"];
+        for (serving, leaders_live) in [(0, true), (1, true), (0, false), (1, false)] {
+            let home = tempfile::tempdir().unwrap();
+            let mut both = tokens.map(|token| {
+                let words = format!("SOCKET_PATH={}.nxt1 ALLY_DAEMON_ID={token}", home.path().join("socket").display());
+                let orphan = Orphan::start(home.path(), &words);
+                let mut identity = orphan.identity(os::start_time(orphan.pid()).unwrap(), orphan.pid());
+                identity.token = Some(token.to_owned());
+                (orphan, identity)
+            });
+            if !leaders_live {
+                both.iter_mut().for_each(|(orphan, _)| orphan.lose_leader());
+            }
+            let bystander = Orphan::start(home.path(), "ALLY_DAEMON_ID=00000000000000000000000000000000");
+            let identities = [&both[serving].1, &both[1 - serving].1].map(Clone::clone);
+            let files = [("daemon.id", identities_text(&identities)), ("daemon.pid", format!("{}\n", identities[0].leader))];
+            assert_eq!(start_over(home.path(), &files), Code::StartupExit);
+            for (orphan, _) in both {
+                assert_eq!(orphan.end(), [""; 0], "serving: {serving}, leaders: {leaders_live}");
+            }
+            assert_eq!(bystander.end(), ["leader", "member"]);
         }
     });
 }

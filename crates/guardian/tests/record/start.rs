@@ -1,7 +1,5 @@
-//! A manager, a start, and the files of the plugin's folder.
+//! A manager, and a start of a daemon that exits at once.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use ally_base::wire::OwnerDeath;
@@ -41,23 +39,4 @@ pub fn refusals(manager: &Manager, count: usize) -> Vec<Failure> {
         refused.len() == count
     });
     refused
-}
-
-pub fn other_files() -> Vec<(String, Vec<u8>)> {
-    [".installed", "daemon", "daemon.pid.bak", "daemon.sock"].map(|name| (name.to_owned(), name.into())).into()
-}
-
-pub fn create_folder(folder: &Path) {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).unwrap();
-    for (name, text) in other_files() {
-        fs::write(folder.join(name), text).unwrap();
-    }
-}
-
-/// Names and contents of the files of a folder.
-pub fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
-    let mut contents: Vec<_> = entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect();
-    contents.sort_unstable();
-    contents
 }

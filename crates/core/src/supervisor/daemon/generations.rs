@@ -131,13 +131,10 @@ impl Task {
     }
 
     /// Removes the files of a generation that is gone. Returns a failure if a file stays.
-    pub(super) fn remove_files(&self, generation: Generation) -> Option<Failure> {
-        let Some(attempt) = self.attempts.iter().find(|attempt| attempt.generation == generation) else { return None };
-        let others = self.attempts.iter().any(|other| other.generation != generation && other.has_tree());
-        let identity = attempt.identity.as_ref();
-        let record = match (&self.lease, identity) {
-            (Some(lease), Some(identity)) if others => lease.forget(identity),
-            (Some(lease), _) if !others => lease.remove_record(),
+    pub(super) fn remove_files(&mut self, generation: Generation) -> Option<Failure> {
+        let attempt = self.attempts.iter().find(|attempt| attempt.generation == generation)?;
+        let record = match (&mut self.lease, &attempt.identity) {
+            (Some(lease), Some(identity)) => lease.forget(identity),
             _ => Ok(()),
         };
         if let Err(failure) = &record {

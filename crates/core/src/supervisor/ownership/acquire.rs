@@ -24,22 +24,20 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// The time after which a keeper that still holds the lock of a dead owner gets SIGCONT.
 const WAKE_DELAY: Duration = Duration::from_secs(1);
 
-/// The process name of a keeper.
-const KEEPER: &str = "ally-keeper";
-
 /// A note that was left by a reboot or a killed container stands until the next holder has written its own. So a note of another
 /// place counts only after so many reads.
 const READS_OF_A_NOTE_ELSEWHERE: u32 = 5;
 
 /// If a live owner holds the lock, fails at once. If a process in another container or on another machine holds the lock, fails at
 /// once too: this process can neither see nor signal it. If the owner is dumping core, waits for the end of the dump. If the
-/// keeper of a dead owner holds the lock, waits until the tree is gone, at most for the grace period and `KILL_TIMEOUT`.
+/// keepers of a dead owner hold the lock (two, if it died during an upgrade), waits until their trees are gone, at most for the
+/// longest grace period and `KILL_TIMEOUT`.
 ///
 /// # Errors
 /// `OwnedElsewhere`; `OwnedOutside`; `StopFailed` if the keeper's tree does not end; `Io`.
 pub async fn acquire(folder: &Folder, grace: Duration, own: &Process, reporter: &Reporter) -> Result<LockGuard, Failure> {
     let mut deadline = Instant::now() + grace + KILL_TIMEOUT;
-    let mut signalled = None;
+    let mut signalled = Vec::new();
     let (begun, mut woken) = (Instant::now(), false);
     let mut dumped = None;
     let mut reads_elsewhere = 0;
@@ -65,56 +63,75 @@ pub async fn acquire(folder: &Folder, grace: Duration, own: &Process, reporter: 
             deadline = Instant::now() + grace + KILL_TIMEOUT;
             continue;
         }
-        match (held.note, elsewhere) {
+        match (&held.note, elsewhere) {
             (LockNote::Owner { pid, .. } | LockNote::Keeper { pid, .. }, Some(place)) => {
                 if reads_elsewhere >= READS_OF_A_NOTE_ELSEWHERE {
-                    return Err(Failure::OwnedOutside { pid, place });
+                    return Err(Failure::OwnedOutside { pid: *pid, place });
                 }
             }
             (LockNote::Owner { pid, start, manager }, None)
-                if dumped != Some(pid) && is_live_owner(pid, start, manager, (own.pid, own.start)) =>
+                if dumped != Some(*pid) && is_live_owner(*pid, *start, *manager, (own.pid, own.start)) =>
             {
-                return Err(Failure::OwnedElsewhere { owner: Some(pid) });
+                return Err(Failure::OwnedElsewhere { owner: Some(*pid) });
             }
-            (LockNote::Keeper { pid, start, grace_ms }, None) if signalled != Some(pid) => {
-                // If the keeper keeps the tree (`onOwnerDeath: 'keep'`), SIGTERM makes it end the tree. Otherwise it is
-                // ending the tree already. A note can be forged, so the process must be a keeper and hold this lock.
-                let keeper = os::look_up(pid).filter(|process| process.start == start && os::holds(pid, KEEPER, &held.file));
-                if let Some(keeper) = keeper {
-                    if os::descends_from(own.pid, pid).map_err(|error| scan_failure(&error))? {
-                        // This process is part of the tree, so the keeper would end it as well.
-                        return Err(Failure::OwnedElsewhere { owner: Some(pid) });
-                    }
-                    signalled = Some(pid);
-                    deadline = Instant::now() + Duration::from_millis(grace_ms) + KILL_TIMEOUT;
-                    for signal in [libc::SIGTERM, libc::SIGCONT] {
-                        os::signal(&keeper, signal).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
-                    }
+            (LockNote::Keeper { .. }, None) => {
+                if let Some(grace) = stop_keepers(folder, &held, own, &mut signalled)? {
+                    deadline = deadline.max(Instant::now() + grace + KILL_TIMEOUT);
                 }
             }
             (LockNote::Nobody, _) if held.locker.is_some_and(|pid| is_live_locker(pid, own, dumped)) => {
                 return Err(Failure::OwnedElsewhere { owner: held.locker });
             }
-            (LockNote::Owner { .. } | LockNote::Keeper { .. } | LockNote::Nobody, _) => {}
+            (LockNote::Owner { .. } | LockNote::Nobody, _) => {}
         }
         if begun.elapsed() > WAKE_DELAY && !mem::replace(&mut woken, true) {
-            wake_keeper(folder, &held.file)?;
+            wake_keepers(folder, &held.file)?;
         }
         if Instant::now() > deadline {
-            return Err(match signalled {
-                Some(keeper) => Failure::StopFailed { survivors: os::descendants(keeper).seen.iter().map(|process| process.pid).collect() },
-                None => Failure::OwnedElsewhere { owner: None },
-            });
+            if signalled.is_empty() {
+                return Err(Failure::OwnedElsewhere { owner: None });
+            }
+            let trees = signalled.iter().flat_map(|keeper| os::descendants(*keeper).seen);
+            return Err(Failure::StopFailed { survivors: trees.map(|process| process.pid).collect() });
         }
         sleep(RETRY_INTERVAL).await;
     }
 }
 
-/// A suspended keeper does not see its owner's death, and holds the lock. The record names the keeper.
-fn wake_keeper(folder: &Folder, lock: &File) -> Result<(), Failure> {
-    let keeper = folder.read_identity()?.and_then(|identity| identity.keeper);
-    let Some(keeper) = keeper.and_then(os::look_up).filter(|keeper| os::holds(keeper.pid, KEEPER, lock)) else { return Ok(()) };
-    os::signal(&keeper, libc::SIGCONT).map_err(|error| Failure::Internal { problem: io_text(&error) })
+/// Stops the keepers in the note that were not `signalled` before. If a keeper keeps its tree (`onOwnerDeath: 'keep'`), SIGTERM makes
+/// it end the tree. Otherwise it is ending the tree already. Returns the longest grace period of those that were found.
+///
+/// # Errors
+/// `OwnedElsewhere` if this process is part of such a tree, so that the keeper would end it as well; `Io`.
+fn stop_keepers(folder: &Folder, held: &Held, own: &Process, signalled: &mut Vec<Pid>) -> Result<Option<Duration>, Failure> {
+    let mut longest = None;
+    for note in &held.keepers {
+        let LockNote::Keeper { pid, start, grace_ms } = *note else { continue };
+        if signalled.contains(&pid) {
+            continue;
+        }
+        // A note can be forged, so the process must be a keeper and hold this lock.
+        let keeper = os::look_up(pid).filter(|process| process.start == start && folder.is_locked_by(pid, &held.file));
+        let Some(keeper) = keeper else { continue };
+        if os::descends_from(own.pid, pid).map_err(|error| scan_failure(&error))? {
+            return Err(Failure::OwnedElsewhere { owner: Some(pid) });
+        }
+        for signal in [libc::SIGTERM, libc::SIGCONT] {
+            os::signal(&keeper, signal).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
+        }
+        signalled.push(pid);
+        longest = longest.max(Some(Duration::from_millis(grace_ms)));
+    }
+    Ok(longest)
+}
+
+/// A suspended keeper does not see its owner's death, and holds the lock. The record names the keeper of each generation.
+fn wake_keepers(folder: &Folder, lock: &File) -> Result<(), Failure> {
+    let keepers = folder.read_identities()?.into_iter().filter_map(|identity| os::look_up(identity.keeper?));
+    for keeper in keepers.filter(|keeper| folder.is_locked_by(keeper.pid, lock)) {
+        os::signal(&keeper, libc::SIGCONT).map_err(|error| Failure::Internal { problem: io_text(&error) })?;
+    }
+    Ok(())
 }
 
 /// `own`: pid and start time of this process.

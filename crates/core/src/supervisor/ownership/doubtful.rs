@@ -6,7 +6,7 @@ use ally_base::record::{DAEMON_ID, Identity, SameBoot};
 
 use super::leader::same_boot;
 use super::orphans::{pids, without_own_chain};
-use super::{Folder, SessionMembers, posix_session_members};
+use super::{Folder, posix_session_members};
 use crate::config::{KillMode, ProcessConfig};
 use crate::error::Failure;
 use crate::supervisor::report::{Reporter, log};
@@ -14,14 +14,18 @@ use crate::supervisor::report::{Reporter, log};
 /// # Errors
 /// `Io` if the record can't be read, or if a scan fails.
 pub fn log_doubtful(folder: &Folder, config: &ProcessConfig, reporter: &Reporter) -> Result<(), Failure> {
-    let Some(identity) = folder.read_identity()? else { return Ok(()) };
-    if same_boot(&identity)? == SameBoot::No {
-        return Ok(());
-    }
-    let SessionMembers { certain, mut doubtful } = posix_session_members(&identity, config, &[])?;
-    // With `killMode: 'group'` other processes are meant to live on.
-    if config.kill_mode == KillMode::Tree {
-        doubtful.extend(with_token(&identity));
+    let (mut certain, mut doubtful) = (Vec::new(), Vec::new());
+    for identity in folder.read_identities()? {
+        if same_boot(&identity)? == SameBoot::No {
+            continue;
+        }
+        let members = posix_session_members(&identity, config, &[])?;
+        certain.extend(members.certain);
+        doubtful.extend(members.doubtful);
+        // With `killMode: 'group'` other processes are meant to live on.
+        if config.kill_mode == KillMode::Tree {
+            doubtful.extend(with_token(&identity));
+        }
     }
     let is_stopped = |process: &Process| certain.iter().any(|root| os::descends_from(process.pid, root.pid).unwrap_or(false));
     doubtful.retain(|process| !is_stopped(process));

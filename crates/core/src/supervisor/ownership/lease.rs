@@ -26,8 +26,8 @@ pub struct Lease {
     pub lock: Arc<Lock>,
     /// What this owner writes into the lock file.
     note: LockNote,
-    /// The leader that the record names, if this owner has written one.
-    recorded: Option<Identity>,
+    /// The leaders that this owner has recorded, and not forgotten. The serving generation comes first.
+    recorded: Vec<Identity>,
     /// The changes of the lock file's names.
     watch: Option<FolderChanges>,
     /// When to look for the lock file, if it is missing.
@@ -75,7 +75,7 @@ impl Lease {
         orphans::stop(&folder, config, reporter).await?;
         socket::make_free(config)?;
         socket::remove_other_names(config);
-        Ok(Self { lock: lock.keep(), folder, note, recorded: None, watch: None, check_at: None, busy: 0 })
+        Ok(Self { lock: lock.keep(), folder, note, recorded: Vec::new(), watch: None, check_at: None, busy: 0 })
     }
 
     /// Resolves when [`Self::is_check_due`] must be asked.
@@ -148,40 +148,61 @@ impl Lease {
         if self.folder.is_in_place() { None } else { owner_of(self.folder.path(), (pid, start)) }
     }
 
-    /// Writes the record.
+    /// Records the serving generation, before its pid is published.
     ///
     /// # Errors
     /// `Io`.
     pub fn record(&mut self, identity: &Identity) -> Result<(), Failure> {
+        let known = self.recorded.clone();
         // First, because a failure may leave one of the two files.
-        self.recorded = Some(identity.clone());
+        self.recorded.retain(|recorded| recorded != identity);
+        self.recorded.insert(0, identity.clone());
         if self.watch.is_none() {
             // Not before: a start that makes no process needs no inotify.
             self.watch_lock_file();
         }
-        self.folder.record(identity)
+        self.folder.record_serving(identity, &known)
     }
 
-    pub fn record_successor(&mut self, identity: &Identity) -> Result<(), Failure> {
-        let _ = identity;
-        Ok(())
-    }
-
-    pub fn change_over(&mut self, identity: &Identity) -> Result<(), Failure> {
-        self.record(identity)
-    }
-
-    pub fn forget(&self, identity: &Identity) -> Result<(), Failure> {
-        let _ = identity;
-        Ok(())
-    }
-
-    /// Removes the record, if it does not name the leader of another owner.
+    /// Records a generation beside the serving one, before its pid is published: if the owner dies, the next start finds both.
+    /// `daemon.pid` stays.
     ///
     /// # Errors
     /// `Io`.
-    pub fn remove_record(&self) -> Result<(), Failure> {
-        self.recorded.as_ref().map_or(Ok(()), |identity| self.folder.remove_record_of(identity))
+    pub fn record_successor(&mut self, identity: &Identity) -> Result<(), Failure> {
+        let known = self.recorded.clone();
+        self.recorded.push(identity.clone());
+        self.folder.record_successor(identity, &known)
+    }
+
+    /// The recorded generation `identity` serves from here on: `daemon.pid` names its leader, and `daemon.id` names it first. The
+    /// change of `daemon.pid` is the last step. After a failure the record is what it was.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn change_over(&mut self, identity: &Identity) -> Result<(), Failure> {
+        self.folder.record_serving(identity, &self.recorded)?;
+        self.recorded.retain(|recorded| recorded != identity);
+        self.recorded.insert(0, identity.clone());
+        Ok(())
+    }
+
+    /// Removes one generation from the record, when its tree is gone. The keeper has done so before, unless it was killed.
+    ///
+    /// # Errors
+    /// `Io`. A further call tries again.
+    pub fn forget(&mut self, identity: &Identity) -> Result<(), Failure> {
+        self.folder.forget(identity)?;
+        self.recorded.retain(|recorded| recorded != identity);
+        Ok(())
+    }
+
+    /// Removes all generations of this owner from the record.
+    ///
+    /// # Errors
+    /// `Io`, after the others were tried as well.
+    pub fn remove_record(&mut self) -> Result<(), Failure> {
+        self.recorded.clone().iter().map(|identity| self.forget(identity)).fold(Ok(()), Result::and)
     }
 }
 

@@ -14,6 +14,8 @@ use crate::model::Pid;
 #[derive(Debug)]
 pub struct Held {
     pub note: LockNote,
+    /// The keepers in the note: two, if the owner died during an upgrade.
+    pub keepers: Vec<LockNote>,
     /// The place in which the note's pid counts, if the note has it.
     pub place: Option<String>,
     /// The process that locked the folder, if the lock file was replaced and has no note.
@@ -22,6 +24,24 @@ pub struct Held {
 }
 
 impl Held {
+    /// `text`: the text of the lock file.
+    pub fn of(file: File, text: &str) -> Self {
+        let place = LockNote::place(text).map(str::to_owned);
+        Self { note: LockNote::parse(text), keepers: LockNote::keepers(text), place, locker: None, file }
+    }
+
+    /// The file is free, and another process holds the folder, so the note says nothing about an owner. The keeper of another
+    /// generation may have held the file.
+    pub fn by_folder(file: File, text: &str, locker: Option<Pid>) -> Self {
+        let held = Self::of(file, text);
+        match held.note {
+            LockNote::Keeper { .. } => Self { locker, ..held },
+            LockNote::Owner { .. } | LockNote::Nobody => {
+                Self { note: LockNote::Nobody, keepers: Vec::new(), place: None, locker, file: held.file }
+            }
+        }
+    }
+
     /// The place in which the note was written, if that is another container or another machine.
     ///
     /// # Errors

@@ -3,29 +3,28 @@
 //! No symlink below `envsDir` is followed. Each file is written whole or not at all: a temporary file, then rename(2).
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmod, fchmodat, fstat, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+use nix::unistd::geteuid;
 
 use super::envs_dir::{foreign, make_envs_dir};
 use super::{Held, Lock};
 use crate::error::{Failure, FileProblem};
 use crate::model::Pid;
 use ally_base::os;
-use ally_base::record::{IDENTITY_FILE, Identity, LOCK_FILE, LockNote, PID_FILE, parse_pid};
+use ally_base::record::{IDENTITY_FILE, Identity, LOCK_FILE, PID_FILE, READ_MAX, RecordError, RecordFiles};
 
 const PERMISSIONS: Mode = Mode::S_IRWXU.union(Mode::S_IRWXG).union(Mode::S_IRWXO);
 const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
-/// The largest file that is read. The files of this package are shorter.
-pub const READ_MAX: u64 = 4096;
 
 /// The folder of one plugin, opened without following a link.
 #[derive(Debug)]
@@ -120,58 +119,27 @@ impl Folder {
         Ok(File::from(fd))
     }
 
-    /// The text of a plain file. Without a file, or for a link, a folder or a socket: `None`. If a plain file can't be read, that
-    /// is an error, because the file may name an orphan.
-    fn read(&self, name: &str) -> Result<Option<String>, Failure> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let file = match openat(&self.fd, name, flags, Mode::empty()) {
-            Ok(fd) => File::from(fd),
-            // open(2) of a socket is ENXIO on Linux and EOPNOTSUPP on macOS.
-            Err(Errno::ENOENT | Errno::ELOOP | Errno::ENXIO | Errno::EOPNOTSUPP) => return Ok(None),
-            Err(error) => return Err(Failure::call("open", &self.join(name), error)),
-        };
-        let io_failure = |error: io::Error| Failure::call("read", &self.join(name), error);
-        if !file.metadata().map_err(io_failure)?.is_file() {
-            return Ok(None);
-        }
-        let mut bytes = Vec::new();
-        file.take(READ_MAX).read_to_end(&mut bytes).map_err(io_failure)?;
-        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
-    }
-
-    fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
-        let temporary = format!(".{name}.new");
-        // An owner that was killed before its rename(2) may have left one. This owner holds the lock, so no other process writes
-        // here.
-        self.remove(&temporary)?;
-        let written = self
-            .open_file(&temporary, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)
-            .and_then(|mut file| file.write_all(text.as_bytes()).map_err(|error| Failure::call("write", &self.join(name), error)))
-            .and_then(|()| {
-                renameat(&self.fd, temporary.as_str(), &self.fd, name).map_err(|error| Failure::call("rename", &self.join(name), error))
-            });
-        if written.is_err() {
-            self.remove(&temporary)?;
-        }
-        written
-    }
-
-    fn remove(&self, name: &str) -> Result<(), Failure> {
-        match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            // On a read-only file system unlink(2) gives EROFS even without a file. Then there is nothing to remove.
-            Err(_) if fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) => Ok(()),
-            Err(error) => Err(Failure::call("unlink", &self.join(name), error)),
-        }
-    }
-
     /// The pid in `daemon.pid`. A pid alone identifies no process. The TypeScript original wrote only this file.
     pub fn read_pid(&self) -> Result<Option<Pid>, Failure> {
-        Ok(self.read(PID_FILE)?.and_then(|text| parse_pid(&text)))
+        self.files().pid().map_err(|error| self.failure(error))
     }
 
+    /// The first identity of the record: the serving generation, if one serves.
     pub fn read_identity(&self) -> Result<Option<Identity>, Failure> {
-        Ok(self.read(IDENTITY_FILE)?.and_then(|text| Identity::parse(&text)))
+        Ok(self.read_identities()?.into_iter().next())
+    }
+
+    /// The identities of all generations.
+    pub fn read_identities(&self) -> Result<Vec<Identity>, Failure> {
+        self.files().identities().map_err(|error| self.failure(error))
+    }
+
+    fn files(&self) -> RecordFiles<'_> {
+        RecordFiles::of(&*self.fd)
+    }
+
+    fn failure(&self, RecordError { call, file, error }: RecordError) -> Failure {
+        Failure::call(call, &self.join(&file), error)
     }
 
     /// Checks before the spawn that rename(2) can write the record.
@@ -190,25 +158,31 @@ impl Folder {
         Ok(())
     }
 
-    /// Writes the record. The identity comes first, because a pid file without an identity proves less.
+    /// Writes the record of a daemon with one generation.
     pub fn record(&self, identity: &Identity) -> Result<(), Failure> {
-        self.write(IDENTITY_FILE, &identity.to_string())?;
-        self.write(PID_FILE, &format!("{}\n", identity.leader))
+        self.record_serving(identity, &[])
+    }
+
+    /// As [`RecordFiles::put_serving`].
+    pub fn record_serving(&self, identity: &Identity, known: &[Identity]) -> Result<(), Failure> {
+        self.files().put_serving(identity, known).map_err(|error| self.failure(error))
+    }
+
+    /// As [`RecordFiles::add`].
+    pub fn record_successor(&self, identity: &Identity, known: &[Identity]) -> Result<(), Failure> {
+        self.files().add(identity, known).map_err(|error| self.failure(error))
     }
 
     /// Removes both files of the record. If one can't be removed, the other is removed nevertheless.
     pub fn remove_record(&self) -> Result<(), Failure> {
-        let pid = self.remove(PID_FILE);
-        self.remove(IDENTITY_FILE).and(pid)
+        let pid = self.files().remove(PID_FILE);
+        self.files().remove(IDENTITY_FILE).and(pid).map_err(|error| self.failure(error))
     }
 
-    /// Removes the files of the record that don't name another leader. If one can't be removed, the other is removed nevertheless.
-    pub fn remove_record_of(&self, identity: &Identity) -> Result<(), Failure> {
-        let pid = self.read_pid()?.is_none_or(|pid| pid == identity.leader);
-        let own = self.read_identity()?.is_none_or(|found| found == *identity);
-        let pid = if pid { self.remove(PID_FILE) } else { Ok(()) };
-        let own = if own { self.remove(IDENTITY_FILE) } else { Ok(()) };
-        own.and(pid)
+    /// Removes one generation from the record, and with the last one both files. The record of another leader stays. If one file
+    /// can't be changed, the other is changed nevertheless.
+    pub fn forget(&self, identity: &Identity) -> Result<(), Failure> {
+        self.files().forget(identity.leader, |found| found == identity).map_err(|error| self.failure(error))
     }
 
     /// Whether `daemon.lock` is still this file. If the folder was cleared, another file can be locked under its name.
@@ -234,10 +208,9 @@ impl Folder {
             match self.fd.try_lock() {
                 Ok(()) => return Ok(Ok(Lock::of(file, Some(Arc::clone(&self.fd))))),
                 Err(TryLockError::WouldBlock) => {
-                    // The file was free, so its note says nothing about the holder of the folder.
+                    let text = read_note(&file);
                     file.unlock().map_err(|error| Failure::call("flock", &self.join(LOCK_FILE), error))?;
-                    let locker = os::flock_holder(&self.fd);
-                    return Ok(Err(Held { note: LockNote::Nobody, place: None, locker, file }));
+                    return Ok(Err(Held::by_folder(file, &text, os::flock_holder(&self.fd))));
                 }
                 // The file system has no flock(2) on folders (NFS: EBADF), so the file's lock alone counts.
                 Err(TryLockError::Error(error)) if has_no_folder_locks(&error) => return Ok(Ok(Lock::of(file, None))),
@@ -247,23 +220,36 @@ impl Folder {
         Err(Failure::io(&self.join(LOCK_FILE), "was replaced again and again"))
     }
 
+    /// Whether the process is a keeper that holds the lock: of `lock`, the lock file, or of the folder.
+    pub fn is_locked_by(&self, pid: Pid, lock: &File) -> bool {
+        os::holds(pid, KEEPER, lock) || os::holds(pid, KEEPER, &self.fd)
+    }
+
     /// Takes the lock of `daemon.lock` alone, for an owner that holds the lock of the folder.
     ///
     /// # Errors
     /// `Io`.
     pub fn try_lock_file(&self) -> Result<Result<File, Held>, Failure> {
-        let mut file = self.open_file(LOCK_FILE, OFlag::O_RDWR | OFlag::O_CREAT)?;
+        let file = self.open_file(LOCK_FILE, OFlag::O_RDWR | OFlag::O_CREAT)?;
         match file.try_lock() {
             Ok(()) => Ok(Ok(file)),
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let read = file.rewind().and_then(|()| (&file).take(READ_MAX).read_to_string(&mut text));
-                let note = read.map_or(LockNote::Nobody, |_| LockNote::parse(&text));
-                Ok(Err(Held { note, place: LockNote::place(&text).map(str::to_owned), locker: None, file }))
+                let text = read_note(&file);
+                Ok(Err(Held::of(file, &text)))
             }
             Err(TryLockError::Error(error)) => Err(Failure::call("flock", &self.join(LOCK_FILE), error)),
         }
     }
+}
+
+/// The process name of a keeper.
+const KEEPER: &str = "ally-keeper";
+
+/// The text of a lock file. Empty if it can't be read.
+fn read_note(file: &File) -> String {
+    let mut bytes = vec![0; usize::try_from(READ_MAX).unwrap_or_default()];
+    let count = file.read_at(&mut bytes, 0).unwrap_or_default();
+    String::from_utf8_lossy(bytes.get(..count).unwrap_or_default()).into_owned()
 }
 
 /// The tries, if another process replaces the lock file between open(2) and flock(2).

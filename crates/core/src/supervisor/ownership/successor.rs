@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io::Read;
 use std::path::Path;
 
-use ally_base::record::{LOCK_FILE, LockNote};
+use ally_base::record::{LOCK_FILE, LockNote, READ_MAX};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
@@ -33,9 +33,8 @@ fn look_at_lock(folder: &Path) -> Option<Held> {
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
-            Read::by_ref(&mut file).take(super::plugin_folder::READ_MAX).read_to_string(&mut text).ok()?;
-            let (note, place) = (LockNote::parse(&text), LockNote::place(&text).map(str::to_owned));
-            Some(Held { note, place, locker: None, file })
+            Read::by_ref(&mut file).take(READ_MAX).read_to_string(&mut text).ok()?;
+            Some(Held::of(file, &text))
         }
         // The drop of the file releases the lock.
         Ok(()) | Err(TryLockError::Error(_)) => None,

@@ -5,7 +5,8 @@ use std::io::{self, IoSlice, PipeReader, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use ally_base::os::{self, Process};
 use ally_base::wire::{Descriptors, KeeperCommand, KeeperReport};
@@ -19,7 +20,47 @@ pub struct Daemon {
     stream: Option<Frames>,
     stdout: Option<PipeReader>,
     stderr: Option<PipeReader>,
-    pub home: TempDir,
+    pub home: Rc<TempDir>,
+}
+
+/// The owner's hold on a plugin's name, of which each keeper gets a copy.
+pub struct Name {
+    pub home: Rc<TempDir>,
+    place: PathBuf,
+    lock: File,
+    folder: File,
+}
+
+fn new_lock_file(folder: &Path) -> File {
+    File::options().read(true).write(true).create(true).truncate(true).open(folder.join("daemon.lock")).unwrap()
+}
+
+impl Name {
+    pub fn take() -> Self {
+        Self::take_in(tempfile::tempdir().unwrap(), "")
+    }
+
+    /// `folder`: the plugin's folder in `home`.
+    pub fn take_in(home: TempDir, folder: &str) -> Self {
+        let place = home.path().join(folder);
+        let lock = new_lock_file(&place);
+        let folder = File::open(&place).unwrap();
+        for file in [&lock, &folder] {
+            file.try_lock().unwrap();
+        }
+        Self { home: Rc::new(home), place, lock, folder }
+    }
+
+    /// The folder was cleared, and the owner has made the lock file anew.
+    pub fn with_new_lock_file(self) -> Self {
+        let lock = new_lock_file(&self.place);
+        lock.try_lock().unwrap();
+        Self { lock, ..self }
+    }
+
+    pub fn folder(&self) -> &File {
+        &self.folder
+    }
 }
 
 impl Daemon {
@@ -30,13 +71,15 @@ impl Daemon {
 
     /// As [`Self::prepare`], with a socket for notifications.
     pub fn prepare_with(notify: Option<OwnedFd>) -> (Self, u32, Vec<OwnedFd>) {
-        let home = tempfile::tempdir().unwrap();
+        Self::prepare_under(&Name::take(), notify)
+    }
+
+    /// As [`Self::prepare_with`], beside other daemons of this name.
+    pub fn prepare_under(name: &Name, notify: Option<OwnedFd>) -> (Self, u32, Vec<OwnedFd>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let [(stdout, out), (stderr, err)] = [io::pipe().unwrap(), io::pipe().unwrap()];
-        let lock = File::create(home.path().join("daemon.lock")).unwrap();
-        lock.try_lock().unwrap();
         let [stdout_reader_copy, stderr_reader_copy] = [&stdout, &stderr].map(|pipe| pipe.try_clone().unwrap().into());
-        let folder = File::open(home.path()).unwrap();
+        let [lock, folder] = [&name.lock, &name.folder].map(|file| file.try_clone().unwrap());
         let (mask, ends) = Descriptors {
             stream: theirs.into(),
             stdout: out.into(),
@@ -53,7 +96,7 @@ impl Daemon {
             log_notes: None,
         }
         .into_wire();
-        (Self { stream: Some(Frames::of(ours)), stdout: Some(stdout), stderr: Some(stderr), home }, mask, ends)
+        (Self { stream: Some(Frames::of(ours)), stdout: Some(stdout), stderr: Some(stderr), home: Rc::clone(&name.home) }, mask, ends)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -12,7 +12,7 @@ use ally_build_id::{BUILD_ID, VERSION};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::streams::Frames;
-use super::{Daemon, TestOrder, until};
+use super::{Daemon, Name, TestOrder, until};
 
 pub struct Guardian {
     child: Child,
@@ -83,6 +83,13 @@ impl Guardian {
         let (daemon, mask, ends) = Daemon::prepare();
         self.send(&plan.encode(daemon.home.path(), mask), &ends.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>());
         // The test's copies of the descriptors are closed here, so the keeper alone holds the lock.
+        daemon
+    }
+
+    /// A daemon beside others of its name.
+    pub fn spawn_under(&self, name: &Name, plan: &TestOrder) -> Daemon {
+        let (daemon, mask, ends) = Daemon::prepare_under(name, None);
+        self.send(&plan.encode(daemon.home.path(), mask), &ends.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>());
         daemon
     }
 

@@ -11,7 +11,7 @@ use std::fs;
 use ally_base::os::{self, Process};
 
 pub use crate::until::until;
-pub use daemon::Daemon;
+pub use daemon::{Daemon, Name};
 pub use guardian::{Guardian, hello};
 pub use order::TestOrder;
 pub use streams::read_all;
