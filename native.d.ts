@@ -131,6 +131,7 @@ export interface NativeInfo {
   lastExit?: NativeExit
   nextRestartAt?: number
   status?: string
+  armed: boolean
 }
 
 /** The known keys. `restart.window.limit` for a value, `args[]` for a list, `envVars.*` for a map. */

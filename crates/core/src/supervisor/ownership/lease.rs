@@ -196,14 +196,6 @@ impl Lease {
         self.recorded.retain(|recorded| recorded != identity);
         Ok(())
     }
-
-    /// Removes all generations of this owner from the record.
-    ///
-    /// # Errors
-    /// `Io`, after the others were tried as well.
-    pub fn remove_record(&mut self) -> Result<(), Failure> {
-        self.recorded.clone().iter().map(|identity| self.forget(identity)).fold(Ok(()), Result::and)
-    }
 }
 
 /// A lease while the rest of a preparation goes on. A drop releases the name.
