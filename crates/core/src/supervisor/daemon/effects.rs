@@ -251,7 +251,8 @@ impl Task {
     }
 
     fn await_ready(&mut self, generation: Generation) {
-        let counters = Arc::clone(&self.daemon.counters);
+        // The tree of a successor is sampled when it serves.
+        let counters = (generation == self.serving).then(|| Arc::clone(&self.daemon.counters));
         let Some(attempt) = self.attempt(generation) else { return };
         let (job, public) = (Arc::clone(attempt.told()), Arc::clone(&attempt.job));
         let is_beside = !attempt.place.is_public();
@@ -270,8 +271,8 @@ impl Task {
             } else {
                 Completion::Ready(ready.await)
             };
-            if matches!(ready, Completion::Ready(Ok(())) | Completion::ReadyInPublic) {
-                sample_at_ready(&counters).await;
+            if let (Completion::Ready(Ok(())) | Completion::ReadyInPublic, Some(counters)) = (&ready, &counters) {
+                sample_at_ready(counters).await;
             }
             done(ready);
         });

@@ -1,6 +1,7 @@
 //! Two generations at once: the change-over of an upgrade, and what each generation leaves.
 
 use std::io;
+use std::sync::Arc;
 
 use ally_base::record::Identity;
 
@@ -9,8 +10,9 @@ use super::attempt::{Attempt, Completion};
 use super::socket_place::SecondName;
 use crate::error::Failure;
 use crate::lifecycle::{Event, Generation};
+use crate::supervisor::metrics::sample_at_ready;
 use crate::supervisor::report::log;
-use crate::supervisor::runtime::{FolderChanges, clock};
+use crate::supervisor::runtime::{self, FolderChanges, clock};
 use crate::supervisor::socket;
 
 impl Task {
@@ -49,6 +51,8 @@ impl Task {
             for former in self.attempts.iter_mut().filter(|attempt| attempt.generation != generation) {
                 former.tree = former.tree.map(|(id, _)| (id, counted));
             }
+            let counters = Arc::clone(counters);
+            drop(runtime::spawn(async move { sample_at_ready(&counters).await }));
         }
         Ok(())
     }
