@@ -18,6 +18,7 @@
 //! no data of a plugin in its arguments. The guardian exits when the owner's stream has ended and no keeper is left.
 
 mod child;
+mod freeze;
 mod guardian;
 mod keeper;
 mod limits;

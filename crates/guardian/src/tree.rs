@@ -34,6 +34,8 @@ pub struct Tree {
     signalled: Signalled,
     /// Set if the last scan failed, and so may have missed processes.
     rescan: Option<Rescan>,
+    /// The processes that [`Self::freeze`] has stopped.
+    pub frozen: Vec<Process>,
 }
 
 /// The processes that the stop signal has reached.
@@ -68,6 +70,7 @@ impl Tree {
             seen: Vec::new(),
             signalled: Signalled::default(),
             rescan: None,
+            frozen: Vec::new(),
         }
     }
 
@@ -87,6 +90,8 @@ impl Tree {
     /// Sends the stop signal, once to each process that `step` means. SIGCONT follows, and goes to the whole tree with the first
     /// signal: the leader may wait for a suspended worker.
     pub fn send_stop_signal(&mut self, step: StopStep) {
+        // Each member of the tree gets SIGCONT below, after the stop signal that is for it.
+        self.frozen = Vec::new();
         self.see_group_of_leader();
         // All signals follow the scan: a process that a daemon forks for its cleanup must not get the stop signal.
         let members = self.scan(&mut |_| {});
@@ -152,7 +157,7 @@ impl Tree {
     }
 
     /// The processes that are to end. `on_found` is called for each as soon as the scan finds the process.
-    fn scan(&mut self, on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
+    pub fn scan(&mut self, on_found: &mut dyn FnMut(&Process)) -> ProcessScan {
         let (groups, group_only) = (&self.groups, self.group_only);
         // A scan finds parents before their children.
         let mut probes: Vec<i32> = self.probe.into_iter().collect();
@@ -193,7 +198,7 @@ fn find(pid: i32, scan: &ProcessScan) -> Option<&Process> {
 }
 
 /// For a leader that is not reaped, so that its pid is not reused. The scan lacks the leader if /proc hides it (`hidepid`).
-fn signal_leader(leader: i32, scan: &ProcessScan, signal: i32) {
+pub fn signal_leader(leader: i32, scan: &ProcessScan, signal: i32) {
     sys::ignore(match find(leader, scan) {
         Some(process) => os::signal(process, signal),
         None => sys::kill_relative(leader, signal),

@@ -17,6 +17,11 @@ pub enum KeeperCommand {
     /// Extends the grace period of the stop that is under way: the period ends not before `by_ms` from now. The keeper sends no
     /// `Acknowledged`.
     Extend { by_ms: u32 },
+    /// Sends SIGSTOP to the tree, until a scan finds no process that runs. The answer is [`KeeperReport::Frozen`], and no
+    /// `Acknowledged`. `Terminate` and `Kill` may follow: the stop signal is pending before a process of the daemon runs again.
+    Freeze,
+    /// Sends SIGCONT to what `Freeze` has stopped. The keeper sends no answer.
+    Thaw,
 }
 
 impl KeeperCommand {
@@ -33,6 +38,8 @@ impl KeeperCommand {
                 out.extend(by_ms.to_ne_bytes());
                 4
             }
+            Self::Freeze => 5,
+            Self::Thaw => 6,
         };
         frame::finish(out, kind)
     }
@@ -45,6 +52,8 @@ impl KeeperCommand {
             2 => Self::Kill,
             3 => Self::Probe,
             4 => Self::Extend { by_ms: fields.u32()? },
+            5 => Self::Freeze,
+            6 => Self::Thaw,
             _ => return None,
         };
         fields.end(command)
@@ -112,6 +121,11 @@ pub enum KeeperReport {
     },
     /// The last command was carried out.
     Acknowledged,
+    /// The answer to [`KeeperCommand::Freeze`]. `complete`: no process of the tree runs. Otherwise some may run: of another user, in an
+    /// uninterruptible sleep, hidden in /proc, or forked without end. Also if a stop has begun, which a freeze must not hold up.
+    Frozen {
+        complete: bool,
+    },
 }
 
 impl KeeperReport {
@@ -142,6 +156,10 @@ impl KeeperReport {
                 4
             }
             Self::Acknowledged => 5,
+            Self::Frozen { complete } => {
+                out.push(u8::from(complete));
+                6
+            }
         };
         frame::finish(out, kind)
     }
@@ -160,6 +178,7 @@ impl KeeperReport {
             },
             4 => Self::TreeGone { tree_cpu_us: fields.u64()? },
             5 => Self::Acknowledged,
+            6 => Self::Frozen { complete: fields.flag()? },
             _ => return None,
         };
         fields.end(report)

@@ -20,6 +20,7 @@ fn keeper_report() -> impl Strategy<Value = KeeperReport> {
         }),
         any::<u64>().prop_map(|tree_cpu_us| KeeperReport::TreeGone { tree_cpu_us }),
         Just(KeeperReport::Acknowledged),
+        any::<bool>().prop_map(|complete| KeeperReport::Frozen { complete }),
     ]
 }
 
@@ -61,7 +62,7 @@ fn report_of_an_unknown_kind_stage_flag_or_size_is_refused() {
         kind,
         payload: words.iter().flat_map(|word| word.to_ne_bytes()).chain(bytes.iter().copied()).collect(),
     };
-    for kind in [0, 6, 7, u8::MAX] {
+    for kind in [0, 7, 8, u8::MAX] {
         assert_eq!(KeeperReport::decode(&frame(kind, &[], &[])), None);
     }
     for kind in [0, 3, u8::MAX] {
@@ -82,13 +83,14 @@ fn report_of_an_unknown_kind_stage_flag_or_size_is_refused() {
 #[test]
 fn keeper_command_of_another_kind_or_with_another_payload_is_refused() {
     let frame = |kind, payload: &[u8]| Frame { kind, payload: payload.to_vec() };
-    let commands = [KeeperCommand::Terminate, KeeperCommand::Kill, KeeperCommand::Probe, KeeperCommand::Extend { by_ms: 0x0102_0304 }];
+    let simple = [KeeperCommand::Terminate, KeeperCommand::Kill, KeeperCommand::Probe, KeeperCommand::Freeze, KeeperCommand::Thaw];
+    let commands = simple.into_iter().chain([KeeperCommand::Extend { by_ms: 0x0102_0304 }]);
     for command in commands {
         let mut buffer = FrameBuffer::default();
         buffer.extend(&command.encode());
         assert_eq!(KeeperCommand::decode(&buffer.next_frame().unwrap().unwrap()), Some(command));
     }
-    assert_eq!((0..=u8::MAX).filter_map(|kind| KeeperCommand::decode(&frame(kind, &[]))).count(), 3);
+    assert_eq!((0..=u8::MAX).filter_map(|kind| KeeperCommand::decode(&frame(kind, &[]))).count(), simple.len());
     assert_eq!((0..=u8::MAX).filter_map(|kind| KeeperCommand::decode(&frame(kind, &[0; 4]))).count(), 1);
     assert!((0..=u8::MAX).all(|kind| KeeperCommand::decode(&frame(kind, &[0])).is_none()));
     assert_eq!(KeeperCommand::decode(&frame(0, &[])), None, "a zeroed buffer is no command");

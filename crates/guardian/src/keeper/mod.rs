@@ -365,6 +365,8 @@ impl Keeper {
             KeeperCommand::Kill => self.kill(),
             KeeperCommand::Probe => return self.start_probe(),
             KeeperCommand::Extend { by_ms } => return self.extend_grace(by_ms),
+            KeeperCommand::Freeze => return self.freeze(),
+            KeeperCommand::Thaw => return self.thaw(),
         }
         self.report(KeeperReport::Acknowledged);
     }

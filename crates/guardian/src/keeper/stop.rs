@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ally_base::stop::{StopStep, time_of_leader};
-use ally_base::wire::OwnerDeath;
+use ally_base::wire::{KeeperReport, OwnerDeath};
 
 use super::Keeper;
 use crate::sys;
@@ -30,8 +30,23 @@ impl Keeper {
         // Before the owner's death a SIGTERM is no request: only the owner may stop the tree.
         sys::clear_stop_request();
         self.lock.take_over(self.grace, self.owner_death);
-        if self.owner_death == OwnerDeath::Stop {
-            self.begin_stop();
+        match self.owner_death {
+            OwnerDeath::Stop => self.begin_stop(),
+            // Nobody is left to do it.
+            OwnerDeath::Keep => self.thaw(),
+        }
+    }
+
+    /// Command of the owner.
+    pub(super) fn freeze(&mut self) {
+        let complete = self.stop == StopProgress::NotBegun && self.tree.freeze();
+        self.report(KeeperReport::Frozen { complete });
+    }
+
+    /// A stop that has begun has continued the tree.
+    pub(super) fn thaw(&mut self) {
+        if self.stop == StopProgress::NotBegun {
+            self.tree.thaw();
         }
     }
 

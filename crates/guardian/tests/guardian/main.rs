@@ -16,6 +16,7 @@ mod start;
 mod until;
 
 mod damaged_orders;
+mod freeze;
 mod generations;
 mod isolation;
 mod killed_keeper;

@@ -164,6 +164,23 @@ pub fn working_directory(pid: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
+/// Whether no thread of the process runs code of the process: each was stopped by a signal or a tracer, or has ended.
+///
+/// # Errors
+/// EMFILE or ENFILE. EACCES if /proc hides the process.
+pub fn is_stopped(pid: i32) -> io::Result<bool> {
+    let Some(threads) = unless_gone(fs::read_dir(format!("/proc/{pid}/task")))? else {
+        return if exists(pid) { Err(io::Error::from_raw_os_error(libc::EACCES)) } else { Ok(true) };
+    };
+    for thread in threads {
+        let Some(stat) = unless_gone(thread.and_then(|thread| read(thread.path().join("stat"))))? else { continue };
+        if !after_name(&stat).and_then(|mut fields| fields.next()).is_some_and(|state| matches!(state, "T" | "t" | "Z" | "X" | "x")) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The fields from the third on. The second field is the name in parentheses, which may contain parentheses and blanks: the
 /// third field begins after the last ')'.
 pub fn after_name(stat: &[u8]) -> Option<SplitAsciiWhitespace<'_>> {

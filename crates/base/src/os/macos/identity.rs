@@ -129,6 +129,20 @@ pub fn is_ending(pid: i32) -> bool {
     query::<ShortInfo>(pid, SHORT_INFO).is_ok_and(|info| info.flags & EXITING != 0)
 }
 
+/// Whether the process was stopped by a signal, or has ended.
+///
+/// # Errors
+/// Errors of proc_pidinfo other than ESRCH.
+pub fn is_stopped(pid: i32) -> io::Result<bool> {
+    /// `SSTOP` of sys/proc.h.
+    const STOPPED: u32 = 4;
+    match query::<ShortInfo>(pid, SHORT_INFO) {
+        Ok(info) => Ok(info.status == STOPPED || info.status == ZOMBIE),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 pub fn start_time(pid: i32) -> Option<u64> {
     look_up(pid).filter(|process| !process.zombie).map(|process| process.start)
 }

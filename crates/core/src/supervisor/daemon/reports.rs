@@ -114,6 +114,8 @@ impl Task {
                     self.end_process(generation);
                 }
             }
+            // Nobody sends Freeze yet.
+            KeeperReport::Frozen { .. } => {}
             KeeperReport::Acknowledged => self.feed(Event::Acknowledged { generation }),
             KeeperReport::TreeGone { tree_cpu_us } => {
                 self.end_tree(generation, Some(Duration::from_micros(tree_cpu_us)));
