@@ -14,6 +14,12 @@ use nix::sys::socket::{MsgFlags, Shutdown};
 /// Who may connect: the user of this process.
 const MODE: u32 = 0o600;
 
+/// shutdown(2) of the receiving half alone. macOS reports POLLHUP for both halves.
+#[cfg(target_os = "linux")]
+const HANG_UP: libc::c_short = libc::POLLRDHUP;
+#[cfg(target_os = "macos")]
+const HANG_UP: libc::c_short = 0;
+
 /// The connections that wait in a listener's queue.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Waiting {
@@ -30,8 +36,6 @@ pub struct ListenerUse {
     pub waiting: u32,
     /// The sockets of the clients whose connections were accepted. A client that has closed its end is not among them.
     pub clients: Vec<u64>,
-    /// The tree has a Unix socket open that the kernel's list does not show: it is in another network namespace.
-    pub has_unlisted: bool,
 }
 
 /// The processes that have a socket bound to a file.
@@ -106,6 +110,15 @@ pub fn make_blocking(listener: &impl AsFd) -> io::Result<()> {
 /// ENOTCONN on macOS, if it was shut down before.
 pub fn refuse_connections(listener: &impl AsRawFd) -> io::Result<()> {
     Ok(shutdown(listener.as_raw_fd(), Shutdown::Both)?)
+}
+
+/// Whether shutdown(2) was called on the socket, in any process.
+#[must_use]
+pub fn is_shut_down(listener: &impl AsRawFd) -> bool {
+    let mut polled = libc::pollfd { fd: listener.as_raw_fd(), events: HANG_UP, revents: 0 };
+    // SAFETY: one entry, which outlives the call.
+    unsafe { libc::poll(&raw mut polled, 1, 0) };
+    polled.revents & (HANG_UP | libc::POLLHUP) != 0
 }
 
 /// Accepts the first connection of the queue and closes it, so that its client reads end of file. False if the queue is empty. Only

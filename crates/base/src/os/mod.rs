@@ -38,7 +38,7 @@ mod datagram;
 mod listener;
 pub use datagram::{Datagram, Sender, datagram_socket, is_datagram_socket_alive, receive_datagram};
 pub use listener::{
-    BoundBy, ListenerUse, Waiting, close_first, is_nonblocking, lengthen_queue, listen_at, make_blocking, refuse_connections,
+    BoundBy, ListenerUse, Waiting, close_first, is_nonblocking, is_shut_down, lengthen_queue, listen_at, make_blocking, refuse_connections,
 };
 
 use std::io;

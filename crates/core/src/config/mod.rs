@@ -18,7 +18,7 @@ use ally_base::record::DAEMON_ID;
 
 pub use limits::Limits;
 pub use logs::LogConfig;
-pub use parse::{Parsed, name_problem, parse, path_problem};
+pub use parse::{Parsed, name_problem, parse, parse_as, path_problem};
 pub use pattern::Pattern;
 pub use probe::{HttpProbe, Probe, TcpAddress};
 pub use raw::Raw;
@@ -34,6 +34,21 @@ pub enum KillMode {
     Tree,
     /// The leader's process group, for plugins that start processes which outlive the daemon.
     Group,
+}
+
+/// Who makes the socket at `socketPath`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketMaker {
+    Daemon,
+    /// The manager listens before the daemon exists, and hands the socket over as descriptor 3.
+    Manager,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartMode {
+    Eager,
+    /// At the first connection.
+    OnConnect,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +74,10 @@ pub struct ProcessConfig {
     pub command: String,
     pub args: Vec<String>,
     pub socket_path: PathBuf,
+    pub socket: SocketMaker,
+    pub start: StartMode,
+    /// The time without a connection after which the daemon is stopped. Only with [`StartMode::OnConnect`].
+    pub idle_timeout: Option<Duration>,
     pub startup_timeout: Duration,
     pub shutdown_grace_period: Duration,
     /// `None` removes the variable from the inherited environment.
@@ -93,9 +112,15 @@ impl ProcessConfig {
         }
     }
 
-    /// `socketPath`, if a probe needs a socket there. Otherwise the path is neither claimed nor judged nor removed.
+    /// `socketPath`, if the manager makes the socket there, or a probe needs one. Otherwise the path is neither claimed nor judged
+    /// nor removed.
     pub fn needed_socket(&self) -> Option<&Path> {
-        self.probes().any(Probe::needs_socket).then_some(self.socket_path.as_path())
+        (self.holds_socket() || self.probes().any(Probe::needs_socket)).then_some(self.socket_path.as_path())
+    }
+
+    /// Whether the manager makes the socket.
+    pub fn holds_socket(&self) -> bool {
+        self.socket == SocketMaker::Manager
     }
 
     /// The readiness probe and the health probe.

@@ -56,8 +56,17 @@ fn own_inode(socket: &impl AsFd) -> io::Result<u32> {
 /// # Errors
 /// ENOTCONN if the other end is closed, and errors of the request.
 pub fn peer_socket(client: &impl AsFd) -> io::Result<Option<u64>> {
+    peer_of(socket_id(client)?)
+}
+
+/// As [`peer_socket`], for the socket of any process.
+///
+/// # Errors
+/// As [`peer_socket`]. ENOENT if the socket is closed.
+pub fn peer_of(socket: u64) -> io::Result<Option<u64>> {
+    let inode = u32::try_from(socket).map_err(io::Error::other)?;
     let mut peer = None;
-    query(own_inode(client)?, 0, ALL_STATES, SHOW_PEER, |_, attributes| {
+    query(inode, 0, ALL_STATES, SHOW_PEER, |_, attributes| {
         peer = attribute(attributes, ATTR_PEER).and_then(|value| u32_at(value, 0));
     })?;
     match peer {
@@ -148,22 +157,20 @@ impl SocketTable {
         Ok(table)
     }
 
-    /// The use of a listening socket of this process, which the tree has as well.
+    /// The use of a listening socket of this process. The tree is for systems on which only the sockets of a process can be listed.
     ///
     /// # Errors
     /// ENOENT if the table does not have the socket, and errors of fstat(2).
-    pub fn use_of(&self, listener: &impl AsFd, keeper: i32, leader: i32) -> io::Result<ListenerUse> {
+    pub fn use_of(&self, listener: &impl AsFd, _keeper: i32, _leader: i32) -> io::Result<ListenerUse> {
         let inode = own_inode(listener)?;
         let listener = self.listeners.iter().find(|listener| listener.inode == inode);
         let Some(Listener { file, waiting, .. }) = listener else { return Err(io::Error::from_raw_os_error(libc::ENOENT)) };
         let clients = self.connections.iter().filter(|connection| connection.file == *file && connection.client != 0);
-        let clients: Vec<u64> = clients.map(|connection| connection.client.into()).collect();
-        // The scan of the tree is made only if its answer counts.
-        let has_unlisted = *waiting == 0 && clients.is_empty() && self.misses_socket_of(keeper, leader);
-        Ok(ListenerUse { waiting: *waiting, clients, has_unlisted })
+        Ok(ListenerUse { waiting: *waiting, clients: clients.map(|connection| connection.client.into()).collect() })
     }
 
-    fn misses_socket_of(&self, keeper: i32, leader: i32) -> bool {
+    /// Whether the tree has a Unix socket open that is not in the table: it is in another network namespace, or was made since.
+    pub fn misses_socket_of(&self, keeper: i32, leader: i32) -> bool {
         let tree = descendants(keeper).seen.into_iter().map(|process| process.pid).filter(|pid| *pid != leader);
         std::iter::once(leader).chain(tree).any(|pid| {
             let sockets = open_sockets(pid).unwrap_or_default();

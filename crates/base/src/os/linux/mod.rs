@@ -32,7 +32,7 @@ pub use identity::{
     must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
 pub use limits::{HAS_OOM_SCORE, RLIMIT_CORE_DUMPS, RLIMIT_OPEN_FILES, resource_limits, umask};
-pub use listener::{SocketTable, bound_by, others_have_socket, peer_socket, socket_id, tree_has_socket, waiting};
+pub use listener::{SocketTable, bound_by, others_have_socket, peer_of, peer_socket, socket_id, tree_has_socket, waiting};
 pub use listeners::Listeners;
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;

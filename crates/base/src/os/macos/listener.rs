@@ -40,6 +40,14 @@ pub fn peer_socket(client: &impl AsFd) -> io::Result<Option<u64>> {
     }
 }
 
+/// As [`peer_socket`], for the socket of any process. macOS finds a socket only by its process.
+///
+/// # Errors
+/// Always.
+pub fn peer_of(_socket: u64) -> io::Result<Option<u64>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Whether the leader or a member of the keeper's tree has this socket open. `None` if it was not found: the sockets of another user's
 /// process can't be read.
 pub fn tree_has_socket(keeper: i32, leader: i32, socket: u64) -> Option<bool> {
@@ -92,6 +100,11 @@ impl SocketTable {
         let own = info(listener)?;
         let sockets = tree(keeper, leader).into_iter().flat_map(sockets_of);
         let clients = sockets.filter(|socket| socket.peer_so != 0 && socket.bound_name() == own.bound_name()).map(|socket| socket.peer_so);
-        Ok(ListenerUse { waiting: u32::try_from(own.queue).unwrap_or_default(), clients: clients.collect(), has_unlisted: false })
+        Ok(ListenerUse { waiting: u32::try_from(own.queue).unwrap_or_default(), clients: clients.collect() })
+    }
+
+    /// macOS has no network namespaces.
+    pub const fn misses_socket_of(&self, _keeper: i32, _leader: i32) -> bool {
+        false
     }
 }

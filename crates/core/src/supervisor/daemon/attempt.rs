@@ -20,6 +20,7 @@ use crate::supervisor::output::{LineMatch, OpenLog, Pumps};
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
 use crate::supervisor::runtime::AbortOnDrop;
+use crate::supervisor::socket::HeldSocket;
 
 pub struct Attempt {
     pub generation: Generation,
@@ -53,6 +54,8 @@ pub struct Preparation {
     pub lease: Option<Lease>,
     /// The log file, if the configuration names one.
     pub log: Option<OpenLog>,
+    /// The socket that the manager holds for the daemon. `None` if there is none, or there was one before.
+    pub held: Option<Box<HeldSocket>>,
 }
 
 /// The leader and its keeper.

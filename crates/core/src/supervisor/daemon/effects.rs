@@ -22,7 +22,7 @@ use crate::supervisor::ownership::{Lease, LeaseGuard, LockFile, identify_leader}
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_ready, check};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{self, AbortOnDrop};
-use crate::supervisor::socket;
+use crate::supervisor::socket::{self, HeldSocket};
 
 impl Task {
     pub(super) fn carry_out(&mut self, batch: EffectBatch) {
@@ -89,14 +89,16 @@ impl Task {
     }
 
     fn take_name(&mut self, generation: Generation) {
-        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.generation == generation) else { return };
+        let Some(attempt) = self.attempt(generation) else { return };
         attempt.awaiting_dependencies = None;
         if let Err(failure) = self.context.claims.claim_needed(&self.job.config, &self.daemon.name) {
             return self.feed(Event::PrepareFailed { generation, failure });
         }
+        self.give_up_former_socket();
+        let is_held = self.held.is_some();
         if self.lease.is_some() {
             // A restart: this owner holds the lock, so there are no orphans.
-            if let Err(failure) = socket::make_free(&self.job.config) {
+            if let Err(failure) = socket::make_free(&self.job.config, is_held).and_then(|()| self.hold_socket()) {
                 return self.feed(Event::PrepareFailed { generation, failure });
             }
             if self.job.config.logs.is_none() {
@@ -104,16 +106,24 @@ impl Task {
             }
         }
         let (is_restart, logged) = (self.lease.is_some(), self.logged.clone());
+        let makes_socket = self.job.config.holds_socket() && self.held.is_none();
         let (context, job, reporter) = (Arc::clone(&self.context), Arc::clone(&self.job), self.daemon.reporter.clone());
+        let Some(attempt) = self.attempt(generation) else { return };
         attempt.preparing = Some(Box::pin(async move {
             let (envs_dir, config) = (&context.options.envs_dir, &job.config);
-            let lease = LeaseGuard::of(if is_restart { None } else { Some(Lease::prepare(envs_dir, config, &reporter).await?) });
-            let Some(logs) = config.logs.clone() else { return Ok(Preparation { lease: lease.keep(), log: None }) };
+            let lease = LeaseGuard::of(if is_restart { None } else { Some(Lease::prepare(envs_dir, config, is_held, &reporter).await?) });
+            // Nothing may be awaited after the bind: a drop of this future would leave the socket's names.
+            let bind = || makes_socket.then(|| HeldSocket::bind(&config.socket_path).map(Box::new)).transpose();
+            let Some(logs) = config.logs.clone() else {
+                let held = bind()?;
+                return Ok(Preparation { lease: lease.keep(), log: None, held });
+            };
             // A start in place of a pending restart may have another file, which another owner may write.
             let is_own = logged.as_ref() == Some(&logs.file);
             let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_own };
             let log = open_log(logs, place).await?;
-            Ok(Preparation { lease: lease.keep(), log: Some(log) })
+            let held = bind()?;
+            Ok(Preparation { lease: lease.keep(), log: Some(log), held })
         }));
     }
 
@@ -139,14 +149,18 @@ impl Task {
     }
 
     fn spawn_process(&mut self, generation: Generation) {
-        let Some(lease) = &self.lease else {
+        if self.lease.is_none() {
             let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
-        };
+        }
         let attempt = self.attempt.as_mut().filter(|attempt| attempt.generation == generation);
         let log = match attempt.and_then(|attempt| attempt.log.as_ref()).map(OpenLog::try_clone).transpose() {
             Ok(log) => log,
             Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&self.job, &error) }),
+        };
+        let listener = match self.listener_for_spawn() {
+            Ok(listener) => listener,
+            Err(failure) => return self.feed(Event::SpawnFailed { generation, failure }),
         };
         let notify = match NotifySocket::bind(&self.job, &self.daemon.reporter) {
             Ok(notify) => notify,
@@ -154,7 +168,9 @@ impl Task {
         };
         // Before the spawn, so that it sees the first line.
         let line_match = LineMatch::of(&self.job.config.readiness).map(Arc::new);
-        let launch = Launch::build(&self.job, self.context.options.owner_death, lease, notify.as_deref(), log).and_then(|launch| {
+        let Some(lease) = &self.lease else { return };
+        let owner_death = self.context.options.owner_death;
+        let launch = Launch::build(&self.job, owner_death, lease, notify.as_deref(), listener, log).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter, line_match.as_ref())?;
             if let (Some(notes), Some(logs)) = (launch.log_notes, &self.job.config.logs) {
                 receive_notes(notes, logs.file.clone(), &self.daemon.tail, &self.daemon.reporter)?;
@@ -289,7 +305,8 @@ impl Task {
         if let Err(failure) = &record {
             log!(self.daemon.reporter, warn, %failure, "the record of a daemon that is gone stays");
         }
-        let socket = match self.job.config.needed_socket().map_or(Ok(()), socket::remove_dead) {
+        let own_socket = self.job.config.needed_socket().filter(|_| !self.job.config.holds_socket());
+        let socket = match own_socket.map_or(Ok(()), socket::remove_dead) {
             // Another process listens there by now, or a process that `killMode: 'group'` spared.
             Err(Failure::SocketInUse { .. }) => Ok(()),
             removed => removed,
@@ -305,6 +322,7 @@ impl Task {
         self.cancel(generation, Attempt::end_notifications);
         self.logged = None;
         self.drop_attempt(generation);
+        self.give_up_socket();
         if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
             log!(self.daemon.reporter, warn, %error, "a plugin's lock could not be released");
         }
@@ -314,6 +332,7 @@ impl Task {
     /// Closes the stream to the keeper. The keeper ends the tree, and holds the lock until the tree is gone.
     fn abandon(&mut self, generation: Generation) {
         self.drop_attempt(generation);
+        self.give_up_socket();
         self.lease = None;
         self.logged = None;
         self.context.claims.release(&self.job.config.socket_path, &self.daemon.name);

@@ -1,10 +1,12 @@
 //! One plugin's daemon: its machine, and the published snapshot.
 //!
 //! - `task`: carries out the machine's effects (`effects`), and feeds the machine events (`reports`);
+//! - `held`: the part of the task about a socket that the manager holds;
 //! - `attempt`: one try to run the daemon, with its timers (`timers`).
 
 mod attempt;
 mod effects;
+mod held;
 mod reports;
 mod task;
 mod timers;

@@ -41,13 +41,16 @@ impl Task {
             attempt.preparing = None;
         }
         match prepared {
-            Ok(Preparation { lease, log }) => {
+            Ok(Preparation { lease, log, held }) => {
                 if let Some(attempt) = self.attempt(generation) {
                     attempt.log = log;
                 }
                 if let Some(lease) = lease {
                     self.daemon.remember_lock(&lease.lock);
                     self.lease = Some(lease);
+                }
+                if let Some(held) = held {
+                    self.held = Some(*held);
                 }
                 self.feed(Event::Prepared { generation });
             }
@@ -73,12 +76,13 @@ impl Task {
     fn on_report(&mut self, generation: Generation, report: KeeperReport) {
         match report {
             KeeperReport::Spawned { leader, keeper, keeper_start } => {
+                let held = self.held_probe();
                 let (job, envs_dir) = (Arc::clone(&self.job), self.context.options.envs_dir.clone());
                 if let Some(attempt) = self.attempt(generation) {
                     if let Some(process) = &mut attempt.process {
                         let commands = CommandRunner::new(job, envs_dir, process.token.clone(), process.keeper.prober());
                         attempt.notify.iter().for_each(|notify| notify.set_spawned(leader, keeper));
-                        process.set_spawned(ProbedDaemon::new(leader, keeper, commands, attempt.notify.clone()), keeper_start);
+                        process.set_spawned(ProbedDaemon::new(leader, keeper, commands, attempt.notify.clone(), held), keeper_start);
                     }
                     // The keeper has its copy: no further order follows.
                     attempt.log = None;
@@ -94,6 +98,7 @@ impl Task {
                 if let Err(failure) = recorded {
                     self.feed(Event::RecordFailed { generation, failure });
                 }
+                self.watch_socket_names();
             }
             KeeperReport::SpawnFailed { stage, errno } => {
                 let process = self.attempt(generation).and_then(|attempt| attempt.process.take());
@@ -127,6 +132,9 @@ impl Task {
             attempt.pumps.take().into_iter().for_each(Pumps::end);
             self.daemon.set_status(None);
         }
+        if let Some(held) = &mut self.held {
+            held.unwatch_names();
+        }
     }
 
     fn on_notified(&mut self, generation: Generation, Update { status, extend, check }: Update) {
@@ -155,6 +163,7 @@ impl Task {
         let leftover_file = if remains { None } else { self.remove_files() };
         let name_lost = self.lease.as_ref().and_then(Lease::name_lost);
         let tail = self.daemon.tail.error_excerpt();
+        self.after_exit(generation, exit, &tail);
         self.feed(Event::Exited { generation, exit, usage, remains, after_probe, tail, leftover_file, name_lost });
     }
 

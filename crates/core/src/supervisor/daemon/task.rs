@@ -13,6 +13,7 @@ use crate::supervisor::manager::ManagerContext;
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::report::log;
 use crate::supervisor::runtime;
+use crate::supervisor::socket::HeldSocket;
 
 pub struct Task {
     pub(super) daemon: Arc<Daemon>,
@@ -22,6 +23,10 @@ pub struct Task {
     /// Kept across restarts: this owner holds the name until the machine releases it.
     pub(super) lease: Option<Lease>,
     pub(super) attempt: Option<Attempt>,
+    /// The socket that this owner holds for the daemon, over its crashes and restarts.
+    pub(super) held: Option<HeldSocket>,
+    /// Whether the log has the warning about a daemon that removes the name of its socket.
+    pub(super) has_warned_of_names: bool,
     /// The log file of the last spawn, while this owner holds the name.
     pub(super) logged: Option<PathBuf>,
 }
@@ -37,6 +42,8 @@ impl Task {
             batches,
             lease: None,
             attempt: None,
+            held: None,
+            has_warned_of_names: false,
             logged: None,
         };
         let watched = Arc::clone(daemon);
@@ -59,6 +66,7 @@ impl Task {
                     None => return,
                 },
                 (generation, event) = Attempt::next(&mut self.attempt) => self.on_attempt_event(generation, event),
+                event = HeldSocket::next(self.held.as_ref()) => self.on_held_event(event),
                 () = Lease::lock_file_changed(self.lease.as_ref()) => {
                     // If the folder was replaced, the daemon goes on, and its end finds it out.
                     if self.lease.as_mut().is_some_and(Lease::is_check_due) {

@@ -1,15 +1,19 @@
-//! The socket path: claims within the manager, connections, holders, and dead sockets. The ports of probes.
+//! The socket path: claims within the manager, connections, holders, dead sockets, and the socket that the manager holds. The ports of
+//! probes.
 
 mod claims;
 mod dead;
 mod dial;
 mod file_id;
+pub mod held;
 mod holders;
 mod ports;
 
 pub use claims::SocketClaims;
 pub use dead::remove_dead;
 pub use dial::{dial, dial_kind};
-pub use file_id::SocketFileId;
+pub use file_id::{FileId, SocketFileId};
+pub use held::idle::{Activity, IdleGuard, IdleWatch, WatchedDaemon};
+pub use held::{HeldEvent, HeldListener, HeldSocket, OwnConnection, Restored, RetiredSocket};
 pub use holders::holders;
 pub use ports::{is_local, make_free};

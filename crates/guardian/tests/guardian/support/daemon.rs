@@ -25,11 +25,11 @@ pub struct Daemon {
 impl Daemon {
     /// A daemon before its order, with the mask and the descriptors of the order.
     pub fn prepare() -> (Self, u32, Vec<OwnedFd>) {
-        Self::prepare_with(None)
+        Self::prepare_with(None, None)
     }
 
-    /// As [`Self::prepare`], with a socket for notifications.
-    pub fn prepare_with(notify: Option<OwnedFd>) -> (Self, u32, Vec<OwnedFd>) {
+    /// As [`Self::prepare`], with a socket for notifications, and one that listens.
+    pub fn prepare_with(notify: Option<OwnedFd>, listener: Option<OwnedFd>) -> (Self, u32, Vec<OwnedFd>) {
         let home = tempfile::tempdir().unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let [(stdout, out), (stderr, err)] = [io::pipe().unwrap(), io::pipe().unwrap()];
@@ -51,6 +51,7 @@ impl Daemon {
             stdout_copy: None,
             stderr_copy: None,
             log_notes: None,
+            listener,
         }
         .into_wire();
         (Self { stream: Some(Frames::of(ours)), stdout: Some(stdout), stderr: Some(stderr), home }, mask, ends)
