@@ -210,18 +210,20 @@ export interface BackgroundProcessConfig {
    */
   limits?: ResourceLimits | undefined;
   /**
-   * The probe that ends a start. With the default nothing connects to the daemon. When
-   * `socket: 'manager'` is built, its default will be `accept`.
-   * @default { type: 'listen' }
+   * The probe that ends a start. With the default nothing connects to the daemon.
+   * @default { type: 'listen' }; { type: 'accept' } with `socket: 'manager'`
    * @example { type: 'accept' }
    * @see [Readiness](docs/readiness-and-health.md#readiness)
    */
   readiness?: Probe | undefined;
   /**
-   * The process that listens at socketPath. 'daemon': the daemon. 'manager' (not built yet): the
-   * manager keeps the socket open across restarts and passes it to the daemon as systemd does
-   * (LISTEN_FDS).
+   * The process that makes the socket at socketPath. 'daemon': the daemon. 'manager': the manager
+   * listens there before the daemon exists, and hands the socket over as descriptor 3, as systemd does
+   * (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES, and ALLY_LISTEN_FD). The socket stays through crashes and
+   * restarts, and a client that connects meanwhile waits. In STOPPED and ERROR it is closed.
    * @default 'daemon'
+   * @example 'manager'
+   * @see [Held sockets](docs/held-sockets.md)
    */
   socket?: 'daemon' | 'manager' | undefined;
   /**
@@ -326,7 +328,7 @@ export interface HealthcheckConfig {
   retries: number;
   /**
    * The probe of each check.
-   * @default { type: 'socket' }
+   * @default { type: 'socket' }; { type: 'accept' } with `socket: 'manager'`
    * @example { type: 'accept' }
    */
   probe?: Probe | undefined;
@@ -688,7 +690,10 @@ export type ManagerErrorCode =
    * place of a pending restart, restartProcess, a daemon in a folder that was replaced.
    */
   | 'ERR_OWNED_ELSEWHERE'
-  /** Another program or another plugin listens at socketPath, or a file that is no socket is there. */
+  /**
+   * Another program or another plugin listens at socketPath, or a file that is no socket is there; or the
+   * daemon binds socketPath itself, although `socket` is 'manager'.
+   */
   | 'ERR_SOCKET_IN_USE'
   /** The program, its folder or its interpreter is missing or can't be executed, or the system refused the process or one of its `limits`. */
   | 'ERR_SPAWN'
@@ -712,12 +717,13 @@ export type ManagerErrorCode =
   | 'ERR_INTERNAL'
   /**
    * The platform has no addon or no guardian, or the guardian can't be executed: see `path`. Loading this
-   * package never fails for want of an addon; startProcess rejects with this code.
+   * package never fails for want of an addon; startProcess rejects with this code. Also: `socket: 'manager'`
+   * with probe `accept` on a kernel without unix_diag.
    */
   | 'ERR_UNSUPPORTED'
   /**
-   * `retries` health checks failed in a row, or `limits.maxMemory` was exceeded, and no restart is left. Seen
-   * by whenRunning and in `lastError`.
+   * `retries` health checks failed in a row, or `limits.maxMemory` was exceeded, or the daemon has shut down
+   * the socket that the manager holds, and no restart is left. Seen by whenRunning and in `lastError`.
    */
   | 'ERR_UNHEALTHY';
 

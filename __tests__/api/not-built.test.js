@@ -18,7 +18,6 @@ const expectRefused = (error, field) => {
 };
 
 test.each([
-  ["socket: 'manager'", { socket: 'manager' }, "socket 'manager'"],
   ["start: 'onConnect'", { start: 'onConnect' }, "start 'onConnect'"],
   ['idleTimeout', { idleTimeout: 1_000 }, 'idleTimeout'],
   ['shared: true', { shared: true }, 'shared'],

@@ -53,8 +53,8 @@ const cases = [
   ['an empty socketPath', { socketPath: '' }, 'socketPath'],
   ['a socketPath that is not a text', { socketPath: 80 }, 'socketPath'],
   ['a socketPath with NUL', { socketPath: '/tmp/a\0' }, 'socketPath'],
-  ['a socketPath of 108 bytes', { socketPath: `/tmp/${'s'.repeat(103)}` }, 'socketPath'],
-  ['a socketPath of 57 letters in 108 bytes', { socketPath: `/tmp/${'ö'.repeat(51)}s` }, 'socketPath'],
+  ['a socketPath of 103 bytes', { socketPath: `/tmp/${'s'.repeat(98)}` }, 'socketPath'],
+  ['a socketPath of 54 letters in 103 bytes', { socketPath: `/tmp/${'ö'.repeat(49)}` }, 'socketPath'],
 
   ['no startupTimeout', without('startupTimeout'), 'startupTimeout'],
   ['a startupTimeout of 0', { startupTimeout: 0 }, 'startupTimeout'],

@@ -36,6 +36,7 @@ const checks = {
   root: () => root,
   'Linux 6.9': () => onLinux && os.release().localeCompare('6.9', 'en', { numeric: true }) >= 0,
   'systemd-notify': () => works('systemd-notify', '--version'),
+  libsystemd: () => works('python3', '-S', '-E', '-c', 'import ctypes; ctypes.CDLL("libsystemd.so.0")'),
   perl: () => works('perl', '-e', '1'),
   'a pid namespace': () => onLinux && works('unshare', '-pf', '--mount-proc', '--kill-child', 'true'),
   'a network namespace': () => onLinux && works('unshare', '-n', 'true'),

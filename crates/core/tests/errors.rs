@@ -32,6 +32,27 @@ fn guardian(errno: i32) -> Failure {
     Failure::guardian(Path::new("/p/ally-guardian"), &io::Error::from_raw_os_error(errno))
 }
 
+fn binds_held_socket() -> Failure {
+    let cause = Failure::StartupExit { exit: EXITED, tail: "why".to_owned() };
+    Failure::BindsHeldSocket { path: "/run/s".to_owned(), cause: Some(Box::new(cause)) }
+}
+
+#[test]
+fn error_of_a_daemon_that_binds_a_held_socket_says_what_to_do_and_keeps_its_exit() {
+    let hint = "it binds /run/s itself, although the manager holds that socket; let it serve descriptor 3 (ALLY_LISTEN_FD, sd_listen_fds), or configure socket: 'daemon'";
+    let bound = Failure::BindsHeldSocket { path: "/run/s".to_owned(), cause: None };
+    assert_eq!(bound.to_string(), hint);
+    let failed = binds_held_socket();
+    assert_eq!(failed.to_string(), format!("{hint}: the process exited with code 3 before it was ready: why"));
+    assert_eq!((failed.exit(), failed.tail()), (EXITED, Some("why")));
+}
+
+#[test]
+fn error_of_a_taken_held_socket_names_the_process() {
+    let taken = Failure::SocketTaken { path: "/run/s".to_owned(), by: Occupant::Process(7) };
+    assert_eq!((taken.to_string().as_str(), taken.pid()), ("socket /run/s is in use by process 7", Some(7)));
+}
+
 #[test]
 fn error_code_of_each_failure() {
     let text = String::new;
@@ -44,6 +65,12 @@ fn error_code_of_each_failure() {
         (Failure::LogFileOwned { path: String::new(), owner: None }, Code::OwnedElsewhere),
         (Failure::OwnedOutside { pid: 1, place: Elsewhere::PidNamespace }, Code::OwnedElsewhere),
         (Failure::SocketInUse { path: text(), by: Occupant::Unknown }, Code::SocketInUse),
+        (Failure::SocketTaken { path: text(), by: Occupant::Unknown }, Code::SocketInUse),
+        (Failure::BindsHeldSocket { path: text(), cause: None }, Code::SocketInUse),
+        (binds_held_socket(), Code::StartupExit),
+        (Failure::SocketShutDown { path: text() }, Code::Unhealthy),
+        (Failure::SocketReplaced { path: text() }, Code::Unhealthy),
+        (Failure::NoQueueDiag { problem: text() }, Code::Unsupported),
         (spawn(), Code::Spawn),
         (guardian(libc::EMFILE), Code::Spawn),
         (guardian(libc::ENOSPC), Code::Spawn),

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
@@ -13,6 +13,16 @@ use ally_base::wire::{Order, Stage};
 
 use super::limits;
 use super::sys;
+
+/// The number of the listening socket in the leader: `SD_LISTEN_FDS_START` of sd_listen_fds(3).
+const LISTENER: i32 = 3;
+
+/// The open files of the leader, beside /dev/null as its stdin.
+pub struct LeaderFiles<'a> {
+    /// stdout and stderr.
+    pub outputs: [&'a OwnedFd; 2],
+    pub listener: Option<&'a OwnedFd>,
+}
 
 /// The size of a failure message, which the child writes to the keeper if it can't become the leader. A successful execve(2)
 /// closes the pipe without a message.
@@ -33,8 +43,9 @@ pub fn decode_failure(bytes: [u8; FAILURE_SIZE]) -> (Stage, i32) {
 /// Does not return: execve(2) succeeds, or the failure is written to `failure` and the child exits.
 ///
 /// `group`: a process group in the POSIX session of the keeper.
-pub fn become_daemon(order: &Order, keeper: i32, group: i32, outputs: [&OwnedFd; 2], failure: OwnedFd) -> ! {
-    let (stage, errno) = match set_up_and_exec(order, keeper, group, outputs) {
+pub fn become_daemon(order: &Order, keeper: i32, group: i32, files: &LeaderFiles, mut failure: OwnedFd) -> ! {
+    let moved = if files.listener.is_some() { move_away(&mut failure) } else { Ok(()) };
+    let (stage, errno) = match moved.map_err(|error| (Stage::Exec, error)).and_then(|()| set_up_and_exec(order, keeper, group, files)) {
         Ok(never) => match never {},
         Err((stage, error)) => (stage, error.raw_os_error().unwrap_or(libc::EINVAL)),
     };
@@ -44,7 +55,18 @@ pub fn become_daemon(order: &Order, keeper: i32, group: i32, outputs: [&OwnedFd;
     unsafe { libc::_exit(127) }
 }
 
-fn set_up_and_exec(order: &Order, keeper: i32, group: i32, outputs: [&OwnedFd; 2]) -> Result<std::convert::Infallible, (Stage, io::Error)> {
+/// The write end of the failure pipe may have the number that the listening socket gets.
+fn move_away(failure: &mut OwnedFd) -> io::Result<()> {
+    if failure.as_raw_fd() == LISTENER {
+        *failure = nix::fcntl::fcntl(&*failure, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(LISTENER + 1)).map(|raw| {
+            // SAFETY: the kernel just opened this descriptor, and no other value owns it.
+            unsafe { OwnedFd::from_raw_fd(raw) }
+        })?;
+    }
+    Ok(())
+}
+
+fn set_up_and_exec(order: &Order, keeper: i32, group: i32, files: &LeaderFiles) -> Result<std::convert::Infallible, (Stage, io::Error)> {
     let exec = |error: io::Error| (Stage::Exec, error);
     // The keeper does the same, and reaps the process that made the group. The first of both calls counts.
     sys::join_group(0, group).map_err(exec)?;
@@ -52,9 +74,13 @@ fn set_up_and_exec(order: &Order, keeper: i32, group: i32, outputs: [&OwnedFd; 2
     reset_dispositions();
     std::env::set_current_dir(OsStr::from_bytes(order.folder)).map_err(|error| (Stage::Folder, error))?;
     let null = File::open("/dev/null").map_err(exec)?;
-    for (from, to) in [(null.as_raw_fd(), 0), (outputs[0].as_raw_fd(), 1), (outputs[1].as_raw_fd(), 2)] {
-        // SAFETY: both descriptors are open. No value owns 1 and 2. 0 may be the read end of the failure pipe, which the child does
-        // not use. dup2(2) clears close-on-exec in the copy; if source and target are equal, F_SETFD clears it.
+    let [stdout, stderr] = files.outputs.map(AsRawFd::as_raw_fd);
+    let listener = files.listener.map(|listener| (listener.as_raw_fd(), LISTENER));
+    // The listening socket comes last: whatever else has its number is in its place by then.
+    for (from, to) in [(null.as_raw_fd(), 0), (stdout, 1), (stderr, 2)].into_iter().chain(listener) {
+        // SAFETY: both descriptors are open. No value owns 1 and 2. 0 may be the read end of the failure pipe, and 3 any descriptor but
+        // its write end: the child uses neither any more. dup2(2) clears close-on-exec in the copy; if source and target are equal,
+        // F_SETFD clears it.
         let placed = unsafe { if from == to { libc::fcntl(to, libc::F_SETFD, 0) } else { libc::dup2(from, to) } };
         if placed < 0 {
             return Err(exec(io::Error::last_os_error()));
@@ -62,7 +88,10 @@ fn set_up_and_exec(order: &Order, keeper: i32, group: i32, outputs: [&OwnedFd; 2
     }
     let programs = strings(&order.programs).map_err(exec)?;
     let args = strings(&order.args).map_err(exec)?;
-    let env = strings(&order.env).map_err(exec)?;
+    let mut env = strings(&order.env).map_err(exec)?;
+    if files.listener.is_some() {
+        env.extend(listening_variables());
+    }
     let (args, env) = (pointers(&args), pointers(&env));
     // After all memory and all descriptors: with a low limit there may be no more.
     limits::apply(&order.limits)?;
@@ -87,6 +116,14 @@ fn set_up_and_exec(order: &Order, keeper: i32, group: i32, outputs: [&OwnedFd; 2
     }
     let absent = matches!(last, libc::ENOENT | libc::ENOTDIR);
     Err(exec(io::Error::from_raw_os_error(if denied && absent { libc::EACCES } else { last })))
+}
+
+/// sd_listen_fds(3). LISTEN_PID names the leader alone, so a server that the leader starts finds its socket by ALLY_LISTEN_FD.
+fn listening_variables() -> impl Iterator<Item = CString> {
+    let pid = ally_base::os::own_pid();
+    let variables =
+        [format!("LISTEN_PID={pid}"), "LISTEN_FDS=1".to_owned(), "LISTEN_FDNAMES=socket".to_owned(), format!("ALLY_LISTEN_FD={LISTENER}")];
+    variables.into_iter().filter_map(|variable| CString::new(variable).ok())
 }
 
 /// As execvp(3): a text file without a `#!` line runs by /bin/sh. Returns if the file is another one, or if /bin/sh can't be

@@ -5,8 +5,10 @@
 //! - `handle`: signals that can't reach another process of the same pid;
 //! - `peer`: the process at the other end of a Unix socket;
 //! - `accept_queue`: whether a listener has accepted a connection;
+//! - `arrivals`: connections to listening sockets, and their hang-up;
 //! - `exchange`: two files change their names in one step;
 //! - `holders`: the processes that hold a socket file;
+//! - `listener`: a listening socket of this process that a daemon gets, and its use;
 //! - `listeners`: whether a process tree listens at a socket file;
 //! - `limits`: the limits, the umask and the niceness of this process;
 //! - `tcp_listeners`: whether a process tree listens at a TCP address;
@@ -33,7 +35,11 @@ pub use macos::*;
 compile_error!("only Linux and macOS are supported");
 
 mod datagram;
+mod listener;
 pub use datagram::{Datagram, Sender, datagram_socket, is_datagram_socket_alive, receive_datagram};
+pub use listener::{
+    BoundBy, ListenerUse, Waiting, close_first, is_nonblocking, is_shut_down, lengthen_queue, listen_at, make_blocking, refuse_connections,
+};
 
 use std::io;
 use std::ops::Range;
@@ -50,6 +56,22 @@ use crate::wire::ResourceLimit;
 pub enum AcceptState {
     Waiting,
     Accepted,
+}
+
+/// What a listening socket is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArrivalInterest {
+    /// shutdown(2) of the socket.
+    HangUp,
+    /// A connection, and shutdown(2).
+    Connection,
+}
+
+/// An event of a listening socket: a connection, or its hang-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    pub key: u64,
+    pub hung_up: bool,
 }
 
 /// Whether a process holds a socket that is bound to a file. A later variant is stronger.

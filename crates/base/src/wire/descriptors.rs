@@ -31,6 +31,8 @@ pub struct Descriptors<Fd> {
     pub stderr_copy: Option<Fd>,
     /// The write end of the pipe for [`super::LogNote`]s.
     pub log_notes: Option<Fd>,
+    /// The listening socket that the leader gets as descriptor 3.
+    pub listener: Option<Fd>,
 }
 
 /// The bit of `log_notes`.
@@ -44,11 +46,12 @@ pub(super) const fn has_log(mask: u32) -> bool {
 impl<Fd> Descriptors<Fd> {
     /// The mask, with one bit per present descriptor, and the descriptors in the order of their bits.
     pub fn into_wire(self) -> (u32, Vec<Fd>) {
-        let Self { stream, stdout, stderr, lock, folder, stdout_reader, stderr_reader, notify, .. } = self;
+        let Self { stream, stdout, stderr, lock, folder, stdout_reader, stderr_reader, notify, listener, .. } = self;
         let log = [self.log_file, self.log_folder, self.stdout_copy, self.stderr_copy, self.log_notes];
         let slots = [Some(stream), Some(stdout), Some(stderr), Some(lock), Some(folder), stdout_reader, stderr_reader, notify]
             .into_iter()
-            .chain(log);
+            .chain(log)
+            .chain([listener]);
         let slots: Vec<_> = slots.collect();
         let mask = slots.iter().zip(0..).filter(|(slot, _)| slot.is_some()).fold(0, |mask, (_, bit)| mask | 1 << bit);
         (mask, slots.into_iter().flatten().collect())
@@ -77,6 +80,7 @@ impl<Fd> Descriptors<Fd> {
             stdout_copy: slot()?,
             stderr_copy: slot()?,
             log_notes: slot()?,
+            listener: slot()?,
         };
         (mask >> bit == 0 && list.next().is_none()).then_some(descriptors)
     }

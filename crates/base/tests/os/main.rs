@@ -13,6 +13,7 @@ mod until;
 mod datagrams;
 mod folder_watcher;
 mod identity;
+mod listener;
 mod listeners;
 mod scan;
 mod shell;

@@ -198,12 +198,12 @@ impl<'a> Fields<'a> {
     }
 
     pub fn refuse_unbuilt(&mut self) -> Checked<()> {
-        for key in self.keys.iter().filter(|key| !key.built) {
-            if !matches!(self.optional(key.name), Raw::Undefined) {
-                return Err(self.wrong(key.name, "is not supported yet"));
-            }
-        }
-        Ok(())
+        self.keys.iter().filter(|key| !key.built).try_for_each(|key| self.refuse(key.name))
+    }
+
+    /// Refuses every value of a field that is not built yet.
+    pub fn refuse(&mut self, field: &str) -> Checked<()> {
+        if self.is_absent(field) { Ok(()) } else { Err(self.wrong(field, "is not supported yet")) }
     }
 
     pub fn nested<T>(&mut self, field: &str, keys: &'static [Key], read: impl FnOnce(&mut Fields) -> Checked<T>) -> Checked<Option<T>> {

@@ -67,7 +67,7 @@ pub const CONFIG: &[Key] = &[
     Key::value("group"),
     Key::list("dependsOn"),
     Key::value("start"),
-    Key::value("idleTimeout").unbuilt(),
+    Key::value("idleTimeout"),
     Key::object("shared", SHARED),
     Key::list("inheritEnv"),
     Key::value("umask"),

@@ -36,6 +36,21 @@ pub enum KillMode {
     Group,
 }
 
+/// Who makes the socket at `socketPath`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketMaker {
+    Daemon,
+    /// The manager listens before the daemon exists, and hands the socket over as descriptor 3.
+    Manager,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartMode {
+    Eager,
+    /// At the first connection.
+    OnConnect,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     pub interval: Duration,
@@ -59,6 +74,10 @@ pub struct ProcessConfig {
     pub command: String,
     pub args: Vec<String>,
     pub socket_path: PathBuf,
+    pub socket: SocketMaker,
+    pub start: StartMode,
+    /// The time without a connection after which the daemon is stopped. Only with [`StartMode::OnConnect`].
+    pub idle_timeout: Option<Duration>,
     pub startup_timeout: Duration,
     pub shutdown_grace_period: Duration,
     /// `None` removes the variable from the inherited environment.
@@ -90,23 +109,36 @@ impl ProcessConfig {
             health: self.health.as_ref().map(|health| (health.interval, health.retries)),
             restart: self.restart,
             memory: self.limits.memory,
-            on_demand: false,
-            stops_idle: false,
+            on_demand: self.start == StartMode::OnConnect,
+            stops_idle: self.idle_timeout.is_some(),
         }
     }
 
-    /// `socketPath`, if a probe needs a socket there. Otherwise the path is neither claimed nor judged nor removed.
+    /// `socketPath`, if the manager makes the socket there, or a probe needs one. Otherwise the path is neither claimed nor judged
+    /// nor removed.
     pub fn needed_socket(&self) -> Option<&Path> {
-        self.probes().any(Probe::needs_socket).then_some(self.socket_path.as_path())
+        (self.holds_socket() || self.probes().any(Probe::needs_socket)).then_some(self.socket_path.as_path())
+    }
+
+    /// Whether the manager makes the socket.
+    pub fn holds_socket(&self) -> bool {
+        self.socket == SocketMaker::Manager
     }
 
     /// Whether a new generation with this configuration can run beside one with the configuration `former`: the daemon takes the
     /// path of its socket from SOCKET_PATH, and the probes can tell the two apart.
     pub fn can_run_beside(&self, former: &Self) -> bool {
+        let shares_port = self.probes().filter_map(Probe::port).any(|port| former.probes().filter_map(Probe::port).any(|old| old == port));
+        let is_same_place = self.socket_path == former.socket_path;
+        if !is_same_place || (self.holds_socket() && former.holds_socket()) {
+            return !shares_port;
+        }
+        if self.holds_socket() || former.holds_socket() {
+            return false;
+        }
         let path = self.socket_path.to_string_lossy();
         let names_path = self.args.iter().any(|arg| arg.contains(&*path));
         let sets_path = self.env_vars.iter().any(|(key, _)| key == "SOCKET_PATH");
-        let shares_port = self.probes().filter_map(Probe::port).any(|port| former.probes().filter_map(Probe::port).any(|old| old == port));
         !names_path && !sets_path && !shares_port
     }
 

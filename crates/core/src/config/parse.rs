@@ -7,13 +7,17 @@ use nix::sys::signal::Signal;
 
 use super::fields::{Checked, Fields};
 use super::keys::{CONFIG, HEALTHCHECK, LIMITS, LOGS, PROBE, RESTART, WINDOW};
-use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, limits, logs, probe};
+use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, SocketMaker, StartMode, limits, logs, probe};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, ExitCodes, RestartOn, RestartPlan, Window};
 use ally_base::stop::StopSignalTo;
 
 /// The size of `sun_path` without the final NUL: unix(7), and `sys/un.h` on macOS.
-pub const SOCKET_PATH_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
+const ADDRESS_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
+/// The endings of the names beside the socket: `.held`, and `.next` or `.nxt1` in an upgrade.
+const ENDING_LENGTH: usize = 5;
+/// The longest `socketPath`, in bytes. A name beside the socket must fit into a socket address too.
+pub const SOCKET_PATH_MAX: usize = ADDRESS_MAX - ENDING_LENGTH;
 /// NAME_MAX of the common file systems, in bytes.
 const NAME_MAX: usize = 255;
 
@@ -40,7 +44,8 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     let socket_path = top.absolute("socketPath")?;
     if socket_path.as_os_str().len() > SOCKET_PATH_MAX {
         let problem = format!(
-            "must be at most {SOCKET_PATH_MAX} bytes long, which is what a socket address holds; it has {}",
+            "must be at most {SOCKET_PATH_MAX} bytes long: a socket address holds {ADDRESS_MAX}, and {ENDING_LENGTH} are for the \
+             ending of a name beside it, as .held; it has {}",
             socket_path.as_os_str().len()
         );
         return Err(top.wrong("socketPath", problem));
@@ -48,10 +53,12 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     let startup_timeout = top.required_duration("startupTimeout", 1.0)?;
     let shutdown_grace_period = top.required_duration("shutdownGracePeriod", 0.0)?;
     let env_vars = env_vars(&mut top)?;
-    let health = top.nested("healthcheck", HEALTHCHECK, health)?;
+    let makers = [("daemon", Some(SocketMaker::Daemon)), ("manager", Some(SocketMaker::Manager))];
+    let socket = top.choice("socket", &makers)?.unwrap_or(SocketMaker::Daemon);
+    let health = top.nested("healthcheck", HEALTHCHECK, |fields| health(fields, socket))?;
     let restart = top.nested("restart", RESTART, restart)?.unwrap_or_default();
-    let readiness = top.nested("readiness", PROBE, probe::readiness)?.unwrap_or(Probe::Listen);
-    top.choice("socket", &[("daemon", Some(())), ("manager", None)])?;
+    let readiness = top.nested("readiness", PROBE, |fields| probe::readiness(fields, socket))?;
+    let readiness = readiness.unwrap_or(if socket == SocketMaker::Manager { Probe::Accept } else { Probe::Listen });
     let stop_signal_to = top
         .choice("stopSignalTo", &[("leader", Some(StopSignalTo::Leader)), ("tree", Some(StopSignalTo::Tree))])?
         .unwrap_or(StopSignalTo::Leader);
@@ -59,7 +66,7 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     let stop_signal = stop_signal(&mut top)?;
     let group = if top.is_absent("group") { None } else { Some(top.text("group")?) };
     let depends_on = depends_on(&mut top)?;
-    top.choice("start", &[("eager", Some(())), ("onConnect", None)])?;
+    let (start, idle_timeout) = start(&mut top, socket)?;
     top.accept_only("shared", false)?;
     let inherit_env = inherit_env(&mut top)?;
     let limits = top.nested("limits", LIMITS, limits::limits)?.unwrap_or_default();
@@ -76,6 +83,9 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
             command,
             args,
             socket_path,
+            socket,
+            start,
+            idle_timeout,
             startup_timeout,
             shutdown_grace_period,
             env_vars,
@@ -236,13 +246,27 @@ fn number_text(number: f64) -> String {
     if number.abs() < 1.0 { text } else { text.replace('e', "e+") }
 }
 
-fn health(fields: &mut Fields) -> Checked<Health> {
+fn start(top: &mut Fields, socket: SocketMaker) -> Checked<(StartMode, Option<Duration>)> {
+    let modes = [("eager", Some(StartMode::Eager)), ("onConnect", Some(StartMode::OnConnect))];
+    let start = top.choice("start", &modes)?.unwrap_or(StartMode::Eager);
+    if start == StartMode::OnConnect && socket != SocketMaker::Manager {
+        return Err(top.wrong("start", "'onConnect' needs socket 'manager': otherwise nobody listens before the daemon does"));
+    }
+    let idle_timeout = top.duration("idleTimeout", 1.0)?;
+    if idle_timeout.is_some() && start != StartMode::OnConnect {
+        return Err(top.wrong("idleTimeout", "needs start 'onConnect': otherwise no connection would start the daemon again"));
+    }
+    Ok((start, idle_timeout))
+}
+
+fn health(fields: &mut Fields, socket: SocketMaker) -> Checked<Health> {
+    let default = if socket == SocketMaker::Manager { Probe::Accept } else { Probe::Socket };
     Ok(Health {
         interval: fields.duration("interval", 1.0)?.unwrap_or(HEALTH_INTERVAL),
         timeout: fields.duration("timeout", 1.0)?.unwrap_or(HEALTH_TIMEOUT),
         // 0 counts as 1: in both cases the first failed check decides.
         retries: fields.count("retries", 0)?.map_or(HEALTH_RETRIES, |retries| retries.max(1)),
-        probe: fields.nested("probe", PROBE, probe::health)?.unwrap_or(Probe::Socket),
+        probe: fields.nested("probe", PROBE, |fields| probe::health(fields, socket))?.unwrap_or(default),
     })
 }
 

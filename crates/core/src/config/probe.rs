@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::Raw;
 use super::fields::{Checked, Fields};
 use super::parse::args;
 use super::pattern::Pattern;
+use super::{Raw, SocketMaker};
 use crate::model::Stream;
 
 /// An answer outside this range fails. An answer has a status from 100 to 599: RFC 9110, section 15.
@@ -121,18 +121,31 @@ const EVERYWHERE: [(&str, Option<Kind>); 7] = [
 
 /// # Errors
 /// The first wrong field.
-pub fn readiness(fields: &mut Fields) -> Checked<Probe> {
-    probe(fields, &[&EVERYWHERE[..], &[("output", Some(Kind::Output))]].concat())
+pub fn readiness(fields: &mut Fields, socket: SocketMaker) -> Checked<Probe> {
+    probe(fields, &[&EVERYWHERE[..], &[("output", Some(Kind::Output))]].concat(), socket)
 }
 
 /// # Errors
 /// The first wrong field.
-pub fn health(fields: &mut Fields) -> Checked<Probe> {
-    probe(fields, &EVERYWHERE)
+pub fn health(fields: &mut Fields, socket: SocketMaker) -> Checked<Probe> {
+    probe(fields, &EVERYWHERE, socket)
 }
 
-fn probe(fields: &mut Fields, kinds: &[(&str, Option<Kind>)]) -> Checked<Probe> {
+fn probe(fields: &mut Fields, kinds: &[(&str, Option<Kind>)], socket: SocketMaker) -> Checked<Probe> {
     let kind = fields.choice("type", kinds)?.ok_or_else(|| fields.mistyped("type", "the name of a probe, as 'listen' or 'accept'"))?;
+    let probe = read(fields, kind)?;
+    if socket == SocketMaker::Manager && matches!(probe, Probe::Listen | Probe::Socket) {
+        let problem = format!(
+            "'{}' says nothing about the daemon here: with socket 'manager' the socket listens before the daemon exists; \
+             use 'accept', 'http', 'notify' or 'exec'",
+            probe.name()
+        );
+        return Err(fields.wrong("type", problem));
+    }
+    Ok(probe)
+}
+
+fn read(fields: &mut Fields, kind: Kind) -> Checked<Probe> {
     Ok(match kind {
         Kind::Listen => Probe::Listen,
         Kind::Socket => Probe::Socket,

@@ -135,6 +135,24 @@ pub enum Failure {
         path: String,
         by: Occupant,
     },
+    /// Another process has put a socket or a file in the place of the one that the manager holds. A restart would not help.
+    SocketTaken {
+        path: String,
+        by: Occupant,
+    },
+    /// The daemon has bound a socket of its own at `socketPath`, although the manager holds one, or has failed to. `cause`: its exit.
+    BindsHeldSocket {
+        path: String,
+        cause: Option<Box<Failure>>,
+    },
+    /// The daemon has called shutdown(2) on the socket that the manager holds.
+    SocketShutDown {
+        path: String,
+    },
+    /// The names of the held socket are gone, so a new socket is in its place, which the daemon does not have.
+    SocketReplaced {
+        path: String,
+    },
     /// Another live owner writes this log file.
     LogFileOwned {
         path: String,
@@ -151,6 +169,10 @@ pub enum Failure {
         /// The guardian's program.
         path: String,
         refused: Option<Refused>,
+    },
+    /// The kernel does not show the queues of sockets, which an option needs.
+    NoQueueDiag {
+        problem: String,
     },
     /// Each guardian ended before its keeper had reported a process. `ending`: what happened to the last one.
     GuardianLost {
@@ -296,6 +318,7 @@ impl Failure {
             | Self::RestartPrevented { cause, .. }
             | Self::Upgrade { cause } => Some(cause),
             Self::AttemptsExhausted { last, .. } | Self::WindowExhausted { last, .. } => Some(last),
+            Self::BindsHeldSocket { cause, .. } => cause.as_deref(),
             Self::Dependency { problem: DependencyProblem::NotRunning { cause, .. } } => Some(cause),
             _ => None,
         }
@@ -317,7 +340,7 @@ impl Failure {
             Self::ShuttingDown => Code::ShuttingDown,
             Self::NotFound => Code::NotFound,
             Self::OwnedElsewhere { .. } | Self::OwnedOutside { .. } | Self::LogFileOwned { .. } => Code::OwnedElsewhere,
-            Self::SocketInUse { .. } => Code::SocketInUse,
+            Self::SocketInUse { .. } | Self::SocketTaken { .. } | Self::BindsHeldSocket { cause: None, .. } => Code::SocketInUse,
             // Without a wait status: the keeper was killed.
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
             Self::StartupExit { .. } | Self::Ended { .. } => Code::StartupExit,
@@ -326,15 +349,20 @@ impl Failure {
             Self::StopFailed { .. } => Code::StopFailed,
             Self::Io { .. } | Self::LeftoverFile { .. } => Code::Io,
             Self::Spawn { .. } => Code::Spawn,
-            Self::Unsupported { .. } => Code::Unsupported,
+            Self::Unsupported { .. } | Self::NoQueueDiag { .. } => Code::Unsupported,
             Self::Internal { .. } | Self::GuardianLost { .. } => Code::Internal,
-            Self::Unhealthy { .. } | Self::OverMemory { .. } | Self::TooManyActivations { .. } => Code::Unhealthy,
+            Self::Unhealthy { .. }
+            | Self::OverMemory { .. }
+            | Self::TooManyActivations { .. }
+            | Self::SocketShutDown { .. }
+            | Self::SocketReplaced { .. } => Code::Unhealthy,
             Self::Dependency { .. } | Self::GroupNotStarted { .. } => Code::Dependency,
             Self::GroupNotStopped { .. } => Code::StopFailed,
             Self::AttemptsExhausted { last: cause, .. }
             | Self::WindowExhausted { last: cause, .. }
             | Self::ExitsWhenProbed { cause, .. }
-            | Self::RestartPrevented { cause, .. } => cause.code(),
+            | Self::RestartPrevented { cause, .. }
+            | Self::BindsHeldSocket { cause: Some(cause), .. } => cause.code(),
         }
     }
 
@@ -343,7 +371,7 @@ impl Failure {
             Self::OwnedElsewhere { owner } | Self::LogFileOwned { owner, .. } => *owner,
             // In any other place the pid names another process here.
             Self::OwnedOutside { pid, place: Elsewhere::NetworkNamespace } => Some(*pid),
-            Self::SocketInUse { by: Occupant::Process(pid), .. } => Some(*pid),
+            Self::SocketInUse { by: Occupant::Process(pid), .. } | Self::SocketTaken { by: Occupant::Process(pid), .. } => Some(*pid),
             _ => None,
         }
     }

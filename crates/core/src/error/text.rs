@@ -67,14 +67,29 @@ impl fmt::Display for Sentence<'_> {
             }
             Failure::LogFileOwned { path, owner: Some(pid) } => write!(f, "log file {path} is in use by another live owner (pid {pid})"),
             Failure::LogFileOwned { path, owner: None } => write!(f, "log file {path} is in use by another live owner"),
-            Failure::SocketInUse { path, by } => match by {
+            Failure::SocketInUse { path, by } | Failure::SocketTaken { path, by } => match by {
                 Occupant::Process(pid) => write!(f, "socket {path} is in use by process {pid}"),
                 Occupant::Plugin(name) => write!(f, "socket {path} is in use by plugin '{name}'"),
                 Occupant::Unknown => write!(f, "socket {path} is in use by another process"),
                 Occupant::NotASocket => write!(f, "socket path {path} is in use by a file that is not a socket"),
                 Occupant::Unjudged { reason } => write!(f, "socket {path} {reason}, remove {path} if nothing uses it"),
             },
-            Failure::Spawn { problem, .. } | Failure::Unsupported { problem, .. } | Failure::Internal { problem } => f.write_str(problem),
+            Failure::BindsHeldSocket { path, cause } => {
+                write!(
+                    f,
+                    "it binds {path} itself, although the manager holds that socket; let it serve descriptor 3 (ALLY_LISTEN_FD, \
+                     sd_listen_fds), or configure socket: 'daemon'"
+                )?;
+                cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {}", Sentence(cause)))
+            }
+            Failure::SocketShutDown { path } => write!(f, "it has shut down the socket that it was given ({path})"),
+            Failure::SocketReplaced { path } => {
+                write!(f, "every name of its socket {path} was removed, so clients reach a new one, which it does not have")
+            }
+            Failure::Spawn { problem, .. }
+            | Failure::Unsupported { problem, .. }
+            | Failure::NoQueueDiag { problem }
+            | Failure::Internal { problem } => f.write_str(problem),
             Failure::GuardianLost { path, ending } => write!(f, "the guardian {path} {ending}"),
             Failure::StartupExit { exit, .. } => write!(f, "the process {} before it was ready", ExitText(*exit)),
             Failure::StartupTimeout { socket, after, last_problem, .. } => {

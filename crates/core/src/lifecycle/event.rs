@@ -158,6 +158,13 @@ pub enum Event {
         memory: u64,
     },
 
+    /// The socket that the manager holds for the daemon can't be served by it any more: `SocketShutDown`, `SocketReplaced`; or another
+    /// process has taken its place: `SocketTaken`.
+    SocketLost {
+        generation: Generation,
+        failure: Failure,
+    },
+
     /// `last_problem`: the reason of the last failed readiness probe.
     StartupElapsed {
         generation: Generation,
@@ -235,6 +242,7 @@ impl Event {
             | Self::ProbePassed { generation, .. }
             | Self::ProbeFailed { generation, .. }
             | Self::MemoryExceeded { generation, .. }
+            | Self::SocketLost { generation, .. }
             | Self::StartupElapsed { generation, .. }
             | Self::GraceElapsed { generation }
             | Self::KillElapsed { generation, .. }

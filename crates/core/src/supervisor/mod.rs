@@ -45,6 +45,9 @@ pub use ownership::{Folder, Lock, LockGuard, leader};
 pub use probe::http;
 pub use report::{LogValue, Mailbox, MemberStart, Message, Refusal};
 
+pub use runtime::{spawn, start};
+pub use socket::{Activity, HeldEvent, HeldListener, HeldSocket, IdleGuard, IdleWatch, Restored, RetiredSocket, WatchedDaemon, make_free};
+
 /// The tracing target of all log entries except lines of output. `ALLY_LOG` filters by target.
 const TARGET: &str = "ally";
 /// The tracing target of lines of output.

@@ -6,6 +6,7 @@ mod arbitrary_values;
 mod environment;
 mod exec_probe;
 mod fields;
+mod held_socket;
 mod limits;
 mod probes;
 mod secrets;

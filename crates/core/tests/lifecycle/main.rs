@@ -8,6 +8,7 @@ mod dependencies;
 mod exit_after_probe;
 mod extension;
 mod health;
+mod held_socket;
 mod interleavings;
 mod keeper;
 mod memory;

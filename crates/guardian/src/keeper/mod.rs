@@ -26,7 +26,7 @@ use notify::NotifySocket;
 use probe::PROBE_END_MAX;
 use stop::StopProgress;
 
-use super::child::{FAILURE_SIZE, become_daemon, decode_failure};
+use super::child::{FAILURE_SIZE, LeaderFiles, become_daemon, decode_failure};
 use super::survivors;
 use super::sys::{self, Payload, Reaped};
 use super::tree::Tree;
@@ -53,7 +53,7 @@ pub fn report_without_keeper(payload: &Payload, descriptors: Vec<OwnedFd>, repor
 }
 
 /// Makes this process the subreaper of a new leader. Returns the read end of [`Keeper::exec_result`], and the tree.
-fn fork_leader(order: &Order, outputs: [&OwnedFd; 2], session: PosixSession) -> io::Result<(OwnedFd, Tree)> {
+fn fork_leader(order: &Order, files: &LeaderFiles, session: PosixSession) -> io::Result<(OwnedFd, Tree)> {
     let keeper = os::own_pid();
     sys::become_subreaper()?;
     if session == PosixSession::New {
@@ -62,7 +62,7 @@ fn fork_leader(order: &Order, outputs: [&OwnedFd; 2], session: PosixSession) -> 
     let group = sys::make_group()?;
     let (exec_result, failure) = sys::pipe()?;
     let leader = match sys::fork()? {
-        0 => become_daemon(order, keeper, group, outputs, failure),
+        0 => become_daemon(order, keeper, group, files, failure),
         leader => leader,
     };
     // EACCES: the leader has joined the group, and has called execve(2).
@@ -115,7 +115,7 @@ impl Keeper {
         sys::clear_stop_request();
         let order = Order::decode(payload.bytes())?;
         let descriptors = Descriptors::from_wire(order.descriptors, descriptors)?;
-        let Descriptors { stream: owner, stdout, stderr, lock, folder, stdout_reader, stderr_reader, notify, .. } = descriptors;
+        let Descriptors { stream: owner, stdout, stderr, lock, folder, stdout_reader, stderr_reader, notify, listener, .. } = descriptors;
         let log = match order.log {
             None => None,
             Some(log) => {
@@ -128,7 +128,11 @@ impl Keeper {
             // The owner is dead, or has given the order to another guardian, because this one was suspended.
             return None;
         }
-        match fork_leader(&order, [&stdout, &stderr], PosixSession::New) {
+        let files = LeaderFiles { outputs: [&stdout, &stderr], listener: listener.as_ref() };
+        let forked = fork_leader(&order, &files, PosixSession::New);
+        // The socket must be gone with the last process that serves it.
+        drop(listener);
+        match forked {
             Ok((exec_result, tree)) => Some(Self {
                 guardian,
                 leader: tree.leader.unwrap_or_default(),

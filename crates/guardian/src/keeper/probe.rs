@@ -16,7 +16,7 @@ use ally_base::wire::{KeeperCommand, KeeperReport, Order, Stage};
 
 use super::stop::StopProgress;
 use super::{Keeper, PosixSession, fork_leader};
-use crate::child::{FAILURE_SIZE, decode_failure, set_parent_death_signal};
+use crate::child::{FAILURE_SIZE, LeaderFiles, decode_failure, set_parent_death_signal};
 use crate::sys::{self, Reaped};
 use crate::tree::{SCAN_INTERVAL, SCAN_INTERVAL_MAX, Tree};
 
@@ -108,7 +108,7 @@ fn keep(stream: OwnedFd, output: OwnedFd) {
     // The keeper's POSIX session, so that a sweep by POSIX session finds the command too. Without subreapers, scans find the
     // command's own tree only by a POSIX session of its own.
     let session = if os::HAS_SUBREAPER { PosixSession::Inherited } else { PosixSession::New };
-    let forked = fork_leader(&order, [&output, &output], session);
+    let forked = fork_leader(&order, &LeaderFiles { outputs: [&output, &output], listener: None }, session);
     drop((payload, output));
     match forked {
         Ok((exec_result, tree)) => Command { stream, is_given_up: false, exec_result: Some(exec_result), tree, killing: None }.keep(),

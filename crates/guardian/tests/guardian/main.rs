@@ -22,6 +22,7 @@ mod isolation;
 mod killed_keeper;
 mod leader_first;
 mod limits;
+mod listening;
 mod owner_death;
 mod probes;
 mod spawning;

@@ -86,6 +86,23 @@ pub fn all_that_have_open(inodes: &[u32]) -> Vec<i32> {
     pids
 }
 
+/// The open sockets of a process: each descriptor, and the inode of its socket.
+///
+/// # Errors
+/// Errors of the reads: EACCES, ENOENT if the process is gone.
+pub fn open_sockets(pid: i32) -> io::Result<Vec<(u32, u32)>> {
+    let folder = open_folder(pid)?;
+    let mut buffer = [0_u8; BUFFER];
+    let mut sockets = Vec::new();
+    loop {
+        let numbers = numbers(&folder, &mut buffer)?;
+        if numbers.is_empty() {
+            return Ok(sockets);
+        }
+        sockets.extend(numbers.into_iter().filter_map(|number| Some((number, socket_inode(&folder, number)?))));
+    }
+}
+
 fn open_folder(pid: i32) -> io::Result<OwnedFd> {
     let path = CString::new(format!("/proc/{pid}/fd"))?;
     // SAFETY: a NUL-terminated path.

@@ -47,10 +47,14 @@ pub fn bound_socket(path: &Path, _keeper: i32, _leader: i32) -> io::Result<Bound
 /// The processes that hold a socket bound to this file, as far as this user may read their descriptors. The scan reads the
 /// descriptors of all processes: use it only if a socket is held and no peer pid is known.
 pub fn holders(path: &Path) -> Vec<i32> {
-    let Ok(sockets) = sockets_at(path) else { return Vec::new() };
-    let certain = sockets.iter().filter(|socket| socket.held == Held::Yes);
-    let wanted: Vec<u32> = certain.map(|socket| socket.inode).collect();
+    let Ok(wanted) = sockets_bound_to(path) else { return Vec::new() };
     if wanted.is_empty() { Vec::new() } else { all_that_have_open(&wanted) }
+}
+
+/// The inodes of the sockets that are certainly bound to this file.
+pub fn sockets_bound_to(path: &Path) -> io::Result<Vec<u32>> {
+    let certain = sockets_at(path)?.into_iter().filter(|socket| socket.held == Held::Yes);
+    Ok(certain.map(|socket| socket.inode).collect())
 }
 
 /// A socket that is, or may be, bound to a file.

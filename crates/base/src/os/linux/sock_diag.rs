@@ -14,14 +14,22 @@ pub const ALL_STATES: u32 = u32::MAX;
 pub const SHOW_NAME: u32 = 1;
 pub const SHOW_VFS: u32 = 2;
 pub const SHOW_PEER: u32 = 4;
+pub const SHOW_ICONS: u32 = 8;
+pub const SHOW_RQLEN: u32 = 16;
 pub const ATTR_NAME: u16 = 0;
 pub const ATTR_VFS: u16 = 1;
 pub const ATTR_PEER: u16 = 2;
+/// The inodes of the clients in a listener's queue.
+pub const ATTR_ICONS: u16 = 3;
+/// Of a listener: the length of its queue, and the longest that it may be.
+pub const ATTR_RQLEN: u16 = 4;
 /// The size of nlmsghdr.
 pub const HEADER_SIZE: usize = 16;
 /// The sizes of nlmsghdr and unix_diag_msg, and of nlmsghdr and inet_diag_msg.
 const UNIX_ANSWER_SIZE: usize = HEADER_SIZE + 16;
 const TCP_ANSWER_SIZE: usize = HEADER_SIZE + 72;
+/// The kernel gives up an answer about one socket at the size of a page (`unix_diag_get_exact`).
+const ANSWER_MAX: usize = 8 * 1024;
 /// Offsets in an answer about a Unix socket: the socket's type, its state and its inode.
 pub const SOCKET_TYPE: usize = 17;
 pub const SOCKET_STATE: usize = 18;
@@ -79,7 +87,7 @@ impl SockDiag {
         request.extend(body);
         send(self.0.as_raw_fd(), &request, MsgFlags::empty())?;
         let dump = flags & NLM_F_DUMP != 0;
-        let mut buffer = vec![0; if dump { 32 * 1024 } else { 1024 }];
+        let mut buffer = vec![0; if dump { 32 * 1024 } else { ANSWER_MAX }];
         loop {
             let length = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
             let mut rest = buffer.get(..length).unwrap_or_default();

@@ -3,9 +3,10 @@
 //! A process needs a single instance: close(2) of an instance takes some milliseconds (an RCU grace period of the kernel), and a
 //! user may have 128 instances (`fs.inotify.max_user_instances`).
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -40,6 +41,15 @@ impl FolderWatcher {
         let interest = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVE_SELF;
         // The path leads to this very file, although its name may be another file's by now.
         Ok(self.0.add_watch(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str(), interest)?)
+    }
+
+    /// Watches the names of a socket's file, as [`Self::add_file`]. A symlink is not followed.
+    ///
+    /// # Errors
+    /// ENOENT. ENOSPC if the user's inotify watches are used up.
+    pub fn add_socket(&self, path: &Path) -> io::Result<Key> {
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        self.add_file(&OpenOptions::new().read(true).custom_flags(flags).open(path)?)
     }
 
     pub fn remove(&self, key: Key) -> io::Result<()> {

@@ -23,7 +23,7 @@ pub fn holders(path: &Path) -> Vec<i32> {
     holding_pids(path).unwrap_or_default()
 }
 
-fn holding_pids(path: &Path) -> io::Result<Vec<i32>> {
+pub fn holding_pids(path: &Path) -> io::Result<Vec<i32>> {
     let file = fs::metadata(path)?;
     let mut pids = all_pids()?;
     pids.retain(|pid| sockets_of(*pid).iter().any(|socket| socket.is_bound_to(*pid, path, &file)));

@@ -1,6 +1,7 @@
 //! macOS: libproc, kqueue, sysctl. Reviewed, not yet run (docs/limits.md, "macOS").
 
 mod accept_queue;
+mod arrivals;
 mod descriptors;
 mod exchange;
 mod handle;
@@ -8,6 +9,7 @@ mod holders;
 mod identity;
 mod kqueue;
 mod limits;
+mod listener;
 mod listeners;
 mod peer;
 mod pipe;
@@ -21,6 +23,7 @@ mod usage;
 mod watch;
 
 pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
+pub use arrivals::ArrivalWatcher;
 pub use exchange::exchange;
 pub use handle::{Group, Handle, open, signal};
 pub use holders::{flock_holder, holders, is_held};
@@ -29,6 +32,9 @@ pub use identity::{
     look_up, must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
 pub use limits::{HAS_OOM_SCORE, RLIMIT_CORE_DUMPS, RLIMIT_OPEN_FILES, resource_limits, umask};
+pub use listener::{
+    SocketTable, bound_by, listening_socket, others_have_socket, peer_of, peer_socket, socket_id, tree_has_socket, waiting, waiting_in,
+};
 pub use listeners::{Listeners, SockDiag, bound_socket};
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;

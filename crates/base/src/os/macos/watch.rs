@@ -34,6 +34,11 @@ impl FolderWatcher {
         self.watch(file.try_clone()?, libc::NOTE_DELETE | libc::NOTE_LINK | libc::NOTE_RENAME)
     }
 
+    /// Watches the folder of a socket's file, because a socket can't be opened.
+    pub fn add_socket(&self, path: &Path) -> io::Result<Key> {
+        self.add(path.parent().unwrap_or(path))
+    }
+
     fn watch(&self, file: File, interest: u32) -> io::Result<Key> {
         let key = usize::try_from(file.as_raw_fd()).map_err(io::Error::other)?;
         kqueue::add(&self.queue, key, libc::EVFILT_VNODE, interest)?;

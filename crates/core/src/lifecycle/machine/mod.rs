@@ -225,6 +225,7 @@ impl Machine {
             Event::ProbePassed { latency, .. } => self.probe_passed(latency),
             Event::ProbeFailed { latency, error, .. } => self.probe_failed(latency, error, now),
             Event::MemoryExceeded { memory, .. } => self.memory_exceeded(memory, now),
+            Event::SocketLost { failure, .. } => self.socket_lost(failure, now),
             Event::StartupElapsed { last_problem, tail, .. } => {
                 let failure =
                     Failure::StartupTimeout { socket: self.plan.socket_path.clone(), after: self.plan.startup_timeout, last_problem, tail };

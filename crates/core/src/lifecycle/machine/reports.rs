@@ -373,6 +373,12 @@ impl Machine {
         self.replace_running(pid, ExitReason::Memory, Failure::OverMemory { memory, limit }, now);
     }
 
+    pub(super) fn socket_lost(&mut self, failure: Failure, now: Now) {
+        let Phase::Running { pid, .. } = self.phase else { return self.boot_failed(failure, now) };
+        self.leave_running();
+        self.replace_running(pid, ExitReason::Unhealthy, failure, now);
+    }
+
     pub(super) fn reset_elapsed(&mut self) {
         if let Phase::Running { .. } = self.phase {
             self.attempts = 0;

@@ -78,8 +78,8 @@ impl Machine {
 
     /// The delay of the next restart. If there is none, the failure that ends the restarts.
     pub(super) fn admit_restart(&mut self, failure: Failure, now: Now) -> Result<Duration, Failure> {
-        if self.closed || failure.code() == Code::OwnedElsewhere {
-            // During the shutdown nothing is restarted. Another owner that has the name by now keeps it.
+        if self.closed || failure.code() == Code::OwnedElsewhere || matches!(failure, Failure::SocketTaken { .. }) {
+            // During the shutdown nothing is restarted. Another owner that has the name by now keeps it, and another process the path.
             return Err(failure);
         }
         let plan = &self.plan.restart;

@@ -2,6 +2,7 @@
 
 use std::future::{Future, pending};
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::supervisor::output::{LineMatch, OpenLog, Pumps};
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
 use crate::supervisor::runtime::AbortOnDrop;
+use crate::supervisor::socket::{HeldListener, HeldSocket, IdleGuard, RetiredSocket};
 
 pub struct Attempt {
     pub generation: Generation,
@@ -58,6 +60,12 @@ pub struct Attempt {
     pub draining: Option<AbortOnDrop>,
     /// The recorded identity of the leader.
     pub identity: Option<Identity>,
+    /// The socket that the manager holds for this attempt, if it is not that of the attempt that serves.
+    pub held: Option<HeldSocket>,
+    /// After the change-over: the queue that the former generation works off.
+    pub queue: Option<Queue>,
+    /// Looks whether the daemon has connections.
+    pub watching_idle: Option<IdleGuard>,
     /// The STATUS= of a successor, until it serves.
     pub status: Option<String>,
     /// The tree, from the spawn on, and how much of its CPU time is counted.
@@ -66,12 +74,47 @@ pub struct Attempt {
 
 pub type Preparing = Pin<Box<dyn Future<Output = Result<Preparation, Failure>> + Send>>;
 
+/// A queue of connections that no further client reaches.
+pub enum Queue {
+    Retired(RetiredSocket),
+    /// Of a socket that the daemon has made: the kernel's number of the socket.
+    Own(u64),
+}
+
+impl Queue {
+    fn watched(&self) -> DrainedQueue {
+        match self {
+            Self::Retired(socket) => DrainedQueue::Held(socket.listener()),
+            Self::Own(socket) => DrainedQueue::Own(*socket),
+        }
+    }
+}
+
+/// The queue that is waited for.
+pub enum DrainedQueue {
+    Held(Arc<HeldListener>),
+    Own(u64),
+}
+
+impl DrainedQueue {
+    /// # Errors
+    /// The kernel doesn't tell.
+    pub fn length(&self) -> io::Result<u32> {
+        match self {
+            Self::Held(listener) => listener.waiting().map(|waiting| waiting.count),
+            Self::Own(socket) => os::waiting_in(*socket),
+        }
+    }
+}
+
 /// What a preparation has obtained.
 pub struct Preparation {
     /// `None` at a restart, which keeps the lease.
     pub lease: Option<Lease>,
     /// The log file, if the configuration names one.
     pub log: Option<OpenLog>,
+    /// The socket that the manager holds for the daemon. `None` if there is none, or there was one before.
+    pub held: Option<Box<HeldSocket>>,
 }
 
 /// The leader and its keeper.
@@ -112,6 +155,7 @@ pub enum Completion {
     MemoryExceeded(u64),
     /// The number of connections that were not taken in time.
     Drained(u32),
+    Idle,
 }
 
 pub enum AttemptEvent {
@@ -134,6 +178,9 @@ impl Attempt {
             is_public: place.is_public(),
             place,
             identity: None,
+            held: None,
+            queue: None,
+            watching_idle: None,
             status: None,
             tree: None,
             completions: mpsc::unbounded_channel(),
@@ -192,8 +239,22 @@ impl Attempt {
     }
 
     /// The configuration with the path at which this attempt's socket is.
-    pub const fn reachable(&self) -> &Arc<Job> {
+    const fn reachable(&self) -> &Arc<Job> {
         if self.is_public { &self.job } else { &self.told }
+    }
+
+    /// Where the probes find the socket of this attempt.
+    pub fn probed_path(&self) -> PathBuf {
+        match &self.held {
+            Some(held) => held.bound_path(),
+            None => self.reachable().config.socket_path.clone(),
+        }
+    }
+
+    /// What this attempt works off after the change-over.
+    pub fn drained_queue(&self) -> Option<DrainedQueue> {
+        let held = self.held.as_ref().map(|held| DrainedQueue::Held(Arc::clone(held.listener())));
+        held.or_else(|| self.queue.as_ref().map(Queue::watched))
     }
 
     /// What the daemon is told.

@@ -22,7 +22,7 @@ use crate::supervisor::ownership::{Lease, LeaseGuard, LockFile, identify_leader}
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_other_socket, await_ready, check};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{self, AbortOnDrop};
-use crate::supervisor::socket;
+use crate::supervisor::socket::HeldSocket;
 
 impl Task {
     pub(super) fn carry_out(&mut self, batch: EffectBatch) {
@@ -51,11 +51,11 @@ impl Task {
                 }
                 Effect::Disarm { timer, generation } => self.cancel(generation, |attempt| attempt.timers.disarm(timer)),
                 Effect::Extend { timer, generation, by } => self.extend(timer, generation, by),
-                Effect::Listen { .. }
-                | Effect::WatchIdle { .. }
-                | Effect::StopWatchingIdle { .. }
-                | Effect::Freeze { .. }
-                | Effect::Thaw { .. } => {}
+                Effect::Listen { .. } => self.listen(),
+                Effect::WatchIdle { generation } => self.watch_idle(generation),
+                Effect::StopWatchingIdle { generation } => self.cancel(generation, |attempt| attempt.watching_idle = None),
+                Effect::Freeze { generation } => self.command(generation, KeeperCommand::Freeze),
+                Effect::Thaw { generation } => self.command(generation, KeeperCommand::Thaw),
                 Effect::ChangeOver { generation } => self.change_over(generation),
                 Effect::Drain { generation } => self.drain(generation),
                 Effect::StopDraining { generation } => self.cancel(generation, |attempt| attempt.draining = None),
@@ -86,7 +86,7 @@ impl Task {
         self.check_lease();
         self.serving = generation;
         let path = &self.job.config.socket_path;
-        let beside = goes_on || !self.attempts.is_empty();
+        let beside = (goes_on || !self.attempts.is_empty()) && !self.job.config.holds_socket();
         let place =
             if beside { SocketPlace::beside(path, self.attempts.iter().map(|attempt| &attempt.place)) } else { SocketPlace::at(path) };
         self.attempts.push(Attempt::new(generation, Arc::clone(&self.job), place));
@@ -100,11 +100,12 @@ impl Task {
             return self.feed(Event::PrepareFailed { generation, failure });
         };
         let path = &job.config.socket_path;
-        let is_same = *path == self.job.config.socket_path;
+        // Where the manager makes the sockets, each generation has one of its own, and is told `socketPath`.
+        let beside = *path == self.job.config.socket_path && !job.config.holds_socket();
         let place =
-            if is_same { SocketPlace::beside(path, self.attempts.iter().map(|attempt| &attempt.place)) } else { SocketPlace::at(path) };
+            if beside { SocketPlace::beside(path, self.attempts.iter().map(|attempt| &attempt.place)) } else { SocketPlace::at(path) };
         self.attempts.push(Attempt::new(generation, job, place));
-        if is_same {
+        if beside {
             self.guard_socket();
         }
         self.await_dependencies(generation, true);
@@ -131,35 +132,37 @@ impl Task {
     }
 
     fn take_name(&mut self, generation: Generation) {
-        let (has_name, is_successor) = (self.lease.is_some(), generation != self.serving);
+        let (has_name, is_held) = (self.lease.is_some(), self.held.is_some());
         let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.generation == generation) else { return };
         attempt.awaiting_dependencies = None;
         let job = Arc::clone(&attempt.job);
         if let Err(failure) = self.context.claims.claim_needed(&job.config, &self.daemon.name) {
             return self.feed(Event::PrepareFailed { generation, failure });
         }
-        if has_name {
-            // This owner holds the lock, so there are no orphans. The places of a successor may be those of the old generation.
-            let free = if attempt.place.is_public() { Ok(()) } else { socket::remove_dead(&attempt.place.told()) };
-            let free = free.and_then(|()| if is_successor && !attempt.place.is_public() { Ok(()) } else { socket::make_free(&job.config) });
-            if let Err(failure) = free {
-                return self.feed(Event::PrepareFailed { generation, failure });
-            }
-            if job.config.logs.is_none() {
-                return self.feed(Event::Prepared { generation });
-            }
+        if let Err(failure) = self.prepare_socket(generation) {
+            return self.feed(Event::PrepareFailed { generation, failure });
         }
-        let logged = self.logged.clone();
+        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.generation == generation) else { return };
+        if has_name && job.config.logs.is_none() {
+            return self.feed(Event::Prepared { generation });
+        }
+        let (logged, makes_socket) = (self.logged.clone(), job.config.holds_socket() && !is_held && !has_name);
         let (context, reporter) = (Arc::clone(&self.context), self.daemon.reporter.clone());
         attempt.preparing = Some(Box::pin(async move {
             let (envs_dir, config) = (&context.options.envs_dir, &job.config);
-            let lease = LeaseGuard::of(if has_name { None } else { Some(Lease::prepare(envs_dir, config, &reporter).await?) });
-            let Some(logs) = config.logs.clone() else { return Ok(Preparation { lease: lease.keep(), log: None }) };
+            let lease = LeaseGuard::of(if has_name { None } else { Some(Lease::prepare(envs_dir, config, is_held, &reporter).await?) });
+            // Nothing may be awaited after the bind: a drop of this future would leave the socket's names.
+            let bind = || makes_socket.then(|| HeldSocket::bind(&config.socket_path).map(Box::new)).transpose();
+            let Some(logs) = config.logs.clone() else {
+                let held = bind()?;
+                return Ok(Preparation { lease: lease.keep(), log: None, held });
+            };
             // A start in place of a pending restart may have another file, which another owner may write.
             let is_own = logged.as_ref() == Some(&logs.file);
             let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_own };
             let log = open_log(logs, place).await?;
-            Ok(Preparation { lease: lease.keep(), log: Some(log) })
+            let held = bind()?;
+            Ok(Preparation { lease: lease.keep(), log: Some(log), held })
         }));
     }
 
@@ -185,15 +188,19 @@ impl Task {
     }
 
     fn spawn_process(&mut self, generation: Generation) {
-        let Some(lease) = &self.lease else {
+        if self.lease.is_none() {
             let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
-        };
+        }
         let Some(attempt) = self.attempts.iter().find(|attempt| attempt.generation == generation) else { return };
         let job = Arc::clone(attempt.told());
         let log = match attempt.log.as_ref().map(OpenLog::try_clone).transpose() {
             Ok(log) => log,
             Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&job, &error) }),
+        };
+        let listener = match self.listener_for_spawn(generation) {
+            Ok(listener) => listener,
+            Err(failure) => return self.feed(Event::SpawnFailed { generation, failure }),
         };
         let notify = match NotifySocket::bind(&job, &self.daemon.reporter) {
             Ok(notify) => notify,
@@ -201,7 +208,9 @@ impl Task {
         };
         // Before the spawn, so that it sees the first line.
         let line_match = LineMatch::of(&job.config.readiness).map(Arc::new);
-        let launch = Launch::build(&job, self.context.options.owner_death, lease, notify.as_deref(), log).and_then(|launch| {
+        let Some(lease) = &self.lease else { return };
+        let owner_death = self.context.options.owner_death;
+        let launch = Launch::build(&job, owner_death, lease, notify.as_deref(), listener, log).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter, line_match.as_ref())?;
             if let (Some(notes), Some(logs)) = (launch.log_notes, &job.config.logs) {
                 receive_notes(notes, logs.file.clone(), &self.daemon.tail, &self.daemon.reporter)?;
@@ -255,13 +264,13 @@ impl Task {
         let counters = (generation == self.serving).then(|| Arc::clone(&self.daemon.counters));
         let Some(attempt) = self.attempt(generation) else { return };
         let (job, public) = (Arc::clone(attempt.told()), Arc::clone(&attempt.job));
-        let is_beside = !attempt.place.is_public();
+        let (is_beside, path) = (!attempt.place.is_public(), attempt.probed_path());
         let Some(daemon) = attempt.spawned().cloned() else { return };
         let (status, done) = (ReadinessStatus::new(attempt.line_match.clone()), attempt.completion());
         let shared_status = status.clone();
         let waiting = AbortOnDrop::spawn(async move {
             let readiness = &job.config.readiness;
-            let ready = await_ready(&job.config.socket_path, readiness, &daemon, &shared_status);
+            let ready = await_ready(&path, readiness, &daemon, &shared_status);
             let ready = if is_beside && readiness.needs_socket() {
                 let public = &public.config.socket_path;
                 tokio::select! {
@@ -299,6 +308,12 @@ impl Task {
         }
     }
 
+    fn command(&mut self, generation: Generation, command: KeeperCommand) {
+        if let Some(process) = self.attempt(generation).and_then(|attempt| attempt.process.as_ref()) {
+            process.keeper.command(command);
+        }
+    }
+
     fn wake_keeper(&mut self, generation: Generation) {
         let Some(keeper) = self.signal_keeper(generation, libc::SIGCONT) else { return };
         log!(self.daemon.reporter, warn, keeper, "the keeper does not act; SIGCONT was sent, in case it is suspended");
@@ -325,12 +340,13 @@ impl Task {
 
     fn check_health(&mut self, generation: Generation) {
         let Some(attempt) = self.attempt(generation) else { return };
-        let job = Arc::clone(attempt.reachable());
-        let Some(health) = job.config.health.clone() else { return };
-        let Some(daemon) = attempt.spawned().cloned() else { return };
+        let (path, health) = (attempt.probed_path(), attempt.job.config.health.clone());
+        let (Some(health), Some(daemon)) = (health, attempt.spawned().cloned()) else { return };
         let done = attempt.completion();
+        // An idle stop waits for the check.
+        attempt.watching_idle.iter().for_each(|watch| watch.pause(true));
         attempt.checking = Some(AbortOnDrop::spawn(async move {
-            done(Completion::Checked(check(&job.config.socket_path, &health, &daemon).await));
+            done(Completion::Checked(check(&path, &health, &daemon).await));
         }));
     }
 
@@ -349,6 +365,7 @@ impl Task {
         self.cancel(generation, Attempt::end_notifications);
         self.logged = None;
         self.drop_attempt(generation);
+        self.give_up_socket();
         if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
             log!(self.daemon.reporter, warn, %error, "a plugin's lock could not be released");
         }
@@ -358,6 +375,7 @@ impl Task {
     /// Closes the stream to the keeper. The keeper ends the tree, and holds the lock until the tree is gone.
     fn abandon(&mut self, generation: Generation) {
         self.drop_attempt(generation);
+        self.give_up_socket();
         self.lease = None;
         self.logged = None;
         self.context.claims.release(&self.job.config.socket_path, &self.daemon.name);

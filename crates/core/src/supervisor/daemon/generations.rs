@@ -2,18 +2,26 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ally_base::os;
 use ally_base::record::Identity;
+use tokio::time::{Instant, sleep};
 
 use super::Task;
-use super::attempt::{Attempt, Completion};
+use super::attempt::{Attempt, Completion, Queue};
 use super::socket_place::SecondName;
 use crate::error::Failure;
 use crate::lifecycle::{Event, Generation};
 use crate::supervisor::metrics::sample_at_ready;
 use crate::supervisor::report::log;
-use crate::supervisor::runtime::{self, FolderChanges, clock};
+use crate::supervisor::runtime::{self, AbortOnDrop, FolderChanges, clock};
 use crate::supervisor::socket;
+
+/// How long an old generation may take to work off its queue.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 impl Task {
     /// From here on `self.job` is that of the generation that serves next.
@@ -71,8 +79,11 @@ impl Task {
         let Some(attempt) = self.attempt(generation) else { return Ok(()) };
         let (place, told, path) = (attempt.place.clone(), attempt.place.told(), attempt.job.config.socket_path.clone());
         if place.is_public() {
+            self.promote(generation)?;
             return Ok(());
         }
+        // Of the socket that the path leads to so far.
+        let queue = os::listening_socket(&path).ok().flatten();
         let published = if attempt.is_public { SecondName::of(&path) } else { place.publish() };
         match published {
             Ok(second) => self.keep_second_name(second),
@@ -83,6 +94,7 @@ impl Task {
                 return Err(Failure::call("rename", &told, error));
             }
         }
+        queue.into_iter().for_each(|queue| self.set_queue(generation, Queue::Own(queue)));
         self.set_public(generation);
         Ok(())
     }
@@ -128,6 +140,7 @@ impl Task {
         let Some(at) = self.attempts.iter().position(|attempt| attempt.generation == generation) else { return };
         let mut attempt = self.attempts.remove(at);
         attempt.end_notifications();
+        self.end_socket_of(&mut attempt);
         let path = &attempt.job.config.socket_path;
         if *path != self.job.config.socket_path {
             self.context.claims.release(path, &self.daemon.name);
@@ -151,16 +164,30 @@ impl Task {
         record.and(socket).err().map(|cause| Failure::LeftoverFile { cause: Box::new(cause) })
     }
 
+    /// The kernel tells of no connection that is taken, so the queue is looked at again and again.
     pub(super) fn drain(&mut self, generation: Generation) {
         let Some(attempt) = self.attempt(generation) else { return };
-        attempt.completion()(Completion::Drained(0));
+        let (queue, done) = (attempt.drained_queue(), attempt.completion());
+        attempt.draining = Some(AbortOnDrop::spawn(async move {
+            let end = Instant::now() + DRAIN_MAX;
+            let mut pause = FIRST_PAUSE;
+            // If the kernel does not tell, nothing is waited for.
+            let left = || queue.as_ref().map_or(0, |queue| queue.length().unwrap_or(0));
+            let mut waiting = left();
+            while waiting > 0 && Instant::now() < end {
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                waiting = left();
+            }
+            done(Completion::Drained(waiting));
+        }));
     }
 }
 
 /// The sockets that a generation may have left. Not that of another one: of a former generation the path leads to its successor.
 fn remove_sockets(attempt: &Attempt) -> Result<(), Failure> {
     let config = &attempt.job.config;
-    let public = config.needed_socket().filter(|_| attempt.is_public).map(ToOwned::to_owned);
+    let public = config.needed_socket().filter(|_| attempt.is_public && !config.holds_socket()).map(ToOwned::to_owned);
     let told = (!attempt.place.is_public()).then(|| attempt.place.told());
     let mut removed = Ok(());
     for path in public.into_iter().chain(told) {

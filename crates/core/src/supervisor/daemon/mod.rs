@@ -1,12 +1,14 @@
 //! One plugin's daemon: its machine, and the published snapshot.
 //!
 //! - `task`: carries out the machine's effects (`effects`), and feeds the machine events (`reports`);
+//! - `held`: the part of the task about a socket that the manager holds;
 //! - `attempt`: one try to run the daemon, with its timers (`timers`) and the place of its socket (`socket_place`);
 //! - `generations`: the second attempt of an upgrade, and the change-over.
 
 mod attempt;
 mod effects;
 mod generations;
+mod held;
 mod reports;
 mod socket_place;
 mod task;

@@ -41,13 +41,16 @@ impl Task {
             attempt.preparing = None;
         }
         match prepared {
-            Ok(Preparation { lease, log }) => {
+            Ok(Preparation { lease, log, held }) => {
                 if let Some(attempt) = self.attempt(generation) {
                     attempt.log = log;
                 }
                 if let Some(lease) = lease {
                     self.daemon.remember_lock(&lease.lock);
                     self.lease = Some(lease);
+                }
+                if let Some(held) = held {
+                    self.held = Some(*held);
                 }
                 self.feed(Event::Prepared { generation });
             }
@@ -73,6 +76,7 @@ impl Task {
     fn on_report(&mut self, generation: Generation, report: KeeperReport) {
         match report {
             KeeperReport::Spawned { leader, keeper, keeper_start } => {
+                let held = self.held_probe(generation);
                 let (job, envs_dir) = (self.job_of(generation), self.context.options.envs_dir.clone());
                 let (tree, is_serving) = (TreeId { keeper, keeper_start }, generation == self.serving);
                 if let Some(attempt) = self.attempt(generation) {
@@ -81,7 +85,7 @@ impl Task {
                     if let Some(process) = &mut attempt.process {
                         let commands = CommandRunner::new(job, envs_dir, process.token.clone(), process.keeper.prober());
                         attempt.notify.iter().for_each(|notify| notify.set_spawned(leader, keeper));
-                        process.set_spawned(ProbedDaemon::new(leader, keeper, commands, attempt.notify.clone()), keeper_start);
+                        process.set_spawned(ProbedDaemon::new(leader, keeper, commands, attempt.notify.clone(), held), keeper_start);
                     }
                     // The keeper has its copy: no further order follows.
                     attempt.log = None;
@@ -99,6 +103,7 @@ impl Task {
                 if let Err(failure) = recorded {
                     self.feed(Event::RecordFailed { generation, failure });
                 }
+                self.watch_socket_names();
             }
             KeeperReport::SpawnFailed { stage, errno } => {
                 let process = self.attempt(generation).and_then(|attempt| attempt.process.take());
@@ -114,8 +119,7 @@ impl Task {
                     self.end_process(generation);
                 }
             }
-            // Nobody sends Freeze yet.
-            KeeperReport::Frozen { .. } => {}
+            KeeperReport::Frozen { complete } => self.on_frozen(generation, complete),
             KeeperReport::Acknowledged => self.feed(Event::Acknowledged { generation }),
             KeeperReport::TreeGone { tree_cpu_us } => {
                 self.end_tree(generation, Some(Duration::from_micros(tree_cpu_us)));
@@ -148,6 +152,9 @@ impl Task {
                 self.daemon.set_status(None);
             }
         }
+        if let Some(held) = self.held.as_mut().filter(|_| is_serving) {
+            held.unwatch_names();
+        }
     }
 
     fn on_notified(&mut self, generation: Generation, Update { status, extend, check }: Update) {
@@ -178,7 +185,9 @@ impl Task {
         let leftover_file = if remains { None } else { self.remove_files(generation) };
         let name_lost = self.lease.as_ref().and_then(Lease::name_lost);
         let tail = self.daemon.tail.error_excerpt();
-        self.feed(Event::Exited { generation, exit, usage, remains, after_probe, tail, leftover_file, name_lost, connected: false });
+        self.after_exit(generation, exit, &tail);
+        let connected = self.is_connected(generation);
+        self.feed(Event::Exited { generation, exit, usage, remains, after_probe, tail, leftover_file, name_lost, connected });
     }
 
     /// The keeper is gone, and has not reported that the tree is gone.
@@ -224,6 +233,7 @@ impl Task {
                 self.set_public(generation);
                 self.on_ready(generation);
             }
+            Completion::Idle => self.feed(Event::Idle { generation }),
             Completion::Drained(left) => {
                 if let Some(attempt) = self.attempt(generation) {
                     attempt.draining = None;
@@ -231,12 +241,7 @@ impl Task {
                 self.feed(Event::Drained { generation, left });
             }
             Completion::Ready(Err(failure)) => self.feed(Event::NotReady { generation, failure }),
-            Completion::Checked(HealthCheck { latency, outcome: Ok(()) }) => self.feed(Event::ProbePassed { generation, latency }),
-            Completion::Checked(HealthCheck { latency, outcome: Err(error) }) => {
-                // The event `health` has this text, with the path of the socket.
-                let error = printable(&error);
-                self.feed(Event::ProbeFailed { generation, latency, error });
-            }
+            Completion::Checked(checked) => self.on_checked(generation, checked),
             Completion::MemoryExceeded(memory) => self.feed(Event::MemoryExceeded { generation, memory }),
             Completion::OrderLost(failure) => self.feed(Event::OrderLost { generation, failure }),
             Completion::Swept => {
@@ -248,6 +253,17 @@ impl Task {
                 self.feed(Event::TreeGone { generation, leftover_file });
             }
         }
+    }
+
+    fn on_checked(&mut self, generation: Generation, HealthCheck { latency, outcome }: HealthCheck) {
+        if let Some(attempt) = self.attempt(generation) {
+            attempt.watching_idle.iter().for_each(|watch| watch.pause(false));
+        }
+        self.feed(match outcome {
+            Ok(()) => Event::ProbePassed { generation, latency },
+            // The event `health` has this text, with the path of the socket.
+            Err(error) => Event::ProbeFailed { generation, latency, error: printable(&error) },
+        });
     }
 
     fn on_ready(&mut self, generation: Generation) {

@@ -15,6 +15,7 @@ use crate::supervisor::manager::ManagerContext;
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{self, FolderChanges};
+use crate::supervisor::socket::HeldSocket;
 
 pub struct Task {
     pub(super) daemon: Arc<Daemon>,
@@ -33,6 +34,12 @@ pub struct Task {
     pub(super) second_name: Option<SecondName>,
     /// The changes of its folder.
     pub(super) folder_watch: Option<FolderChanges>,
+    /// The socket that this owner holds for the daemon, over its crashes and restarts.
+    pub(super) held: Option<HeldSocket>,
+    /// Whether the log has the warning about a daemon that removes the name of its socket.
+    pub(super) has_warned_of_names: bool,
+    /// Whether the log has the warning about a daemon that can't be suspended.
+    pub(super) has_warned_of_freeze: bool,
     /// The log file of the last spawn, while this owner holds the name.
     pub(super) logged: Option<PathBuf>,
 }
@@ -52,6 +59,9 @@ impl Task {
             serving: 0,
             second_name: None,
             folder_watch: None,
+            held: None,
+            has_warned_of_names: false,
+            has_warned_of_freeze: false,
             logged: None,
         };
         let watched = Arc::clone(daemon);
@@ -74,6 +84,7 @@ impl Task {
                     None => return,
                 },
                 (generation, event) = Attempt::next(&mut self.attempts) => self.on_attempt_event(generation, event),
+                event = HeldSocket::next(self.held.as_ref()) => self.on_held_event(event),
                 () = changes(self.folder_watch.as_ref()) => self.put_socket_back(),
                 () = Lease::lock_file_changed(self.lease.as_ref()) => {
                     // If the folder was replaced, the daemon goes on, and its end finds it out.

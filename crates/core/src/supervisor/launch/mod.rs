@@ -56,6 +56,7 @@ impl Launch {
         owner_death: OwnerDeath,
         lease: &Lease,
         notify: Option<&NotifySocket>,
+        listener: Option<OwnedFd>,
         log: Option<OpenLog>,
     ) -> io::Result<Self> {
         let (keeper, keeper_end) = KeeperStream::pair()?;
@@ -79,6 +80,7 @@ impl Launch {
             stdout_copy,
             stderr_copy,
             log_notes: noted,
+            listener,
         }
         .into_wire();
         let config = &job.config;
@@ -151,13 +153,18 @@ impl ProbeLaunch {
     }
 }
 
-/// Without the variables of notifications, which only the daemon gets: the command of a probe must not speak for the daemon.
+/// Without the variables of notifications and of the listening socket, which only the daemon gets: the command of a probe must not
+/// speak for the daemon, and has no such socket.
 fn programs_and_environment(job: &Job, token: &str) -> (Vec<String>, Vec<String>) {
     const NOTIFICATIONS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+    const LISTENING: [&str; 5] = ["LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "ALLY_LISTEN_FD"];
     let mut env = environment(job);
+    // A copy of process.env as `envVars` may have those of the owner's own supervisor.
     if job.config.uses(&Probe::Notify) {
-        // A copy of process.env as `envVars` may have those of the owner's own supervisor.
         env.retain(|(key, _)| !NOTIFICATIONS.contains(&key.as_str()));
+    }
+    if job.config.holds_socket() {
+        env.retain(|(key, _)| !LISTENING.contains(&key.as_str()));
     }
     env.push((DAEMON_ID.to_owned(), token.to_owned()));
     let programs = programs(&job.config, &env);

@@ -11,7 +11,7 @@ use crate::lifecycle::Activity;
 use crate::supervisor::guardian::{GuardianClient, GuardianProgram};
 use crate::supervisor::metrics::Sampler;
 use crate::supervisor::report::{Listeners, Mailbox, ManagerId, Reporter};
-use crate::supervisor::socket::SocketClaims;
+use crate::supervisor::socket::{IdleWatch, SocketClaims};
 
 pub struct Options {
     pub envs_dir: PathBuf,
@@ -30,6 +30,8 @@ pub struct ManagerContext {
     pub daemons: Arc<Registry>,
     pub mailbox: Arc<Mailbox>,
     pub sampler: Arc<Sampler>,
+    /// The looks at the daemons that are stopped when nobody uses them.
+    pub idle: Arc<IdleWatch>,
     pub listeners: Arc<Listeners>,
     /// The number of daemons that need the guardian.
     guarded: AtomicUsize,
@@ -49,6 +51,7 @@ impl ManagerContext {
             daemons: Arc::default(),
             mailbox,
             sampler: Sampler::new(id),
+            idle: Arc::default(),
             listeners: Arc::default(),
             guarded: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),

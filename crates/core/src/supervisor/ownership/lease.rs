@@ -57,11 +57,11 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 const BUSY_MAX: u32 = 100;
 
 impl Lease {
-    /// The preparation before the first spawn.
+    /// The preparation before the first spawn. `is_held`: this owner holds the socket already.
     ///
     /// # Errors
     /// `Io`, `OwnedElsewhere`, `StopFailed` for an orphan that can't be killed, `SocketInUse`.
-    pub async fn prepare(envs_dir: &Path, config: &ProcessConfig, reporter: &Reporter) -> Result<Self, Failure> {
+    pub async fn prepare(envs_dir: &Path, config: &ProcessConfig, is_held: bool, reporter: &Reporter) -> Result<Self, Failure> {
         os::must_be_visible().map_err(|error| Failure::at(Path::new("/proc"), error))?;
         check_identifiable()?;
         let folder = Folder::open(envs_dir, &config.plugin_name)?;
@@ -73,7 +73,7 @@ impl Lease {
         let note = LockNote::Owner { pid: own.pid, start: own.start, manager: reporter.manager };
         lock.note(&note).map_err(io_failure)?;
         orphans::stop(&folder, config, reporter).await?;
-        socket::make_free(config)?;
+        socket::make_free(config, is_held)?;
         socket::remove_other_names(config);
         Ok(Self { lock: lock.keep(), folder, note, recorded: Vec::new(), watch: None, check_at: None, busy: 0 })
     }

@@ -14,10 +14,11 @@ use tokio::time::Instant;
 use super::ReadinessStatus;
 use super::accepted::{Acceptance, acceptance, is_own_error, wait_accepted};
 use super::daemon::{Answering, ProbedDaemon};
+use super::held::taken_by_another;
 use super::listen::datagram;
 use super::question::Answer;
 use crate::model::ProbeRole;
-use crate::supervisor::socket::{SocketFileId, dial, dial_kind};
+use crate::supervisor::socket::{OwnConnection, SocketFileId, dial, dial_kind};
 use ally_base::os::{self, Bound, Listeners, SockDiag};
 use ally_base::text::{errno_text, io_text};
 
@@ -29,6 +30,8 @@ pub struct ProbeConnection {
     file: Option<SocketFileId>,
     /// The reason why the holder of the socket is not known.
     no_holder: Option<String>,
+    /// At a held socket: the connection counts for no use of the daemon.
+    own: Option<OwnConnection>,
 }
 
 /// One probe of one daemon that connects.
@@ -55,6 +58,9 @@ impl Caller<'_> {
 
     /// `status` is set before the wait.
     pub async fn ask_accept(&self, status: &ReadinessStatus, deadline: Instant) -> Answer {
+        if let Some(answer) = self.ask_queue(status, deadline).await {
+            return answer;
+        }
         let mut connection = match self.connection() {
             Ok(connection) => connection,
             Err(answer) => return answer,
@@ -65,6 +71,7 @@ impl Caller<'_> {
         }
         status.set("the connection was not accepted".to_owned());
         match wait_accepted(&connection.client, deadline).await {
+            Ok(Acceptance::Accepted) if self.is_taken_by_another(connection.own.as_ref().map(OwnConnection::client)) => taken_by_another(),
             Ok(Acceptance::Accepted) => Answer::Passed,
             Ok(Acceptance::Waiting) => {
                 self.daemon.keep_waiting(connection);
@@ -107,7 +114,9 @@ impl Caller<'_> {
             Err(error) => return Err(Answer::NotMade(errno_text(error as i32))),
         }
         let no_holder = self.judge(&client)?;
-        Ok(ProbeConnection { client, file, no_holder })
+        let own = self.daemon.held.as_ref().map(|held| held.listener.remember_own(&client)).transpose();
+        let own = own.map_err(|error| Answer::NotMade(io_text(&error)))?;
+        Ok(ProbeConnection { client, file, no_holder, own })
     }
 
     /// A connection with an open sending half.
@@ -124,6 +133,10 @@ impl Caller<'_> {
 
     /// Fails if another process answers. Otherwise returns the reason why the holder of the socket is not known, if it is not.
     fn judge(&self, client: &OwnedFd) -> Result<Option<String>, Answer> {
+        // listen(2) was called by this process.
+        if let Some(held) = &self.daemon.held {
+            return self.judge_held(held, client);
+        }
         let listener = match os::peer_pid(client) {
             Ok(pid) => pid,
             // The daemon has closed the connection. Only macOS then reports ENOTCONN for the peer.

@@ -14,7 +14,7 @@ use super::exec::CommandRunner;
 use super::lookup::Lookup;
 use crate::model::{Pid, ProbeRole};
 use crate::supervisor::notify::NotifySocket;
-use crate::supervisor::socket::{SocketFileId, holders};
+use crate::supervisor::socket::{HeldListener, SocketFileId, holders};
 use ally_base::os;
 
 /// If a daemon exits this soon after a probe has connected, the connection is the likely reason.
@@ -29,7 +29,17 @@ pub struct ProbedDaemon {
     pub commands: Arc<CommandRunner>,
     /// `None` if no probe is `notify`.
     pub notify: Option<Arc<NotifySocket>>,
+    /// `None` if the daemon makes the socket itself.
+    pub held: Option<HeldProbe>,
     memory: Arc<Mutex<Memory>>,
+}
+
+/// The socket that the manager holds for this daemon.
+#[derive(Debug, Clone)]
+pub struct HeldProbe {
+    pub listener: Arc<HeldListener>,
+    /// A connection starts the daemon, so readiness makes none of its own.
+    pub on_connect: bool,
 }
 
 #[derive(Debug, Default)]
@@ -55,8 +65,8 @@ pub enum Answering {
 }
 
 impl ProbedDaemon {
-    pub fn new(leader: Pid, keeper: Pid, commands: CommandRunner, notify: Option<Arc<NotifySocket>>) -> Self {
-        Self { leader, keeper, commands: Arc::new(commands), notify, memory: Arc::default() }
+    pub fn new(leader: Pid, keeper: Pid, commands: CommandRunner, notify: Option<Arc<NotifySocket>>, held: Option<HeldProbe>) -> Self {
+        Self { leader, keeper, commands: Arc::new(commands), notify, held, memory: Arc::default() }
     }
 
     /// False for a process that is gone, because its pid may belong to another process.
@@ -114,6 +124,10 @@ impl ProbedDaemon {
 
     pub fn keep_waiting(&self, connection: ProbeConnection) {
         self.memory().waiting = Some(connection);
+    }
+
+    pub fn has_waiting(&self) -> bool {
+        self.memory().waiting.is_some()
     }
 
     pub fn take_waiting(&self) -> Option<ProbeConnection> {

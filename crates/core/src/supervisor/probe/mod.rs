@@ -5,6 +5,7 @@ mod connection;
 mod daemon;
 mod exec;
 mod health;
+mod held;
 pub mod http;
 mod last_line;
 mod listen;
@@ -15,7 +16,7 @@ mod schedule;
 mod tcp;
 mod wakeups;
 
-pub use daemon::ProbedDaemon;
+pub use daemon::{HeldProbe, ProbedDaemon};
 pub use exec::CommandRunner;
 pub use health::{HealthCheck, check};
 pub use ready::{ReadinessStatus, await_other_socket, await_ready};

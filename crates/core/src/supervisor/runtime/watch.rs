@@ -53,6 +53,14 @@ impl FolderChanges {
         Self::start(|watcher| watcher.add_file(file), true)
     }
 
+    /// The changes of the names of a socket's file. Must run on the supervisor's thread.
+    ///
+    /// # Errors
+    /// As [`Self::of_file`]; ENOENT.
+    pub fn of_socket(path: &Path) -> io::Result<Self> {
+        Self::start(|watcher| watcher.add_socket(path), true)
+    }
+
     fn start(add: impl FnOnce(&FolderWatcher) -> io::Result<Key>, is_file: bool) -> io::Result<Self> {
         let watcher = Arc::clone(WATCHER.get_or_try_init(Watcher::start)?);
         // Locked across the system call: otherwise the drop of the folder's last watch could remove the new one.

@@ -8,7 +8,7 @@ use std::path::Path;
 use ally_base::os::{self, Held};
 use nix::errno::Errno;
 
-use super::{SocketFileId, dial, holders};
+use super::{FileId, SocketFileId, dial, held, holders};
 use crate::error::{Failure, Occupant};
 
 /// The tries, if another file replaces the dead socket during the check.
@@ -100,9 +100,15 @@ fn remove(path: &Path, checked: &Found) -> Result<bool, Failure> {
     if now.as_ref() != Some(checked) {
         return Ok(false);
     }
+    // A socket that a killed owner held has a second name.
+    let second = held::held_name(path);
+    let is_second = FileId::find_here(path).is_ok_and(|here| FileId::find_here(&second).is_ok_and(|second| second == here));
     match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(Failure::call("unlink", path, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Failure::call("unlink", path, error)),
+        Ok(()) | Err(_) => {}
     }
+    if is_second {
+        fs::remove_file(&second).map_err(|error| Failure::call("unlink", &second, error))?;
+    }
+    Ok(true)
 }

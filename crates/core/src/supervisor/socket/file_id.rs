@@ -32,3 +32,32 @@ impl SocketFileId {
         Self::find(path).ok()
     }
 }
+
+/// The identity of a file as long as it is open or bound: its inode can't be another file's then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// Of the file that stat(2) finds.
+    ///
+    /// # Errors
+    /// Errors of stat(2).
+    pub fn find(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|file| Self::of(&file))
+    }
+
+    /// Of the file itself: a symlink is another file than its target.
+    ///
+    /// # Errors
+    /// Errors of lstat(2).
+    pub fn find_here(path: &Path) -> io::Result<Self> {
+        fs::symlink_metadata(path).map(|file| Self::of(&file))
+    }
+
+    fn of(file: &fs::Metadata) -> Self {
+        Self { device: file.dev(), inode: file.ino() }
+    }
+}

@@ -4,16 +4,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use ally_base::os::{PortListening, TcpListeners};
 
-use super::remove_dead;
+use super::{held, remove_dead};
 use crate::config::{Probe, ProcessConfig, TcpAddress};
 use crate::error::{Failure, Occupant};
 
-/// Makes the places free at which the probes look for the daemon. Nothing connects to a port.
+/// Makes the places free at which the probes look for the daemon, and the names of a socket that the manager is going to make.
+/// Nothing connects to a port. `is_held`: the manager has made the socket already.
 ///
 /// # Errors
 /// `SocketInUse` with the occupant of a place; `Io` if a system call fails.
-pub fn make_free(config: &ProcessConfig) -> Result<(), Failure> {
-    config.needed_socket().map_or(Ok(()), remove_dead)?;
+pub fn make_free(config: &ProcessConfig, is_held: bool) -> Result<(), Failure> {
+    if let Some(path) = config.needed_socket().filter(|_| !is_held) {
+        remove_dead(path)?;
+        if config.holds_socket() {
+            held::remove_dead_names(path)?;
+        }
+    }
     config.probes().filter_map(Probe::port).try_for_each(check_port)
 }
 

@@ -54,6 +54,7 @@ samples! { f:
     ProbePassed { generation: f.generation, latency: Duration::from_millis(2) },
     ProbeFailed { generation: f.generation, latency: Duration::from_millis(3), error: "refused".to_owned() },
     MemoryExceeded { generation: f.generation, memory: 200 << 20 },
+    SocketLost { generation: f.generation, failure: shut_down() },
     StartupElapsed { generation: f.generation, last_problem: None, tail: String::new() },
     AcknowledgementElapsed { generation: f.generation },
     GraceElapsed { generation: f.generation },
@@ -106,4 +107,12 @@ pub fn claimed() -> Failure {
 
 fn foreigner() -> ally_core::error::Occupant {
     ally_core::error::Occupant::Process(77)
+}
+
+pub fn shut_down() -> Failure {
+    Failure::SocketShutDown { path: "/run/p.sock".to_owned() }
+}
+
+pub fn taken() -> Failure {
+    Failure::SocketTaken { path: "/run/p.sock".to_owned(), by: foreigner() }
 }

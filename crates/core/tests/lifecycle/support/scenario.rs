@@ -101,6 +101,10 @@ impl Scenario {
         self.on(Event::MemoryExceeded { generation: self.machine.generation(), memory: 200 << 20 });
     }
 
+    pub fn socket_lost(&mut self, failure: Failure) {
+        self.on(Event::SocketLost { generation: self.machine.generation(), failure });
+    }
+
     pub fn timeout(&mut self) {
         self.on(Event::StartupElapsed { generation: self.machine.generation(), last_problem: None, tail: String::new() });
     }

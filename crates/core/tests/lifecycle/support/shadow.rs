@@ -3,7 +3,9 @@
 //! that can happen next.
 
 use super::caller_view::{CallerView, Request};
-use super::events::{Filling, claimed, code, exited, exited_after_loss, lost, of_generation, owned, unspawnable, unwritable};
+use super::events::{
+    Filling, claimed, code, exited, exited_after_loss, lost, of_generation, owned, shut_down, taken, unspawnable, unwritable,
+};
 use super::{Verdict, ensure};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Event, Generation, Machine, Now, Plan, RestartOn, Signal, Timer};
@@ -121,6 +123,7 @@ impl ShadowModel {
             Tree::Alive => {
                 // The exit code matters only with `restart.on: 'failure'`.
                 let codes: &[i32] = if plan.restart.on == RestartOn::Failure { &[1, 0] } else { &[1] };
+                reports.extend([shut_down(), taken()].map(|failure| Event::SocketLost { generation, failure }));
                 for number in codes {
                     reports.push(exited(generation, code(*number), false));
                     reports.push(exited(generation, code(*number), true));
@@ -209,6 +212,7 @@ impl ShadowModel {
             Event::MemoryExceeded { .. } => {
                 self.expected_replies.remove(&Reply::Memory);
             }
+            Event::SocketLost { .. } => {}
             Event::StartupElapsed { .. } => self.timer_fired(Timer::Startup),
             Event::AcknowledgementElapsed { .. } => self.timer_fired(Timer::Acknowledgement),
             Event::GraceElapsed { .. } => self.timer_fired(Timer::Grace),

@@ -259,6 +259,7 @@ impl ShadowModel {
                 ensure(runs == below_retries, format_args!("running is {runs} after {} failed checks", self.failures))
             }
             Event::MemoryExceeded { .. } => ensure(!runs, "a daemon above its memory limit goes on"),
+            Event::SocketLost { .. } => ensure(!runs, "a daemon that can't serve its socket goes on"),
             _ => Ok(()),
         }
     }

@@ -66,16 +66,16 @@ impl Name {
 impl Daemon {
     /// A daemon before its order, with the mask and the descriptors of the order.
     pub fn prepare() -> (Self, u32, Vec<OwnedFd>) {
-        Self::prepare_with(None)
+        Self::prepare_with(None, None)
     }
 
-    /// As [`Self::prepare`], with a socket for notifications.
-    pub fn prepare_with(notify: Option<OwnedFd>) -> (Self, u32, Vec<OwnedFd>) {
-        Self::prepare_under(&Name::take(), notify)
+    /// As [`Self::prepare`], with a socket for notifications, and one that listens.
+    pub fn prepare_with(notify: Option<OwnedFd>, listener: Option<OwnedFd>) -> (Self, u32, Vec<OwnedFd>) {
+        Self::prepare_under(&Name::take(), notify, listener)
     }
 
     /// As [`Self::prepare_with`], beside other daemons of this name.
-    pub fn prepare_under(name: &Name, notify: Option<OwnedFd>) -> (Self, u32, Vec<OwnedFd>) {
+    pub fn prepare_under(name: &Name, notify: Option<OwnedFd>, listener: Option<OwnedFd>) -> (Self, u32, Vec<OwnedFd>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let [(stdout, out), (stderr, err)] = [io::pipe().unwrap(), io::pipe().unwrap()];
         let [stdout_reader_copy, stderr_reader_copy] = [&stdout, &stderr].map(|pipe| pipe.try_clone().unwrap().into());
@@ -94,6 +94,7 @@ impl Daemon {
             stdout_copy: None,
             stderr_copy: None,
             log_notes: None,
+            listener,
         }
         .into_wire();
         (Self { stream: Some(Frames::of(ours)), stdout: Some(stdout), stderr: Some(stderr), home: Rc::clone(&name.home) }, mask, ends)

@@ -80,7 +80,15 @@ impl Guardian {
     }
 
     pub fn spawn(&self, plan: &TestOrder) -> Daemon {
-        let (daemon, mask, ends) = Daemon::prepare();
+        self.spawn_prepared(plan, Daemon::prepare())
+    }
+
+    /// A daemon that gets a listening socket.
+    pub fn spawn_listening(&self, plan: &TestOrder, listener: OwnedFd) -> Daemon {
+        self.spawn_prepared(plan, Daemon::prepare_with(None, Some(listener)))
+    }
+
+    fn spawn_prepared(&self, plan: &TestOrder, (daemon, mask, ends): (Daemon, u32, Vec<OwnedFd>)) -> Daemon {
         self.send(&plan.encode(daemon.home.path(), mask), &ends.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>());
         // The test's copies of the descriptors are closed here, so the keeper alone holds the lock.
         daemon
