@@ -44,41 +44,53 @@ impl Task {
     pub(super) fn watch_socket_names(&mut self) {
         if let Some(held) = &mut self.held {
             held.watch_names();
-            self.restore_socket();
+            self.restore_and_tell();
         }
     }
 
     pub(super) fn on_held_event(&mut self, event: HeldEvent) {
         match event {
-            HeldEvent::Renamed | HeldEvent::HungUp => self.restore_socket(),
+            HeldEvent::Renamed | HeldEvent::HungUp => self.restore_and_tell(),
             // No socket is armed.
             HeldEvent::Connected => {}
         }
     }
 
-    /// Makes `socketPath` lead to the held socket, which accepts connections. The machine decides what becomes of the daemon.
-    fn restore_socket(&mut self) {
-        let (Some(held), Some(generation)) = (&mut self.held, self.attempt.as_ref().map(|attempt| attempt.generation)) else { return };
+    /// Puts the socket right. The machine decides what becomes of a daemon that can't serve it any more.
+    fn restore_and_tell(&mut self) {
+        let Some(generation) = self.attempt.as_ref().map(|attempt| attempt.generation) else { return };
+        if let Some(failure) = self.restore_socket(generation) {
+            self.feed(Event::SocketLost { generation, failure });
+        }
+    }
+
+    /// Makes `socketPath` lead to the held socket, which accepts connections. Returns why the daemon can't serve the socket any more.
+    fn restore_socket(&mut self, generation: Generation) -> Option<Failure> {
+        let held = self.held.as_mut()?;
         let path = held.path().display().to_string();
         match held.restore(self.attempt.as_ref().and_then(tree_of)) {
-            Ok(Restored::InPlace) => {}
-            Ok(Restored::PutBack) => self.warn_of_names("removes SOCKET_PATH although the socket is the manager's; it was put back"),
+            Ok(Restored::InPlace) => None,
+            Ok(Restored::PutBack) => {
+                self.warn_of_names("removes SOCKET_PATH although the socket is the manager's; it was put back");
+                None
+            }
             Ok(Restored::PutBackOverDaemon) => {
                 self.warn_of_names("binds SOCKET_PATH itself although the socket is the manager's, which was put back");
                 self.feed(Event::NotReady { generation, failure: Failure::BindsHeldSocket { path, cause: None } });
+                None
             }
             Ok(Restored::Replaced) => {
                 self.warn_of_names("removes SOCKET_PATH although the socket is the manager's; there is a new socket");
-                self.feed(Event::SocketLost { generation, failure: Failure::SocketReplaced { path } });
+                Some(Failure::SocketReplaced { path })
             }
-            Ok(Restored::AfterShutdown) => self.feed(Event::SocketLost { generation, failure: Failure::SocketShutDown { path } }),
+            Ok(Restored::AfterShutdown) => Some(Failure::SocketShutDown { path }),
             Err(failure) => {
                 log!(self.daemon.reporter, warn, %failure, "a held socket can't be put right; the next spawn tries again");
                 if held.is_shut_down() {
-                    self.feed(Event::SocketLost { generation, failure: Failure::SocketShutDown { path } });
-                } else if matches!(failure, Failure::SocketTaken { .. }) {
-                    self.feed(Event::SocketLost { generation, failure });
+                    return Some(Failure::SocketShutDown { path });
                 }
+                // Otherwise the daemon still serves the connections that it has.
+                Some(failure).filter(|failure| matches!(failure, Failure::SocketTaken { .. }))
             }
         }
     }
@@ -94,7 +106,8 @@ impl Task {
         let Some(held) = &self.held else { return };
         held.after_exit();
         let path = held.path().display().to_string();
-        self.restore_socket();
+        // The exit says more than the state of the socket, and the next spawn finds out who else has taken the path.
+        drop(self.restore_socket(generation));
         if is_address_in_use(tail) {
             // Counts only before readiness.
             let cause = Box::new(Failure::StartupExit { exit, tail: tail.to_owned() });
