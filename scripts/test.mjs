@@ -15,12 +15,16 @@ function run(command, args) {
 }
 
 /** Packages of PyPI that tests use. Without a network their tests are skipped, and say so. */
+const TOOLS = { prometheus_client: '0.26.0', uvicorn: '0.38.0' };
+
 function installTools() {
   const folder = join(root, 'target', 'python');
-  if (existsSync(join(folder, 'prometheus_client'))) return;
-  const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target', folder, 'prometheus_client==0.26.0'];
-  const { status } = spawnSync('python3', pip, { stdio: 'inherit' });
-  if (status !== 0) console.error('prometheus_client could not be installed: its tests are skipped');
+  for (const [name, version] of Object.entries(TOOLS)) {
+    if (existsSync(join(folder, name))) continue;
+    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target', folder, `${name}==${version}`];
+    const { status } = spawnSync('python3', pip, { stdio: 'inherit' });
+    if (status !== 0) console.error(`${name} could not be installed: its tests are skipped`);
+  }
 }
 
 const chosen = process.argv.slice(2);

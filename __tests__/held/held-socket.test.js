@@ -1,14 +1,17 @@
 'use strict';
 
 const fs = require('node:fs');
-const { testOnLinux, testWith } = require('../helpers/needs');
-const { alive, identify, signal, stat } = require('../helpers/proc');
+const { useCommandedOwner } = require('../helpers/commanded-owner');
+const { TOOLS, testOnLinux, testWith } = require('../helpers/needs');
+const { alive, children, identify, signal, stat } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
+const { inject } = require('../helpers/strace');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { ask, busyClients, refusal, waiting } = require('./clients');
 
 const world = useWorld();
+const { commandedOwner, expectStartAndStop, supervisorThread } = useCommandedOwner(world);
 
 const held = (name, fixture = ['serves-held.py'], changes = {}) =>
   world.config(name, fixture, { socket: 'manager', restart: { delay: 20, jitter: 0 }, ...changes });
@@ -94,7 +97,7 @@ testOnLinux("socket: 'manager': accept(2) waits in a daemon whose predecessor ha
     'import fcntl, os; fcntl.fcntl(3, fcntl.F_SETFL, os.O_NONBLOCK); import socket; s = socket.socket(fileno=3); s.setblocking(0); print("set", flush=True)';
   const once = `${setter}\nimport time\ntime.sleep(60)`;
   const code = `import os, sys\nif not os.path.exists("seen"):\n open("seen", "w")\n exec(${JSON.stringify(once)})\nimport fcntl\nprint("flags", fcntl.fcntl(3, fcntl.F_GETFL) & os.O_NONBLOCK, fcntl.fcntl(3, fcntl.F_GETFD), flush=True)\nimport time\ntime.sleep(60)`;
-  const config = held('plugin', [], { args: ['-S', '-E', '-c', code], readiness: { type: 'output', pattern: 'set|flags' } });
+  const config = held('plugin', [], { args: ['-S', '-E', '-B', '-c', code], readiness: { type: 'output', pattern: 'set|flags' } });
   await manager.startProcess(config);
   await manager.restartProcess('plugin');
   expect(manager.getOutput('plugin')).toContain('flags 0 0');
@@ -153,7 +156,7 @@ testOnLinux("socket: 'manager': clients that wait read end of file when the mana
   const config = held('plugin', undefined, { restart: { maxAttempts: 1, delay: 400, jitter: 0 } });
   const code =
     'import os, sys\nif os.path.exists("again"): os._exit(3)\nopen("again", "w")\nsys.path.insert(0, sys.argv[1])\nimport held\nheld.serve(held.listener())';
-  config.args = ['-S', '-E', '-c', code, require('node:path').join(__dirname, '..', 'fixtures', 'daemons')];
+  config.args = ['-S', '-E', '-B', '-c', code, require('node:path').join(__dirname, '..', 'fixtures', 'daemons')];
   await manager.startProcess(config);
   signal(identify(manager.getPid('plugin')), 'SIGKILL');
   await until(() => manager.getState('plugin') === 'starting');
@@ -310,7 +313,7 @@ testOnLinux('readiness accept of a held socket: a connection that waits anyway i
   const counted = world.path('count');
   const code = `import os, sys, time\nsys.path.insert(0, sys.argv[1])\nimport held\nwhile not os.path.exists(sys.argv[2]): time.sleep(0.005)\nserver = held.listener()\nconnection, _ = server._accept()\nprint("took", os.read(connection, 9), flush=True)\nserver.setblocking(False)\ntime.sleep(0.3)\ntry:\n server._accept()\n print("another", flush=True)\nexcept BlockingIOError:\n print("no other", flush=True)\ntime.sleep(60)`;
   const fixtures = require('node:path').join(__dirname, '..', 'fixtures', 'daemons');
-  const config = held('plugin', [], { args: ['-S', '-E', '-c', code, fixtures, counted] });
+  const config = held('plugin', [], { args: ['-S', '-E', '-B', '-c', code, fixtures, counted] });
   const started = manager.startProcess(config);
   await until(() => manager.getPid('plugin'));
   const client = await waiting(world.socket('plugin'));
@@ -340,4 +343,94 @@ test.each(['listen', 'socket'])("socket: 'manager': the probe %s is refused", as
   const error = await failure(manager.startProcess(held('plugin', undefined, { readiness: { type } })));
   expect(error.code).toBe('ERR_INVALID_CONFIG');
   expect(error.message).toContain(`readiness.type '${type}' says nothing about the daemon here`);
+});
+
+// The end of the owner, and file systems without links.
+
+testOnLinux("socket: 'manager': after the death of the owner its file refuses, and the next start replaces both names", async () => {
+  const owner = commandedOwner();
+  expect((await owner.asks('startProcess', held('plugin'))).error).toBeUndefined();
+  const socketPath = world.socket('plugin');
+  const daemon = identify(pidOf(await ask(socketPath)));
+  owner.child.kill('SIGKILL');
+  await until(() => !alive(daemon));
+  await until(async () => (await refusal(socketPath)) === 'ECONNREFUSED');
+  expect(names('plugin')).toEqual(['daemon.sock', 'daemon.sock.held']);
+  const manager = world.manager();
+  await manager.startProcess(held('plugin'));
+  expect(pidOf(await ask(socketPath))).toBe(manager.getPid('plugin'));
+  await manager.stopProcess('plugin');
+  expect(names('plugin')).toEqual([]);
+});
+
+testOnLinux("socket: 'manager': a start with socket 'daemon' removes both names that a killed owner has left", async () => {
+  const owner = commandedOwner();
+  await owner.asks('startProcess', held('plugin'));
+  const daemon = identify(pidOf(await ask(world.socket('plugin'))));
+  owner.child.kill('SIGKILL');
+  await until(() => !alive(daemon));
+  const manager = world.manager();
+  await manager.startProcess(world.config('plugin'));
+  expect(names('plugin')).toEqual(['daemon.sock']);
+});
+
+testWith('strace')(
+  "socket: 'manager': where sockets can't be linked, a removed name is a new socket for the restarted daemon",
+  async () => {
+    const owner = commandedOwner();
+    await expectStartAndStop(owner, 'warm');
+    const fault = await inject(world, await supervisorThread(owner), ['linkat:error=EPERM']);
+    const socketPath = world.socket('plugin');
+    expect((await owner.asks('startProcess', held('plugin'))).error).toBeUndefined();
+    expect(names('plugin')).toEqual(['daemon.sock']);
+    const pid = pidOf(await ask(socketPath));
+    fs.unlinkSync(socketPath);
+    const next = await until(() => ask(socketPath).then(pidOf, () => undefined));
+    expect(next).not.toBe(pid);
+    await until(async () => (await owner.asks('isRunning', 'plugin')).value);
+    expect(names('plugin')).toEqual(['daemon.sock']);
+    await owner.asks('stopProcess', 'plugin');
+    expect(names('plugin')).toEqual([]);
+    await fault.stop();
+  },
+);
+
+testOnLinux("socket: 'manager': what killMode 'group' spares does not listen after a stop", async () => {
+  const manager = world.manager();
+  const { command, args } = held('plugin');
+  const shell = held('plugin', [], {
+    command: '/bin/sh',
+    args: ['-c', 'setsid sleep 60 & exec "$@"', 'sh', command, ...args],
+    killMode: 'group',
+  });
+  await manager.startProcess(shell);
+  const [spared] = await until(() => {
+    const found = children(manager.getPid('plugin'));
+    return found.length > 0 && found;
+  });
+  world.killAtEnd(identify(spared.pid));
+  const socketPath = world.socket('plugin');
+  const client = await waiting(socketPath);
+  await manager.stopProcess('plugin');
+  await client.ended.catch(() => {});
+  expect(names('plugin')).toEqual([]);
+  await manager.startProcess(shell);
+  expect(pidOf(await ask(socketPath))).toBe(manager.getPid('plugin'));
+  for (const each of children(manager.getPid('plugin'))) world.killAtEnd(identify(each.pid));
+});
+
+testWith('uvicorn')("socket: 'manager': uvicorn --fd 3 serves before and after a restart", async () => {
+  const manager = world.manager();
+  const app =
+    'async def app(scope, receive, send):\n    if scope["type"] == "http":\n        await send({"type": "http.response.start", "status": 200})\n        await send({"type": "http.response.body", "body": b"hello"})\n';
+  fs.writeFileSync(`${world.pluginPath}/app.py`, app);
+  const config = held('plugin', [], {
+    command: 'python3',
+    args: ['-B', '-m', 'uvicorn', '--fd', '3', 'app:app'],
+    envVars: { PYTHONPATH: TOOLS },
+    readiness: { type: 'http', path: '/' },
+  });
+  await manager.startProcess(config);
+  await manager.restartProcess('plugin');
+  expect(await ask(world.socket('plugin'), 'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')).toMatch(/^HTTP\/1.1 200/);
 });

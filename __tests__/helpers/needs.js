@@ -49,6 +49,7 @@ const checks = {
   '/usr/bin/python3': () => works('/usr/bin/python3', '-S', '-E', '-c', 'import ctypes'),
   ptrace: () => root && works('/usr/bin/python3', '-S', '-E', '-c', 'import ctypes'),
   prometheus_client: () => works('python3', '-c', `import sys; sys.path.insert(0, ${JSON.stringify(TOOLS)}); import prometheus_client`),
+  uvicorn: () => works('python3', '-c', `import sys; sys.path.insert(0, ${JSON.stringify(TOOLS)}); import uvicorn`),
   'Symbol.asyncDispose': () => Symbol.asyncDispose !== undefined,
 };
 const results = new Map();
@@ -73,4 +74,4 @@ function testWith(...needs) {
 
 const testOnLinux = testWith('Linux');
 
-module.exports = { ANOTHER, ROOT, SOMEBODY, as, testOnLinux, testWith };
+module.exports = { ANOTHER, ROOT, SOMEBODY, TOOLS, as, testOnLinux, testWith };

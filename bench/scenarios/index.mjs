@@ -15,6 +15,7 @@ import sampling from './sampling.mjs';
 import load from './load.mjs';
 import metrics from './metrics.mjs';
 import logFile from './log-file.mjs';
+import held from './held.mjs';
 
 export const scenarios = [
   ready,
@@ -34,4 +35,5 @@ export const scenarios = [
   load,
   logFile,
   metrics,
+  held,
 ];

@@ -232,7 +232,7 @@ impl Machine {
         now: Now,
     ) {
         let Some(pid) = self.phase.pid() else { return };
-        let reason = self.exit_reason(exit);
+        let reason = self.exit_reason(exit, connected);
         self.last_exit = Some(LastExit { pid, exit, reason, at: now.wall, usage });
         self.effects.push(Effect::Notify(Notice::Exited { pid, exit, reason }));
         match &mut self.phase {
@@ -240,6 +240,10 @@ impl Machine {
                 let run = *run;
                 self.disarm(Timer::Startup);
                 self.effects.push(Effect::StopAwaiting { generation: self.generation });
+                if self.has_served(run, connected) {
+                    let ended = self.ended(exit, reason, tail, name_lost);
+                    return self.after_end(ended, left.map(Left::Tree), connected, now);
+                }
                 let exited = self.with_probe_named(Failure::StartupExit { exit, tail });
                 let is_requested = matches!(run, Run::Requested(_) | Run::Upgrade(_));
                 let failure = name_lost.filter(|_| !is_requested).unwrap_or(exited);

@@ -345,8 +345,15 @@ impl Machine {
         }
     }
 
-    pub(super) fn exit_reason(&self, exit: Exit) -> ExitReason {
+    /// Whether a daemon that started for a connection has taken it before it exited: none waits any more. So it was ready.
+    pub(super) const fn has_served(&self, run: Run, connected: bool) -> bool {
+        self.plan.on_demand && !connected && matches!(run, Run::Connection | Run::Restart)
+    }
+
+    pub(super) fn exit_reason(&self, exit: Exit, connected: bool) -> ExitReason {
         match &self.phase {
+            Phase::Booting { run, .. } if self.has_served(*run, connected) && exit.succeeded() => ExitReason::Exited,
+            Phase::Booting { run, .. } if self.has_served(*run, connected) => ExitReason::Crashed,
             Phase::Running { .. } | Phase::Freezing { .. } | Phase::Upgrading { .. } if exit.succeeded() => ExitReason::Exited,
             Phase::Running { .. } | Phase::Freezing { .. } | Phase::Upgrading { .. } => ExitReason::Crashed,
             Phase::Stopping {

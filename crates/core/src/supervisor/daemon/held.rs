@@ -89,13 +89,13 @@ impl Task {
     pub(super) fn watch_socket_names(&mut self) {
         if let Some(held) = &mut self.held {
             held.watch_names();
-            self.restore_socket();
+            self.restore_and_tell();
         }
     }
 
     pub(super) fn on_held_event(&mut self, event: HeldEvent) {
         match event {
-            HeldEvent::Renamed | HeldEvent::HungUp => self.restore_socket(),
+            HeldEvent::Renamed | HeldEvent::HungUp => self.restore_and_tell(),
             HeldEvent::Connected => self.feed(Event::Connected { generation: self.serving }),
         }
     }
@@ -108,9 +108,16 @@ impl Task {
         }
     }
 
-    /// Makes `socketPath` lead to the held socket, which accepts connections. The machine decides what becomes of the daemon.
-    fn restore_socket(&mut self) {
-        let Some(held) = &mut self.held else { return };
+    /// Puts the socket right. The machine decides what becomes of a daemon that can't serve it any more.
+    fn restore_and_tell(&mut self) {
+        if let Some(failure) = self.restore_socket() {
+            self.feed(Event::SocketLost { generation: self.serving, failure });
+        }
+    }
+
+    /// Makes `socketPath` lead to the held socket, which accepts connections. Returns why the daemon can't serve the socket any more.
+    fn restore_socket(&mut self) -> Option<Failure> {
+        let held = self.held.as_mut()?;
         let (generation, path) = (self.serving, held.path().display().to_string());
         let tree = |serves: bool| self.attempts.iter().find(|attempt| (attempt.generation == generation) == serves).and_then(tree_of);
         let restored = held.restore(tree(true));
@@ -119,29 +126,31 @@ impl Task {
             (Err(Failure::SocketTaken { .. }), Some(other)) => (held.restore(Some(other)), self.other_generation()),
             (restored, _) => (restored, Some(generation)),
         };
-        let Some(held) = &self.held else { return };
         match restored {
-            Ok(Restored::InPlace) => {}
-            Ok(Restored::PutBack) => self.warn_of_names("removes SOCKET_PATH although the socket is the manager's; it was put back"),
+            Ok(Restored::InPlace) => None,
+            Ok(Restored::PutBack) => {
+                self.warn_of_names("removes SOCKET_PATH although the socket is the manager's; it was put back");
+                None
+            }
             Ok(Restored::PutBackOverDaemon) => {
                 self.warn_of_names("binds SOCKET_PATH itself although the socket is the manager's, which was put back");
-                if let Some(generation) = binder {
-                    self.feed(Event::NotReady { generation, failure: Failure::BindsHeldSocket { path, cause: None } });
-                }
+                let failure = Failure::BindsHeldSocket { path, cause: None };
+                binder.into_iter().for_each(|generation| self.feed(Event::NotReady { generation, failure: failure.clone() }));
+                None
             }
             Ok(Restored::Replaced) => {
                 self.warn_of_names("removes SOCKET_PATH although the socket is the manager's; there is a new socket");
-                self.feed(Event::SocketLost { generation, failure: Failure::SocketReplaced { path } });
+                Some(Failure::SocketReplaced { path })
             }
-            Ok(Restored::AfterShutdown) => self.feed(Event::SocketLost { generation, failure: Failure::SocketShutDown { path } }),
+            Ok(Restored::AfterShutdown) => Some(Failure::SocketShutDown { path }),
             Err(failure) => {
-                let is_shut_down = held.is_shut_down();
+                let is_shut_down = self.held.as_ref().is_some_and(HeldSocket::is_shut_down);
                 log!(self.daemon.reporter, warn, %failure, "a held socket can't be put right; the next spawn tries again");
                 if is_shut_down {
-                    self.feed(Event::SocketLost { generation, failure: Failure::SocketShutDown { path } });
-                } else if matches!(failure, Failure::SocketTaken { .. }) {
-                    self.feed(Event::SocketLost { generation, failure });
+                    return Some(Failure::SocketShutDown { path });
                 }
+                // Otherwise the daemon still serves the connections that it has.
+                Some(failure).filter(|failure| matches!(failure, Failure::SocketTaken { .. }))
             }
         }
     }
@@ -163,7 +172,8 @@ impl Task {
         }
         if let Some(held) = self.held.as_ref().filter(|_| generation == self.serving) {
             held.after_exit();
-            self.restore_socket();
+            // The exit says more than the state of the socket, and the next spawn finds out who else has taken the path.
+            drop(self.restore_socket());
         }
         if is_address_in_use(tail) {
             // Counts only before readiness.
@@ -234,6 +244,7 @@ impl Task {
     }
 
     pub(super) fn watch_idle(&mut self, generation: Generation) {
+        eprintln!("WATCH {generation}");
         let (watch, listener) = (Arc::clone(&self.context.idle), self.held.as_ref().map(|held| Arc::clone(held.listener())));
         let Some(attempt) = self.attempt(generation) else { return };
         let (tree, idle_timeout) = (tree_of(attempt), attempt.job.config.idle_timeout);
