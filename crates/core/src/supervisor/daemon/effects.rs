@@ -111,7 +111,7 @@ impl Task {
             let Some(logs) = config.logs.clone() else { return Ok(Preparation { lease: lease.keep(), log: None }) };
             // A start in place of a pending restart may have another file, which another owner may write.
             let is_own = logged.as_ref() == Some(&logs.file);
-            let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_own };
+            let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_own, is_shared: false };
             let log = open_log(logs, place).await?;
             Ok(Preparation { lease: lease.keep(), log: Some(log) })
         }));
