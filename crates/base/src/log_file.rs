@@ -68,15 +68,35 @@ pub fn create(folder: impl AsFd, name: &Path) -> Result<File, Unfit> {
     open_with(folder, name, OFlag::O_CREAT | OFlag::O_EXCL)
 }
 
+/// What names a file while it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId(libc::dev_t, libc::ino_t);
+
+impl FileId {
+    /// # Errors
+    /// Errors of fstat(2).
+    pub fn of(file: &File) -> Result<Self, Errno> {
+        let held = fstat(file)?;
+        Ok(Self(held.st_dev, held.st_ino))
+    }
+}
+
 /// Whether this file is at its place. Somebody may have moved or removed it.
 ///
 /// # Errors
 /// Errors of fstat(2) and fstatat(2). ENOENT is none: the file is not there.
 pub fn is_at(folder: impl AsFd, name: &Path, file: &File) -> Result<bool, Errno> {
-    let held = fstat(file)?;
+    Ok(size_at(folder, name, FileId::of(file)?)?.is_some())
+}
+
+/// The size of this file, if it is at its place.
+///
+/// # Errors
+/// Errors of fstatat(2). ENOENT is none.
+pub fn size_at(folder: impl AsFd, name: &Path, file: FileId) -> Result<Option<u64>, Errno> {
     match fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(there) => Ok((held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)),
-        Err(Errno::ENOENT) => Ok(false),
+        Ok(there) if FileId(there.st_dev, there.st_ino) == file => Ok(Some(u64::try_from(there.st_size).unwrap_or_default())),
+        Ok(_) | Err(Errno::ENOENT) => Ok(None),
         Err(errno) => Err(errno),
     }
 }

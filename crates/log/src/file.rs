@@ -1,9 +1,9 @@
 //! The live file: whole lines go in, between two of them comes the rotation. A trouble of the disk costs lines and nothing else.
+//! During an upgrade the log process of another generation writes it as well, so each batch of lines is written in a turn.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,21 +11,20 @@ use std::time::{Duration, Instant};
 use ally_base::log_file::{self, Unfit};
 use ally_base::text::errno_name;
 use ally_base::wire::LogNote;
-use memchr::{memchr, memrchr};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::drops::Drops;
+use super::live::{Live, first_line};
 use super::notes::Notes;
 use super::queue::Queue;
 use super::rotation::Rotation;
 
-/// How often to look whether the file is still there, while lines come.
-const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The pause before the next try, after a write or a rotation has failed.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
-const COPY_CHUNK: usize = 64 * 1024;
+/// How often to look for the file again in a row, while another process rotates it.
+const CHASES_MAX: u32 = 10_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -41,8 +40,6 @@ pub struct LogFile {
     pub rotation: Rotation,
     notes: Notes,
     live: Option<Live>,
-    /// When the place of the file was last looked at.
-    checked: Instant,
     trouble: Option<Trouble>,
     drops: Drops,
     /// When to try the next rotation, after one has failed.
@@ -55,15 +52,6 @@ struct Trouble {
     try_again: Instant,
 }
 
-struct Live {
-    file: File,
-    size: u64,
-    /// Where the line begins that has no newline yet. The size, if there is no such line.
-    line: u64,
-    /// An earlier process has left a last line without a newline.
-    is_torn: bool,
-}
-
 impl LogFile {
     pub fn new(folder: OwnedFd, folder_path: PathBuf, name: PathBuf, limits: &Limits, notes: Notes, queue: Arc<Queue>) -> Self {
         Self {
@@ -72,23 +60,23 @@ impl LogFile {
             rotation: Rotation::new(folder, name, limits.max_files, limits.compress, queue),
             notes,
             live: None,
-            checked: Instant::now(),
             trouble: None,
             drops: Drops::default(),
             rotate_again: None,
         }
     }
 
-    /// `file`: opened and locked by the owner. Without it, waits until an earlier log process has ended.
+    /// `file`: opened and locked by the owner. Without it, waits while another owner looks whether it may have the file.
     pub fn begin(&mut self, file: Option<File>) {
         let begun = match file {
             Some(file) => Live::of(file).map(|live| self.live = Some(live)),
             None => self.open_and_wait(),
         };
-        match begun {
+        match begun.and_then(|()| self.begin_turn()) {
             Ok(()) => {
                 self.rotation.tidy();
                 self.rotation.compress_next();
+                self.end_turn();
             }
             Err(unfit) => self.fail(unfit),
         }
@@ -97,13 +85,71 @@ impl LogFile {
     fn open_and_wait(&mut self) -> Result<(), Unfit> {
         loop {
             let file = log_file::open(&self.rotation.folder, &self.rotation.name)?;
-            file.lock().map_err(refused)?;
+            file.lock_shared().map_err(refused)?;
             self.live = Some(Live::of(file)?);
-            // The earlier process may have rotated meanwhile.
+            // Another log process may have rotated meanwhile.
             if self.is_in_place() {
                 return Ok(());
             }
         }
+    }
+
+    /// Opens the file if necessary, and waits until no other process writes or rotates it.
+    fn begin_turn(&mut self) -> Result<(), Unfit> {
+        for _ in 0..CHASES_MAX {
+            if self.live.is_none() {
+                self.open_anew()?;
+            }
+            let Some(live) = self.live.as_mut().filter(|live| !live.has_turn()) else { return Ok(()) };
+            live.begin_turn();
+            // If that can't be found out, the file is opened anew, which reports the errno.
+            if let Some(size) = log_file::size_at(&self.rotation.folder, &self.rotation.name, live.id).unwrap_or(None) {
+                return live.find(size);
+            }
+            // Somebody has moved or removed it, or another log process has rotated.
+            self.live = None;
+        }
+        Err(Errno::EAGAIN.into())
+    }
+
+    fn end_turn(&mut self) {
+        self.live.iter_mut().for_each(Live::end_turn);
+    }
+
+    /// Between two parts of a batch. With many rotations a batch may take long.
+    fn offer_turn(&mut self) -> Result<(), Unfit> {
+        if self.live.as_ref().is_some_and(Live::has_long_turn) {
+            self.end_turn();
+            return self.begin_turn();
+        }
+        Ok(())
+    }
+
+    /// After a batch. A line that has begun keeps the turn for a while.
+    fn end_batch(&mut self) {
+        if self.turn_left().is_some_and(|left| left.is_zero()) {
+            self.end_turn();
+        }
+    }
+
+    /// How long the turn may last without further lines, until [`Self::break_line`]. `None` without a turn.
+    pub fn turn_left(&self) -> Option<Duration> {
+        self.live.as_ref().and_then(Live::turn_left)
+    }
+
+    /// The rest of a line did not come in time: other processes may write.
+    pub fn break_line(&mut self) {
+        self.end_turn();
+    }
+
+    /// A compression has ended.
+    pub fn on_compressed(&mut self) {
+        match self.begin_turn() {
+            Ok(()) => self.rotation.on_compressed(),
+            // Without a turn no file may be renamed.
+            Err(_) => self.rotation.cancel(),
+        }
+        self.end_batch();
     }
 
     /// Whole lines, or a piece of a long line. Lines that can't be written are dropped and counted.
@@ -116,12 +162,15 @@ impl LogFile {
             self.drops.add(bytes.get(done..).unwrap_or_default());
             self.fail(unfit);
         }
+        self.end_batch();
     }
 
     /// A line of this package's own.
     pub fn write_marker(&mut self, text: &str) {
         let line = format!("[ally] {text}\n");
-        let torn = self.live.as_ref().is_some_and(|live| live.line != live.size);
+        // In the turn, because another process may have ended the line.
+        let has_turn = self.trouble.is_none() && self.begin_turn().is_ok();
+        let torn = has_turn && self.live.as_ref().is_some_and(Live::is_within_line);
         self.write(if torn { format!("\n{line}") } else { line }.as_bytes());
     }
 
@@ -133,6 +182,9 @@ impl LogFile {
         let bytes_left = self.drops.skip(bytes);
         let mut done = bytes.len() - bytes_left.len();
         while done < bytes.len() {
+            if let Err(unfit) = self.offer_turn() {
+                return (done, Err(unfit));
+            }
             let rest = bytes.get(done..).unwrap_or_default();
             match self.put(rest) {
                 Ok(count) => done += count,
@@ -144,9 +196,7 @@ impl LogFile {
 
     /// Opens the file if necessary, and reports the end of a trouble.
     fn ready(&mut self) -> Result<(), Unfit> {
-        if self.live.is_none() || (self.checked.elapsed() >= CHECK_INTERVAL && !self.is_in_place()) {
-            self.open_anew()?;
-        }
+        self.begin_turn()?;
         if let Some(live) = self.live.as_mut().filter(|live| live.is_torn) {
             live.write(b"\n").map_err(|(_, unfit)| unfit)?;
             live.is_torn = false;
@@ -154,7 +204,7 @@ impl LogFile {
         if let Some(Trouble { errno, .. }) = self.trouble {
             let lines = self.drops.lines;
             let text = format!("[ally] {lines} lines were dropped: {}\n", errno_name(errno));
-            if let Some(live) = self.live.as_mut().filter(|live| live.line != live.size) {
+            if let Some(live) = self.live.as_mut().filter(|live| live.is_within_line()) {
                 live.write(b"\n").map_err(|(_, unfit)| unfit)?;
             }
             self.put(text.as_bytes()).map_err(|(_, unfit)| unfit)?;
@@ -169,7 +219,7 @@ impl LogFile {
     fn put(&mut self, bytes: &[u8]) -> Result<usize, (usize, Unfit)> {
         let Some(live) = &self.live else { return Err((0, Errno::EBADF.into())) };
         let mut part = live.fitting(bytes, self.max_size);
-        let begins_earlier = live.line != live.size;
+        let begins_earlier = live.is_within_line();
         let passes = begins_earlier && live.line > 0 && live.size + part as u64 > self.max_size;
         if (part == 0 || passes) && !self.rotate() {
             // The lines are worth more than the limit.
@@ -182,8 +232,7 @@ impl LogFile {
         live.write(bytes.get(..part).unwrap_or_default()).map(|()| part)
     }
 
-    fn is_in_place(&mut self) -> bool {
-        self.checked = Instant::now();
+    fn is_in_place(&self) -> bool {
         let Some(live) = &self.live else { return false };
         // If that can't be found out, the file is opened anew, which reports the errno.
         log_file::is_at(&self.rotation.folder, &self.rotation.name, &live.file).unwrap_or(false)
@@ -193,7 +242,6 @@ impl LogFile {
     fn open_anew(&mut self) -> Result<(), Unfit> {
         // Until a file can be opened, lines must not go to the moved one.
         self.live = None;
-        self.checked = Instant::now();
         let name = self.rotation.name.clone();
         let file = match log_file::open(&self.rotation.folder, &name) {
             Err(Unfit::Refused(Errno::ENOENT)) => {
@@ -213,7 +261,12 @@ impl LogFile {
         if self.rotate_again.is_some_and(|at| Instant::now() < at) {
             return false;
         }
-        let rotated = self.try_rotate();
+        let mut rotated = self.try_rotate();
+        if rotated.is_err() && !self.is_in_place() {
+            // Half a rotation: the lines belong into the new file.
+            self.live = None;
+            rotated = rotated.and(self.begin_turn());
+        }
         self.rotate_again = match rotated {
             Ok(()) => None,
             Err(unfit) => {
@@ -229,23 +282,23 @@ impl LogFile {
     fn try_rotate(&mut self) -> Result<(), Unfit> {
         if !self.is_in_place() {
             // A file that somebody has moved is not one of the older files.
-            return self.open_anew();
+            self.live = None;
+            return self.begin_turn();
         }
         let Some(old) = &self.live else { return Err(Errno::EBADF.into()) };
         let new_name = self.rotation.new_name();
-        self.rotation.remove(&new_name)?;
+        self.rotation.settle_new_name()?;
         let file = log_file::create(&self.rotation.folder, &new_name)?;
         // Before the file has its name, so that no other owner can take it.
         lock_now(&file)?;
-        self.rotation.replace_live(&new_name)?;
-        old.copy_line_to(&file).map_err(refused)?;
         let mut new = Live::of(file)?;
-        new.is_torn = false;
-        if new.size > 0 {
-            new.line = 0;
-            if old.file.set_len(old.line).is_err() {
-                // The beginning of the line stays in the older file as well.
-            }
+        // As well before, so that no other log process writes it before the line has moved.
+        new.begin_turn();
+        self.rotation.replace_live(&new_name)?;
+        old.copy_line_to(&new.file).map_err(refused)?;
+        new.size = old.size - old.line;
+        if new.size > 0 && old.file.set_len(old.line).is_err() {
+            // The beginning of the line stays in the older file as well.
         }
         self.live = Some(new);
         self.rotation.compress_next();
@@ -270,101 +323,16 @@ impl LogFile {
     }
 }
 
-impl Live {
-    fn of(file: File) -> Result<Self, Unfit> {
-        let size = file.metadata().map_err(refused)?.len();
-        let mut last = [b'\n'];
-        if size > 0 {
-            file.read_exact_at(&mut last, size - 1).map_err(refused)?;
-        }
-        Ok(Self { file, size, line: size, is_torn: last != [b'\n'] })
-    }
-
-    /// The bytes that belong into this file: whole lines up to the limit, or the rest of a line. 0: into the next file.
-    fn fitting(&self, bytes: &[u8], max_size: u64) -> usize {
-        if self.line != self.size {
-            return first_line(bytes);
-        }
-        let room = usize::try_from(max_size.saturating_sub(self.size)).unwrap_or(usize::MAX);
-        match bytes.get(..room) {
-            None => bytes.len(),
-            Some(window) if window.len() == bytes.len() => bytes.len(),
-            Some(window) => match memrchr(b'\n', window) {
-                Some(last) => last + 1,
-                None if self.size == 0 => first_line(bytes),
-                None => 0,
-            },
-        }
-    }
-
-    /// In a failure, only whole lines stay in the file. With the length of these.
-    fn write(&mut self, part: &[u8]) -> Result<(), (usize, Unfit)> {
-        let mut written = 0;
-        while let Some(rest) = part.get(written..).filter(|rest| !rest.is_empty()) {
-            let error = match self.file.write(rest) {
-                Ok(count) if count > 0 => {
-                    written += count;
-                    continue;
-                }
-                Ok(_) => io::ErrorKind::WriteZero.into(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => error,
-            };
-            let kept = self.keep_lines(part.get(..written).unwrap_or_default());
-            return Err((kept, refused(error)));
-        }
-        self.note_written(part);
-        Ok(())
-    }
-
-    fn keep_lines(&mut self, written: &[u8]) -> usize {
-        let kept = memrchr(b'\n', written).map_or(0, |last| last + 1);
-        let torn = written.len() - kept;
-        self.note_written(written);
-        // If this fails as well, the part of a line stays, and a newline will end it.
-        if torn > 0 && self.file.set_len(self.size - torn as u64).is_ok() {
-            self.size -= torn as u64;
-        }
-        kept
-    }
-
-    fn note_written(&mut self, bytes: &[u8]) {
-        let before = self.size;
-        self.size += bytes.len() as u64;
-        if let Some(last) = memrchr(b'\n', bytes) {
-            self.line = before + last as u64 + 1;
-        }
-    }
-
-    /// Copies the line that has no newline yet.
-    fn copy_line_to(&self, mut to: &File) -> io::Result<()> {
-        let mut buffer = vec![0; COPY_CHUNK.min(usize::try_from(self.size - self.line).unwrap_or(COPY_CHUNK))];
-        let mut at = self.line;
-        while at < self.size {
-            let count = self.file.read_at(&mut buffer, at)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            to.write_all(buffer.get(..count).unwrap_or_default())?;
-            at += count as u64;
-        }
-        Ok(())
-    }
-}
-
-/// The length of the first line, or of all bytes.
-fn first_line(bytes: &[u8]) -> usize {
-    memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1)
-}
-
+/// The lock of a log file is shared: the log processes of two generations have it at once. Another owner, which must have it alone at
+/// first, does not get it.
 fn lock_now(file: &File) -> Result<(), Unfit> {
-    file.try_lock().map_err(|error| match error {
-        // Another owner's log.
+    file.try_lock_shared().map_err(|error| match error {
+        // Another owner looks whether it may have the file.
         TryLockError::WouldBlock => Errno::EWOULDBLOCK.into(),
         TryLockError::Error(error) => refused(error),
     })
 }
 
-fn refused(error: io::Error) -> Unfit {
+pub fn refused(error: io::Error) -> Unfit {
     Unfit::Refused(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
 }

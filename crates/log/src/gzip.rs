@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
+use ally_base::log_file::FileId;
 use ally_base::os;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -17,8 +18,10 @@ const CHUNK: usize = 64 * 1024;
 const STACK: usize = 1024 * 1024;
 
 pub struct Job {
-    /// The number of the file that is compressed. 0: a rotation has removed it meanwhile.
-    pub number: u32,
+    /// The file that is compressed. Rotations, also of another log process, change its number.
+    pub of: FileId,
+    /// Locked until the result has its name: what another log process can't lock, it does not touch.
+    lock: File,
     cancelled: Arc<AtomicBool>,
     thread: JoinHandle<io::Result<()>>,
 }
@@ -26,7 +29,8 @@ pub struct Job {
 impl Job {
     /// # Errors
     /// EAGAIN: no thread could be made.
-    pub fn start(number: u32, from: File, to: File, queue: &Arc<Queue>) -> io::Result<Self> {
+    pub fn start(from: File, to: File, queue: &Arc<Queue>) -> io::Result<Self> {
+        let (of, lock) = (FileId::of(&from)?, to.try_clone()?);
         let cancelled = Arc::new(AtomicBool::new(false));
         let (is_cancelled, queue) = (Arc::clone(&cancelled), Arc::clone(queue));
         let thread = thread::Builder::new().stack_size(STACK).spawn(move || {
@@ -35,16 +39,16 @@ impl Job {
             queue.report_compressed();
             compressed
         })?;
-        Ok(Self { number, cancelled, thread })
+        Ok(Self { of, lock, cancelled, thread })
     }
 
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// After [`Taken::compressed`](super::queue::Taken), or to wait for the end of a cancelled job.
-    pub fn join(self) -> io::Result<()> {
-        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the compression broke down")))
+    /// After [`Taken::compressed`](super::queue::Taken), or to wait for the end of a cancelled job. With the lock of the result.
+    pub fn join(self) -> (File, io::Result<()>) {
+        (self.lock, self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the compression broke down"))))
     }
 }
 

@@ -1,5 +1,5 @@
 //! The log process of one daemon: a fork of the daemon's keeper, the only reader of the daemon's pipes and the only writer of its
-//! log file.
+//! log file, unless another generation of the daemon lives.
 //!
 //! ```text
 //!                        ┌─ lines ─▶ queue ─▶ writer thread ─▶ file, file.1, …
@@ -15,7 +15,8 @@
 //! - `copy`: the owner's copy;
 //! - `queue`: between reader and writer;
 //! - `writer`: the writer's loop;
-//! - `file`: the file, its size and its troubles; `rotation`: its older files; `gzip`: their compression;
+//! - `file`: the file and its troubles; `live`: its size and its last line; `turn`: two log processes with one file;
+//! - `rotation`: its older files; `gzip`: their compression;
 //! - `drops`: counts dropped lines.
 
 mod copy;
@@ -23,10 +24,12 @@ mod drops;
 mod file;
 mod gzip;
 mod lines;
+mod live;
 mod notes;
 mod process;
 mod queue;
 mod rotation;
+mod turn;
 mod writer;
 
 pub use copy::OwnerCopy;

@@ -92,7 +92,17 @@ impl Queue {
 
     /// Waits for bytes, the end, or a compression. `buffer` gets the bytes.
     pub fn take(&self, buffer: &mut Vec<u8>) -> Taken {
+        loop {
+            if let Some(taken) = self.take_within(buffer, None) {
+                return taken;
+            }
+        }
+    }
+
+    /// As [`Self::take`]. `None` if nothing came within `limit`.
+    pub fn take_within(&self, buffer: &mut Vec<u8>, limit: Option<Duration>) -> Option<Taken> {
         buffer.clear();
+        let until = limit.map(|limit| Instant::now() + limit);
         let mut state = self.lock();
         while state.bytes.is_empty() && state.dropped.lines == 0 && !state.closed && !state.compressed {
             for buffer in [&mut *buffer, &mut state.bytes] {
@@ -100,14 +110,19 @@ impl Queue {
                     *buffer = Vec::new();
                 }
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return None,
+                Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
         }
         std::mem::swap(buffer, &mut state.bytes);
         state.full = None;
         if std::mem::take(&mut state.reader_waits) && (&self.room).write_all(b".").is_err() {
             // The reader asks again by itself.
         }
-        Taken { dropped: std::mem::take(&mut state.dropped.lines), closed: state.closed, compressed: std::mem::take(&mut state.compressed) }
+        let dropped = std::mem::take(&mut state.dropped.lines);
+        Some(Taken { dropped, closed: state.closed, compressed: std::mem::take(&mut state.compressed) })
     }
 
     /// Waits for the end of a compression. False if the time is over.

@@ -1,6 +1,7 @@
 //! The older files: `file.1`, `file.2` and so on, each as it is or compressed (`file.1.gz`).
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -74,13 +75,12 @@ impl Rotation {
 
     /// Removes what a killed log process has left half done, and what an earlier, larger `maxFiles` has left.
     pub fn tidy(&mut self) {
-        let new_name = self.new_name();
-        let old_log = fstatat(&self.folder, &new_name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_size > 0);
-        // The next live file is empty until it has its name, so this is the last one: between two steps of a rotation.
-        if !(old_log && self.max_files > 1 && self.make_room().and_then(|()| self.rename(&new_name, &self.older(1, Form::Plain))).is_ok()) {
-            ignore(self.remove(&new_name));
+        if self.settle_new_name().is_err() {
+            ignore(self.remove(&self.new_name()));
         }
-        ignore(self.remove(&self.compressing_name()));
+        if self.open_compressing().is_ok() {
+            ignore(self.remove(&self.compressing_name()));
+        }
         for number in 1.. {
             let is_kept = number < self.max_files;
             if !self.is_taken(number) {
@@ -98,6 +98,18 @@ impl Rotation {
                 ignore(self.remove(&self.older(number, Form::Gzip)));
             }
         }
+    }
+
+    /// Frees the name of the next live file. That file is empty until it has its place, so another one is the last live file of a
+    /// process that was killed between two steps of a rotation: it becomes `file.1`.
+    pub fn settle_new_name(&mut self) -> Result<(), Errno> {
+        let new_name = self.new_name();
+        let last_live = fstatat(&self.folder, &new_name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_size > 0);
+        if !last_live || self.max_files == 1 {
+            return self.remove(&new_name);
+        }
+        self.make_room()?;
+        self.rename(&new_name, &self.older(1, Form::Plain))
     }
 
     /// Puts the new file in the place of the live one, which becomes `file.1`. At each moment there is a file of that name, and it
@@ -125,10 +137,7 @@ impl Rotation {
         for form in FORMS {
             self.remove(&self.older(free, form))?;
         }
-        if let Some(job) = self.job.as_mut().filter(|job| job.number == free) {
-            job.number = 0;
-            job.cancel();
-        }
+        self.cancel_if_removed();
         for number in (1..free).rev() {
             for form in FORMS {
                 match self.rename(&self.older(number, form), &self.older(number + 1, form)) {
@@ -136,11 +145,21 @@ impl Rotation {
                     Err(errno) => return Err(errno),
                 }
             }
-            if let Some(job) = self.job.as_mut().filter(|job| job.number == number) {
-                job.number += 1;
-            }
         }
         Ok(())
+    }
+
+    /// A rotation has removed the file that is compressed.
+    fn cancel_if_removed(&self) {
+        if let Some(job) = self.job.as_ref().filter(|job| self.number_of(job).is_none()) {
+            job.cancel();
+        }
+    }
+
+    fn number_of(&self, job: &Job) -> Option<u32> {
+        let is_of =
+            |number: &u32| log_file::size_at(&self.folder, &self.older(*number, Form::Plain), job.of).is_ok_and(|size| size.is_some());
+        (1..self.max_files).find(is_of)
     }
 
     /// Begins to compress the newest file that is not compressed yet. One at a time.
@@ -151,25 +170,33 @@ impl Rotation {
         let mut kept = (1..self.max_files).take_while(|number| self.is_taken(*number));
         let Some(number) = kept.find(|number| self.exists(&self.older(*number, Form::Plain))) else { return };
         // A failure leaves the file as it is, which is tried again after the next rotation.
+        // So does another log process that compresses one.
         self.job = self.start_job(number).ok();
     }
 
     fn start_job(&self, number: u32) -> io::Result<Job> {
         let failed = |unfit: Unfit| io::Error::from_raw_os_error(unfit.errno());
         let from = log_file::open(&self.folder, &self.older(number, Form::Plain)).map_err(failed)?;
-        self.remove(&self.compressing_name())?;
-        let to = log_file::create(&self.folder, &self.compressing_name()).map_err(failed)?;
-        Job::start(number, from, to, &self.queue)
+        let to = self.open_compressing().map_err(failed)?;
+        to.set_len(0)?;
+        Job::start(from, to, &self.queue)
+    }
+
+    /// The result of a compression, until it has its name. Locked, or EWOULDBLOCK while another log process writes it.
+    fn open_compressing(&self) -> Result<File, Unfit> {
+        let file = log_file::open(&self.folder, &self.compressing_name())?;
+        file.try_lock().map_err(|_| Errno::EWOULDBLOCK)?;
+        Ok(file)
     }
 
     /// A compression has ended.
     pub fn on_compressed(&mut self) {
         let Some(job) = self.job.take() else { return };
-        let number = job.number;
-        if job.join().is_err() || number == 0 {
-            ignore(self.remove(&self.compressing_name()));
-            return;
-        }
+        let number = self.number_of(&job);
+        let (_lock, compressed) = job.join();
+        let Some(number) = number.filter(|_| compressed.is_ok()) else {
+            return ignore(self.remove(&self.compressing_name()));
+        };
         let [plain, gzip] = FORMS.map(|form| self.older(number, form));
         if self.rename(&self.compressing_name(), &gzip).is_ok() {
             ignore(self.remove(&plain));
@@ -183,11 +210,10 @@ impl Rotation {
 
     /// Gives a compression up. The file stays as it is, and is compressed after the next start.
     pub fn cancel(&mut self) {
-        if let Some(job) = &mut self.job {
-            job.number = 0;
-            job.cancel();
-        }
-        self.on_compressed();
+        let Some(job) = self.job.take() else { return };
+        job.cancel();
+        let (_lock, _cancelled) = job.join();
+        ignore(self.remove(&self.compressing_name()));
     }
 }
 

@@ -33,9 +33,12 @@ impl Writer {
         }
         let mut buffer = Vec::new();
         loop {
-            let taken = self.queue.take(&mut buffer);
+            let Some(taken) = self.queue.take_within(&mut buffer, self.file.turn_left()) else {
+                self.file.break_line();
+                continue;
+            };
             if taken.compressed {
-                self.file.rotation.on_compressed();
+                self.file.on_compressed();
             }
             if !buffer.is_empty() {
                 self.file.write(&buffer);
@@ -49,6 +52,7 @@ impl Writer {
             }
         }
         self.file.finish();
+        self.file.break_line();
         written();
         self.finish_compression();
     }
@@ -59,7 +63,7 @@ impl Writer {
             if !self.queue.wait_compressed(limit) {
                 return self.file.rotation.cancel();
             }
-            self.file.rotation.on_compressed();
+            self.file.on_compressed();
         }
     }
 }

@@ -8,3 +8,4 @@ mod lines;
 mod queue;
 mod rotation;
 mod support;
+mod two_processes;

@@ -142,6 +142,8 @@ impl Task {
         if let Err(failure) = self.prepare_socket(generation) {
             return self.feed(Event::PrepareFailed { generation, failure });
         }
+        // The other generation may still write the log file.
+        let is_shared = self.attempts.iter().any(|attempt| attempt.generation != generation && attempt.has_tree());
         let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.generation == generation) else { return };
         if has_name && job.config.logs.is_none() {
             return self.feed(Event::Prepared { generation });
@@ -159,7 +161,7 @@ impl Task {
             };
             // A start in place of a pending restart may have another file, which another owner may write.
             let is_own = logged.as_ref() == Some(&logs.file);
-            let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_own };
+            let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_own, is_shared };
             let log = open_log(logs, place).await?;
             let held = bind()?;
             Ok(Preparation { lease: lease.keep(), log: Some(log), held })

@@ -27,7 +27,7 @@ use crate::supervisor::runtime::{Work, off_thread};
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a first start waits for the lock. After that another owner has it.
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
-/// How long a restart waits. After that the disk is slow, and the new log process waits in the place of the daemon.
+/// How long a restart waits. After that the disk is slow, and the lines of both attempts may mix.
 const RESTART_LOCK_LIMIT: Duration = Duration::from_millis(500);
 
 /// The process name of a log process.
@@ -36,7 +36,7 @@ const LOG_PROCESS: &str = "ally-log";
 /// A log file for one attempt.
 #[derive(Debug)]
 pub struct OpenLog {
-    /// `None`: the log process waits for the lock.
+    /// `None`: the log process waits for the lock, while another owner looks whether it may have the file.
     pub file: Option<OwnedFd>,
     pub folder: OwnedFd,
 }
@@ -59,6 +59,16 @@ pub struct LogPlace {
     pub plugin: String,
     /// Whether this owner's earlier attempt has written the file.
     pub is_own: bool,
+    /// Whether another generation of the daemon writes the file, and goes on.
+    pub is_shared: bool,
+}
+
+/// Who else may have the lock of the file.
+#[derive(Clone, Copy)]
+enum LockedBy {
+    Nobody,
+    /// The log process of another generation or of an earlier attempt.
+    LogProcess,
 }
 
 /// Opens and locks the file in a thread of its own: the disk may hang, and the supervisor's thread must not.
@@ -70,25 +80,25 @@ pub async fn open_log(config: LogConfig, place: LogPlace) -> Result<OpenLog, Fai
     let (config, place) = (Arc::new(config), Arc::new(place));
     loop {
         let (wanted, at) = (Arc::clone(&config), Arc::clone(&place));
-        let (folder, file, locked) = off_thread(Work::OpenFile, move || try_open(&wanted, &at)).await?;
+        let is_last = Instant::now() >= limit;
+        let besides = if place.is_own && (place.is_shared || is_last) { LockedBy::LogProcess } else { LockedBy::Nobody };
+        let (folder, file, locked) = off_thread(Work::OpenFile, move || try_open(&wanted, &at, besides)).await?;
         if locked {
             return Ok(OpenLog { file: Some(file.into()), folder });
         }
-        if Instant::now() >= limit {
-            // In the list of locks a file that was handed on belongs to this process, and one that was rotated to a log process.
-            let owner = os::flock_holder(&file);
-            let is_foreign = owner.is_some_and(|pid| pid != os::own_pid() && !os::holds(pid, LOG_PROCESS, &file));
-            if place.is_own && !is_foreign {
+        if is_last {
+            if place.is_own && !is_locked_by_other(&file) {
                 return Ok(OpenLog { file: None, folder });
             }
-            return Err(Failure::LogFileOwned { path: config.file.display().to_string(), owner });
+            return Err(Failure::LogFileOwned { path: config.file.display().to_string(), owner: os::flock_holder(&file) });
         }
         sleep(RETRY_INTERVAL).await;
     }
 }
 
-/// Folder and file, and whether the file is locked.
-fn try_open(config: &LogConfig, place: &LogPlace) -> Result<(OwnedFd, File, bool), Failure> {
+/// Folder and file, and whether the file is locked. The lock is shared in the end: a further generation gets it as well. But a first
+/// generation must have had it alone, so that nobody else writes the file.
+fn try_open(config: &LogConfig, place: &LogPlace, besides: LockedBy) -> Result<(OwnedFd, File, bool), Failure> {
     let (path, name) = (&config.file, config.name());
     if config.folder() == place.envs_dir.join(&place.plugin) && is_of_record(name) {
         let problem = format!("must not be {}, which is a file of the manager", path.display());
@@ -96,7 +106,14 @@ fn try_open(config: &LogConfig, place: &LogPlace) -> Result<(OwnedFd, File, bool
     }
     let folder = open_folder(config.folder(), &place.envs_dir)?;
     let file = log_file::open(&folder, name).map_err(|unfit| unfit_failure(path, unfit))?;
-    match file.try_lock() {
+    if matches!(besides, LockedBy::LogProcess) && is_locked_by_other(&file) {
+        return Ok((folder, file, false));
+    }
+    let alone = match besides {
+        LockedBy::Nobody => file.try_lock(),
+        LockedBy::LogProcess => Ok(()),
+    };
+    match alone.and_then(|()| file.try_lock_shared()) {
         Ok(()) => {
             // The log process that held the lock may have rotated just before.
             let is_current = log_file::is_at(&folder, name, &file).map_err(|errno| Failure::call("fstatat", path, errno))?;
@@ -105,6 +122,11 @@ fn try_open(config: &LogConfig, place: &LogPlace) -> Result<(OwnedFd, File, bool
         Err(TryLockError::WouldBlock) => Ok((folder, file, false)),
         Err(TryLockError::Error(error)) => Err(Failure::call("flock", path, error)),
     }
+}
+
+/// In the list of locks a file that was handed on belongs to this process, and one that was rotated to a log process.
+fn is_locked_by_other(file: &File) -> bool {
+    os::flock_holder(file).is_some_and(|pid| pid != os::own_pid() && !os::holds(pid, LOG_PROCESS, file))
 }
 
 fn is_of_record(name: &Path) -> bool {

@@ -75,8 +75,10 @@ pub async fn acquire(folder: &Folder, grace: Duration, own: &Process, reporter: 
                 return Err(Failure::OwnedElsewhere { owner: Some(*pid) });
             }
             (LockNote::Keeper { .. }, None) => {
+                let is_first = signalled.is_empty();
                 if let Some(grace) = stop_keepers(folder, &held, own, &mut signalled)? {
-                    deadline = deadline.max(Instant::now() + grace + KILL_TIMEOUT);
+                    let end = Instant::now() + grace + KILL_TIMEOUT;
+                    deadline = if is_first { end } else { deadline.max(end) };
                 }
             }
             (LockNote::Nobody, _) if held.locker.is_some_and(|pid| is_live_locker(pid, own, dumped)) => {
