@@ -50,6 +50,7 @@ test("start 'onConnect': is armed without a process, and the first connection is
   expect(events.of('stateChange').map(({ to, reason }) => [to, reason])).toEqual([['stopped', 'armed']]);
 
   expect(await asks()).toMatch(/^one \d+\n$/);
+  await manager.whenRunning('plugin');
   expect(manager.isRunning('plugin')).toBe(true);
   expect(manager.getProcessInfo('plugin').armed).toBeUndefined();
   expect(events.of('stateChange').map(({ to, reason }) => [to, reason])).toEqual([

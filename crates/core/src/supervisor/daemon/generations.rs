@@ -79,8 +79,7 @@ impl Task {
         let Some(attempt) = self.attempt(generation) else { return Ok(()) };
         let (place, told, path) = (attempt.place.clone(), attempt.place.told(), attempt.job.config.socket_path.clone());
         if place.is_public() {
-            self.promote(generation)?;
-            return Ok(());
+            return if generation == self.serving { Ok(()) } else { self.promote(generation) };
         }
         // Of the socket that the path leads to so far.
         let queue = os::listening_socket(&path).ok().flatten();

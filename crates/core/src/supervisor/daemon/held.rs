@@ -244,11 +244,9 @@ impl Task {
     }
 
     pub(super) fn watch_idle(&mut self, generation: Generation) {
-        eprintln!("WATCH {generation}");
         let (watch, listener) = (Arc::clone(&self.context.idle), self.held.as_ref().map(|held| Arc::clone(held.listener())));
         let Some(attempt) = self.attempt(generation) else { return };
         let (tree, idle_timeout) = (tree_of(attempt), attempt.job.config.idle_timeout);
-        eprintln!("{} {:?} {:?}", listener.is_some(), tree, idle_timeout);
         let (Some(listener), Some(tree), Some(idle_timeout)) = (listener, tree, idle_timeout) else { return };
         let done = attempt.completion();
         attempt.watching_idle = Some(watch.watch(WatchedDaemon { listener, tree, idle_timeout }, move || done(Completion::Idle)));

@@ -12,6 +12,8 @@ impl Reporter {
         match notice {
             Notice::Spawned { pid } => log!(self, info, pid, "started"),
             Notice::StateChanged { to: ProcessState::Running, pid, .. } => log!(self, info, pid, "ready"),
+            // Logged as armed, where there was no process before.
+            Notice::StateChanged { from: None | Some(ProcessState::Error), to: ProcessState::Stopped, .. } => {}
             Notice::StateChanged { to: ProcessState::Stopped, .. } => log!(self, info, "stopped"),
             Notice::StateChanged { to: ProcessState::Error, reason, .. } => {
                 log!(self, error, reason = reason.as_deref().unwrap_or_default(), "gave up");

@@ -126,7 +126,6 @@ impl IdleWatch {
 
     async fn run(self: Arc<Self>) {
         while self.goes_on() {
-            eprintln!("GOES ON");
             match self.next_look() {
                 Some(next) => tokio::select! {
                     () = sleep_until(next) => self.look(),
@@ -159,7 +158,6 @@ impl IdleWatch {
                 Ok(table) => Activity::of(&entry.daemon.listener, table, entry.daemon.tree),
                 Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
             };
-            eprintln!("LOOK {activity:?}");
             entry.is_used = activity.as_ref().is_ok_and(|activity| !activity.is_none());
             match activity {
                 Ok(activity) if activity.is_none() => {
