@@ -149,18 +149,18 @@ impl Task {
     }
 
     fn spawn_process(&mut self, generation: Generation) {
-        if self.lease.is_none() {
+        let listener = match self.listener_for_spawn() {
+            Ok(listener) => listener,
+            Err(failure) => return self.feed(Event::SpawnFailed { generation, failure }),
+        };
+        let Some(lease) = &self.lease else {
             let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
-        }
+        };
         let attempt = self.attempt.as_mut().filter(|attempt| attempt.generation == generation);
         let log = match attempt.and_then(|attempt| attempt.log.as_ref()).map(OpenLog::try_clone).transpose() {
             Ok(log) => log,
             Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&self.job, &error) }),
-        };
-        let listener = match self.listener_for_spawn() {
-            Ok(listener) => listener,
-            Err(failure) => return self.feed(Event::SpawnFailed { generation, failure }),
         };
         let notify = match NotifySocket::bind(&self.job, &self.daemon.reporter) {
             Ok(notify) => notify,
@@ -168,7 +168,6 @@ impl Task {
         };
         // Before the spawn, so that it sees the first line.
         let line_match = LineMatch::of(&self.job.config.readiness).map(Arc::new);
-        let Some(lease) = &self.lease else { return };
         let owner_death = self.context.options.owner_death;
         let launch = Launch::build(&self.job, owner_death, lease, notify.as_deref(), listener, log).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter, line_match.as_ref())?;
