@@ -332,6 +332,35 @@ fn next_tells_of_a_removed_name_while_the_names_are_watched() {
     on_supervisor(async move { assert_eq!(HeldSocket::next(Some(&held)).await, HeldEvent::Renamed) });
 }
 
+#[test]
+fn next_tells_of_a_removed_name_also_if_it_was_missing_when_the_watch_began_and_after_a_new_socket() {
+    let home = Home::new();
+    let mut held = home.bind();
+    fs::remove_file(&home.path).unwrap();
+    let held = on_supervisor(async move {
+        held.watch_names();
+        held
+    });
+    let (held, restored) = restore(held, None);
+    assert_eq!(restored, Ok(Restored::PutBack));
+    // The restoration itself may be an event.
+    let removed = |mut held: HeldSocket, path: PathBuf| {
+        on_supervisor(async move {
+            while tokio::time::timeout(Duration::from_millis(50), HeldSocket::next(Some(&held))).await.is_ok() {}
+            fs::remove_file(&path).unwrap();
+            assert_eq!(HeldSocket::next(Some(&held)).await, HeldEvent::Renamed);
+            held.restore(None).unwrap();
+            held
+        })
+    };
+    let held = removed(held, home.path.clone());
+    fs::remove_file(&home.path).unwrap();
+    fs::remove_file(home.beside(".held")).unwrap();
+    let (held, restored) = restore(held, None);
+    assert_eq!(restored, Ok(Restored::Replaced));
+    drop(removed(held, home.path.clone()));
+}
+
 // An upgrade.
 
 #[test]

@@ -190,19 +190,19 @@ impl Task {
     }
 
     fn spawn_process(&mut self, generation: Generation) {
-        if self.lease.is_none() {
+        let listener = match self.listener_for_spawn(generation) {
+            Ok(listener) => listener,
+            Err(failure) => return self.feed(Event::SpawnFailed { generation, failure }),
+        };
+        let Some(lease) = &self.lease else {
             let failure = Failure::Internal { problem: "a spawn without the plugin's lock".to_owned() };
             return self.feed(Event::SpawnFailed { generation, failure });
-        }
+        };
         let Some(attempt) = self.attempts.iter().find(|attempt| attempt.generation == generation) else { return };
         let job = Arc::clone(attempt.told());
         let log = match attempt.log.as_ref().map(OpenLog::try_clone).transpose() {
             Ok(log) => log,
             Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&job, &error) }),
-        };
-        let listener = match self.listener_for_spawn(generation) {
-            Ok(listener) => listener,
-            Err(failure) => return self.feed(Event::SpawnFailed { generation, failure }),
         };
         let notify = match NotifySocket::bind(&job, &self.daemon.reporter) {
             Ok(notify) => notify,
@@ -210,7 +210,6 @@ impl Task {
         };
         // Before the spawn, so that it sees the first line.
         let line_match = LineMatch::of(&job.config.readiness).map(Arc::new);
-        let Some(lease) = &self.lease else { return };
         let owner_death = self.context.options.owner_death;
         let launch = Launch::build(&job, owner_death, lease, notify.as_deref(), listener, log).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter, line_match.as_ref())?;

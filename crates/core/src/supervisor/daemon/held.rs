@@ -85,10 +85,11 @@ impl Task {
         Some(HeldProbe { listener: held.listener().clone(), on_connect })
     }
 
-    /// The leader was spawned. It may have changed the names already.
+    /// The leader was spawned.
     pub(super) fn watch_socket_names(&mut self) {
         if let Some(held) = &mut self.held {
             held.watch_names();
+            // It may have changed the names before the watch.
             self.restore_and_tell();
         }
     }

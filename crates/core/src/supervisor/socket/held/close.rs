@@ -19,7 +19,7 @@ impl HeldSocket {
     /// # Errors
     /// `Io` if a name stays.
     pub fn give_up(self) -> Result<(), Failure> {
-        // First the names: a client that finds none fails at once too, and names no socket.
+        // First the names, so that a client that reads end of file and connects again finds none.
         let removed = self.remove_names();
         drop(self.watch);
         close(self.listener);

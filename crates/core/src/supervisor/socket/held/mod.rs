@@ -49,7 +49,9 @@ pub struct HeldSocket {
     can_link: bool,
     /// A new socket is needed, and could not be made yet.
     is_lost: bool,
-    /// The changes of its names, while a process of the daemon lives.
+    /// A process of the daemon lives, and may change the names.
+    is_watched: bool,
+    /// The changes of its names. `None` also without inotify.
     changes: Option<FolderChanges>,
 }
 
@@ -68,7 +70,8 @@ impl HeldSocket {
     fn bind_at(path: &Path, name: &Path) -> Result<Self, Failure> {
         let listener = Arc::new(HeldListener::bind(name)?);
         let watch = watch(&listener, name)?;
-        Ok(Self { path: path.to_owned(), is_next: name != path, listener, watch, can_link: true, is_lost: false, changes: None })
+        let is_next = name != path;
+        Ok(Self { path: path.to_owned(), is_next, listener, watch, can_link: true, is_lost: false, is_watched: false, changes: None })
     }
 
     pub fn path(&self) -> &Path {
@@ -169,12 +172,20 @@ impl HeldSocket {
 
     /// A process of the daemon lives, and may change the names of the socket.
     pub fn watch_names(&mut self) {
+        self.is_watched = true;
+        self.watch_file();
+    }
+
+    /// The watch is of the file, not of a name. The daemon has no reason to remove the second name.
+    fn watch_file(&mut self) {
+        let name = if self.can_link { held_name(&self.path) } else { self.path.clone() };
         // Without inotify (EMFILE, ENOSPC) a name is put back at the exit of the leader, and before the next spawn.
-        self.changes = FolderChanges::of_socket(&self.path).ok();
+        self.changes = FolderChanges::of_socket(&name).ok();
     }
 
     /// No process of the daemon is left.
     pub fn unwatch_names(&mut self) {
+        self.is_watched = false;
         self.changes = None;
     }
 }

@@ -154,8 +154,8 @@ impl HeldSocket {
         close::close(std::mem::replace(&mut self.listener, listener));
         self.is_lost = false;
         self.link();
-        if self.changes.is_some() {
-            self.watch_names();
+        if self.is_watched {
+            self.watch_file();
         }
         if was_armed { self.arm().map_err(|error| Failure::call("epoll_ctl", &self.path, error)) } else { Ok(()) }
     }
