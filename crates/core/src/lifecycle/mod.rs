@@ -37,6 +37,8 @@ mod phase;
 mod restart;
 
 pub use event::{Effect, Event, Notice, Signal, Timer};
-pub use machine::{KILL_TIMEOUT, Machine, Plan};
-pub use phase::{Acknowledgement, Activity, Generation, LastExit, Leader, Now, Phase, Rest, Run, Snapshot, StopFor, Ticket, TreeState};
+pub use machine::{KILL_TIMEOUT, Machine, Plan, Role, Second, Stage};
+pub use phase::{
+    Acknowledgement, Activity, Ended, Generation, LastExit, Leader, Now, Phase, Rest, Run, Snapshot, StopFor, Ticket, TreeState,
+};
 pub use restart::{Backoff, ExitCodes, RestartOn, RestartPlan, Window};
