@@ -346,7 +346,8 @@ pub enum Effect {
     Thaw {
         generation: Generation,
     },
-    /// Bring the socket path and the record over to this generation.
+    /// Bring the socket path and the record over to this generation. There is always an answer, unless the daemon is stopped
+    /// meanwhile: then `Discard` comes, or the stop of this generation, and the answer has no effect.
     ChangeOver {
         generation: Generation,
     },
@@ -357,7 +358,8 @@ pub enum Effect {
     StopDraining {
         generation: Generation,
     },
-    /// The configuration of the upgrade is the daemon's from now on.
+    /// The configuration of the upgrade is the daemon's from now on. In an upgrade that stops the old generation first, a second
+    /// `Adopt` brings the old configuration back: the upgrade came to nothing.
     Adopt {
         generation: Generation,
     },

@@ -135,7 +135,7 @@ fn concerns_connections(event: &Event, model: &ShadowModel) -> bool {
 #[test]
 fn every_order_of_a_daemon_on_demand() {
     let plan = Plan { on_demand: true, stops_idle: true, ..upgrade_plan() };
-    Search { name: "on demand", plan, after: Vec::new(), depth: 9, callers: 2, tries: concerns_connections }.explore();
+    Search { name: "on demand", plan, after: Vec::new(), depth: 10, callers: 2, tries: concerns_connections }.explore();
 }
 
 #[test]
