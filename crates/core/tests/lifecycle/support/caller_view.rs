@@ -23,6 +23,7 @@ pub enum Request {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one daemon, which no enum would combine")]
 pub struct CallerView {
     /// The tickets without an answer.
     pub open: BTreeMap<Ticket, Request>,
@@ -36,6 +37,9 @@ pub struct CallerView {
     pub unannounced: Option<ProcessState>,
     /// The last start is that of a daemon on demand, and may be withdrawn although nothing is left to emit.
     arming: bool,
+    /// There is a second generation, or the current event has dropped it.
+    second: bool,
+    second_dropped: bool,
     /// After a shutdown: every start is refused.
     pub closed: bool,
     /// The current event is a fault, after which every state may be ERROR.
@@ -53,6 +57,8 @@ impl CallerView {
             emitted: None,
             unannounced: None,
             arming: false,
+            second: false,
+            second_dropped: false,
             closed: false,
             faulted: false,
             aborted_wait: None,
@@ -71,6 +77,7 @@ impl CallerView {
 
     pub fn on(&mut self, event: &Event) {
         self.faulted = matches!(event, Event::Faulted { .. });
+        self.second &= !std::mem::take(&mut self.second_dropped);
         self.closed |= matches!(event, Event::ShutdownRequested { .. } | Event::Closed);
         self.settled_late = match event {
             Event::StartRevoked { ticket, answer } if self.started != Some(*ticket) => Some(*answer),
@@ -102,10 +109,15 @@ impl CallerView {
     pub fn judge(&mut self, effect: &Effect, plan: &Plan) -> Verdict {
         match effect {
             Effect::Prepare { succeeds, .. } => {
+                self.second |= succeeds.is_some();
                 if succeeds.is_none() {
                     self.unannounced = self.unannounced_start(plan);
                 }
                 self.judge_attempt(effect)
+            }
+            Effect::Discard { .. } => {
+                self.second_dropped = true;
+                Ok(())
             }
             Effect::Spawn { .. } => {
                 ensure(self.unannounced.is_none(), "a spawn before `starting` is emitted")?;
@@ -228,7 +240,9 @@ impl CallerView {
             (Error, Stopping | Stopped) => true,
             // Armed at the first start; in place of a pending restart; the arming fails; a stop while the former generation leaves.
             (Stopped, Stopped) => plan.on_demand && former.is_none(),
-            (Starting, Stopped) | (Stopped, Error | Stopping) => plan.on_demand,
+            // The old generation of an upgrade ended with code 0, and the new one failed.
+            (Starting, Stopped) => plan.on_demand || self.second,
+            (Stopped, Error | Stopping) => plan.on_demand,
             (Stopped | Stopping | Error, Running) => false,
             (Starting, Starting) | (Running, Running) | (Stopping, Stopping) | (Error, Error) => false,
         };
