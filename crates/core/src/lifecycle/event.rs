@@ -31,6 +31,10 @@ pub enum Event {
     WaitRequested {
         ticket: Ticket,
     },
+    /// Another plugin depends on this one. As WaitRequested, and also settled in Armed, where a connection starts the daemon.
+    UseRequested {
+        ticket: Ticket,
+    },
     /// The caller aborted the AbortSignal of this wait.
     WaitAborted {
         ticket: Ticket,
@@ -214,6 +218,7 @@ impl Event {
             | Self::StartAborted { .. }
             | Self::StartRevoked { .. }
             | Self::WaitRequested { .. }
+            | Self::UseRequested { .. }
             | Self::WaitAborted { .. }
             | Self::StopRequested { .. }
             | Self::RestartRequested { .. }
@@ -354,7 +359,8 @@ pub enum Effect {
     Thaw {
         generation: Generation,
     },
-    /// Bring the socket path and the record over to this generation.
+    /// Bring the socket path and the record over to this generation. There is always an answer, unless the daemon is stopped
+    /// meanwhile: then `Discard` comes, or the stop of this generation, and the answer has no effect.
     ChangeOver {
         generation: Generation,
     },
@@ -365,12 +371,17 @@ pub enum Effect {
     StopDraining {
         generation: Generation,
     },
-    /// The configuration of the upgrade is the daemon's from now on.
+    /// The configuration of the upgrade is the daemon's from now on. In an upgrade that stops the old generation first, a second
+    /// `Adopt` brings the old configuration back: the upgrade came to nothing.
     Adopt {
         generation: Generation,
     },
     /// This generation is gone, and the name is kept: drop the attempt.
     Discard {
+        generation: Generation,
+    },
+    /// Close the socket that is held for the daemon, although a process of the daemon lives that SIGKILL did not end.
+    CloseSocket {
         generation: Generation,
     },
     /// The attempt is over: release the plugin's lock, so that another owner can start the plugin.

@@ -126,6 +126,8 @@ pub struct Ended {
     pub failure: Failure,
     /// By the restart policy this is no failure, and the end of the daemon.
     pub clean: bool,
+    /// A connection was open, or waited.
+    pub connected: bool,
 }
 
 /// What a start changes. If another owner has the name, the start changes nothing, and this is restored.

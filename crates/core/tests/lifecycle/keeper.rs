@@ -113,6 +113,7 @@ fn keeper_of_a_pending_restart_is_watched_as_well() {
         tail: String::new(),
         leftover_file: None,
         name_lost: None,
+        connected: false,
     });
     assert_eq!(daemon.answer_elapsed(), [WAKE]);
     assert!(daemon.grace_elapsed().contains(&KILL_KEEPER));

@@ -125,6 +125,7 @@ fn stop_rejects_with_err_io_if_a_file_could_not_be_removed() {
                 tail: String::new(),
                 leftover_file,
                 name_lost: None,
+                connected: false,
             })
             .to_vec();
         if !whole {

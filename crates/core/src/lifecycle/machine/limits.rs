@@ -80,22 +80,15 @@ impl Machine {
             }
             Phase::Stopping { stop_for, .. } => {
                 match stop_for {
-                    StopFor::Restart(ticket) => self.waiting.push((ticket, Ok(()))),
-                    StopFor::Upgrade(ticket) => {
-                        self.other_plan = None;
-                        self.waiting.push((ticket, Ok(())));
-                    }
-                    StopFor::Rollback { ticket, failure } => self.fail_upgrade(ticket, upgrade_failure(failure)),
+                    StopFor::Restart(ticket) | StopFor::Upgrade(ticket) => self.waiting.push((ticket, Ok(()))),
+                    StopFor::Rollback { ticket, failure } => self.waiting.push((ticket, Err(upgrade_failure(failure)))),
                     StopFor::Caller | StopFor::CleanExit | StopFor::Failure { .. } | StopFor::Replacement { .. } | StopFor::Rearm(_) => {}
                 }
                 self.stuck(tree, survivors, now);
             }
             Phase::BackingOff { waited, .. } => self.restart_overdue(tree.leader, waited, ExitReason::Startup, survivors, now),
-            // The successor is waited for, whatever becomes of this tree.
-            Phase::AwaitingSuccessor { .. } => {
-                self.effects.push(Effect::Warn { failure: Failure::StopFailed { survivors } });
-                self.arm(Timer::Kill, KILL_TIMEOUT);
-            }
+            // The successor is waited for, whatever becomes of this tree. What follows has a time limit of its own again.
+            Phase::AwaitingSuccessor { .. } => self.arm(Timer::Kill, KILL_TIMEOUT),
             Phase::Overdue { .. }
             | Phase::Arming { .. }
             | Phase::Armed
@@ -113,7 +106,9 @@ impl Machine {
 
     pub(super) fn stuck(&mut self, tree: TreeState, survivors: Vec<Pid>, now: Now) {
         self.fail_stops(Failure::StopFailed { survivors });
+        self.end_turn();
         self.next_restart_at = None;
+        self.effects.push(Effect::CloseSocket { generation: self.generation });
         self.enter(Phase::Stuck { tree }, self.last_error.as_ref().map(ToString::to_string), now);
         self.settle_waiting();
         self.settle_waiters();
@@ -125,6 +120,8 @@ impl Machine {
         self.effects.push(Effect::Warn { failure: failure.clone() });
         self.last_error = Some(failure);
         self.enter(Phase::Overdue { leader, waited, reason }, Some(reason.as_str().to_owned()), now);
+        // An upgrade that came to nothing waits for the old generation to run again, and this wait has no limit.
+        self.settle_waiting();
     }
 
     /// Fails every waiting stop. A waiting start already has a failure, and keeps it.

@@ -21,7 +21,8 @@ use core::mem;
 use core::time::Duration;
 
 use self::reports::Exited;
-use self::second::Second;
+pub use self::second::{Role, Second, Stage};
+use self::upgrade::Turn;
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Event};
 use crate::lifecycle::phase::{Activity, Generation, LastExit, Leader, Now, Phase, Snapshot, Ticket};
@@ -70,8 +71,8 @@ pub struct Machine {
     issued: Generation,
     /// During an upgrade.
     second: Option<Second>,
-    /// During an upgrade that stops the old generation first: the plan of the new generation, and after its spawn that of the old.
-    other_plan: Option<Plan>,
+    /// During an upgrade that stops the old generation first.
+    turn: Option<Turn>,
     closed: bool,
     attempts: u32,
     history: History,
@@ -81,11 +82,14 @@ pub struct Machine {
     failed_checks: u32,
     /// The number of exits in a row that came just after a probe had connected, and the role of the last probe.
     exits_after_probe: (u32, Option<ProbeRole>),
-    /// The tickets that are settled when the machine reaches Stopped, Failed or Stuck, each with its outcome.
+    /// The tickets that are settled when the machine reaches Stopped, Failed or Stuck, each with its outcome; the failure of an
+    /// upgrade also in Running.
     waiting: Vec<(Ticket, Result<(), Failure>)>,
     /// The tickets of whenRunning that are not settled yet.
     waiters: Vec<Ticket>,
-    /// The last start that became ready, until a later start or restart.
+    /// The same of plugins that depend on this one.
+    dependents: Vec<Ticket>,
+    /// The last start that became ready or armed, until a later start, restart or upgrade.
     started: Option<Ticket>,
     last_error: Option<Failure>,
     last_state_change: f64,
@@ -105,7 +109,7 @@ impl Machine {
             generation: 0,
             issued: 0,
             second: None,
-            other_plan: None,
+            turn: None,
             closed: false,
             attempts: 0,
             history: History::default(),
@@ -115,6 +119,7 @@ impl Machine {
             exits_after_probe: (0, None),
             waiting: Vec::new(),
             waiters: Vec::new(),
+            dependents: Vec::new(),
             started: None,
             last_error: None,
             last_state_change: now.wall,
@@ -132,6 +137,11 @@ impl Machine {
 
     pub const fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// The generation beside the one that serves, during an upgrade.
+    pub const fn second(&self) -> Option<&Second> {
+        self.second.as_ref()
     }
 
     /// Whether a restart is pending, and no process is there. The daemon then still holds its name and its socket path.
@@ -154,8 +164,10 @@ impl Machine {
         accepted
     }
 
-    pub const fn activity(&self) -> Activity {
-        self.phase.activity()
+    pub fn activity(&self) -> Activity {
+        let activity = self.phase.activity();
+        let is_awaited = self.second.as_ref().is_some_and(|second| second.ticket.is_some());
+        Activity { guarded: activity.guarded || self.second.is_some(), pending: activity.pending || is_awaited }
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -185,14 +197,20 @@ impl Machine {
             if self.second.as_ref().is_some_and(|second| second.generation == generation) {
                 self.on_second(event, now);
             }
-            return mem::take(&mut self.effects);
+        } else {
+            self.on_serving(event, now);
         }
+        mem::take(&mut self.effects)
+    }
+
+    fn on_serving(&mut self, event: Event, now: Now) {
         match event {
             Event::StartRequested { ticket } => self.start_requested(ticket, now),
             Event::StartRefused { ticket, failure } => self.start_refused(ticket, failure, now),
             Event::StartAborted { ticket } => self.start_aborted(ticket, now),
             Event::StartRevoked { ticket, answer } => self.start_revoked(ticket, answer, now),
             Event::WaitRequested { ticket } => self.wait_requested(ticket),
+            Event::UseRequested { ticket } => self.use_requested(ticket),
             Event::WaitAborted { ticket } => self.wait_aborted(ticket),
             Event::StopRequested { ticket } => self.stop_requested(Some(ticket), now),
             Event::RestartRequested { ticket } => self.restart_requested(ticket, now),
@@ -239,6 +257,5 @@ impl Machine {
             Event::Extended { by, .. } => self.extended(by),
             Event::Faulted { message } => self.faulted(message, now),
         }
-        mem::take(&mut self.effects)
     }
 }

@@ -28,7 +28,10 @@ impl Machine {
         self.announce();
         self.last_error = None;
         self.phase = Phase::Armed;
+        self.started = Some(ticket);
         self.listen();
+        // As in `ready`: a start took the place of the old generation's restart.
+        self.settle_waiting();
         self.settle(ticket, Ok(()));
     }
 
@@ -37,6 +40,7 @@ impl Machine {
         self.failed_checks = 0;
         self.effects.push(Effect::Listen { generation: self.generation });
         self.effects.push(Effect::Notify(Notice::Armed));
+        self.settle_waiters();
     }
 
     pub(super) fn arming_failed(&mut self, ticket: Ticket, failure: Failure, now: Now) {
@@ -65,8 +69,9 @@ impl Machine {
     pub(super) fn idle(&mut self) {
         if let Phase::Running { pid, since } = self.phase
             && self.plan.stops_idle
+            && !self.closed
         {
-            self.leave_running();
+            self.pause_checks();
             self.phase = Phase::Freezing { pid, since, acknowledgement: Acknowledgement::Pending };
             self.effects.push(Effect::Freeze { generation: self.generation });
             self.arm(Timer::Acknowledgement, ACKNOWLEDGEMENT_TIMEOUT);
@@ -77,6 +82,7 @@ impl Machine {
         let Phase::Freezing { pid, .. } = self.phase else { return };
         if idle {
             self.disarm(Timer::Acknowledgement);
+            self.disarm_reset();
             // The stop signal comes before SIGCONT, so the daemon runs no code before it.
             self.stop_tree(Leader::Alive(pid), StopFor::Rearm(ExitReason::Idle), now);
         } else {
@@ -88,7 +94,7 @@ impl Machine {
     pub(super) fn freeze_overdue(&mut self) {
         if let Phase::Freezing { acknowledgement, .. } = &mut self.phase {
             if *acknowledgement == Acknowledgement::Late {
-                return self.unfreeze();
+                return self.run_on();
             }
             *acknowledgement = Acknowledgement::Late;
             self.effects.push(Effect::WakeKeeper { generation: self.generation });
@@ -96,19 +102,23 @@ impl Machine {
         }
     }
 
-    fn unfreeze(&mut self) {
-        if let Phase::Freezing { pid, since, .. } = self.phase {
-            self.effects.push(Effect::Thaw { generation: self.generation });
-            self.phase = Phase::Running { pid, since };
-            self.begin_checks();
-        }
-    }
-
     /// Something else follows than the stop of an idle daemon.
     pub(super) fn stop_freezing(&mut self) {
         if matches!(self.phase, Phase::Freezing { .. }) {
             self.disarm(Timer::Acknowledgement);
-            self.unfreeze();
+            self.run_on();
         }
+    }
+
+    fn run_on(&mut self) {
+        if let Phase::Freezing { pid, since, .. } = self.phase {
+            self.thaw();
+            self.phase = Phase::Running { pid, since };
+            self.resume_checks();
+        }
+    }
+
+    pub(super) fn thaw(&mut self) {
+        self.effects.push(Effect::Thaw { generation: self.generation });
     }
 }

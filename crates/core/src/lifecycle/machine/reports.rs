@@ -192,18 +192,20 @@ impl Machine {
                 self.failed_checks = 0;
                 self.last_error = None;
                 self.enter(Phase::Running { pid, since: now.mono }, None, now);
-                self.begin_checks();
+                self.begin_running();
                 match run {
                     Run::Requested(ticket) => {
                         self.started = Some(ticket);
                         self.settle(ticket, Ok(()));
                     }
                     Run::Upgrade(ticket) => {
-                        self.other_plan = None;
+                        self.turn = None;
                         self.settle(ticket, Ok(()));
                     }
                     Run::Restart | Run::Connection => {}
                 }
+                // The old generation runs again after an upgrade that came to nothing.
+                self.settle_waiting();
                 self.settle_waiters();
             }
             Phase::Stopped
@@ -241,8 +243,8 @@ impl Machine {
                 self.disarm(Timer::Startup);
                 self.effects.push(Effect::StopAwaiting { generation: self.generation });
                 if self.has_served(run, connected) {
-                    let ended = self.ended(exit, reason, tail, name_lost);
-                    return self.after_end(ended, left.map(Left::Tree), connected, now);
+                    let ended = self.ended(exit, reason, tail, name_lost, connected);
+                    return self.after_end(ended, left.map(Left::Tree), now);
                 }
                 let exited = self.with_probe_named(Failure::StartupExit { exit, tail });
                 let is_requested = matches!(run, Run::Requested(_) | Run::Upgrade(_));
@@ -251,16 +253,18 @@ impl Machine {
             }
             Phase::Running { .. } => {
                 self.leave_running();
-                let ended = self.ended(exit, reason, tail, name_lost);
-                self.after_end(ended, left.map(Left::Tree), connected, now);
+                let ended = self.ended(exit, reason, tail, name_lost, connected);
+                self.after_end(ended, left.map(Left::Tree), now);
             }
             Phase::Freezing { .. } => {
                 self.disarm(Timer::Acknowledgement);
-                let ended = self.ended(exit, reason, tail, name_lost);
-                self.after_end(ended, left.map(Left::Tree), connected, now);
+                self.disarm_reset();
+                let ended = self.ended(exit, reason, tail, name_lost, connected);
+                self.after_end(ended, left.map(Left::Tree), now);
             }
             Phase::Upgrading { .. } => {
-                let ended = Box::new(self.ended(exit, reason, tail, name_lost));
+                self.disarm_reset();
+                let ended = Box::new(self.ended(exit, reason, tail, name_lost, connected));
                 self.last_error = Some(ended.failure.clone());
                 let tree = left.map(|leader| self.begin_stop(leader));
                 self.enter(Phase::AwaitingSuccessor { tree, ended }, Some(reason.as_str().to_owned()), now);
@@ -291,11 +295,11 @@ impl Machine {
         }
     }
 
-    fn ended(&self, exit: Exit, reason: ExitReason, tail: String, name_lost: Option<Failure>) -> Ended {
+    fn ended(&self, exit: Exit, reason: ExitReason, tail: String, name_lost: Option<Failure>, connected: bool) -> Ended {
         let RestartPlan { on, prevented_by, .. } = self.plan.restart;
         let clean = reason == ExitReason::Exited && on == RestartOn::Failure && !prevented_by.contains(0) && name_lost.is_none();
         let failure = name_lost.unwrap_or_else(|| self.with_probe_named(Failure::Ended { exit, tail }));
-        Ended { reason, failure, clean }
+        Ended { reason, failure, clean, connected }
     }
 
     pub(super) fn tree_gone(&mut self, leftover_file: Option<Failure>, now: Now) {
@@ -372,19 +376,21 @@ impl Machine {
     pub(super) fn memory_exceeded(&mut self, memory: u64, now: Now) {
         let (Phase::Running { pid, .. }, Some(limit)) = (&self.phase, self.plan.memory) else { return };
         let pid = *pid;
-        self.stop_checks();
+        self.stop_probing();
+        self.disarm_reset();
         self.stop_watching_idle();
         self.replace_running(pid, ExitReason::Memory, Failure::OverMemory { memory, limit }, now);
     }
 
     pub(super) fn socket_lost(&mut self, failure: Failure, now: Now) {
+        self.stop_freezing();
         let Phase::Running { pid, .. } = self.phase else { return self.boot_failed(failure, now) };
         self.leave_running();
         self.replace_running(pid, ExitReason::Unhealthy, failure, now);
     }
 
     pub(super) fn reset_elapsed(&mut self) {
-        if let Phase::Running { .. } = self.phase {
+        if self.phase.running_since().is_some() {
             self.attempts = 0;
         }
     }
@@ -435,7 +441,7 @@ impl Machine {
             | Phase::BackingOff { .. }
             | Phase::Overdue { .. } => {}
         }
-        self.other_plan = None;
+        self.end_turn();
         if let Some(second) = self.second.take() {
             self.waiting.extend(second.ticket.map(|ticket| (ticket, Ok(()))));
             self.effects.push(Effect::Abandon { generation: second.generation });

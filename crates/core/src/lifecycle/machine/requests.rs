@@ -110,9 +110,17 @@ impl Machine {
         self.settle_waiters();
     }
 
+    pub(super) fn use_requested(&mut self, ticket: Ticket) {
+        self.dependents.push(ticket);
+        self.settle_waiters();
+    }
+
     pub(super) fn wait_aborted(&mut self, ticket: Ticket) {
-        if let Some(index) = self.waiters.iter().position(|waiter| *waiter == ticket) {
-            self.waiters.remove(index);
+        let count = |machine: &Self| machine.waiters.len() + machine.dependents.len();
+        let before = count(self);
+        self.waiters.retain(|waiter| *waiter != ticket);
+        self.dependents.retain(|waiter| *waiter != ticket);
+        if count(self) < before {
             self.settle(ticket, Err(Failure::Stopped));
         }
     }
@@ -121,11 +129,13 @@ impl Machine {
     pub(super) fn close(&mut self, now: Now) {
         self.closed = true;
         match self.phase {
-            Phase::Stopped | Phase::Failed | Phase::Stuck { .. } | Phase::Running { .. } => {}
+            Phase::Stopped | Phase::Failed | Phase::Stuck { .. } => {}
+            // An idle daemon is not stopped any more, because it could not be started again.
+            Phase::Running { .. } => self.stop_watching_idle(),
+            Phase::Freezing { .. } => self.stop_freezing(),
             Phase::Upgrading { .. } => self.cancel_successor(now),
             Phase::Arming { .. }
             | Phase::Armed
-            | Phase::Freezing { .. }
             | Phase::AwaitingSuccessor { .. }
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
@@ -157,7 +167,10 @@ impl Machine {
             }
             Phase::Arming { .. } => self.settle(ticket, Err(Failure::AlreadyArmed)),
             // The socket listens already, and no process is there.
-            Phase::Armed => self.settle(ticket, Ok(())),
+            Phase::Armed => {
+                self.started = Some(ticket);
+                self.settle(ticket, Ok(()));
+            }
             Phase::Stuck { .. }
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
@@ -212,9 +225,13 @@ impl Machine {
             }
             Phase::Freezing { pid, .. } => {
                 self.disarm(Timer::Acknowledgement);
+                self.disarm_reset();
                 self.stop_tree(Leader::Alive(pid), stop_for, now);
             }
-            Phase::Upgrading { pid, .. } => self.stop_tree(Leader::Alive(pid), stop_for, now),
+            Phase::Upgrading { pid, .. } => {
+                self.disarm_reset();
+                self.stop_tree(Leader::Alive(pid), stop_for, now);
+            }
             Phase::AwaitingSuccessor { tree: Some(tree), .. } => self.enter(Phase::Stopping { tree, stop_for }, None, now),
             Phase::AwaitingSuccessor { tree: None, .. } => {
                 self.show_stopping(stop_for.clone(), now);
@@ -243,14 +260,13 @@ impl Machine {
             Phase::Stopping { tree, stop_for: former } => {
                 self.next_restart_at = None;
                 match former {
-                    // The new stop cancels the restart.
-                    StopFor::Restart(ticket) => self.waiting.push((ticket, Err(Failure::Stopped))),
+                    // The new stop cancels the restart, or the upgrade.
+                    StopFor::Restart(ticket) | StopFor::Upgrade(ticket) => self.waiting.push((ticket, Err(Failure::Stopped))),
                     // The start failed before the stop, and its caller already has the failure.
                     StopFor::Failure { failure, .. } => self.last_error = Some(failure),
-                    StopFor::Upgrade(ticket) => self.fail_upgrade(ticket, Failure::Stopped),
                     StopFor::Rollback { ticket, failure } => {
                         self.last_error = Some(failure.clone());
-                        self.fail_upgrade(ticket, upgrade_failure(failure));
+                        self.waiting.push((ticket, Err(upgrade_failure(failure))));
                     }
                     StopFor::Caller | StopFor::CleanExit | StopFor::Replacement { .. } | StopFor::Rearm(_) => {}
                 }

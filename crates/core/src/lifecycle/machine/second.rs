@@ -49,9 +49,11 @@ pub enum Stage {
         pid: Pid,
         failures: u32,
     },
-    /// Clients and the record are brought over to it.
+    /// Clients and the record are brought over to it. `ended`: the exit of the leader meanwhile. The answer to `ChangeOver`
+    /// decides whether that was a failed successor, or the daemon that serves.
     ChangingOver {
         pid: Pid,
+        ended: Option<Box<Event>>,
     },
     /// The former generation takes the connections that wait.
     Draining {
@@ -73,9 +75,10 @@ pub enum Stage {
 #[derive(Debug, PartialEq)]
 pub enum Step {
     Stay,
-    /// Its clients and the record are brought over.
+    /// Its clients and the record are brought over. `ended`: its exit, if it has ended.
     Serves {
         pid: Pid,
+        ended: Option<Box<Event>>,
     },
     /// Its tree is gone. With the outcome of the upgrade.
     Gone(Result<(), Failure>),
@@ -96,12 +99,17 @@ impl Second {
         }
     }
 
-    /// Whether it may still serve.
-    pub const fn is_successor(&self) -> bool {
-        matches!(
-            self.stage,
-            Stage::Preparing | Stage::Spawning { .. } | Stage::Booting { .. } | Stage::Proving { .. } | Stage::ChangingOver { .. }
-        )
+    /// Whether it has not begun to serve, and may be given up. While clients are brought over it is too late for that.
+    pub const fn is_starting(&self) -> bool {
+        matches!(self.stage, Stage::Preparing | Stage::Spawning { .. } | Stage::Booting { .. } | Stage::Proving { .. })
+    }
+
+    /// The reason why the upgrade has failed, while the successor leaves.
+    pub const fn failure(&self) -> Option<&Failure> {
+        match &self.stage {
+            Stage::Leaving { outcome: Err(failure), .. } => Some(failure),
+            _ => None,
+        }
     }
 
     pub fn on(&mut self, event: Event, effects: &mut Vec<Effect>) -> Step {
@@ -132,8 +140,7 @@ impl Second {
                 let (socket, after) = (self.plan.socket_path.clone(), self.plan.startup_timeout);
                 self.fail(Failure::StartupTimeout { socket, after, last_problem, tail }, effects)
             }
-            (Stage::Booting { .. }, Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. })
-            | (Stage::ChangingOver { .. }, Event::ChangeOverFailed { failure, .. }) => self.fail(failure, effects),
+            (Stage::Booting { .. }, Event::RecordFailed { failure, .. } | Event::NotReady { failure, .. }) => self.fail(failure, effects),
             (Stage::Booting { pid }, Event::Ready { .. }) => {
                 let pid = *pid;
                 effects.push(Effect::Disarm { timer: Timer::Startup, generation });
@@ -165,7 +172,22 @@ impl Second {
                 effects.push(Effect::StartProbe { generation });
                 Step::Stay
             }
-            (Stage::ChangingOver { pid }, Event::ChangedOver { .. }) => Step::Serves { pid: *pid },
+            (Stage::ChangingOver { pid, ended }, Event::ChangedOver { .. }) => Step::Serves { pid: *pid, ended: ended.take() },
+            (Stage::ChangingOver { ended, .. }, Event::ChangeOverFailed { failure, .. }) => match ended.take().map(|exited| *exited) {
+                Some(Event::Exited { exit, remains, tail, .. }) => self.exited(remains, Failure::StartupExit { exit, tail }, effects),
+                _ => self.fail(failure, effects),
+            },
+            (Stage::ChangingOver { ended, .. }, exited @ Event::Exited { .. }) => {
+                *ended = Some(Box::new(exited));
+                Step::Stay
+            }
+            (Stage::ChangingOver { ended, .. }, Event::TreeGone { leftover_file: file, .. }) => {
+                if let Some(Event::Exited { remains, leftover_file, .. }) = ended.as_deref_mut() {
+                    *remains = false;
+                    *leftover_file = file;
+                }
+                Step::Stay
+            }
             (Stage::Draining { .. }, Event::Drained { left, .. }) => {
                 if left > 0 {
                     effects.push(Effect::Notify(Notice::NotDrained { left }));
@@ -182,6 +204,7 @@ impl Second {
                 effects.push(Effect::Extend { timer: Timer::Grace, generation, by });
                 Step::Stay
             }
+            (Stage::Leaving { .. }, Event::KillElapsed { survivors, .. }) => self.kill_elapsed(survivors, effects),
             (Stage::Leaving { .. } | Stage::Stuck { .. }, event) => self.leaving(&event, effects),
             _ => Step::Stay,
         }
@@ -201,16 +224,20 @@ impl Second {
             (Stage::Leaving { tree, .. }, Event::Acknowledged { .. }) => stop.acknowledged(tree),
             (Stage::Leaving { tree, .. }, Event::AcknowledgementElapsed { .. }) => stop.acknowledgement_elapsed(tree),
             (Stage::Leaving { tree, .. }, Event::GraceElapsed { .. }) => stop.grace_elapsed(tree),
-            (Stage::Leaving { tree, outcome }, Event::KillElapsed { survivors, .. }) => {
-                if stop.kill_elapsed(tree) {
-                    let (tree, outcome, survivors) = (*tree, outcome.clone(), survivors.clone());
-                    self.stage = Stage::Stuck { tree, survivors: survivors.clone() };
-                    return Step::Stuck { survivors, outcome };
-                }
-            }
             _ => {}
         }
         Step::Stay
+    }
+
+    fn kill_elapsed(&mut self, survivors: Vec<Pid>, effects: &mut Vec<Effect>) -> Step {
+        let mut stop = self.stop(effects);
+        let Stage::Leaving { tree, outcome } = &mut self.stage else { return Step::Stay };
+        if !stop.kill_elapsed(tree) {
+            return Step::Stay;
+        }
+        let (tree, outcome) = (*tree, outcome.clone());
+        self.stage = Stage::Stuck { tree, survivors: survivors.clone() };
+        Step::Stuck { survivors, outcome }
     }
 
     /// A stop of the daemon, or its shutdown. `failure`: of the upgrade.
@@ -240,10 +267,14 @@ impl Second {
 
     /// Stops the tree.
     fn leave(&mut self, outcome: Result<(), Failure>, effects: &mut Vec<Effect>) -> Step {
-        let leader = match self.stage {
+        let leader = match &self.stage {
             Stage::Spawning { .. } => Leader::Pending,
-            Stage::Booting { pid } | Stage::Proving { pid, .. } | Stage::ChangingOver { pid } | Stage::Draining { pid } => {
-                Leader::Alive(pid)
+            Stage::ChangingOver { ended: Some(ended), .. } => match **ended {
+                Event::Exited { remains: false, .. } => return Step::Gone(outcome),
+                _ => Leader::Exited,
+            },
+            Stage::Booting { pid } | Stage::Proving { pid, .. } | Stage::ChangingOver { pid, ended: None } | Stage::Draining { pid } => {
+                Leader::Alive(*pid)
             }
             Stage::Preparing | Stage::Leaving { .. } | Stage::Stuck { .. } => return Step::Stay,
         };
@@ -304,7 +335,7 @@ impl Second {
     }
 
     fn change_over(&mut self, pid: Pid, effects: &mut Vec<Effect>) {
-        self.stage = Stage::ChangingOver { pid };
+        self.stage = Stage::ChangingOver { pid, ended: None };
         effects.push(Effect::ChangeOver { generation: self.generation });
     }
 

@@ -44,9 +44,9 @@ impl Machine {
         }
     }
 
-    /// The leader has ended without a stop. `connected`: a connection is open or waits.
-    pub(super) fn after_end(&mut self, ended: Ended, left: Option<Left>, connected: bool, now: Now) {
-        let Ended { reason, failure, clean } = ended;
+    /// The leader has ended without a stop.
+    pub(super) fn after_end(&mut self, ended: Ended, left: Option<Left>, now: Now) {
+        let Ended { reason, failure, clean, connected } = ended;
         if self.plan.on_demand && (reason == ExitReason::Exited || !connected) && self.may_rearm(&failure) {
             if self.history.admit(self.plan.restart.window, now.mono) {
                 return self.stop_or_finish(left, StopFor::Rearm(reason), now);
@@ -150,9 +150,12 @@ impl Machine {
 
     /// The tree is gone: continues with the reason of the stop.
     pub(super) fn finish(&mut self, stop_for: StopFor, now: Now) {
-        let starts_again = matches!(stop_for, StopFor::Replacement { .. });
-        if !starts_again && self.waits_for_second(&stop_for, now) {
-            return;
+        let ends = matches!(stop_for, StopFor::Caller | StopFor::CleanExit | StopFor::Failure { .. });
+        if ends {
+            if self.waits_for_second(&stop_for, now) {
+                return;
+            }
+            self.end_turn();
         }
         match stop_for {
             StopFor::Caller | StopFor::CleanExit => {
@@ -252,33 +255,42 @@ impl Machine {
     }
 
     pub(super) fn leave_running(&mut self) {
-        self.stop_checks();
+        self.disarm_reset();
+        self.pause_checks();
+    }
+
+    /// Of a daemon that runs, from now on.
+    pub(super) fn begin_running(&mut self) {
+        if !self.plan.restart.reset_after.is_zero() {
+            self.arm(Timer::Reset, self.plan.restart.reset_after);
+        }
+        self.resume_checks();
+    }
+
+    /// The daemon runs on without checks. `restart.resetAfter` goes on.
+    pub(super) fn pause_checks(&mut self) {
+        self.stop_probing();
         self.stop_watching();
         self.stop_watching_idle();
     }
 
-    /// Of a daemon that runs, from now on.
-    pub(super) fn begin_checks(&mut self) {
-        if !self.plan.restart.reset_after.is_zero() {
-            self.arm(Timer::Reset, self.plan.restart.reset_after);
-        }
+    pub(super) fn resume_checks(&mut self) {
         if let Some((interval, _)) = self.plan.health {
             self.arm(Timer::Probe, interval);
         }
         if self.plan.memory.is_some() {
             self.effects.push(Effect::WatchMemory { generation: self.generation });
         }
-        if self.plan.stops_idle {
+        if self.plan.stops_idle && !self.closed {
             self.effects.push(Effect::WatchIdle { generation: self.generation });
         }
     }
 
-    pub(super) fn stop_checks(&mut self) {
+    pub(super) fn stop_probing(&mut self) {
         if self.plan.health.is_some() {
             self.disarm(Timer::Probe);
             self.effects.push(Effect::StopProbe { generation: self.generation });
         }
-        self.disarm_reset();
     }
 
     pub(super) fn disarm_reset(&mut self) {
@@ -320,8 +332,7 @@ impl Machine {
     /// A stop overtakes the start: the start's ticket fails at the end of the stop.
     pub(super) fn fail_start(&mut self, run: Run) {
         match run {
-            Run::Requested(ticket) => self.waiting.push((ticket, Err(Failure::Stopped))),
-            Run::Upgrade(ticket) => self.fail_upgrade(ticket, Failure::Stopped),
+            Run::Requested(ticket) | Run::Upgrade(ticket) => self.waiting.push((ticket, Err(Failure::Stopped))),
             Run::Restart | Run::Connection => {}
         }
     }
@@ -402,6 +413,12 @@ impl Machine {
 
     /// Settles the waiters if the daemon runs or is at rest. Otherwise they wait on.
     pub(super) fn settle_waiters(&mut self) {
+        if self.phase == Phase::Armed {
+            for ticket in mem::take(&mut self.dependents) {
+                self.settle(ticket, Ok(()));
+            }
+            return;
+        }
         let outcome = match self.phase {
             Phase::Running { .. } | Phase::Freezing { .. } | Phase::Upgrading { .. } => Ok(()),
             Phase::Stopped if !self.known => Err(Failure::NotFound),
@@ -417,7 +434,7 @@ impl Machine {
             | Phase::BackingOff { .. }
             | Phase::Overdue { .. } => return,
         };
-        for ticket in mem::take(&mut self.waiters) {
+        for ticket in mem::take(&mut self.waiters).into_iter().chain(mem::take(&mut self.dependents)) {
             self.settle(ticket, outcome.clone());
         }
     }

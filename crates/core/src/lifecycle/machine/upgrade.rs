@@ -6,9 +6,18 @@ use super::Machine;
 use super::second::{Role, Second, Stage, Step};
 use crate::error::Failure;
 use crate::lifecycle::Plan;
-use crate::lifecycle::event::{Effect, Event, Notice};
+use crate::lifecycle::event::{Effect, Event, Notice, Timer};
 use crate::lifecycle::phase::{LastExit, Now, Phase, Run, StopFor, Ticket, TreeState};
 use crate::model::{ExitReason, Pid, ProcessState};
+
+/// The other plan of an upgrade in which the generations run in turn.
+#[derive(Debug)]
+pub enum Turn {
+    /// The old generation is being stopped. The plan of the new one.
+    OfOld { new: Plan },
+    /// The new generation starts. The plan of the old one, to go back to.
+    OfNew { old: Plan },
+}
 
 impl Machine {
     pub(super) fn upgrade_requested(&mut self, ticket: Ticket, plan: Plan, beside: bool, now: Now) {
@@ -25,16 +34,22 @@ impl Machine {
             }
             Phase::Armed => {
                 self.adopt(plan);
+                self.started = None;
                 self.leave_rest(ticket, None, now);
             }
-            Phase::Running { pid, since } | Phase::Freezing { pid, since, .. } if beside => {
-                self.stop_freezing();
-                self.leave_running();
+            Phase::Running { pid, since } if beside => {
+                self.pause_checks();
+                self.phase = Phase::Upgrading { pid, since };
+                self.begin_successor(ticket, plan);
+            }
+            Phase::Freezing { pid, since, .. } if beside => {
+                self.disarm(Timer::Acknowledgement);
+                self.thaw();
                 self.phase = Phase::Upgrading { pid, since };
                 self.begin_successor(ticket, plan);
             }
             Phase::Running { .. } | Phase::Freezing { .. } => {
-                self.other_plan = Some(plan);
+                self.turn = Some(Turn::OfOld { new: plan });
                 self.started = None;
                 self.stop_for(StopFor::Upgrade(ticket), now);
             }
@@ -57,7 +72,7 @@ impl Machine {
 
     /// Whether the daemon has a second generation, or a second plan.
     pub const fn is_upgrading(&self) -> bool {
-        self.second.is_some() || self.other_plan.is_some()
+        self.second.is_some() || self.turn.is_some()
     }
 
     fn adopt(&mut self, plan: Plan) {
@@ -86,7 +101,12 @@ impl Machine {
     fn take_step(&mut self, mut second: Second, step: Step, now: Now) {
         match step {
             Step::Stay => self.second = Some(second),
-            Step::Serves { pid } => self.change_over(second, pid, now),
+            Step::Serves { pid, ended } => {
+                self.change_over(second, pid, now);
+                if let Some(exited) = ended {
+                    self.on_serving(*exited, now);
+                }
+            }
             Step::Gone(outcome) => {
                 self.effects.push(Effect::Discard { generation: second.generation });
                 self.settle_upgrade(second.ticket, outcome);
@@ -101,10 +121,11 @@ impl Machine {
                     Ok(()) => self.settle_upgrade(ticket, Err(failure)),
                     Err(failure) => self.settle_upgrade(ticket, Err(failure)),
                 }
-                if matches!(&self.phase, Phase::Stopping { tree, .. } if tree.is_gone()) {
-                    self.stuck_with_second(survivors, now);
-                } else {
-                    self.serve_on(now);
+                match &self.phase {
+                    Phase::Stopping { tree, .. } if tree.is_gone() => self.stuck_with_second(survivors, now),
+                    // The end of the last tree is the end of this.
+                    Phase::Stuck { .. } => {}
+                    _ => self.serve_on(now),
                 }
             }
         }
@@ -122,6 +143,9 @@ impl Machine {
     /// The successor serves from now on, and the former generation leaves.
     fn change_over(&mut self, successor: Second, pid: Pid, now: Now) {
         let Second { generation, plan, ticket, .. } = successor;
+        if let Phase::Upgrading { .. } = self.phase {
+            self.disarm_reset();
+        }
         let former_generation = mem::replace(&mut self.generation, generation);
         let former_plan = mem::replace(&mut self.plan, plan);
         self.effects.push(Effect::Adopt { generation });
@@ -135,7 +159,7 @@ impl Machine {
         let former = self.phase.clone();
         self.enter(Phase::Running { pid, since: now.mono }, None, now);
         self.effects.push(Effect::Notify(Notice::ChangedOver { former: former.pid(), pid }));
-        self.begin_checks();
+        self.begin_running();
         let stage = match former {
             Phase::Upgrading { pid, .. } => {
                 self.effects.push(Effect::Drain { generation: former_generation });
@@ -158,9 +182,9 @@ impl Machine {
         match self.phase.clone() {
             Phase::Upgrading { pid, since } => {
                 self.phase = Phase::Running { pid, since };
-                self.begin_checks();
+                self.resume_checks();
             }
-            Phase::AwaitingSuccessor { tree, ended } => self.after_end(*ended, tree.map(Into::into), false, now),
+            Phase::AwaitingSuccessor { tree, ended } => self.after_end(*ended, tree.map(Into::into), now),
             Phase::Stopping { tree, stop_for } if tree.is_gone() => self.finish(stop_for, now),
             Phase::Stuck { tree } if tree.is_gone() => {
                 self.effects.push(Effect::Release { generation: self.generation });
@@ -173,7 +197,9 @@ impl Machine {
     /// A stop ends the second generation as well. The upgrade fails at the end of the stop.
     pub(super) fn stop_second(&mut self, now: Now) {
         let Some(mut second) = self.second.take() else { return };
-        self.waiting.extend(second.ticket.take().map(|ticket| (ticket, Err(Failure::Stopped))));
+        // If the successor failed before the stop, that is the answer.
+        let failure = second.failure().map_or(Failure::Stopped, |failure| upgrade_failure(failure.clone()));
+        self.waiting.extend(second.ticket.take().map(|ticket| (ticket, Err(failure))));
         match second.cancel(Failure::Stopped, &mut self.effects) {
             Step::Gone(_) => self.effects.push(Effect::Discard { generation: second.generation }),
             step => self.take_step(second, step, now),
@@ -182,7 +208,7 @@ impl Machine {
 
     /// During the shutdown the daemon serves on, without a successor.
     pub(super) fn cancel_successor(&mut self, now: Now) {
-        let Some(mut second) = self.second.take_if(|second| second.is_successor()) else { return };
+        let Some(mut second) = self.second.take_if(|second| second.is_starting()) else { return };
         let step = second.cancel(Failure::Stopped, &mut self.effects);
         self.take_step(second, step, now);
     }
@@ -208,33 +234,31 @@ impl Machine {
         self.stuck(TreeState::GONE, survivors, now);
     }
 
-    /// The ticket of an upgrade that stops the old generation first.
-    pub(super) fn fail_upgrade(&mut self, ticket: Ticket, failure: Failure) {
-        self.other_plan = None;
-        self.waiting.push((ticket, Err(failure)));
-    }
-
     /// The old generation is gone, and the new one starts.
     pub(super) fn begin_upgraded(&mut self, ticket: Ticket, now: Now) {
-        self.swap_plans();
+        if let Some(Turn::OfOld { new }) = self.turn.take() {
+            self.turn = Some(Turn::OfNew { old: self.plan.clone() });
+            self.adopt(new);
+        }
         self.prepare(Run::Upgrade(ticket), None, now);
     }
 
-    /// The new generation has failed, and the old one starts again.
-    pub(super) fn roll_back(&mut self, ticket: Ticket, failure: Failure, now: Now) {
-        self.swap_plans();
-        self.other_plan = None;
-        self.last_error = Some(failure.clone());
-        self.settle_upgrade(Some(ticket), Err(failure));
-        self.attempts = 0;
-        self.prepare(Run::Restart, None, now);
+    /// The upgrade comes to nothing: the configuration is again the old one.
+    pub(super) fn end_turn(&mut self) {
+        if let Some(Turn::OfNew { old }) = self.turn.take() {
+            self.adopt(old);
+        }
     }
 
-    fn swap_plans(&mut self) {
-        if let Some(other) = &mut self.other_plan {
-            mem::swap(&mut self.plan, other);
-            self.effects.push(Effect::Adopt { generation: self.generation });
-        }
+    /// The new generation has failed, and the old one starts again. The upgrade is settled when it runs, or is at rest.
+    pub(super) fn roll_back(&mut self, ticket: Ticket, failure: Failure, now: Now) {
+        self.end_turn();
+        self.last_error = Some(failure.clone());
+        let failure = upgrade_failure(failure);
+        self.effects.push(Effect::Notify(Notice::UpgradeFailed { failure: failure.clone() }));
+        self.waiting.push((ticket, Err(failure)));
+        self.attempts = 0;
+        self.prepare(Run::Restart, None, now);
     }
 }
 

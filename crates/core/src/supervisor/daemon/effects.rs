@@ -61,6 +61,7 @@ impl Task {
                 Effect::StopDraining { generation } => self.cancel(generation, |attempt| attempt.draining = None),
                 Effect::Adopt { .. } => self.adopt(),
                 Effect::Discard { generation } => self.discard(generation),
+                Effect::CloseSocket { .. } => self.give_up_socket(),
                 Effect::Release { generation } | Effect::Withdraw { generation } => self.release(generation),
                 Effect::Abandon { generation } => self.abandon(generation),
                 report @ (Effect::Settle { .. } | Effect::Notify(_) | Effect::Warn { .. }) => self.daemon.deliver(report, batch.now),

@@ -110,7 +110,7 @@ async fn until_running(context: Arc<ManagerContext>, name: String) -> Result<(),
     let Some(daemon) = context.daemons.get_known(&name) else { return Err(not_running(name, Failure::NotFound)) };
     let (ticket, answer) = context.tickets.for_supervisor();
     let wait = Wait { daemon, ticket };
-    wait.daemon.feed(Event::WaitRequested { ticket });
+    wait.daemon.feed(Event::UseRequested { ticket });
     // Without an answer the manager is closed, and this task ends with it.
     answer.await.unwrap_or(Ok(())).map_err(|refusal| not_running(name, refusal.failure))
 }

@@ -18,9 +18,12 @@ pub enum Request {
     /// The abort of a start that became ready, after a later start: no stop.
     LateRevocation,
     Stop,
+    /// An upgrade of a daemon that runs. Any other upgrade is settled as a start.
+    Upgrade,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one daemon, which no enum would combine")]
 pub struct CallerView {
     /// The tickets without an answer.
     pub open: BTreeMap<Ticket, Request>,
@@ -30,8 +33,13 @@ pub struct CallerView {
     pub started: Option<Ticket>,
     /// The last state that was emitted.
     emitted: Option<ProcessState>,
-    /// A start is under way, and is not emitted yet.
-    pub unannounced: bool,
+    /// The state of a start that is under way, and not emitted yet.
+    pub unannounced: Option<ProcessState>,
+    /// The last start is that of a daemon on demand, and may be withdrawn although nothing is left to emit.
+    arming: bool,
+    /// There is a second generation, or the current event has dropped it.
+    second: bool,
+    second_dropped: bool,
     /// After a shutdown: every start is refused.
     pub closed: bool,
     /// The current event is a fault, after which every state may be ERROR.
@@ -47,7 +55,10 @@ impl CallerView {
             settled_late: None,
             started: None,
             emitted: None,
-            unannounced: false,
+            unannounced: None,
+            arming: false,
+            second: false,
+            second_dropped: false,
             closed: false,
             faulted: false,
             aborted_wait: None,
@@ -55,7 +66,7 @@ impl CallerView {
     }
 
     /// The state that a listener knows.
-    fn shown(&self) -> ProcessState {
+    pub fn shown(&self) -> ProcessState {
         self.emitted.unwrap_or(ProcessState::Stopped)
     }
 
@@ -66,6 +77,7 @@ impl CallerView {
 
     pub fn on(&mut self, event: &Event) {
         self.faulted = matches!(event, Event::Faulted { .. });
+        self.second &= !std::mem::take(&mut self.second_dropped);
         self.closed |= matches!(event, Event::ShutdownRequested { .. } | Event::Closed);
         self.settled_late = match event {
             Event::StartRevoked { ticket, answer } if self.started != Some(*ticket) => Some(*answer),
@@ -84,6 +96,7 @@ impl CallerView {
             Event::StartRequested { ticket } | Event::RestartRequested { ticket } => self.open.insert(*ticket, Request::Start),
             Event::StartRefused { ticket, .. } => self.open.insert(*ticket, Request::RefusedStart),
             Event::StopRequested { ticket } | Event::ShutdownRequested { ticket } => self.open.insert(*ticket, Request::Stop),
+            Event::UpgradeRequested { ticket, .. } => self.open.insert(*ticket, Request::Upgrade),
             _ => None,
         };
     }
@@ -95,15 +108,31 @@ impl CallerView {
 
     pub fn judge(&mut self, effect: &Effect, plan: &Plan) -> Verdict {
         match effect {
-            Effect::Prepare { .. } | Effect::Spawn { .. } => {
-                self.unannounced = self.shown() != ProcessState::Starting;
-                ensure(!self.unannounced || matches!(effect, Effect::Prepare { .. }), "a spawn before `starting` is emitted")?;
-                ensure(!self.closed, format_args!("{effect:?} after the shutdown"))?;
-                ensure(!self.open.values().any(|request| *request == Request::Stop), format_args!("{effect:?} while a stop waits"))
+            Effect::Prepare { succeeds, .. } => {
+                self.second |= succeeds.is_some();
+                if succeeds.is_none() {
+                    self.unannounced = self.unannounced_start(plan);
+                }
+                self.judge_attempt(effect)
             }
-            Effect::Withdraw { .. } => ensure(std::mem::take(&mut self.unannounced), "a start is withdrawn after `starting` was emitted"),
-            Effect::Settle { ticket, outcome } => self.settle(*ticket, outcome),
-            Effect::Notify(Notice::StateChanged { from, to, .. }) => self.show(from.unwrap_or(ProcessState::Stopped), *to),
+            Effect::Discard { .. } => {
+                self.second_dropped = true;
+                Ok(())
+            }
+            Effect::Spawn { .. } => {
+                ensure(self.unannounced.is_none(), "a spawn before `starting` is emitted")?;
+                self.judge_attempt(effect)
+            }
+            Effect::Withdraw { .. } => {
+                let had_begun = self.unannounced.take().is_some() || std::mem::take(&mut self.arming);
+                ensure(had_begun, "a start is withdrawn after `starting` was emitted")
+            }
+            Effect::Settle { ticket, outcome } => self.settle(*ticket, outcome, plan),
+            Effect::Notify(Notice::StateChanged { from, to, .. }) => self.show(*from, *to, plan),
+            Effect::Notify(Notice::ChangedOver { .. }) => {
+                self.started = None;
+                Ok(())
+            }
             Effect::Notify(Notice::RestartScheduled { attempt, .. }) => {
                 ensure((1..=plan.restart.max_attempts).contains(attempt), format_args!("attempt {attempt} is scheduled"))
             }
@@ -111,11 +140,30 @@ impl CallerView {
         }
     }
 
-    /// Called after the effects of `event` are judged: an accepted start or restart has no answer yet.
-    pub fn forget_started(&mut self, event: &Event) {
-        if let Event::StartRequested { ticket } | Event::RestartRequested { ticket } = event
-            && self.open.contains_key(ticket)
-        {
+    /// What the getter shows while a start is not emitted. `None`: the start is emitted, or changes no state.
+    fn unannounced_start(&mut self, plan: &Plan) -> Option<ProcessState> {
+        let is_shown = self.shown() == ProcessState::Starting;
+        self.arming = plan.on_demand && !is_shown;
+        match (is_shown, self.arming) {
+            (true, _) => None,
+            (false, true) => (self.emitted != Some(ProcessState::Stopped)).then_some(ProcessState::Stopped),
+            (false, false) => Some(ProcessState::Starting),
+        }
+    }
+
+    fn judge_attempt(&self, effect: &Effect) -> Verdict {
+        ensure(!self.closed, format_args!("{effect:?} after the shutdown"))?;
+        ensure(!self.open.values().any(|request| *request == Request::Stop), format_args!("{effect:?} while a stop waits"))
+    }
+
+    /// Called after the effects of `event` are judged: an accepted start or restart has no answer yet. An upgrade beside the
+    /// daemon forgets the start at the change-over.
+    pub fn forget_started(&mut self, event: &Event, machine: &Machine) {
+        let (Event::StartRequested { ticket } | Event::RestartRequested { ticket } | Event::UpgradeRequested { ticket, .. }) = event else {
+            return;
+        };
+        let beside = matches!(event, Event::UpgradeRequested { .. }) && machine.second().is_some();
+        if self.open.contains_key(ticket) && !beside {
             self.started = None;
         }
     }
@@ -123,8 +171,8 @@ impl CallerView {
     /// Called after each event, once its effects are judged.
     pub fn close(&self, machine: &Machine, plan: &Plan) -> Verdict {
         let seen = machine.snapshot();
-        let expected = if self.unannounced { ProcessState::Starting } else { self.shown() };
-        ensure(seen.known == (self.emitted.is_some() || self.unannounced), format_args!("known is {}", seen.known))?;
+        let expected = self.unannounced.unwrap_or_else(|| self.shown());
+        ensure(seen.known == (self.emitted.is_some() || self.unannounced.is_some()), format_args!("known is {}", seen.known))?;
         ensure(
             seen.state == expected,
             format_args!("getProcessState is {:?}, the last stateChange was to {:?}", seen.state, self.shown()),
@@ -137,19 +185,23 @@ impl CallerView {
         ensure(seen.running_since.is_some() == (seen.state == ProcessState::Running), "uptime and state differ")?;
         let may_pend = matches!(seen.state, ProcessState::Starting | ProcessState::Stopping);
         ensure(may_pend || seen.next_restart_at.is_none(), format_args!("a restart is pending in {:?}", seen.state))?;
-        ensure(self.open.is_empty() || seen.state != ProcessState::Running, "the state is RUNNING, and a ticket is open")
+        // An upgrade waits for the end of the old generation.
+        let mut others = self.open.values().filter(|request| **request != Request::Upgrade);
+        ensure(seen.state != ProcessState::Running || others.next().is_none(), "the state is RUNNING, and a ticket is open")
     }
 
-    fn settle(&mut self, ticket: Ticket, outcome: &Result<(), Failure>) -> Verdict {
+    fn settle(&mut self, ticket: Ticket, outcome: &Result<(), Failure>, plan: &Plan) -> Verdict {
         let request = self.open.remove(&ticket);
         let request = request.ok_or_else(|| format!("ticket {ticket} is settled, and it is not open"))?;
         let shown = self.shown();
+        // Whether it is armed, the shadow model judges.
+        let ready = |shown| shown == ProcessState::Running || (plan.on_demand && shown == ProcessState::Stopped);
         if let (Request::Start, Ok(())) = (request, outcome) {
             self.started = Some(ticket);
         }
         let fits = match (request, outcome) {
-            (Request::Start, Ok(())) => shown == ProcessState::Running,
-            (Request::Start, Err(Failure::AlreadyRunning(_) | Failure::ShuttingDown)) => true,
+            (Request::Start, Ok(())) => ready(shown),
+            (Request::Start, Err(failure)) if is_refusal(failure) => true,
             (Request::LateRevocation, outcome) => outcome.is_ok(),
             (Request::Wait, Ok(())) => shown == ProcessState::Running,
             (Request::Wait, Err(Failure::Stopped)) if self.aborted_wait == Some(ticket) => true,
@@ -164,15 +216,19 @@ impl CallerView {
             // Every process is gone, but a file could not be removed.
             (Request::Stop, Err(Failure::Io { .. })) => shown == ProcessState::Stopped,
             (Request::Stop, Err(_)) => false,
+            // The shadow model knows what became of it.
+            (Request::Upgrade, _) => true,
         };
         ensure(fits, format_args!("in {shown:?} a {request:?} is settled with {outcome:?}"))
     }
 
-    fn show(&mut self, from: ProcessState, to: ProcessState) -> Verdict {
+    fn show(&mut self, former: Option<ProcessState>, to: ProcessState, plan: &Plan) -> Verdict {
         use ProcessState::{Error, Running, Starting, Stopped, Stopping};
+        let from = former.unwrap_or(Stopped);
+        ensure(former == self.emitted, format_args!("{former:?} -> {to:?} after {:?}", self.emitted))?;
         ensure(from == self.shown(), format_args!("{from:?} -> {to:?} after {:?}", self.shown()))?;
         self.emitted = Some(to);
-        self.unannounced = false;
+        self.unannounced = None;
         let documented = match (from, to) {
             (Stopped | Error, Starting) | (Starting, Running | Stopping | Error) => true,
             // A crash with and without a restart; an unhealthy daemon; a clean exit.
@@ -182,10 +238,20 @@ impl CallerView {
             (Stopping, Starting) => true,
             // A stop of a stuck tree; a stop after a failure.
             (Error, Stopping | Stopped) => true,
-            (Stopped, Running | Stopping | Error) | (Starting, Stopped) | (Stopping | Error, Running) => false,
-            (Stopped, Stopped) | (Starting, Starting) | (Running, Running) | (Stopping, Stopping) | (Error, Error) => false,
+            // Armed at the first start; in place of a pending restart; the arming fails; a stop while the former generation leaves.
+            (Stopped, Stopped) => plan.on_demand && former.is_none(),
+            // The old generation of an upgrade ended with code 0, and the new one failed.
+            (Starting, Stopped) => plan.on_demand || self.second,
+            (Stopped, Error | Stopping) => plan.on_demand,
+            (Stopped | Stopping | Error, Running) => false,
+            (Starting, Starting) | (Running, Running) | (Stopping, Stopping) | (Error, Error) => false,
         };
         let after_fault = self.faulted && to == Error && from != to;
         ensure(documented || after_fault, format_args!("{from:?} -> {to:?}"))
     }
+}
+
+/// A call that was refused at once, and changes nothing.
+pub const fn is_refusal(failure: &Failure) -> bool {
+    matches!(failure, Failure::AlreadyRunning(_) | Failure::AlreadyArmed | Failure::AlreadyUpgrading | Failure::ShuttingDown)
 }

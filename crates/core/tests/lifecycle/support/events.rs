@@ -1,6 +1,7 @@
 //! A sample of every event, from one list. The list is also an exhaustive match: a new event of the
 //! machine does not compile until it is listed here.
 
+use super::plan::upgraded;
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Event, Generation, Ticket};
 use ally_core::model::{Exit, Pid};
@@ -35,9 +36,11 @@ samples! { f:
     StartAborted { ticket: f.ticket },
     StartRevoked { ticket: f.ticket, answer: f.ticket },
     WaitRequested { ticket: f.ticket },
+    UseRequested { ticket: f.ticket },
     WaitAborted { ticket: f.ticket },
     StopRequested { ticket: f.ticket },
     RestartRequested { ticket: f.ticket },
+    UpgradeRequested { ticket: f.ticket, plan: Box::new(upgraded()), beside: true },
     Closed {},
     ShutdownRequested { ticket: f.ticket },
     Prepared { generation: f.generation },
@@ -49,7 +52,13 @@ samples! { f:
     RecordFailed { generation: f.generation, failure: unwritable() },
     Ready { generation: f.generation },
     NotReady { generation: f.generation, failure: Failure::SocketInUse { path: "/run/p.sock".to_owned(), by: foreigner() } },
-    Exited { generation: f.generation, exit: code(1), usage: None, remains: false, after_probe: None, tail: String::new(), leftover_file: None, name_lost: None },
+    Connected { generation: f.generation },
+    Idle { generation: f.generation },
+    Frozen { generation: f.generation, idle: true },
+    ChangedOver { generation: f.generation },
+    ChangeOverFailed { generation: f.generation, failure: unwritable() },
+    Drained { generation: f.generation, left: 0 },
+    Exited { generation: f.generation, exit: code(1), usage: None, remains: false, after_probe: None, tail: String::new(), leftover_file: None, name_lost: None, connected: false },
     TreeGone { generation: f.generation, leftover_file: None },
     ProbePassed { generation: f.generation, latency: Duration::from_millis(2) },
     ProbeFailed { generation: f.generation, latency: Duration::from_millis(3), error: "refused".to_owned() },
@@ -76,13 +85,41 @@ pub const fn code(code: i32) -> Exit {
 }
 
 pub fn exited(generation: Generation, exit: Exit, remains: bool) -> Event {
-    Event::Exited { generation, exit, usage: None, remains, after_probe: None, tail: String::new(), leftover_file: None, name_lost: None }
+    Event::Exited {
+        generation,
+        exit,
+        usage: None,
+        remains,
+        after_probe: None,
+        tail: String::new(),
+        leftover_file: None,
+        name_lost: None,
+        connected: false,
+    }
+}
+
+/// A connection is open, or waits.
+pub fn exited_connected(generation: Generation, exit: Exit, remains: bool) -> Event {
+    let Event::Exited { usage, after_probe, tail, leftover_file, name_lost, .. } = exited(generation, exit, remains) else {
+        unreachable!("exited gives Exited")
+    };
+    Event::Exited { generation, exit, usage, remains, after_probe, tail, leftover_file, name_lost, connected: true }
 }
 
 /// The folder was replaced, and another owner has the name.
 pub fn exited_after_loss(generation: Generation, exit: Exit, remains: bool) -> Event {
     let name_lost = Some(Failure::OwnedElsewhere { owner: Some(1234) });
-    Event::Exited { generation, exit, usage: None, remains, after_probe: None, tail: String::new(), leftover_file: None, name_lost }
+    Event::Exited {
+        generation,
+        exit,
+        usage: None,
+        remains,
+        after_probe: None,
+        tail: String::new(),
+        leftover_file: None,
+        name_lost,
+        connected: false,
+    }
 }
 
 pub fn unwritable() -> Failure {

@@ -29,7 +29,19 @@ pub fn plan() -> Plan {
             prevented_by: ExitCodes::default(),
         },
         memory: Some(MemoryLimit { max: 100 << 20, sustain: Duration::from_secs(3) }),
+        on_demand: false,
+        stops_idle: false,
     }
+}
+
+/// The plan of an upgrade: another grace period, so that a mix-up of the plans shows.
+pub fn upgraded() -> Plan {
+    Plan { grace: Duration::from_secs(6), ..plan() }
+}
+
+/// The first connection starts the daemon, and without a connection it is stopped.
+pub fn on_demand() -> Plan {
+    Plan { on_demand: true, stops_idle: true, ..plan() }
 }
 
 /// At most two restarts within 10 s.

@@ -2,7 +2,7 @@
 
 use super::plan::at;
 use ally_core::error::Failure;
-use ally_core::lifecycle::{Effect, Event, Machine, Notice, Plan, Snapshot};
+use ally_core::lifecycle::{Effect, Event, Generation, Machine, Notice, Plan, Snapshot};
 use ally_core::model::{Exit, ExitReason, ProbeRole, ProcessState};
 use std::time::Duration;
 
@@ -68,9 +68,13 @@ impl Scenario {
     pub fn on(&mut self, event: Event) -> &[Effect] {
         let before = self.effects.len();
         self.effects.extend(self.machine.on(event, at(self.clock)));
-        if self.keeper_answers && self.effects[before..].iter().any(|effect| matches!(effect, Effect::Signal { .. })) {
-            let answer = Event::Acknowledged { generation: self.machine.generation() };
-            self.effects.extend(self.machine.on(answer, at(self.clock)));
+        let signalled = self.effects[before..].iter().filter_map(|effect| match effect {
+            Effect::Signal { generation, .. } => Some(*generation),
+            _ => None,
+        });
+        let signalled: Vec<Generation> = signalled.filter(|_| self.keeper_answers).collect();
+        for generation in signalled {
+            self.effects.extend(self.machine.on(Event::Acknowledged { generation }, at(self.clock)));
         }
         &self.effects[before..]
     }
@@ -82,7 +86,17 @@ impl Scenario {
     /// An exit just after a probe of this role has connected.
     pub fn exit_after(&mut self, exit: Exit, after_probe: Option<ProbeRole>) -> &[Effect] {
         let (generation, tail) = (self.machine.generation(), String::new());
-        self.on(Event::Exited { generation, exit, usage: None, remains: false, after_probe, tail, leftover_file: None, name_lost: None })
+        self.on(Event::Exited {
+            generation,
+            exit,
+            usage: None,
+            remains: false,
+            after_probe,
+            tail,
+            leftover_file: None,
+            name_lost: None,
+            connected: false,
+        })
     }
 
     pub fn crash(&mut self) -> &[Effect] {
