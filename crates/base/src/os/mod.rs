@@ -7,7 +7,7 @@
 //! - `accept_queue`: whether a listener has accepted a connection;
 //! - `exchange`: two files change their names in one step;
 //! - `holders`: the processes that hold a socket file;
-//! - `listeners`: whether a process tree listens at a socket file;
+//! - `listeners`: whether a process tree listens at a socket file; `leader_socket`: the same, sooner, of a leader's own socket;
 //! - `limits`: the limits, the umask and the niceness of this process;
 //! - `tcp_listeners`: whether a process tree listens at a TCP address;
 //! - `pipe`: the capacity of a pipe;

@@ -6,6 +6,7 @@ mod exchange;
 mod handle;
 mod holders;
 mod identity;
+mod leader_socket;
 mod limits;
 mod listeners;
 mod peer;
@@ -28,6 +29,7 @@ pub use identity::{
     BOOT_ID, ENVIRONMENT, began_with, boot_id, check_environment_is_readable, holds, identify, is_dumping_core, is_ending, look_up,
     must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
+pub use leader_socket::LeaderSocket;
 pub use limits::{HAS_OOM_SCORE, RLIMIT_CORE_DUMPS, RLIMIT_OPEN_FILES, resource_limits, umask};
 pub use listeners::Listeners;
 pub use peer::{NO_SIGPIPE, peer_pid};

@@ -29,7 +29,7 @@ pub use identity::{
     must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
 pub use limits::{HAS_OOM_SCORE, RLIMIT_CORE_DUMPS, RLIMIT_OPEN_FILES, resource_limits, umask};
-pub use listeners::{Listeners, SockDiag, bound_socket};
+pub use listeners::{LeaderSocket, Listeners, SockDiag, bound_socket};
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
 pub use priority::lower_thread_priority;
