@@ -39,7 +39,8 @@ struct Chunk {
 pub struct OutputCounts {
     /// Bytes of stdout and of stderr.
     pub bytes: [u64; 2],
-    /// Lines that no listener got, because too many waited for it.
+    /// Lines that are missing somewhere: in events, because too many waited for their listener; in this owner's copy of a log
+    /// process; in the log file. A line that is missing in two places counts twice.
     pub dropped_lines: u64,
 }
 
@@ -64,16 +65,6 @@ struct Inner {
     /// The followers of kept lines only, with a line whose pid is not known yet.
     unnamed: Vec<Weak<Follower>>,
     counts: OutputCounts,
-    dropped: DroppedLines,
-}
-
-/// The lines of all processes that a log process could not deliver in time.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct DroppedLines {
-    /// To this owner: they are missing in the tail and in events.
-    pub here: u64,
-    /// To the log file.
-    pub in_file: u64,
 }
 
 #[derive(Default)]
@@ -101,16 +92,6 @@ impl Tail {
         if process == inner.process && !inner.ended {
             inner.end_line(stream);
         }
-    }
-
-    pub fn count_dropped(&self, here: u64, in_file: u64) {
-        let dropped = &mut self.lock().dropped;
-        dropped.here += here;
-        dropped.in_file += in_file;
-    }
-
-    pub fn dropped(&self) -> DroppedLines {
-        self.lock().dropped
     }
 
     /// The tree of this process is gone: further bytes are not its output.
