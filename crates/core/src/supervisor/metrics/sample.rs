@@ -44,9 +44,11 @@ impl Sample {
     }
 }
 
-/// Of another user's process, and of one that is gone, the descriptors can't be read.
+/// The descriptors of another user's process can't be listed, and only the number with the reserved ones is known. Of a process
+/// that is gone there is neither.
 fn files(tree: &TreeUsage) -> (u32, u64) {
-    let of_each = tree.processes.iter().filter_map(|process| os::open_files(process.pid).ok());
+    let of = |pid| os::open_files(pid).or_else(|_| os::reserved_files(pid).map(|reserved| (0, reserved)));
+    let of_each = tree.processes.iter().filter_map(|process| of(process.pid).ok());
     of_each.fold((0, 0), |(open, reserved), (more_open, more_reserved)| (open + more_open, reserved + more_reserved))
 }
 
