@@ -14,11 +14,10 @@ function checkedOptions(options) {
   if (typeof options !== 'object' || options === null) throw invalidConfig('options', 'must be an object');
   const keys = NativeManager.keys();
   // Without the addon there is no list, and every start fails in any case.
-  const isGiven = (name) => options[name] !== undefined && options[name] !== null;
-  const unknown = keys.options && Object.keys(options).find((name) => !keys.options.includes(name) && isGiven(name));
+  const unknown = keys.options && Object.keys(options).find((name) => !keys.options.includes(name) && options[name] !== undefined);
   if (unknown !== undefined)
     throw invalidConfig(shortened(unknown), `is no option of the manager: the options are ${keys.options.join(', ')}`);
-  for (const name of keys.unbuiltOptions) if (isGiven(name)) throw notSupported(name);
+  for (const name of keys.unbuiltOptions) if ((options[name] ?? undefined) !== undefined) throw notSupported(name);
   // As in a configuration, null is absent.
   const envsDir = options.envsDir ?? defaultEnvsDir(refuseEnvsDir);
   const logger = options.logger ?? undefined;

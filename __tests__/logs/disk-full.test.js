@@ -61,8 +61,8 @@ testWith('namespaces of its own')('logs.file: a full disk costs lines, which a m
     const { value } = await owner.asks('metricsText');
     return Number(/^ally_daemon_output_dropped_lines_total\{plugin="plugin"\} (\d+)$/m.exec(value)[1]);
   };
-  await until(async () => (await counted()) >= first.dropped, 5_000, 'the metric counts them too');
-  expect((await records('lines are missing in the log file')).length).toBeGreaterThan(0);
+  await until(async () => (await records('lines are missing in the log file')).length > 0, 10_000, 'the logger is told');
+  expect(await counted()).toBeGreaterThanOrEqual(first.dropped);
   expect((await owner.asks('getPid', 'plugin')).value).toBe(pid);
   expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
 });
