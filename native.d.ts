@@ -16,13 +16,13 @@ export declare class NativeManager {
   constructor(options: NativeOptions, wake: () => void, resource: object)
   /**
    * `unread`: the paths of unknown keys. `built_in`: path and kind, alternating, of values such as a Map. `variables`: the
-   * caller's environment, each `KEY=VALUE` with a NUL behind it.
+   * caller's environment, each `KEY=VALUE` with a NUL behind it. `turn`: the number of this turn of the event loop.
    */
-  start(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string): NativeStart
+  start(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string, turn: number): NativeStart
   /** As `start`, for the configuration of an upgrade. */
-  upgrade(pluginName: string, config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string): NativeStart
-  /** `unread` and `built_in`: as in `start`, per configuration. */
-  startGroup(configs: Array<unknown>, unread: Array<Array<string>>, builtIn: Array<Array<string>>, variables: string): NativeGroupStart
+  upgrade(pluginName: string, config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string, turn: number): NativeStart
+  /** `unread` and `built_in`: as in `start`, per configuration. `turn`: as in `start`. */
+  startGroup(configs: Array<unknown>, unread: Array<Array<string>>, builtIn: Array<Array<string>>, variables: string, turn: number): NativeGroupStart
   /** The problem of a configuration, if there is one. Starts nothing. */
   static checkConfig(config: unknown, builtIn: Array<string>): NativeProblem | null
   /** The problem of a plugin's name, if there is one. */

@@ -19,7 +19,7 @@ function requireLib() {
   if (lib.copyConfig) return;
   Object.assign(lib, require('./options.js'), require('./errors.js'), require('./environment.js'), require('./logger.js'));
   Object.assign(lib, require('./messages.js'), require('./process-info.js'), require('./config-copy.js'), require('./configs.js'));
-  Object.assign(lib, require('./channels.js'));
+  Object.assign(lib, require('./channels.js'), require('./turn.js'));
 }
 
 const TAIL_LINES = 1000;
@@ -110,7 +110,7 @@ class BackgroundProcessManager extends EventEmitter {
     }
     this.#followLevel();
     const variables = lib.environment(given?.pluginName);
-    const { ticket, accepted, failure } = this.#native.start(whole, unread, builtIns, variables);
+    const { ticket, accepted, failure } = this.#native.start(whole, unread, builtIns, variables, lib.currentTurn());
     if (failure) throw lib.makeError(failure);
     const { pluginName } = given;
     if (accepted) this.#configs.add(pluginName, ticket, given);
@@ -177,7 +177,8 @@ class BackgroundProcessManager extends EventEmitter {
     if (copies.length === 0) return [];
     this.#followLevel();
     const of = (key) => copies.map((copy) => copy[key]);
-    const { ticket, jobs, failure } = this.#native.startGroup(of('whole'), of('unread'), of('builtIns'), lib.environment());
+    const parts = [of('whole'), of('unread'), of('builtIns'), lib.environment()];
+    const { ticket, jobs, failure } = this.#native.startGroup(...parts, lib.currentTurn());
     if (failure) throw lib.makeError(failure);
     const accepted = copies.map(({ given }, index) => ({ given, job: jobs[index] })).filter(({ job }) => job > 0);
     for (const { given, job } of accepted) this.#configs.add(given.pluginName, job, given);
@@ -228,7 +229,8 @@ class BackgroundProcessManager extends EventEmitter {
     const given = Object.freeze({ ...config, ...changed });
     this.#followLevel();
     const whole = lib.withDefaults(given, this.#defaults);
-    const { ticket, accepted, failure } = this.#native.upgrade(pluginName, whole, unread, builtIns, lib.environment(pluginName));
+    const variables = lib.environment(pluginName);
+    const { ticket, accepted, failure } = this.#native.upgrade(pluginName, whole, unread, builtIns, variables, lib.currentTurn());
     if (failure) throw lib.makeError(failure);
     if (accepted) this.#configs.add(pluginName, ticket, given);
     try {

@@ -17,8 +17,11 @@ function checkedOptions(options) {
   const unknown = keys.options && Object.keys(options).find((name) => !keys.options.includes(name) && options[name] !== undefined);
   if (unknown !== undefined)
     throw invalidConfig(shortened(unknown), `is no option of the manager: the options are ${keys.options.join(', ')}`);
-  for (const name of keys.unbuiltOptions) if (options[name] !== undefined) throw notSupported(name);
-  const { envsDir = defaultEnvsDir(refuseEnvsDir), logger, onOwnerDeath = 'stop' } = options;
+  for (const name of keys.unbuiltOptions) if ((options[name] ?? undefined) !== undefined) throw notSupported(name);
+  // As in a configuration, null is absent.
+  const envsDir = options.envsDir ?? defaultEnvsDir(refuseEnvsDir);
+  const logger = options.logger ?? undefined;
+  const onOwnerDeath = options.onOwnerDeath ?? 'stop';
   if (NativeManager.pathProblem(envsDir)) refuseEnvsDir('must be an absolute path');
   if (onOwnerDeath !== 'stop' && onOwnerDeath !== 'keep') throw invalidConfig('onOwnerDeath', "must be one of 'stop', 'keep'");
   if (logger !== undefined) {

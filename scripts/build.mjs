@@ -2,7 +2,7 @@
 // native.d.ts. Runs at `npm install` in a clone; an installed package brings both ready-made.
 
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -27,8 +27,18 @@ function install(from, name) {
   renameSync(`${to}.new`, to);
 }
 
+/** What both programs are built from, with the time of its last change. */
+function sources() {
+  const inside = ['src', 'crates'].flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true }).map((name) => join(folder, name)),
+  );
+  const all = [...inside.filter((name) => /\.(rs|toml)$/.test(name)), 'Cargo.toml', 'Cargo.lock', 'build.rs'];
+  return all.map((name) => `${name} ${statSync(join(root, name)).mtimeMs}`).join('\n');
+}
+
 const cli = join(root, 'node_modules', '.bin', 'napi');
 const staging = join(root, 'target', 'napi');
+const built = sources();
 rmSync(staging, { recursive: true, force: true });
 mkdirSync(staging, { recursive: true });
 mkdirSync(out, { recursive: true });
@@ -41,6 +51,11 @@ const host = /^host: (.+)$/m.exec(spawnSync('rustc', ['-vV'], { encoding: 'utf8'
 const flags = process.platform === 'linux' ? ['-C', 'target-feature=+crt-static'] : [];
 run('cargo', ['rustc', '--release', '--package', 'ally-guardian', '--target', host, '--bin', 'ally-guardian', '--', ...flags]);
 
+// Of sources that changed in between, addon and guardian have different build ids, and refuse each other at each start.
+if (sources() !== built) {
+  console.error('the sources changed during the build, so nothing was installed. Build again');
+  process.exit(1);
+}
 const library = readdirSync(staging).find((name) => name.endsWith('.node'));
 if (!library) {
   console.error('the build made no addon');

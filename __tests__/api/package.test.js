@@ -43,7 +43,6 @@ test('package: has the same named exports under import', () => {
 
 test.each([
   [{ envsDir: 7 }, 'envsDir must be an absolute path'],
-  [{ envsDir: null }, 'envsDir must be an absolute path'],
   [{ envsDir: 'a\0b' }, 'envsDir must be an absolute path'],
   [{ logger: 'console' }, 'logger must have a method debug'],
   [{ logger: {} }, 'logger must have a method debug'],

@@ -15,14 +15,20 @@ const PROBES = {
   'waits-for-notifications': [{ type: 'notify' }, { type: 'notify' }],
 };
 
-const config = ({ name, behaviour, probes, logs }) =>
+const config = ({ name, behaviour, probes, logs, limits: { umask, ...limits } = {} }) =>
   world.config(name, [], {
     pluginPath: folder,
     args: ['-S', '-B', 'daemon.py', behaviour],
     socketPath: `${world.envsDir}/${name}.sock`,
     startupTimeout: 5_000,
     shutdownGracePeriod: 300,
-    envVars: { CHAOS_OWNER: id, CHAOS_NAME: name },
+    envVars: {
+      CHAOS_OWNER: id,
+      CHAOS_NAME: name,
+      ...(umask && { CHAOS_LIMITS: `${limits.openFiles} 0${umask.toString(8).padStart(3, '0')}` }),
+    },
+    umask,
+    limits,
     restart: { delay: 20, maxDelay: 100, maxAttempts: 5, window: { limit: 1_000, period: 60_000 } },
     logs: logs && { file: world.path(`${name}.log`), maxFiles: 100_000, ...logs },
     readiness: PROBES[probes][0],

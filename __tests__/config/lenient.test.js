@@ -3,7 +3,7 @@
 // Configurations and manifests that the TypeScript original runs.
 
 const fs = require('node:fs');
-const { configFromManifest } = require('../..');
+const { BackgroundProcessManager, configFromManifest } = require('../..');
 const { thrown } = require('../helpers/promises');
 const { useReport } = require('../helpers/report');
 const { until } = require('../helpers/until');
@@ -155,4 +155,10 @@ describe('configFromManifest', () => {
       expect(problemOf(thrown(() => configFromManifest(manifest, at)))).toMatch(/^manifest\.daemon is required: /);
     }
   });
+});
+
+test('options of the manager: null counts as absent', () => {
+  const options = { envsDir: null, logger: null, onOwnerDeath: null, defaults: null };
+  expect(() => new BackgroundProcessManager(options)).not.toThrow();
+  expect(() => new BackgroundProcessManager({ ...options, logger: false })).toThrow('logger');
 });

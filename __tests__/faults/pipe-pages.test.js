@@ -18,13 +18,13 @@ const SYSTEM_PYTHON = '/usr/bin/python3';
 
 const capacities = (file) => fs.readFileSync(file, 'utf8').split(' ').map(Number);
 
-testOnLinux('stdout and stderr: pipes of 4 pages, and of 16 for a daemon that fills them', async () => {
+testOnLinux('stdout and stderr: pipes of 4 pages, and of 64 for a daemon that fills them', async () => {
   const manager = world.manager();
   const [quiet, flooding] = [world.path('quiet'), world.path('flooding')];
   await manager.startProcess(world.config('quiet', ['reports-its-pipes.py', quiet]));
   await manager.startProcess(world.config('flooding', ['reports-its-pipes.py', flooding, '--flood']));
   expect(capacities(quiet)).toEqual([4 * PAGE, 4 * PAGE]);
-  expect(capacities(flooding)).toEqual([16 * PAGE, 4 * PAGE]);
+  expect(capacities(flooding)).toEqual([64 * PAGE, 4 * PAGE]);
 });
 
 testWith(

@@ -1,6 +1,7 @@
 'use strict';
 
 const fs = require('node:fs');
+const os = require('node:os');
 const path = require('node:path');
 const { ANOTHER, as, testWith, testOnLinux } = require('../helpers/needs');
 const { failure } = require('../helpers/promises');
@@ -48,6 +49,31 @@ test('umask: files of the daemon have the permissions that it leaves', async () 
     await until(() => fs.existsSync(marker), 10_000, 'the daemon has made its file');
     expect(fs.statSync(marker).mode & 0o777).toBe(mode);
   }
+});
+
+testOnLinux('umask and niceness: a change between two starts in one turn of the event loop counts for the second', async () => {
+  const manager = world.manager();
+  const files = ['before', 'after'].map((name) => world.path(name));
+  const before = { umask: process.umask(), niceness: os.getPriority() };
+  world.finally(() => process.umask(before.umask));
+  const starts = files.map((file, index) => {
+    if (index === 1) {
+      process.umask(0o026);
+      // Only root may take it back, so it is another one only as root.
+      if (process.getuid() === 0) os.setPriority(before.niceness + 1);
+    }
+    return failure(manager.startProcess({ ...printing(file), pluginName: `plugin${index}`, socketPath: world.path(`${index}.sock`) }));
+  });
+  const own = { umask: process.umask(before.umask), niceness: os.getPriority() };
+  if (process.getuid() === 0) os.setPriority(before.niceness);
+  await Promise.all(starts);
+  const octal = (umask) => `0${umask.toString(8).padStart(3, '0')}`;
+  for (const [file, { umask, niceness }] of [
+    [files[0], before],
+    [files[1], own],
+  ])
+    expect(printed(file)).toMatchObject({ umask: octal(umask), niceness: String(niceness) });
+  expect(own.umask).toBe(0o026);
 });
 
 testOnLinux('limits: without the options a daemon has what its owner has at the start, and not what the guardian has', async () => {

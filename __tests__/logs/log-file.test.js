@@ -35,6 +35,8 @@ test('logs.file: the file has every line of both streams, mode 0600, and getOutp
   const pid = manager.getPid('plugin');
   await until(() => size(log()) > 100_000);
   await manager.stopProcess('plugin');
+  // The stop waits 200 ms for the log at most.
+  await until(() => logProcesses().length === 0);
   expectWhole(log(), marker(), pid);
   expect(fs.statSync(log()).mode & 0o777).toBe(0o600);
   expect(manager.getOutput('plugin').filter((line) => line.endsWith(' end')).length).toBe(2);
@@ -60,6 +62,8 @@ test('logs.maxSize, logs.maxFiles: rotation by number between two lines, and no 
   const second = manager.getPid('plugin');
   await until(() => fs.existsSync(`${log()}.20`));
   await manager.stopProcess('plugin');
+  // The stop waits 200 ms for the log at most.
+  await until(() => logProcesses().length === 0);
   expectWhole(log(), marker(), first);
   expectWhole(log(), marker(), second);
   for (const name of fs.readdirSync(world.dir).filter((each) => each.startsWith('plugin.log.')))
@@ -211,6 +215,8 @@ testOnLinux('onOwnerDeath keep: the log goes on after the death of the owner, an
   await manager.startProcess(config());
   const second = manager.getPid('plugin');
   await manager.stopProcess('plugin');
+  // The stop waits 200 ms for the log at most.
+  await until(() => logProcesses().length === 0);
   expectWhole(log(), marker(), pid);
   expectWhole(log(), marker(), second);
 });

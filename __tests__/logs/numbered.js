@@ -6,16 +6,35 @@ const fs = require('node:fs');
 const path = require('node:path');
 const zlib = require('node:zlib');
 
-/** Every byte of a log, the oldest first: also of its rotated and compressed files. */
-function wholeLog(file) {
+/** The files of a log, the oldest first: { path, gzip }. */
+function logFiles(file) {
   const pattern = new RegExp(`^${path.basename(file).replace(/\./g, '\\.')}(?:\\.(\\d+)(\\.gz)?)?$`);
   const found = fs.readdirSync(path.dirname(file)).map((name) => pattern.exec(name));
   const files = found.filter(Boolean).sort((one, other) => Number(other[1] ?? 0) - Number(one[1] ?? 0));
-  const parts = files.map(([name, , gzip]) => {
-    const bytes = fs.readFileSync(path.join(path.dirname(file), name));
-    return gzip ? zlib.gunzipSync(bytes) : bytes;
+  return files.map(([name, , gzip]) => ({ path: path.join(path.dirname(file), name), gzip: gzip !== undefined }));
+}
+
+/** Every byte of a log, the oldest first: also of its rotated and compressed files. */
+function wholeLog(file) {
+  const parts = logFiles(file).map((each) => {
+    const bytes = fs.readFileSync(each.path);
+    return each.gzip ? zlib.gunzipSync(bytes) : bytes;
   });
   return Buffer.concat(parts).toString('latin1');
+}
+
+/** The last line of the live file that has a newline. */
+function lastLine(file) {
+  const { size } = fs.statSync(file, { throwIfNoEntry: false }) ?? { size: 0 };
+  const bytes = Buffer.alloc(Math.min(size, 1_000));
+  const fd = size > 0 ? fs.openSync(file) : undefined;
+  if (fd === undefined) return '';
+  try {
+    fs.readSync(fd, bytes, 0, bytes.length, size - bytes.length);
+  } finally {
+    fs.closeSync(fd);
+  }
+  return bytes.toString('latin1').split('\n').at(-2) ?? '';
 }
 
 /** Per process and stream of prints-numbered-lines.py: the number of its lines. Throws if one is missing, doubled or broken. */
@@ -41,4 +60,4 @@ function expectWhole(file, marker, pid) {
   expect([counts.get(`${pid} out count`), counts.get(`${pid} err count`)]).toEqual([printed, printed]);
 }
 
-module.exports = { countLines, expectWhole, wholeLog };
+module.exports = { countLines, expectWhole, lastLine, logFiles, wholeLog };

@@ -72,12 +72,13 @@ function processes({ owner, supervisor, marks }, check) {
 }
 
 const LIMITS = {
-  // Counted: 30 on the JavaScript thread, 20 of them read the owner's limits, its niceness and its umask, which a daemon gets as under
-  // child_process; 150 to 156 on the supervisor's, without tries that found no listener. 14 of these are the try
-  // that finds it: readiness reads the kernel's list of listening sockets and the leader's descriptors. A connection would be 5
-  // calls, but would harm a daemon that serves one connection or parses what it reads. Three more are the token of the attempt
-  // (getrandom(2)) and the watch of daemon.lock (inotify_add_watch(2), statx(2)), two the size of the pipes.
-  // Twenty are the sample at readiness: two files of the keeper, three of the leader, and the leader's descriptors.
+  // Counted: 28 on the JavaScript thread, 20 of them read the owner's limits, its niceness and its umask, which a daemon gets as under
+  // child_process; a further start in the same turn reads the umask and the niceness, 12 in all. 145 on the supervisor's, without
+  // tries that found no listener. 10 of these are the try that finds it: readiness reads the leader's descriptors and asks the kernel
+  // about the leader's socket. A connection would be 5 calls, but would harm a daemon that serves one connection or parses what it
+  // reads. Three more are the token of the attempt (getrandom(2)) and the watch of daemon.lock (inotify_add_watch(2), statx(2)), two
+  // the size of the pipes.
+  // Sixteen are the sample at readiness: two files of the keeper, two of the leader, and the leader's descriptors.
   'system calls per start, JavaScript thread': 45,
   'system calls per start, supervisor': 175,
   // Counted: 11. The guardian forks a keeper, and passes its descriptors.
@@ -102,10 +103,10 @@ const LIMITS = {
 function counts({ js, supervisor, guardian, spawnCalls, marks }) {
   const within = (tasks, from, to) => tasks.flatMap(({ calls }) => calls.filter(({ at }) => at > marks[from] && at < marks[to]));
   const starting = within(supervisor, 'starts', 'stops');
-  // A try of readiness that finds no listener is six calls: two stat, a request, two answers, a wait. The number of tries depends on
-  // the daemon's time to listen(2).
+  // A further try of readiness, before the leader's socket listens, is four calls: stat, a request, an answer, a wait. The number of
+  // tries depends on the daemon's time to listen(2).
   const tries = starting.filter(({ name, text }) => name === 'sendto' && /nlmsg_type=(SOCK_DIAG_BY_FAMILY|0x14)/.test(text)).length;
-  const failedTries = (tries - STARTS) * 6;
+  const failedTries = (tries - STARTS) * 4;
   return {
     'system calls per start, JavaScript thread': within(js, 'starts', 'stops').length / STARTS,
     'system calls per start, supervisor': (starting.length - failedTries) / STARTS,

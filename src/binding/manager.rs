@@ -77,7 +77,7 @@ impl NativeManager {
     }
 
     /// `unread`: the paths of unknown keys. `built_in`: path and kind, alternating, of values such as a Map. `variables`: the
-    /// caller's environment, each `KEY=VALUE` with a NUL behind it.
+    /// caller's environment, each `KEY=VALUE` with a NUL behind it. `turn`: the number of this turn of the event loop.
     #[napi]
     pub fn start(
         &mut self,
@@ -86,7 +86,9 @@ impl NativeManager {
         unread: Vec<String>,
         built_in: Vec<String>,
         variables: String,
+        turn: u32,
     ) -> napi::Result<NativeStart> {
+        self.manager.enter_turn(turn);
         let config = types::config(&config, Remarks { unread, built_in })?;
         let started = self.manager.start(&config, variables.into());
         self.native_start(env, started, config.text("pluginName").filter(|name| !name.is_empty()).map(str::to_owned))
@@ -102,8 +104,10 @@ impl NativeManager {
         unread: Vec<String>,
         built_in: Vec<String>,
         variables: String,
+        turn: u32,
     ) -> napi::Result<NativeStart> {
         let config = types::config(&config, Remarks { unread, built_in })?;
+        self.manager.enter_turn(turn);
         let upgraded = self.manager.upgrade(&plugin_name, &config, variables.into());
         self.native_start(env, upgraded, Some(plugin_name))
     }
@@ -117,7 +121,7 @@ impl NativeManager {
         })
     }
 
-    /// `unread` and `built_in`: as in `start`, per configuration.
+    /// `unread` and `built_in`: as in `start`, per configuration. `turn`: as in `start`.
     #[napi]
     pub fn start_group(
         &mut self,
@@ -126,7 +130,9 @@ impl NativeManager {
         unread: Vec<Vec<String>>,
         built_in: Vec<Vec<String>>,
         variables: String,
+        turn: u32,
     ) -> napi::Result<NativeGroupStart> {
+        self.manager.enter_turn(turn);
         let remarks = unread.into_iter().zip(built_in).map(|(unread, built_in)| Remarks { unread, built_in });
         let configs =
             configs.iter().zip(remarks).map(|(config, remarks)| types::config(config, remarks)).collect::<napi::Result<Vec<_>>>()?;

@@ -9,7 +9,7 @@
 //! - `exchange`: two files change their names in one step;
 //! - `holders`: the processes that hold a socket file;
 //! - `listener`: a listening socket of this process that a daemon gets, and its use;
-//! - `listeners`: whether a process tree listens at a socket file;
+//! - `listeners`: whether a process tree listens at a socket file; `leader_socket`: the same, sooner, of a leader's own socket;
 //! - `limits`: the limits, the umask and the niceness of this process;
 //! - `tcp_listeners`: whether a process tree listens at a TCP address;
 //! - `pipe`: the capacity of a pipe;

@@ -1,6 +1,6 @@
 //! Whether a process tree listens at a socket file, by the kernel's list and the tree's descriptors.
 
-use ally_base::os::{self, Bound, Listeners, Listening, SockDiag, own_pid};
+use ally_base::os::{self, Bound, LeaderSocket, Listeners, Listening, SockDiag, own_pid};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept, bind, listen, socket};
 use std::fs;
@@ -32,6 +32,11 @@ fn listening_of(path: &Path, keeper: i32, leader: i32) -> Listening {
 
 fn bound_state(path: &Path) -> Bound {
     os::bound_socket(path, own_pid(), own_pid()).unwrap()
+}
+
+/// The socket of this process at this file.
+fn own_socket(diag: &SockDiag, path: &Path) -> Option<(LeaderSocket, Bound, SockType)> {
+    LeaderSocket::find(diag, path, &fs::metadata(path).unwrap(), own_pid()).unwrap()
 }
 
 /// A process that holds this socket as its stdin.
@@ -101,6 +106,48 @@ fn listening_needs_the_socket_among_the_descriptors_of_the_tree() {
     assert_eq!(listening_of(&path, pid(&other), pid(&other)), Listening::NotFound(SockType::Stream));
     end(inside);
     end(other);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_leaders_socket_is_found_before_it_listens_and_asked_again() {
+    let home = tempfile::tempdir().unwrap();
+    let diag = SockDiag::open().unwrap();
+    for kind in [SockType::Stream, SockType::SeqPacket] {
+        let path = home.path().join(format!("{kind:?}"));
+        let socket = bound(&path, kind);
+        let (own, state, found) = own_socket(&diag, &path).unwrap();
+        assert_eq!((state, found, own.state(&diag).unwrap()), (Bound::NotListening, kind, Some((Bound::NotListening, kind))));
+        listen(&socket, Backlog::new(1).unwrap()).unwrap();
+        assert_eq!(
+            (own_socket(&diag, &path), own.state(&diag).unwrap()),
+            (Some((own, Bound::Listening, kind)), Some((Bound::Listening, kind)))
+        );
+        assert_eq!(accept(socket.as_raw_fd()), Err(Errno::EAGAIN), "a connection waits");
+        drop(socket);
+        // A test beside this one may have forked, and its child still has a copy.
+        until("the socket is closed", || own.state(&diag).unwrap().is_none());
+    }
+    let path = home.path().join("datagram");
+    let _datagram = UnixDatagram::bind(&path).unwrap();
+    assert!(matches!(own_socket(&diag, &path), Some((_, Bound::Datagram, SockType::Datagram))));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_leaders_socket_is_none_that_was_accepted_and_none_of_another_file() {
+    let home = tempfile::tempdir().unwrap();
+    let diag = SockDiag::open().unwrap();
+    let [path, other] = ["s", "other"].map(|name| home.path().join(name));
+    let listener = UnixListener::bind(&path).unwrap();
+    let _client = UnixStream::connect(&path).unwrap();
+    // It has the address of its listener, and a higher descriptor.
+    let (_accepted, _) = listener.accept().unwrap();
+    assert!(matches!(own_socket(&diag, &path), Some((_, Bound::Listening, _))));
+    let child = holder(bound(&other, SockType::Stream));
+    until("only the child holds it", || os::holders(&other) == [pid(&child)]);
+    assert_eq!(own_socket(&diag, &other), None);
+    end(child);
 }
 
 /// On an overlay stat(2) reports another device than the kernel's list, so the device of the mount decides.

@@ -72,14 +72,16 @@ fn open_files_are_exact_for_few_and_as_the_kernel_counts_for_many() {
     let pid = i32::try_from(child.id()).unwrap();
     let listed = || u32::try_from(std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()).unwrap();
     // Before execve(2) the child has the descriptors of this process.
-    until("the child has its own descriptors", || listed() < 16 && os::open_files(pid).is_ok_and(|count| count == listed()));
+    until("the child has its own descriptors", || listed() < 16 && os::open_files(pid).is_ok_and(|(count, _)| count == listed()));
+    let (_, reserved) = os::open_files(pid).unwrap();
+    assert_eq!(reserved, os::reserved_files(pid).unwrap());
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(os::open_files(pid).is_err());
 
-    let before = os::open_files(os::own_pid()).unwrap();
+    let (before, _) = os::open_files(os::own_pid()).unwrap();
     let files: Vec<File> = (0..400).map(|_| File::open("/dev/null").unwrap()).collect();
-    let now = os::open_files(os::own_pid()).unwrap();
+    let (now, _) = os::open_files(os::own_pid()).unwrap();
     // Other tests of this process open files meanwhile.
     assert!(now >= before + 350, "{before} {now} {}", files.len());
 }

@@ -122,6 +122,12 @@ fn tail_of_a_flood_allocates_no_more_than_its_bounds() {
         let (_, peak) = allocator::peak(|| (0..2 * 1024 * 1024 / size).all(|_| tail.append(0, Stdout, &line)));
         assert!(peak < 640 * 1024, "{peak} bytes for writes of {size}");
     }
+    let mut buffer = vec![b'x'; 64 * 1024];
+    // The largest waste: a taken buffer is half empty.
+    for size in [32 * 1024, 64 * 1024] {
+        let (_, peak) = allocator::peak(|| (0..100).all(|_| tail.append_buffer(0, Stdout, &mut buffer, size)));
+        assert!(peak < 768 * 1024, "{peak} bytes for buffers with {size}");
+    }
     let single_bytes = || {
         for _ in 0..200_000 {
             tail.append(0, Stdout, b"x");
@@ -169,6 +175,23 @@ proptest! {
         let bytes: usize = lines.iter().map(|line| line.len() + 1).sum();
         prop_assert!(bytes <= TAIL_BYTES && lines.len() <= TAIL_LINES);
         prop_assert!(lines.iter().all(|line| line.starts_with(['o', 'e'])), "a line without its beginning");
+    }
+
+    #[test]
+    fn tail_of_taken_buffers_is_that_of_copied_bytes(sizes in vec((1..65_536usize, any::<bool>(), 1..3_000usize), 1..40)) {
+        let (taken, copied) = (Tail::default(), Tail::default());
+        let mut buffer = vec![0; 65_536];
+        for (number, (size, to_stderr, width)) in sizes.into_iter().enumerate() {
+            let stream = if to_stderr { Stderr } else { Stdout };
+            let text: String = (0..).map(|line| format!("{number} {line:>width$}\n")).take(size / width + 1).collect();
+            let bytes = &text.as_bytes()[..size.min(text.len())];
+            buffer[..bytes.len()].copy_from_slice(bytes);
+            prop_assert!(taken.append_buffer(0, stream, &mut buffer, bytes.len()));
+            prop_assert_eq!(buffer.len(), 65_536);
+            copied.append(0, stream, bytes);
+        }
+        prop_assert_eq!(taken.counts(), copied.counts());
+        prop_assert_eq!(taken.lines(usize::MAX), copied.lines(usize::MAX));
     }
 
     #[test]

@@ -23,31 +23,35 @@ pub enum Search {
     Unreadable,
 }
 
-/// Whether the process has a socket with one of these inodes open. In each piece of the list the highest descriptors are read
-/// first: a process that has opened many has made its listener after them.
+/// Whether the process has a socket with one of these inodes open.
+pub fn search(pid: i32, inodes: &[u32]) -> Search {
+    match find_socket(pid, |inode| inodes.contains(&inode)) {
+        Ok(Some(_)) => Search::Open,
+        Ok(None) => Search::NotOpen,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Search::NotOpen,
+        Err(_) => Search::Unreadable,
+    }
+}
+
+/// The inode of the first open socket that `is_wanted`. In each piece of the list the highest descriptors are read first: a process
+/// that has opened many has made its listener after them.
 ///
 /// A start waits for this. So the calls are made directly: [`std::fs::read_dir`] makes one more, and reads the link of each
 /// descriptor by its whole path.
-pub fn search(pid: i32, inodes: &[u32]) -> Search {
-    let found = open_folder(pid).and_then(|folder| {
-        let mut buffer = [0_u8; BUFFER];
-        loop {
-            // Most processes have their descriptors in one piece, and the call that finds the end is saved.
-            let mut numbers = numbers(&folder, &mut buffer)?;
-            numbers.sort_unstable_by(|a, b| b.cmp(a));
-            if numbers.is_empty() {
-                return Ok(false);
-            }
-            if numbers.into_iter().any(|number| socket_inode(&folder, number).is_some_and(|inode| inodes.contains(&inode))) {
-                return Ok(true);
-            }
+pub fn find_socket(pid: i32, mut is_wanted: impl FnMut(u32) -> bool) -> io::Result<Option<u32>> {
+    let folder = open_folder(pid)?;
+    let mut buffer = [0_u8; BUFFER];
+    loop {
+        // Most processes have their descriptors in one piece, and the call that finds the end is saved.
+        let mut numbers = numbers(&folder, &mut buffer)?;
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        if numbers.is_empty() {
+            return Ok(None);
         }
-    });
-    match found {
-        Ok(true) => Search::Open,
-        Ok(false) => Search::NotOpen,
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Search::NotOpen,
-        Err(_) => Search::Unreadable,
+        let found = numbers.into_iter().filter_map(|number| socket_inode(&folder, number)).find(|inode| is_wanted(*inode));
+        if found.is_some() {
+            return Ok(found);
+        }
     }
 }
 

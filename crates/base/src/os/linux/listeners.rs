@@ -73,7 +73,7 @@ impl Listeners {
 }
 
 /// The address of a socket. Empty if the socket was closed.
-fn name_of(socket: u32) -> Vec<u8> {
+pub fn name_of(socket: u32) -> Vec<u8> {
     let mut name = Vec::new();
     let asked = query(socket, 0, ALL_STATES, SHOW_NAME, |_, attributes| {
         name.extend_from_slice(attribute(attributes, ATTR_NAME).unwrap_or_default());

@@ -7,6 +7,7 @@ mod exchange;
 mod handle;
 mod holders;
 mod identity;
+mod leader_socket;
 mod limits;
 mod listener;
 mod listeners;
@@ -31,6 +32,7 @@ pub use identity::{
     BOOT_ID, ENVIRONMENT, began_with, boot_id, check_environment_is_readable, holds, identify, is_dumping_core, is_ending, is_stopped,
     look_up, must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
+pub use leader_socket::LeaderSocket;
 pub use limits::{HAS_OOM_SCORE, RLIMIT_CORE_DUMPS, RLIMIT_OPEN_FILES, resource_limits, umask};
 pub use listener::{
     SocketTable, bound_by, listening_socket, others_have_socket, peer_of, peer_socket, socket_id, tree_has_socket, waiting, waiting_in,

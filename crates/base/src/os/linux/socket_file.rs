@@ -6,29 +6,36 @@ use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{FileStat, Mode, lstat, stat};
+use nix::sys::stat::{FileStat, Mode, lstat};
 
 use crate::os::Held;
 
 /// A file that stat(2) has found, so a symlink counts as its target.
 pub struct SocketFile<'a> {
     path: &'a Path,
-    file: FileStat,
+    device: u64,
+    inode: u64,
     /// The device of the file's mount, once it is needed.
     mount: OnceCell<Option<u32>>,
 }
 
 impl<'a> SocketFile<'a> {
     pub fn at(path: &'a Path) -> io::Result<Self> {
-        Ok(Self { path, file: stat(path)?, mount: OnceCell::new() })
+        fs::metadata(path).map(|file| Self::of(path, &file))
+    }
+
+    /// `file`: what stat(2) has found at `path`.
+    pub fn of(path: &'a Path, file: &fs::Metadata) -> Self {
+        Self { path, device: file.dev(), inode: file.ino(), mount: OnceCell::new() }
     }
 
     /// As unix_diag reports it.
     pub const fn inode(&self) -> u32 {
-        kernel_inode(self.file.st_ino)
+        kernel_inode(self.inode)
     }
 
     /// Whether a socket is bound to this file. `inode` and `device` are what unix_diag reports of the socket's file. `name` gives
@@ -37,7 +44,7 @@ impl<'a> SocketFile<'a> {
         if inode != self.inode() {
             return Held::No;
         }
-        if device == kernel_device(self.file.st_dev) {
+        if device == kernel_device(self.device) {
             return Held::Yes;
         }
         // On btrfs and overlayfs stat(2) reports another device than unix_diag, which reports the device of the mount.
@@ -47,7 +54,7 @@ impl<'a> SocketFile<'a> {
         }
         let name = name();
         match file_at(name.split(|byte| *byte == 0).next().unwrap_or_default()) {
-            Some(named) if same_file(&named, &self.file) => Held::Yes,
+            Some(named) if self.is(&named) => Held::Yes,
             // The inode of another file system, or of another subvolume of the same one.
             Some(named) if kernel_inode(named.st_ino) == inode => Held::No,
             // The file was renamed, so its name proves nothing.
@@ -60,10 +67,14 @@ impl<'a> SocketFile<'a> {
     /// count as yes: a wrong yes leaves a dead file, a wrong no takes the socket from its holder.
     pub fn may_have_name(&self, name: &[u8]) -> bool {
         match file_at(name) {
-            Some(named) => same_file(&named, &self.file),
+            Some(named) => self.is(&named),
             // The file was renamed or moved, is in another mount namespace, or its name is relative to an unknown folder.
             None => Path::new(OsStr::from_bytes(name)).file_name() == self.path.file_name(),
         }
+    }
+
+    const fn is(&self, other: &FileStat) -> bool {
+        other.st_dev == self.device && other.st_ino == self.inode
     }
 }
 
@@ -71,10 +82,6 @@ impl<'a> SocketFile<'a> {
 pub fn file_at(name: &[u8]) -> Option<FileStat> {
     let name = Path::new(OsStr::from_bytes(name));
     if name.is_absolute() { lstat(name).ok() } else { None }
-}
-
-const fn same_file(a: &FileStat, b: &FileStat) -> bool {
-    a.st_dev == b.st_dev && a.st_ino == b.st_ino
 }
 
 /// The device of the mount that has this file, as the kernel knows it. `None` if /proc doesn't tell.

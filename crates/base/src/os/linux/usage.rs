@@ -1,4 +1,4 @@
-//! The resources of a process and of a tree, by /proc (proc_pid_stat(5), proc_pid_statm(5), proc_pid_smaps(5)).
+//! The resources of a process and of a tree, by /proc (proc_pid_stat(5), proc_pid_smaps(5)).
 //!
 //! A daemon may be sampled each second, so a process costs few system calls here, and a scan is not repeated until it is
 //! complete, as the scans of `tree` are.
@@ -31,10 +31,8 @@ pub fn tree_usage(keeper: i32, keeper_start: u64) -> io::Result<Option<TreeUsage
             }
             tree.cpu += found.cpu + found.waited;
             parents.push((pid, found.threads));
-            if !found.ended
-                && let Some(resident) = unless_gone(resident(pid))?
-            {
-                tree.processes.push(ProcessUsage { pid, threads: found.threads, resident });
+            if !found.ended {
+                tree.processes.push(ProcessUsage { pid, threads: found.threads, resident: found.resident });
             }
         }
     }
@@ -51,21 +49,23 @@ pub fn shared_memory_size(pid: i32) -> io::Result<u64> {
     kib.map(|kib| kib * 1024).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// The number of open descriptors, and [`reserved_files`] with it.
+///
 /// # Errors
 /// EACCES if this user may not read the list; ENOENT if the process is gone.
-pub fn open_files(pid: i32) -> io::Result<u32> {
+pub fn open_files(pid: i32) -> io::Result<(u32, u64)> {
     let folder = File::open(format!("/proc/{pid}/fd"))?;
+    let reserved = folder.metadata()?.len();
     let mut entries = [0_u8; FEW_FILES];
     // SAFETY: the buffer has this length.
     let length = unsafe { libc::syscall(libc::SYS_getdents64, folder.as_raw_fd(), entries.as_mut_ptr(), entries.len()) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
     if length + LONGEST_ENTRY < entries.len() {
-        return Ok(descriptors_in(entries.get(..length).unwrap_or_default()));
+        return Ok((descriptors_in(entries.get(..length).unwrap_or_default()), reserved));
     }
     // Each entry takes about a microsecond, so many are not listed.
-    let size = folder.metadata()?.len();
-    let count = if size > 0 { size } else { fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64 };
-    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    let count = if reserved > 0 { reserved } else { fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64 };
+    Ok((u32::try_from(count).unwrap_or(u32::MAX), reserved))
 }
 
 /// The number of descriptors and of those that are reserved: a thread that waits in accept(2) has reserved one. It takes a fifth of
@@ -104,6 +104,8 @@ struct Stat {
     waited: Duration,
     threads: u32,
     start: u64,
+    /// Bytes. /proc/PID/statm has the same number, and would be another file to open.
+    resident: u64,
 }
 
 fn stat(pid: i32) -> io::Result<Option<Stat>> {
@@ -112,7 +114,8 @@ fn stat(pid: i32) -> io::Result<Option<Stat>> {
 }
 
 fn parse(stat: &[u8]) -> Option<Stat> {
-    // From the third field on: state, ppid, …, utime (14), stime, cutime, cstime, …, num_threads (20), …, starttime (22).
+    // From the third field on: state, ppid, …, utime (14), stime, cutime, cstime, …, num_threads (20), …, starttime (22), vsize,
+    // rss (24).
     let mut fields = after_name(stat)?;
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
@@ -125,6 +128,7 @@ fn parse(stat: &[u8]) -> Option<Stat> {
     let [user, system, waited_user, waited_system] = ticks;
     let threads: u32 = rest.nth(2)?.parse().ok()?;
     let start = rest.nth(1)?.parse().ok()?;
+    let pages = rest.nth(1)?.parse::<i64>().ok()?.max(0).cast_unsigned();
     Some(Stat {
         parent,
         is_probe: name_of(stat) == PROBE_KEEPER.as_bytes(),
@@ -133,6 +137,7 @@ fn parse(stat: &[u8]) -> Option<Stat> {
         waited: of_ticks(waited_user + waited_system),
         threads,
         start,
+        resident: pages * *PAGE_SIZE,
     })
 }
 
@@ -141,13 +146,6 @@ fn name_of(stat: &[u8]) -> &[u8] {
     let begin = stat.iter().position(|byte| *byte == b'(').map_or(0, |at| at + 1);
     let end = stat.iter().rposition(|byte| *byte == b')').unwrap_or(begin);
     stat.get(begin..end).unwrap_or_default()
-}
-
-fn resident(pid: i32) -> io::Result<u64> {
-    let pages = read_start(&format!("/proc/{pid}/statm"), &mut [0; 256], |statm| {
-        std::str::from_utf8(statm).ok()?.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
-    })?;
-    pages.map(|pages| pages * *PAGE_SIZE).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The pids of the children. A process with one thread has one list of them.

@@ -1,6 +1,6 @@
 //! Whether a process tree listens at a socket file, by the sockets of its processes (`proc_pidfdinfo`). No connection is made.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::Path;
 
@@ -18,6 +18,24 @@ impl SockDiag {
     /// None. On Linux the call can fail.
     pub const fn open() -> io::Result<Self> {
         Ok(Self)
+    }
+}
+
+/// Never found: [`Listeners`] asks the leader first, and asks nobody else if the leader has the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaderSocket {}
+
+impl LeaderSocket {
+    /// # Errors
+    /// None. On Linux the request can fail.
+    pub const fn find(_diag: &SockDiag, _path: &Path, _file: &Metadata, _leader: i32) -> io::Result<Option<(Self, Bound, SockType)>> {
+        Ok(None)
+    }
+
+    /// # Errors
+    /// None. On Linux the request can fail.
+    pub const fn state(self, _diag: &SockDiag) -> io::Result<Option<(Bound, SockType)>> {
+        match self {}
     }
 }
 

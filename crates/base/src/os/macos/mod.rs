@@ -35,7 +35,7 @@ pub use limits::{HAS_OOM_SCORE, RLIMIT_CORE_DUMPS, RLIMIT_OPEN_FILES, resource_l
 pub use listener::{
     SocketTable, bound_by, listening_socket, others_have_socket, peer_of, peer_socket, socket_id, tree_has_socket, waiting, waiting_in,
 };
-pub use listeners::{Listeners, SockDiag, bound_socket};
+pub use listeners::{LeaderSocket, Listeners, SockDiag, bound_socket};
 pub use peer::{NO_SIGPIPE, peer_pid};
 pub use pipe::resize_pipe;
 pub use priority::lower_thread_priority;

@@ -40,10 +40,12 @@ pub fn shared_memory_size(_pid: i32) -> io::Result<u64> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// The number of open descriptors, and [`reserved_files`] with it.
+///
 /// # Errors
 /// EPERM for a process of another user; ESRCH if the process is gone.
-pub fn open_files(pid: i32) -> io::Result<u32> {
-    count(pid)
+pub fn open_files(pid: i32) -> io::Result<(u32, u64)> {
+    Ok((count(pid)?, 0))
 }
 
 /// Always 0: libproc does not tell.

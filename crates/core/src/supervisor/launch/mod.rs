@@ -22,7 +22,7 @@ use super::ownership::Lease;
 use crate::config::{KillMode, Probe, ProcessConfig};
 
 pub use explain::{explain, no_process};
-pub use limits::OwnerLimits;
+pub use limits::{OwnerLimits, TurnLimits};
 pub use program::machine_of;
 use streams::{LogStreams, Streams};
 

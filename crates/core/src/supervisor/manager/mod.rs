@@ -15,7 +15,7 @@ use self::groups::{GroupStart, Starting, stop_in_order};
 use self::registry::dependents;
 use super::TARGET;
 use super::daemon::{Daemon, Job, Published, Task};
-use super::launch::OwnerLimits;
+use super::launch::{OwnerLimits, TurnLimits};
 use super::metrics::{PluginMetrics, TextFormat, text};
 use super::output::Follower;
 use super::ownership::live_managers;
@@ -51,6 +51,7 @@ pub struct AcceptedGroup {
 pub struct Manager {
     context: Arc<ManagerContext>,
     closed: AtomicBool,
+    turn: TurnLimits,
 }
 
 impl Manager {
@@ -60,7 +61,7 @@ impl Manager {
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         live_managers::register(id);
         let context = ManagerContext::new(id, options, wake);
-        Self { context: Arc::new(context), closed: AtomicBool::new(false) }
+        Self { context: Arc::new(context), closed: AtomicBool::new(false), turn: TurnLimits::default() }
     }
 
     pub fn id(&self) -> ManagerId {
@@ -69,6 +70,11 @@ impl Manager {
 
     pub fn mailbox(&self) -> &Arc<Mailbox> {
         &self.context.mailbox
+    }
+
+    /// The starts that follow are made in this turn of the caller's event loop.
+    pub fn enter_turn(&self, turn: u32) {
+        self.turn.enter(turn);
     }
 
     /// # Errors
@@ -143,7 +149,7 @@ impl Manager {
         if !config.depends_on.is_empty() {
             self.context.daemons.note_dependents();
         }
-        let owner = OwnerLimits::now(config.umask.is_none());
+        let owner = OwnerLimits::now(self.turn.read(), config.umask.is_none());
         Job { config, inherited, id: ticket, member, owner }
     }
 

@@ -28,24 +28,32 @@ impl Sample {
     /// `former`: the sample before, of the same tree.
     fn of(tree: &TreeUsage, former: Option<&Self>) -> Self {
         let processes = u32::try_from(tree.processes.len()).unwrap_or(u32::MAX);
-        let reserved_files = tree.processes.iter().filter_map(|process| os::reserved_files(process.pid).ok()).sum();
-        // To count the open ones takes longest of all, and most daemons open none between two samples.
-        let unchanged =
-            former.filter(|former| reserved_files > 0 && (former.reserved_files, former.processes) == (reserved_files, processes));
         let resident = resident_sum(tree);
+        // To count the open ones takes longest of all, and most daemons open none between two samples.
+        let unchanged = former.filter(|former| former.reserved_files > 0 && former.processes == processes);
+        let unchanged = unchanged.filter(|former| former.reserved_files == reserved_files(tree));
+        let (open_files, reserved_files) = unchanged.map_or_else(|| files(tree), |former| (former.open_files, former.reserved_files));
         Self {
             cpu: tree.cpu,
             memory: if resident < SHARING_MAX { memory(tree) } else { resident },
             processes,
             threads: tree.processes.iter().map(|process| process.threads).sum(),
-            // Of another user's process, and of one that is gone, the list can't be read.
-            open_files: unchanged.map_or_else(
-                || tree.processes.iter().filter_map(|process| os::open_files(process.pid).ok()).sum(),
-                |former| former.open_files,
-            ),
+            open_files,
             reserved_files,
         }
     }
+}
+
+/// The descriptors of another user's process can't be listed, and only the number with the reserved ones is known. Of a process
+/// that is gone there is neither.
+fn files(tree: &TreeUsage) -> (u32, u64) {
+    let of = |pid| os::open_files(pid).or_else(|_| os::reserved_files(pid).map(|reserved| (0, reserved)));
+    let of_each = tree.processes.iter().filter_map(|process| of(process.pid).ok());
+    of_each.fold((0, 0), |(open, reserved), (more_open, more_reserved)| (open + more_open, reserved + more_reserved))
+}
+
+fn reserved_files(tree: &TreeUsage) -> u64 {
+    tree.processes.iter().filter_map(|process| os::reserved_files(process.pid).ok()).sum()
 }
 
 /// Samples the tree, and keeps the sample. After an error the newest sample stays.

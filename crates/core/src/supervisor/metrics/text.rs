@@ -113,7 +113,7 @@ impl Text<'_> {
                 text.line("ally_daemon_output_bytes_total", labels, label, plugin.output.bytes[stream as usize]);
             }
         });
-        let help = "Lines of output that no listener got, because too many waited.";
+        let help = "Lines of output that are missing in events or in the log file.";
         self.family("ally_daemon_output_dropped_lines", Kind::Counter, "", help);
         self.each(|text, labels, plugin| text.line("ally_daemon_output_dropped_lines_total", labels, "", plugin.output.dropped_lines));
     }

@@ -196,7 +196,7 @@ impl Notes {
         let file = ally_base::text::printable(&self.path.display().to_string());
         match note {
             LogNote::CopyDropped { lines } => {
-                self.tail.count_dropped(lines, 0);
+                self.tail.count_dropped_lines(lines);
                 if std::mem::replace(&mut self.is_warned, true) {
                     log!(
                         self.reporter,
@@ -217,7 +217,7 @@ impl Notes {
                 log!(self.reporter, warn, file, "the log file can't be written: {}", errno_text(errno));
             }
             LogNote::FileDropped { lines, errno } => {
-                self.tail.count_dropped(0, lines);
+                self.tail.count_dropped_lines(lines);
                 let reason = if errno == 0 { "the disk is too slow".to_owned() } else { errno_text(errno) };
                 log!(self.reporter, warn, file, lines, "lines are missing in the log file: {reason}");
             }

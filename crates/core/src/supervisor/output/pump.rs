@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -20,8 +20,9 @@ use crate::supervisor::runtime::spawn;
 
 /// The default capacity of a pipe: pipe(7).
 const PIPE_CAPACITY: usize = 64 * 1024;
-/// A read of this many bytes met a pipe that was nearly full. Half the capacity, because a page may hold half of what fits.
-const NEARLY_FULL: usize = super::QUIET_CAPACITY as usize / 2;
+/// Of the pipe of a daemon that fills [`PIPE_CAPACITY`] before it is read. Only such a pipe is as large: all pipes of a user share
+/// `pipe-user-pages-soft`.
+const FLOOD_CAPACITY: usize = 256 * 1024;
 /// The bytes that are read after the leader's exit, before the exit is reported. If more than the capacity of a pipe comes,
 /// another process of the tree is still writing, and the exit must not wait for it.
 const FINAL_READ_MAX: usize = 1024 * 1024;
@@ -29,7 +30,7 @@ const FINAL_READ_MAX: usize = 1024 * 1024;
 const READS_PER_TURN: usize = 8;
 
 thread_local! {
-    /// Shared by all pipes, because each read copies its bytes out.
+    /// Shared by all pipes, because each read copies its bytes out, or leaves another buffer here.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; PIPE_CAPACITY]);
 }
 
@@ -43,8 +44,8 @@ struct Pump {
     splitter: Mutex<Splitter>,
     /// The search of readiness `output`.
     line_match: Option<Arc<LineMatch>>,
-    /// Whether the pipe was enlarged, or can't be.
-    enlarged: AtomicBool,
+    /// The capacity of the pipe, as far as this side has asked for it.
+    capacity: AtomicUsize,
 }
 
 /// Both pipes of one process. After [`Pumps::end`] and after a drop the pipes are still read until all write ends are closed,
@@ -67,7 +68,7 @@ impl Pumps {
                 reporter: reporter.clone(),
                 splitter: Mutex::default(),
                 line_match: line_match.cloned(),
-                enlarged: AtomicBool::new(false),
+                capacity: AtomicUsize::new(super::QUIET_CAPACITY as usize),
             };
             Ok::<_, io::Error>(Arc::new(pump))
         };
@@ -163,15 +164,19 @@ impl Pump {
                     Err(error) => return Err(error.into()),
                 }
             };
-            if count >= NEARLY_FULL {
-                self.enlarge();
+            self.enlarge(count);
+            let wants_lines = self.reporter.wants_lines();
+            if self.line_match.is_none() && !wants_lines {
+                self.splitter().clear();
+                self.tail.append_buffer(self.process, self.stream, buffer, count);
+                return Ok(count);
             }
             let bytes = buffer.get(..count).unwrap_or_default();
             let counts = self.tail.append(self.process, self.stream, bytes);
             if counts && let Some(line_match) = &self.line_match {
                 line_match.feed(self.stream, bytes, Instant::now());
             }
-            if counts && self.reporter.wants_lines() {
+            if counts && wants_lines {
                 let mut dropped = 0;
                 self.splitter().feed(bytes, |line| dropped += u64::from(!self.reporter.line(self.stream, line)));
                 self.count_dropped(dropped);
@@ -183,12 +188,17 @@ impl Pump {
         })
     }
 
-    /// The daemon writes faster than this thread reads. In a larger pipe it waits less.
-    fn enlarge(&self) {
-        if self.enlarged.swap(true, Ordering::Relaxed) {
+    /// If a read has met a pipe that was nearly full, the daemon writes faster than this thread reads. In a larger pipe it waits
+    /// less.
+    fn enlarge(&self, read: usize) {
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        // Half the capacity, because a page may hold half of what fits.
+        if capacity == FLOOD_CAPACITY || read < capacity / 2 {
             return;
         }
-        if let Err(error) = os::resize_pipe(&self.pipe, i32::try_from(PIPE_CAPACITY).unwrap_or(i32::MAX)) {
+        let larger = if capacity < PIPE_CAPACITY { PIPE_CAPACITY } else { FLOOD_CAPACITY };
+        self.capacity.store(larger, Ordering::Relaxed);
+        if let Err(error) = os::resize_pipe(&self.pipe, i32::try_from(larger).unwrap_or(i32::MAX)) {
             log!(self.reporter, debug, %error, "the pipe of a daemon stays small");
         }
     }

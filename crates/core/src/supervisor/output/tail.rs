@@ -15,6 +15,8 @@ const TAIL_BYTES: usize = 256 * 1024;
 const TAIL_LINES: usize = 1_000;
 /// Small writes are appended to a chunk up to this size, which saves an allocation per write.
 const CHUNK: usize = 8 * 1024;
+/// A buffer with so many bytes becomes a chunk. At most half of its memory is unused then, so the tail has 0.6 MiB at most.
+const TAKEN_MIN: usize = 32 * 1024;
 /// If stdout and stderr alternate byte by byte, each byte is a chunk. This bounds the number of chunks.
 const CHUNKS_MAX: usize = 4 * 1024;
 /// The size of the output in a failure.
@@ -39,7 +41,8 @@ struct Chunk {
 pub struct OutputCounts {
     /// Bytes of stdout and of stderr.
     pub bytes: [u64; 2],
-    /// Lines that no listener got, because too many waited for it.
+    /// Lines that are missing somewhere: in events, because too many waited for their listener; in this owner's copy of a log
+    /// process; in the log file. A line that is missing in two places counts twice.
     pub dropped_lines: u64,
 }
 
@@ -64,16 +67,6 @@ struct Inner {
     /// The followers of kept lines only, with a line whose pid is not known yet.
     unnamed: Vec<Weak<Follower>>,
     counts: OutputCounts,
-    dropped: DroppedLines,
-}
-
-/// The lines of all processes that a log process could not deliver in time.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct DroppedLines {
-    /// To this owner: they are missing in the tail and in events.
-    pub here: u64,
-    /// To the log file.
-    pub in_file: u64,
 }
 
 #[derive(Default)]
@@ -103,16 +96,6 @@ impl Tail {
         }
     }
 
-    pub fn count_dropped(&self, here: u64, in_file: u64) {
-        let dropped = &mut self.lock().dropped;
-        dropped.here += here;
-        dropped.in_file += in_file;
-    }
-
-    pub fn dropped(&self) -> DroppedLines {
-        self.lock().dropped
-    }
-
     /// The tree of this process is gone: further bytes are not its output.
     pub fn end(&self, process: u64) {
         let mut inner = self.lock();
@@ -130,42 +113,43 @@ impl Tail {
     /// `at`: milliseconds since 1970.
     pub fn append_at(&self, process: u64, stream: Stream, bytes: &[u8], at: f64) -> bool {
         let mut inner = self.lock();
-        if process != inner.process || inner.ended {
+        if !inner.is_current(process) {
             return false;
         }
-        let Some(last) = bytes.last() else { return true };
-        inner.counts.bytes[stream as usize] += bytes.len() as u64;
-        let mid_line = std::mem::replace(&mut inner.open[stream as usize], *last != b'\n');
         // If a write is larger than the tail, only its end is kept.
-        let dropped = bytes.len().saturating_sub(TAIL_BYTES);
-        let (lost, kept) = bytes.split_at(dropped);
+        let (lost, kept) = bytes.split_at(bytes.len().saturating_sub(TAIL_BYTES));
+        let Some(mut starts_line) = inner.note(stream, bytes, at) else { return true };
+        if let Some(before) = lost.last() {
+            starts_line = *before == b'\n';
+        }
         match inner.chunks.back_mut() {
-            Some(last) if last.continues(process, stream, mid_line) && last.bytes.len() + kept.len() <= CHUNK => {
+            Some(last) if last.continues(process, stream, !starts_line) && last.bytes.len() + kept.len() <= CHUNK => {
                 last.bytes.extend(kept);
             }
-            _ => {
-                let starts_line = lost.last().map_or(!mid_line, |before| *before == b'\n');
-                inner.chunks.push_back(Chunk { process, stream, starts_line, bytes: kept.to_vec() });
-            }
+            _ => inner.chunks.push_back(Chunk { process, stream, starts_line, bytes: kept.to_vec() }),
         }
-        inner.bytes += kept.len();
-        inner.end += kept.len() as u64;
-        inner.read_at[stream as usize] = at;
-        if memrchr(b'\n', kept).is_some() {
-            let end = inner.end;
-            inner.times.mark(end, at, TAIL_LINES);
-        }
-        if inner.following.is_some() {
-            inner.feed_followers(stream, bytes);
-        }
-        // Only whole chunks are dropped, so the rest holds at least TAIL_BYTES, unless there are too many chunks.
-        let too_much = |inner: &Inner| {
-            inner.chunks.len() > CHUNKS_MAX || inner.chunks.front().is_some_and(|oldest| inner.bytes - oldest.bytes.len() >= TAIL_BYTES)
+        drop(inner.make_room(kept.len(), at, memrchr(b'\n', kept).is_some()));
+        true
+    }
+
+    /// As [`Tail::append`] of the first `count` bytes of a buffer. If these are many, the tail takes the whole buffer, and gives
+    /// another one of the same size back: a daemon that floods is read without a copy.
+    pub fn append_buffer(&self, process: u64, stream: Stream, buffer: &mut Vec<u8>, count: usize) -> bool {
+        let Some(bytes) = buffer.get(..count).filter(|bytes| (TAKEN_MIN..=TAIL_BYTES).contains(&bytes.len())) else {
+            return self.append(process, stream, buffer.get(..count).unwrap_or_default());
         };
-        while too_much(&inner) {
-            let Some(oldest) = inner.chunks.pop_front() else { break };
-            inner.bytes -= oldest.bytes.len();
+        let (mut inner, at, size) = (self.lock(), clock::wall(), buffer.len());
+        if !inner.is_current(process) {
+            return false;
         }
+        let Some(starts_line) = inner.note(stream, bytes, at) else { return true };
+        let has_newline = memrchr(b'\n', bytes).is_some();
+        let mut bytes = std::mem::take(buffer);
+        bytes.truncate(count);
+        inner.chunks.push_back(Chunk { process, stream, starts_line, bytes });
+        let removed = inner.make_room(count, at, has_newline);
+        *buffer = removed.filter(|oldest| oldest.capacity() >= size).unwrap_or_default();
+        buffer.resize(size, 0);
         true
     }
 
@@ -276,6 +260,39 @@ impl Inner {
             reading.end_line(stream);
         }
         reading
+    }
+
+    const fn is_current(&self, process: u64) -> bool {
+        process == self.process && !self.ended
+    }
+
+    /// Counts new bytes, and passes them to the followers. Returns whether they begin a line; `None` if there are none.
+    fn note(&mut self, stream: Stream, bytes: &[u8], at: f64) -> Option<bool> {
+        let last = bytes.last()?;
+        self.counts.bytes[stream as usize] += bytes.len() as u64;
+        let mid_line = std::mem::replace(&mut self.open[stream as usize], *last != b'\n');
+        self.read_at[stream as usize] = at;
+        if self.following.is_some() {
+            self.feed_followers(stream, bytes);
+        }
+        Some(!mid_line)
+    }
+
+    /// The newest chunk has so many bytes more. Returns the bytes of the last chunk that had to go, if one had to.
+    fn make_room(&mut self, count: usize, at: f64, has_newline: bool) -> Option<Vec<u8>> {
+        self.bytes += count;
+        self.end += count as u64;
+        if has_newline {
+            self.times.mark(self.end, at, TAIL_LINES);
+        }
+        let mut removed = None;
+        // Only whole chunks are dropped, so the rest holds at least TAIL_BYTES, unless there are too many chunks.
+        while self.chunks.len() > CHUNKS_MAX || self.chunks.front().is_some_and(|oldest| self.bytes - oldest.bytes.len() >= TAIL_BYTES) {
+            let Some(oldest) = self.chunks.pop_front() else { break };
+            self.bytes -= oldest.bytes.len();
+            removed = Some(oldest.bytes);
+        }
+        removed
     }
 
     fn end_line(&mut self, stream: Stream) {
