@@ -131,9 +131,9 @@ test("start 'onConnect': a daemon that exits with code 0 is armed again, without
     await until(() => isArmed(manager));
   }
   expect(new Set(pids).size).toBe(3);
+  await until(() => events.of('exit').length === 3 && events.of('stateChange').at(-1).reason === 'exited');
   expect(events.of('exit').map(({ reason }) => reason)).toEqual(['exited', 'exited', 'exited']);
   expect(events.of('restart')).toEqual([]);
-  expect(events.of('stateChange').at(-1)).toMatchObject({ to: 'stopped', reason: 'exited' });
 });
 
 testOnLinux("start 'onConnect': a crash without a connection arms again; with one that waits, the policy restarts", async () => {
@@ -147,7 +147,9 @@ testOnLinux("start 'onConnect': a crash without a connection arms again; with on
   await manager.startProcess(config([]));
   await asks();
   await manager.whenRunning('plugin');
-  signal(identify(manager.getPid('plugin')), 'SIGSTOP');
+  const frozen = identify(manager.getPid('plugin'));
+  signal(frozen, 'SIGSTOP');
+  await until(() => /^State:\tT/m.test(fs.readFileSync(`/proc/${frozen.pid}/status`, 'utf8')));
   const answer = asks();
   const pid = manager.getPid('plugin');
   await connected();

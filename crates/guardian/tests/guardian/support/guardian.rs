@@ -96,7 +96,7 @@ impl Guardian {
 
     /// A daemon beside others of its name.
     pub fn spawn_under(&self, name: &Name, plan: &TestOrder) -> Daemon {
-        let (daemon, mask, ends) = Daemon::prepare_under(name, None);
+        let (daemon, mask, ends) = Daemon::prepare_under(name, None, None);
         self.send(&plan.encode(daemon.home.path(), mask), &ends.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>());
         daemon
     }
