@@ -17,10 +17,15 @@ function run(command, args) {
 /** Packages of PyPI that tests use. Without a network their tests are skipped, and say so. */
 function installTools() {
   const folder = join(root, 'target', 'python');
-  if (existsSync(join(folder, 'prometheus_client'))) return;
-  const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target', folder, 'prometheus_client==0.26.0'];
-  const { status } = spawnSync('python3', pip, { stdio: 'inherit' });
-  if (status !== 0) console.error('prometheus_client could not be installed: its tests are skipped');
+  for (const [file, name] of [
+    ['prometheus_client', 'prometheus_client==0.26.0'],
+    [join('bin', 'uv'), 'uv==0.13.9'],
+  ]) {
+    if (existsSync(join(folder, file))) continue;
+    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--upgrade', '--target', folder, name];
+    const { status } = spawnSync('python3', pip, { stdio: 'inherit' });
+    if (status !== 0) console.error(`${name} could not be installed: its tests are skipped`);
+  }
 }
 
 const chosen = process.argv.slice(2);

@@ -48,6 +48,7 @@ const checks = {
   '/usr/bin/python3': () => works('/usr/bin/python3', '-S', '-E', '-c', 'import ctypes'),
   ptrace: () => root && works('/usr/bin/python3', '-S', '-E', '-c', 'import ctypes'),
   prometheus_client: () => works('python3', '-c', `import sys; sys.path.insert(0, ${JSON.stringify(TOOLS)}); import prometheus_client`),
+  uv: () => works(path.join(TOOLS, 'bin', 'uv'), '--version'),
   'Symbol.asyncDispose': () => Symbol.asyncDispose !== undefined,
 };
 const results = new Map();
@@ -72,4 +73,4 @@ function testWith(...needs) {
 
 const testOnLinux = testWith('Linux');
 
-module.exports = { ANOTHER, ROOT, SOMEBODY, as, testOnLinux, testWith };
+module.exports = { ANOTHER, ROOT, SOMEBODY, TOOLS, as, testOnLinux, testWith };

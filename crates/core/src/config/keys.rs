@@ -127,7 +127,7 @@ pub const OPTIONS: &[Key] = &[
     Key::value("logger"),
     Key::value("onOwnerDeath"),
     Key::value("defaults"),
-    Key::value("guardianPath").unbuilt(),
+    Key::value("guardianPath"),
 ];
 
 /// One path per value, in the order of the list: `restart.window.limit`, `args[]` for a list, `envVars.*` for a map.
