@@ -2,8 +2,9 @@
 
 const fs = require('node:fs');
 const path = require('node:path');
-const { spawn } = require('node:child_process');
+const { spawn, spawnSync } = require('node:child_process');
 const { PluginEnvironmentManager } = require('../..');
+const scripts = require('../../lib/environments/scripts.js');
 const { environment, withEnvironment } = require('../helpers/proc');
 const { failure, thrown, watch } = require('../helpers/promises');
 const { until } = require('../helpers/until');
@@ -115,6 +116,18 @@ test('ERR_SPAWN: the folder of the plugin is missing', async () => {
   expect(entry.text).toBe(`Failed to install the environment of 'plugin': ENOENT: plugin folder ${world.path('gone')} not found`);
 });
 
+test('an installer that exits with code 0 and leaves no Python has failed', async () => {
+  program('python3', 'mkdir -p "$3" && : > "$3/pyvenv.cfg"');
+  const all = environments();
+  expect(await ask(all, 'true')).toBe(false);
+  expect(all.entries.at(-1)).toMatchObject({
+    level: 'error',
+    code: 'ERR_STARTUP_EXIT',
+    text: expect.stringContaining('the look for bin/python3 failed with exit code 1'),
+  });
+  expect(marker().status).toBe('error');
+});
+
 test('ERR_IO: a file in the place of a folder, and a symlink, are not followed', async () => {
   fakePython();
   fs.writeFileSync(world.path('file'), '');
@@ -172,6 +185,22 @@ test('signal: one that is aborted already starts nothing', async () => {
   expect(await failure(ask(environments(), 'true', { signal: AbortSignal.abort(reason) }))).toBe(reason);
   expect(calls()).toEqual([]);
   expect(fs.existsSync(world.envsDir)).toBe(false);
+});
+
+/** A script by itself, as it runs when it has got the lock. */
+const runScript = (script, ...args) => spawnSync('/bin/sh', ['-c', script, 'sh', world.folder('plugin'), ...args], { encoding: 'utf8' });
+
+test.each(['NODE', 'PYTHON', 'FAIL'])('script %s: an environment that another process has made before the lock was free stays', (name) => {
+  const other = JSON.stringify({ name: 'plugin', status: 'ready', installed_at: 'now' }, null, 2);
+  const file = path.join(world.makeFolder('plugin'), '.installed');
+  const mine = JSON.stringify({ name: 'plugin', status: 'error' }, null, 2);
+  const rest = { NODE: ['"plugin"', '', '', '/', 'true'], PYTHON: ['"plugin"', '/bin/false', 'python3', '', ''], FAIL: [mine] }[name];
+  fs.writeFileSync(file, other);
+  expect(runScript(scripts[name], '', ...rest).status).toBe(0);
+  expect(fs.readFileSync(file, 'utf8')).toBe(other);
+  // The marker that the caller has seen is one to replace.
+  expect(runScript(scripts[name], other, ...rest).status).toBe(name === 'PYTHON' ? 1 : 0);
+  expect(fs.existsSync(file) && fs.readFileSync(file, 'utf8')).not.toBe(other);
 });
 
 describe('two that ask at once', () => {

@@ -180,6 +180,14 @@ test("install_command of a 'node' plugin finds the package.json in {envPath}", a
   expect(fs.readFileSync(path.join(world.pluginPath, 'seen'), 'utf8').replace(/\s/g, '')).toBe('{"name":"p"}{"lockfileVersion":3}');
 });
 
+test("install_command of a 'node' plugin: a file that is no JSON is not taken for a package.json", async () => {
+  source('pnpm-lock.yaml', 'lockfileVersion: 9\n');
+  const { manager } = environments();
+  const dependencies = { file: 'pnpm-lock.yaml', install_command: 'true' };
+  expect(await manager.ensureDependencies('plugin', world.pluginPath, 'node', dependencies)).toBe(true);
+  expect(fs.readdirSync(world.folder('plugin'))).toEqual(['.installed']);
+});
+
 test('ensureDependencies: variables that would install elsewhere do not reach the installer', async () => {
   fakePython();
   const set = { PIP_TARGET: '/elsewhere', PIP_PREFIX: '/elsewhere', PIP_USER: '1', PYTHONPATH: '/elsewhere', PYTHONHOME: '/elsewhere' };

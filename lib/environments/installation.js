@@ -4,7 +4,9 @@
 // Not the global, because a test's fake timers would never run the callback.
 const { setImmediate } = require('node:timers');
 
+const { makeError } = require('../errors.js');
 const { isAborted, reasonOf } = require('../options.js');
+const { printable } = require('../without-addon.js');
 const { run } = require('./installer.js');
 const { errorMarker, isReady, readMarker } = require('./marker.js');
 const { recipeFor } = require('./recipe.js');
@@ -117,6 +119,8 @@ async function perform(request, place, tell, signal) {
       remarked = true;
       return recipe;
     });
+    seen = await readMarker(place.folder);
+    if (!(await isReady(place.folder))) throw notReady(pluginName, place.folder);
     const ms = Math.round(performance.now() - begun);
     tell.log('info', `installed the environment of '${pluginName}' in ${ms} ms`, { ms });
     return undefined;
@@ -126,6 +130,12 @@ async function perform(request, place, tell, signal) {
     await noteFailure(common, seen, error);
     return error;
   }
+}
+
+/** Another program has changed the environment since, or its marker is no text. */
+function notReady(pluginName, folder) {
+  const message = printable(`Failed to ${TASK} '${pluginName}': the installer exited with code 0, and ${folder} is not ready`);
+  return makeError({ code: 'ERR_IO', message, pluginName, path: folder });
 }
 
 /** Says once that another process has the lock. */

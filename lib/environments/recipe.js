@@ -47,28 +47,34 @@ async function pythonRecipe({ pluginName, file, command }, folder) {
 async function nodeRecipe({ pluginName, file, command }, folder) {
   const program = command === undefined ? await needProgram('npm', pluginName) : '';
   const found = await isFile(file);
-  const text = found ? packageFor(await readFile(file, 'utf8'), path.dirname(file)) : '';
+  const text = found ? packageFor(await readFile(file, 'utf8'), path.dirname(file), command) : '';
   const own = command === undefined ? '' : fillIn(command, { envPath: folder });
   return {
     script: NODE,
     args: [program, text, path.dirname(file), own],
     remarks: found || command !== undefined ? [] : [missing(file)],
-    envVars: { PATH: searchPath(path.join(folder, 'node_modules', '.bin')) },
+    envVars: {
+      PATH: searchPath(path.join(folder, 'node_modules', '.bin')),
+      // With these, packages would be installed elsewhere.
+      npm_config_global: undefined,
+      npm_config_location: undefined,
+    },
   };
 }
 
 /**
  * The package.json of the environment. Its relative paths lead to where they led in the plugin's folder. Its scripts are left out:
- * they are those of the plugin, whose files are not in the environment. A text that is no JSON is npm's to judge.
+ * they are those of the plugin, whose files are not in the environment. A file that is no JSON is npm's to judge;
+ * a command of the plugin may use another one, such as a lock file.
  */
-function packageFor(text, folder) {
+function packageFor(text, folder, command) {
   let given;
   try {
     given = JSON.parse(text);
   } catch {
-    return text;
+    return command === undefined ? text : '';
   }
-  if (typeof given !== 'object' || given === null) return text;
+  if (typeof given !== 'object' || given === null) return command === undefined ? text : '';
   const { scripts: _, workspaces: __, ...rest } = given;
   for (const key of ['dependencies', 'devDependencies', 'optionalDependencies']) {
     if (typeof rest[key] !== 'object' || rest[key] === null) continue;

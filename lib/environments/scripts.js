@@ -60,6 +60,8 @@ if [ -n "$command" ]; then${COMMAND}elif [ -n "$file" ]; then
     "$env/bin/python3" -m pip install -r "$file"
   fi
 fi
+step='the look for bin/python3'
+[ -x "$env/bin/python3" ]
 ${WRITE_MARKER}`;
 
 /** $1: npm, $2: the text of package.json, or empty, $3: the folder of its lock file and .npmrc, $4: install_command, or empty. */
