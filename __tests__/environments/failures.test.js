@@ -107,6 +107,12 @@ test.each([
   expect(marker()).toMatchObject({ status: 'error', error: expect.stringContaining(`program ${name} not found`) });
 });
 
+test("a 'node' plugin without package.json needs no npm", async () => {
+  const { manager } = environments();
+  world.setEnvironment({ PATH: '/no/such/folder' });
+  expect(await manager.ensureDependencies('plugin', world.pluginPath, 'node', { file: 'package.json' })).toBe(true);
+});
+
 test('ERR_SPAWN: the folder of the plugin is missing', async () => {
   fakePython();
   const all = environments();

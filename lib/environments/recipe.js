@@ -45,8 +45,8 @@ async function pythonRecipe({ pluginName, file, command }, folder) {
 }
 
 async function nodeRecipe({ pluginName, file, command }, folder) {
-  const program = command === undefined ? await needProgram('npm', pluginName) : '';
   const found = await isFile(file);
+  const program = found && command === undefined ? await needProgram('npm', pluginName) : '';
   const text = found ? packageFor(await readFile(file, 'utf8'), path.dirname(file), command) : '';
   const own = command === undefined ? '' : fillIn(command, { envPath: folder });
   return {
