@@ -101,10 +101,12 @@ export interface ManagerOptions {
    */
   defaults?: Partial<Omit<BackgroundProcessConfig, 'pluginName' | 'pluginPath' | 'command' | 'args' | 'socketPath'>> | undefined;
   /**
-   * Not built yet. The absolute path of the guardian's program, for single-file programs that can't
-   * ship the guardian beside the addon.
+   * The absolute path of the guardian's program, for single-file programs that can't ship the guardian
+   * beside the addon. It must be of the same build as the addon. A program that is missing, not executable
+   * or of another build is ERR_UNSUPPORTED at the start.
    * @default the path beside the addon
    * @example '/opt/app/ally-guardian'
+   * @see [Single-file programs](docs/platforms.md#single-file-programs)
    */
   guardianPath?: string | undefined;
 }
@@ -955,28 +957,94 @@ export declare function configFromManifest(
   },
 ): BackgroundProcessConfig;
 
+/** The options of PluginEnvironmentManager. */
+export interface PluginEnvironmentOptions {
+  /**
+   * The envs folder, an absolute path: that of the BackgroundProcessManager.
+   * @default `$HOME/.ally/plugin-envs`, with the value of HOME at construction
+   * @example '/var/lib/app/plugin-envs'
+   */
+  envsDir?: string | undefined;
+  /**
+   * Receives the entries of installations: their begin, end and failure, and each line of an installer at
+   * debug level. The entry of a failure has `code`, and where they are known `exitCode`, `stderr`, `errno`, `path`.
+   * @default none
+   * @example new PluginEnvironmentManager({ logger: console })
+   */
+  logger?: Logger | undefined;
+  /**
+   * Receives each line of an installer, of both streams.
+   * @default none
+   * @example (line, pluginName) => console.log(`${pluginName}: ${line}`)
+   */
+  onProgress?: ((line: string, pluginName: string) => void) | undefined;
+  /**
+   * As `guardianPath` of the BackgroundProcessManager.
+   * @default the path beside the addon
+   * @example '/opt/app/ally-guardian'
+   */
+  guardianPath?: string | undefined;
+}
+
+/** The `dependencies` of a plugin.json. */
+export interface PluginDependencies {
+  /**
+   * The list of packages: the path of a requirements file or a package.json, relative to the plugin's folder.
+   * If the file does not exist, no package is installed, and the logger gets a warning.
+   * @example 'requirements.txt'
+   */
+  file: string;
+  /**
+   * A shell command that takes the place of `pip install` or `npm install`. It runs in the plugin's folder,
+   * with the environment's programs first in PATH. `{pip}` and `{envPath}` are replaced.
+   * @default none
+   * @example '{pip} install --no-index --find-links wheels -r requirements.txt'
+   */
+  install_command?: string | null | undefined;
+}
+
 /**
- * Not built yet: the constructor throws. Manages the environments of plugins: `{envsDir}/{name}` with
- * `bin/python3` or `node_modules`, and the marker `.installed`.
+ * Makes and removes the environments of plugins: `{envsDir}/{name}` with `bin/python3` or `node_modules`,
+ * and the marker `.installed`, which is written last. `pluginName` must be a plain folder name: otherwise a
+ * method throws ERR_INVALID_CONFIG, or rejects with it.
+ * @example
+ * const environments = new PluginEnvironmentManager({ logger: console });
+ * await environments.ensureDependencies('search', '/srv/plugins/search', 'python3', { file: 'requirements.txt' });
+ * @see [Environments](docs/environments.md)
  */
 export declare class PluginEnvironmentManager {
-  constructor(options?: {
-    envsDir?: string | undefined;
-    logger?: Logger | undefined;
-    onProgress?: ((line: string, pluginName: string) => void) | undefined;
-  });
-  /** Installs the environment if it is not ready. False if that fails; the reason goes to the logger and to `.installed`. */
+  constructor(options?: PluginEnvironmentOptions);
+  /**
+   * Makes the environment, unless it is ready. Resolves to true if it is ready then. Resolves to false if it
+   * could not be made: the reason goes to the logger and to `.installed`, and the next call tries again.
+   * Callers that ask for one plugin at once, also in several processes, make it once. An abort of `signal`
+   * ends the tree of the installer, and the call rejects with the signal's reason. Wrong arguments reject
+   * with ERR_INVALID_CONFIG, and nothing is changed.
+   * @param runtime 'python3' (a virtual environment and pip, or uv where it is in PATH) or 'node' (npm).
+   * @example
+   * const manifest = { runtime: 'python3', dependencies: { file: 'requirements.txt' } };
+   * await environments.ensureDependencies('search', pluginPath, manifest.runtime, manifest.dependencies);
+   * @see [Installation](docs/environments.md#installation)
+   */
   ensureDependencies(
     pluginName: string,
     pluginPath: string,
     runtime: string,
-    dependencies: { file: string; install_command?: string | undefined },
+    dependencies: PluginDependencies,
     options?: { signal?: AbortSignal | undefined },
   ): Promise<boolean>;
+  /** Whether `.installed` has the status 'ready', and the environment's Python, if it has one, exists. */
   isReady(pluginName: string): Promise<boolean>;
   /** `{envsDir}/{name}/bin/python3`, or 'python3' if there is no such file. */
   getPythonPath(pluginName: string): string;
+  /** `{envsDir}/{name}/node_modules`, whether it exists or not. For NODE_PATH. */
   getNodeModulesPath(pluginName: string): string;
+  /** `{envsDir}/{name}`, whether it exists or not. */
   getEnvPath(pluginName: string): string;
+  /**
+   * Removes the environment. Lock, record and sockets of a daemon stay. Rejects with ERR_IO if a file can't be
+   * removed.
+   * @see [Removal](docs/environments.md#removal)
+   */
   removeEnvironment(pluginName: string): Promise<void>;
 }

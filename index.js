@@ -13,7 +13,34 @@ module.exports.configFromManifest = function configFromManifest(manifest, at) {
   return require('./lib/manifest.js').configFromManifest(manifest, at);
 };
 module.exports.PluginEnvironmentManager = class PluginEnvironmentManager {
-  constructor() {
-    throw require('./lib/errors.js').notSupported('PluginEnvironmentManager');
+  #environments;
+
+  constructor(options) {
+    const { Environments } = require('./lib/environments/index.js');
+    this.#environments = new Environments(options);
+  }
+
+  ensureDependencies(pluginName, pluginPath, runtime, dependencies, options) {
+    return this.#environments.ensureDependencies(pluginName, pluginPath, runtime, dependencies, options);
+  }
+
+  isReady(pluginName) {
+    return this.#environments.isReady(pluginName);
+  }
+
+  getPythonPath(pluginName) {
+    return this.#environments.getPythonPath(pluginName);
+  }
+
+  getNodeModulesPath(pluginName) {
+    return this.#environments.getNodeModulesPath(pluginName);
+  }
+
+  getEnvPath(pluginName) {
+    return this.#environments.getEnvPath(pluginName);
+  }
+
+  removeEnvironment(pluginName) {
+    return this.#environments.removeEnvironment(pluginName);
   }
 };

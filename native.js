@@ -5,32 +5,106 @@
 const path = require('node:path');
 
 const target = `${process.platform}-${process.arch}`;
-const supported = ['linux-x64', 'linux-arm64', 'darwin-x64', 'darwin-arm64'];
+/** Each place that had no addon, with the error. */
+const failures = [];
 
+/**
+ * Each path is a literal in a `require` of its own, inside `try`: so tracers (@vercel/nft, ncc) find the files of all platforms that
+ * are there, and bundlers pass over those that are not.
+ */
 function load() {
-  const file = path.join(__dirname, 'prebuilt', target, 'ally.node');
-  if (!supported.includes(target)) {
-    return standIn(`${target} is not supported. Run the program on one of ${supported.join(', ')}`);
+  switch (target) {
+    case 'linux-x64':
+      try {
+        return found(require('./prebuilt/linux-x64/ally.node'), path.join(__dirname, 'prebuilt/linux-x64/ally-guardian'));
+      } catch (error) {
+        failed('./prebuilt/linux-x64/ally.node', error);
+      }
+      if (isMusl()) {
+        try {
+          return installed(require('@ally/background-process-manager-linux-x64-musl'));
+        } catch (error) {
+          return failed('@ally/background-process-manager-linux-x64-musl', error);
+        }
+      }
+      try {
+        return installed(require('@ally/background-process-manager-linux-x64-gnu'));
+      } catch (error) {
+        return failed('@ally/background-process-manager-linux-x64-gnu', error);
+      }
+    case 'linux-arm64':
+      try {
+        return found(require('./prebuilt/linux-arm64/ally.node'), path.join(__dirname, 'prebuilt/linux-arm64/ally-guardian'));
+      } catch (error) {
+        failed('./prebuilt/linux-arm64/ally.node', error);
+      }
+      if (isMusl()) {
+        try {
+          return installed(require('@ally/background-process-manager-linux-arm64-musl'));
+        } catch (error) {
+          return failed('@ally/background-process-manager-linux-arm64-musl', error);
+        }
+      }
+      try {
+        return installed(require('@ally/background-process-manager-linux-arm64-gnu'));
+      } catch (error) {
+        return failed('@ally/background-process-manager-linux-arm64-gnu', error);
+      }
+    case 'darwin-x64':
+      try {
+        return found(require('./prebuilt/darwin-x64/ally.node'), path.join(__dirname, 'prebuilt/darwin-x64/ally-guardian'));
+      } catch (error) {
+        failed('./prebuilt/darwin-x64/ally.node', error);
+      }
+      try {
+        return installed(require('@ally/background-process-manager-darwin-x64'));
+      } catch (error) {
+        return failed('@ally/background-process-manager-darwin-x64', error);
+      }
+    case 'darwin-arm64':
+      try {
+        return found(require('./prebuilt/darwin-arm64/ally.node'), path.join(__dirname, 'prebuilt/darwin-arm64/ally-guardian'));
+      } catch (error) {
+        failed('./prebuilt/darwin-arm64/ally.node', error);
+      }
+      try {
+        return installed(require('@ally/background-process-manager-darwin-arm64'));
+      } catch (error) {
+        return failed('@ally/background-process-manager-darwin-arm64', error);
+      }
   }
-  const problems = [];
-  for (const name of [file, `@ally/background-process-manager-${target}/ally.node`]) {
+  return undefined;
+}
+
+/** A program inside an archive of Electron can't be executed. Electron itself finds the addon that is unpacked beside it. */
+const outsideArchive = (file) => file.replace(/([\\/])app\.asar(?=[\\/])/, '$1app.asar.unpacked');
+
+const found = (addon, guardian) => ({ ...addon, guardian: outsideArchive(guardian) });
+
+/** A platform package names its guardian itself, so that tracers find it. */
+const installed = (addon) => found(addon, addon.guardian);
+
+function failed(name, error) {
+  failures.push({ name, error });
+}
+
+/** Whether this program runs with musl: its dynamic linker is named near the beginning of its ELF file. */
+function isMusl() {
+  const { closeSync, openSync, readSync } = require('node:fs');
+  try {
+    const file = openSync('/proc/self/exe');
     try {
-      const addon = require.resolve(name);
-      return { ...require(addon), guardian: path.join(path.dirname(addon), 'ally-guardian') };
-    } catch (error) {
-      problems.push(`${name}: ${String(error?.message).split('\n', 1)[0]}`);
+      const head = Buffer.alloc(4096);
+      return head.latin1Slice(0, readSync(file, head)).includes('/ld-musl-');
+    } finally {
+      closeSync(file);
     }
+  } catch {
+    return false;
   }
-  const cure = 'Install the package again with its optional dependencies, or run `npm run build` in a clone';
-  return standIn(`no addon for ${target} could be loaded (${problems.join('; ')}). ${cure}`, file);
 }
 
-function standIn(problem, file) {
-  const { withoutAddon } = require('./lib/without-addon.js');
-  return { NativeManager: withoutAddon(problem, file), guardian: undefined };
-}
-
-const { NativeManager, guardian } = load();
+const { NativeManager, guardian } = load() ?? require('./lib/addon-missing.js').standIn(target, failures);
 
 module.exports.NativeManager = NativeManager;
 /** The path of the guardian's program, beside the addon. Without an addon: undefined. */

@@ -44,6 +44,8 @@ class BackgroundProcessManager extends EventEmitter {
   /** The number of a follower that waits for lines, to its iterator. */
   #followers = new Map();
   #inbox;
+  /** Runs a call, and tells its channels. */
+  #traced;
   /** Values for the keys that a configuration leaves absent. */
   #defaults;
   /** Whether running daemons keep the event loop alive: ref() and unref(). */
@@ -52,7 +54,8 @@ class BackgroundProcessManager extends EventEmitter {
   constructor(given) {
     super();
     requireLib();
-    const { envsDir, logger, onOwnerDeath, defaults } = lib.managerOptions(given);
+    const { envsDir, logger, onOwnerDeath, guardianPath, isPublished, defaults } = lib.managerOptions(given);
+    this.#traced = isPublished ? lib.traced : (_, __, call) => call();
     this.#logger = logger;
     this.#defaults = defaults;
     this.#debug = lib.wantsDebug(logger);
@@ -65,7 +68,7 @@ class BackgroundProcessManager extends EventEmitter {
         const payload = lib.payloadOf(message);
         if (!payload) return;
         // Before the listeners, because one may throw.
-        lib.publishEvent(message.kind, payload);
+        if (isPublished) lib.publishEvent(message.kind, payload);
         this.emit(message.kind, payload);
       }
     }, this.#nextTurn);
@@ -73,7 +76,7 @@ class BackgroundProcessManager extends EventEmitter {
       {
         envsDir,
         keepOnOwnerDeath: onOwnerDeath === 'keep',
-        guardian,
+        guardian: guardianPath ?? guardian,
         hasLogger: logger !== undefined,
         debug: this.#debug,
         logFilter: process.env.ALLY_LOG,
@@ -91,7 +94,7 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   startProcess(config, callOptions) {
-    return lib.traced(
+    return this.#traced(
       'start',
       () => config?.pluginName,
       () => this.#start(config, callOptions),
@@ -153,7 +156,7 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   stopProcess(pluginName, callOptions) {
-    return lib.traced(
+    return this.#traced(
       'stop',
       () => pluginName,
       () => this.#stop(pluginName, callOptions),
@@ -199,7 +202,7 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   stopAllProcesses() {
-    return lib.traced(
+    return this.#traced(
       'stop',
       () => undefined,
       async () => void (await this.#settled(this.#native.stopAll())),
@@ -207,7 +210,7 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   restartProcess(pluginName) {
-    return lib.traced(
+    return this.#traced(
       'restart',
       () => pluginName,
       async () => void (await this.#settled(this.#native.restart(nameOf(pluginName)))),
@@ -215,10 +218,10 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   upgradeProcess(pluginName, changes) {
-    return lib.traced(
+    return this.#traced(
       'upgrade',
       () => pluginName,
-      () => this.#upgrade(nameOf(pluginName), changes),
+      async () => this.#upgrade(nameOf(pluginName), changes),
     );
   }
 

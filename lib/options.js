@@ -5,6 +5,9 @@ const { NAME, copyConfig, shortened } = require('./config-copy.js');
 const { guarded, invalidConfig, notSupported } = require('./errors.js');
 const { defaultEnvsDir } = require('./home.js');
 
+/** An option for managers of this package's own use: their processes are no daemons, and no diagnostics channel gets them. */
+const UNPUBLISHED = Symbol('unpublished');
+
 /** Checks the options of a manager, and adds their defaults. */
 function managerOptions(options = {}) {
   return guarded('options', undefined, () => checkedOptions(options));
@@ -22,14 +25,26 @@ function checkedOptions(options) {
   const envsDir = options.envsDir ?? defaultEnvsDir(refuseEnvsDir);
   const logger = options.logger ?? undefined;
   const onOwnerDeath = options.onOwnerDeath ?? 'stop';
+  const guardianPath = options.guardianPath ?? undefined;
   if (NativeManager.pathProblem(envsDir)) refuseEnvsDir('must be an absolute path');
   if (onOwnerDeath !== 'stop' && onOwnerDeath !== 'keep') throw invalidConfig('onOwnerDeath', "must be one of 'stop', 'keep'");
-  if (logger !== undefined) {
-    for (const level of ['debug', 'info', 'warn', 'error']) {
-      if (typeof logger?.[level] !== 'function') throw invalidConfig('logger', `must have a method ${level}`);
-    }
+  checkLogger(logger);
+  checkGuardianPath(guardianPath);
+  const isPublished = options[UNPUBLISHED] !== true;
+  return { envsDir, logger, onOwnerDeath, guardianPath, isPublished, defaults: keys.options && checkedDefaults(options.defaults) };
+}
+
+function checkLogger(logger) {
+  if (logger === undefined) return;
+  for (const level of ['debug', 'info', 'warn', 'error']) {
+    if (typeof logger?.[level] !== 'function') throw invalidConfig('logger', `must have a method ${level}`);
   }
-  return { envsDir, logger, onOwnerDeath, defaults: keys.options && checkedDefaults(options.defaults) };
+}
+
+/** Whether the program is there and can be run is seen at the first start. */
+function checkGuardianPath(guardianPath) {
+  const problem = guardianPath === undefined ? undefined : NativeManager.pathProblem(guardianPath);
+  if (problem) throw invalidConfig('guardianPath', problem);
 }
 
 /** A valid value for each required key, for the check of the defaults. */
@@ -113,4 +128,4 @@ function attempt(read) {
   }
 }
 
-module.exports = { abortSignal, isAborted, managerOptions, readOption, reasonOf, unreadable };
+module.exports = { UNPUBLISHED, abortSignal, checkGuardianPath, checkLogger, isAborted, managerOptions, readOption, reasonOf, unreadable };

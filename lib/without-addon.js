@@ -8,8 +8,19 @@ const path = require('node:path');
 // Not the global, because a test's fake timers would never run the callback.
 const { setImmediate } = require('node:timers');
 
-/** The native manager of a package without an addon. `problem`: why there is none. `file`: the addon that was looked for. */
-function withoutAddon(problem, file) {
+/**
+ * The native manager of a package without an addon. `problem`: why there is none. `file`: the addon that was looked for. `cause`: the
+ * error of its load.
+ */
+function withoutAddon(problem, file, cause) {
+  const unsupported = (message, pluginName) => ({
+    code: 'ERR_UNSUPPORTED',
+    message: printable(message),
+    pluginName,
+    path: file,
+    cause: cause && [{ ...cause, message: printable(cause.message) }],
+  });
+
   return class NativeManager {
     #wake;
     #settled = [];
@@ -21,13 +32,17 @@ function withoutAddon(problem, file) {
 
     start(config) {
       const name = typeof config?.pluginName === 'string' && config.pluginName !== '' ? config.pluginName : undefined;
-      const message = printable(`Failed to start background process${name === undefined ? '' : ` '${name}'`}: ${problem}`);
-      return { accepted: false, failure: { code: 'ERR_UNSUPPORTED', message, pluginName: name, path: file } };
+      const message = `Failed to start background process${name === undefined ? '' : ` '${name}'`}: ${problem}`;
+      return { accepted: false, failure: unsupported(message, name) };
     }
 
     startGroup() {
-      const message = printable(`Failed to start the group: ${problem}`);
-      return { jobs: [], failure: { code: 'ERR_UNSUPPORTED', message, path: file } };
+      return { jobs: [], failure: unsupported(`Failed to start the group: ${problem}`) };
+    }
+
+    /** No plugin is known, so no call gets here. */
+    upgrade(_, config) {
+      return this.start(config);
     }
 
     stop() {
@@ -191,4 +206,4 @@ function printable(text) {
   return text.replaceAll('\t', ' ').replace(/\x1b\[[ -?]*[@-~]?|[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '');
 }
 
-module.exports = { withoutAddon };
+module.exports = { printable, withoutAddon };

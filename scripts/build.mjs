@@ -1,23 +1,30 @@
 // Builds the addon and its guardian for this machine, into prebuilt/<platform>-<arch>/, and writes
 // native.d.ts. Runs at `npm install` in a clone; an installed package brings both ready-made.
 
-import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { hostTarget, isOlder, run, targetFolder } from './toolchain.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const out = join(root, 'prebuilt', `${process.platform}-${process.arch}`);
 
-function run(command, args, env = {}) {
-  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', env: { ...process.env, ...env } });
-  if (error?.code === 'ENOENT') {
-    console.error(`\n${command} is needed to build the addon and was not found. Install Rust from https://rustup.rs and try again.`);
-    process.exit(1);
-  }
-  if (error) throw error;
-  if (status !== 0) process.exit(status ?? 1);
+const host = hostTarget(root);
+const target = targetFolder(root);
+// For the same target as the guardian, so that what both are made of is compiled once.
+const built = join(target, host, 'release');
+mkdirSync(out, { recursive: true });
+
+const before = sources();
+const addon = canRunCli() ? buildWithTypes() : buildAddon();
+buildGuardian();
+// Of sources that changed in between, addon and guardian have different build ids, and refuse each other at each start.
+if (sources() !== before) {
+  console.error('the sources changed during the build, so nothing was installed. Build again');
+  process.exit(1);
 }
+install(addon, 'ally.node');
+install(join(built, 'ally-guardian'), 'ally-guardian');
 
 /** A rename, so that a process that runs the old one is not disturbed. */
 function install(from, name) {
@@ -36,31 +43,43 @@ function sources() {
   return all.map((name) => `${name} ${statSync(join(root, name)).mtimeMs}`).join('\n');
 }
 
-const cli = join(root, 'node_modules', '.bin', 'napi');
-const staging = join(root, 'target', 'napi');
-const built = sources();
-rmSync(staging, { recursive: true, force: true });
-mkdirSync(staging, { recursive: true });
-mkdirSync(out, { recursive: true });
-
-// The addon, and the types of its exports.
-run(cli, ['build', '--release', '--platform', '--no-js', '--output-dir', staging, '--dts', 'native.d.ts', '--no-dts-cache', '--', '--lib']);
-// The guardian, without anything that it would have to find at run time. For the same target as the
-// addon, so that what both are made of is compiled once.
-const host = /^host: (.+)$/m.exec(spawnSync('rustc', ['-vV'], { encoding: 'utf8' }).stdout)[1];
-const flags = process.platform === 'linux' ? ['-C', 'target-feature=+crt-static'] : [];
-run('cargo', ['rustc', '--release', '--package', 'ally-guardian', '--target', host, '--bin', 'ally-guardian', '--', ...flags]);
-
-// Of sources that changed in between, addon and guardian have different build ids, and refuse each other at each start.
-if (sources() !== built) {
-  console.error('the sources changed during the build, so nothing was installed. Build again');
-  process.exit(1);
+/** @napi-rs/cli writes native.d.ts. It needs a newer Node.js than this package, and the build does without it. */
+function canRunCli() {
+  const file = join(root, 'node_modules', '@napi-rs', 'cli', 'package.json');
+  if (!existsSync(file)) return skipped('node_modules has no @napi-rs/cli');
+  const [, least] = /(\d+\.\d+\.\d+)/.exec(JSON.parse(readFileSync(file, 'utf8')).engines.node);
+  return isOlder(process.versions.node, least)
+    ? skipped(`@napi-rs/cli needs Node.js ${least}, and this is ${process.versions.node}`)
+    : true;
 }
-const library = readdirSync(staging).find((name) => name.endsWith('.node'));
-if (!library) {
-  console.error('the build made no addon');
-  process.exit(1);
+
+function skipped(reason) {
+  console.error(`native.d.ts is not written anew: ${reason}`);
+  return false;
 }
-install(join(staging, library), 'ally.node');
-install(join(root, 'target', host, 'release', 'ally-guardian'), 'ally-guardian');
-copyFileSync(join(staging, 'native.d.ts'), join(root, 'native.d.ts'));
+
+function buildWithTypes() {
+  const cli = join(root, 'node_modules', '.bin', 'napi');
+  const staging = join(target, 'napi');
+  rmSync(staging, { recursive: true, force: true });
+  mkdirSync(staging, { recursive: true });
+  const args = ['build', '--release', '--platform', '--no-js', '--target', host, '--target-dir', target, '--output-dir', staging];
+  run(cli, [...args, '--dts', 'native.d.ts', '--no-dts-cache', '--', '--lib'], { cwd: root });
+  copyFileSync(join(staging, 'native.d.ts'), join(root, 'native.d.ts'));
+  return join(
+    staging,
+    readdirSync(staging).find((name) => name.endsWith('.node')),
+  );
+}
+
+function buildAddon() {
+  run('cargo', ['build', '--release', '--package', 'ally-background-process-manager', '--lib', '--target', host], { cwd: root });
+  return join(built, `libally_background_process_manager.${process.platform === 'darwin' ? 'dylib' : 'so'}`);
+}
+
+/** Without anything that it would have to find at run time. */
+function buildGuardian() {
+  const flags = process.platform === 'linux' ? ['-C', 'target-feature=+crt-static'] : [];
+  const args = ['rustc', '--release', '--package', 'ally-guardian', '--target', host, '--bin', 'ally-guardian', '--', ...flags];
+  run('cargo', args, { cwd: root });
+}

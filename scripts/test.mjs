@@ -15,13 +15,17 @@ function run(command, args) {
 }
 
 /** Packages of PyPI that tests use. Without a network their tests are skipped, and say so. */
-const TOOLS = { prometheus_client: '0.26.0', uvicorn: '0.38.0' };
+const TOOLS = [
+  ['prometheus_client', 'prometheus_client==0.26.0'],
+  ['uvicorn', 'uvicorn==0.38.0'],
+  [join('bin', 'uv'), 'uv==0.13.9'],
+];
 
 function installTools() {
   const folder = join(root, 'target', 'python');
-  for (const [name, version] of Object.entries(TOOLS)) {
-    if (existsSync(join(folder, name))) continue;
-    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target', folder, `${name}==${version}`];
+  for (const [file, name] of TOOLS) {
+    if (existsSync(join(folder, file))) continue;
+    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--upgrade', '--target', folder, name];
     const { status } = spawnSync('python3', pip, { stdio: 'inherit' });
     if (status !== 0) console.error(`${name} could not be installed: its tests are skipped`);
   }

@@ -3,11 +3,11 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { spawnSync } = require('node:child_process');
-const { failure, thrown } = require('../helpers/promises');
+const { failure } = require('../helpers/promises');
 const { useWorld } = require('../helpers/use-world');
 const exported = require('../..');
 
-const { BackgroundProcessManager, PLUGIN_ENVS_DIR, PluginEnvironmentManager } = exported;
+const { PLUGIN_ENVS_DIR } = exported;
 const world = useWorld();
 const health = { interval: 1_000, timeout: 1_000, retries: 3 };
 
@@ -47,14 +47,6 @@ test('what this version does anyway may be said', async () => {
   expect(manager.getState('plugin')).toBe('stopped');
 });
 
-test.each([['guardianPath', '/opt/guardian']])('the constructor refuses %s: %j', (name, value) => {
-  expectRefused(
-    thrown(() => new BackgroundProcessManager({ envsDir: world.envsDir, [name]: value })),
-    name,
-  );
-  expect(new BackgroundProcessManager({ envsDir: world.envsDir, [name]: undefined })).toBeInstanceOf(BackgroundProcessManager);
-});
-
 test('stopProcess refuses everywhere, and stops nothing then', async () => {
   const manager = world.manager();
   await manager.startProcess(world.config());
@@ -63,18 +55,6 @@ test('stopProcess refuses everywhere, and stops nothing then', async () => {
   expect(mistyped.message).toContain('options.everywhere must be a boolean');
   expect(mistyped).toMatchObject({ code: 'ERR_INVALID_CONFIG', pluginName: 'plugin' });
   expect(manager.isRunning('plugin')).toBe(true);
-});
-
-test('PluginEnvironmentManager is a class whose constructor throws', () => {
-  expectRefused(
-    thrown(() => new PluginEnvironmentManager({ envsDir: world.envsDir })),
-    'PluginEnvironmentManager',
-  );
-  class Derived extends PluginEnvironmentManager {}
-  expectRefused(
-    thrown(() => new Derived()),
-    'PluginEnvironmentManager',
-  );
 });
 
 describe('PLUGIN_ENVS_DIR', () => {

@@ -46,7 +46,7 @@ test('ERR_UNSUPPORTED: startProcess names the platform, the places that were sea
   for (const part of [
     target,
     addon,
-    `@ally/background-process-manager-${target}/ally.node`,
+    `@ally/background-process-manager-${target}${process.platform === 'linux' ? '-gnu' : ''}`,
     'Install the package again',
     'npm run build',
   ]) {

@@ -50,6 +50,7 @@ const checks = {
   ptrace: () => root && works('/usr/bin/python3', '-S', '-E', '-c', 'import ctypes'),
   prometheus_client: () => works('python3', '-c', `import sys; sys.path.insert(0, ${JSON.stringify(TOOLS)}); import prometheus_client`),
   uvicorn: () => works('python3', '-c', `import sys; sys.path.insert(0, ${JSON.stringify(TOOLS)}); import uvicorn`),
+  uv: () => works(path.join(TOOLS, 'bin', 'uv'), '--version'),
   'Symbol.asyncDispose': () => Symbol.asyncDispose !== undefined,
 };
 const results = new Map();

@@ -24,12 +24,14 @@ import {
   type ManagerErrorCode,
   type ManagerEvents,
   type ManagerOptions,
+  type PluginDependencies,
+  type PluginEnvironmentOptions,
   type Probe,
   type ProcessInfo,
   type ProcessMetrics,
 } from '@ally/background-process-manager';
 
-declare const envManager: PluginEnvironmentManager;
+const envManager = new PluginEnvironmentManager();
 
 const manager = new BackgroundProcessManager();
 const pluginName = 'search-plugin';
@@ -405,7 +407,14 @@ export async function environments(): Promise<void> {
     envsDir: PLUGIN_ENVS_DIR,
     logger,
     onProgress: (line, name) => console.log(name, line.length),
-  });
+    guardianPath: '/opt/ally/ally-guardian',
+  } satisfies PluginEnvironmentOptions);
+  // @ts-expect-error no such option
+  new PluginEnvironmentManager({ envDir: PLUGIN_ENVS_DIR });
+  const dependencies: PluginDependencies = { file: 'requirements.txt', install_command: null };
+  await environments.ensureDependencies(pluginName, pluginPath, 'node', dependencies);
+  // @ts-expect-error the file of the dependencies is required
+  await environments.ensureDependencies(pluginName, pluginPath, 'node', {});
   const made: boolean = await environments.ensureDependencies(
     pluginName,
     pluginPath,

@@ -122,13 +122,8 @@ pub const LIMITS: &[Key] = &[
 const SHARED: &[Key] = &[Key::value("linger")];
 
 /// The keys of `ManagerOptions`.
-pub const OPTIONS: &[Key] = &[
-    Key::value("envsDir"),
-    Key::value("logger"),
-    Key::value("onOwnerDeath"),
-    Key::value("defaults"),
-    Key::value("guardianPath").unbuilt(),
-];
+pub const OPTIONS: &[Key] =
+    &[Key::value("envsDir"), Key::value("logger"), Key::value("onOwnerDeath"), Key::value("defaults"), Key::value("guardianPath")];
 
 /// One path per value, in the order of the list: `restart.window.limit`, `args[]` for a list, `envVars.*` for a map.
 pub fn paths(keys: &[Key]) -> Vec<String> {
