@@ -95,6 +95,7 @@ impl NativeManager {
     }
 
     /// As `start`, for the configuration of an upgrade.
+    #[expect(clippy::too_many_arguments, reason = "what JavaScript gives for a start, and the name")]
     #[napi]
     pub fn upgrade(
         &mut self,

@@ -38,6 +38,7 @@ pub enum HeldEvent {
 }
 
 /// A drop closes this process's copy and leaves the names: the daemon may live on (`onOwnerDeath: 'keep'`).
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one socket, which no enum would combine")]
 pub struct HeldSocket {
     /// `socketPath`.
     path: PathBuf,
