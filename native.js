@@ -27,11 +27,13 @@ function load() {
 
 function standIn(problem, file) {
   const { withoutAddon } = require('./lib/without-addon.js');
-  return { NativeManager: withoutAddon(problem, file), guardian: undefined };
+  return { NativeManager: withoutAddon(problem, file), problem, guardian: undefined };
 }
 
-const { NativeManager, guardian } = load();
+const native = load();
 
-module.exports.NativeManager = NativeManager;
+module.exports.NativeManager = native.NativeManager;
+/** Why there is no addon. With one: undefined. */
+module.exports.problem = native.problem;
 /** The path of the guardian's program, beside the addon. Without an addon: undefined. */
-module.exports.guardian = guardian;
+module.exports.guardian = native.guardian;
