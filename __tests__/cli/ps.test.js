@@ -91,6 +91,34 @@ testOnLinux('ps: a running daemon of another process, the table and --json say t
   ]);
 });
 
+/** The calls with which a program locks, signals or changes files. */
+const CHANGES =
+  'flock,kill,tgkill,pidfd_send_signal,connect,unlink,unlinkat,rename,renameat,renameat2,mkdir,mkdirat,rmdir,chmod,fchmod,fchmodat,ftruncate,openat';
+
+testWith('strace')('ps, logs, doctor: no lock, no signal, no connection, and no file that is opened for writing', async () => {
+  const { daemon } = await owned({}, world.config('plugin', ['serves.py'], { logs: { file: world.path('plugin.log') } }));
+  // A dead owner's record too, so that its identity is examined.
+  world.makeFolder('old');
+  for (const [file, text] of [
+    ['daemon.lock', ''],
+    ['daemon.id', RECORD(daemon.pid)],
+    ['daemon.pid', `${daemon.pid}\n`],
+  ]) {
+    fs.writeFileSync(path.join(world.folder('old'), file), text);
+  }
+  for (const words of [['ps'], ['ps', '--json'], ['logs', 'plugin'], ['doctor']]) {
+    const trace = world.path('trace');
+    const before = ['strace', '-f', '-qq', '-o', trace, '-e', `trace=${CHANGES}`];
+    expect(await cli(words, { before })).toMatchObject({ code: 0, stderr: '' });
+    const calls = fs.readFileSync(trace, 'utf8').split('\n');
+    expect(calls.some((call) => call.includes('daemon.lock'))).toBe(true);
+    // Signal 0 asks whether there is such a process.
+    const isRead = (call) =>
+      call === '' || /openat\(.*O_(RDONLY|PATH)/.test(call) || (/O_CREAT/.test(call) === false && /resumed>/.test(call));
+    expect(calls.filter((call) => !isRead(call) && !/ --- SIG| exited with |kill\(-?\d+, 0\)/.test(call))).toEqual([]);
+  }
+});
+
 testOnLinux('ps: a daemon at a socket path of its own is running too, one that does not listen is alive', async () => {
   const configs = [
     world.config('listens', ['serves.py'], { socketPath: world.path('s.sock') }),
