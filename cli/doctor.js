@@ -25,7 +25,7 @@ function line({ status, check, plugin, seen, remedy, fixed }) {
   const word = fixed ? 'fixed' : status;
   const painted = colour ? `\u001b[${CODES[fixed ? 'ok' : status]}m${word.padEnd(7)}\u001b[0m` : word.padEnd(7);
   const what = plugin === null ? check : `${check}, ${oneLine(plugin)}`;
-  return `${painted}  ${what}: ${oneLine(seen)}${remedy === null || fixed ? '' : `; mend: ${remedy}`}`;
+  return `${painted}  ${what}: ${oneLine(seen)}${remedy === null || fixed ? '' : `; mend: ${oneLine(remedy)}`}`;
 }
 
 module.exports = { doctor };

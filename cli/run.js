@@ -141,8 +141,9 @@ class Run {
   async #upgrade() {
     const config = configOf(this.#pluginPath, this.#envsDir);
     if (config.pluginName !== this.#name) throw new Failed(`the plugin's name is ${config.pluginName} now: run it anew`);
-    // A field that is no longer in the manifest must not stay.
-    const removed = Object.keys(this.#config).filter((key) => !(key in config));
+    // A field that is no longer in the manifest must not stay. After a failed upgrade the former configuration is in use.
+    const inUse = this.#manager.getProcessInfo(this.#name)?.config ?? {};
+    const removed = Object.keys(inUse).filter((key) => !(key in config));
     this.#config = config;
     const changes = { ...Object.fromEntries(removed.map((key) => [key, undefined])), ...config };
     if (this.#manager.getState(this.#name) === undefined) await this.#manager.startProcess(config);

@@ -17,7 +17,7 @@ async function stop({ operands, options, envsDir }) {
   for (const { name, result, pids, error } of outcomes) {
     if (error !== null) problem(error);
     else if (!options.json)
-      process.stdout.write(result === 'stopped' ? `${name}: stopped${withPids(pids)}\n` : `${name}: was stopped already\n`);
+      process.stdout.write(`${oneLine(name)}: ${result === 'stopped' ? `stopped${withPids(pids)}` : 'was stopped already'}\n`);
   }
   return outcomes.some(({ error }) => error !== null) ? 1 : 0;
 }

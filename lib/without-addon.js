@@ -30,8 +30,17 @@ function withoutAddon(problem, file) {
       return { jobs: [], failure: { code: 'ERR_UNSUPPORTED', message, path: file } };
     }
 
+    upgrade(_, config) {
+      return this.start(config);
+    }
+
     stop() {
       return this.#settle();
+    }
+
+    endLeftovers(pluginName) {
+      const message = printable(`Failed to stop background process '${pluginName}': ${problem}`);
+      return { accepted: false, failure: { code: 'ERR_UNSUPPORTED', message, pluginName, path: file } };
     }
 
     stopGroup() {
@@ -136,6 +145,17 @@ function withoutAddon(problem, file) {
     listen() {}
 
     logDebug() {}
+
+    static observe(_, pluginNames) {
+      const unknown = { problem, holder: 'nobody', generations: [], unidentifiedLives: false };
+      return pluginNames.map((pluginName) => ({ pluginName, ...unknown }));
+    }
+
+    static systemProblems() {
+      return {};
+    }
+
+    static killTrees() {}
 
     static states() {
       return [];

@@ -243,6 +243,9 @@ testOnLinux('run --watch: a broken manifest keeps the old daemon, a mended one i
   await shows(run, /waiting for a change/);
   expect(run.stderr).toMatch(/^ally-daemons: .*plugin\.json: .*\n$/);
   expect(alive(first)).toBe(true);
+  plugin(['exits.py', '--code', 3]);
+  await shows(run, /waiting for a change/, 2);
+  expect(alive(first)).toBe(true);
   plugin(['serves.py']);
   await shows(run, /upgraded \(pid \d+\)/);
   const { pid } = await cli.row();

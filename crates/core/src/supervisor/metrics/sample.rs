@@ -32,10 +32,9 @@ impl Sample {
         // To count the open ones takes longest of all, and most daemons open none between two samples.
         let unchanged =
             former.filter(|former| reserved_files > 0 && (former.reserved_files, former.processes) == (reserved_files, processes));
-        let resident = resident_sum(tree);
         Self {
             cpu: tree.cpu,
-            memory: if resident < SHARING_MAX { memory(tree) } else { resident },
+            memory: quick_memory(tree),
             processes,
             threads: tree.processes.iter().map(|process| process.threads).sum(),
             // Of another user's process, and of one that is gone, the list can't be read.
@@ -76,6 +75,12 @@ pub async fn sample_at_ready(counters: &Arc<Counters>) {
 
 pub fn resident_sum(tree: &TreeUsage) -> u64 {
     tree.processes.iter().map(|process| process.resident).sum()
+}
+
+/// The memory of the tree, as far as the kernel tells it quickly.
+pub fn quick_memory(tree: &TreeUsage) -> u64 {
+    let resident = resident_sum(tree);
+    if resident < SHARING_MAX { memory(tree) } else { resident }
 }
 
 /// The memory of the tree. A page that its processes share counts once.

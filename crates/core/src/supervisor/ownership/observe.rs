@@ -19,7 +19,7 @@ use super::lock;
 use super::{leftovers, posix_session_members};
 use crate::error::Failure;
 use crate::model::Pid;
-use crate::supervisor::metrics::memory;
+use crate::supervisor::metrics::quick_memory;
 
 /// The process that holds the plugin's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +148,7 @@ fn keeper_of(identity: &Identity, leader: &Process) -> Option<Process> {
 
 fn usage_of(keeper: &Process) -> Option<Usage> {
     let tree = os::tree_usage(keeper.pid, keeper.start).ok().flatten()?;
-    Some(Usage { cpu: tree.cpu, memory: memory(&tree), processes: tree.processes.len() })
+    Some(Usage { cpu: tree.cpu, memory: quick_memory(&tree), processes: tree.processes.len() })
 }
 
 /// The holder by the note in the lock file and by the kernel's list of locks.
