@@ -14,7 +14,7 @@ const LISTINGS = 20;
 
 const isSame = (a, b) => a.dev === b.dev && a.ino === b.ino;
 
-/** The files that are there, the oldest first: `{ path, number, isCompressed, dev, ino }`. A file with an `end` is read up to there. */
+/** The files that are there, the oldest first: `{ path, number, isCompressed, dev, ino, size }`. A file with an `end` is read up to there. */
 function logFiles(live) {
   let files = listed(live);
   for (let listing = 1; listing < LISTINGS; listing++) {
@@ -34,7 +34,7 @@ function listed(live) {
     const file = path.join(path.dirname(live), entry);
     const stat = fs.statSync(file, { throwIfNoEntry: false });
     return stat?.isFile()
-      ? [{ path: file, number: Number(number[1]), isCompressed: Boolean(number[2]), dev: stat.dev, ino: stat.ino }]
+      ? [{ path: file, number: Number(number[1]), isCompressed: Boolean(number[2]), dev: stat.dev, ino: stat.ino, size: stat.size }]
       : [];
   });
   // While a file is compressed, both are there.
@@ -74,12 +74,29 @@ function openIfThere(name) {
   }
 }
 
+/**
+ * The file at this place of a listing. A compression makes another file and removes the plain one, which the listing has. The new file is
+ * in no earlier listing, and has the same lines at the same offsets.
+ */
+function current(live, files, index) {
+  const file = files[index];
+  if (file.isCompressed) return file;
+  const fd = openFile(live, file);
+  if (fd !== undefined) {
+    fs.closeSync(fd);
+    return file;
+  }
+  const isNew = (each) => each.isCompressed && each.number >= file.number && !files.some((known) => isSame(known, each));
+  files[index] = logFiles(live).filter(isNew).at(-1) ?? file;
+  return files[index];
+}
+
 /** The last `count` lines of the files, in pieces. A line without newline at the end counts. */
 async function* lastLines(live, files, count) {
   if (count === 0) return;
   const from = count === Number.POSITIVE_INFINITY ? { index: 0, offset: 0 } : await startOf(live, files, count);
   for (let index = from.index; index < files.length; index++) {
-    yield* piecesOf(live, files[index], index === from.index ? from.offset : 0);
+    yield* piecesOf(live, current(live, files, index), index === from.index ? from.offset : 0);
   }
 }
 
@@ -87,8 +104,9 @@ async function* lastLines(live, files, count) {
 async function startOf(live, files, count) {
   let wanted = count;
   for (let index = files.length; index-- > 0; ) {
-    const search = files[index].isCompressed ? searchForwards : searchBackwards;
-    const { offset, found } = await search(live, files[index], wanted);
+    const file = current(live, files, index);
+    const search = file.isCompressed ? searchForwards : searchBackwards;
+    const { offset, found } = await search(live, file, wanted);
     if (found >= wanted) return { index, offset };
     wanted -= found;
   }

@@ -12,7 +12,8 @@ async function logs({ operands: [name], options, envsDir }) {
     throw new Failed(`${name} has no log file: its last start had no logs.file, and its output is kept by its owner only`);
   const write = options.json ? jsonWriter() : async (bytes) => void (await flushed(bytes));
   if (!options.follow) {
-    const files = logFiles(logFile);
+    // What the daemon writes from now on is left out, so that there are as many lines as were asked for.
+    const files = logFiles(logFile).map((file) => (file.number === 0 ? { ...file, end: file.size } : file));
     if (files.length === 0) throw new Failed(`${name}: ENOENT: ${logFile} not found`);
     for await (const bytes of lastLines(logFile, files, count)) await write(bytes);
     await write.end?.();
