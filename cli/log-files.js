@@ -10,7 +10,7 @@ const { Failed } = require('./problems.js');
 const CHUNK = 64 * 1024;
 const NEWLINE = 0x0a;
 /** A rotation in the midst of a listing lets a file seem to be missing, or to be there twice. */
-const LISTINGS = 20;
+const LISTINGS = 200;
 
 const isSame = (a, b) => a.dev === b.dev && a.ino === b.ino;
 

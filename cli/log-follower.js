@@ -8,6 +8,8 @@ const { isSame, lastLines, logFiles, openFile, openIfThere } = require('./log-fi
 const { Failed, problem } = require('./problems.js');
 
 const CHUNK = 64 * 1024;
+/** A file that is being renamed may be missing in a listing. */
+const LISTINGS = 20;
 
 /** Writes the last `count` lines, then each further piece, until the process is ended. */
 async function follow(live, count, write) {
@@ -62,13 +64,18 @@ class Reader {
   /** The files for the lines before the first read. The last one ends where `readOn` begins. */
   filesUpToNow() {
     this.#open();
-    const files = logFiles(this.#live);
-    if (this.#fd === undefined) return files.filter(({ number }) => number > 0);
+    if (this.#fd === undefined) return logFiles(this.#live).filter(({ number }) => number > 0);
     const open = fstatSync(this.#fd);
     this.#offset = open.size;
-    // A rotation since it was opened has given it another name.
-    const at = files.findIndex((file) => isSame(file, open));
-    return at < 0 ? files : [...files.slice(0, at), { ...files[at], end: this.#offset }];
+    for (let listing = 0; listing < LISTINGS; listing++) {
+      const files = logFiles(this.#live);
+      // A rotation since it was opened has given it another name. Newer files are read later.
+      const at = files.findIndex((file) => isSame(file, open));
+      if (at >= 0) return [...files.slice(0, at), { ...files[at], end: this.#offset }];
+    }
+    // Removed, or compressed: its lines are read through the open file.
+    this.#offset = 0;
+    return [];
   }
 
   /** Writes what is new. After a rotation: the rest of the old file, the files between, then the new one. */
