@@ -40,6 +40,8 @@ export declare class NativeManager {
   whenRunning(pluginName: string): number
   abortWait(pluginName: string, ticket: number): void
   stop(pluginName: string): number
+  /** Ends what a dead owner left of a plugin: with `signals` its processes, otherwise only the files of what is gone. */
+  endLeftovers(pluginName: string, signals: boolean): NativeStart
   stopGroup(group: string): number
   stopAll(): number
   restart(pluginName: string): number
@@ -76,6 +78,15 @@ export declare class NativeManager {
   isBusy(): boolean
   /** Whether this manager keeps the event loop alive now. */
   isHolding(): boolean
+  /** Takes no lock, and changes nothing. */
+  static observe(envsDir: string, pluginNames: Array<string>): Array<NativeObservation>
+  /** What the supervisor needs of this system. */
+  static systemProblems(): NativeSystem
+  /**
+   * Sends SIGKILL to each process of the daemons of this process, for a user who waits no longer. The stops that are under way end
+   * with the trees. On macOS a process that has lost its parent is met by SIGKILL at the end of the grace period only.
+   */
+  static killTrees(): void
 }
 
 export interface NativeExit {
@@ -105,6 +116,24 @@ export interface NativeFailure {
   cause: Array<NativeFailure>
   /** If several plugins failed: one failure per plugin. */
   causes: Array<NativeFailure>
+}
+
+export interface NativeGeneration {
+  pid: number
+  /** As in `daemon.id`. A text, because a number of JavaScript is not exact. */
+  start: string
+  /** yes, no, unknown */
+  sameBoot: string
+  keeper?: number
+  version?: string
+  lives: boolean
+  listens: boolean
+  /** Milliseconds. */
+  cpuTime?: number
+  memory?: number
+  processes?: number
+  left: Array<number>
+  doubtful: Array<number>
 }
 
 /** The immediate answer to a startGroup. */
@@ -212,6 +241,26 @@ export interface NativeMetrics {
   outputBytes: number
 }
 
+/** A plugin as a process sees it that is not the owner. */
+export interface NativeObservation {
+  pluginName: string
+  /** Why the plugin can't be observed. The other fields are then empty. */
+  problem?: string
+  /** nobody, owner, keeper, elsewhere */
+  holder: string
+  holderPid?: number
+  /** If `holder` is elsewhere: the place, as in an error. */
+  place?: string
+  /** The serving generation first. */
+  generations: Array<NativeGeneration>
+  /** The pid of a `daemon.pid` that `daemon.id` does not name. */
+  unidentifiedPid?: number
+  unidentifiedLives: boolean
+  logPath?: string
+  /** The socket at its default path, if no process holds it. */
+  staleSocket?: string
+}
+
 export interface NativeOptions {
   envsDir: string
   keepOnOwnerDeath: boolean
@@ -243,4 +292,12 @@ export interface NativeStart {
   /** Whether the daemon uses this configuration from now on. */
   accepted: boolean
   failure?: NativeFailure
+}
+
+/** The problems of this system. Absent: none. */
+export interface NativeSystem {
+  proc?: string
+  pidfd?: string
+  unixDiag?: string
+  inotify?: string
 }

@@ -104,8 +104,10 @@ function isMusl() {
   }
 }
 
-const { NativeManager, guardian } = load() ?? require('./lib/addon-missing.js').standIn(target, failures);
+const native = load() ?? require('./lib/addon-missing.js').standIn(target, failures);
 
-module.exports.NativeManager = NativeManager;
+module.exports.NativeManager = native.NativeManager;
+/** Why there is no addon. With one: undefined. */
+module.exports.problem = native.problem;
 /** The path of the guardian's program, beside the addon. Without an addon: undefined. */
-module.exports.guardian = guardian;
+module.exports.guardian = native.guardian;

@@ -15,7 +15,7 @@ const SUPPORTED = ['linux-x64', 'linux-arm64', 'darwin-x64', 'darwin-arm64'];
 function standIn(target, failures) {
   if (!SUPPORTED.includes(target)) {
     const problem = `${target} is not supported. Run the program on one of ${SUPPORTED.join(', ')}`;
-    return { NativeManager: withoutAddon(problem), guardian: undefined };
+    return { NativeManager: withoutAddon(problem), problem, guardian: undefined };
   }
   return fromUnpacked(failures) ?? explained(target, failures);
 }

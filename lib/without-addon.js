@@ -45,8 +45,17 @@ function withoutAddon(problem, file, cause) {
       return this.start(config);
     }
 
+    upgrade(_, config) {
+      return this.start(config);
+    }
+
     stop() {
       return this.#settle();
+    }
+
+    endLeftovers(pluginName) {
+      const message = printable(`Failed to stop background process '${pluginName}': ${problem}`);
+      return { accepted: false, failure: { code: 'ERR_UNSUPPORTED', message, pluginName, path: file } };
     }
 
     stopGroup() {
@@ -151,6 +160,17 @@ function withoutAddon(problem, file, cause) {
     listen() {}
 
     logDebug() {}
+
+    static observe(_, pluginNames) {
+      const unknown = { problem, holder: 'nobody', generations: [], unidentifiedLives: false };
+      return pluginNames.map((pluginName) => ({ pluginName, ...unknown }));
+    }
+
+    static systemProblems() {
+      return {};
+    }
+
+    static killTrees() {}
 
     static states() {
       return [];

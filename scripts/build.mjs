@@ -36,11 +36,11 @@ function install(from, name) {
 
 /** What both programs are built from, with the time of its last change. */
 function sources() {
-  const inside = ['src', 'crates'].flatMap((folder) =>
-    readdirSync(join(root, folder), { recursive: true }).map((name) => join(folder, name)),
-  );
+  const inside = ['src', 'crates']
+    .filter((folder) => existsSync(join(root, folder)))
+    .flatMap((folder) => readdirSync(join(root, folder), { recursive: true }).map((name) => join(folder, name)));
   const all = [...inside.filter((name) => /\.(rs|toml)$/.test(name)), 'Cargo.toml', 'Cargo.lock', 'build.rs'];
-  return all.map((name) => `${name} ${statSync(join(root, name)).mtimeMs}`).join('\n');
+  return all.map((name) => `${name} ${statSync(join(root, name), { throwIfNoEntry: false })?.mtimeMs}`).join('\n');
 }
 
 /** @napi-rs/cli writes native.d.ts. It needs a newer Node.js than this package, and the build does without it. */

@@ -18,8 +18,6 @@ const expectRefused = (error, field) => {
 };
 
 test.each([
-  ["start: 'onConnect'", { start: 'onConnect' }, "start 'onConnect'"],
-  ['idleTimeout', { idleTimeout: 1_000 }, 'idleTimeout'],
   ['shared: true', { shared: true }, 'shared'],
   ['shared.linger', { shared: { linger: 1_000 } }, 'shared'],
 ])('startProcess refuses %s', async (_, option, field) => {

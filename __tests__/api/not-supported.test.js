@@ -13,7 +13,7 @@ const expectRefused = (error, what) => {
   expect(problemOf(error)).toBe(`${what} is not supported yet`);
 };
 
-test.each([["start: 'onConnect'", () => ({ socket: 'manager', start: 'onConnect' }), "start 'onConnect'"]])(
+test.each([['shared: true', () => ({ shared: true }), 'shared']])(
   'not supported yet: startProcess refuses %s with ERR_INVALID_CONFIG',
   async (_, option, field) => {
     const manager = world.manager();

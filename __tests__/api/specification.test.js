@@ -96,7 +96,7 @@ runpy.run_path(${JSON.stringify(path.join(DAEMONS, 'specification.py'))}, run_na
 
 test('Error Handling: the texts that it looks for', async () => {
   plugin();
-  fs.copyFileSync(path.join(DAEMONS, 'never-binds.py'), path.join(world.pluginPath, 'silent.py'));
+  fs.writeFileSync(path.join(world.pluginPath, 'silent.py'), 'import time\n\ntime.sleep(60)\n');
   const folder = compile();
   const config = { ...world.config('search-plugin', []), args: ['daemon.py'] };
   const text = `

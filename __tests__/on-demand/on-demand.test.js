@@ -53,6 +53,7 @@ test("start 'onConnect': is armed without a process, and the first connection is
   await manager.whenRunning('plugin');
   expect(manager.isRunning('plugin')).toBe(true);
   expect(manager.getProcessInfo('plugin').armed).toBeUndefined();
+  await until(() => events.states('plugin').length === 3);
   expect(events.of('stateChange').map(({ to, reason }) => [to, reason])).toEqual([
     ['stopped', 'armed'],
     ['starting', 'connection'],
@@ -67,7 +68,7 @@ test("start 'onConnect': is armed without a process, and the first connection is
 testOnLinux('idleTimeout: a daemon without a connection is stopped and armed again', async () => {
   const { manager, events, asks } = await armed([], { idleTimeout: IDLE });
   const first = await asks();
-  await until(() => isArmed(manager));
+  await until(() => isArmed(manager) && events.states('plugin').length === 5);
   expect(manager.getState('plugin')).toBe('stopped');
   expect(events.states('plugin')).toEqual(['stopped', 'starting', 'running', 'stopping', 'stopped']);
   expect(
@@ -139,7 +140,7 @@ test("start 'onConnect': a daemon that exits with code 0 is armed again, without
 testOnLinux("start 'onConnect': a crash without a connection arms again; with one that waits, the policy restarts", async () => {
   const { manager, events, asks } = await armed(['breaks-after']);
   await asks();
-  await until(() => isArmed(manager));
+  await until(() => isArmed(manager) && events.of('exit').length > 0);
   expect(events.of('exit')).toEqual([expect.objectContaining({ reason: 'crashed', code: 4 })]);
   expect(events.of('restart')).toEqual([]);
   await manager.stopProcess('plugin');
@@ -155,6 +156,7 @@ testOnLinux("start 'onConnect': a crash without a connection arms again; with on
   await connected();
   signal(identify(pid), 'SIGKILL');
   expect(await answer).toMatch(/^one /);
+  await until(() => events.of('restart').length > 0);
   expect(events.of('restart')).toEqual([expect.objectContaining({ attempt: 1, reason: 'crashed' })]);
 });
 

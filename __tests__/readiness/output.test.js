@@ -84,6 +84,7 @@ test('readiness output: a line of the former attempt does not make the restart r
   await manager.startProcess(config);
   process.kill(manager.getPid('plugin'), 'SIGKILL');
   await until(() => manager.getState('plugin') === 'error');
+  await until(() => events.states('plugin').length === 5);
   expect(events.states('plugin')).toEqual(['starting', 'running', 'starting', 'stopping', 'error']);
   expect(manager.getProcessInfo('plugin').lastError).toContain('the only line of stdout and stderr does not match (probe output)');
 });

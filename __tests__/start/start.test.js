@@ -148,7 +148,7 @@ test.each([
 test('pluginName and socketPath: accept the greatest length', async () => {
   const manager = world.manager();
   const name = 'n'.repeat(255);
-  const socketPath = `${world.dir}/${'s'.repeat((process.platform === 'linux' ? 107 : 103) - world.dir.length - 1)}`;
+  const socketPath = `${world.dir}/${'s'.repeat((process.platform === 'linux' ? 102 : 98) - world.dir.length - 1)}`;
   await manager.startProcess(world.config(name, ['serves.py'], { socketPath }));
   expect(manager.isRunning(name)).toBe(true);
   expect(await connects(socketPath)).toBe(true);

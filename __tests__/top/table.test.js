@@ -5,12 +5,13 @@ const path = require('node:path');
 const { stripVTControlCharacters } = require('node:util');
 const { ROOT } = require('../helpers/needs');
 
-const TABLE = path.join(ROOT, 'examples', 'top', 'table.mjs');
+const TABLE = path.join(ROOT, 'cli', 'table.js');
 
 /** An expression over the exports of the module. A program of its own evaluates it, because jest can't load an ES module. */
 function evaluate(expression, ...args) {
   const source = `import * as table from ${JSON.stringify(TABLE)};
     const { daemonTable, textWidth, cut, printable } = table;
+    await table.loadWidths();
     const args = JSON.parse(process.argv[1]);
     console.log(JSON.stringify((${expression})(...args)));`;
   return JSON.parse(execFileSync(process.execPath, ['--input-type=module', '-e', source, JSON.stringify(args)], { encoding: 'utf8' }));

@@ -194,6 +194,13 @@ export function judge(scenarios) {
       'ms',
       beside('ms', ['child_process', median('logFile', 'byhand', 'loop')]),
     ],
+    [
+      'ally-daemons ps beyond node -e 0',
+      median('commandLine', 'ally', 'beyond'),
+      25,
+      'ms',
+      beside('ms', ['ps', median('commandLine', 'ally', 'whole')], ['node -e 0', median('commandLine', 'limit', 'whole')]),
+    ],
   ];
   return wanted
     .filter(([, value]) => value !== undefined)

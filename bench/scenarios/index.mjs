@@ -4,6 +4,7 @@ import ready from './ready.mjs';
 import probes from './probes.mjs';
 import notified from './notified.mjs';
 import call from './call.mjs';
+import commandLine from './command-line.mjs';
 import { burst50, burst500 } from './burst.mjs';
 import exit from './exit.mjs';
 import recovery from './recovery.mjs';
@@ -36,4 +37,5 @@ export const scenarios = [
   logFile,
   metrics,
   held,
+  commandLine,
 ];

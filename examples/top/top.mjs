@@ -5,9 +5,9 @@
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { LiveScreen, isLive, suspendable } from '../../cli/live-screen.js';
+import { daemonTable, loadWidths } from '../../cli/table.js';
 import { Daemons, EXAMPLES } from './daemons.mjs';
-import { LiveScreen, isLive } from './live-screen.mjs';
-import { daemonTable } from './table.mjs';
 
 const INTERVAL = 1_000;
 const MEASURE_TIMEOUT = 10_000;
@@ -24,13 +24,14 @@ const ending = new AbortController();
 let firstSignal;
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, end);
-if (live) process.once('SIGTSTP', suspend).on('SIGCONT', resume);
+if (live) suspendable(screen);
 // The reader of the pipe has gone, or the terminal has.
 process.stdout.on('error', () => ending.abort());
 // Emitted on every path but a SIGKILL, also after a second signal and after an exception.
 process.on('exit', () => screen.close());
 
 try {
+  await loadWidths();
   const starting = daemons.start();
   starting.catch((error) => ending.abort(error));
   if (live) await showUntilTheEnd();
@@ -83,17 +84,4 @@ function end(signal) {
   } else if (performance.now() - firstSignal > SAME_KEYSTROKE) {
     process.exit(code);
   }
-}
-
-/** Ctrl-Z: the shell gets the terminal with its cursor. */
-function suspend() {
-  screen.close();
-  // Without a listener the signal has its default action, which leaves the decision to the kernel: without a shell that could
-  // continue this process, the signal is ignored.
-  process.kill(process.pid, 'SIGTSTP');
-}
-
-/** The table goes on below what the shell has written. */
-function resume() {
-  process.off('SIGTSTP', suspend).once('SIGTSTP', suspend);
 }

@@ -22,7 +22,7 @@ use ally_core::config::{keys, name_problem, path_problem};
 use ally_core::error::Failure;
 use ally_core::lifecycle::Ticket;
 use ally_core::model::ProcessState;
-use ally_core::supervisor::{Accepted, AcceptedGroup, GuardianProgram, Manager, Message, Options, TextFormat, check};
+use ally_core::supervisor::{Accepted, AcceptedGroup, GuardianProgram, Leftovers, Manager, Message, Options, TextFormat, check};
 
 #[napi(object)]
 pub struct NativeOptions {
@@ -95,7 +95,7 @@ impl NativeManager {
     }
 
     /// As `start`, for the configuration of an upgrade.
-    #[expect(clippy::too_many_arguments, reason = "what JavaScript gives for a start, and the name")]
+    #[allow(clippy::too_many_arguments, reason = "what JavaScript gives for a start, and the name; the macro makes a copy")]
     #[napi]
     pub fn upgrade(
         &mut self,
@@ -224,6 +224,14 @@ impl NativeManager {
     pub fn stop(&mut self, env: Env, plugin_name: String) -> napi::Result<f64> {
         let ticket = self.manager.stop(&plugin_name);
         self.await_ticket(env, ticket)
+    }
+
+    /// Ends what a dead owner left of a plugin: with `signals` its processes, otherwise only the files of what is gone.
+    #[napi]
+    pub fn end_leftovers(&mut self, env: Env, plugin_name: String, signals: bool) -> napi::Result<NativeStart> {
+        let what = if signals { Leftovers::Stop } else { Leftovers::Tidy };
+        let begun = self.manager.end_leftovers(&plugin_name, what).map(|ticket| Accepted { ticket, accepted: true });
+        self.native_start(env, begun, Some(plugin_name))
     }
 
     #[napi]

@@ -5,5 +5,6 @@ mod events;
 mod follower;
 mod log;
 mod manager;
+mod observe;
 mod types;
 mod wake;

@@ -338,7 +338,7 @@ impl From<Resources> for NativeResources {
     }
 }
 
-fn millis(duration: Duration) -> f64 {
+pub fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 

@@ -7,6 +7,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::{IDENTITY_FILE, Identity, PID_FILE, identities_text, parse_identities, parse_pid};
+use super::{IDENTITY_FILE, Identity, LOG_PATH_FILE, PID_FILE, identities_text, parse_identities, parse_pid};
 
 /// The largest file that is read. The files of this package are shorter.
 pub const READ_MAX: u64 = 4096;
@@ -148,6 +149,33 @@ impl<'a> RecordFiles<'a> {
             Err(_) if fstatat(self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) == Err(Errno::ENOENT) => Ok(()),
             Err(error) => Err(failed("unlink", name)(error)),
         }
+    }
+
+    /// The path in `daemon.log-path`.
+    ///
+    /// # Errors
+    /// A plain file can't be read.
+    pub fn log_path(self) -> Result<Option<PathBuf>> {
+        let text = self.read(LOG_PATH_FILE)?;
+        let path = text.as_deref().and_then(|text| text.strip_suffix('\n')).map(PathBuf::from);
+        Ok(path.filter(|path| path.is_absolute()))
+    }
+
+    /// Writes `daemon.log-path`. Only the holder of the plugin's lock may call this.
+    ///
+    /// # Errors
+    /// The call that failed.
+    pub fn put_log_path(self, path: &Path) -> Result<()> {
+        self.write_beside(LOG_PATH_FILE, &format!("{}\n", path.display()))?;
+        self.rename_beside(LOG_PATH_FILE).inspect_err(|_| self.drop_beside(LOG_PATH_FILE))
+    }
+
+    /// Removes the temporary files of changes that were killed.
+    ///
+    /// # Errors
+    /// The first call that failed.
+    pub fn remove_temporaries(self) -> Result<()> {
+        [IDENTITY_FILE, PID_FILE, LOG_PATH_FILE].into_iter().try_for_each(|name| self.remove(&temporary(name)))
     }
 
     fn enter(self) -> Result<Section> {

@@ -15,6 +15,9 @@ pub use place::{Elsewhere, SameBoot, compare_boots, elsewhere, has_boot_id, own_
 pub const PID_FILE: &str = "daemon.pid";
 /// An [`Identity`] for each generation that lives: [`parse_identities`].
 pub const IDENTITY_FILE: &str = "daemon.id";
+/// The path of the plugin's `logs.file`, and a newline. Written by a start with a log file, and left by the end of the daemon: output
+/// is read most often after the end. The manager itself never reads it.
+pub const LOG_PATH_FILE: &str = "daemon.log-path";
 /// A flock(2) on this file is the lease of the plugin's name. The text is a [`LockNote`]. The file is never removed: a second
 /// file of this name would be a second lock.
 pub const LOCK_FILE: &str = "daemon.lock";

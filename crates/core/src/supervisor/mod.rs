@@ -37,11 +37,11 @@ mod socket;
 
 pub use daemon::Published;
 pub use guardian::GuardianProgram;
-pub use manager::{Accepted, AcceptedGroup, Manager, Options, check};
+pub use manager::{Accepted, AcceptedGroup, Leftovers, Manager, Options, check};
 pub use metrics::{Counts, Durations, PluginMetrics, Resources, TextFormat, text as metrics_text};
 pub use notify::{Notification, Watchdog};
 pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, LineMatch, LineSearch, OutputCounts, Splitter, Tail};
-pub use ownership::{Folder, Lock, LockGuard, leader};
+pub use ownership::{Folder, Holder, Lock, LockGuard, Observation, ObservedGeneration, Observer, Usage, leader};
 pub use probe::http;
 pub use report::{LogValue, Mailbox, MemberStart, Message, Refusal};
 

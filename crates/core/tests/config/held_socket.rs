@@ -65,13 +65,6 @@ fn socket_path_leaves_five_bytes_for_the_names_beside_it_whoever_makes_the_socke
 }
 
 #[test]
-fn start_on_connect_and_idle_timeout_are_not_supported_yet() {
-    let failure = |raw| parse(&raw).unwrap_err().to_string();
-    assert_eq!(failure(with(held(), "start", text("onConnect"))), "start 'onConnect' is not supported yet");
-    assert_eq!(failure(with(held(), "idleTimeout", Raw::Number(1.0))), "idleTimeout is not supported yet");
-}
-
-#[test]
 fn start_on_connect_needs_a_held_socket() {
     let config = on_demand(&with(held(), "start", text("onConnect"))).unwrap();
     assert_eq!((config.start, config.idle_timeout), (StartMode::OnConnect, None));

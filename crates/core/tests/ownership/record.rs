@@ -1,9 +1,10 @@
 //! The record: `daemon.pid` and `daemon.id`.
 
-use ally_base::record::Identity;
+use ally_base::record::{Identity, RecordFiles};
 use ally_core::supervisor::Folder;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use crate::{identity, refused, temp_dir};
 
@@ -179,4 +180,23 @@ fn record_is_replaced_atomically() {
             assert_ne!(folder.read_identity(), Ok(None));
         }
     });
+}
+
+#[test]
+fn log_path_is_read_as_it_was_written_and_replaces_no_other_file() {
+    let dir = temp_dir();
+    let folder = Folder::open(dir.path(), "p").unwrap();
+    let read = || RecordFiles::of(&File::open(folder.path()).unwrap()).log_path().unwrap();
+    assert_eq!(read(), None);
+    for path in ["/var/log/a.log", "/with a\nnewline", &format!("/{}", "x".repeat(4_090))] {
+        folder.put_log_path(Path::new(path)).unwrap();
+        assert_eq!(read(), Some(PathBuf::from(path)));
+    }
+    for damaged in ["", "\n", "relative\n", "/no/newline"] {
+        fs::write(folder.join("daemon.log-path"), damaged).unwrap();
+        assert_eq!(read(), None, "{damaged:?}");
+    }
+    folder.remove_log_path().unwrap();
+    folder.remove_log_path().unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

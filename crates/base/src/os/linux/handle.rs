@@ -14,6 +14,14 @@ pub struct Handle {
     pub fd: Option<OwnedFd>,
 }
 
+/// Whether signals go by pidfd. Otherwise each goes by kill(2), just after a check of the pid.
+///
+/// # Errors
+/// The errno of pidfd_open(2).
+pub fn check_pidfd() -> io::Result<()> {
+    pidfd(crate::os::own_pid()).map(drop)
+}
+
 /// Opens `process`. `None` if the process is gone.
 ///
 /// # Errors

@@ -161,6 +161,23 @@ fn sockets_by_name(file: &SocketFile) -> io::Result<Vec<BoundSocket>> {
 /// pid namespace, or if only duplicates of its descriptor are left.
 pub fn flock_holder(file: &fs::File) -> Option<i32> {
     let wanted = file.metadata().ok()?;
+    let has_open = |pid: &i32| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let open = |descriptor: fs::DirEntry| fs::metadata(descriptor.path()).ok().map(|open| (open.dev(), open.ino()));
+        descriptors.filter_map(open).any(|open| open == (wanted.dev(), wanted.ino()))
+    };
+    flock_pids(file)?.into_iter().find(has_open)
+}
+
+/// Whether the kernel lists a flock(2) on this file. In a pid namespace the list has only the locks that living processes of the
+/// namespace took. `None` if the list can't be read.
+pub fn is_flocked(file: &fs::File) -> Option<bool> {
+    flock_pids(file).map(|pids| !pids.is_empty())
+}
+
+/// The pids of the processes that took a flock(2) on this file.
+fn flock_pids(file: &fs::File) -> Option<Vec<i32>> {
+    let wanted = file.metadata().ok()?;
     let devices = [Some(kernel_device(wanted.dev())), mount_device(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))];
     let locks = super::identity::read("/proc/locks").ok()?;
     // The fields of a line: number, kind, mode, access, pid, major:minor:inode, and others. A waiter has "->" before the kind.
@@ -173,10 +190,5 @@ pub fn flock_holder(file: &fs::File) -> Option<i32> {
         let same = devices.contains(&Some((major? << 20) | minor?)) && place.next()?.parse() == Ok(wanted.ino());
         same.then_some(pid)
     });
-    let has_open = |pid: &i32| {
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let open = |descriptor: fs::DirEntry| fs::metadata(descriptor.path()).ok().map(|open| (open.dev(), open.ino()));
-        descriptors.filter_map(open).any(|open| open == (wanted.dev(), wanted.ino()))
-    };
-    pids.into_iter().find(has_open)
+    Some(pids.collect())
 }

@@ -138,6 +138,14 @@ pub fn began_with(pid: i32, variable: &str, value: &str) -> io::Result<bool> {
     }
 }
 
+/// The value that the variable had at execve(2), for display only: the process may have written over it. `None` if this user may not
+/// read the environment.
+pub fn initial_variable(pid: i32, variable: &str) -> Option<String> {
+    let env = read(format!("/proc/{pid}/environ")).ok()?;
+    let mut entries = env.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok()?.split_once('='));
+    entries.find_map(|(name, value)| (name == variable).then(|| value.to_owned()))
+}
+
 /// Whether this process can read what [`began_with`] reads.
 ///
 /// # Errors

@@ -26,11 +26,11 @@ mod watch;
 pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
 pub use arrivals::ArrivalWatcher;
 pub use exchange::exchange;
-pub use handle::{Group, Handle, open, signal};
-pub use holders::{bound_socket, flock_holder, holders, is_held};
+pub use handle::{Group, Handle, check_pidfd, open, signal};
+pub use holders::{bound_socket, flock_holder, holders, is_flocked, is_held};
 pub use identity::{
-    BOOT_ID, ENVIRONMENT, began_with, boot_id, check_environment_is_readable, holds, identify, is_dumping_core, is_ending, is_stopped,
-    look_up, must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
+    BOOT_ID, ENVIRONMENT, began_with, boot_id, check_environment_is_readable, holds, identify, initial_variable, is_dumping_core,
+    is_ending, is_stopped, look_up, must_be_visible, network_namespace, start_time, supplementary_groups, working_directory,
 };
 pub use leader_socket::LeaderSocket;
 pub use limits::{HAS_OOM_SCORE, RLIMIT_CORE_DUMPS, RLIMIT_OPEN_FILES, resource_limits, umask};

@@ -14,6 +14,11 @@ pub struct Handle {
     pub fd: Option<OwnedFd>,
 }
 
+/// Always `Ok`: macOS has no pidfd, and each signal goes by kill(2), just after a check of the pid.
+pub const fn check_pidfd() -> io::Result<()> {
+    Ok(())
+}
+
 /// Opens `process`. `None` if the process is gone.
 ///
 /// # Errors

@@ -34,3 +34,8 @@ pub fn holding_pids(path: &Path) -> io::Result<Vec<i32>> {
 pub const fn flock_holder(_file: &fs::File) -> Option<i32> {
     None
 }
+
+/// Whether a file is locked with flock(2). macOS does not tell.
+pub const fn is_flocked(_file: &fs::File) -> Option<bool> {
+    None
+}

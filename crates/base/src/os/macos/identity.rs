@@ -153,6 +153,11 @@ pub fn began_with(_pid: i32, _variable: &str, _value: &str) -> io::Result<bool> 
     Ok(false)
 }
 
+/// Always `None`: as [`began_with`].
+pub const fn initial_variable(_pid: i32, _variable: &str) -> Option<String> {
+    None
+}
+
 /// Always `Ok`: the boot always has an id here, so no environment is needed.
 pub const fn check_environment_is_readable() -> io::Result<()> {
     Ok(())

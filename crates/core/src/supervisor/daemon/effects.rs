@@ -258,7 +258,19 @@ impl Task {
         if let Some(attempt) = self.attempt(generation) {
             attempt.identity = Some(identity);
         }
+        if !is_successor {
+            self.put_log_path(generation);
+        }
         recorded
+    }
+
+    /// Other programs find the log file by this, so a failure is no failure of the start.
+    pub(super) fn put_log_path(&mut self, generation: Generation) {
+        let job = self.attempt(generation).map(|attempt| Arc::clone(&attempt.job));
+        let (Some(job), Some(lease)) = (job, &mut self.lease) else { return };
+        if let Err(error) = lease.put_log_path(job.config.logs.as_ref().map(|logs| logs.file.as_path())) {
+            log!(self.daemon.reporter, warn, %error, "the path of the log file could not be noted for the command line");
+        }
     }
 
     fn await_ready(&mut self, generation: Generation) {

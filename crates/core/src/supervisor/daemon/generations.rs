@@ -50,6 +50,7 @@ impl Task {
             return Err(failure);
         }
         self.serving = generation;
+        self.put_log_path(generation);
         let now = clock::now().mono;
         let counters = &self.daemon.counters;
         let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.generation == generation) else { return Ok(()) };

@@ -18,7 +18,7 @@ use super::daemon::{Daemon, Job, Published, Task};
 use super::launch::{OwnerLimits, TurnLimits};
 use super::metrics::{PluginMetrics, TextFormat, text};
 use super::output::Follower;
-use super::ownership::live_managers;
+use super::ownership::{live_managers, stop_leftovers, tidy_leftovers};
 use super::report::{Mailbox, ManagerId, Refusal, log};
 use super::runtime;
 use crate::config::{Parsed, ProcessConfig, Raw, SystemSupport, parse};
@@ -46,6 +46,15 @@ pub struct AcceptedGroup {
     pub ticket: Ticket,
     /// Per configuration: the ticket by which the daemon knows it. 0 if it was not accepted.
     pub jobs: Vec<Ticket>,
+}
+
+/// What happens to what a dead owner left of a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// Its processes are stopped, then its files are removed.
+    Stop,
+    /// Its files are removed, if no process of it lives.
+    Tidy,
 }
 
 pub struct Manager {
@@ -266,6 +275,27 @@ impl Manager {
     /// end of the stop.
     pub fn revoke(&self, name: &str, ticket: Ticket) -> Ticket {
         self.request(name, |answer| Event::StartRevoked { ticket, answer })
+    }
+
+    /// Ends what a dead owner left of a plugin that this manager does not know. Starts nothing.
+    ///
+    /// # Errors
+    /// As [`Self::start`], without `InvalidConfig`. All else comes with the ticket.
+    pub fn end_leftovers(&self, name: &str, what: Leftovers) -> Result<Ticket, Failure> {
+        self.must_be_open()?;
+        let ticket = self.context.tickets.for_caller();
+        let (context, reporter, name) = (Arc::clone(&self.context), self.context.reporter(name), name.to_owned());
+        let ending = async move {
+            let envs_dir = &context.options.envs_dir;
+            let ended = match what {
+                Leftovers::Stop => stop_leftovers(envs_dir, &name, &reporter).await,
+                Leftovers::Tidy => tidy_leftovers(envs_dir, &name, &reporter),
+            };
+            context.tickets.settle(ticket, ended.map_err(|failure| Refusal::new(name, failure)));
+        };
+        // The supervisor's thread runs: `must_be_open`.
+        drop(runtime::spawn(ending));
+        Ok(ticket)
     }
 
     /// The ticket is settled when the plugin runs, or is at rest.

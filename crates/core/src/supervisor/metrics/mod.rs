@@ -17,6 +17,6 @@ mod text;
 pub use counters::{Counters, Counts, PluginMetrics, Resources, TreeId};
 pub use durations::Durations;
 pub use memory_limit::exceeds;
-pub use sample::sample_at_ready;
+pub use sample::{quick_memory, sample_at_ready};
 pub use sampler::Sampler;
 pub use text::{TextFormat, text};

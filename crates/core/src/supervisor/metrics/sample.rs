@@ -28,14 +28,13 @@ impl Sample {
     /// `former`: the sample before, of the same tree.
     fn of(tree: &TreeUsage, former: Option<&Self>) -> Self {
         let processes = u32::try_from(tree.processes.len()).unwrap_or(u32::MAX);
-        let resident = resident_sum(tree);
         // To count the open ones takes longest of all, and most daemons open none between two samples.
         let unchanged = former.filter(|former| former.reserved_files > 0 && former.processes == processes);
         let unchanged = unchanged.filter(|former| former.reserved_files == reserved_files(tree));
         let (open_files, reserved_files) = unchanged.map_or_else(|| files(tree), |former| (former.open_files, former.reserved_files));
         Self {
             cpu: tree.cpu,
-            memory: if resident < SHARING_MAX { memory(tree) } else { resident },
+            memory: quick_memory(tree),
             processes,
             threads: tree.processes.iter().map(|process| process.threads).sum(),
             open_files,
@@ -84,6 +83,12 @@ pub async fn sample_at_ready(counters: &Arc<Counters>) {
 
 pub fn resident_sum(tree: &TreeUsage) -> u64 {
     tree.processes.iter().map(|process| process.resident).sum()
+}
+
+/// The memory of the tree, as far as the kernel tells it quickly.
+pub fn quick_memory(tree: &TreeUsage) -> u64 {
+    let resident = resident_sum(tree);
+    if resident < SHARING_MAX { memory(tree) } else { resident }
 }
 
 /// The memory of the tree. A page that its processes share counts once.

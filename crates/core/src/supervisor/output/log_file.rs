@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ally_base::log_file::{self, Unfit};
 use ally_base::os;
-use ally_base::record::{IDENTITY_FILE, LOCK_FILE, PID_FILE};
+use ally_base::record::{IDENTITY_FILE, LOCK_FILE, LOG_PATH_FILE, PID_FILE};
 use ally_base::text::errno_text;
 use ally_base::wire::{FrameBuffer, LogNote};
 use tokio::net::unix::pipe::Receiver;
@@ -130,7 +130,8 @@ fn is_locked_by_other(file: &File) -> bool {
 }
 
 fn is_of_record(name: &Path) -> bool {
-    [PID_FILE, IDENTITY_FILE, LOCK_FILE].iter().any(|file| name == Path::new(file) || name == Path::new(&format!(".{file}.new")))
+    let ours = [PID_FILE, IDENTITY_FILE, LOCK_FILE, LOG_PATH_FILE];
+    ours.iter().any(|file| name == Path::new(file) || name == Path::new(&format!(".{file}.new")))
 }
 
 /// Below `envsDir` a missing folder is made, for this user only. Elsewhere it may be a mistake in the path.

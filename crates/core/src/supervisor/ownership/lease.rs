@@ -1,7 +1,7 @@
 //! The lease of a plugin's name, and the preparation that obtains it: folder, lock, orphans, socket path.
 
 use std::future::pending;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,12 +28,23 @@ pub struct Lease {
     note: LockNote,
     /// The leaders that this owner has recorded, and not forgotten. The serving generation comes first.
     recorded: Vec<Identity>,
+    /// The log file that `daemon.log-path` names.
+    log_path: LogPath,
     /// The changes of the lock file's names.
     watch: Option<FolderChanges>,
     /// When to look for the lock file, if it is missing.
     check_at: Option<Instant>,
     /// How often in a row another process held the new lock file.
     busy: u32,
+}
+
+/// The content of `daemon.log-path`.
+#[derive(Debug, PartialEq, Eq)]
+enum LogPath {
+    /// This owner has neither written nor removed the file.
+    Unknown,
+    Absent,
+    At(PathBuf),
 }
 
 /// The state of the lock file, whose lock is one half of the lease.
@@ -75,7 +86,7 @@ impl Lease {
         orphans::stop(&folder, config, reporter).await?;
         socket::make_free(config, is_held)?;
         socket::remove_other_names(config);
-        Ok(Self { lock: lock.keep(), folder, note, recorded: Vec::new(), watch: None, check_at: None, busy: 0 })
+        Ok(Self { lock: lock.keep(), folder, note, recorded: Vec::new(), log_path: LogPath::Unknown, watch: None, check_at: None, busy: 0 })
     }
 
     /// Resolves when [`Self::is_check_due`] must be asked.
@@ -184,6 +195,21 @@ impl Lease {
         self.folder.record_serving(identity, &self.recorded)?;
         self.recorded.retain(|recorded| recorded != identity);
         self.recorded.insert(0, identity.clone());
+        Ok(())
+    }
+
+    /// The serving generation writes this log file, or none.
+    ///
+    /// # Errors
+    /// `Io`. A further call tries again.
+    pub fn put_log_path(&mut self, path: Option<&Path>) -> Result<(), Failure> {
+        let wanted = path.map_or(LogPath::Absent, |path| LogPath::At(path.to_owned()));
+        match &wanted {
+            known if *known == self.log_path => return Ok(()),
+            LogPath::At(path) => self.folder.put_log_path(path)?,
+            LogPath::Absent | LogPath::Unknown => self.folder.remove_log_path()?,
+        }
+        self.log_path = wanted;
         Ok(())
     }
 

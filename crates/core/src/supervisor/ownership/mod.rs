@@ -7,7 +7,9 @@
 //! - `leader`: the identity of a leader;
 //! - `orphans`, `posix_session`, `dying_tree`: the stop of orphans;
 //! - `doubtful`: processes that may be orphans, for the log;
-//! - `live_managers`: the live managers of this process.
+//! - `live_managers`: the live managers of this process;
+//! - `observe`: what a plugin's files and the kernel tell, for a process that is not the owner;
+//! - `leftovers`: the end of what dead owners left, without a start.
 
 mod acquire;
 mod doubtful;
@@ -15,8 +17,10 @@ mod dying_tree;
 mod envs_dir;
 pub mod leader;
 mod lease;
+mod leftovers;
 pub mod live_managers;
 mod lock;
+mod observe;
 mod orphans;
 mod plugin_folder;
 mod posix_session;
@@ -24,6 +28,8 @@ mod successor;
 
 pub use leader::{find_leader, identify_leader};
 pub use lease::{Lease, LeaseGuard, LockFile};
+pub use leftovers::{stop as stop_leftovers, tidy as tidy_leftovers};
 pub use lock::{Held, Lock, LockGuard};
+pub use observe::{Generation as ObservedGeneration, Holder, Observation, Observer, Usage};
 pub use plugin_folder::Folder;
 pub use posix_session::{SessionMembers, groups_of, posix_session_members};

@@ -21,7 +21,7 @@ use super::{Held, Lock};
 use crate::error::{Failure, FileProblem};
 use crate::model::Pid;
 use ally_base::os;
-use ally_base::record::{IDENTITY_FILE, Identity, LOCK_FILE, PID_FILE, READ_MAX, RecordError, RecordFiles};
+use ally_base::record::{IDENTITY_FILE, Identity, LOCK_FILE, LOG_PATH_FILE, PID_FILE, READ_MAX, RecordError, RecordFiles};
 
 const PERMISSIONS: Mode = Mode::S_IRWXU.union(Mode::S_IRWXG).union(Mode::S_IRWXO);
 const PRIVATE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
@@ -179,6 +179,21 @@ impl Folder {
         self.files().remove(IDENTITY_FILE).and(pid).map_err(|error| self.failure(error))
     }
 
+    /// As [`RecordFiles::put_log_path`].
+    pub fn put_log_path(&self, path: &Path) -> Result<(), Failure> {
+        self.files().put_log_path(path).map_err(|error| self.failure(error))
+    }
+
+    /// The plugin has no log file any more.
+    pub fn remove_log_path(&self) -> Result<(), Failure> {
+        self.files().remove(LOG_PATH_FILE).map_err(|error| self.failure(error))
+    }
+
+    /// As [`RecordFiles::remove_temporaries`].
+    pub fn remove_temporaries(&self) -> Result<(), Failure> {
+        self.files().remove_temporaries().map_err(|error| self.failure(error))
+    }
+
     /// Removes one generation from the record, and with the last one both files. The record of another leader stays. If one file
     /// can't be changed, the other is changed nevertheless.
     pub fn forget(&self, identity: &Identity) -> Result<(), Failure> {
@@ -243,10 +258,10 @@ impl Folder {
 }
 
 /// The process name of a keeper.
-const KEEPER: &str = "ally-keeper";
+pub(super) const KEEPER: &str = "ally-keeper";
 
 /// The text of a lock file. Empty if it can't be read.
-fn read_note(file: &File) -> String {
+pub(super) fn read_note(file: &File) -> String {
     let mut bytes = vec![0; usize::try_from(READ_MAX).unwrap_or_default()];
     let count = file.read_at(&mut bytes, 0).unwrap_or_default();
     String::from_utf8_lossy(bytes.get(..count).unwrap_or_default()).into_owned()

@@ -1,4 +1,6 @@
-import { cut, textWidth } from './table.mjs';
+'use strict';
+
+const { cut, textWidth } = require('./table.js');
 
 const HIDE_CURSOR = '\u001b[?25l';
 const SHOW_CURSOR = '\u001b[?25h';
@@ -6,12 +8,12 @@ const CLEAR_LINE_END = '\u001b[K';
 const CLEAR_BELOW = '\u001b[J';
 
 /** Whether lines can be redrawn in place there. */
-export function isLive(stream, env) {
+function isLive(stream, env) {
   return Boolean(stream.isTTY) && env.TERM !== 'dumb';
 }
 
 /** Lines at the bottom of a terminal that are redrawn in place. What stood above them stays. */
-export class LiveScreen {
+class LiveScreen {
   #stream;
   #lines = [];
   #isOpen = false;
@@ -58,3 +60,16 @@ export class LiveScreen {
     return rows > 0 ? `\u001b[${rows}A` : '';
   }
 }
+
+/** Ctrl-Z gives the shell the terminal with its cursor. After SIGCONT the next `draw` begins below what the shell has written. */
+function suspendable(screen) {
+  const suspend = () => {
+    screen.close();
+    // Without a listener the signal has its default action, which leaves the decision to the kernel: without a shell that could
+    // continue this process, the signal is ignored.
+    process.kill(process.pid, 'SIGTSTP');
+  };
+  process.once('SIGTSTP', suspend).on('SIGCONT', () => process.off('SIGTSTP', suspend).once('SIGTSTP', suspend));
+}
+
+module.exports = { LiveScreen, isLive, suspendable };

@@ -1,0 +1,119 @@
+'use strict';
+// What `run` prints: output with its stream in front, and what happens to the daemon.
+
+const { oneLine } = require('./problems.js');
+const { hasColour } = require('./terminal.js');
+
+const CODES = { stdout: 36, stderr: 35, running: 32, starting: 33, stopping: 33, stopped: 1, error: 31, info: 1 };
+const SHORT = { stdout: 'out', stderr: 'err' };
+
+class RunReport {
+  #name;
+  #isJson;
+  #colour = hasColour(process.stdout);
+  #isHealthy = true;
+  /** Since the last state STARTING, for the time that the start took. */
+  #startedAt;
+
+  constructor(name, isJson) {
+    this.#name = name;
+    this.#isJson = Boolean(isJson);
+  }
+
+  /** Warnings that no event tells, such as an unknown key of the manifest. */
+  logger = {
+    debug() {},
+    info() {},
+    warn: (text) => this.#ofLogger(text),
+    error: (text) => this.#ofLogger(text),
+  };
+
+  listen(manager) {
+    manager.on('output', ({ stream, line }) => {
+      if (this.#isJson) this.#json('output', { stream, line });
+      else this.#write(`${this.#paint(stream, `${SHORT[stream]} |`)} ${line}`);
+    });
+    manager.on('stateChange', ({ from, to, pid, reason }) => {
+      if (this.#isJson) this.#json('stateChange', { from, to, pid, reason });
+      else this.#state(to, pid, reason);
+    });
+    manager.on('exit', ({ pid, code, signal, reason }) => {
+      if (this.#isJson) return this.#json('exit', { pid, code, signal, reason });
+      const how = signal ? `killed by ${signal}` : code === undefined ? 'ended' : `exited with code ${code}`;
+      this.#say('info', `pid ${pid} ${how} (${reason})`);
+    });
+    manager.on('restart', ({ attempt, delay, reason }) => {
+      if (this.#isJson) this.#json('restart', { attempt, delay, reason });
+      else this.#say('starting', `restart ${attempt} in ${Math.round(delay)} ms (${reason})`);
+    });
+    manager.on('health', ({ healthy, latency, failures, error }) => {
+      if (this.#isJson) return this.#json('health', { healthy, latency, failures, error });
+      // Each check that passes would drown the output.
+      if (!healthy) this.#say('error', `health check failed, ${failures} in a row: ${oneLine(error ?? 'no answer')}`);
+      else if (!this.#isHealthy) this.#say('running', `health check passes again (${latency.toFixed(1)} ms)`);
+      this.#isHealthy = healthy;
+    });
+  }
+
+  failed(error) {
+    if (this.#isJson) this.#json('failed', { code: error.code, message: error.message });
+    // The last lines of stderr follow the first line, and were printed before.
+    process.stderr.write(`ally-daemons: ${oneLine(error.message.split('\n', 1)[0])}\n`);
+  }
+
+  waiting() {
+    if (!this.#isJson) this.#say('info', 'waiting for a change of a file');
+  }
+
+  changed(files) {
+    if (this.#isJson) this.#json('changed', { files });
+    else
+      this.#say('info', `changed: ${files.slice(0, 3).map(oneLine).join(', ')}${files.length > 3 ? ` and ${files.length - 3} more` : ''}`);
+  }
+
+  upgraded(pid) {
+    if (this.#isJson) this.#json('upgraded', { pid });
+    else this.#say('running', `upgraded (pid ${pid})`);
+  }
+
+  stopping(gracePeriod) {
+    if (!this.#isJson) this.#say('stopping', `stopping within ${gracePeriod} ms; Ctrl-C again kills it`);
+  }
+
+  killing() {
+    if (!this.#isJson) this.#say('error', 'killing it');
+  }
+
+  #state(to, pid, reason) {
+    if (to === 'starting') this.#startedAt = performance.now();
+    const took =
+      to === 'running' && this.#startedAt !== undefined ? `, ready after ${Math.round(performance.now() - this.#startedAt)} ms` : '';
+    const details = to === 'running' ? ` (pid ${pid}${took})` : to === 'stopping' && reason ? ` (${oneLine(reason)})` : '';
+    this.#say(to, `${to}${details}`);
+  }
+
+  #ofLogger(text) {
+    // Each of these is an event too.
+    if (/crash|restart|health|giving up|gave up|stopped|exited|failed to start/i.test(text)) return;
+    if (this.#isJson) this.#json('warning', { message: oneLine(text) });
+    else this.#say('starting', oneLine(text));
+  }
+
+  #say(kind, text) {
+    this.#write(`${this.#paint(kind, `--- ${this.#name}: ${text}`)}`);
+  }
+
+  #paint(kind, text) {
+    return this.#colour ? `\u001b[${CODES[kind]}m${text}\u001b[0m` : text;
+  }
+
+  #json(event, fields) {
+    this.#write(JSON.stringify({ at: new Date().toISOString(), event, pluginName: this.#name, ...fields }));
+  }
+
+  #write(line) {
+    process.stdout.write(`${line}\n`);
+  }
+}
+
+module.exports = { RunReport };
