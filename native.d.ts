@@ -20,7 +20,7 @@ export declare class NativeManager {
    */
   start(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string, turn: number): NativeStart
   /** As `start`, for the configuration of an upgrade. */
-  upgrade(pluginName: string, config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string, turn: number): NativeStart
+  upgrade(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string, turn: number): NativeStart
   /** `unread` and `built_in`: as in `start`, per configuration. `turn`: as in `start`. */
   startGroup(configs: Array<unknown>, unread: Array<Array<string>>, builtIn: Array<Array<string>>, variables: string, turn: number): NativeGroupStart
   /** The problem of a configuration, if there is one. Starts nothing. */

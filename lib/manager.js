@@ -227,13 +227,17 @@ class BackgroundProcessManager extends EventEmitter {
 
   async #upgrade(pluginName, changes = {}) {
     const { given: changed, unread, builtIns } = lib.copyConfig(changes, 'changes');
+    if (typeof changed !== 'object' || changed === null || Array.isArray(changed))
+      throw lib.invalidConfig('changes', 'must be an object', pluginName);
     const { config } = this.getProcessInfo(pluginName) ?? {};
     if (!config) throw lib.makeError(NativeManager.notFound(pluginName));
-    const given = Object.freeze({ ...config, ...changed });
+    if ((changed.pluginName ?? pluginName) !== pluginName)
+      throw lib.invalidConfig('pluginName', "can't be changed by an upgrade", pluginName);
+    const given = Object.freeze({ ...config, ...changed, pluginName });
     this.#followLevel();
     const whole = lib.withDefaults(given, this.#defaults);
     const variables = lib.environment(pluginName);
-    const { ticket, accepted, failure } = this.#native.upgrade(pluginName, whole, unread, builtIns, variables, lib.currentTurn());
+    const { ticket, accepted, failure } = this.#native.upgrade(whole, unread, builtIns, variables, lib.currentTurn());
     if (failure) throw lib.makeError(failure);
     if (accepted) this.#configs.add(pluginName, ticket, given);
     try {

@@ -41,14 +41,6 @@ function withoutAddon(problem, file, cause) {
     }
 
     /** No plugin is known, so no call gets here. */
-    upgrade(_, config) {
-      return this.start(config);
-    }
-
-    upgrade(_, config) {
-      return this.start(config);
-    }
-
     stop() {
       return this.#settle();
     }

@@ -92,7 +92,8 @@ test('upgradeProcess: ERR_NOT_FOUND, ERR_INVALID_CONFIG and ERR_ALREADY_RUNNING 
   const renamed = await failure(manager.upgradeProcess('plugin', { pluginName: 'other' }));
   expect(renamed).toMatchObject({ code: 'ERR_INVALID_CONFIG', pluginName: 'plugin' });
   expect(renamed.message).toContain('pluginName');
-  expect(await failure(manager.upgradeProcess('plugin', { args: 3 }))).toMatchObject({ code: 'ERR_INVALID_CONFIG' });
+  for (const changes of [{ args: 3 }, 'args', null, []])
+    expect(await failure(manager.upgradeProcess('plugin', changes))).toMatchObject({ code: 'ERR_INVALID_CONFIG', pluginName: 'plugin' });
   const first = manager.upgradeProcess('plugin', { args: named('two') });
   const second = await failure(manager.upgradeProcess('plugin', { args: named('three') }));
   expect(second).toMatchObject({ code: 'ERR_ALREADY_RUNNING' });

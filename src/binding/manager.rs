@@ -95,12 +95,10 @@ impl NativeManager {
     }
 
     /// As `start`, for the configuration of an upgrade.
-    #[allow(clippy::too_many_arguments, reason = "what JavaScript gives for a start, and the name; the macro makes a copy")]
     #[napi]
     pub fn upgrade(
         &mut self,
         env: Env,
-        plugin_name: String,
         config: Unknown<'_>,
         unread: Vec<String>,
         built_in: Vec<String>,
@@ -109,8 +107,8 @@ impl NativeManager {
     ) -> napi::Result<NativeStart> {
         let config = types::config(&config, Remarks { unread, built_in })?;
         self.manager.enter_turn(turn);
-        let upgraded = self.manager.upgrade(&plugin_name, &config, variables.into());
-        self.native_start(env, upgraded, Some(plugin_name))
+        let upgraded = self.manager.upgrade(&config, variables.into());
+        self.native_start(env, upgraded, config.text("pluginName").map(str::to_owned))
     }
 
     fn native_start(&mut self, env: Env, started: Result<Accepted, Failure>, plugin_name: Option<String>) -> napi::Result<NativeStart> {

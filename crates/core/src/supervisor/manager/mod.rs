@@ -101,12 +101,9 @@ impl Manager {
     ///
     /// # Errors
     /// As [`Self::start`], and `NotFound`.
-    pub fn upgrade(&self, name: &str, raw: &Raw, inherited: Arc<str>) -> Result<Accepted, Failure> {
-        let daemon = self.context.daemons.get_known(name).ok_or(Failure::NotFound)?;
+    pub fn upgrade(&self, raw: &Raw, inherited: Arc<str>) -> Result<Accepted, Failure> {
         let parsed = check(raw)?;
-        if parsed.config.plugin_name != name {
-            return Err(Failure::InvalidConfig { field: "pluginName".to_owned(), problem: "can't be changed by an upgrade".to_owned() });
-        }
+        let daemon = self.context.daemons.get_known(&parsed.config.plugin_name).ok_or(Failure::NotFound)?;
         self.must_be_open()?;
         self.check_log_file(&parsed.config)?;
         self.check_dependencies(&parsed)?;
