@@ -41,6 +41,10 @@ function withoutAddon(problem, file, cause) {
     }
 
     /** No plugin is known, so no call gets here. */
+    upgrade(config) {
+      return this.start(config);
+    }
+
     stop() {
       return this.#settle();
     }
