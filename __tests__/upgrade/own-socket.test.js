@@ -213,6 +213,23 @@ test('upgradeProcess: passes a health check before it serves', async () => {
   expect(await served()).toBe('two');
 });
 
+test('upgradeProcess: getOutput and output events have what both generations print', async () => {
+  const manager = world.manager();
+  const lines = [];
+  manager.on('output', ({ line }) => lines.push(line));
+  const talks = (name) => [
+    '-c',
+    `trap 'echo ending ${name}; exit 0' TERM; echo begin ${name}; "$0" "$@" & wait`,
+    world.config().command,
+    ...named(name),
+  ];
+  await manager.startProcess({ ...world.config('plugin', []), command: '/bin/sh', args: talks('one') });
+  await manager.upgradeProcess('plugin', { args: talks('two') });
+  await until(() => lines.length === 3);
+  expect(lines).toEqual(['begin one', 'begin two', 'ending one']);
+  expect(manager.getOutput('plugin')).toEqual(lines);
+});
+
 test('stopAllProcesses: during an upgrade leaves nothing', async () => {
   const manager = await started();
   const upgrade = failure(manager.upgradeProcess('plugin', { args: named('two', 'never') }));

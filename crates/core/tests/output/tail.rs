@@ -35,6 +35,27 @@ fn get_output_returns_the_last_lines_oldest_first() {
 }
 
 #[test]
+fn get_output_has_the_lines_of_both_processes_of_an_upgrade() {
+    let tail = Tail::default();
+    let old = tail.begin();
+    tail.append(old, Stdout, b"old 1\nold ");
+    let new = tail.begin_beside();
+    tail.append(new, Stdout, b"new 1\n");
+    tail.append(new, Stderr, b"new error\n");
+    assert!(tail.append(old, Stdout, b"2\nold 3\n"));
+    tail.append(old, Stderr, b"old error\n");
+    assert_eq!(tail.lines(9), ["old 1", "old ", "new 1", "new error", "2", "old 3", "old error"], "the other's line is cut");
+    assert_eq!((tail.error_excerpt_of(old), tail.error_excerpt_of(new)), ("old error".to_owned(), "new error".to_owned()));
+    tail.end(old);
+    assert!(!tail.append(old, Stdout, b"spared\n"));
+    assert!(tail.append(new, Stdout, b"new 2\n"));
+    let next = tail.begin();
+    assert!(!tail.append(new, Stdout, b"late\n"));
+    assert!(tail.append(next, Stdout, b"next\n"));
+    assert_eq!(tail.lines(2), ["new 2", "next"]);
+}
+
+#[test]
 fn get_output_never_mixes_stdout_and_stderr_within_a_line() {
     let tail = tail_of(&[(Stdout, "out "), (Stderr, "err\nmore "), (Stdout, "put\n"), (Stderr, "err"), (Stdout, "last")]);
     assert_eq!(tail.lines(9), ["err", "out put", "last", "more err"], "lines are in the order of their ends");

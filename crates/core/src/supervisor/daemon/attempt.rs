@@ -58,6 +58,8 @@ pub struct Attempt {
     pub losing: Option<AbortOnDrop>,
     /// After an upgrade: the wait for the connections that this generation has not taken yet.
     pub draining: Option<AbortOnDrop>,
+    /// The number of its process in the output of the plugin.
+    pub output: u64,
     /// The recorded identity of the leader.
     pub identity: Option<Identity>,
     /// The socket that the manager holds for this attempt, if it is not that of the attempt that serves.
@@ -177,6 +179,7 @@ impl Attempt {
             told,
             is_public: place.is_public(),
             place,
+            output: 0,
             identity: None,
             held: None,
             queue: None,

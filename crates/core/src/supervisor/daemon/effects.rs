@@ -209,11 +209,12 @@ impl Task {
             Ok(notify) => notify,
             Err(failure) => return self.feed(Event::SpawnFailed { generation, failure }),
         };
+        let beside = self.attempts.iter().any(|attempt| attempt.generation != generation && attempt.has_tree());
         // Before the spawn, so that it sees the first line.
         let line_match = LineMatch::of(&job.config.readiness).map(Arc::new);
         let owner_death = self.context.options.owner_death;
         let launch = Launch::build(&job, owner_death, lease, notify.as_deref(), listener, log).and_then(|launch| {
-            let pumps = Pumps::start(launch.outputs, &self.daemon.tail, &self.daemon.reporter, line_match.as_ref())?;
+            let pumps = Pumps::start(launch.outputs, &self.daemon.tail, beside, &self.daemon.reporter, line_match.as_ref())?;
             if let (Some(notes), Some(logs)) = (launch.log_notes, &job.config.logs) {
                 receive_notes(notes, logs.file.clone(), &self.daemon.tail, &self.daemon.reporter)?;
             }
@@ -230,6 +231,7 @@ impl Task {
         let (ordered, order_result) = oneshot::channel();
         let guardian = Arc::clone(&self.context.guardian);
         if let Some(attempt) = self.attempt(generation) {
+            attempt.output = pumps.process();
             attempt.pumps = Some(pumps);
             attempt.line_match = line_match;
             // An order that was lost had a socket of its own.

@@ -184,7 +184,7 @@ impl Task {
         }
         let leftover_file = if remains { None } else { self.remove_files(generation) };
         let name_lost = self.lease.as_ref().and_then(Lease::name_lost);
-        let tail = self.daemon.tail.error_excerpt();
+        let tail = self.error_excerpt(generation);
         self.after_exit(generation, exit, &tail);
         let connected = self.is_connected(generation);
         self.feed(Event::Exited { generation, exit, usage, remains, after_probe, tail, leftover_file, name_lost, connected });
@@ -287,7 +287,7 @@ impl Task {
                     pumps.drain();
                 }
                 let last_problem = attempt.and_then(|attempt| attempt.awaiting_ready.as_ref()).and_then(|(_, status)| status.last());
-                Event::StartupElapsed { generation, last_problem, tail: self.daemon.tail.error_excerpt() }
+                Event::StartupElapsed { generation, last_problem, tail: self.error_excerpt(generation) }
             }
             Timer::Acknowledgement => Event::AcknowledgementElapsed { generation },
             Timer::Grace => Event::GraceElapsed { generation },
@@ -296,6 +296,11 @@ impl Task {
             Timer::Backoff => Event::BackoffElapsed { generation },
             Timer::Probe => Event::ProbeDue { generation },
         });
+    }
+
+    fn error_excerpt(&self, generation: Generation) -> String {
+        let attempt = self.attempts.iter().find(|attempt| attempt.generation == generation);
+        attempt.map(|attempt| self.daemon.tail.error_excerpt_of(attempt.output)).unwrap_or_default()
     }
 
     fn survivors(&self, generation: Generation) -> Vec<Pid> {

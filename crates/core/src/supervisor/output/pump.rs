@@ -53,11 +53,19 @@ struct Pump {
 pub struct Pumps([Arc<Pump>; 2]);
 
 impl Pumps {
+    /// `beside`: another process of the plugin goes on to write.
+    ///
     /// # Errors
     /// The errno of epoll_ctl(2) or kevent(2) for the two descriptors.
-    pub fn start(outputs: [OwnedFd; 2], tail: &Arc<Tail>, reporter: &Reporter, line_match: Option<&Arc<LineMatch>>) -> io::Result<Self> {
+    pub fn start(
+        outputs: [OwnedFd; 2],
+        tail: &Arc<Tail>,
+        beside: bool,
+        reporter: &Reporter,
+        line_match: Option<&Arc<LineMatch>>,
+    ) -> io::Result<Self> {
         let [stdout, stderr] = outputs;
-        let process = tail.begin();
+        let process = if beside { tail.begin_beside() } else { tail.begin() };
         let pump = |stream, fd| {
             let pipe = Receiver::from_owned_fd(fd)?;
             let pump = Pump {
@@ -77,6 +85,12 @@ impl Pumps {
             drop(spawn(Arc::clone(pump).run()));
         }
         Ok(Self(pumps))
+    }
+
+    /// The number of the process in the tail.
+    pub fn process(&self) -> u64 {
+        let [pump, _] = &self.0;
+        pump.process
     }
 
     /// The leader of this process has this pid.

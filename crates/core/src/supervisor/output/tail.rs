@@ -50,11 +50,13 @@ pub struct OutputCounts {
 struct Inner {
     chunks: VecDeque<Chunk>,
     bytes: usize,
-    /// The number of the current process, counted from 1.
+    /// The number of the newest process, counted from 1.
     process: u64,
-    /// Whether the tree of the current process is gone.
-    ended: bool,
-    /// Per stream of the current process: whether the last line has no newline yet.
+    /// The processes whose trees are not gone: one, and during an upgrade two.
+    live: Vec<u64>,
+    /// Per stream: the process that wrote last.
+    writer: [u64; 2],
+    /// Per stream: whether the last line of that process has no newline yet.
     open: [bool; 2],
     /// The position behind the newest byte, counted from the first.
     end: u64,
@@ -69,18 +71,29 @@ struct Inner {
     counts: OutputCounts,
 }
 
-#[derive(Default)]
 pub struct Tail(Mutex<Inner>);
 
+impl Default for Tail {
+    fn default() -> Self {
+        // Before the first process has begun, its number is 0.
+        Self(Mutex::new(Inner { live: vec![0], ..Inner::default() }))
+    }
+}
+
 impl Tail {
-    /// Begins the output of the next process, and returns the number of that process.
+    /// Begins the output of the next process, and returns the number of that process. What a former one still writes is not kept.
     pub fn begin(&self) -> u64 {
         let mut inner = self.lock();
         [Stream::Stdout, Stream::Stderr].into_iter().for_each(|stream| inner.end_line(stream));
-        inner.end_process();
-        inner.ended = false;
-        inner.process += 1;
-        inner.process
+        for process in inner.live.clone() {
+            inner.end_process(process);
+        }
+        inner.begin()
+    }
+
+    /// As [`Tail::begin`], beside a process that goes on to write.
+    pub fn begin_beside(&self) -> u64 {
+        self.lock().begin()
     }
 
     /// The keeper has reported the leader of this process.
@@ -91,7 +104,7 @@ impl Tail {
     /// What follows in this stream is another line.
     pub fn end_line(&self, process: u64, stream: Stream) {
         let mut inner = self.lock();
-        if process == inner.process && !inner.ended {
+        if inner.is_live(process) && inner.writer[stream as usize] == process {
             inner.end_line(stream);
         }
     }
@@ -99,8 +112,8 @@ impl Tail {
     /// The tree of this process is gone: further bytes are not its output.
     pub fn end(&self, process: u64) {
         let mut inner = self.lock();
-        if process == inner.process {
-            inner.end_process();
+        if inner.is_live(process) {
+            inner.end_process(process);
         }
     }
 
@@ -113,12 +126,12 @@ impl Tail {
     /// `at`: milliseconds since 1970.
     pub fn append_at(&self, process: u64, stream: Stream, bytes: &[u8], at: f64) -> bool {
         let mut inner = self.lock();
-        if !inner.is_current(process) {
+        if !inner.is_live(process) {
             return false;
         }
         // If a write is larger than the tail, only its end is kept.
         let (lost, kept) = bytes.split_at(bytes.len().saturating_sub(TAIL_BYTES));
-        let Some(mut starts_line) = inner.note(stream, bytes, at) else { return true };
+        let Some(mut starts_line) = inner.note(process, stream, bytes, at) else { return true };
         if let Some(before) = lost.last() {
             starts_line = *before == b'\n';
         }
@@ -139,10 +152,10 @@ impl Tail {
             return self.append(process, stream, buffer.get(..count).unwrap_or_default());
         };
         let (mut inner, at, size) = (self.lock(), clock::wall(), buffer.len());
-        if !inner.is_current(process) {
+        if !inner.is_live(process) {
             return false;
         }
-        let Some(starts_line) = inner.note(stream, bytes, at) else { return true };
+        let Some(starts_line) = inner.note(process, stream, bytes, at) else { return true };
         let has_newline = memrchr(b'\n', bytes).is_some();
         let mut bytes = std::mem::take(buffer);
         bytes.truncate(count);
@@ -191,11 +204,17 @@ impl Tail {
         }
     }
 
-    /// The output for a failure: the last lines of the current process on stderr. If stderr is empty: on stdout.
+    /// [`Tail::error_excerpt_of`] the newest process.
     pub fn error_excerpt(&self) -> String {
+        let newest = self.lock().process;
+        self.error_excerpt_of(newest)
+    }
+
+    /// The output for a failure: the last lines of this process on stderr. If stderr is empty: on stdout.
+    pub fn error_excerpt_of(&self, process: u64) -> String {
         let inner = self.lock();
         let of = |stream| {
-            let wanted = |chunk: &Chunk| chunk.stream == stream && chunk.process == inner.process;
+            let wanted = |chunk: &Chunk| chunk.stream == stream && chunk.process == process;
             inner.lines(wanted, EXCERPT_LINES, EXCERPT_BYTES).join("\n")
         };
         let stderr = of(Stream::Stderr);
@@ -238,7 +257,9 @@ impl Inner {
             if index < start.0 || !wanted(chunk) {
                 continue;
             }
-            if std::mem::replace(&mut process, chunk.process) != chunk.process {
+            // Two processes may write in turn during an upgrade.
+            if chunk.process > process {
+                process = chunk.process;
                 reading.end_lines();
             }
             if chunk.starts_line {
@@ -262,13 +283,24 @@ impl Inner {
         reading
     }
 
-    const fn is_current(&self, process: u64) -> bool {
-        process == self.process && !self.ended
+    fn begin(&mut self) -> u64 {
+        self.process += 1;
+        self.live.push(self.process);
+        self.process
+    }
+
+    fn is_live(&self, process: u64) -> bool {
+        self.live.contains(&process)
     }
 
     /// Counts new bytes, and passes them to the followers. Returns whether they begin a line; `None` if there are none.
-    fn note(&mut self, stream: Stream, bytes: &[u8], at: f64) -> Option<bool> {
+    fn note(&mut self, process: u64, stream: Stream, bytes: &[u8], at: f64) -> Option<bool> {
         let last = bytes.last()?;
+        if self.writer[stream as usize] != process {
+            // The line of the other process is cut here.
+            self.end_line(stream);
+            self.writer[stream as usize] = process;
+        }
         self.counts.bytes[stream as usize] += bytes.len() as u64;
         let mid_line = std::mem::replace(&mut self.open[stream as usize], *last != b'\n');
         self.read_at[stream as usize] = at;
@@ -305,11 +337,11 @@ impl Inner {
         }
     }
 
-    fn end_process(&mut self) {
-        self.ended = true;
-        if self.pid_of(self.process).is_none() {
+    fn end_process(&mut self, process: u64) {
+        self.live.retain(|live| *live != process);
+        if self.pid_of(process).is_none() {
             // The keeper was killed before its report. Lines may wait for the pid.
-            self.name_process(self.process, 0);
+            self.name_process(process, 0);
         }
     }
 
@@ -321,9 +353,10 @@ impl Inner {
         self.following.take_if(|following| following.is_over());
     }
 
-    /// Makes lines of the current process.
+    /// Makes lines of the process that wrote last.
     fn line(&self, stream: Stream) -> impl Fn(String) -> Line + use<> {
-        let (at, process, pid) = (self.read_at[stream as usize], self.process, self.pid_of(self.process));
+        let process = self.writer[stream as usize];
+        let (at, pid) = (self.read_at[stream as usize], self.pid_of(process));
         move |text| Line { stream, text, at, process, pid }
     }
 
@@ -333,7 +366,8 @@ impl Inner {
 
     fn name_process(&mut self, process: u64, pid: Pid) {
         let oldest = self.chunks.front().map_or(process, |chunk| chunk.process);
-        self.pids.retain(|(number, _)| *number >= oldest);
+        let live = &self.live;
+        self.pids.retain(|(number, _)| *number >= oldest || live.contains(number));
         self.pids.push_back((process, pid));
         if let Some(following) = &mut self.following {
             following.name_process(process, pid);
