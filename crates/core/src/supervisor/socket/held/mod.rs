@@ -150,7 +150,10 @@ impl HeldSocket {
     /// # Errors
     /// As [`Self::restore`]; `Io`, for example with EMFILE.
     pub fn before_spawn(&mut self, others_may_hold: bool) -> Result<OwnedFd, Failure> {
-        self.restore(None)?;
+        // The path of a successor leads to the socket of the generation that serves.
+        if !self.is_next {
+            self.restore(None)?;
+        }
         self.prepare_descriptor(others_may_hold).map_err(|error| Failure::at(&self.path, error))
     }
 
