@@ -17,10 +17,12 @@ def limit():
 
 
 def leave():
-    try:
-        os.unlink(os.environ["SOCKET_PATH"])
-    except OSError:
-        pass
+    """A socket that the manager holds is not removed."""
+    if "LISTEN_FDS" not in os.environ:
+        try:
+            os.unlink(os.environ["SOCKET_PATH"])
+        except OSError:
+            pass
     os._exit(0)
 
 
@@ -46,12 +48,15 @@ if behaviour == "has-children":
         while True:
             time.sleep(60)
 
-path = os.environ["SOCKET_PATH"]
-if os.path.exists(path):
-    os.unlink(path)
-listener = socket.socket(socket.AF_UNIX)
-listener.bind(path)
-listener.listen(16)
+if "LISTEN_FDS" in os.environ:
+    listener = socket.socket(fileno=3)
+else:
+    path = os.environ["SOCKET_PATH"]
+    if os.path.exists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(16)
 
 if "NOTIFY_SOCKET" in os.environ:
     def notify(text):

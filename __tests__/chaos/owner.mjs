@@ -15,7 +15,14 @@ const PROBES = {
   'waits-for-notifications': [{ type: 'notify' }, { type: 'notify' }],
 };
 
-const config = ({ name, behaviour, probes, logs, limits: { umask, ...limits } = {} }) =>
+/** By name: who makes the socket, and when the daemon starts. */
+const SOCKETS = {
+  own: {},
+  held: { socket: 'manager' },
+  'on-demand': { socket: 'manager', start: 'onConnect', idleTimeout: 200 },
+};
+
+const config = ({ name, behaviour, probes, sockets, logs, limits: { umask, ...limits } = {} }) =>
   world.config(name, [], {
     pluginPath: folder,
     args: ['-S', '-B', 'daemon.py', behaviour],
@@ -33,12 +40,14 @@ const config = ({ name, behaviour, probes, logs, limits: { umask, ...limits } = 
     logs: logs && { file: world.path(`${name}.log`), maxFiles: 100_000, ...logs },
     readiness: PROBES[probes][0],
     healthcheck: { interval: 300, timeout: 300, retries: 2, probe: PROBES[probes][1] },
+    ...SOCKETS[sockets],
   });
 
 const verbs = {
   start: (order) => manager.startProcess(config(order)),
   stop: ({ name }) => manager.stopProcess(name),
   restart: ({ name }) => manager.restartProcess(name),
+  upgrade: ({ name, behaviour }) => manager.upgradeProcess(name, { args: ['-S', '-B', 'daemon.py', behaviour] }),
   stopAll: () => manager.stopAllProcesses(),
 };
 
