@@ -1,4 +1,5 @@
-// Clients that connect without pause, while their daemon is killed and restarted in turn: how many connections are refused.
+// Clients that connect without pause, while their daemon is killed and restarted in turn, or upgraded: how many connections are refused
+// or lost.
 
 import { script } from '../../__tests__/helpers/world.js';
 import { until } from '../../__tests__/helpers/until.js';
@@ -10,12 +11,14 @@ const RESTART = { delay: 0, jitter: 0, maxAttempts: 1_000, window: { limit: 100_
 
 export default {
   name: 'held',
-  title: `${CLIENTS} busy clients during kills and restarts`,
+  title: `${CLIENTS} busy clients during kills and restarts, or during upgrades`,
   rounds: { quick: 1, full: 3 },
   contestants: {
     held: "ally, socket: 'manager'",
     unlinks: "ally, socket: 'manager', the daemon removes SOCKET_PATH",
     own: "ally, socket: 'daemon'",
+    upgrades: "ally, socket: 'manager', upgrades of a daemon that drains",
+    ownUpgrades: "ally, socket: 'daemon', upgrades",
   },
   metrics: {
     refused: { label: 'refused', unit: 'connections' },
@@ -25,14 +28,17 @@ export default {
 
   async run(trial, contestant) {
     const manager = trial.manager({});
-    const config = trial.config('d', { command: PYTHON, restart: RESTART, ...contestants[contestant] });
+    const { config: changes } = contestants[contestant];
+    const config = trial.config('d', { command: PYTHON, restart: RESTART, ...changes });
     await manager.startProcess(config);
     const clients = busyClients(config.socketPath, CLIENTS);
-    for (let round = 0; round < (trial.quick ? 20 : 150); round++) {
+    const { upgrades = false } = contestants[contestant];
+    for (let round = 0; round < rounds(trial.quick, upgrades); round++) {
       const { answered } = clients.seen;
       await until(() => clients.seen.answered > answered + CLIENTS);
       const pid = manager.getPid('d');
-      if (round % 2 === 0) process.kill(pid, 'SIGKILL');
+      if (upgrades) await manager.upgradeProcess('d');
+      else if (round % 2 === 0) process.kill(pid, 'SIGKILL');
       else await manager.restartProcess('d');
       await until(() => manager.isRunning('d') && manager.getPid('d') !== pid, 30_000, 'the next daemon runs');
     }
@@ -42,8 +48,15 @@ export default {
   },
 };
 
+const rounds = (quick, upgrades) => {
+  if (quick) return 20;
+  return upgrades ? 50 : 150;
+};
+
 const contestants = {
-  held: { args: script('serves-held.py'), socket: 'manager' },
-  unlinks: { args: script('unlinks-held.py'), socket: 'manager' },
-  own: { args: script('serves-lines.py') },
+  held: { config: { args: script('serves-held.py'), socket: 'manager' } },
+  unlinks: { config: { args: script('unlinks-held.py'), socket: 'manager' } },
+  own: { config: { args: script('serves-lines.py') } },
+  upgrades: { upgrades: true, config: { args: script('serves-held.py'), socket: 'manager' } },
+  ownUpgrades: { upgrades: true, config: { args: script('serves-lines.py') } },
 };
