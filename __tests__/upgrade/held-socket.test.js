@@ -94,8 +94,9 @@ testOnLinux('upgradeProcess: the old generation works off its queue; what a hung
 test('upgradeProcess: a crash after it keeps the new socket', async () => {
   const manager = await started([], { restart: { delay: 0 } });
   await manager.upgradeProcess('plugin', { args: named('two') });
-  const pid = manager.getPid('plugin');
-  signal(identify(pid), 'SIGKILL');
+  const former = identify(manager.getPid('plugin'));
+  signal(former, 'SIGKILL');
+  await until(() => !alive(former));
   expect(await asks()).toMatch(/^two /);
   await until(() => manager.isRunning('plugin'));
   await manager.upgradeProcess('plugin', { args: named('three') });

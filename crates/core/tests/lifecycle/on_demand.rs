@@ -230,12 +230,12 @@ fn failure_before_ready_restarts_under_the_policy_and_then_ends_in_error() {
     daemon.on(Event::WaitRequested { ticket: 2 });
     connect(&mut daemon);
     daemon.boot();
-    daemon.crash();
+    daemon.on(exited_connected(daemon.machine.generation(), code(1), false));
     for _ in 0..on_demand().restart.max_attempts {
         assert_eq!(daemon.seen().state, ProcessState::Starting);
         daemon.backoff();
         daemon.boot();
-        daemon.crash();
+        daemon.on(exited_connected(daemon.machine.generation(), code(1), false));
     }
     assert_eq!((daemon.seen().state, daemon.seen().armed), (ProcessState::Error, false));
     assert!(daemon.effects.iter().any(|effect| matches!(effect, Effect::Release { .. })), "the socket closes");
@@ -247,7 +247,7 @@ fn restart_attempts_are_reset_when_armed() {
     let mut daemon = armed();
     connect(&mut daemon);
     daemon.boot();
-    daemon.crash();
+    daemon.on(exited_connected(daemon.machine.generation(), code(1), false));
     assert_eq!(daemon.seen().restart_attempts, 1);
     daemon.on(Event::StopRequested { ticket: 2 });
     daemon.on(Event::StartRequested { ticket: 3 });

@@ -367,7 +367,7 @@ fn random_histories_reach_every_phase() {
     let possible = draw(&(plans(), draws()), 400).into_iter().flat_map(|(plan, draws)| run_possible_history(&plan, 1, &draws).unwrap());
     assert_eq!(missing(possible.collect()), [""; 0]);
     let arbitrary =
-        draw(&(plans(), arbitrary_events()), 1_000).into_iter().flat_map(|(plan, events)| run_arbitrary_history(&plan, &events).unwrap());
+        draw(&(plans(), arbitrary_events()), 2_000).into_iter().flat_map(|(plan, events)| run_arbitrary_history(&plan, &events).unwrap());
     assert_eq!(missing(arbitrary.collect()), [""; 0]);
 }
 

@@ -64,6 +64,8 @@ impl Machine {
     pub(super) fn rearm(&mut self, reason: ExitReason, now: Now) {
         self.enter(Phase::Armed, Some(reason.as_str().to_owned()), now);
         self.listen();
+        // The old generation has served again after an upgrade that came to nothing.
+        self.settle_waiting();
     }
 
     pub(super) fn idle(&mut self) {

@@ -383,9 +383,18 @@ impl Machine {
     }
 
     pub(super) fn socket_lost(&mut self, failure: Failure, now: Now) {
-        self.stop_freezing();
-        let Phase::Running { pid, .. } = self.phase else { return self.boot_failed(failure, now) };
-        self.leave_running();
+        let pid = match self.phase {
+            Phase::Running { pid, .. } => {
+                self.leave_running();
+                pid
+            }
+            Phase::Freezing { pid, .. } => {
+                self.disarm(Timer::Acknowledgement);
+                self.disarm_reset();
+                pid
+            }
+            _ => return self.boot_failed(failure, now),
+        };
         self.replace_running(pid, ExitReason::Unhealthy, failure, now);
     }
 

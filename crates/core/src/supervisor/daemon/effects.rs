@@ -1,5 +1,6 @@
 //! Carries out the effects of the machine.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,9 +81,11 @@ impl Task {
     fn prepare(&mut self, generation: Generation, requested: bool) {
         // A restart after an upgrade: the former generation may still be there, and may have been told `socketPath`.
         let goes_on = !requested && self.attempts.iter().any(|attempt| attempt.generation == self.serving && !attempt.place.is_public());
-        for ended in self.attempts.extract_if(.., |attempt| !attempt.has_tree()) {
-            let mut ended: Attempt = ended;
-            ended.end_notifications();
+        for mut ended in self.attempts.extract_if(.., |attempt| !attempt.has_tree()).collect::<Vec<_>>() {
+            self.end_attempt(&mut ended);
+        }
+        if self.attempts.is_empty() {
+            self.drop_second_name();
         }
         self.check_lease();
         self.serving = generation;
@@ -145,11 +148,13 @@ impl Task {
         }
         // The other generation may still write the log file.
         let is_shared = self.attempts.iter().any(|attempt| attempt.generation != generation && attempt.has_tree());
-        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.generation == generation) else { return };
         if has_name && job.config.logs.is_none() {
             return self.feed(Event::Prepared { generation });
         }
-        let (logged, makes_socket) = (self.logged.clone(), job.config.holds_socket() && !is_held && !has_name);
+        // A start in place of a pending restart may have another file, which another owner may write.
+        let is_own = job.config.logs.as_ref().is_some_and(|logs| self.writes_log(&logs.file));
+        let makes_socket = job.config.holds_socket() && !is_held && !has_name;
+        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.generation == generation) else { return };
         let (context, reporter) = (Arc::clone(&self.context), self.daemon.reporter.clone());
         attempt.preparing = Some(Box::pin(async move {
             let (envs_dir, config) = (&context.options.envs_dir, &job.config);
@@ -160,13 +165,18 @@ impl Task {
                 let held = bind()?;
                 return Ok(Preparation { lease: lease.keep(), log: None, held });
             };
-            // A start in place of a pending restart may have another file, which another owner may write.
-            let is_own = logged.as_ref() == Some(&logs.file);
             let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_own, is_shared };
             let log = open_log(logs, place).await?;
             let held = bind()?;
             Ok(Preparation { lease: lease.keep(), log: Some(log), held })
         }));
+    }
+
+    /// Whether this is the log file of the last spawn, or of a generation that lives: its successor may have had another one, and
+    /// have failed.
+    fn writes_log(&self, file: &Path) -> bool {
+        let of = |attempt: &Attempt| attempt.has_tree() && attempt.job.config.logs.as_ref().is_some_and(|logs| logs.file == file);
+        self.logged.as_deref() == Some(file) || self.attempts.iter().any(of)
     }
 
     /// Before a restart: if the name is no longer this owner's, gives the lease up, because the lock of the new folder must be
@@ -380,7 +390,10 @@ impl Task {
     fn release(&mut self, generation: Generation) {
         self.cancel(generation, Attempt::end_notifications);
         self.logged = None;
-        self.drop_attempt(generation);
+        for mut ended in std::mem::take(&mut self.attempts) {
+            self.end_attempt(&mut ended);
+        }
+        self.drop_second_name();
         self.give_up_socket();
         if let Some(Err(error)) = self.lease.take().map(|lease| lease.lock.release()) {
             log!(self.daemon.reporter, warn, %error, "a plugin's lock could not be released");
@@ -388,9 +401,21 @@ impl Task {
         self.context.claims.release(&self.job.config.socket_path, &self.daemon.name);
     }
 
+    /// An attempt is over, and its tree is gone.
+    pub(super) fn end_attempt(&mut self, attempt: &mut Attempt) {
+        attempt.end_notifications();
+        self.end_socket_of(attempt);
+        let path = &attempt.job.config.socket_path;
+        let is_used = *path == self.job.config.socket_path || self.attempts.iter().any(|other| other.job.config.socket_path == *path);
+        if !is_used {
+            self.context.claims.release(path, &self.daemon.name);
+        }
+    }
+
     /// Closes the stream to the keeper. The keeper ends the tree, and holds the lock until the tree is gone.
     fn abandon(&mut self, generation: Generation) {
         self.drop_attempt(generation);
+        self.drop_second_name();
         self.give_up_socket();
         self.lease = None;
         self.logged = None;

@@ -50,6 +50,7 @@ impl Task {
             return Err(failure);
         }
         self.serving = generation;
+        self.socket_lost = None;
         self.put_log_path(generation);
         let now = clock::now().mono;
         let counters = &self.daemon.counters;
@@ -77,23 +78,24 @@ impl Task {
 
     /// Clients find the socket of this generation at `socketPath` from now on.
     pub(super) fn publish(&mut self, generation: Generation) -> Result<(), Failure> {
-        let Some(attempt) = self.attempt(generation) else { return Ok(()) };
-        let (place, told, path) = (attempt.place.clone(), attempt.place.told(), attempt.job.config.socket_path.clone());
+        let Some(attempt) = self.attempts.iter().find(|attempt| attempt.generation == generation) else { return Ok(()) };
+        let (place, is_public, path) = (attempt.place.clone(), attempt.is_public, attempt.job.config.socket_path.clone());
         if place.is_public() {
             return if generation == self.serving { Ok(()) } else { self.promote(generation) };
         }
-        // Of the socket that the path leads to so far.
-        let queue = os::listening_socket(&path).ok().flatten();
-        let published = if attempt.is_public { SecondName::of(&path) } else { place.publish() };
-        match published {
-            Ok(second) => self.keep_second_name(second),
+        let has_former = self.attempts.iter().any(|attempt| attempt.generation != generation && attempt.has_tree());
+        match if is_public { SecondName::of(&path) } else { place.publish() } {
+            Ok(second) if has_former => self.keep_second_name(second),
+            // Nobody is left who could unlink it.
+            Ok(second) => {
+                self.second_name.take().into_iter().for_each(SecondName::leave);
+                drop(second);
+            }
             // A daemon without a socket.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.job_of(generation).config.needed_socket().is_none() => {}
-            Err(error) => {
-                self.guard_socket();
-                return Err(Failure::call("rename", &told, error));
-            }
+            Err(error) => return Err(Failure::call("rename", &place.told(), error)),
         }
+        let queue = self.former_queue.take();
         queue.into_iter().for_each(|queue| self.set_queue(generation, Queue::Own(queue)));
         self.set_public(generation);
         Ok(())
@@ -126,7 +128,10 @@ impl Task {
     /// Before a successor is spawned: it may unlink the socket of the generation that serves, to make its own there. It is put back
     /// if the successor fails, and not before.
     pub(super) fn guard_socket(&mut self) {
-        if let Ok(second) = SecondName::of(&self.job.config.socket_path) {
+        let path = &self.job.config.socket_path;
+        // The path may lead to the successor's socket later.
+        self.former_queue = os::listening_socket(path).ok().flatten();
+        if let Ok(second) = SecondName::of(path) {
             self.second_name.replace(second).into_iter().for_each(SecondName::leave);
         }
         self.folder_watch = None;
@@ -134,17 +139,25 @@ impl Task {
 
     /// One generation of two is gone.
     pub(super) fn discard(&mut self, generation: Generation) {
-        self.put_socket_back();
-        self.second_name = None;
-        self.folder_watch = None;
         let Some(at) = self.attempts.iter().position(|attempt| attempt.generation == generation) else { return };
         let mut attempt = self.attempts.remove(at);
-        attempt.end_notifications();
-        self.end_socket_of(&mut attempt);
-        let path = &attempt.job.config.socket_path;
-        if *path != self.job.config.socket_path {
-            self.context.claims.release(path, &self.daemon.name);
+        let serving = self.serving;
+        if generation != serving && attempt.is_public {
+            // A successor that had made its socket at `socketPath`, and has failed.
+            self.set_public(serving);
         }
+        self.put_socket_back();
+        self.drop_second_name();
+        self.end_attempt(&mut attempt);
+        if let Some(failure) = self.socket_lost.take() {
+            // The machine could not take it during the upgrade.
+            self.feed(Event::SocketLost { generation: serving, failure });
+        }
+    }
+
+    pub(super) fn drop_second_name(&mut self) {
+        self.second_name = None;
+        self.folder_watch = None;
     }
 
     /// Removes the files of a generation that is gone. Returns a failure if a file stays.

@@ -3,6 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use ally_base::os;
+
 use super::Task;
 use super::attempt::{Attempt, Completion, Queue};
 use crate::config::{KillMode, StartMode};
@@ -112,6 +114,8 @@ impl Task {
     /// Puts the socket right. The machine decides what becomes of a daemon that can't serve it any more.
     fn restore_and_tell(&mut self) {
         if let Some(failure) = self.restore_socket() {
+            // During an upgrade it may be the successor's turn soon.
+            self.socket_lost = Some(failure.clone()).filter(|_| self.attempts.len() > 1);
             self.feed(Event::SocketLost { generation: self.serving, failure });
         }
     }
@@ -189,6 +193,11 @@ impl Task {
         let next = self.attempt(generation).and_then(|attempt| attempt.held.take());
         let Some(mut next) = next else {
             let former = self.held.take();
+            if former.is_none() {
+                // The old generation has a socket of its own at another path.
+                let queue = os::listening_socket(&self.job.config.socket_path).ok().flatten();
+                queue.into_iter().for_each(|queue| self.set_queue(generation, Queue::Own(queue)));
+            }
             self.retire(generation, former);
             return Ok(());
         };
@@ -229,8 +238,7 @@ impl Task {
         if let Some(Queue::Retired(socket)) = attempt.queue.take() {
             socket.close();
         }
-        let is_next = |held: &HeldSocket| self.held.as_ref().is_some_and(|serving| serving.path() == held.path());
-        let ended = attempt.held.take().map(|held| if is_next(&held) { held.discard_successor() } else { held.give_up() });
+        let ended = attempt.held.take().map(|held| if held.is_next() { held.discard_successor() } else { held.give_up() });
         if let Some(Err(failure)) = ended {
             log!(self.daemon.reporter, warn, %failure, "a name of a held socket stays");
         }

@@ -2,12 +2,13 @@
 //! to the old generation, so the new one is told another path, and its socket is renamed to `socketPath` when it is ready.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, mem};
 
 use super::Job;
-use crate::supervisor::socket::OtherName;
+use crate::supervisor::socket::{OtherName, remove_dead};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
@@ -61,18 +62,11 @@ impl SocketPlace {
     /// Clients reach this generation from now on. Returns what keeps its second name.
     ///
     /// # Errors
-    /// Errors of link(2) and rename(2). Nothing has changed then.
+    /// Errors of rename(2). Nothing has changed then.
     pub fn publish(&self) -> io::Result<SecondName> {
-        let (told, second) = (self.told(), OtherName::Held.of(&self.public));
-        remove(&second)?;
-        let kept = fs::hard_link(&told, &second).is_ok();
-        if let Err(error) = fs::rename(&told, &self.public) {
-            if kept {
-                remove(&second)?;
-            }
-            return Err(error);
-        }
-        Ok(SecondName { path: self.public.clone(), second: kept.then_some(second) })
+        fs::rename(self.told(), &self.public)?;
+        // Clients reach it, with a second name or without.
+        Ok(SecondName::of(&self.public).unwrap_or_else(|_| SecondName { path: self.public.clone(), second: None }))
     }
 }
 
@@ -91,8 +85,15 @@ impl SecondName {
     /// Errors of link(2) and rename(2).
     pub fn put_back(&self) -> io::Result<bool> {
         let Some(second) = &self.second else { return Ok(false) };
-        if fs::symlink_metadata(&self.path).is_ok() {
-            return Ok(false);
+        match (fs::symlink_metadata(&self.path), fs::symlink_metadata(second)) {
+            (Ok(there), Ok(own)) if (there.dev(), there.ino()) != (own.dev(), own.ino()) => {
+                // Another generation has made a socket there. If it is dead, that generation has failed.
+                if remove_dead(&self.path).is_err() {
+                    return Ok(false);
+                }
+            }
+            (Ok(_), _) => return Ok(false),
+            (Err(_), _) => {}
         }
         // A link and not a rename of the second name, which may be needed again.
         match fs::hard_link(second, &self.path) {

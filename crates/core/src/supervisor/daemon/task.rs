@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use super::attempt::Attempt;
 use super::socket_place::SecondName;
 use super::{Daemon, EffectBatch, Job};
+use crate::error::Failure;
 use crate::lifecycle::{Event, Generation};
 use crate::supervisor::manager::ManagerContext;
 use crate::supervisor::ownership::Lease;
@@ -34,6 +35,10 @@ pub struct Task {
     pub(super) second_name: Option<SecondName>,
     /// The changes of its folder.
     pub(super) folder_watch: Option<FolderChanges>,
+    /// During an upgrade: the kernel's number of the socket that the daemon of the old generation has made.
+    pub(super) former_queue: Option<u64>,
+    /// During an upgrade: why the generation that serves can't serve its socket any more.
+    pub(super) socket_lost: Option<Failure>,
     /// The socket that this owner holds for the daemon, over its crashes and restarts.
     pub(super) held: Option<HeldSocket>,
     /// Whether the log has the warning about a daemon that removes the name of its socket.
@@ -59,6 +64,8 @@ impl Task {
             serving: 0,
             second_name: None,
             folder_watch: None,
+            former_queue: None,
+            socket_lost: None,
             held: None,
             has_warned_of_names: false,
             has_warned_of_freeze: false,

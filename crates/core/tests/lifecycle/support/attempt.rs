@@ -134,7 +134,7 @@ impl Attempt {
             Tree::Alive => {
                 reports.extend(exits(generation, plan, serves));
                 let lost = [shut_down(), taken()].map(|failure| Event::SocketLost { generation, failure });
-                reports.extend(lost.into_iter().filter(|_| serves));
+                reports.extend(lost.into_iter().filter(|_| serves && self.runs()));
             }
             Tree::Remains => {
                 reports.push(Event::TreeGone { generation, leftover_file: None });

@@ -15,6 +15,8 @@ pub enum Request {
     RefusedStart,
     /// whenRunning.
     Wait,
+    /// Of a plugin that depends on this one.
+    Use,
     /// The abort of a start that became ready, after a later start: no stop.
     LateRevocation,
     Stop,
@@ -93,6 +95,7 @@ impl CallerView {
                 self.open.insert(*answer, request)
             }
             Event::WaitRequested { ticket } => self.open.insert(*ticket, Request::Wait),
+            Event::UseRequested { ticket } => self.open.insert(*ticket, Request::Use),
             Event::StartRequested { ticket } | Event::RestartRequested { ticket } => self.open.insert(*ticket, Request::Start),
             Event::StartRefused { ticket, .. } => self.open.insert(*ticket, Request::RefusedStart),
             Event::StopRequested { ticket } | Event::ShutdownRequested { ticket } => self.open.insert(*ticket, Request::Stop),
@@ -203,18 +206,19 @@ impl CallerView {
             (Request::Start, Ok(())) => ready(shown),
             (Request::Start, Err(failure)) if is_refusal(failure) => true,
             (Request::LateRevocation, outcome) => outcome.is_ok(),
+            (Request::Use, Ok(())) => ready(shown),
             (Request::Wait, Ok(())) => shown == ProcessState::Running,
-            (Request::Wait, Err(Failure::Stopped)) if self.aborted_wait == Some(ticket) => true,
-            (Request::Wait, Err(Failure::NotFound)) => self.emitted.is_none(),
-            (Request::Wait, Err(Failure::AtRest)) => shown == ProcessState::Stopped,
-            (Request::Wait, Err(_)) => shown == ProcessState::Error,
+            (Request::Wait | Request::Use, Err(Failure::Stopped)) if self.aborted_wait == Some(ticket) => true,
+            (Request::Wait | Request::Use, Err(Failure::NotFound)) => self.emitted.is_none(),
+            (Request::Wait | Request::Use, Err(Failure::AtRest)) => shown == ProcessState::Stopped,
+            (Request::Wait | Request::Use, Err(_)) => shown == ProcessState::Error,
             (Request::RefusedStart, outcome) => outcome.is_err(),
             // A start rejects after its tree is gone, or after SIGKILL failed to end it.
             (Request::Start, Err(_)) => matches!(shown, ProcessState::Stopped | ProcessState::Error),
             (Request::Stop, Ok(())) => shown == ProcessState::Stopped,
             (Request::Stop, Err(Failure::StopFailed { .. } | Failure::Internal { .. })) => shown == ProcessState::Error,
-            // Every process is gone, but a file could not be removed.
-            (Request::Stop, Err(Failure::Io { .. })) => shown == ProcessState::Stopped,
+            // Every process of a generation is gone, but a file could not be removed. The other generation may be stuck.
+            (Request::Stop, Err(Failure::Io { .. })) => shown == ProcessState::Stopped || (self.second && shown == ProcessState::Error),
             (Request::Stop, Err(_)) => false,
             // The shadow model knows what became of it.
             (Request::Upgrade, _) => true,

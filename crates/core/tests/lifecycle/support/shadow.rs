@@ -91,7 +91,7 @@ impl ShadowModel {
         // A caller can revoke only a start that became ready.
         requests.extend(self.callers.started.map(|started| Event::StartRevoked { ticket: started, answer: ticket }));
         requests.extend(self.callers.open.iter().filter_map(|(ticket, request)| match request {
-            Request::Wait => Some(Event::WaitAborted { ticket: *ticket }),
+            Request::Wait | Request::Use => Some(Event::WaitAborted { ticket: *ticket }),
             // An upgrade has no signal.
             Request::Upgrade => None,
             Request::Start | Request::RefusedStart | Request::LateRevocation | Request::Stop => {

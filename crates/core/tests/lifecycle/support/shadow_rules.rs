@@ -342,7 +342,10 @@ impl ShadowModel {
                 let attempt = self.attempt(generation)?;
                 let was_ready = attempt.was_ready;
                 let serves = generation == self.serving.generation();
+                // It started for a connection, and has taken it: none waits any more.
+                let has_served = turn.plan.on_demand && matches!(turn.event, Event::Exited { connected: false, .. });
                 let fits = match reason {
+                    ExitReason::Crashed | ExitReason::Exited if has_served => serves,
                     ExitReason::Upgraded => was_ready && (!serves || in_turn),
                     ExitReason::Stopped => serves,
                     ExitReason::Startup => serves && !was_ready,

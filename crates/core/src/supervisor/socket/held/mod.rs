@@ -79,6 +79,11 @@ impl HeldSocket {
         &self.path
     }
 
+    /// Whether it is the socket of a successor that does not serve yet.
+    pub const fn is_next(&self) -> bool {
+        self.is_next
+    }
+
     /// Where it is bound. Probes connect there.
     pub fn bound_path(&self) -> PathBuf {
         if self.is_next { self.next_path() } else { self.path.clone() }
