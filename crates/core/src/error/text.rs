@@ -25,6 +25,7 @@ impl Failure {
             Self::GroupNotStarted { .. } => format!("Failed to start the group: {self}"),
             Self::GroupNotStopped { .. } => format!("Failed to stop the group: {self}"),
             Self::Upgrade { .. } => format!("Failed to upgrade background process '{plugin}': {self}"),
+            Self::Remote { facts, .. } => facts.message.clone(),
             Self::Internal { .. } => format!("Background process '{plugin}' is lost: {self}"),
             _ => format!("Failed to start background process '{plugin}': {self}"),
         }
@@ -33,6 +34,10 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Remote { facts, .. } = self {
+            // Complete, and printable already.
+            return f.write_str(&facts.text);
+        }
         f.write_str(&printable(&Sentence(self).to_string()))?;
         // Behind the sentence, because its line breaks are wanted.
         Excerpt(self.tail().unwrap_or_default()).fmt(f)
@@ -89,7 +94,10 @@ impl fmt::Display for Sentence<'_> {
             Failure::Spawn { problem, .. }
             | Failure::Unsupported { problem, .. }
             | Failure::NoQueueDiag { problem }
-            | Failure::Internal { problem } => f.write_str(problem),
+            | Failure::Internal { problem }
+            | Failure::HostRefuses { problem, .. }
+            | Failure::HostSilent { problem } => f.write_str(problem),
+            Failure::Remote { facts, .. } => f.write_str(&facts.text),
             Failure::GuardianLost { path, ending } => write!(f, "the guardian {path} {ending}"),
             Failure::StartupExit { exit, .. } => write!(f, "the process {} before it was ready", ExitText(*exit)),
             Failure::StartupTimeout { socket, after, last_problem, .. } => {

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Failure;
 use crate::lifecycle::restart::History;
 use crate::model::{Exit, ExitReason, ExitUsage, Pid, ProcessState};
@@ -333,7 +335,7 @@ impl Activity {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LastExit {
     pub pid: Pid,
     pub exit: Exit,
@@ -345,7 +347,7 @@ pub struct LastExit {
 }
 
 /// The values for the getters. Published after every event.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// False before the first start, and after first starts that were refused because another owner has the name.
     pub known: bool,

@@ -23,7 +23,7 @@
 //! - `runtime`: the supervisor's thread.
 
 mod daemon;
-mod guardian;
+pub(crate) mod guardian;
 mod launch;
 mod manager;
 mod metrics;
@@ -32,7 +32,7 @@ mod output;
 mod ownership;
 mod probe;
 mod report;
-mod runtime;
+pub(crate) mod runtime;
 mod socket;
 
 pub use daemon::Published;
@@ -41,6 +41,8 @@ pub use manager::{Accepted, AcceptedGroup, Leftovers, Manager, Options, check};
 pub use metrics::{Counts, Durations, PluginMetrics, Resources, TextFormat, text as metrics_text};
 pub use notify::{Notification, Watchdog};
 pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, LineMatch, LineSearch, OutputCounts, Splitter, Tail};
+pub(crate) use ownership::read_note;
+pub use launch::OwnerLimits;
 pub use ownership::{Folder, Holder, Lock, LockGuard, Observation, ObservedGeneration, Observer, Usage, leader};
 pub use probe::http;
 pub use report::{LogValue, Mailbox, MemberStart, Message, Refusal};
@@ -49,6 +51,6 @@ pub use runtime::{spawn, start};
 pub use socket::{Activity, HeldEvent, HeldListener, HeldSocket, IdleGuard, IdleWatch, Restored, RetiredSocket, WatchedDaemon, make_free};
 
 /// The tracing target of all log entries except lines of output. `ALLY_LOG` filters by target.
-const TARGET: &str = "ally";
+pub(crate) const TARGET: &str = "ally";
 /// The tracing target of lines of output.
 const LINES_TARGET: &str = "ally::output";

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ally_base::wire::OwnerDeath;
 
@@ -33,6 +33,8 @@ pub struct ManagerContext {
     /// The looks at the daemons that are stopped when nobody uses them.
     pub idle: Arc<IdleWatch>,
     pub listeners: Arc<Listeners>,
+    /// Whether each change of a published snapshot is a message.
+    announces: AtomicBool,
     /// The number of daemons that need the guardian.
     guarded: AtomicUsize,
     /// The number of daemons that keep the event loop alive.
@@ -53,6 +55,7 @@ impl ManagerContext {
             sampler: Sampler::new(id),
             idle: Arc::default(),
             listeners: Arc::default(),
+            announces: AtomicBool::new(false),
             guarded: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
         }
@@ -60,6 +63,21 @@ impl ManagerContext {
 
     pub fn reporter(&self, plugin: &str) -> Reporter {
         Reporter::new(self.id, plugin, &self.mailbox, &self.listeners)
+    }
+
+    /// From now on each change of a published snapshot is a message.
+    pub fn announce(&self) {
+        self.announces.store(true, Ordering::Relaxed);
+    }
+
+    pub fn announces(&self) -> bool {
+        self.announces.load(Ordering::Relaxed)
+    }
+
+    /// A shared plugin keeps the event loop alive, or does not any more.
+    pub fn set_shared_pending(&self, begins: bool) {
+        let pending = Activity { guarded: false, pending: true };
+        if begins { self.activity_began(pending) } else { self.activity_ended(pending) }
     }
 
     /// Whether a daemon keeps the event loop alive.

@@ -2,6 +2,7 @@
 
 mod context;
 mod groups;
+mod host_calls;
 mod registry;
 mod tickets;
 
@@ -29,6 +30,7 @@ use crate::model::ProcessState;
 
 pub use context::{ManagerContext, Options};
 pub use groups::{Member, await_dependencies};
+pub use host_calls::SessionStart;
 pub use registry::Registry;
 pub use tickets::Tickets;
 
@@ -81,6 +83,14 @@ impl Manager {
         &self.context.mailbox
     }
 
+    pub(crate) const fn context(&self) -> &Arc<ManagerContext> {
+        &self.context
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// The starts that follow are made in this turn of the caller's event loop.
     pub fn enter_turn(&self, turn: u32) {
         self.turn.enter(turn);
@@ -94,7 +104,7 @@ impl Manager {
         self.must_be_open()?;
         self.check_log_file(&parsed.config)?;
         self.check_dependencies(&parsed)?;
-        Ok(self.begin(parsed, inherited, None, self.context.tickets.for_caller()))
+        Ok(self.begin(parsed, inherited, None, self.context.tickets.for_caller(), None))
     }
 
     /// Upgrades a known plugin to the configuration `raw`.
@@ -108,11 +118,11 @@ impl Manager {
         self.check_log_file(&parsed.config)?;
         self.check_dependencies(&parsed)?;
         let ticket = self.context.tickets.for_caller();
-        let job = self.job(parsed, inherited, None, ticket);
+        let job = self.job(parsed, inherited, None, ticket, None);
         Ok(Accepted { ticket, accepted: daemon.upgrade(ticket, job) })
     }
 
-    fn must_be_open(&self) -> Result<(), Failure> {
+    pub(crate) fn must_be_open(&self) -> Result<(), Failure> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(Failure::ShuttingDown);
         }
@@ -135,8 +145,16 @@ impl Manager {
         self.context.daemons.known().iter().map(|daemon| daemon.job()).collect()
     }
 
-    fn begin(&self, parsed: Parsed, inherited: Arc<str>, member: Option<Arc<Member>>, ticket: Ticket) -> Accepted {
-        let job = self.job(parsed, inherited, member, ticket);
+    /// `owner`: of another process than this one.
+    fn begin(
+        &self,
+        parsed: Parsed,
+        inherited: Arc<str>,
+        member: Option<Arc<Member>>,
+        ticket: Ticket,
+        owner: Option<OwnerLimits>,
+    ) -> Accepted {
+        let job = self.job(parsed, inherited, member, ticket, owner);
         let daemon = self.context.daemons.get_or_insert(&job.config.plugin_name, || {
             // The seed need only differ between daemons, so that their delays do.
             let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
@@ -147,7 +165,14 @@ impl Manager {
         Accepted { ticket, accepted }
     }
 
-    fn job(&self, parsed: Parsed, inherited: Arc<str>, member: Option<Arc<Member>>, ticket: Ticket) -> Job {
+    fn job(
+        &self,
+        parsed: Parsed,
+        inherited: Arc<str>,
+        member: Option<Arc<Member>>,
+        ticket: Ticket,
+        owner: Option<OwnerLimits>,
+    ) -> Job {
         let Parsed { config, unknown } = parsed;
         for key in &unknown {
             log!(self.context.reporter(&config.plugin_name), warn, "unknown configuration key {}", printable(key));
@@ -155,8 +180,13 @@ impl Manager {
         if !config.depends_on.is_empty() {
             self.context.daemons.note_dependents();
         }
-        let owner = OwnerLimits::now(self.turn.read(), config.umask.is_none());
+        let owner = owner.unwrap_or_else(|| self.owner_limits(&config));
         Job { config, inherited, id: ticket, member, owner }
+    }
+
+    /// The limits of this process in this turn of the caller's event loop.
+    pub fn owner_limits(&self, config: &ProcessConfig) -> OwnerLimits {
+        OwnerLimits::now(self.turn.read(), config.umask.is_none())
     }
 
     /// Starts all of `configs`, each after what it depends on. If one fails, those that were started are stopped.
@@ -176,7 +206,7 @@ impl Manager {
             let name = parsed.config.plugin_name.clone();
             let member = group.member();
             let (ticket, answer) = self.context.tickets.for_supervisor();
-            let accepted = self.begin(parsed, Arc::clone(inherited), Some(Arc::clone(&member)), ticket);
+            let accepted = self.begin(parsed, Arc::clone(inherited), Some(Arc::clone(&member)), ticket, None);
             if let Some(job) = jobs.get_mut(index).filter(|_| accepted.accepted) {
                 *job = accepted.ticket;
             }

@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::durations::{Durations, Recent};
 use super::sample::Sample;
 use crate::lifecycle::{Effect, Notice, Now};
@@ -10,7 +12,7 @@ use crate::model::{ExitReason, Pid, ProcessState};
 use crate::supervisor::output::OutputCounts;
 
 /// The numbers of one plugin, for getters and for metrics as text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PluginMetrics {
     pub plugin: String,
     pub state: ProcessState,
@@ -26,7 +28,7 @@ pub struct PluginMetrics {
     pub cpu_time: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     /// Leaders that were made, by starts and by restarts.
     pub starts: u64,
@@ -60,7 +62,7 @@ impl Counts {
 }
 
 /// A sample of a whole tree.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Resources {
     /// 100 is one busy CPU. Over the time since the sample before, or since the start.
     pub cpu_percent: f64,

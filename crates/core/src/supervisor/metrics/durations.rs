@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
 /// A histogram with fixed bounds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durations {
     /// The number of durations up to each bound of [`Durations::BOUNDS`], and above the one before.
     pub buckets: [u64; Self::BOUNDS.len()],
