@@ -153,6 +153,12 @@ pub enum Failure {
     SocketReplaced {
         path: String,
     },
+    /// The daemon is shared, and the sessions that have it use another configuration. `fields`: where the two differ. `upgraded`: an
+    /// upgrade made them differ.
+    SharedDiffers {
+        fields: Vec<String>,
+        upgraded: bool,
+    },
     /// Another live owner writes this log file.
     LogFileOwned {
         path: String,
@@ -339,7 +345,9 @@ impl Failure {
             Self::Upgrade { .. } => Code::Upgrade,
             Self::ShuttingDown => Code::ShuttingDown,
             Self::NotFound => Code::NotFound,
-            Self::OwnedElsewhere { .. } | Self::OwnedOutside { .. } | Self::LogFileOwned { .. } => Code::OwnedElsewhere,
+            Self::OwnedElsewhere { .. } | Self::OwnedOutside { .. } | Self::SharedDiffers { .. } | Self::LogFileOwned { .. } => {
+                Code::OwnedElsewhere
+            }
             Self::SocketInUse { .. } | Self::SocketTaken { .. } | Self::BindsHeldSocket { cause: None, .. } => Code::SocketInUse,
             // Without a wait status: the keeper was killed.
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
