@@ -158,6 +158,12 @@ pub enum Failure {
     SocketReplaced {
         path: String,
     },
+    /// The daemon is shared, and the sessions that have it use another configuration. `fields`: where the two differ. `upgraded`: an
+    /// upgrade made them differ.
+    SharedDiffers {
+        fields: Vec<String>,
+        upgraded: bool,
+    },
     /// Another live owner writes this log file.
     LogFileOwned {
         path: String,
@@ -362,8 +368,11 @@ impl Failure {
             Self::OwnedElsewhere { .. }
             | Self::OwnedOutside { .. }
             | Self::LogFileOwned { .. }
+            | Self::SharedDiffers { .. }
             | Self::HostRefuses { .. } => Code::OwnedElsewhere,
             Self::Remote { facts, .. } => facts.code,
+||||||| a271e1a
+            Self::OwnedElsewhere { .. } | Self::OwnedOutside { .. } | Self::LogFileOwned { .. } => Code::OwnedElsewhere,
             Self::SocketInUse { .. } | Self::SocketTaken { .. } | Self::BindsHeldSocket { cause: None, .. } => Code::SocketInUse,
             // Without a wait status: the keeper was killed.
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,

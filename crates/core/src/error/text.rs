@@ -70,6 +70,14 @@ impl fmt::Display for Sentence<'_> {
                 };
                 write!(f, "another live owner runs it {place} (process {pid} there): the lock is held, and its note is of another {kind}")
             }
+            Failure::SharedDiffers { fields, upgraded } => {
+                let why = if *upgraded { ", since an upgrade by another session" } else { "" };
+                write!(
+                    f,
+                    "it is shared, and other sessions run it with another configuration{why}; fields that differ: {}",
+                    fields.join(", ")
+                )
+            }
             Failure::LogFileOwned { path, owner: Some(pid) } => write!(f, "log file {path} is in use by another live owner (pid {pid})"),
             Failure::LogFileOwned { path, owner: None } => write!(f, "log file {path} is in use by another live owner"),
             Failure::SocketInUse { path, by } | Failure::SocketTaken { path, by } => match by {

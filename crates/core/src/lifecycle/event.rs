@@ -27,6 +27,15 @@ pub enum Event {
         ticket: Ticket,
         answer: Ticket,
     },
+    /// Another session waits for the shared start with this ticket, too: it ends not before `by` from now.
+    StartExtended {
+        ticket: Ticket,
+        by: Duration,
+    },
+    /// The time of every session that waits for the shared start with this ticket is over.
+    StartExpired {
+        ticket: Ticket,
+    },
     /// whenRunning. The ticket is settled in Running, and at rest: in Stopped, Failed and Stuck.
     WaitRequested {
         ticket: Ticket,
@@ -217,6 +226,8 @@ impl Event {
             | Self::StartRefused { .. }
             | Self::StartAborted { .. }
             | Self::StartRevoked { .. }
+            | Self::StartExtended { .. }
+            | Self::StartExpired { .. }
             | Self::WaitRequested { .. }
             | Self::UseRequested { .. }
             | Self::WaitAborted { .. }

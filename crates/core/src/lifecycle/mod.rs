@@ -41,6 +41,7 @@
 
 pub mod dependencies;
 mod event;
+pub mod holds;
 mod machine;
 mod phase;
 mod restart;

@@ -356,6 +356,8 @@ pub struct Snapshot {
     pub armed: bool,
     pub pid: Option<Pid>,
     pub forgettable: bool,
+    /// A restart is pending, and no process is there: a start begins at once.
+    pub awaits_restart: bool,
     pub failed_health_checks: u32,
     pub restart_attempts: u32,
     pub last_error: Option<String>,

@@ -1,5 +1,7 @@
 //! Events from callers.
 
+use core::time::Duration;
+
 use super::Machine;
 use super::upgrade::upgrade_failure;
 use crate::error::Failure;
@@ -103,6 +105,24 @@ impl Machine {
         } else {
             self.settle(answer, Ok(()));
         }
+    }
+
+    /// Before its process is there, a start has no time limit that could be too short.
+    pub(super) fn start_extended(&mut self, ticket: Ticket, by: Duration) {
+        if self.boots_for(ticket) {
+            self.effects.push(Effect::Extend { timer: Timer::Startup, generation: self.generation, by });
+        }
+    }
+
+    pub(super) fn start_expired(&mut self, ticket: Ticket) {
+        if self.boots_for(ticket) {
+            self.disarm(Timer::Startup);
+            self.arm(Timer::Startup, Duration::ZERO);
+        }
+    }
+
+    fn boots_for(&self, ticket: Ticket) -> bool {
+        matches!(self.phase, Phase::Booting { run: Run::Requested(booting), .. } if booting == ticket)
     }
 
     pub(super) fn wait_requested(&mut self, ticket: Ticket) {

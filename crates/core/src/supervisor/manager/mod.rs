@@ -8,6 +8,7 @@ mod tickets;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ally_base::os;
 use ally_base::text::{io_text, printable};
@@ -298,6 +299,20 @@ impl Manager {
         }
     }
 
+    /// The start ends not before `by` from now. Without effect before its process is there.
+    pub fn extend_start(&self, name: &str, ticket: Ticket, by: Duration) {
+        if let Some(daemon) = self.context.daemons.get(name) {
+            daemon.feed(Event::StartExtended { ticket, by });
+        }
+    }
+
+    /// The start fails now, as if its startupTimeout were over. Without effect before its process is there.
+    pub fn expire_start(&self, name: &str, ticket: Ticket) {
+        if let Some(daemon) = self.context.daemons.get(name) {
+            daemon.feed(Event::StartExpired { ticket });
+        }
+    }
+
     /// Stops the daemon of a start that became ready and was aborted before its promise settled. The ticket is settled at the
     /// end of the stop.
     pub fn revoke(&self, name: &str, ticket: Ticket) -> Ticket {
@@ -328,6 +343,11 @@ impl Manager {
     /// The ticket is settled when the plugin runs, or is at rest.
     pub fn when_running(&self, name: &str) -> Ticket {
         self.request(name, |ticket| Event::WaitRequested { ticket })
+    }
+
+    /// The ticket is settled when the plugin runs, is armed, or is at rest.
+    pub fn when_usable(&self, name: &str) -> Ticket {
+        self.request(name, |ticket| Event::UseRequested { ticket })
     }
 
     pub fn abort_wait(&self, name: &str, ticket: Ticket) {

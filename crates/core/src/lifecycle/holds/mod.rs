@@ -1,0 +1,272 @@
+//! Who has a shared plugin: a pure machine of one plugin in the host. Events in, effects out, without a clock and without I/O.
+//!
+//! A session has the plugin from its start until it lets go. The first start makes the daemon, a further one attaches. If the
+//! last session lets go, the daemon is stopped, or lingers first. Starts that come during this stop wait for its end.
+//!
+//! The host's manager decides about the daemon itself. The holds only make calls, one for the start that is under way and one
+//! for a stop, however many sessions wait for it.
+//!
+//! - `event`: the events and effects;
+//! - `requests`: events from sessions;
+//! - `leave`: how a session lets go, and stops;
+//! - `reports`: events from the host's manager and its timers.
+
+mod event;
+mod leave;
+mod reports;
+mod requests;
+
+use core::mem;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+pub use event::{Call, CallId, DaemonState, DetachReason, Fit, HoldEffect, HoldEvent, Request, Session, Stage};
+
+use crate::error::Failure;
+
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    linger: Duration,
+}
+
+/// A start that is not answered yet.
+#[derive(Debug, Clone, Copy)]
+struct Waiter {
+    session: Session,
+    request: Request,
+    timeout: Duration,
+    linger: Duration,
+    /// The session did not have the plugin before.
+    fresh: bool,
+    /// Its timer runs.
+    timed: bool,
+}
+
+/// The call `Start` that is under way.
+#[derive(Debug)]
+struct Starting {
+    call: CallId,
+    /// The startupTimeout of the session whose start makes the daemon.
+    limit: Duration,
+    waiters: Vec<Waiter>,
+}
+
+/// A start of a session that has let go. It is answered at the end of the stop.
+#[derive(Debug)]
+struct Parting {
+    session: Session,
+    request: Request,
+    failure: Failure,
+}
+
+/// The call `Stop` that is under way.
+#[derive(Debug)]
+struct Stopping {
+    call: CallId,
+    requests: Vec<(Session, Request)>,
+    partings: Vec<Parting>,
+    /// The last session, which has let go.
+    leaver: Option<(Session, Hold)>,
+    /// The sessions that had the plugin when it was stopped for all.
+    leaving: BTreeMap<Session, Hold>,
+}
+
+/// Another call that is under way.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    Restart {
+        session: Session,
+        request: Request,
+    },
+    Upgrade {
+        session: Session,
+        request: Request,
+        linger: Option<Duration>,
+    },
+    Wait {
+        session: Session,
+        request: Request,
+    },
+    /// A start that waits for a restart.
+    Use(Waiter),
+    /// A restart or an upgrade whose session has let go.
+    Unasked,
+}
+
+impl Asked {
+    /// Who waits for the answer.
+    const fn asker(&self) -> Option<(Session, Request)> {
+        match self {
+            Self::Restart { session, request } | Self::Upgrade { session, request, .. } | Self::Wait { session, request } => {
+                Some((*session, *request))
+            }
+            Self::Use(waiter) => Some((waiter.session, waiter.request)),
+            Self::Unasked => None,
+        }
+    }
+
+    fn is_of(&self, session: Session) -> bool {
+        self.asker().is_some_and(|(asker, _)| asker == session)
+    }
+
+    const fn waiter(&self) -> Option<&Waiter> {
+        if let Self::Use(waiter) = self { Some(waiter) } else { None }
+    }
+
+    const fn waiter_mut(&mut self) -> Option<&mut Waiter> {
+        if let Self::Use(waiter) = self { Some(waiter) } else { None }
+    }
+
+    /// Whether the call changes the daemon.
+    const fn acts(&self) -> bool {
+        matches!(self, Self::Restart { .. } | Self::Upgrade { .. } | Self::Unasked)
+    }
+}
+
+#[derive(Debug)]
+pub struct Holds {
+    daemon: DaemonState,
+    /// The sessions that have the plugin. Empty while a stop is under way.
+    has: BTreeMap<Session, Hold>,
+    /// The starts that wait for the end of a stop.
+    queue: Vec<Waiter>,
+    /// whenRunning of sessions whose start waits for the end of a stop.
+    withheld: Vec<(Session, Request)>,
+    start: Option<Starting>,
+    stop: Option<Stopping>,
+    calls: BTreeMap<CallId, Asked>,
+    lingers: bool,
+    issued: CallId,
+    effects: Vec<HoldEffect>,
+}
+
+impl Default for Holds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Holds {
+    pub const fn new() -> Self {
+        Self {
+            daemon: DaemonState::Unknown,
+            has: BTreeMap::new(),
+            queue: Vec::new(),
+            withheld: Vec::new(),
+            start: None,
+            stop: None,
+            calls: BTreeMap::new(),
+            lingers: false,
+            issued: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// How many sessions have the plugin.
+    pub fn sessions(&self) -> usize {
+        self.has.len()
+    }
+
+    pub fn has(&self, session: Session) -> bool {
+        self.has.contains_key(&session)
+    }
+
+    /// The daemon serves only until its linger time is over.
+    pub const fn lingers(&self) -> bool {
+        self.lingers
+    }
+
+    /// Whether the host must live on for this plugin.
+    pub fn keeps_host(&self) -> bool {
+        !self.daemon.is_at_rest() || !self.has.is_empty() || !self.queue.is_empty() || self.is_busy() || self.lingers
+    }
+
+    /// Handles one event. Returns the effects, in the order in which they must be carried out.
+    pub fn on(&mut self, event: HoldEvent) -> Vec<HoldEffect> {
+        match event {
+            HoldEvent::Start { session, request, fit, timeout, linger } => {
+                let waiter = Waiter { session, request, timeout, linger, fresh: !self.has(session), timed: false };
+                self.start_requested(waiter, fit);
+            }
+            HoldEvent::LetGo { session, request } => self.let_go(session, request),
+            HoldEvent::SessionEnded { session } => self.session_ended(session),
+            HoldEvent::Everywhere { by } => self.stop_everywhere(by),
+            HoldEvent::Restart { session, request } => self.restart_requested(session, request),
+            HoldEvent::Upgrade { session, request, linger } => self.upgrade_requested(session, request, linger),
+            HoldEvent::Wait { session, request } => self.wait_requested(session, request),
+            HoldEvent::Abort { session, request } => self.aborted(session, request),
+            HoldEvent::TimedOut { request, failure } => self.timed_out(request, failure),
+            HoldEvent::LingerOver => self.linger_over(),
+            HoldEvent::Daemon(state) => self.daemon_changed(state),
+            HoldEvent::Settled { call, outcome } => self.settled(call, outcome),
+        }
+        mem::take(&mut self.effects)
+    }
+
+    /// Whether a call is under way.
+    fn is_busy(&self) -> bool {
+        self.start.is_some() || self.stop.is_some() || !self.calls.is_empty()
+    }
+
+    /// Whether the daemon is at rest, and no call is under way that changes this.
+    fn is_idle(&self) -> bool {
+        self.daemon.is_at_rest() && self.start.is_none() && self.stop.is_none() && !self.calls.values().any(Asked::acts)
+    }
+
+    fn call(&mut self, what: Call) -> CallId {
+        self.issued += 1;
+        self.effects.push(HoldEffect::Call { call: self.issued, what });
+        self.issued
+    }
+
+    fn ask(&mut self, what: Call, asked: Asked) {
+        let call = self.call(what);
+        self.calls.insert(call, asked);
+    }
+
+    fn answer(&mut self, session: Session, request: Request, outcome: Result<(), Failure>) {
+        self.effects.push(HoldEffect::Answer { session, request, outcome });
+    }
+
+    fn answer_start(&mut self, waiter: &Waiter, outcome: Result<(), Failure>) {
+        self.disarm(waiter);
+        self.answer(waiter.session, waiter.request, outcome);
+    }
+
+    fn disarm(&mut self, waiter: &Waiter) {
+        if waiter.timed {
+            self.effects.push(HoldEffect::DisarmTimeout { request: waiter.request });
+        }
+    }
+
+    fn detach(&mut self, session: Session, reason: DetachReason) {
+        self.effects.push(HoldEffect::Detach { session, reason });
+    }
+
+    fn end_linger(&mut self) {
+        if mem::take(&mut self.lingers) {
+            self.effects.push(HoldEffect::DisarmLinger);
+        }
+    }
+
+    /// Nobody waits for these calls any more.
+    fn take_calls(&mut self, wanted: impl Fn(&Asked) -> bool) -> Vec<Asked> {
+        let calls: Vec<CallId> = self.calls.iter().filter(|(_, asked)| wanted(asked)).map(|(call, _)| *call).collect();
+        calls.into_iter().filter_map(|call| self.take_call(call)).collect()
+    }
+
+    fn take_call(&mut self, call: CallId) -> Option<Asked> {
+        let asked = self.calls.remove(&call)?;
+        if asked.acts() {
+            // The daemon is not at rest before it is over.
+            self.calls.insert(call, Asked::Unasked);
+        } else {
+            self.effects.push(HoldEffect::Abort { call });
+        }
+        Some(asked)
+    }
+
+    fn take_uses(&mut self, wanted: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
+        self.take_calls(|asked| asked.waiter().is_some_and(&wanted)).iter().filter_map(Asked::waiter).copied().collect()
+    }
+}
