@@ -371,8 +371,6 @@ impl Failure {
             | Self::SharedDiffers { .. }
             | Self::HostRefuses { .. } => Code::OwnedElsewhere,
             Self::Remote { facts, .. } => facts.code,
-||||||| a271e1a
-            Self::OwnedElsewhere { .. } | Self::OwnedOutside { .. } | Self::LogFileOwned { .. } => Code::OwnedElsewhere,
             Self::SocketInUse { .. } | Self::SocketTaken { .. } | Self::BindsHeldSocket { cause: None, .. } => Code::SocketInUse,
             // Without a wait status: the keeper was killed.
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
