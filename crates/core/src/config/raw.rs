@@ -20,7 +20,7 @@ pub enum Raw {
     BuiltIn(String),
     /// A function, a symbol, a bigint, or the value of an unknown key, which is never read. Does not leave the process.
     #[serde(skip)]
-    Other(&'static str),
+    Other(#[serde(skip)] &'static str),
 }
 
 /// The deepest configuration is `healthcheck.probe.args[0]`, `restart.window.limit`.

@@ -88,6 +88,8 @@ pub enum DependencyProblem {
     NotRunning { name: String, cause: Box<Failure> },
     /// Another plugin of the group failed.
     GroupFailed,
+    /// A shared plugin names one that is not shared, which other sessions don't have.
+    NotShared { name: String },
 }
 
 /// A system call that failed.

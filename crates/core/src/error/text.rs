@@ -150,6 +150,9 @@ impl fmt::Display for Sentence<'_> {
                     write!(f, "it depends on '{name}', which does not run: {}", Sentence(cause))
                 }
                 DependencyProblem::GroupFailed => f.write_str("another plugin of the group failed"),
+                DependencyProblem::NotShared { name } => {
+                    write!(f, "it depends on '{name}', which is not shared; a shared plugin can depend only on shared ones")
+                }
             },
             Failure::GroupNotStarted { problem } | Failure::GroupNotStopped { problem } => f.write_str(problem),
             Failure::WindowExhausted { limit, period, last } => {

@@ -369,3 +369,25 @@ pub struct Snapshot {
     /// Milliseconds since 1970, while a restart is pending. `None` in phase Overdue, because the time is not known.
     pub next_restart_at: Option<f64>,
 }
+
+impl Snapshot {
+    /// Of a plugin that was never started.
+    pub const fn none() -> Self {
+        Self {
+            known: false,
+            state: ProcessState::Stopped,
+            armed: false,
+            pid: None,
+            forgettable: true,
+            awaits_restart: false,
+            failed_health_checks: 0,
+            restart_attempts: 0,
+            last_error: None,
+            last_state_change: 0.0,
+            running_since: None,
+            total_restarts: 0,
+            last_exit: None,
+            next_restart_at: None,
+        }
+    }
+}

@@ -21,7 +21,7 @@ use crate::model::Pid;
 use crate::supervisor::{Folder, dial, read_note};
 
 const LOCK: &str = "host.lock";
-const SOCKET: &str = "host.sock";
+pub const SOCKET: &str = "host.sock";
 
 /// The tries, if another process replaces the lock file between open(2) and flock(2).
 const LOCK_ATTEMPTS: u32 = 3;
@@ -86,7 +86,8 @@ impl Place {
         let place = Self { folder: Folder::open(envs_dir, &folder_name())? };
         let length = place.address(SOCKET).as_os_str().len();
         if length > ADDRESS_MAX {
-            let problem = format!("is too long for shared plugins: the socket of their host has a path of {length} bytes, at most {ADDRESS_MAX}");
+            let problem =
+                format!("is too long for shared plugins: the socket of their host has a path of {length} bytes, at most {ADDRESS_MAX}");
             return Err(Failure::InvalidConfig { field: "envsDir".to_owned(), problem });
         }
         Ok(place)
@@ -146,7 +147,8 @@ impl Place {
         let listener = UnixListener::bind(self.address(&temporary)).map_err(|error| Failure::call("bind", &path, error))?;
         let folder = self.folder.as_file();
         let private = Mode::S_IRUSR | Mode::S_IWUSR;
-        fchmodat(folder, temporary.as_str(), private, FchmodatFlags::FollowSymlink).map_err(|error| Failure::call("chmod", &path, error))?;
+        fchmodat(folder, temporary.as_str(), private, FchmodatFlags::FollowSymlink)
+            .map_err(|error| Failure::call("chmod", &path, error))?;
         renameat(folder, temporary.as_str(), folder, SOCKET).map_err(|error| Failure::call("rename", &path, error))?;
         Ok(listener)
     }

@@ -37,17 +37,20 @@ mod socket;
 
 pub use daemon::Published;
 pub use guardian::GuardianProgram;
-pub use manager::{Accepted, AcceptedGroup, Leftovers, Manager, Options, check};
+pub use launch::OwnerLimits;
+pub use manager::{Accepted, AcceptedGroup, Leftovers, Manager, Options, SessionStart, check};
+pub(crate) use manager::{ManagerContext, Outcome, SharedPlugins, Usable, at_index, not_started, not_stopped, parse_all, settle_group};
 pub use metrics::{Counts, Durations, PluginMetrics, Resources, TextFormat, text as metrics_text};
 pub use notify::{Notification, Watchdog};
 pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, LineMatch, LineSearch, OutputCounts, Splitter, Tail};
 pub(crate) use ownership::read_note;
-pub use launch::OwnerLimits;
 pub use ownership::{Folder, Holder, Lock, LockGuard, Observation, ObservedGeneration, Observer, Usage, leader};
 pub use probe::http;
-pub use report::{LogValue, Mailbox, MemberStart, Message, Refusal};
+pub(crate) use report::Reporter;
+pub use report::{LogEntry, LogValue, Mailbox, MemberStart, Message, Refusal};
 
 pub use runtime::{spawn, start};
+pub(crate) use socket::dial;
 pub use socket::{Activity, HeldEvent, HeldListener, HeldSocket, IdleGuard, IdleWatch, Restored, RetiredSocket, WatchedDaemon, make_free};
 
 /// The tracing target of all log entries except lines of output. `ALLY_LOG` filters by target.

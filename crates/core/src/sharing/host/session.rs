@@ -52,6 +52,12 @@ impl Session {
         self.waiting.notify_one();
     }
 
+    /// A frame of another format: the greeting.
+    pub fn push_frame(&mut self, class: Class, frame: Vec<u8>) {
+        self.outbox.push(class, frame);
+        self.waiting.notify_one();
+    }
+
     pub const fn takes_lines(&self) -> bool {
         self.outbox.bytes() < LINES_MAX
     }
@@ -101,9 +107,9 @@ async fn send(host: Arc<Host>, id: SessionId, mut write: OwnedWriteHalf, waiting
             waiting.notified().await;
             continue;
         }
-        // The reader sees the end of the connection too.
+        // The reader may be waiting for room, so that it does not see the end of the connection.
         if write.write_all(&piece).await.is_err() {
-            return;
+            return host.end_session(id);
         }
     }
 }
@@ -121,7 +127,8 @@ impl Host {
         if let Some(lost) = session.outbox.take_resync() {
             let held: Vec<_> = state.plugins.values().filter(|plugin| plugin.is_attached(id)).collect();
             let plugins = held.iter().map(|plugin| plugin.name.clone()).collect();
-            let shown = held.iter().filter_map(|plugin| Some(Push::Shown { plugin: plugin.name.clone(), shown: Box::new(plugin.shown()?) }));
+            let shown =
+                held.iter().filter_map(|plugin| Some(Push::Shown { plugin: plugin.name.clone(), shown: Box::new(plugin.shown()?) }));
             let frames = std::iter::once(Push::Resync { lost, plugins }).chain(shown);
             session.outbox.push_first(frames.filter_map(|push| encode(&push, TO_SESSION_MAX)).collect());
         }

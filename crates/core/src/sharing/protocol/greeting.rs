@@ -22,9 +22,13 @@ pub enum Verdict {
     /// The host ends everything, because no session holds a daemon. The client waits as for a dead owner.
     MakesRoom,
     /// The client is of another build, and so many sessions hold daemons.
-    OtherBuild { sessions: u32 },
+    OtherBuild {
+        sessions: u32,
+    },
     /// The client is outside of the host's sandbox, or the other way round. The text says what differs.
-    Outside { difference: String },
+    Outside {
+        difference: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,13 +23,27 @@ pub struct Request {
 pub enum Call {
     Start(Box<Start>),
     /// `changes`: the changed fields as the caller gave them, for the other sessions.
-    Upgrade { start: Box<Start>, changes: String },
-    LetGo { plugin: String },
-    StopEverywhere { plugin: String },
-    Restart { plugin: String },
-    Wait { plugin: String },
+    Upgrade {
+        start: Box<Start>,
+        changes: String,
+    },
+    LetGo {
+        plugin: String,
+    },
+    StopEverywhere {
+        plugin: String,
+    },
+    Restart {
+        plugin: String,
+    },
+    Wait {
+        plugin: String,
+    },
     /// Takes a start or a wait back. It is answered as usual.
-    Abort { plugin: String, request: RequestId },
+    Abort {
+        plugin: String,
+        request: RequestId,
+    },
     /// Metrics of all plugins of this session are wanted for the next minute.
     Metrics,
     Listen(Interest),
@@ -53,8 +67,6 @@ pub struct Start {
     pub owner: OwnerLimits,
     /// What is left of `startupTimeout`.
     pub timeout: Duration,
-    /// The host before this one was killed, and the session still has the daemon.
-    pub after_death: bool,
 }
 
 /// What the getters of a session read.
@@ -88,30 +100,70 @@ pub struct SentLine {
 /// Why a session does not have a plugin any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Detachment {
-    LetGo,
+    /// The session has let go.
+    Stopped,
+    /// Its own startupTimeout is over.
+    TimedOut,
+    /// Its start was refused before it changed anything.
+    Refused,
+    /// The daemon was stopped for all sessions, which have heard of it.
     Everywhere,
-    /// Its start failed for it alone, or for all.
-    StartFailed,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Push {
     /// The host has read the request.
-    Read { id: RequestId },
-    Answer { id: RequestId, outcome: Result<(), Vec<Facts>> },
+    Read {
+        id: RequestId,
+    },
+    Answer {
+        id: RequestId,
+        outcome: Result<(), Vec<Facts>>,
+    },
     /// From here on the session hears the plugin's events.
-    Attached { plugin: String, shown: Box<Shown> },
-    Detached { plugin: String, why: Detachment },
-    Shown { plugin: String, shown: Box<Shown> },
-    Told { plugin: String, told: Told, at: f64 },
+    /// Lines before `at` (milliseconds since 1970) were written before.
+    Attached {
+        plugin: String,
+        shown: Box<Shown>,
+        at: f64,
+    },
+    Detached {
+        plugin: String,
+        why: Detachment,
+    },
+    Shown {
+        plugin: String,
+        shown: Box<Shown>,
+    },
+    Told {
+        plugin: String,
+        told: Told,
+        at: f64,
+    },
     /// `dropped`: the lines that are missing in front of these.
-    Lines { plugin: String, dropped: u64, lines: Vec<SentLine> },
-    Log { plugin: String, level: LogLevel, text: String, fields: Vec<(String, LogValue)> },
-    /// Another session has upgraded the plugin.
-    Upgraded { plugin: String, changes: String },
+    Lines {
+        plugin: String,
+        dropped: u64,
+        lines: Vec<SentLine>,
+    },
+    Log {
+        plugin: String,
+        level: LogLevel,
+        text: String,
+        fields: Vec<(String, LogValue)>,
+    },
+    /// Another session has upgraded the plugin to this configuration.
+    Upgraded {
+        plugin: String,
+        changes: String,
+        config: Raw,
+    },
     /// Everything that was not sent yet was dropped, except answers: so many messages. The session has these plugins, and what each
     /// shows follows.
-    Resync { lost: u64, plugins: Vec<String> },
+    Resync {
+        lost: u64,
+        plugins: Vec<String>,
+    },
     /// The end of the stream that follows is no death.
     Leaving,
 }

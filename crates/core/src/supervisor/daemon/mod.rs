@@ -75,6 +75,15 @@ pub struct Published {
     pub job: Ticket,
     /// The last STATUS= of the daemon.
     pub status: Option<String>,
+    /// Of a shared daemon: how many sessions have it.
+    pub sessions: Option<u32>,
+}
+
+impl Published {
+    /// A revision that no snapshot of this process has had.
+    pub fn next_revision() -> u64 {
+        revision()
+    }
 }
 
 /// What the getters read.
@@ -313,7 +322,7 @@ impl Daemon {
         let (snapshot, revision, status, job) =
             self.read(|shown| (shown.snapshot.clone(), shown.revision, shown.status.clone(), shown.job));
         let uptime = snapshot.running_since.map(|since| clock::since(since).as_secs_f64() * 1e3);
-        Published { snapshot, revision, uptime, job, status }
+        Published { snapshot, revision, uptime, job, status, sessions: None }
     }
 
     pub fn metrics(&self) -> PluginMetrics {
@@ -326,6 +335,7 @@ impl Daemon {
         let (resources, cpu_time) = self.counters.resources();
         PluginMetrics {
             plugin: self.name.clone(),
+            shared: false,
             state,
             uptime: since.map(|since| clock::since(since).as_secs_f64() * 1e3),
             counts: self.counters.counts(),

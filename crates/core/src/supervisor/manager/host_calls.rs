@@ -46,6 +46,11 @@ impl Manager {
         Ok(Accepted { ticket, accepted: daemon.upgrade(ticket, job) })
     }
 
+    /// The last lines of the daemon's output, for a failure.
+    pub fn error_excerpt(&self, name: &str) -> String {
+        self.context.daemons.get(name).map(|daemon| daemon.tail.error_excerpt()).unwrap_or_default()
+    }
+
     /// What the getters show now. The next change is announced again.
     pub fn show(&self, name: &str) -> Option<(Published, PluginMetrics)> {
         let daemon = self.context.daemons.get_known(name)?;

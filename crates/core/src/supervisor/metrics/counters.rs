@@ -15,6 +15,8 @@ use crate::supervisor::output::OutputCounts;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PluginMetrics {
     pub plugin: String,
+    /// Whether other sessions may tell the same numbers.
+    pub shared: bool,
     pub state: ProcessState,
     /// Milliseconds since RUNNING.
     pub uptime: Option<f64>,
@@ -26,6 +28,23 @@ pub struct PluginMetrics {
     pub resources: Option<Resources>,
     /// The CPU time of all trees of this plugin, as far as it is known.
     pub cpu_time: Duration,
+}
+
+impl PluginMetrics {
+    /// Of a plugin that was never started.
+    pub fn none(plugin: &str) -> Self {
+        Self {
+            plugin: plugin.to_owned(),
+            shared: false,
+            state: ProcessState::Stopped,
+            uptime: None,
+            counts: Counts::NONE,
+            check_quantiles: None,
+            output: OutputCounts::default(),
+            resources: None,
+            cpu_time: Duration::ZERO,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -74,6 +74,11 @@ pub enum Message {
     Lines {
         follower: FollowerId,
     },
+    /// Another session has upgraded a shared daemon. `changes`: the changed fields, as that session gave them.
+    Upgraded {
+        plugin: String,
+        changes: String,
+    },
     /// A published snapshot has changed. Only for the host of shared daemons, which reads it.
     Published {
         plugin: String,
@@ -98,7 +103,12 @@ pub enum Kind {
 impl Message {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Settled { .. } | Self::GroupStarted { .. } | Self::Lines { .. } | Self::Published { .. } | Self::Dropped { .. } => Kind::Answer,
+            Self::Settled { .. }
+            | Self::GroupStarted { .. }
+            | Self::Lines { .. }
+            | Self::Upgraded { .. }
+            | Self::Published { .. }
+            | Self::Dropped { .. } => Kind::Answer,
             Self::Notice { .. } => Kind::Event,
             Self::Output { line, .. } => Kind::Line(line.len()),
             Self::Log { level, text, .. } => {
