@@ -1,7 +1,8 @@
 'use strict';
 
+const fs = require('node:fs');
 const { record } = require('../helpers/events');
-const { alive, identify, signal } = require('../helpers/proc');
+const { alive, identify, signal, withEnvironment } = require('../helpers/proc');
 const { failure, watch } = require('../helpers/promises');
 const { until } = require('../helpers/until');
 const { expectNothingLeft, useWorld } = require('../helpers/use-world');
@@ -49,10 +50,11 @@ test('host killed: a start that is under way is made again by the next host', as
   const manager = world.manager();
   await manager.startProcess(shared('other'));
   const marker = world.path('may-listen');
-  const start = watch(manager.startProcess(shared('plugin', ['waits-for-a-file.py', marker])));
+  const start = watch(manager.startProcess(shared('plugin', ['waits-for-a-file.py', marker, world.path('began')])));
+  await until(() => fs.existsSync(world.path('began')));
   const killed = host();
   signal(killed, 'SIGKILL');
-  require('node:fs').writeFileSync(marker, '');
+  fs.writeFileSync(marker, '');
   await start.promise;
   expect(manager.isRunning('plugin')).toBe(true);
   await until(() => manager.isRunning('other'), 5_000);
@@ -113,7 +115,7 @@ test('upgrade rejects with ERR_UPGRADE if the host is killed', async () => {
   await manager.startProcess(shared());
   const upgrade = manager.upgradeProcess('plugin', { args: shared('plugin', ['never-listens.py']).args });
   const rejected = failure(upgrade);
-  await until(() => require('../helpers/proc').withEnvironment(world.dir).length >= 2, 5_000);
+  await until(() => withEnvironment(world.dir).length >= 2, 5_000);
   signal(host(), 'SIGKILL');
   expect(await rejected).toMatchObject({ code: 'ERR_UPGRADE', message: expect.stringContaining('the host was killed') });
   await until(() => manager.isRunning('plugin'), 5_000);

@@ -69,6 +69,8 @@ pub struct Plugin {
     failure: Option<Failure>,
     /// Restarts that hosts before this one have counted.
     former_restarts: u64,
+    /// The exit that was the host's death.
+    former_exit: Option<LastExit>,
     /// The process of the tail, and its leader.
     process: (u64, Option<Pid>),
     /// Lines before this were written before the session had the plugin.
@@ -98,6 +100,7 @@ impl Plugin {
             former: None,
             failure: None,
             former_restarts: 0,
+            former_exit: None,
             process: (0, None),
             attached_at: 0.0,
             tail_host: 0,
@@ -210,6 +213,7 @@ impl Plugin {
     pub fn join(&mut self, start: OwnStart) {
         let former = Former { snapshot: self.snapshot.clone(), start: Arc::clone(&self.start), view: self.view };
         self.former = Some(former);
+        (self.former_restarts, self.former_exit) = (0, None);
         self.is_withheld = !start.config.depends_on.is_empty();
         self.start = Arc::new(start);
         self.view = View::Joining;
@@ -263,6 +267,7 @@ impl Plugin {
             snapshot.running_since = Some(old);
         }
         snapshot.total_restarts += self.former_restarts;
+        snapshot.last_exit = snapshot.last_exit.or(self.former_exit);
         self.metrics = metrics;
         if (&self.snapshot, &self.status, self.sessions) != (&snapshot, &status, Some(sessions)) {
             (self.snapshot, self.status, self.sessions) = (snapshot, status, Some(sessions));
@@ -503,7 +508,8 @@ impl Plugin {
         }
         let at = clock::wall();
         if let Some(pid) = had {
-            self.snapshot.last_exit = Some(LastExit { pid, exit: Exit::UNKNOWN, reason: ExitReason::Crashed, at, usage: None });
+            self.former_exit = Some(LastExit { pid, exit: Exit::UNKNOWN, reason: ExitReason::Crashed, at, usage: None });
+            self.snapshot.last_exit = self.former_exit;
             self.reporter.notice(Notice::Exited { pid, exit: Exit::UNKNOWN, reason: ExitReason::Crashed }, at);
         }
         if self.start.config.restart.max_attempts == 0 && had.is_some() {
