@@ -188,15 +188,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Accepts the value that asks for the behaviour of this version, and refuses the values that are not built yet.
-    pub fn accept_only(&mut self, field: &str, built: bool) -> Checked<()> {
-        match self.optional(field) {
-            Raw::Undefined => Ok(()),
-            Raw::Bool(given) if *given == built => Ok(()),
-            _ => Err(self.wrong(field, "is not supported yet")),
-        }
-    }
-
     pub fn refuse_unbuilt(&mut self) -> Checked<()> {
         self.keys.iter().filter(|key| !key.built).try_for_each(|key| self.refuse(key.name))
     }

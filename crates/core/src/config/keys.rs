@@ -120,7 +120,8 @@ pub const LIMITS: &[Key] = &[
     Key::value("oomScoreAdj"),
 ];
 
-const SHARED: &[Key] = &[Key::value("linger")];
+/// The keys of `shared`.
+pub const SHARED: &[Key] = &[Key::value("linger")];
 
 /// The keys of `ManagerOptions`.
 pub const OPTIONS: &[Key] =

@@ -1,6 +1,7 @@
 //! The configuration of a daemon. A start checks its configuration whole before it changes any state or file. If the check
 //! fails, the error names the first wrong field.
 
+mod difference;
 mod fields;
 pub mod keys;
 mod limits;
@@ -9,6 +10,7 @@ mod parse;
 mod pattern;
 mod probe;
 mod raw;
+mod shared;
 mod system_support;
 
 use std::path::{Path, PathBuf};
@@ -16,12 +18,14 @@ use std::time::Duration;
 
 use ally_base::record::DAEMON_ID;
 
+pub use difference::difference;
 pub use limits::Limits;
 pub use logs::LogConfig;
 pub use parse::{Parsed, name_problem, parse, path_problem};
 pub use pattern::Pattern;
 pub use probe::{HttpProbe, Probe, TcpAddress};
 pub use raw::Raw;
+pub use shared::Shared;
 pub use system_support::SystemSupport;
 
 use ally_base::stop::StopSignalTo;
@@ -97,6 +101,8 @@ pub struct ProcessConfig {
     /// `None`: the owner's.
     pub umask: Option<u32>,
     pub logs: Option<LogConfig>,
+    /// `None`: the daemon is the caller's alone.
+    pub shared: Option<Shared>,
 }
 
 impl ProcessConfig {

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::fields::{Checked, Fields};
 use super::keys::{CONFIG, HEALTHCHECK, LIMITS, LOGS, PROBE, RESTART, WINDOW};
-use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, SocketMaker, StartMode, limits, logs, probe};
+use super::{Health, InheritEnv, KillMode, Probe, ProcessConfig, Raw, SocketMaker, StartMode, limits, logs, probe, shared};
 use crate::error::Failure;
 use crate::lifecycle::{Backoff, ExitCodes, RestartOn, RestartPlan, Window};
 use ally_base::stop::StopSignalTo;
@@ -18,6 +18,8 @@ const ADDRESS_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
 const ENDING_LENGTH: usize = 5;
 /// The longest `socketPath`, in bytes. A name beside the socket must fit into a socket address too.
 pub const SOCKET_PATH_MAX: usize = ADDRESS_MAX - ENDING_LENGTH;
+/// The host of shared daemons has a folder beside those of the plugins.
+const RESERVED: &str = ".ally-";
 /// NAME_MAX of the common file systems, in bytes.
 const NAME_MAX: usize = 255;
 
@@ -67,8 +69,8 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
     let group = if top.is_absent("group") { None } else { Some(top.text("group")?) };
     let depends_on = depends_on(&mut top)?;
     let (start, idle_timeout) = start(&mut top, socket)?;
-    top.accept_only("shared", false)?;
-    let inherit_env = inherit_env(&mut top)?;
+    let shared = shared::shared(&mut top)?;
+    let inherit_env = inherit_env(&mut top, shared.is_some())?;
     let limits = top.nested("limits", LIMITS, limits::limits)?.unwrap_or_default();
     let umask = limits::umask(&mut top)?;
     let logs = top.nested("logs", LOGS, logs::logs)?.flatten();
@@ -101,6 +103,7 @@ pub fn parse(raw: &Raw) -> Checked<Parsed> {
             limits,
             umask,
             logs,
+            shared,
         },
         unknown: top.into_unknown(),
     })
@@ -137,6 +140,9 @@ fn check_name(top: &Fields, field: &str, name: &str) -> Checked<()> {
     }
     if name == "." || name == ".." || name.contains('/') {
         return Err(top.wrong(field, "must be a plain folder name: not '.' or '..', and without '/'"));
+    }
+    if name.starts_with(RESERVED) {
+        return Err(top.wrong(field, format!("must not begin with '{RESERVED}': such folders are this package's own")));
     }
     Ok(())
 }
@@ -209,8 +215,10 @@ fn env_vars(top: &mut Fields) -> Checked<Vec<(String, Option<String>)>> {
         .collect()
 }
 
-fn inherit_env(top: &mut Fields) -> Checked<InheritEnv> {
+/// The environment of one session says nothing about the others'.
+fn inherit_env(top: &mut Fields, is_shared: bool) -> Checked<InheritEnv> {
     let names = match top.optional("inheritEnv") {
+        Raw::Undefined if is_shared => return Ok(InheritEnv::Listed(Vec::new())),
         Raw::Undefined | Raw::Bool(true) => return Ok(InheritEnv::All),
         Raw::Bool(false) => return Ok(InheritEnv::Listed(Vec::new())),
         Raw::Array(names) => names,

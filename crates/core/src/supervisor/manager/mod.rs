@@ -482,6 +482,9 @@ impl Manager {
 /// `InvalidConfig` with the first field that is wrong.
 pub fn check(raw: &Raw) -> Result<Parsed, Failure> {
     let parsed = parse(raw)?;
+    if parsed.config.shared.is_some() {
+        return Err(Failure::InvalidConfig { field: "shared".to_owned(), problem: "is not supported yet".to_owned() });
+    }
     SystemSupport { accept_queue: os::accept_queue_is_visible(), oom_score: os::HAS_OOM_SCORE }.check(&parsed.config)?;
     Ok(parsed)
 }
