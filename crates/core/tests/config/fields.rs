@@ -362,6 +362,7 @@ fn defaults_are_those_of_the_contract() {
         limits: Limits::default(),
         umask: None,
         logs: None,
+        shared: None,
     };
     assert_eq!(checked(&minimal()), expected);
     // An empty object and an `undefined` property mean the default.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
 
 mod arbitrary_values;
+mod difference;
 mod environment;
 mod exec_probe;
 mod fields;
@@ -10,4 +11,5 @@ mod held_socket;
 mod limits;
 mod probes;
 mod secrets;
+mod shared;
 mod support;

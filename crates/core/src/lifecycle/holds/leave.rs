@@ -148,6 +148,10 @@ impl Holds {
             for session in mem::take(&mut self.has).into_keys() {
                 self.detach(session, DetachReason::Everywhere);
             }
+            // Starts that waited for a restart, which came to nothing.
+            for waiter in self.take_uses(|_| true) {
+                self.answer_start(&waiter, Err(Failure::Stopped));
+            }
             if let Some((session, request)) = by {
                 self.answer(session, request, Ok(()));
             }
@@ -185,7 +189,14 @@ impl Holds {
 
     /// If nobody has the plugin, and nothing of it is left: it is forgotten. Processes that SIGKILL did not end are stopped again.
     pub(super) fn settle_rest(&mut self) {
-        if !self.has.is_empty() || !self.queue.is_empty() || !self.is_idle() {
+        if !self.has.is_empty() || !self.queue.is_empty() || self.stop.is_some() {
+            return;
+        }
+        if !self.is_idle() {
+            // A restart by another session has overtaken the end of the last one.
+            if !self.daemon.is_at_rest() && self.start.is_none() && !self.lingers {
+                self.begin_stop(None);
+            }
             return;
         }
         self.end_linger();

@@ -43,7 +43,7 @@ struct Waiter {
 }
 
 /// The call `Start` that is under way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Starting {
     call: CallId,
     /// The startupTimeout of the session whose start makes the daemon.
@@ -52,7 +52,7 @@ struct Starting {
 }
 
 /// A start of a session that has let go. It is answered at the end of the stop.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Parting {
     session: Session,
     request: Request,
@@ -60,7 +60,7 @@ struct Parting {
 }
 
 /// The call `Stop` that is under way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Stopping {
     call: CallId,
     requests: Vec<(Session, Request)>,
@@ -123,7 +123,7 @@ impl Asked {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Holds {
     daemon: DaemonState,
     /// The sessions that have the plugin. Empty while a stop is under way.

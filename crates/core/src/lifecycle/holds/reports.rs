@@ -21,8 +21,9 @@ impl Holds {
                     self.begin_start(Waiter { fresh: false, ..waiter });
                 }
             }
-            _ => self.settle_rest(),
+            _ => {}
         }
+        self.settle_rest();
     }
 
     /// The time of the starts that wait for this attempt begins.
