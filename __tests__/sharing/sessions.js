@@ -27,8 +27,9 @@ function useSessions(world) {
   function host() {
     const note = fs.existsSync(`${folder()}/host.lock`) ? fs.readFileSync(`${folder()}/host.lock`, 'utf8') : '';
     const [, pid, start] = /^host (\d+) (\d+) /.exec(note) ?? [];
-    const found = pid === undefined ? undefined : identify(Number(pid));
-    return found?.start === start && alive(found) ? found : undefined;
+    if (pid === undefined) return undefined;
+    const found = identify(Number(pid));
+    return found.start === start && alive(found) ? found : undefined;
   }
 
   const hostGone = (deadline = 1_500) => until(() => host() === undefined, deadline, 'the host is gone');
