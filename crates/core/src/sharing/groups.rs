@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ally_base::wire::OwnerDeath;
+
 use super::Router;
 use super::client::{Client, Joined};
 use crate::config::{Parsed, Raw, Shared};
@@ -96,7 +98,7 @@ fn order(own: &Manager, client: &Client, parsed: &[Parsed]) -> Result<Vec<usize>
             }
             continue;
         }
-        Shared::check(own.context().options.owner_death).map_err(|failure| refused(index, at_index(index, failure)))?;
+        Shared::check(own.context().options.owner_death == OwnerDeath::Keep).map_err(|failure| refused(index, at_index(index, failure)))?;
         if let Some(other) = config.depends_on.iter().find(|other| !is_shared.contains(other.as_str())) {
             let problem = DependencyProblem::NotShared { name: other.clone() };
             return Err(refused(index, Failure::Dependency { problem }));

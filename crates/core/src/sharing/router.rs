@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ally_base::wire::OwnerDeath;
+
 use super::client::{Client, HostView};
 use crate::config::{Parsed, Raw, Shared};
 use crate::error::{DependencyProblem, Failure};
@@ -58,7 +60,7 @@ impl Router {
             // Exclusive and shared never mix.
             return Ok(self.refused(&name, Failure::OwnedElsewhere { owner: None }));
         }
-        Shared::check(self.own.context().options.owner_death)?;
+        Shared::check(self.own.context().options.owner_death == OwnerDeath::Keep)?;
         self.own.must_be_open()?;
         self.check_dependencies(&[&parsed])?;
         if self.own.state(&name).is_some() && !self.own.forget(&name) {
@@ -224,7 +226,7 @@ impl Router {
     /// `ShuttingDown`, `Spawn`. All else comes with the ticket.
     pub fn end_host(&self) -> Result<Ticket, Failure> {
         self.own.must_be_open()?;
-        Ok(self.shared_call(|client, ticket| client.end_host(ticket)))
+        Ok(self.shared_call(Client::end_host))
     }
 
     /// Restarts a shared plugin that this session need not have.
