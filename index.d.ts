@@ -282,10 +282,12 @@ export interface BackgroundProcessConfig {
    */
   idleTimeout?: number | undefined;
   /**
-   * false: each owner has its own daemon. true (not built yet): all owners of this user share one
-   * daemon. `linger`: the milliseconds that the daemon outlives its last session.
-   * @default false
+   * false: each owner has its own daemon. true: all owners of this user that start the plugin with the
+   * same `envsDir` share one daemon, which a process of its own supervises, the host. `linger`: the
+   * milliseconds that the daemon outlives its last session.
+   * @default false (`linger`: 0)
    * @example { linger: 30000 }
+   * @see [Sharing](docs/sharing.md)
    */
   shared?: boolean | { linger?: number | undefined } | undefined;
   /**
@@ -592,7 +594,11 @@ export interface ProcessInfo {
    * @see [On demand](docs/on-demand.md)
    */
   armed?: boolean;
-  /** Not built yet. The number of sessions of a shared daemon, including this one. */
+  /**
+   * The number of sessions that have the shared daemon, including this one. Absent if the plugin is not
+   * shared, or this session has let go of it.
+   * @see [Sharing](docs/sharing.md)
+   */
   sessions?: number;
 }
 
@@ -797,9 +803,9 @@ export declare class BackgroundProcessManager extends EventEmitter {
   /**
    * Stops a daemon, and resolves when every process of the daemon is gone and its files are removed.
    * For an unknown or stopped plugin it resolves at once, also if a dead owner has kept a daemon of this name. A pending start or restart is cancelled. If
-   * a process lives 2 s after SIGKILL, rejects with ERR_STOP_FAILED. `everywhere` (not built yet): stops
-   * a shared daemon for all sessions.
-   * @see [Stopping](docs/stopping.md)
+   * a process lives 2 s after SIGKILL, rejects with ERR_STOP_FAILED. A shared daemon
+   * is let go of: it runs on while another session has it. `everywhere` stops it for all sessions.
+   * @see [Stopping](docs/stopping.md), [Sharing](docs/sharing.md)
    */
   stopProcess(pluginName: string, options?: { everywhere?: boolean | undefined }): Promise<void>;
   /** Stops all daemons in parallel. After this call the manager starts no daemon. Never rejects. */

@@ -19,8 +19,8 @@ export declare class NativeManager {
    * caller's environment, each `KEY=VALUE` with a NUL behind it. `turn`: the number of this turn of the event loop.
    */
   start(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string, turn: number): NativeStart
-  /** As `start`, for the configuration of an upgrade. */
-  upgrade(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string, turn: number): NativeStart
+  /** As `start`, for the configuration of an upgrade. `changes`: the changed fields as text, for other sessions. */
+  upgrade(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string, turn: number, changes: string): NativeStart
   /** `unread` and `built_in`: as in `start`, per configuration. `turn`: as in `start`. */
   startGroup(configs: Array<unknown>, unread: Array<Array<string>>, builtIn: Array<Array<string>>, variables: string, turn: number): NativeGroupStart
   /** The problem of a configuration, if there is one. Starts nothing. */
@@ -39,7 +39,8 @@ export declare class NativeManager {
   revoke(pluginName: string, ticket: number): number
   whenRunning(pluginName: string): number
   abortWait(pluginName: string, ticket: number): void
-  stop(pluginName: string): number
+  /** `everywhere`: a shared plugin for all sessions. */
+  stop(pluginName: string, everywhere: boolean): number
   /** Ends what a dead owner left of a plugin: with `signals` its processes, otherwise only the files of what is gone. */
   endLeftovers(pluginName: string, signals: boolean): NativeStart
   /** Ends the daemon of a living owner, through its keeper. */
@@ -163,6 +164,7 @@ export interface NativeInfo {
   nextRestartAt?: number
   status?: string
   armed: boolean
+  sessions?: number
 }
 
 /** The known keys. `restart.window.limit` for a value, `args[]` for a list, `envVars.*` for a map. */
@@ -198,7 +200,7 @@ export interface NativeMemberStart {
 
 /** `kind` determines which of the other fields are set. */
 export interface NativeMessage {
-  /** settled, stateChange, exit, restart, health, output, log or lines */
+  /** settled, stateChange, exit, restart, health, output, log, lines or upgraded */
   kind: string
   ticket?: number
   failure?: NativeFailure

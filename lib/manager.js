@@ -19,7 +19,7 @@ function requireLib() {
   if (lib.copyConfig) return;
   Object.assign(lib, require('./options.js'), require('./errors.js'), require('./environment.js'), require('./logger.js'));
   Object.assign(lib, require('./messages.js'), require('./process-info.js'), require('./config-copy.js'), require('./configs.js'));
-  Object.assign(lib, require('./channels.js'), require('./turn.js'));
+  Object.assign(lib, require('./channels.js'), require('./turn.js'), require('./changes.js'));
 }
 
 const TAIL_LINES = 1000;
@@ -64,6 +64,7 @@ class BackgroundProcessManager extends EventEmitter {
       if (message.kind === 'settled') this.#settle(message);
       else if (message.kind === 'log') lib.writeEntry(this.#logger, message);
       else if (message.kind === 'lines') this.#followers.get(message.follower)?.read();
+      else if (message.kind === 'upgraded') this.#upgradedByOther(message);
       else {
         const payload = lib.payloadOf(message);
         if (!payload) return;
@@ -169,8 +170,7 @@ class BackgroundProcessManager extends EventEmitter {
     const given = typeof callOptions === 'object' && callOptions !== null ? callOptions : undefined;
     const everywhere = lib.readOption(given, 'everywhere', 'options.everywhere', name) ?? false;
     if (typeof everywhere !== 'boolean') throw lib.invalidConfig('options.everywhere', 'must be a boolean', name);
-    if (everywhere) throw lib.notSupported('options.everywhere', name);
-    await this.#settled(this.#native.stop(name));
+    await this.#settled(this.#native.stop(name, everywhere));
   }
 
   async startGroup(configs) {
@@ -236,8 +236,8 @@ class BackgroundProcessManager extends EventEmitter {
     const given = Object.freeze({ ...config, ...changed, pluginName });
     this.#followLevel();
     const whole = lib.withDefaults(given, this.#defaults);
-    const variables = lib.environment(pluginName);
-    const { ticket, accepted, failure } = this.#native.upgrade(whole, unread, builtIns, variables, lib.currentTurn());
+    const parts = [whole, unread, builtIns, lib.environment(pluginName), lib.currentTurn(), config.shared ? lib.packChanges(changed) : ''];
+    const { ticket, accepted, failure } = this.#native.upgrade(...parts);
     if (failure) throw lib.makeError(failure);
     if (accepted) this.#configs.add(pluginName, ticket, given);
     try {
@@ -245,6 +245,13 @@ class BackgroundProcessManager extends EventEmitter {
     } finally {
       this.#configs.settled(pluginName, ticket, this.#native.info(pluginName)?.job);
     }
+  }
+
+  /** Another session has upgraded a shared daemon: the changed fields are those of this session's configuration as well. */
+  #upgradedByOther({ pluginName, text }) {
+    const job = this.#native.info(pluginName)?.job;
+    const config = this.#configs.of(pluginName, job);
+    if (config) this.#configs.add(pluginName, job, Object.freeze({ ...config, ...lib.unpackChanges(text), pluginName }));
   }
 
   async whenRunning(pluginName, callOptions) {

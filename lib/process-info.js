@@ -25,6 +25,7 @@ function publicInfo(native, age, config) {
   if (isPresent(native.nextRestartAt)) info.nextRestartAt = new Date(native.nextRestartAt);
   if (isPresent(native.status)) info.status = native.status;
   if (native.armed) info.armed = true;
+  if (isPresent(native.sessions)) info.sessions = native.sessions;
   if (native.lastExit) {
     const { pid, code, signal, at, reason, memoryPeak, cpuTime } = native.lastExit;
     info.lastExit = { pid, at: new Date(at), reason };

@@ -14,8 +14,9 @@ const crates = {
   'ally-background-process-manager': /./,
   'ally-base': /^(libc|nix|once_cell)$/,
   'ally-build-id': /^$/,
-  'ally-core': /^(ally-base|httparse|libc|memchr|nix|once_cell|regex-lite|strsim|tokio|tracing)$/,
-  'ally-guardian': /^(ally-base|ally-build-id|ally-log|libc|nix)$/,
+  'ally-core': /^(ally-base|httparse|libc|memchr|nix|once_cell|postcard|regex-lite|serde|strsim|tokio|tracing)$/,
+  'ally-guardian': /^(ally-base|ally-build-id|ally-host|ally-log|libc|nix)$/,
+  'ally-host': /^(ally-base|ally-build-id|ally-core|libc|nix)$/,
   'ally-log': /^(ally-base|flate2|libc|memchr|nix)$/,
 };
 
@@ -32,6 +33,17 @@ const rules = [
     where: 'crates/core/src/lifecycle/',
     banned: /crate::(supervisor|config)\b/,
     why: 'the lifecycle knows no floor above it',
+  },
+  {
+    where: 'crates/core/src/supervisor/',
+    banned: /crate::sharing\b/,
+    why: 'the supervisor knows no session and no host',
+  },
+  {
+    where: 'crates/guardian/src/',
+    except: ['crates/guardian/src/main.rs'],
+    banned: /\bally_host\b/,
+    why: 'guardian and keeper use no code of the host',
   },
   {
     where: 'crates/core/src/config/',

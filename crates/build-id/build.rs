@@ -9,7 +9,7 @@ fn main() -> io::Result<()> {
     let mut files = vec![root.join("Cargo.toml")];
     // Its own lock file decides for the workspace; the fuzz targets have another one.
     files.extend(Some(root.join("Cargo.lock")).filter(|lock| lock.exists()));
-    for folder in ["src", "crates/base/src", "crates/core/src", "crates/guardian/src", "crates/log/src"] {
+    for folder in ["src", "crates/base/src", "crates/core/src", "crates/guardian/src", "crates/host/src", "crates/log/src"] {
         println!("cargo:rerun-if-changed={}", root.join(folder).display());
         collect(&root.join(folder), &mut files)?;
     }

@@ -1,5 +1,7 @@
 //! Converts messages of the supervisor for the JavaScript layer.
 
+use std::borrow::Cow;
+
 use napi::bindgen_prelude::Either3;
 use napi_derive::napi;
 
@@ -12,7 +14,7 @@ use ally_core::supervisor::{LogValue, MemberStart, Message};
 #[napi(object)]
 #[derive(Default)]
 pub struct NativeMessage {
-    /// settled, stateChange, exit, restart, health, output, log or lines
+    /// settled, stateChange, exit, restart, health, output, log, lines or upgraded
     pub kind: String,
     pub ticket: Option<f64>,
     pub failure: Option<NativeFailure>,
@@ -83,12 +85,18 @@ impl From<Message> for NativeMessage {
                 kind: "log".into(),
                 level: Some(level.as_str().to_ascii_lowercase()),
                 text: Some(log_text(&text, &fields)),
-                fields: Some(fields.into_iter().flat_map(|(name, value)| [Either3::A(name.to_owned()), log_value(name, value)]).collect()),
+                fields: Some(
+                    fields.into_iter().flat_map(|(name, value)| [Either3::A(name.to_string()), log_value(&name, value)]).collect(),
+                ),
                 ..Self::default()
             },
+            // The changed fields are `text`.
+            Message::Upgraded { plugin, changes } => {
+                Self { kind: "upgraded".into(), plugin_name: Some(plugin), text: Some(changes), ..Self::default() }
+            }
             Message::Lines { follower } => Self { kind: "lines".into(), follower: Some(count(follower)), ..Self::default() },
-            // Only logged, never delivered: see `NativeManager::for_javascript`.
-            Message::Dropped { .. } => Self { kind: "dropped".into(), ..Self::default() },
+            // Never delivered: see `NativeManager::for_javascript`.
+            Message::Dropped { .. } | Message::Published { .. } => Self { kind: "dropped".into(), ..Self::default() },
         }
     }
 }
@@ -147,12 +155,12 @@ fn log_value(name: &str, value: LogValue) -> Either3<String, f64, bool> {
 
 /// The message for the logger. A logger like console shows only the message, so the message has the name of the plugin in front
 /// and the values of all fields behind: `search: exited (pid 4711, reason crashed, code 3)`, `search: gave up: REASON`.
-fn log_text(text: &str, fields: &[(&str, LogValue)]) -> String {
+fn log_text(text: &str, fields: &[(Cow<'static, str>, LogValue)]) -> String {
     // A line of output has no values behind it.
-    let is_line = fields.iter().any(|(name, _)| *name == "stream");
+    let is_line = fields.iter().any(|(name, _)| name == "stream");
     let (mut plugin, mut details, mut sentences) = (None, Vec::new(), Vec::new());
     for (name, value) in fields {
-        match (*name, value) {
+        match (&**name, value) {
             ("plugin", LogValue::Text(name)) => plugin = Some(name),
             _ if is_line => {}
             (_, LogValue::Text(empty)) if empty.is_empty() => {}

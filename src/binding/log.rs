@@ -2,7 +2,7 @@
 //! its mailbox. Otherwise the entry goes to stderr, if `ALLY_LOG` lets it through.
 
 use std::collections::HashMap;
-use std::fmt::{Debug, Write as _};
+use std::fmt::Debug;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, Weak};
@@ -13,8 +13,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 
-use super::types::count;
-use ally_core::supervisor::{LogValue, Mailbox, Message};
+use ally_core::supervisor::{LogEntry, Mailbox, Message};
 
 struct Sink {
     mailbox: Weak<Mailbox>,
@@ -144,9 +143,8 @@ impl<S: Subscriber> Layer<S> for Router {
             if level > Level::INFO && mailbox.drop_line_if_full() {
                 continue;
             }
-            let mut entry = LogEntry::default();
-            event.record(&mut entry);
-            mailbox.post(Message::Log { level, text: entry.text, fields: entry.fields });
+            let LogEntry { text, fields } = LogEntry::of(event);
+            mailbox.post(Message::Log { level, text, fields });
         }
     }
 }
@@ -163,53 +161,4 @@ impl Visit for ManagerField {
     }
 
     fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
-}
-
-#[derive(Default)]
-struct LogEntry {
-    text: String,
-    fields: Vec<(&'static str, LogValue)>,
-}
-
-impl LogEntry {
-    fn number(&mut self, field: &Field, value: f64) {
-        self.fields.push((field.name(), LogValue::Number(value)));
-    }
-}
-
-impl Visit for LogEntry {
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.number(field, value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        let size = count(value.unsigned_abs());
-        self.number(field, if value < 0 { -size } else { size });
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        // The number of the manager is only for routing.
-        if field.name() != "manager" {
-            self.number(field, count(value));
-        }
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.fields.push((field.name(), LogValue::Bool(value)));
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.fields.push((field.name(), LogValue::Text(value.to_owned())));
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            // Writing to a String can't fail, so this branch only satisfies the compiler.
-            if write!(self.text, "{value:?}").is_err() {
-                self.text.clear();
-            }
-        } else {
-            self.fields.push((field.name(), LogValue::Text(format!("{value:?}"))));
-        }
-    }
 }

@@ -22,7 +22,8 @@ use ally_core::config::{keys, name_problem, path_problem};
 use ally_core::error::Failure;
 use ally_core::lifecycle::Ticket;
 use ally_core::model::ProcessState;
-use ally_core::supervisor::{Accepted, AcceptedGroup, GuardianProgram, Leftovers, Manager, Message, Options, TextFormat, check};
+use ally_core::sharing::Router;
+use ally_core::supervisor::{Accepted, AcceptedGroup, GuardianProgram, Leftovers, Message, Options, TextFormat, check};
 
 #[napi(object)]
 pub struct NativeOptions {
@@ -38,7 +39,7 @@ pub struct NativeOptions {
 #[napi(custom_finalize)]
 pub struct NativeManager {
     /// Boxed, because the cleanup hook of the environment holds the address.
-    manager: Box<Manager>,
+    manager: Box<Router>,
     wake: Arc<Wake>,
     /// The number of calls that are not settled.
     pending: u32,
@@ -57,7 +58,7 @@ impl NativeManager {
         let wake = Wake::new(env, wake, resource)?;
         let waker = Arc::clone(&wake);
         let owner_death = if options.keep_on_owner_death { OwnerDeath::Keep } else { OwnerDeath::Stop };
-        let manager = Box::new(Manager::new(
+        let manager = Box::new(Router::new(
             Options {
                 envs_dir: PathBuf::from(options.envs_dir),
                 owner_death,
@@ -67,6 +68,7 @@ impl NativeManager {
         ));
         if options.has_logger {
             log::connect(manager.id(), Arc::downgrade(manager.mailbox()), options.debug);
+            manager.set_logger();
         }
         // SAFETY: on the environment's own thread. The address of the manager is valid until `finalize` has removed the hook.
         let status = unsafe { sys::napi_add_env_cleanup_hook(env.raw(), Some(environment_ends), hook_argument(&manager)) };
@@ -94,7 +96,8 @@ impl NativeManager {
         self.native_start(env, started, config.text("pluginName").filter(|name| !name.is_empty()).map(str::to_owned))
     }
 
-    /// As `start`, for the configuration of an upgrade.
+    /// As `start`, for the configuration of an upgrade. `changes`: the changed fields as text, for other sessions.
+    #[expect(clippy::too_many_arguments, reason = "those of `start`, and the changes")]
     #[napi]
     pub fn upgrade(
         &mut self,
@@ -104,10 +107,11 @@ impl NativeManager {
         built_in: Vec<String>,
         variables: String,
         turn: u32,
+        changes: String,
     ) -> napi::Result<NativeStart> {
         let config = types::config(&config, Remarks { unread, built_in })?;
         self.manager.enter_turn(turn);
-        let upgraded = self.manager.upgrade(&config, variables.into());
+        let upgraded = self.manager.upgrade(&config, variables.into(), changes);
         self.native_start(env, upgraded, config.text("pluginName").map(str::to_owned))
     }
 
@@ -218,9 +222,10 @@ impl NativeManager {
         self.manager.abort_wait(&plugin_name, ticket as Ticket);
     }
 
+    /// `everywhere`: a shared plugin for all sessions.
     #[napi]
-    pub fn stop(&mut self, env: Env, plugin_name: String) -> napi::Result<f64> {
-        let ticket = self.manager.stop(&plugin_name);
+    pub fn stop(&mut self, env: Env, plugin_name: String, everywhere: bool) -> napi::Result<f64> {
+        let ticket = self.manager.stop(&plugin_name, everywhere);
         self.await_ticket(env, ticket)
     }
 
@@ -345,6 +350,7 @@ impl NativeManager {
     #[napi]
     pub fn log_debug(&self, on: bool) {
         log::connect(self.manager.id(), Arc::downgrade(self.manager.mailbox()), on);
+        self.manager.set_logger();
     }
 
     /// Sets which of the events `output` and `health` have listeners. Events without a listener are not sent.
@@ -408,13 +414,13 @@ impl ObjectFinalize for NativeManager {
     }
 }
 
-fn hook_argument(manager: &Manager) -> *mut c_void {
+fn hook_argument(manager: &Router) -> *mut c_void {
     ptr::from_ref(manager).cast_mut().cast()
 }
 
 /// The end of a worker or of the program ends its managers, even if JavaScript still refers to them.
 unsafe extern "C" fn environment_ends(manager: *mut c_void) {
     // SAFETY: the argument belongs to a `NativeManager`, which removes this hook before it is dropped.
-    let manager = unsafe { &*manager.cast_const().cast::<Manager>() };
+    let manager = unsafe { &*manager.cast_const().cast::<Router>() };
     manager.close();
 }

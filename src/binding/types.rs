@@ -6,12 +6,12 @@ use napi::bindgen_prelude::{Array, JsObjectValue, KeyCollectionMode, KeyConversi
 use napi::{JsValue, ValueType};
 use napi_derive::napi;
 
-use ally_base::text::{errno_name, signal_name};
+use ally_base::text::signal_name;
 use ally_core::config::Raw;
 use ally_core::config::keys::{CONFIG, Key, Shape};
-use ally_core::error::{DependencyProblem, Failure};
+use ally_core::error::{Facts, Failure};
 use ally_core::lifecycle::LastExit;
-use ally_core::model::{Exit, ExitReason};
+use ally_core::model::ExitReason;
 use ally_core::supervisor::{PluginMetrics, Published, Refusal, Resources};
 
 /// Facts about a configuration that its copy does not show.
@@ -149,35 +149,27 @@ impl From<Refusal> for NativeFailure {
 }
 
 pub fn failure(failure: &Failure, plugin: Option<String>) -> NativeFailure {
-    let message = failure.message(plugin.as_deref().unwrap_or_default());
-    native(failure, message, plugin)
+    let chain = Facts::chain(failure, plugin.as_deref().unwrap_or_default());
+    let mut facts = chain.into_iter().rev();
+    let innermost = facts.next().map_or_else(|| native(Facts::of(failure, ""), None), |facts| native(facts, None));
+    facts.fold(innermost, |cause, facts| native(facts, Some(cause)))
 }
 
-fn native(failure: &Failure, message: String, plugin: Option<String>) -> NativeFailure {
-    let Exit { code, signal } = failure.exit();
-    let refused = failure.refused();
+fn native(facts: Facts, cause: Option<NativeFailure>) -> NativeFailure {
+    let Facts { code, message, plugin, pid, exit, errno, syscall, path, stderr, .. } = facts;
     NativeFailure {
-        code: failure.code().as_str().to_owned(),
+        code: code.as_str().to_owned(),
         message,
-        errno: refused.as_ref().map(|refused| errno_name(refused.errno)),
-        syscall: refused.and_then(|refused| refused.call).map(str::to_owned),
-        path: failure.path().map(str::to_owned),
-        // With the bare text, because the outer error has the sentence around it.
-        cause: failure.cause().map(|cause| native(cause, cause.to_string(), cause_plugin(failure, plugin.as_ref()))).into_iter().collect(),
-        causes: Vec::new(),
         plugin_name: plugin,
-        pid: failure.pid(),
-        exit_code: code,
-        signal: signal.map(signal_name),
-        stderr: failure.tail().map(str::to_owned),
-    }
-}
-
-/// The plugin that the cause of a failure is about.
-fn cause_plugin(failure: &Failure, plugin: Option<&String>) -> Option<String> {
-    match failure {
-        Failure::Dependency { problem: DependencyProblem::NotRunning { name, .. } } => Some(name.clone()),
-        _ => plugin.cloned(),
+        pid,
+        exit_code: exit.code,
+        signal: exit.signal.map(signal_name),
+        errno,
+        syscall,
+        path,
+        stderr,
+        cause: cause.into_iter().collect(),
+        causes: Vec::new(),
     }
 }
 
@@ -260,10 +252,11 @@ pub struct NativeInfo {
     pub next_restart_at: Option<f64>,
     pub status: Option<String>,
     pub armed: bool,
+    pub sessions: Option<u32>,
 }
 
 impl From<Published> for NativeInfo {
-    fn from(Published { snapshot, revision, uptime, status, job }: Published) -> Self {
+    fn from(Published { snapshot, revision, uptime, status, job, sessions }: Published) -> Self {
         Self {
             revision: count(revision),
             job: count(job),
@@ -279,6 +272,7 @@ impl From<Published> for NativeInfo {
             next_restart_at: snapshot.next_restart_at,
             status,
             armed: snapshot.armed,
+            sessions,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The lifecycle of daemons, independent of Node.js. Each module uses only the modules below it:
 //!
+//! - [`sharing`]: the host of shared daemons, and its sessions;
 //! - [`supervisor`]: carries out effects with tokio and system calls; one task per daemon;
 //! - [`config`]: a checked configuration;
 //! - [`lifecycle`]: the pure state machine of one daemon;
@@ -10,4 +11,5 @@ pub mod config;
 pub mod error;
 pub mod lifecycle;
 pub mod model;
+pub mod sharing;
 pub mod supervisor;

@@ -3,9 +3,11 @@
 use core::fmt;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub type Pid = i32;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProcessState {
     Starting,
     Running,
@@ -30,7 +32,7 @@ impl ProcessState {
 }
 
 /// The wait status of a leader. If the keeper was killed, the wait status is lost, and both fields are `None`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Exit {
     pub code: Option<i32>,
     pub signal: Option<i32>,
@@ -45,14 +47,14 @@ impl Exit {
 }
 
 /// The accounting of an ended leader, including the children that it waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ExitUsage {
     /// The largest resident size of a single process, in bytes.
     pub memory_peak: u64,
     pub cpu_time: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ExitReason {
     Stopped,
     Crashed,
@@ -110,7 +112,7 @@ pub enum ProbeRole {
 }
 
 /// An output stream of a daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stream {
     Stdout,
     Stderr,

@@ -18,6 +18,7 @@ fn plugin(name: &str) -> PluginMetrics {
         leader_since: None,
     };
     PluginMetrics {
+        shared: false,
         plugin: name.to_owned(),
         state: ProcessState::Stopped,
         uptime: None,

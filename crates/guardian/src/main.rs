@@ -1,4 +1,5 @@
-//! `ally-guardian`: the program of guardian and keepers. The addon starts a guardian per manager, at the manager's first start.
+//! `ally-guardian`: the program of guardian and keepers, and of the host of shared daemons (crate `ally-host`). The addon starts a
+//! guardian per manager, at the manager's first start.
 //!
 //! ```text
 //!   owner (Node) ──── stream ──── guardian ── fork ──▶ keeper ── fork, exec ──▶ leader ──▶ …
@@ -27,11 +28,26 @@ mod survivors;
 mod sys;
 mod tree;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use guardian::Guardian;
 
+/// The first argument of the host's role. The second one is `envsDir`.
+const HOST: &str = "host";
+
 fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|role| role == HOST)
+        && let Some(envs_dir) = args.next()
+    {
+        sys::set_process_name(c"ally-host");
+        // No value of this program owns a descriptor above 2 yet.
+        sys::close_all_but(vec![0, 1, 2]);
+        return ally_host::run(PathBuf::from(envs_dir));
+    }
+    // The host spawns its guardian by a path without a name.
+    sys::set_process_name(c"ally-guardian");
     match Guardian::new() {
         Ok(guardian) => guardian.run(),
         Err(error) => {

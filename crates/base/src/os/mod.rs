@@ -4,6 +4,7 @@
 //! - `tree`: scans for the descendants of a process and for the members of a POSIX session;
 //! - `handle`: signals that can't reach another process of the same pid;
 //! - `peer`: the process at the other end of a Unix socket;
+//! - `boundary`: the namespaces and the sandbox of a process;
 //! - `accept_queue`: whether a listener has accepted a connection;
 //! - `arrivals`: connections to listening sockets, and their hang-up;
 //! - `exchange`: two files change their names in one step;

@@ -61,6 +61,19 @@ impl FrameBuffer {
         self.0.extend(bytes);
     }
 
+    /// The bytes that were not taken.
+    pub fn into_rest(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn consume(&mut self, count: usize) {
         self.0.drain(..count);
     }

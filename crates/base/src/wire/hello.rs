@@ -51,6 +51,14 @@ impl Hello {
     /// # Errors
     /// The received bytes do not begin with a `Hello`.
     pub fn take_from(buffer: &mut FrameBuffer) -> Result<Option<Self>, BadFrame> {
+        Ok(Self::take_with_rest(buffer)?.map(|(hello, _)| hello))
+    }
+
+    /// As [`Self::take_from`], with the bytes after the pid.
+    ///
+    /// # Errors
+    /// As [`Self::take_from`].
+    pub fn take_with_rest(buffer: &mut FrameBuffer) -> Result<Option<(Self, Vec<u8>)>, BadFrame> {
         let read = buffer.peek();
         if !MAGIC.starts_with(read) && !read.starts_with(&MAGIC) {
             return Err(BadFrame);
@@ -58,17 +66,22 @@ impl Hello {
         let Some((prefix, rest)) = read.split_first_chunk::<{ Self::PREFIX }>() else { return Ok(None) };
         let length = Self::length(*prefix)?;
         let Some(rest) = rest.get(..length) else { return Ok(None) };
-        let hello = Self::decode(rest).ok_or(BadFrame)?;
+        let (hello, added) = Self::split(rest).ok_or(BadFrame)?;
+        let added = added.to_vec();
         buffer.consume(Self::PREFIX + length);
-        Ok(Some(hello))
+        Ok(Some((hello, added)))
     }
 
     /// Ignores bytes after the pid: a later build may add fields there.
     pub fn decode(rest: &[u8]) -> Option<Self> {
+        Self::split(rest).map(|(hello, _)| hello)
+    }
+
+    fn split(rest: &[u8]) -> Option<(Self, &[u8])> {
         let (version, rest) = text(rest)?;
         let (build, rest) = text(rest)?;
-        let pid = i32::from_le_bytes(*rest.first_chunk()?);
-        Some(Self { version, build, pid })
+        let (pid, rest) = rest.split_first_chunk()?;
+        Some((Self { version, build, pid: i32::from_le_bytes(*pid) }, rest))
     }
 }
 

@@ -1,6 +1,12 @@
 //! An unchecked value of a configuration, as the caller gave it.
 
-#[derive(Debug, Clone, PartialEq)]
+use std::cell::Cell;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub enum Raw {
     Undefined,
     Null,
@@ -12,8 +18,36 @@ pub enum Raw {
     Object(Vec<(String, Raw)>),
     /// An object with contents outside its properties, such as a Map or a Date, by its kind: "a Map".
     BuiltIn(String),
-    /// A function, a symbol, a bigint, or the value of an unknown key, which is never read.
-    Other(&'static str),
+    /// A function, a symbol, a bigint, or the value of an unknown key, which is never read. Does not leave the process.
+    #[serde(skip)]
+    Other(#[serde(skip)] &'static str),
+}
+
+/// The deepest configuration is `healthcheck.probe.args[0]`, `restart.window.limit`.
+const DEPTH_MAX: u32 = 8;
+
+thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+impl Serialize for Raw {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    /// A damaged message could nest a value deeper than the stack is.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let depth = DEPTH.get();
+        if depth >= DEPTH_MAX {
+            return Err(D::Error::custom("a value is nested too deeply"));
+        }
+        DEPTH.set(depth + 1);
+        let value = Self::deserialize(deserializer);
+        DEPTH.set(depth);
+        value
+    }
 }
 
 impl Raw {
@@ -24,6 +58,19 @@ impl Raw {
             Self::String(text) if name == key => Some(text.as_str()),
             _ => None,
         })
+    }
+
+    /// The value without what is not data: the entries of unknown keys.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        match self {
+            Self::Object(entries) => {
+                let data = entries.into_iter().filter(|(_, value)| !matches!(value, Self::Other(_)));
+                Self::Object(data.map(|(key, value)| (key, value.plain())).collect())
+            }
+            Self::Array(items) => Self::Array(items.into_iter().map(Self::plain).collect()),
+            value => value,
+        }
     }
 
     /// The kind of the value, for "must be a string, got …". The value itself may be a secret.

@@ -1,5 +1,6 @@
 //! Failures: one enum with a code and a text for each case. The JavaScript layer turns a failure into an Error.
 
+mod facts;
 mod text;
 
 use std::fmt;
@@ -10,10 +11,14 @@ use std::time::Duration;
 use ally_base::record::Elsewhere;
 use ally_base::text::io_text;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Exit, MemoryLimit, Pid, ProbeRole, ProcessState};
 
+pub use facts::Facts;
+
 /// The codes of the public surface (`ManagerError['code']`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Code {
     InvalidConfig,
     AlreadyRunning,
@@ -83,6 +88,8 @@ pub enum DependencyProblem {
     NotRunning { name: String, cause: Box<Failure> },
     /// Another plugin of the group failed.
     GroupFailed,
+    /// A shared plugin names one that is not shared, which other sessions don't have.
+    NotShared { name: String },
 }
 
 /// A system call that failed.
@@ -276,6 +283,20 @@ pub enum Failure {
     Internal {
         problem: String,
     },
+    /// The host of shared daemons can't be used by this process. `host`: its pid, if it is known.
+    HostRefuses {
+        host: Option<Pid>,
+        problem: String,
+    },
+    /// The host of shared daemons does not answer.
+    HostSilent {
+        problem: String,
+    },
+    /// A failure in the host of shared daemons.
+    Remote {
+        facts: Box<Facts>,
+        cause: Option<Box<Failure>>,
+    },
 }
 
 impl Failure {
@@ -332,7 +353,7 @@ impl Failure {
             | Self::RestartPrevented { cause, .. }
             | Self::Upgrade { cause } => Some(cause),
             Self::AttemptsExhausted { last, .. } | Self::WindowExhausted { last, .. } => Some(last),
-            Self::BindsHeldSocket { cause, .. } => cause.as_deref(),
+            Self::BindsHeldSocket { cause, .. } | Self::Remote { cause, .. } => cause.as_deref(),
             Self::Dependency { problem: DependencyProblem::NotRunning { cause, .. } } => Some(cause),
             _ => None,
         }
@@ -340,7 +361,8 @@ impl Failure {
 
     /// The last cause that is about the same plugin.
     fn root(&self) -> &Self {
-        if matches!(self, Self::Dependency { .. }) {
+        // The facts of a remote failure are those of its root already.
+        if matches!(self, Self::Dependency { .. } | Self::Remote { .. }) {
             return self;
         }
         self.cause().map_or(self, Self::root)
@@ -353,9 +375,12 @@ impl Failure {
             Self::Upgrade { .. } => Code::Upgrade,
             Self::ShuttingDown => Code::ShuttingDown,
             Self::NotFound => Code::NotFound,
-            Self::OwnedElsewhere { .. } | Self::OwnedOutside { .. } | Self::SharedDiffers { .. } | Self::LogFileOwned { .. } => {
-                Code::OwnedElsewhere
-            }
+            Self::OwnedElsewhere { .. }
+            | Self::OwnedOutside { .. }
+            | Self::LogFileOwned { .. }
+            | Self::SharedDiffers { .. }
+            | Self::HostRefuses { .. } => Code::OwnedElsewhere,
+            Self::Remote { facts, .. } => facts.code,
             Self::SocketInUse { .. } | Self::SocketTaken { .. } | Self::BindsHeldSocket { cause: None, .. } => Code::SocketInUse,
             // Without a wait status: the keeper was killed.
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
@@ -366,7 +391,7 @@ impl Failure {
             Self::Io { .. } | Self::LeftoverFile { .. } => Code::Io,
             Self::Spawn { .. } => Code::Spawn,
             Self::Unsupported { .. } | Self::NoQueueDiag { .. } => Code::Unsupported,
-            Self::Internal { .. } | Self::GuardianLost { .. } => Code::Internal,
+            Self::Internal { .. } | Self::GuardianLost { .. } | Self::HostSilent { .. } => Code::Internal,
             Self::Unhealthy { .. }
             | Self::OverMemory { .. }
             | Self::TooManyActivations { .. }
@@ -382,8 +407,10 @@ impl Failure {
         }
     }
 
-    pub const fn pid(&self) -> Option<Pid> {
+    pub fn pid(&self) -> Option<Pid> {
         match self {
+            Self::HostRefuses { host, .. } => *host,
+            Self::Remote { facts, .. } => facts.pid,
             Self::OwnedElsewhere { owner } | Self::LogFileOwned { owner, .. } => *owner,
             // In any other place the pid names another process here.
             Self::OwnedOutside { pid, place: Elsewhere::NetworkNamespace } => Some(*pid),
@@ -407,6 +434,7 @@ impl Failure {
     /// The file or program that the root cause is about.
     pub fn path(&self) -> Option<&str> {
         match self.root() {
+            Self::Remote { facts, .. } => facts.path.as_deref(),
             Self::Spawn { refused: Some(refused), .. } => refused.path.as_deref(),
             Self::Io { path, .. } | Self::LogFileOwned { path, .. } | Self::Unsupported { path, .. } | Self::GuardianLost { path, .. } => {
                 Some(path)
@@ -418,6 +446,7 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self.root() {
             Self::StartupExit { exit, .. } | Self::Ended { exit, .. } => *exit,
+            Self::Remote { facts, .. } => facts.exit,
             _ => Exit::UNKNOWN,
         }
     }
@@ -425,6 +454,7 @@ impl Failure {
     /// The last lines of the daemon's output, unchanged.
     pub fn tail(&self) -> Option<&str> {
         match self.root() {
+            Self::Remote { facts, .. } => facts.stderr.as_deref(),
             Self::StartupExit { tail, .. } | Self::StartupTimeout { tail, .. } | Self::Ended { tail, .. } if !tail.is_empty() => Some(tail),
             _ => None,
         }

@@ -30,6 +30,7 @@ impl Failure {
             Self::GroupNotStarted { .. } => format!("Failed to start the group: {self}"),
             Self::GroupNotStopped { .. } => format!("Failed to stop the group: {self}"),
             Self::Upgrade { .. } => format!("Failed to upgrade background process '{plugin}': {self}"),
+            Self::Remote { facts, .. } => facts.message.clone(),
             Self::Internal { .. } => format!("Background process '{plugin}' is lost: {self}"),
             _ => format!("Failed to start background process '{plugin}': {self}"),
         }
@@ -38,6 +39,10 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Remote { facts, .. } = self {
+            // Complete, and printable already.
+            return f.write_str(&facts.text);
+        }
         f.write_str(&printable(&Sentence(self).to_string()))?;
         // Behind the sentence, because its line breaks are wanted.
         Excerpt(self.tail().unwrap_or_default()).fmt(f)
@@ -102,7 +107,10 @@ impl fmt::Display for Sentence<'_> {
             | Failure::Unsupported { problem, .. }
             | Failure::NoQueueDiag { problem }
             | Failure::NotEnded { problem }
-            | Failure::Internal { problem } => f.write_str(problem),
+            | Failure::Internal { problem }
+            | Failure::HostRefuses { problem, .. }
+            | Failure::HostSilent { problem } => f.write_str(problem),
+            Failure::Remote { facts, .. } => f.write_str(&facts.text),
             Failure::GuardianLost { path, ending } => write!(f, "the guardian {path} {ending}"),
             Failure::StartupExit { exit, .. } => write!(f, "the process {} before it was ready", ExitText(*exit)),
             Failure::StartupTimeout { socket, after, last_problem, .. } => {
@@ -148,6 +156,9 @@ impl fmt::Display for Sentence<'_> {
                     write!(f, "it depends on '{name}', which does not run: {}", Sentence(cause))
                 }
                 DependencyProblem::GroupFailed => f.write_str("another plugin of the group failed"),
+                DependencyProblem::NotShared { name } => {
+                    write!(f, "it depends on '{name}', which is not shared; a shared plugin can depend only on shared ones")
+                }
             },
             Failure::GroupNotStarted { problem } | Failure::GroupNotStopped { problem } => f.write_str(problem),
             Failure::WindowExhausted { limit, period, last } => {

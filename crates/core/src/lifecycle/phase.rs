@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Failure;
 use crate::lifecycle::restart::History;
 use crate::model::{Exit, ExitReason, ExitUsage, Pid, ProcessState};
@@ -333,7 +335,7 @@ impl Activity {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LastExit {
     pub pid: Pid,
     pub exit: Exit,
@@ -345,7 +347,7 @@ pub struct LastExit {
 }
 
 /// The values for the getters. Published after every event.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// False before the first start, and after first starts that were refused because another owner has the name.
     pub known: bool,
@@ -366,4 +368,26 @@ pub struct Snapshot {
     pub last_exit: Option<LastExit>,
     /// Milliseconds since 1970, while a restart is pending. `None` in phase Overdue, because the time is not known.
     pub next_restart_at: Option<f64>,
+}
+
+impl Snapshot {
+    /// Of a plugin that was never started.
+    pub const fn none() -> Self {
+        Self {
+            known: false,
+            state: ProcessState::Stopped,
+            armed: false,
+            pid: None,
+            forgettable: true,
+            awaits_restart: false,
+            failed_health_checks: 0,
+            restart_attempts: 0,
+            last_error: None,
+            last_state_change: 0.0,
+            running_since: None,
+            total_restarts: 0,
+            last_exit: None,
+            next_restart_at: None,
+        }
+    }
 }

@@ -23,7 +23,7 @@
 //! - `runtime`: the supervisor's thread.
 
 mod daemon;
-mod guardian;
+pub(crate) mod guardian;
 mod launch;
 mod manager;
 mod metrics;
@@ -32,23 +32,28 @@ mod output;
 mod ownership;
 mod probe;
 mod report;
-mod runtime;
+pub(crate) mod runtime;
 mod socket;
 
 pub use daemon::Published;
 pub use guardian::GuardianProgram;
-pub use manager::{Accepted, AcceptedGroup, Leftovers, Manager, Options, check};
+pub use launch::OwnerLimits;
+pub use manager::{Accepted, AcceptedGroup, Leftovers, Manager, Options, SessionStart, check};
+pub(crate) use manager::{ManagerContext, Outcome, SharedPlugins, Usable, at_index, not_started, not_stopped, parse_all, settle_group};
 pub use metrics::{Counts, Durations, PluginMetrics, Resources, TextFormat, text as metrics_text};
 pub use notify::{Notification, Watchdog};
 pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, LineMatch, LineSearch, OutputCounts, Splitter, Tail};
+pub(crate) use ownership::read_note;
 pub use ownership::{Folder, Holder, Lock, LockGuard, Observation, ObservedGeneration, Observer, Usage, leader};
 pub use probe::http;
-pub use report::{LogValue, Mailbox, MemberStart, Message, Refusal};
+pub(crate) use report::Reporter;
+pub use report::{LogEntry, LogValue, Mailbox, MemberStart, Message, Refusal};
 
 pub use runtime::{spawn, start};
+pub(crate) use socket::dial;
 pub use socket::{Activity, HeldEvent, HeldListener, HeldSocket, IdleGuard, IdleWatch, Restored, RetiredSocket, WatchedDaemon, make_free};
 
 /// The tracing target of all log entries except lines of output. `ALLY_LOG` filters by target.
-const TARGET: &str = "ally";
+pub(crate) const TARGET: &str = "ally";
 /// The tracing target of lines of output.
 const LINES_TARGET: &str = "ally::output";

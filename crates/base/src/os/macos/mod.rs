@@ -2,6 +2,7 @@
 
 mod accept_queue;
 mod arrivals;
+mod boundary;
 mod descriptors;
 mod exchange;
 mod handle;
@@ -24,6 +25,7 @@ mod watch;
 
 pub use accept_queue::{accept_queue_is_visible, accept_state, refuses_when_full};
 pub use arrivals::ArrivalWatcher;
+pub use boundary::Boundary;
 pub use exchange::exchange;
 pub use handle::{Group, Handle, check_pidfd, open, signal};
 pub use holders::{flock_holder, holders, is_flocked, is_held};
@@ -36,7 +38,7 @@ pub use listener::{
     SocketTable, bound_by, listening_socket, others_have_socket, peer_of, peer_socket, socket_id, tree_has_socket, waiting, waiting_in,
 };
 pub use listeners::{LeaderSocket, Listeners, SockDiag, bound_socket};
-pub use peer::{NO_SIGPIPE, peer_pid};
+pub use peer::{NO_SIGPIPE, folder_address, peer_pid, peer_user};
 pub use pipe::resize_pipe;
 pub use priority::lower_thread_priority;
 pub use random::random_bytes;

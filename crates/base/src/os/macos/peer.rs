@@ -2,8 +2,10 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{MsgFlags, getsockopt, sockopt::LocalPeerPid};
+use nix::unistd::getpeereid;
 
 /// Empty: macOS has no MSG_NOSIGNAL. Node ignores SIGPIPE, and the guardian blocks SIGPIPE.
 pub const NO_SIGPIPE: MsgFlags = MsgFlags::empty();
@@ -15,4 +17,17 @@ pub const NO_SIGPIPE: MsgFlags = MsgFlags::empty();
 /// ENOTCONN if the other side has hung up.
 pub fn peer_pid(socket: &impl AsFd) -> io::Result<i32> {
     Ok(getsockopt(socket, LocalPeerPid)?)
+}
+
+/// The effective user of the process at the other end, at its connect(2) or listen(2).
+///
+/// # Errors
+/// ENOTCONN if the other side has hung up.
+pub fn peer_user(socket: &impl AsFd) -> io::Result<u32> {
+    Ok(getpeereid(socket)?.0.as_raw())
+}
+
+/// The path of a file in an open folder, for bind(2) and connect(2). macOS has no path by descriptor.
+pub fn folder_address(_folder: &impl AsFd, path: &Path, name: &str) -> PathBuf {
+    path.join(name)
 }

@@ -135,10 +135,6 @@ impl Machine {
         &self.phase
     }
 
-    pub const fn generation(&self) -> Generation {
-        self.generation
-    }
-
     /// The generation beside the one that serves, during an upgrade.
     pub const fn second(&self) -> Option<&Second> {
         self.second.as_ref()
@@ -162,6 +158,10 @@ impl Machine {
             self.plan = plan;
         }
         accepted
+    }
+
+    pub const fn generation(&self) -> Generation {
+        self.generation
     }
 
     pub fn activity(&self) -> Activity {

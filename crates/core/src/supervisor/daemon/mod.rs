@@ -14,7 +14,7 @@ mod socket_place;
 mod task;
 mod timers;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use ally_base::record::LockNote;
@@ -25,7 +25,7 @@ use super::manager::{ManagerContext, Member};
 use super::metrics::{Counters, PluginMetrics};
 use super::output::Tail;
 use super::ownership::Lock;
-use super::report::{Refusal, Reporter, log};
+use super::report::{Message, Refusal, Reporter, log};
 use super::runtime::clock;
 use crate::config::{LogConfig, ProcessConfig};
 use crate::error::Failure;
@@ -75,6 +75,15 @@ pub struct Published {
     pub job: Ticket,
     /// The last STATUS= of the daemon.
     pub status: Option<String>,
+    /// Of a shared daemon: how many sessions have it.
+    pub sessions: Option<u32>,
+}
+
+impl Published {
+    /// A revision that no snapshot of this process has had.
+    pub fn next_revision() -> u64 {
+        revision()
+    }
 }
 
 /// What the getters read.
@@ -110,6 +119,8 @@ pub struct Daemon {
     /// Locked for one step of the machine, never across an await.
     core: Mutex<Core>,
     published: RwLock<Shown>,
+    /// Whether a message about a changed snapshot waits.
+    announced: AtomicBool,
 }
 
 impl Daemon {
@@ -128,6 +139,7 @@ impl Daemon {
             spawn_task,
             core: Mutex::new(core),
             published,
+            announced: AtomicBool::new(false),
         })
     }
 
@@ -257,6 +269,7 @@ impl Daemon {
             published.snapshot = snapshot;
             published.job = job;
             published.revision = revision();
+            self.announce();
         }
     }
 
@@ -267,7 +280,19 @@ impl Daemon {
         if published.status != status {
             published.status = status;
             published.revision = revision();
+            self.announce();
         }
+    }
+
+    fn announce(&self) {
+        if self.context.announces() && !self.announced.swap(true, Ordering::AcqRel) {
+            self.context.mailbox.post(Message::Published { plugin: self.name.clone() });
+        }
+    }
+
+    /// The snapshot is about to be read: its next change is announced.
+    pub fn was_shown(&self) {
+        self.announced.store(false, Ordering::Release);
     }
 
     /// Carries out `Settle`, `Notify` and `Warn`, which need no task.
@@ -297,7 +322,7 @@ impl Daemon {
         let (snapshot, revision, status, job) =
             self.read(|shown| (shown.snapshot.clone(), shown.revision, shown.status.clone(), shown.job));
         let uptime = snapshot.running_since.map(|since| clock::since(since).as_secs_f64() * 1e3);
-        Published { snapshot, revision, uptime, job, status }
+        Published { snapshot, revision, uptime, job, status, sessions: None }
     }
 
     pub fn metrics(&self) -> PluginMetrics {
@@ -310,6 +335,7 @@ impl Daemon {
         let (resources, cpu_time) = self.counters.resources();
         PluginMetrics {
             plugin: self.name.clone(),
+            shared: false,
             state,
             uptime: since.map(|since| clock::since(since).as_secs_f64() * 1e3),
             counts: self.counters.counts(),

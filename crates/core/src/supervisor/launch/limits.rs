@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ally_base::os;
 use ally_base::wire::{Limits, ResourceLimit};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::ProcessConfig;
 
 /// The limits, the umask and the niceness of the owner. The guardian has those of its birth, and a program may change its own.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct OwnerLimits {
     resources: Arc<[ResourceLimit]>,
     umask: Option<u32>,
@@ -33,6 +34,24 @@ impl OwnerLimits {
             open_files: wanted.open_files,
             core_dumps: wanted.core_dumps,
         }
+    }
+}
+
+/// Resource, soft limit, hard limit; umask; niceness.
+type Sent = (Vec<(i32, u64, u64)>, Option<u32>, Option<i32>);
+
+impl Serialize for OwnerLimits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let resources = self.resources.iter().map(|limit| (limit.resource, limit.soft, limit.hard)).collect();
+        Sent::serialize(&(resources, self.umask, self.niceness), serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for OwnerLimits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (resources, umask, niceness) = Sent::deserialize(deserializer)?;
+        let resources = resources.into_iter().map(|(resource, soft, hard)| ResourceLimit { resource, soft, hard }).collect();
+        Ok(Self { resources, umask, niceness })
     }
 }
 

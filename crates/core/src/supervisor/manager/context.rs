@@ -1,12 +1,14 @@
 //! The parts that all daemons of one manager share.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ally_base::wire::OwnerDeath;
 
 use super::{Registry, Tickets};
+use crate::error::Failure;
 use crate::lifecycle::Activity;
 use crate::supervisor::guardian::{GuardianClient, GuardianProgram};
 use crate::supervisor::metrics::Sampler;
@@ -18,6 +20,17 @@ pub struct Options {
     pub owner_death: OwnerDeath,
     /// The guardian's program.
     pub guardian: GuardianProgram,
+}
+
+/// Resolves when a plugin runs or is armed.
+pub type Usable = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// The plugins of this manager's caller that another process supervises. Daemons of the manager may depend on them.
+pub trait SharedPlugins: Send + Sync {
+    /// Each with what it depends on.
+    fn dependents(&self) -> Vec<(String, Vec<String>)>;
+    /// Resolves when the plugin runs or is armed, or fails when it is at rest. `None` for an unknown plugin.
+    fn until_usable(self: Arc<Self>, name: &str) -> Option<Usable>;
 }
 
 pub struct ManagerContext {
@@ -33,6 +46,11 @@ pub struct ManagerContext {
     /// The looks at the daemons that are stopped when nobody uses them.
     pub idle: Arc<IdleWatch>,
     pub listeners: Arc<Listeners>,
+    /// Whether each change of a published snapshot is a message.
+    announces: AtomicBool,
+    /// Whether log entries of this manager go to its mailbox.
+    has_logger: AtomicBool,
+    shared: OnceLock<Arc<dyn SharedPlugins>>,
     /// The number of daemons that need the guardian.
     guarded: AtomicUsize,
     /// The number of daemons that keep the event loop alive.
@@ -53,6 +71,9 @@ impl ManagerContext {
             sampler: Sampler::new(id),
             idle: Arc::default(),
             listeners: Arc::default(),
+            announces: AtomicBool::new(false),
+            has_logger: AtomicBool::new(false),
+            shared: OnceLock::new(),
             guarded: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
         }
@@ -60,6 +81,39 @@ impl ManagerContext {
 
     pub fn reporter(&self, plugin: &str) -> Reporter {
         Reporter::new(self.id, plugin, &self.mailbox, &self.listeners)
+    }
+
+    /// The shared plugins of the same caller. Only the first call counts.
+    pub fn set_shared_plugins(&self, shared: Arc<dyn SharedPlugins>) {
+        self.shared.get_or_init(|| shared);
+    }
+
+    pub fn shared_plugins(&self) -> Option<&Arc<dyn SharedPlugins>> {
+        self.shared.get()
+    }
+
+    /// From now on each change of a published snapshot is a message.
+    pub fn announce(&self) {
+        self.announces.store(true, Ordering::Relaxed);
+    }
+
+    /// Log entries of this manager go to its mailbox.
+    pub fn set_logger(&self) {
+        self.has_logger.store(true, Ordering::Relaxed);
+    }
+
+    pub fn has_logger(&self) -> bool {
+        self.has_logger.load(Ordering::Relaxed)
+    }
+
+    pub fn announces(&self) -> bool {
+        self.announces.load(Ordering::Relaxed)
+    }
+
+    /// A shared plugin keeps the event loop alive, or does not any more.
+    pub fn set_shared_pending(&self, begins: bool) {
+        let pending = Activity { guarded: false, pending: true };
+        if begins { self.activity_began(pending) } else { self.activity_ended(pending) }
     }
 
     /// Whether a daemon keeps the event loop alive.

@@ -107,7 +107,12 @@ pub async fn await_dependencies(context: Arc<ManagerContext>, job: Arc<Job>) -> 
 
 async fn until_running(context: Arc<ManagerContext>, name: String) -> Result<(), Failure> {
     let not_running = |name, failure| Failure::Dependency { problem: DependencyProblem::NotRunning { name, cause: Box::new(failure) } };
-    let Some(daemon) = context.daemons.get_known(&name) else { return Err(not_running(name, Failure::NotFound)) };
+    let Some(daemon) = context.daemons.get_known(&name) else {
+        let Some(usable) = context.shared_plugins().and_then(|shared| Arc::clone(shared).until_usable(&name)) else {
+            return Err(not_running(name, Failure::NotFound));
+        };
+        return usable.await.map_err(|failure| not_running(name, failure));
+    };
     let (ticket, answer) = context.tickets.for_supervisor();
     let wait = Wait { daemon, ticket };
     wait.daemon.feed(Event::UseRequested { ticket });
@@ -134,8 +139,15 @@ pub struct Starting {
     pub answer: tokio::sync::oneshot::Receiver<Result<(), Refusal>>,
 }
 
-/// Waits for all starts of a group, and settles the ticket. If one fails, what was started is stopped, dependents first.
-pub async fn finish_group(context: Arc<ManagerContext>, group: Arc<GroupStart>, starting: Vec<Starting>, ticket: Ticket) {
+/// Waits for all starts of a group. If one fails, what was started is stopped, dependents first. `None` if the manager is closed.
+///
+/// # Errors
+/// The failures of its plugins.
+pub async fn finish_group(
+    context: Arc<ManagerContext>,
+    group: Arc<GroupStart>,
+    starting: Vec<Starting>,
+) -> Option<Result<Vec<MemberStart>, Refusal>> {
     let mut answers = JoinSet::new();
     let mut members = Vec::new();
     for Starting { daemon, member, answer } in starting {
@@ -159,8 +171,8 @@ pub async fn finish_group(context: Arc<ManagerContext>, group: Arc<GroupStart>, 
                     undo = Some(tokio::spawn(stop_in_order(Arc::clone(&context), daemons, |ticket| Event::StopRequested { ticket })));
                 }
             }
-            // The manager is closed: nobody waits for the answer.
-            Ok((_, Err(_))) | Err(_) => return,
+            // Nobody waits for the answer.
+            Ok((_, Err(_))) | Err(_) => return None,
         }
     }
     let Some(undo) = undo else {
@@ -170,12 +182,20 @@ pub async fn finish_group(context: Arc<ManagerContext>, group: Arc<GroupStart>, 
             spawned: member.spawned.get().copied().unwrap_or_default(),
             ready: ready.unwrap_or_default(),
         });
-        return context.mailbox.post(Message::GroupStarted { ticket, starts: starts.collect() });
+        return Some(Ok(starts.collect()));
     };
     let left = undo.await.unwrap_or_default();
     let names: Vec<&str> = members.iter().map(|(daemon, _)| daemon.name.as_str()).collect();
     let causes = own_failures(&names, failures).into_iter().chain(left).collect();
-    context.tickets.settle(ticket, Err(not_started(count, causes)));
+    Some(Err(not_started(count, causes)))
+}
+
+/// Tells the caller of startGroup.
+pub fn settle_group(context: &ManagerContext, ticket: Ticket, outcome: Result<Vec<MemberStart>, Refusal>) {
+    match outcome {
+        Ok(starts) => context.mailbox.post(Message::GroupStarted { ticket, starts }),
+        Err(refusal) => context.tickets.settle(ticket, Err(refusal)),
+    }
 }
 
 /// Without the failures that follow from the failure of another plugin of the group.

@@ -2,6 +2,7 @@
 
 mod context;
 mod groups;
+mod host_calls;
 mod registry;
 mod tickets;
 
@@ -20,18 +21,19 @@ use super::launch::{OwnerLimits, TurnLimits};
 use super::metrics::{PluginMetrics, TextFormat, text};
 use super::output::Follower;
 use super::ownership::{end_by_force, live_managers, stop_leftovers, tidy_leftovers};
-use super::report::{Mailbox, ManagerId, Refusal, log};
+use super::report::{Mailbox, ManagerId, MemberStart, Refusal, log};
 use super::runtime;
 use crate::config::{Parsed, ProcessConfig, Raw, SystemSupport, parse};
-use crate::error::{Failure, Refused};
+use crate::error::{DependencyProblem, Failure, Refused};
 use crate::lifecycle::dependencies::{Dependent, start_order};
 use crate::lifecycle::{Event, Ticket};
 use crate::model::ProcessState;
 
-pub use context::{ManagerContext, Options};
-pub use groups::{Member, await_dependencies};
+pub use context::{ManagerContext, Options, SharedPlugins, Usable};
+pub use groups::{Member, at_index, await_dependencies, not_started, not_stopped, parse_all, settle_group};
+pub use host_calls::SessionStart;
 pub use registry::Registry;
-pub use tickets::Tickets;
+pub use tickets::{Outcome, Tickets};
 
 /// The immediate answer to a start. The outcome settles the ticket.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +86,10 @@ impl Manager {
         &self.context.mailbox
     }
 
+    pub(crate) const fn context(&self) -> &Arc<ManagerContext> {
+        &self.context
+    }
+
     /// The starts that follow are made in this turn of the caller's event loop.
     pub fn enter_turn(&self, turn: u32) {
         self.turn.enter(turn);
@@ -97,7 +103,7 @@ impl Manager {
         self.must_be_open()?;
         self.check_log_file(&parsed.config)?;
         self.check_dependencies(&parsed)?;
-        Ok(self.begin(parsed, inherited, None, self.context.tickets.for_caller()))
+        Ok(self.begin(parsed, inherited, None, self.context.tickets.for_caller(), None))
     }
 
     /// Upgrades a known plugin to the configuration `raw`.
@@ -111,11 +117,11 @@ impl Manager {
         self.check_log_file(&parsed.config)?;
         self.check_dependencies(&parsed)?;
         let ticket = self.context.tickets.for_caller();
-        let job = self.job(parsed, inherited, None, ticket);
+        let job = self.job(parsed, inherited, None, ticket, None);
         Ok(Accepted { ticket, accepted: daemon.upgrade(ticket, job) })
     }
 
-    fn must_be_open(&self) -> Result<(), Failure> {
+    pub(crate) fn must_be_open(&self) -> Result<(), Failure> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(Failure::ShuttingDown);
         }
@@ -129,17 +135,38 @@ impl Manager {
         if config.depends_on.is_empty() {
             return Ok(());
         }
-        let jobs = self.jobs();
         let starting = [Dependent { name: &config.plugin_name, depends_on: &config.depends_on }];
-        start_order(&starting, &dependents(&jobs)).map(drop).map_err(|(_, problem)| Failure::Dependency { problem })
+        self.order(&starting).map(drop).map_err(|(_, problem)| Failure::Dependency { problem })
+    }
+
+    /// The order in which plugins start, beside those that the caller's managers know.
+    fn order(&self, starting: &[Dependent<'_>]) -> Result<Vec<usize>, (usize, DependencyProblem)> {
+        let jobs = self.jobs();
+        let shared = self.context.shared_plugins().map(|shared| shared.dependents()).unwrap_or_default();
+        let mut known = dependents(&jobs);
+        known.extend(shared.iter().map(|(name, depends_on)| Dependent { name, depends_on }));
+        start_order(starting, &known)
+    }
+
+    /// Each known plugin with what it depends on.
+    pub(crate) fn dependents(&self) -> Vec<(String, Vec<String>)> {
+        self.jobs().iter().map(|job| (job.config.plugin_name.clone(), job.config.depends_on.clone())).collect()
     }
 
     fn jobs(&self) -> Vec<Arc<Job>> {
         self.context.daemons.known().iter().map(|daemon| daemon.job()).collect()
     }
 
-    fn begin(&self, parsed: Parsed, inherited: Arc<str>, member: Option<Arc<Member>>, ticket: Ticket) -> Accepted {
-        let job = self.job(parsed, inherited, member, ticket);
+    /// `owner`: of another process than this one.
+    fn begin(
+        &self,
+        parsed: Parsed,
+        inherited: Arc<str>,
+        member: Option<Arc<Member>>,
+        ticket: Ticket,
+        owner: Option<OwnerLimits>,
+    ) -> Accepted {
+        let job = self.job(parsed, inherited, member, ticket, owner);
         let daemon = self.context.daemons.get_or_insert(&job.config.plugin_name, || {
             // The seed need only differ between daemons, so that their delays do.
             let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
@@ -150,16 +177,25 @@ impl Manager {
         Accepted { ticket, accepted }
     }
 
-    fn job(&self, parsed: Parsed, inherited: Arc<str>, member: Option<Arc<Member>>, ticket: Ticket) -> Job {
-        let Parsed { config, unknown } = parsed;
-        for key in &unknown {
-            log!(self.context.reporter(&config.plugin_name), warn, "unknown configuration key {}", printable(key));
-        }
+    fn job(&self, parsed: Parsed, inherited: Arc<str>, member: Option<Arc<Member>>, ticket: Ticket, owner: Option<OwnerLimits>) -> Job {
+        self.warn_of_unknown(&parsed);
+        let Parsed { config, .. } = parsed;
         if !config.depends_on.is_empty() {
             self.context.daemons.note_dependents();
         }
-        let owner = OwnerLimits::now(self.turn.read(), config.umask.is_none());
+        let owner = owner.unwrap_or_else(|| self.owner_limits(&config));
         Job { config, inherited, id: ticket, member, owner }
+    }
+
+    pub(crate) fn warn_of_unknown(&self, Parsed { config, unknown }: &Parsed) {
+        for key in unknown {
+            log!(self.context.reporter(&config.plugin_name), warn, "unknown configuration key {}", printable(key));
+        }
+    }
+
+    /// The limits of this process in this turn of the caller's event loop.
+    pub fn owner_limits(&self, config: &ProcessConfig) -> OwnerLimits {
+        OwnerLimits::now(self.turn.read(), config.umask.is_none())
     }
 
     /// Starts all of `configs`, each after what it depends on. If one fails, those that were started are stopped.
@@ -167,7 +203,33 @@ impl Manager {
     /// # Errors
     /// One cause for each configuration that is wrong. Nothing was started then.
     pub fn start_group(&self, configs: &[Raw], inherited: &Arc<str>) -> Result<AcceptedGroup, Box<Refusal>> {
-        let parsed = groups::parse_all(configs)?;
+        self.start_parsed_group(groups::parse_all(configs)?, inherited)
+    }
+
+    /// As [`Self::start_group`], of checked configurations.
+    ///
+    /// # Errors
+    /// As [`Self::start_group`].
+    pub fn start_parsed_group(&self, parsed: Vec<Parsed>, inherited: &Arc<str>) -> Result<AcceptedGroup, Box<Refusal>> {
+        let (jobs, started) = self.begin_group(parsed, inherited)?;
+        let (ticket, context) = (self.context.tickets.for_caller(), Arc::clone(&self.context));
+        drop(runtime::spawn(async move {
+            if let Some(outcome) = started.await {
+                groups::settle_group(&context, ticket, outcome);
+            }
+        }));
+        Ok(AcceptedGroup { ticket, jobs })
+    }
+
+    /// Returns the jobs of the group, and what resolves when all have started, or have failed and are stopped.
+    ///
+    /// # Errors
+    /// As [`Self::start_group`].
+    pub(crate) fn begin_group(
+        &self,
+        parsed: Vec<Parsed>,
+        inherited: &Arc<str>,
+    ) -> Result<(Vec<Ticket>, impl Future<Output = Option<Result<Vec<MemberStart>, Refusal>>> + Send + use<>), Box<Refusal>> {
         self.must_be_open().map_err(|failure| Box::new(Refusal::new(String::new(), failure)))?;
         let order = self.group_order(&parsed)?;
         let mut jobs = vec![0; parsed.len()];
@@ -179,7 +241,7 @@ impl Manager {
             let name = parsed.config.plugin_name.clone();
             let member = group.member();
             let (ticket, answer) = self.context.tickets.for_supervisor();
-            let accepted = self.begin(parsed, Arc::clone(inherited), Some(Arc::clone(&member)), ticket);
+            let accepted = self.begin(parsed, Arc::clone(inherited), Some(Arc::clone(&member)), ticket, None);
             if let Some(job) = jobs.get_mut(index).filter(|_| accepted.accepted) {
                 *job = accepted.ticket;
             }
@@ -187,9 +249,7 @@ impl Manager {
                 starting.push(Starting { daemon, member, answer });
             }
         }
-        let ticket = self.context.tickets.for_caller();
-        drop(runtime::spawn(groups::finish_group(Arc::clone(&self.context), group, starting, ticket)));
-        Ok(AcceptedGroup { ticket, jobs })
+        Ok((jobs, groups::finish_group(Arc::clone(&self.context), group, starting)))
     }
 
     /// The indices of a group's plugins in the order of their starts.
@@ -198,10 +258,9 @@ impl Manager {
             let name = parsed.get(index).map(|parsed| parsed.config.plugin_name.clone()).unwrap_or_default();
             Refusal::new(name, failure)
         };
-        let jobs = self.jobs();
         let starting: Vec<_> =
             parsed.iter().map(|Parsed { config, .. }| Dependent { name: &config.plugin_name, depends_on: &config.depends_on }).collect();
-        let order = start_order(&starting, &dependents(&jobs)).map_err(|(index, problem)| {
+        let order = self.order(&starting).map_err(|(index, problem)| {
             Box::new(groups::not_started(parsed.len(), vec![refused(index, Failure::Dependency { problem })]))
         })?;
         let unstartable = |(index, dependent): (usize, &Dependent<'_>)| {
@@ -218,11 +277,16 @@ impl Manager {
     /// Stops the plugins whose configuration has this group, dependents first.
     pub fn stop_group(&self, group: &str) -> Ticket {
         let ticket = self.context.tickets.for_caller();
+        self.stop_group_for(ticket, group);
+        ticket
+    }
+
+    /// As [`Self::stop_group`], for a ticket that exists.
+    pub(crate) fn stop_group_for(&self, ticket: Ticket, group: &str) {
         let is_member = |daemon: &Arc<Daemon>| daemon.job().config.group.as_deref() == Some(group);
         let members: Vec<_> = self.context.daemons.known().into_iter().filter(is_member).collect();
         if members.is_empty() {
-            self.context.tickets.settle(ticket, Ok(()));
-            return ticket;
+            return self.context.tickets.settle(ticket, Ok(()));
         }
         let names: Vec<String> = members.iter().map(|daemon| daemon.name.clone()).collect();
         names.iter().for_each(|name| self.warn_of_dependents(name, &names));
@@ -236,7 +300,12 @@ impl Manager {
             // Without a runtime no daemon was ever started.
             self.context.tickets.settle(ticket, Ok(()));
         }
-        ticket
+    }
+
+    /// Stops these plugins, dependents first. Returns the failures.
+    pub(crate) async fn stop_named(&self, names: &[String]) -> Vec<Refusal> {
+        let daemons = names.iter().filter_map(|name| self.context.daemons.get_known(name)).collect();
+        stop_in_order(Arc::clone(&self.context), daemons, |ticket| Event::StopRequested { ticket }).await
     }
 
     /// `stopping`: the plugins that are stopped as well.
@@ -356,12 +425,17 @@ impl Manager {
     }
 
     pub fn stop_all(&self) -> Ticket {
-        self.closed.store(true, Ordering::Relaxed);
         let ticket = self.context.tickets.for_caller();
+        self.stop_all_for(ticket);
+        ticket
+    }
+
+    /// As [`Self::stop_all`], for a ticket that exists.
+    pub(crate) fn stop_all_for(&self, ticket: Ticket) {
+        self.closed.store(true, Ordering::Relaxed);
         let daemons = self.context.daemons.known();
         if daemons.is_empty() {
-            self.context.tickets.settle(ticket, Ok(()));
-            return ticket;
+            return self.context.tickets.settle(ticket, Ok(()));
         }
         if self.context.daemons.has_dependents() {
             // First, so that nothing is started or restarted while others are stopped.
@@ -377,7 +451,6 @@ impl Manager {
             // Without a runtime no daemon was ever started.
             self.context.tickets.settle(ticket, Ok(()));
         }
-        ticket
     }
 
     /// False if the plugin is unknown, or a process of it is left. Also removes what an unknown plugin's refused start left.
@@ -485,9 +558,6 @@ impl Manager {
 /// `InvalidConfig` with the first field that is wrong.
 pub fn check(raw: &Raw) -> Result<Parsed, Failure> {
     let parsed = parse(raw)?;
-    if parsed.config.shared.is_some() {
-        return Err(Failure::InvalidConfig { field: "shared".to_owned(), problem: "is not supported yet".to_owned() });
-    }
     SystemSupport { accept_queue: os::accept_queue_is_visible(), oom_score: os::HAS_OOM_SCORE }.check(&parsed.config)?;
     Ok(parsed)
 }

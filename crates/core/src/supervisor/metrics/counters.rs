@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::durations::{Durations, Recent};
 use super::sample::Sample;
 use crate::lifecycle::{Effect, Notice, Now};
@@ -10,9 +12,11 @@ use crate::model::{ExitReason, Pid, ProcessState};
 use crate::supervisor::output::OutputCounts;
 
 /// The numbers of one plugin, for getters and for metrics as text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PluginMetrics {
     pub plugin: String,
+    /// Whether other sessions may tell the same numbers.
+    pub shared: bool,
     pub state: ProcessState,
     /// Milliseconds since RUNNING.
     pub uptime: Option<f64>,
@@ -26,7 +30,24 @@ pub struct PluginMetrics {
     pub cpu_time: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+impl PluginMetrics {
+    /// Of a plugin that was never started.
+    pub fn none(plugin: &str) -> Self {
+        Self {
+            plugin: plugin.to_owned(),
+            shared: false,
+            state: ProcessState::Stopped,
+            uptime: None,
+            counts: Counts::NONE,
+            check_quantiles: None,
+            output: OutputCounts::default(),
+            resources: None,
+            cpu_time: Duration::ZERO,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     /// Leaders that were made, by starts and by restarts.
     pub starts: u64,
@@ -60,7 +81,7 @@ impl Counts {
 }
 
 /// A sample of a whole tree.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Resources {
     /// 100 is one busy CPU. Over the time since the sample before, or since the start.
     pub cpu_percent: f64,

@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
 /// A histogram with fixed bounds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durations {
     /// The number of durations up to each bound of [`Durations::BOUNDS`], and above the one before.
-    pub buckets: [u64; Self::BOUNDS.len()],
+    // Not `Self`, which the derived code does not take here.
+    pub buckets: [u64; Durations::BOUNDS.len()],
     /// The number of all durations, including those above the last bound.
     pub count: u64,
     pub sum: Duration,

@@ -29,7 +29,8 @@ const PLUGIN_BYTES: usize = 7 * 1024;
 
 /// `version`: of this package.
 pub fn text(plugins: &[PluginMetrics], version: &str, format: TextFormat) -> String {
-    let labels = plugins.iter().map(|plugin| format!("plugin=\"{}\"", Escaped(&plugin.plugin))).collect();
+    let shared = |plugin: &PluginMetrics| if plugin.shared { ",shared=\"true\"" } else { "" };
+    let labels = plugins.iter().map(|plugin| format!("plugin=\"{}\"{}", Escaped(&plugin.plugin), shared(plugin))).collect();
     let mut text = Text { out: String::with_capacity((plugins.len() + 1) * PLUGIN_BYTES), format, plugins, labels };
     text.lifecycle();
     text.checks();

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use memchr::{memchr, memrchr, memrchr_iter};
+use serde::{Deserialize, Serialize};
 
 use super::follow::{Follower, Following, Line};
 use super::lines::Splitter;
@@ -37,7 +38,7 @@ struct Chunk {
 }
 
 /// What was read of all processes of one plugin.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputCounts {
     /// Bytes of stdout and of stderr.
     pub bytes: [u64; 2],

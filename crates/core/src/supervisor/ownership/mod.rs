@@ -34,5 +34,5 @@ pub use lease::{Lease, LeaseGuard, LockFile};
 pub use leftovers::{stop as stop_leftovers, tidy as tidy_leftovers};
 pub use lock::{Held, Lock, LockGuard};
 pub use observe::{Generation as ObservedGeneration, Holder, Observation, Observer, Usage};
-pub use plugin_folder::Folder;
+pub use plugin_folder::{Folder, read_note};
 pub use posix_session::{SessionMembers, groups_of, posix_session_members};

@@ -95,8 +95,13 @@ impl Folder {
         self.path.join(name)
     }
 
+    /// The open folder.
+    pub fn as_file(&self) -> &File {
+        &self.fd
+    }
+
     /// Opens or creates a plain file that belongs to this user and has one name.
-    fn open_file(&self, name: &str, flags: OFlag) -> Result<File, Failure> {
+    pub fn open_file(&self, name: &str, flags: OFlag) -> Result<File, Failure> {
         let io_failure = |call| move |error: Errno| Failure::call(call, &self.join(name), error);
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let fd = openat(&self.fd, name, flags, PRIVATE).map_err(|error| match error {
@@ -261,7 +266,7 @@ impl Folder {
 pub(super) const KEEPER: &str = "ally-keeper";
 
 /// The text of a lock file. Empty if it can't be read.
-pub(super) fn read_note(file: &File) -> String {
+pub fn read_note(file: &File) -> String {
     let mut bytes = vec![0; usize::try_from(READ_MAX).unwrap_or_default()];
     let count = file.read_at(&mut bytes, 0).unwrap_or_default();
     String::from_utf8_lossy(bytes.get(..count).unwrap_or_default()).into_owned()

@@ -1,6 +1,9 @@
 //! Messages to the caller's thread.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::lifecycle::{Notice, Ticket};
@@ -23,7 +26,7 @@ impl Refusal {
 }
 
 /// The value of a log entry's field, in the type that the caller of `log!` gave.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum LogValue {
     Bool(bool),
     Number(f64),
@@ -65,11 +68,20 @@ pub enum Message {
     Log {
         level: tracing::Level,
         text: String,
-        fields: Vec<(&'static str, LogValue)>,
+        fields: Vec<(Cow<'static, str>, LogValue)>,
     },
     /// A follower that has asked for it has lines, or is at its end.
     Lines {
         follower: FollowerId,
+    },
+    /// Another session has upgraded a shared daemon. `changes`: the changed fields, as that session gave them.
+    Upgraded {
+        plugin: String,
+        changes: String,
+    },
+    /// A published snapshot has changed. Only for the host of shared daemons, which reads it.
+    Published {
+        plugin: String,
     },
     /// The number of events and lines that were dropped since the last report.
     Dropped {
@@ -91,7 +103,12 @@ pub enum Kind {
 impl Message {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Settled { .. } | Self::GroupStarted { .. } | Self::Lines { .. } | Self::Dropped { .. } => Kind::Answer,
+            Self::Settled { .. }
+            | Self::GroupStarted { .. }
+            | Self::Lines { .. }
+            | Self::Upgraded { .. }
+            | Self::Published { .. }
+            | Self::Dropped { .. } => Kind::Answer,
             Self::Notice { .. } => Kind::Event,
             Self::Output { line, .. } => Kind::Line(line.len()),
             Self::Log { level, text, .. } => {

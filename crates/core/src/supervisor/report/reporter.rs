@@ -44,6 +44,13 @@ impl Reporter {
         }
     }
 
+    /// An event of a shared daemon, which its host has logged.
+    pub fn event(&self, notice: Notice, at: f64) {
+        if self.listeners.health() || !matches!(notice, Notice::Checked { .. }) {
+            self.mailbox.post(Message::Notice { plugin: self.plugin.as_ref().to_owned(), notice, at });
+        }
+    }
+
     /// Whether a listener or a log subscriber reads lines. Otherwise output is not split into lines.
     pub fn wants_lines(&self) -> bool {
         self.listeners.output() || tracing::enabled!(target: LINES_TARGET, tracing::Level::DEBUG)

@@ -1,0 +1,153 @@
+'use strict';
+
+const fs = require('node:fs');
+const { alive, identify } = require('../helpers/proc');
+const { record } = require('../helpers/events');
+const { failure } = require('../helpers/promises');
+const { connects } = require('../helpers/sockets');
+const { until } = require('../helpers/until');
+const { expectNothingLeft, useWorld } = require('../helpers/use-world');
+const { useSessions } = require('./sessions');
+
+const world = useWorld();
+const { folder, shared, host, hostGone, started, kill, value } = useSessions(world);
+
+test('shared: two processes have one daemon, which the last one stops', async () => {
+  const first = await started();
+  const second = await started();
+  expect(second.daemon).toEqual(first.daemon);
+  for (const { owner } of [first, second]) {
+    expect(await value(owner, 'getProcessInfo', 'plugin')).toMatchObject({ state: 'running', pid: first.daemon.pid, sessions: 2 });
+  }
+  expect(await first.owner.asks('stopProcess', 'plugin')).toEqual({});
+  expect(await value(first.owner, 'getState', 'plugin')).toBe('stopped');
+  expect(await value(first.owner, 'getPid', 'plugin')).toBeUndefined();
+  expect(alive(first.daemon)).toBe(true);
+  expect(await connects(world.socket('plugin'))).toBe(true);
+  await until(async () => (await value(second.owner, 'getProcessInfo', 'plugin')).sessions === 1);
+  expect(await second.owner.asks('stopProcess', 'plugin')).toEqual({});
+  expectNothingLeft(world, 'plugin', [first.daemon]);
+  await hostGone();
+  expect(fs.readdirSync(folder())).toEqual(['host.lock']);
+});
+
+test('shared: the SIGKILL of the first session is noticed by nobody, and the last one leaves nothing', async () => {
+  const first = await started();
+  const second = await started();
+  await kill(first.owner);
+  await until(async () => (await value(second.owner, 'getProcessInfo', 'plugin')).sessions === 1);
+  expect(alive(first.daemon)).toBe(true);
+  expect(await value(second.owner, 'recorded')).toEqual([
+    { type: 'stateChange', pluginName: 'plugin', to: 'starting', at: expect.any(String) },
+    { type: 'stateChange', pluginName: 'plugin', from: 'starting', to: 'running', pid: first.daemon.pid, at: expect.any(String) },
+  ]);
+  await kill(second.owner);
+  await until(() => !alive(first.daemon), 2_500, 'the daemon is gone');
+  await hostGone();
+  expectNothingLeft(world, 'plugin', [first.daemon]);
+});
+
+test('shared: two managers of one process are two sessions', async () => {
+  const [first, second] = [world.manager(), world.manager()];
+  await Promise.all([first.startProcess(shared()), second.startProcess(shared())]);
+  expect(second.getPid('plugin')).toBe(first.getPid('plugin'));
+  await until(() => first.getProcessInfo('plugin').sessions === 2);
+  await first.stopAllProcesses();
+  expect(second.isRunning('plugin')).toBe(true);
+});
+
+test('shared: the state is starting before startProcess returns, and the getters show the daemon when it resolves', async () => {
+  const [first, second] = [world.manager(), world.manager()];
+  const events = record(second);
+  const info = [];
+  second.on('stateChange', ({ to }) => to === 'running' && info.push(second.getProcessInfo('plugin')));
+  await first.startProcess(shared());
+  const start = second.startProcess(shared());
+  expect(second.getState('plugin')).toBe('starting');
+  expect(second.getPid('plugin')).toBeUndefined();
+  await start;
+  const { pid } = second.getProcessInfo('plugin');
+  expect(pid).toBe(first.getPid('plugin'));
+  expect(info).toEqual([expect.objectContaining({ state: 'running', pid, sessions: 2 })]);
+  expect(events.all.map(({ type, from, to }) => ({ type, from, to }))).toEqual([
+    { type: 'stateChange', from: undefined, to: 'starting' },
+    { type: 'stateChange', from: 'starting', to: 'running' },
+  ]);
+});
+
+test('shared: letting go is running, stopping, stopped without exit, and then nothing is heard', async () => {
+  const [first, second] = [world.manager(), world.manager()];
+  await first.startProcess(shared());
+  await second.startProcess(shared());
+  const events = record(first);
+  const before = first.getProcessInfo('plugin');
+  await first.stopProcess('plugin');
+  expect(events.all.map(({ type, from, to, reason }) => ({ type, from, to, reason }))).toEqual([
+    { type: 'stateChange', from: 'running', to: 'stopping', reason: undefined },
+    { type: 'stateChange', from: 'stopping', to: 'stopped', reason: 'stopped' },
+  ]);
+  const after = first.getProcessInfo('plugin');
+  expect(after).toMatchObject({ state: 'stopped', config: before.config });
+  for (const key of ['pid', 'sessions', 'uptime']) expect(after).not.toHaveProperty(key);
+  await second.restartProcess('plugin');
+  expect(events.all).toHaveLength(2);
+  expect(first.getProcessInfo('plugin')).toEqual(after);
+});
+
+test('shared: another configuration is ERR_OWNED_ELSEWHERE with the fields that differ, and never their values', async () => {
+  const [first, second] = [world.manager(), world.manager()];
+  await first.startProcess(shared());
+  const other = shared('plugin', ['serves.py', 'hidden-argument'], { envVars: { API_URL: 'hidden-value' }, startupTimeout: 9_000 });
+  const events = record(second);
+  const error = await failure(second.startProcess(other));
+  expect(error).toMatchObject({ code: 'ERR_OWNED_ELSEWHERE', pluginName: 'plugin', pid: host().pid });
+  expect(error.message).toMatch(/args\[4\].*envVars\.API_URL|envVars\.API_URL.*args\[4\]/);
+  expect(error.message).not.toMatch(/hidden|startupTimeout/);
+  expect(second.getState('plugin')).toBeUndefined();
+  expect(events.all).toEqual([]);
+  await second.startProcess(shared('plugin', ['serves.py'], { startupTimeout: 9_000, group: 'own' }));
+  expect(second.getPid('plugin')).toBe(first.getPid('plugin'));
+});
+
+test('shared and exclusive never mix: ERR_OWNED_ELSEWHERE with the pid of the owner', async () => {
+  const [first, second] = [world.manager(), world.manager()];
+  await first.startProcess(shared('one'));
+  expect(await failure(second.startProcess(shared('one', ['serves.py'], { shared: false })))).toMatchObject({
+    code: 'ERR_OWNED_ELSEWHERE',
+    pid: host().pid,
+  });
+  await first.startProcess(shared('two', ['serves.py'], { shared: false }));
+  expect(await failure(second.startProcess(shared('two')))).toMatchObject({ code: 'ERR_OWNED_ELSEWHERE', pid: process.pid });
+  expect(await failure(first.startProcess(shared('two')))).toMatchObject({ code: 'ERR_OWNED_ELSEWHERE', pid: process.pid });
+  expect(await failure(first.startProcess(shared('one', ['serves.py'], { shared: false })))).toMatchObject({ code: 'ERR_OWNED_ELSEWHERE' });
+  expect(second.getState('one')).toBeUndefined();
+  expect(second.getState('two')).toBeUndefined();
+  expect(first.getState('one')).toBe('running');
+  expect(first.getState('two')).toBe('running');
+});
+
+test('shared: 50 managers that start one plugin at once make one daemon and one host', async () => {
+  const managers = Array.from({ length: 50 }, () => world.manager());
+  await Promise.all(managers.map((manager) => manager.startProcess(shared())));
+  const pids = new Set(managers.map((manager) => manager.getPid('plugin')));
+  expect(pids.size).toBe(1);
+  const daemon = identify([...pids][0]);
+  await until(() => managers.every((manager) => manager.getProcessInfo('plugin').sessions === 50));
+  await Promise.all(managers.map((manager) => manager.stopAllProcesses()));
+  expectNothingLeft(world, 'plugin', [daemon]);
+  await hostGone();
+});
+
+test('shared.linger: the daemon outlives its last session, and the next one finds it warm', async () => {
+  const lingering = shared('plugin', ['serves.py'], { shared: { linger: 3_000 } });
+  const first = await started(lingering);
+  await first.owner.asks('stopProcess', 'plugin');
+  expect(alive(first.daemon)).toBe(true);
+  const second = await started(lingering);
+  expect(second.daemon).toEqual(first.daemon);
+  const begun = performance.now();
+  await kill(second.owner);
+  await until(() => !alive(first.daemon), 10_000);
+  expect(performance.now() - begun).toBeGreaterThan(2_800);
+  await hostGone();
+});

@@ -1,0 +1,90 @@
+'use strict';
+
+const { alive, identify } = require('../helpers/proc');
+const { failure } = require('../helpers/promises');
+const { until } = require('../helpers/until');
+const { useWorld } = require('../helpers/use-world');
+const { useSessions } = require('./sessions');
+
+const world = useWorld();
+const { shared, hostGone } = useSessions(world);
+
+const exclusive = (name, changes) => shared(name, ['serves.py'], { shared: false, ...changes });
+
+test('startGroup: shared and exclusive plugins, each after what it depends on', async () => {
+  const manager = world.manager();
+  const states = [];
+  manager.on('stateChange', ({ pluginName, to }) => to === 'running' && states.push(pluginName));
+  const configs = [exclusive('app', { dependsOn: ['cache'] }), shared('cache', ['serves.py'], { dependsOn: ['store'] }), shared('store')];
+  const starts = await manager.startGroup(configs);
+  expect(states).toEqual(['store', 'cache', 'app']);
+  expect(starts.map(({ pluginName }) => pluginName).sort()).toEqual(['app', 'cache', 'store']);
+  expect(manager.getProcessInfo('cache').config).toMatchObject({ dependsOn: ['store'] });
+  await manager.stopAllProcesses();
+  await hostGone();
+});
+
+test('startGroup: members that another session runs are attached to, and let go of if the group fails', async () => {
+  const [first, second] = [world.manager(), world.manager()];
+  await first.startProcess(shared('store'));
+  const daemon = identify(first.getPid('store'));
+  const error = await failure(second.startGroup([shared('store'), shared('cache', ['exits.py', '--code', '3'], { dependsOn: ['store'] })]));
+  expect(error).toMatchObject({ code: 'ERR_DEPENDENCY' });
+  expect(error.errors.map(({ code, pluginName }) => ({ code, pluginName }))).toEqual([{ code: 'ERR_STARTUP_EXIT', pluginName: 'cache' }]);
+  await until(() => second.getState('store') === 'stopped');
+  await until(() => first.getProcessInfo('store').sessions === 1);
+  expect(alive(daemon)).toBe(true);
+});
+
+test('startGroup: a running shared member is no error and is not undone; two calls that share members wait for each other', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared('store'));
+  const calls = [
+    manager.startGroup([shared('store'), shared('cache', ['serves.py'], { dependsOn: ['store'] })]),
+    manager.startGroup([shared('store'), shared('cache', ['serves.py'], { dependsOn: ['store'] })]),
+  ];
+  await Promise.all(calls);
+  expect(manager.isRunning('cache')).toBe(true);
+  await failure(manager.startGroup([shared('store'), shared('fails', ['exits.py', '--code', '3'])]));
+  expect(manager.isRunning('store')).toBe(true);
+});
+
+test('dependsOn: a shared plugin may name only shared ones', async () => {
+  const manager = world.manager();
+  await manager.startProcess(exclusive('store'));
+  const refused = { code: 'ERR_DEPENDENCY', message: expect.stringContaining("'store', which is not shared") };
+  expect(await failure(manager.startProcess(shared('cache', ['serves.py'], { dependsOn: ['store'] })))).toMatchObject(refused);
+  const error = await failure(manager.startGroup([exclusive('other'), shared('cache', ['serves.py'], { dependsOn: ['other'] })]));
+  expect(error.errors[0]).toMatchObject({ code: 'ERR_DEPENDENCY', pluginName: 'cache' });
+  expect(manager.getState('other')).toBeUndefined();
+  expect(await failure(manager.startProcess(shared('cache', ['serves.py'], { dependsOn: ['nobody'] })))).toMatchObject({
+    code: 'ERR_DEPENDENCY',
+  });
+});
+
+test('startProcess of an exclusive plugin that depends on a shared one waits for it', async () => {
+  const manager = world.manager();
+  const start = manager.startProcess(shared('store'));
+  await manager.startProcess(exclusive('app', { dependsOn: ['store'] }));
+  expect(manager.isRunning('store')).toBe(true);
+  await start;
+  await manager.stopProcess('store');
+  await manager.stopProcess('app');
+  expect(await failure(manager.startProcess(exclusive('app', { dependsOn: ['store'] })))).toMatchObject({ code: 'ERR_DEPENDENCY' });
+});
+
+test('stopGroup lets go of the shared members, dependents first', async () => {
+  const [first, second] = [world.manager(), world.manager()];
+  const configs = [
+    shared('store', ['serves.py'], { group: 'all' }),
+    shared('cache', ['serves.py'], { group: 'all', dependsOn: ['store'] }),
+    exclusive('app', { group: 'all', dependsOn: ['cache'] }),
+  ];
+  await first.startGroup(configs);
+  await second.startProcess(shared('store'));
+  const order = [];
+  first.on('stateChange', ({ pluginName, to }) => to === 'stopped' && order.push(pluginName));
+  await first.stopGroup('all');
+  expect(order).toEqual(['app', 'cache', 'store']);
+  expect(second.isRunning('store')).toBe(true);
+});

@@ -1,0 +1,122 @@
+'use strict';
+
+const fs = require('node:fs');
+const { record } = require('../helpers/events');
+const { alive, identify, signal, withEnvironment } = require('../helpers/proc');
+const { failure, watch } = require('../helpers/promises');
+const { until } = require('../helpers/until');
+const { expectNothingLeft, useWorld } = require('../helpers/use-world');
+const { useSessions } = require('./sessions');
+
+const world = useWorld();
+const { shared, host, hostGone, started, kill, value } = useSessions(world);
+
+test('host killed: every session hears exit and restart, and one daemon is spawned again', async () => {
+  const managers = [world.manager(), world.manager(), world.manager()];
+  const config = shared('plugin', ['serves.py'], { restart: { maxAttempts: 3, delay: 60_000 } });
+  for (const manager of managers) await manager.startProcess(config);
+  const daemon = identify(managers[0].getPid('plugin'));
+  const events = managers.map(record);
+  const killed = host();
+  signal(killed, 'SIGKILL');
+  await until(() => !alive(daemon), 3_000, 'the old tree is gone');
+  const gone = performance.now();
+  await until(() => managers.every((manager) => manager.isRunning('plugin') && manager.getPid('plugin') !== daemon.pid), 5_000);
+  expect(performance.now() - gone).toBeLessThan(1_000);
+  const pid = managers[0].getPid('plugin');
+  for (const [index, manager] of managers.entries()) {
+    expect(manager.getPid('plugin')).toBe(pid);
+    expect(manager.getProcessInfo('plugin')).toMatchObject({ totalRestarts: 1, lastExit: { pid: daemon.pid, reason: 'crashed' } });
+    expect(events[index].all.map(({ at: _, ...event }) => event)).toEqual([
+      { type: 'exit', pluginName: 'plugin', pid: daemon.pid, reason: 'crashed' },
+      { type: 'restart', pluginName: 'plugin', attempt: 1, delay: 0, reason: 'crashed' },
+      { type: 'stateChange', pluginName: 'plugin', from: 'running', to: 'starting', reason: 'crashed' },
+      { type: 'stateChange', pluginName: 'plugin', from: 'starting', to: 'running', pid },
+    ]);
+  }
+  expect(host().pid).not.toBe(killed.pid);
+});
+
+test('host killed with restart.maxAttempts 0: the state is error', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared('plugin', ['serves.py'], { restart: { maxAttempts: 0 } }));
+  signal(host(), 'SIGKILL');
+  await until(() => manager.getState('plugin') === 'error', 5_000);
+  await manager.startProcess(shared('plugin', ['serves.py'], { restart: { maxAttempts: 0 } }));
+  expect(manager.isRunning('plugin')).toBe(true);
+});
+
+test('host killed: a start that is under way is made again by the next host', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared('other'));
+  const marker = world.path('may-listen');
+  const start = watch(manager.startProcess(shared('plugin', ['waits-for-a-file.py', marker, world.path('began')])));
+  await until(() => fs.existsSync(world.path('began')));
+  const killed = host();
+  signal(killed, 'SIGKILL');
+  fs.writeFileSync(marker, '');
+  await start.promise;
+  expect(manager.isRunning('plugin')).toBe(true);
+  await until(() => manager.isRunning('other'), 5_000);
+  expect(host().pid).not.toBe(killed.pid);
+});
+
+test('host killed during a stop: stopProcess resolves at the end of the tree', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared('plugin', ['ignores-signals.py'], { shutdownGracePeriod: 800 }));
+  const daemon = identify(manager.getPid('plugin'));
+  const stop = watch(manager.stopProcess('plugin'));
+  await until(() => manager.getState('plugin') === 'stopping');
+  signal(host(), 'SIGKILL');
+  await stop.promise;
+  expect(alive(daemon)).toBe(false);
+  expect(manager.getState('plugin')).toBe('stopped');
+});
+
+test('host killed while nobody has a daemon: nothing is started', async () => {
+  const lingering = shared('plugin', ['serves.py'], { shared: { linger: 30_000 } });
+  const { owner, daemon } = await started(lingering);
+  await owner.asks('stopProcess', 'plugin');
+  signal(host(), 'SIGKILL');
+  await until(() => !alive(daemon), 3_000);
+  await hostGone();
+  expect(await value(owner, 'getState', 'plugin')).toBe('stopped');
+  await kill(owner);
+});
+
+test('SIGTERM to the host ends every daemon for all sessions', async () => {
+  const [first, second] = [world.manager(), world.manager()];
+  await first.startProcess(shared());
+  await second.startProcess(shared());
+  const daemon = identify(first.getPid('plugin'));
+  const events = record(second);
+  signal(host(), 'SIGTERM');
+  await hostGone(3_000);
+  expectNothingLeft(world, 'plugin', [daemon]);
+  await until(() => second.getState('plugin') === 'stopped');
+  expect(events.states('plugin')).toEqual(['stopping', 'stopped']);
+  expect(events.of('exit').map(({ reason }) => reason)).toEqual(['stopped']);
+  await second.startProcess(shared());
+  expect(second.isRunning('plugin')).toBe(true);
+});
+
+test('a suspended host gets SIGCONT after 2 s', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared('other'));
+  signal(host(), 'SIGSTOP');
+  const begun = performance.now();
+  await manager.startProcess(shared());
+  expect(performance.now() - begun).toBeGreaterThan(1_900);
+  expect(performance.now() - begun).toBeLessThan(4_000);
+});
+
+test('upgrade rejects with ERR_UPGRADE if the host is killed', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared());
+  const upgrade = manager.upgradeProcess('plugin', { args: shared('plugin', ['never-listens.py']).args });
+  const rejected = failure(upgrade);
+  await until(() => withEnvironment(world.dir).length >= 2, 5_000);
+  signal(host(), 'SIGKILL');
+  expect(await rejected).toMatchObject({ code: 'ERR_UPGRADE', message: expect.stringContaining('the host was killed') });
+  await until(() => manager.isRunning('plugin'), 5_000);
+});

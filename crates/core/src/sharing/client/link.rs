@@ -1,0 +1,242 @@
+//! The way to the host: a connection to the one that there is, or a new host.
+//!
+//! 1. A connection that is answered ends the matter.
+//! 2. Without one: who gets the lock makes the socket and the host.
+//! 3. Who does not get it tries again.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ally_base::os::{self, Process};
+use ally_base::wire::{FrameBuffer, Hello};
+use nix::errno::Errno;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::spawn::spawn_host;
+use crate::error::Failure;
+use crate::model::Pid;
+use crate::sharing::place::Place;
+use crate::sharing::protocol::{Ask, ClientGreeting, HostGreeting, Inbound, TO_SESSION_MAX, Verdict};
+use crate::supervisor::GuardianProgram;
+
+/// The time in which a host must answer.
+const LIMIT: Duration = Duration::from_secs(10);
+/// The pauses between two tries: doubled up to the last one.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LAST_PAUSE: Duration = Duration::from_millis(50);
+/// A host that has accepted answers at once, unless it is suspended.
+const SUSPENDED: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub envs_dir: PathBuf,
+    pub program: GuardianProgram,
+}
+
+pub struct Link {
+    pub host: Pid,
+    pub read: OwnedReadHalf,
+    pub write: OwnedWriteHalf,
+    pub inbound: Inbound,
+}
+
+/// One try.
+enum Try {
+    Linked(Box<Link>),
+    /// There is no host, or it is leaving.
+    Nobody,
+    /// It ends everything first.
+    MakesRoom(UnixStream),
+    /// It does not answer.
+    Silent(Pid),
+}
+
+/// A connection to the host. Makes a host if there is none.
+///
+/// # Errors
+/// `HostRefuses`, `OwnedOutside`; `HostSilent` after some seconds; why this process can't make a host.
+pub async fn connect(target: &Target) -> Result<Link, Failure> {
+    let place = Place::open(&target.envs_dir)?;
+    let deadline = Instant::now() + LIMIT;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let problem = match try_connect(&place, target, Ask::Session, deadline).await? {
+            Try::Linked(link) => return Ok(*link),
+            Try::MakesRoom(mut stream) => {
+                // Its end is the end of the stream.
+                await_end(&mut stream, deadline).await;
+                continue;
+            }
+            Try::Silent(host) => {
+                wake(host);
+                silent(host)
+            }
+            Try::Nobody => match place.try_lock()? {
+                Some(lock) => match spawn_host(&place, lock, target, deadline).await {
+                    Ok(()) => continue,
+                    Err(failure) if matches!(failure, Failure::HostSilent { .. }) => failure,
+                    Err(failure) => return Err(failure),
+                },
+                None => held(&place)?,
+            },
+        };
+        if Instant::now() + pause > deadline {
+            return Err(problem);
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// A connection to a host that is there. `None` without one.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_to_existing(target: &Target) -> Result<Option<Link>, Failure> {
+    if !Place::has_socket(&target.envs_dir) {
+        return Ok(None);
+    }
+    let place = Place::open(&target.envs_dir)?;
+    match try_connect(&place, target, Ask::Session, Instant::now() + LIMIT).await? {
+        Try::Linked(link) => Ok(Some(*link)),
+        Try::Nobody => Ok(None),
+        Try::MakesRoom(mut stream) => {
+            await_end(&mut stream, Instant::now() + LIMIT).await;
+            Ok(None)
+        }
+        Try::Silent(host) => Err(silent(host)),
+    }
+}
+
+/// Asks the host, of whatever build, to end everything. Returns whether there was one.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn end_host(target: &Target) -> Result<bool, Failure> {
+    if !Place::has_socket(&target.envs_dir) {
+        return Ok(false);
+    }
+    let place = Place::open(&target.envs_dir)?;
+    // Daemons have a grace period.
+    let deadline = Instant::now() + LIMIT * 6;
+    match try_connect(&place, target, Ask::End, deadline).await? {
+        Try::Linked(_) | Try::Nobody => Ok(false),
+        Try::MakesRoom(mut stream) => {
+            await_end(&mut stream, deadline).await;
+            Ok(true)
+        }
+        Try::Silent(host) => Err(silent(host)),
+    }
+}
+
+async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant) -> Result<Try, Failure> {
+    let stream = match place.connect() {
+        Ok(stream) => stream,
+        // A full queue is that of a host that is busy.
+        Err(Errno::ENOENT | Errno::ECONNREFUSED | Errno::EAGAIN | Errno::ECONNRESET) => return Ok(Try::Nobody),
+        Err(error) => return Err(Failure::call("connect", place.path(), error)),
+    };
+    let user = os::peer_user(&stream).map_err(|error| Failure::call("getsockopt", place.path(), error))?;
+    if user != nix::unistd::geteuid().as_raw() {
+        // Nothing was sent.
+        let problem = format!("uid {user} answers at {}", place.path().display());
+        return Err(Failure::HostRefuses { host: None, problem });
+    }
+    let failed = |error: io::Error| Failure::at(place.path(), error);
+    stream.set_nonblocking(true).map_err(failed)?;
+    let mut stream = UnixStream::from_std(stream).map_err(failed)?;
+    let hello = Hello { version: target.program.version.to_owned(), build: target.program.build.to_owned(), pid: os::own_pid() };
+    if stream.write_all(&ClientGreeting { hello, ask }.encode()).await.is_err() {
+        return Ok(Try::Nobody);
+    }
+    let answer = timeout_at(deadline.min(Instant::now() + SUSPENDED), read_greeting(&mut stream)).await;
+    let Ok(answer) = answer else { return Ok(Try::Silent(place.note().map_or(0, |note| note.pid))) };
+    let Some((greeting, rest)) = answer else { return Ok(Try::Nobody) };
+    let HostGreeting { hello, verdict } = greeting;
+    match verdict {
+        Verdict::Welcome => {
+            let mut inbound = Inbound::new(TO_SESSION_MAX);
+            inbound.extend(&rest);
+            let (read, write) = stream.into_split();
+            Ok(Try::Linked(Box::new(Link { host: hello.pid, read, write, inbound })))
+        }
+        Verdict::MakesRoom => Ok(Try::MakesRoom(stream)),
+        Verdict::OtherBuild { sessions } => Err(other_build(&hello, target, sessions)),
+        Verdict::Outside { difference } => {
+            let problem = format!("the host of shared daemons (process {}) is in another sandbox: {difference}", hello.pid);
+            Err(Failure::HostRefuses { host: Some(hello.pid), problem })
+        }
+    }
+}
+
+/// `None` if the stream ends, or the bytes are no greeting.
+async fn read_greeting(stream: &mut UnixStream) -> Option<(HostGreeting, Vec<u8>)> {
+    let mut buffer = FrameBuffer::default();
+    let mut piece = [0; 1024];
+    loop {
+        if let Some(greeting) = HostGreeting::take_from(&mut buffer).ok()? {
+            return Some((greeting, buffer.into_rest()));
+        }
+        let count = stream.read(&mut piece).await.ok().filter(|count| *count > 0)?;
+        buffer.extend(piece.get(..count)?);
+    }
+}
+
+/// Waits until the host is gone, at most until the deadline.
+async fn await_end(stream: &mut UnixStream, deadline: Instant) {
+    let mut piece = [0; 64];
+    let ended = async { while stream.read(&mut piece).await.is_ok_and(|count| count > 0) {} };
+    // Otherwise the next try tells.
+    drop(timeout_at(deadline, ended).await);
+}
+
+fn other_build(host: &Hello, target: &Target, sessions: u32) -> Failure {
+    let GuardianProgram { version, build, .. } = &target.program;
+    let (noun, verb) = if sessions == 1 { ("session", "uses") } else { ("sessions", "use") };
+    let problem = format!(
+        "the host of shared daemons (process {}) is of another build ({} {}) than this session ({version} {build}), and {sessions} {noun} \
+         {verb} it; close them, or run `ally-daemons stop --all`",
+        host.pid, host.version, host.build
+    );
+    Failure::HostRefuses { host: Some(host.pid), problem }
+}
+
+/// Why the lock is held, although no host answers.
+///
+/// # Errors
+/// `OwnedOutside`: nothing can be said about its holder.
+fn held(place: &Place) -> Result<Failure, Failure> {
+    match place.note() {
+        Some(note) => match note.elsewhere() {
+            Some(elsewhere) => Err(Failure::OwnedOutside { pid: note.pid, place: elsewhere }),
+            None => Ok(silent(if os::may_live(note.pid, note.start) { note.pid } else { 0 })),
+        },
+        None => Ok(silent(0)),
+    }
+}
+
+fn silent(host: Pid) -> Failure {
+    let who = match host {
+        0 => "the host of shared daemons".to_owned(),
+        pid if os::is_stopped(pid).unwrap_or(false) => format!("the host of shared daemons, process {pid}, which is stopped,"),
+        pid => format!("the host of shared daemons, process {pid},"),
+    };
+    Failure::HostSilent { problem: format!("{who} does not answer") }
+}
+
+/// Continues a host that may be suspended. It is never killed.
+pub fn wake(host: Pid) {
+    if let Some(process) = os::look_up(host).filter(is_own)
+        && let Err(error) = os::signal(&process, libc::SIGCONT)
+    {
+        tracing::debug!(target: crate::supervisor::TARGET, %error, host, "the host can't be continued");
+    }
+}
+
+fn is_own(process: &Process) -> bool {
+    process.pid > 1 && process.pid != os::own_pid()
+}

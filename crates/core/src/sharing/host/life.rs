@@ -1,0 +1,168 @@
+//! How long the host lives, and how it leaves.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep};
+
+use super::{Class, Host, State};
+use crate::lifecycle::holds::HoldEvent;
+use crate::sharing::place::SOCKET;
+use crate::sharing::protocol::Push;
+use crate::supervisor::TARGET;
+use crate::supervisor::runtime::{self, AbortOnDrop, FolderChanges};
+
+/// The time without anything to supervise after which the host leaves.
+const LEAVE_DELAY: Duration = Duration::from_millis(400);
+/// The time in which sessions can read that the host leaves.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+#[derive(Default)]
+pub struct Life {
+    /// Accepts connections. A drop refuses those that wait.
+    pub listening: Option<AbortOnDrop>,
+    phase: Phase,
+    leave: Option<AbortOnDrop>,
+    /// Sends metrics while a session wants them.
+    pub metrics: Option<AbortOnDrop>,
+    /// The watch of the folder.
+    watching: Option<AbortOnDrop>,
+    /// Clients that wait for the end.
+    waiting: Vec<UnixStream>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Serving,
+    /// Everything is being ended, and no request is taken any more.
+    Ending,
+    Left,
+}
+
+impl Life {
+    pub const fn is_leaving(&self) -> bool {
+        !matches!(self.phase, Phase::Serving)
+    }
+}
+
+impl State {
+    /// The number of sessions that have a plugin.
+    pub fn holding_sessions(&self) -> usize {
+        self.plugins.values().flat_map(|plugin| plugin.holders()).collect::<HashSet<_>>().len()
+    }
+
+    fn keeps_host(&self) -> bool {
+        self.plugins.values().any(|plugin| plugin.holds.keeps_host())
+    }
+}
+
+impl Host {
+    /// After each step: leaves later if nothing keeps the host, or stays.
+    pub(super) fn judge_life(self: &Arc<Self>, state: &mut State) {
+        if state.life.phase == Phase::Left {
+            return;
+        }
+        if state.keeps_host() {
+            state.life.leave = None;
+        } else if state.life.leave.is_none() {
+            let host = Arc::downgrade(self);
+            let delay = if state.life.phase == Phase::Ending { Duration::ZERO } else { LEAVE_DELAY };
+            state.life.leave = Some(AbortOnDrop::spawn(async move {
+                sleep(delay).await;
+                let Some(host) = host.upgrade() else { return };
+                // Not aborted by its own step.
+                drop(runtime::spawn(async move { host.leave().await }));
+            }));
+        }
+    }
+
+    /// One step with the end of the listener: a connection is either answered, or refused and made again to the next host.
+    async fn leave(self: Arc<Self>) {
+        {
+            let mut state = self.lock();
+            if state.keeps_host() || state.life.phase == Phase::Left {
+                return;
+            }
+            state.life.phase = Phase::Left;
+            self.place.remove_socket(self.socket);
+            state.life.listening = None;
+            state.life.watching = None;
+            for session in state.sessions.values_mut() {
+                session.push(Class::Answer, &Push::Leaving);
+            }
+        }
+        // The task that accepts is dropped in the next turn of the runtime, and with it the listener.
+        tokio::task::yield_now().await;
+        let begun = Instant::now();
+        while begun.elapsed() < FAREWELL && self.lock().sessions.values().any(|session| !session.is_drained()) {
+            sleep(Duration::from_millis(1)).await;
+        }
+        if let Err(error) = self.lock.unlock() {
+            tracing::debug!(target: TARGET, %error, "the lock of the host is released by the end of its process");
+        }
+        self.left.notify_one();
+    }
+
+    /// Ends every daemon, whoever has it, and then leaves.
+    pub(super) fn end_all(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.life.is_leaving() {
+            return;
+        }
+        state.life.phase = Phase::Ending;
+        state.life.leave = None;
+        let names: Vec<String> = state.plugins.keys().cloned().collect();
+        for name in names {
+            self.feed(&mut state, &name, HoldEvent::Everywhere { by: None });
+        }
+        self.judge_life(&mut state);
+    }
+
+    /// Keeps a connection until the host is gone.
+    pub(super) fn hold_open(&self, stream: UnixStream) {
+        self.lock().life.waiting.push(stream);
+    }
+
+    /// The folder, the lock or the socket of the host is gone: another host may come. Nobody can find this one any more, so it goes on
+    /// only for the sessions that it has.
+    fn place_lost(self: &Arc<Self>) {
+        let mut state = self.lock();
+        tracing::warn!(target: TARGET, "the files of the host are gone; it serves only the sessions that it has");
+        state.life.listening = None;
+        state.life.watching = None;
+        let lingering: Vec<String> =
+            state.plugins.values().filter(|plugin| plugin.holds.lingers()).map(|plugin| plugin.name.clone()).collect();
+        for name in lingering {
+            self.feed(&mut state, &name, HoldEvent::LingerOver);
+        }
+        self.judge_life(&mut state);
+    }
+}
+
+/// Notices when the files of the host are removed or replaced.
+pub fn watch_place(host: &Arc<Host>) {
+    let changes =
+        FolderChanges::of_file(&host.lock).and_then(|lock| Ok((lock, FolderChanges::of_socket(&host.place.path().join(SOCKET))?)));
+    let Ok((lock, socket)) = changes.inspect_err(|error| tracing::warn!(target: TARGET, %error, "the files of the host can't be watched"))
+    else {
+        return;
+    };
+    let watched = Arc::downgrade(host);
+    host.lock().life.watching = Some(AbortOnDrop::spawn(async move {
+        loop {
+            let Some(host) = watched.upgrade() else { return };
+            if !host.place.is_intact(&host.lock, host.socket) {
+                drop(runtime::spawn(async move { host.place_lost() }));
+                return;
+            }
+            drop(host);
+            tokio::select! {
+                () = lock.next() => {}
+                () = socket.next() => {}
+            }
+        }
+    }));
+}

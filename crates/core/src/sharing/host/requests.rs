@@ -1,0 +1,245 @@
+//! The calls of sessions.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ally_base::text::printable;
+use tokio::time::{Instant, sleep};
+
+use super::plugin::Plugin;
+use super::{Class, Host, SessionId, State};
+use crate::config::{Parsed, Raw, difference};
+use crate::error::{Facts, Failure};
+use crate::lifecycle::holds::{Fit, HoldEvent, Request};
+use crate::sharing::protocol::{self, Call, Push, RequestId};
+use crate::supervisor::runtime::{self, AbortOnDrop};
+use crate::supervisor::{SessionStart, check};
+
+/// How long samples are taken after a session has asked for metrics, and how often they are sent.
+const METRICS_INTEREST: Duration = Duration::from_secs(60);
+const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A request that is not answered yet.
+pub struct Asked {
+    pub session: SessionId,
+    pub id: RequestId,
+    pub plugin: String,
+    /// Of a start and of an upgrade.
+    pub start: Option<AskedStart>,
+}
+
+#[derive(Clone)]
+pub struct AskedStart {
+    pub start: SessionStart,
+    pub timeout: Duration,
+    pub linger: Duration,
+    pub config: Raw,
+    /// Of an upgrade: the changed fields, as its caller gave them.
+    pub changes: String,
+}
+
+impl Host {
+    pub(super) fn request(self: &Arc<Self>, session: SessionId, request: protocol::Request) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        // Not answered: the session asks the next host.
+        if state.life.is_leaving() || !state.sessions.contains_key(&session) {
+            return;
+        }
+        let protocol::Request { id, call } = request;
+        state.push(session, Class::Answer, &Push::Read { id });
+        match call {
+            Call::Start(start) => self.start(state, session, id, *start, None),
+            Call::Upgrade { start, changes } => self.start(state, session, id, *start, Some(changes)),
+            Call::LetGo { plugin } => self.ask(state, session, id, &plugin, |request| HoldEvent::LetGo { session, request }),
+            Call::StopEverywhere { plugin } => {
+                self.ask(state, session, id, &plugin, |request| HoldEvent::Everywhere { by: Some((session, request)) });
+            }
+            Call::Restart { plugin } => self.ask(state, session, id, &plugin, |request| HoldEvent::Restart { session, request }),
+            Call::Wait { plugin } => self.ask(state, session, id, &plugin, |request| HoldEvent::Wait { session, request }),
+            Call::Abort { plugin, request } => {
+                let asked = state.asked.iter().find(|(_, asked)| asked.session == session && asked.id == request);
+                if let Some((request, _)) = asked {
+                    let event = HoldEvent::Abort { session, request: *request };
+                    self.feed(state, &plugin, event);
+                }
+                state.push(session, Class::Answer, &Push::Answer { id, outcome: Ok(()) });
+            }
+            Call::Metrics => self.want_metrics(state, session),
+            Call::Listen(interest) => {
+                if let Some(session) = state.sessions.get_mut(&session) {
+                    session.interest = interest;
+                }
+                let debug = state.sessions.values().any(|session| session.interest.debug);
+                let health = state.sessions.values().any(|session| session.interest.health);
+                self.manager.listen(false, health);
+                super::log::set_debug(debug);
+            }
+        }
+        self.judge_life(state);
+    }
+
+    fn start(self: &Arc<Self>, state: &mut State, session: SessionId, id: RequestId, start: protocol::Start, changes: Option<String>) {
+        let protocol::Start { plugin, config, inherited, owner, timeout } = start;
+        let parsed = match check_for_session(&config, &plugin) {
+            Ok(parsed) => parsed,
+            Err(failure) => return state.answer(session, id, &plugin, Err(&failure)),
+        };
+        let linger = parsed.config.shared.map(|shared| shared.linger).unwrap_or_default();
+        let start = SessionStart { parsed, inherited: inherited.into(), owner };
+        let is_upgrade = changes.is_some();
+        let start = AskedStart { start, timeout, linger, config, changes: changes.unwrap_or_default() };
+        let request = state.note_asked(Asked { session, id, plugin: plugin.clone(), start: Some(start) });
+        state.plugins.entry(plugin.clone()).or_insert_with(|| Plugin::new(&plugin));
+        let event = if is_upgrade {
+            HoldEvent::Upgrade { session, request, linger: Some(linger) }
+        } else {
+            let Some(event) = state.start_event(request) else { return };
+            event
+        };
+        self.feed(state, &plugin, event);
+    }
+
+    fn ask(self: &Arc<Self>, state: &mut State, session: SessionId, id: RequestId, plugin: &str, event: impl FnOnce(Request) -> HoldEvent) {
+        let request = state.note_asked(Asked { session, id, plugin: plugin.to_owned(), start: None });
+        let is_known = state.plugins.contains_key(plugin);
+        state.plugins.entry(plugin.to_owned()).or_insert_with(|| Plugin::new(plugin));
+        self.feed(state, plugin, event(request));
+        if !is_known {
+            state.forget_if_unused(plugin);
+        }
+    }
+
+    fn want_metrics(self: &Arc<Self>, state: &mut State, id: SessionId) {
+        let is_first = state.sessions.values().all(|session| session.metrics_until.is_none());
+        if let Some(session) = state.sessions.get_mut(&id) {
+            session.metrics_until = Some(Instant::now() + METRICS_INTEREST);
+        }
+        if is_first {
+            let host = Arc::downgrade(self);
+            state.life.metrics = Some(AbortOnDrop::spawn(async move {
+                loop {
+                    sleep(METRICS_INTERVAL).await;
+                    let Some(host) = host.upgrade() else { return };
+                    if !host.send_metrics() {
+                        return;
+                    }
+                }
+            }));
+        }
+        self.manager.ask_for_samples();
+    }
+
+    /// Returns whether a session still wants metrics.
+    fn send_metrics(&self) -> bool {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let now = Instant::now();
+        for session in state.sessions.values_mut() {
+            session.metrics_until.take_if(|until| *until < now);
+        }
+        if state.sessions.values().all(|session| session.metrics_until.is_none()) {
+            return false;
+        }
+        self.manager.ask_for_samples();
+        for plugin in state.plugins.values_mut() {
+            plugin.refresh(&self.manager);
+            let Some(shown) = plugin.shown() else { continue };
+            let push = Push::Shown { plugin: plugin.name.clone(), shown: Box::new(shown) };
+            for id in plugin.holders() {
+                if let Some(session) = state.sessions.get_mut(&id).filter(|session| session.metrics_until.is_some()) {
+                    session.push(Class::State, &push);
+                }
+            }
+        }
+        true
+    }
+
+    /// The connection of a session has ended, however that came.
+    pub(super) fn end_session(self: &Arc<Self>, id: SessionId) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(session) = state.sessions.remove(&id) else { return };
+        let names: Vec<String> = state.plugins.keys().cloned().collect();
+        for name in names {
+            self.feed(state, &name, HoldEvent::SessionEnded { session: id });
+        }
+        state.followers.retain(|_, (_, session)| *session != id);
+        // An upgrade goes on without its session.
+        let upgrading: Vec<Request> = state.plugins.values().flat_map(|plugin| plugin.upgrades.values().copied()).collect();
+        state.asked.retain(|request, asked| asked.session != id || upgrading.contains(request));
+        self.judge_life(state);
+        // Its tasks may be what calls this, and are aborted by the drop.
+        drop(runtime::spawn(async move { drop(session) }));
+    }
+
+    /// The session has read everything: lines that wait for it go on.
+    pub(super) fn outbox_drained(&self, id: SessionId) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(session) = state.sessions.get_mut(&id) else { return };
+        for plugin in state.plugins.values().filter(|plugin| plugin.is_attached(id)) {
+            plugin.send_lines(id, session);
+        }
+    }
+}
+
+impl State {
+    pub fn push(&mut self, session: SessionId, class: Class, push: &Push) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.push(class, push);
+        }
+    }
+
+    pub fn answer(&mut self, session: SessionId, id: RequestId, plugin: &str, outcome: Result<(), &Failure>) {
+        let outcome = outcome.map_err(|failure| Facts::chain(failure, plugin));
+        self.push(session, Class::Answer, &Push::Answer { id, outcome });
+    }
+
+    fn note_asked(&mut self, asked: Asked) -> Request {
+        let request = self.next_number();
+        self.asked.insert(request, asked);
+        request
+    }
+
+    /// The event of a start, compared with the configuration that the daemon has now.
+    pub fn start_event(&self, request: Request) -> Option<HoldEvent> {
+        let asked = self.asked.get(&request)?;
+        let start = asked.start.as_ref()?;
+        let plugin = self.plugins.get(&asked.plugin);
+        let fit = plugin.and_then(|plugin| plugin.serving.as_ref().map(|serving| (plugin.upgraded, serving))).map_or(
+            Fit::Equal,
+            |(upgraded, serving)| match difference(&serving.config, &start.start.parsed.config, &real_path) {
+                fields if fields.is_empty() => Fit::Equal,
+                fields => Fit::Differs { fields, upgraded },
+            },
+        );
+        Some(HoldEvent::Start { session: asked.session, request, fit, timeout: start.timeout, linger: start.linger })
+    }
+
+    /// Forgets a plugin that no session has and of which nothing is left.
+    pub fn forget_if_unused(&mut self, name: &str) {
+        if self.plugins.get(name).is_some_and(|plugin| !plugin.holds.keeps_host() && plugin.tickets.is_empty()) {
+            self.plugins.remove(name);
+        }
+    }
+}
+
+fn real_path(folder: &Path) -> PathBuf {
+    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
+}
+
+/// # Errors
+/// `InvalidConfig`: of a session of another build, or a damaged message.
+fn check_for_session(config: &Raw, plugin: &str) -> Result<Parsed, Failure> {
+    let mut parsed = check(config)?;
+    if parsed.config.plugin_name != plugin || parsed.config.shared.is_none() {
+        let problem = format!("is not that of the shared plugin {}", printable(plugin));
+        return Err(Failure::InvalidConfig { field: "pluginName".to_owned(), problem });
+    }
+    // The affair of each session.
+    parsed.config.depends_on.clear();
+    parsed.config.group = None;
+    Ok(parsed)
+}

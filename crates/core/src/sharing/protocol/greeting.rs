@@ -1,0 +1,104 @@
+//! The first frame in each direction. All builds share its format, for ever: the greeting of guardian and owner
+//! ([`Hello`]), with a few bytes behind it.
+
+use ally_base::wire::{BadFrame, FrameBuffer, Hello};
+
+/// The bytes that are read before a greeting is complete.
+pub const GREETING_MAX: usize = 4096;
+
+/// What a client asks with its greeting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// To be a session.
+    Session,
+    /// To end every daemon, whoever has it.
+    End,
+}
+
+/// What the host answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Welcome,
+    /// The host ends everything, because no session holds a daemon. The client waits as for a dead owner.
+    MakesRoom,
+    /// The client is of another build, and so many sessions hold daemons.
+    OtherBuild {
+        sessions: u32,
+    },
+    /// The client is outside of the host's sandbox, or the other way round. The text says what differs.
+    Outside {
+        difference: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientGreeting {
+    pub hello: Hello,
+    pub ask: Ask,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostGreeting {
+    pub hello: Hello,
+    pub verdict: Verdict,
+}
+
+const END: u8 = 1;
+const MAKES_ROOM: u8 = 1;
+const OTHER_BUILD: u8 = 2;
+const OUTSIDE: u8 = 3;
+
+impl ClientGreeting {
+    pub fn encode(&self) -> Vec<u8> {
+        encode(&self.hello, &[if self.ask == Ask::End { END } else { 0 }])
+    }
+
+    /// `None` while the greeting is incomplete.
+    ///
+    /// # Errors
+    /// The bytes are no greeting.
+    pub fn take_from(buffer: &mut FrameBuffer) -> Result<Option<Self>, BadFrame> {
+        let Some((hello, rest)) = Hello::take_with_rest(buffer)? else { return Ok(None) };
+        let ask = if rest.first() == Some(&END) { Ask::End } else { Ask::Session };
+        Ok(Some(Self { hello, ask }))
+    }
+}
+
+impl HostGreeting {
+    pub fn encode(&self) -> Vec<u8> {
+        let rest = match &self.verdict {
+            Verdict::Welcome => vec![0],
+            Verdict::MakesRoom => vec![MAKES_ROOM],
+            Verdict::OtherBuild { sessions } => [&[OTHER_BUILD][..], &sessions.to_le_bytes()].concat(),
+            Verdict::Outside { difference } => [&[OUTSIDE][..], difference.as_bytes()].concat(),
+        };
+        encode(&self.hello, &rest)
+    }
+
+    /// `None` while the greeting is incomplete.
+    ///
+    /// # Errors
+    /// The bytes are no greeting.
+    pub fn take_from(buffer: &mut FrameBuffer) -> Result<Option<Self>, BadFrame> {
+        let Some((hello, rest)) = Hello::take_with_rest(buffer)? else { return Ok(None) };
+        let verdict = match rest.split_first() {
+            None | Some((0, _)) => Verdict::Welcome,
+            Some((&MAKES_ROOM, _)) => Verdict::MakesRoom,
+            Some((&OTHER_BUILD, sessions)) => {
+                Verdict::OtherBuild { sessions: sessions.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)) }
+            }
+            Some((&OUTSIDE, text)) => Verdict::Outside { difference: String::from_utf8_lossy(text).into_owned() },
+            // Of a later build.
+            Some(_) => return Err(BadFrame),
+        };
+        Ok(Some(Self { hello, verdict }))
+    }
+}
+
+fn encode(hello: &Hello, rest: &[u8]) -> Vec<u8> {
+    let mut frame = hello.encode();
+    frame.extend(rest);
+    let length = u32::try_from(frame.len() - Hello::PREFIX).unwrap_or(u32::MAX);
+    frame[Hello::PREFIX - 4..Hello::PREFIX].copy_from_slice(&length.to_le_bytes());
+    frame
+}

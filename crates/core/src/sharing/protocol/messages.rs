@@ -1,0 +1,177 @@
+//! The messages between a session and the host. Both are of one build, so the format may change with each.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Raw;
+use crate::error::Facts;
+use crate::lifecycle::Snapshot;
+use crate::model::{Exit, ExitReason, Pid, ProcessState, Stream};
+use crate::supervisor::{LogValue, OwnerLimits, PluginMetrics};
+
+/// The number of a request, by which it is answered. Unique within a session.
+pub type RequestId = u64;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    pub id: RequestId,
+    pub call: Call,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Call {
+    Start(Box<Start>),
+    /// `changes`: the changed fields as the caller gave them, for the other sessions.
+    Upgrade {
+        start: Box<Start>,
+        changes: String,
+    },
+    LetGo {
+        plugin: String,
+    },
+    StopEverywhere {
+        plugin: String,
+    },
+    Restart {
+        plugin: String,
+    },
+    Wait {
+        plugin: String,
+    },
+    /// Takes a start or a wait back. It is answered as usual.
+    Abort {
+        plugin: String,
+        request: RequestId,
+    },
+    /// Metrics of all plugins of this session are wanted for the next minute.
+    Metrics,
+    Listen(Interest),
+}
+
+/// What a session wants to get beside what every session gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Interest {
+    pub health: bool,
+    /// Log entries of level debug.
+    pub debug: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    pub plugin: String,
+    /// Checked by the session, and again by the host.
+    pub config: Raw,
+    /// The session's environment: `KEY=VALUE`, each with a NUL behind it.
+    pub inherited: String,
+    pub owner: OwnerLimits,
+    /// What is left of `startupTimeout`.
+    pub timeout: Duration,
+}
+
+/// What the getters of a session read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    pub snapshot: Snapshot,
+    /// Since RUNNING. In the snapshot it is a time of the host's own clock.
+    pub uptime: Option<Duration>,
+    pub status: Option<String>,
+    pub sessions: u32,
+    pub metrics: PluginMetrics,
+}
+
+/// A notice of the lifecycle that callers hear.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Told {
+    StateChanged { from: Option<ProcessState>, to: ProcessState, pid: Option<Pid>, reason: Option<String> },
+    Exited { pid: Pid, exit: Exit, reason: ExitReason },
+    RestartScheduled { attempt: u32, delay: Duration, reason: ExitReason },
+    Checked { healthy: bool, latency: Duration, failures: u32, error: Option<String> },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SentLine {
+    pub stream: Stream,
+    pub text: String,
+    pub at: f64,
+    pub pid: Option<Pid>,
+}
+
+/// Why a session does not have a plugin any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Detachment {
+    /// The session has let go.
+    Stopped,
+    /// Its own startupTimeout is over.
+    TimedOut,
+    /// Its start was refused before it changed anything.
+    Refused,
+    /// The daemon was stopped for all sessions, which have heard of it.
+    Everywhere,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Push {
+    /// The host has read the request.
+    Read {
+        id: RequestId,
+    },
+    Answer {
+        id: RequestId,
+        outcome: Result<(), Vec<Facts>>,
+    },
+    /// From here on the session hears the plugin's events.
+    /// Lines before `at` (milliseconds since 1970) were written before.
+    Attached {
+        plugin: String,
+        shown: Box<Shown>,
+        at: f64,
+    },
+    Detached {
+        plugin: String,
+        why: Detachment,
+    },
+    Shown {
+        plugin: String,
+        shown: Box<Shown>,
+    },
+    Told {
+        plugin: String,
+        told: Told,
+        at: f64,
+    },
+    /// `dropped`: the lines that are missing in front of these.
+    Lines {
+        plugin: String,
+        dropped: u64,
+        lines: Vec<SentLine>,
+    },
+    Log {
+        plugin: String,
+        level: LogLevel,
+        text: String,
+        fields: Vec<(String, LogValue)>,
+    },
+    /// Another session has upgraded the plugin to this configuration.
+    Upgraded {
+        plugin: String,
+        changes: String,
+        config: Raw,
+    },
+    /// Everything that was not sent yet was dropped, except answers: so many messages. The session has these plugins, and what each
+    /// shows follows.
+    Resync {
+        lost: u64,
+        plugins: Vec<String>,
+    },
+    /// The end of the stream that follows is no death.
+    Leaving,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}

@@ -1,0 +1,16 @@
+//! What sessions and the host of shared daemons say to each other.
+//!
+//! ```text
+//!   session ── ClientGreeting ──▶ host      both frozen for ever
+//!   session ◀── HostGreeting ──── host
+//!   session ── Request … ───────▶ host      of one build
+//!   session ◀── Push … ────────── host
+//! ```
+
+mod frame;
+mod greeting;
+mod messages;
+
+pub use frame::{BadMessage, Inbound, PREFIX, TO_HOST_MAX, TO_SESSION_MAX, encode};
+pub use greeting::{Ask, ClientGreeting, GREETING_MAX, HostGreeting, Verdict};
+pub use messages::{Call, Detachment, Interest, LogLevel, Push, Request, RequestId, SentLine, Shown, Start, Told};

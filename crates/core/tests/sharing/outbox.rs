@@ -1,0 +1,40 @@
+//! The messages that wait for one session.
+
+use ally_core::sharing::host::{Class, OUTBOX_MAX, Outbox};
+
+fn frame(size: usize) -> Vec<u8> {
+    vec![0; size]
+}
+
+#[test]
+fn details_are_lost_first_and_without_a_resync() {
+    let mut outbox = Outbox::default();
+    outbox.push(Class::State, frame(10));
+    outbox.push(Class::Detail, frame(OUTBOX_MAX));
+    assert_eq!(outbox.take_resync(), None);
+    assert_eq!(outbox.take(usize::MAX).len(), 10);
+}
+
+#[test]
+fn states_are_lost_with_a_resync_and_answers_never() {
+    let mut outbox = Outbox::default();
+    outbox.push(Class::Answer, frame(7));
+    for _ in 0..3 {
+        outbox.push(Class::State, frame(OUTBOX_MAX / 2));
+    }
+    outbox.push(Class::State, frame(5));
+    assert_eq!(outbox.take_resync(), Some(4));
+    outbox.push_first(vec![frame(3)]);
+    assert_eq!(outbox.take(1).len(), 3);
+    assert_eq!(outbox.take(usize::MAX).len(), 7);
+    assert!(outbox.is_empty());
+}
+
+#[test]
+fn a_session_that_only_asks_is_not_read_any_more() {
+    let mut outbox = Outbox::default();
+    outbox.push(Class::Answer, frame(OUTBOX_MAX));
+    assert!(!outbox.is_full());
+    outbox.push(Class::Answer, frame(1));
+    assert!(outbox.is_full());
+}

@@ -1,0 +1,9 @@
+//! The host of shared daemons as a process: how it is made, whom it answers, and when it leaves. Sessions are managers of the test.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
+
+mod greeting;
+mod leave;
+mod start;
+mod support;
