@@ -43,6 +43,8 @@ export declare class NativeManager {
   stop(pluginName: string, everywhere: boolean): number
   /** Ends what a dead owner left of a plugin: with `signals` its processes, otherwise only the files of what is gone. */
   endLeftovers(pluginName: string, signals: boolean): NativeStart
+  /** Ends the daemon of a living owner, through its keeper. */
+  endByForce(pluginName: string): NativeStart
   stopGroup(group: string): number
   stopAll(): number
   restart(pluginName: string): number

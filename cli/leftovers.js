@@ -1,12 +1,12 @@
 'use strict';
-// A native manager that starts nothing. It ends what dead owners left, with the addon's own code.
+// A native manager that starts nothing. It ends what other owners have or left, with the addon's own code.
 
 const native = require('../native.js');
 const { Failed } = require('./problems.js');
 
 /**
  * `end(name)` settles when what is left of the plugin has ended. `signals`: also its processes; otherwise only the files of what is gone.
- * Rejects with a failure of the addon: `{ code, message, pid }`.
+ * `force(name)` settles when the daemon of a living owner has ended. Both reject with a failure of the addon: `{ code, message, pid }`.
  */
 function leftovers(envsDir, { signals }) {
   if (native.problem !== undefined) throw new Failed(native.problem);
@@ -23,14 +23,14 @@ function leftovers(envsDir, { signals }) {
   };
   const options = { envsDir, keepOnOwnerDeath: false, guardian: native.guardian, hasLogger: false, debug: false };
   manager = new native.NativeManager(options, take, { hasRef: () => manager?.isHolding() ?? false });
+  const answer = ({ ticket, failure }) =>
+    new Promise((resolve, reject) => {
+      if (failure) reject(failure);
+      else waiting.set(ticket, { resolve, reject });
+    });
   return {
-    end(name) {
-      return new Promise((resolve, reject) => {
-        const { ticket, failure } = manager.endLeftovers(name, signals);
-        if (failure) reject(failure);
-        else waiting.set(ticket, { resolve, reject });
-      });
-    },
+    end: (name) => answer(manager.endLeftovers(name, signals)),
+    force: (name) => answer(manager.endByForce(name)),
   };
 }
 

@@ -8,11 +8,11 @@ const { oneLine, problem } = require('./problems.js');
 /** Each plugin for itself: a failure of one does not keep the others from being stopped. */
 async function stop({ operands, options, envsDir }) {
   let ending;
-  const end = (name) => {
+  const ends = () => {
     ending ??= leftovers(envsDir, { signals: true });
-    return ending.end(name);
+    return ending;
   };
-  const outcomes = await Promise.all([...new Set(operands)].map((name) => stopOne(name, { envsDir, force: options.force, end })));
+  const outcomes = await Promise.all([...new Set(operands)].map((name) => stopOne(name, { envsDir, force: options.force, ends })));
   if (options.json) process.stdout.write(`${JSON.stringify({ envsDir, plugins: outcomes })}\n`);
   for (const { name, result, pids, error } of outcomes) {
     if (error !== null) problem(error);
@@ -24,15 +24,19 @@ async function stop({ operands, options, envsDir }) {
 
 const withPids = (pids) => (pids.length === 0 ? '' : ` (pid ${pids.join(', ')})`);
 
-async function stopOne(name, { envsDir, force, end }) {
+async function stopOne(name, { envsDir, force, ends }) {
   const outcome = (result, pids, error = null) => ({ name, result, pids, error });
   let pids = [];
   try {
     const row = rowOf(envsDir, name);
     const refusal = refusalOf(row, force);
     if (refusal !== undefined) return outcome('failed', [], refusal);
+    if (row.owner?.kind === 'process') {
+      await ends().force(name);
+      return outcome('stopped', row.pid === null ? [] : [row.pid]);
+    }
     pids = row.orphans;
-    await end(name);
+    await ends().end(name);
     // Only what was proven to be an orphan was signalled.
     const unproven = row.doubtful.filter(exists);
     if (unproven.length > 0)
@@ -55,10 +59,8 @@ function exists(pid) {
 function refusalOf({ name, owner, problem: unreadable }, force) {
   if (unreadable !== null) return `${name}: ${oneLine(unreadable)}`;
   if (owner?.kind === 'elsewhere') return `${name} is held by process ${ownerText(owner)}, which can't be seen from here`;
-  if (owner?.kind !== 'process') return undefined;
-  // A keeper that gets SIGTERM while its owner lives ends its tree, and the owner would restart it.
-  if (force) return `${name} has a living owner, process ${ownerText(owner)}, and --force is not supported yet: end that process`;
-  return `${name} has a living owner, process ${ownerText(owner)}: stop it there, or end that process`;
+  if (owner?.kind !== 'process' || force) return undefined;
+  return `${name} has a living owner, process ${ownerText(owner)}: stop it there, or with --force`;
 }
 
 function sentenceOf(name, error) {

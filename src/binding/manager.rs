@@ -265,6 +265,13 @@ impl NativeManager {
         self.manager.watch_shared(&plugin_name, lines as usize, live).ok().map(NativeFollower::new)
     }
 
+    /// Ends the daemon of a living owner, through its keeper.
+    #[napi]
+    pub fn end_by_force(&mut self, env: Env, plugin_name: String) -> napi::Result<NativeStart> {
+        let begun = self.manager.end_leftovers(&plugin_name, Leftovers::Force).map(|ticket| Accepted { ticket, accepted: true });
+        self.native_start(env, begun, Some(plugin_name))
+    }
+
     #[napi]
     pub fn stop_group(&mut self, env: Env, group: String) -> napi::Result<f64> {
         let ticket = self.manager.stop_group(&group);

@@ -54,6 +54,19 @@ fn error_of_a_taken_held_socket_names_the_process() {
 }
 
 #[test]
+fn error_of_an_unequal_shared_plugin_names_at_most_20_fields_and_whether_an_upgrade_made_them_differ() {
+    let text = |count: usize, upgraded| {
+        let fields = (0..count).map(|index| format!("args[{index}]")).collect();
+        Failure::SharedDiffers { fields, upgraded }.to_string()
+    };
+    assert_eq!(text(2, false), "it is shared, and other sessions run it with another configuration; fields that differ: args[0], args[1]");
+    let upgraded = text(1, true);
+    assert!(upgraded.contains("another configuration, since an upgrade by another session; fields that differ: args[0]"), "{upgraded}");
+    assert!(text(20, false).ends_with("args[19]"));
+    assert!(text(22, false).ends_with("args[19] and 2 more"));
+}
+
+#[test]
 fn error_code_of_each_failure() {
     let text = String::new;
     let table = [
@@ -63,6 +76,9 @@ fn error_code_of_each_failure() {
         (Failure::NotFound, Code::NotFound),
         (Failure::OwnedElsewhere { owner: None }, Code::OwnedElsewhere),
         (Failure::LogFileOwned { path: String::new(), owner: None }, Code::OwnedElsewhere),
+        (Failure::NotEnded { problem: text() }, Code::StopFailed),
+        (Failure::EndedBy { pid: 7 }, Code::Stopped),
+        (Failure::SharedDiffers { fields: Vec::new(), upgraded: false }, Code::OwnedElsewhere),
         (Failure::OwnedOutside { pid: 1, place: Elsewhere::PidNamespace }, Code::OwnedElsewhere),
         (Failure::SocketInUse { path: text(), by: Occupant::Unknown }, Code::SocketInUse),
         (Failure::SocketTaken { path: text(), by: Occupant::Unknown }, Code::SocketInUse),

@@ -18,6 +18,9 @@ pub struct Identity {
     pub keeper: Option<i32>,
     /// The version of the package that wrote the record. `None` in the record of an older version.
     pub version: Option<String>,
+    /// On SIGTERM of its own user the keeper ends its tree, within this grace period, also while the owner lives. `None` in the record
+    /// of an older version, whose keeper does so after the owner's death only.
+    pub grace_ms: Option<u64>,
 }
 
 /// The variable that carries an attempt's token to every process of its tree. A process that began with the token descends from
@@ -85,7 +88,8 @@ impl Identity {
         let start = lines.next()?.strip_prefix("start ")?.parse().ok()?;
         let boot = lines.next()?.strip_prefix("boot ")?.to_owned();
         // In an older version the leader made the POSIX session and the group.
-        let mut identity = Self { leader, start, boot, session: leader, group: leader, token: None, keeper: None, version: None };
+        let mut identity =
+            Self { leader, start, boot, session: leader, group: leader, token: None, keeper: None, version: None, grace_ms: None };
         for line in lines {
             match line.split_once(' ') {
                 Some(("session", text)) => identity.session = number(text)?,
@@ -93,6 +97,7 @@ impl Identity {
                 Some(("keeper", text)) => identity.keeper = Some(number(text)?),
                 Some(("token", text)) => identity.token = Some(Some(text).filter(|text| is_token(text))?.to_owned()),
                 Some(("version", text)) => identity.version = Some(text.to_owned()),
+                Some(("grace", text)) => identity.grace_ms = Some(text.parse().ok()?),
                 // A line of a later version.
                 _ => {}
             }
@@ -103,10 +108,11 @@ impl Identity {
 
 impl std::fmt::Display for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { leader, start, boot, session, group, token, keeper, version } = self;
+        let Self { leader, start, boot, session, group, token, keeper, version, grace_ms } = self;
         writeln!(f, "{TITLE}\npid {leader}\nstart {start}\nboot {boot}\nsession {session}\ngroup {group}")?;
         token.iter().try_for_each(|token| writeln!(f, "token {token}"))?;
         keeper.iter().try_for_each(|keeper| writeln!(f, "keeper {keeper}"))?;
-        version.iter().try_for_each(|version| writeln!(f, "version {version}"))
+        version.iter().try_for_each(|version| writeln!(f, "version {version}"))?;
+        grace_ms.iter().try_for_each(|grace| writeln!(f, "grace {grace}"))
     }
 }

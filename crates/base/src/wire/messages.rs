@@ -126,6 +126,11 @@ pub enum KeeperReport {
     Frozen {
         complete: bool,
     },
+    /// The process `pid`, of the keeper's user, has sent the keeper SIGTERM. The keeper ends the tree, and counts the grace period itself,
+    /// because the owner may be suspended. 0 for a process outside the pid namespace.
+    EndedBy {
+        pid: i32,
+    },
 }
 
 impl KeeperReport {
@@ -160,6 +165,10 @@ impl KeeperReport {
                 out.push(u8::from(complete));
                 6
             }
+            Self::EndedBy { pid } => {
+                out.extend(pid.to_ne_bytes());
+                7
+            }
         };
         frame::finish(out, kind)
     }
@@ -179,6 +188,7 @@ impl KeeperReport {
             4 => Self::TreeGone { tree_cpu_us: fields.u64()? },
             5 => Self::Acknowledged,
             6 => Self::Frozen { complete: fields.flag()? },
+            7 => Self::EndedBy { pid: fields.i32()? },
             _ => return None,
         };
         fields.end(report)

@@ -21,6 +21,7 @@ fn keeper_report() -> impl Strategy<Value = KeeperReport> {
         any::<u64>().prop_map(|tree_cpu_us| KeeperReport::TreeGone { tree_cpu_us }),
         Just(KeeperReport::Acknowledged),
         any::<bool>().prop_map(|complete| KeeperReport::Frozen { complete }),
+        any::<i32>().prop_map(|pid| KeeperReport::EndedBy { pid }),
     ]
 }
 
@@ -62,6 +63,7 @@ fn report_of_an_unknown_kind_stage_flag_or_size_is_refused() {
         kind,
         payload: words.iter().flat_map(|word| word.to_ne_bytes()).chain(bytes.iter().copied()).collect(),
     };
+    // An empty `EndedBy` is none either.
     for kind in [0, 7, 8, u8::MAX] {
         assert_eq!(KeeperReport::decode(&frame(kind, &[], &[])), None);
     }

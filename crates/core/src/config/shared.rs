@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use ally_base::wire::OwnerDeath;
-
 use super::Raw;
 use super::fields::{Checked, Fields};
 use super::keys::SHARED;
@@ -16,18 +14,18 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// A shared daemon outlives its sessions by `linger`, and its host by nothing.
+    /// A shared daemon outlives its sessions by `linger`, and its host by nothing. `is_kept`: by `onOwnerDeath`.
     ///
     /// # Errors
     /// `InvalidConfig` with `onOwnerDeath: 'keep'`.
-    pub fn check(owner_death: OwnerDeath) -> Result<(), Failure> {
-        match owner_death {
-            OwnerDeath::Stop => Ok(()),
-            OwnerDeath::Keep => Err(Failure::InvalidConfig {
+    pub fn check(is_kept: bool) -> Result<(), Failure> {
+        if is_kept {
+            return Err(Failure::InvalidConfig {
                 field: "shared".to_owned(),
                 problem: "can't be kept by onOwnerDeath 'keep'; use linger, as in shared: { linger: 60000 }".to_owned(),
-            }),
+            });
         }
+        Ok(())
     }
 }
 

@@ -211,10 +211,18 @@ pub enum Failure {
         tail: String,
     },
     Stopped,
+    /// `ally-daemons stop --force`, or another process that has sent the keeper SIGTERM.
+    EndedBy {
+        pid: Pid,
+    },
     /// whenRunning of a stopped plugin.
     AtRest,
     StopFailed {
         survivors: Vec<Pid>,
+    },
+    /// A daemon of another owner could not be ended, and nothing was signalled.
+    NotEnded {
+        problem: String,
     },
     Io {
         path: String,
@@ -385,8 +393,8 @@ impl Failure {
             Self::StartupExit { exit: Exit::UNKNOWN, .. } | Self::Ended { exit: Exit::UNKNOWN, .. } => Code::Internal,
             Self::StartupExit { .. } | Self::Ended { .. } => Code::StartupExit,
             Self::StartupTimeout { .. } => Code::StartupTimeout,
-            Self::Stopped | Self::AtRest => Code::Stopped,
-            Self::StopFailed { .. } => Code::StopFailed,
+            Self::Stopped | Self::EndedBy { .. } | Self::AtRest => Code::Stopped,
+            Self::StopFailed { .. } | Self::NotEnded { .. } => Code::StopFailed,
             Self::Io { .. } | Self::LeftoverFile { .. } => Code::Io,
             Self::Spawn { .. } => Code::Spawn,
             Self::Unsupported { .. } | Self::NoQueueDiag { .. } => Code::Unsupported,

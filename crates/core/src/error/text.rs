@@ -11,6 +11,9 @@ use ally_base::text::{errno_text, printable, signal_name};
 use super::{DependencyProblem, Failure, FileProblem, Occupant};
 use crate::model::{Exit, MemoryLimit, ProbeRole};
 
+/// The fields of a configuration that a text names.
+const FIELDS_MAX: usize = 20;
+
 impl Failure {
     /// The `message` of the JavaScript Error.
     pub fn message(&self, plugin: &str) -> String {
@@ -21,7 +24,9 @@ impl Failure {
             Self::AlreadyRunning(_) | Self::AlreadyArmed | Self::AlreadyUpgrading | Self::AtRest => format!("Process '{plugin}' is {self}"),
             Self::ShuttingDown => self.to_string(),
             Self::NotFound => format!("Process '{plugin}' {self}"),
-            Self::StopFailed { .. } | Self::LeftoverFile { .. } => format!("Failed to stop background process '{plugin}': {self}"),
+            Self::StopFailed { .. } | Self::NotEnded { .. } | Self::LeftoverFile { .. } => {
+                format!("Failed to stop background process '{plugin}': {self}")
+            }
             Self::GroupNotStarted { .. } => format!("Failed to start the group: {self}"),
             Self::GroupNotStopped { .. } => format!("Failed to stop the group: {self}"),
             Self::Upgrade { .. } => format!("Failed to upgrade background process '{plugin}': {self}"),
@@ -79,12 +84,11 @@ impl fmt::Display for Sentence<'_> {
                 write!(f, "another live owner runs it {place} (process {pid} there): the lock is held, and its note is of another {kind}")
             }
             Failure::SharedDiffers { fields, upgraded } => {
+                let more = fields.len().saturating_sub(FIELDS_MAX);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                let names = fields.get(..FIELDS_MAX).unwrap_or(fields).join(", ");
                 let why = if *upgraded { ", since an upgrade by another session" } else { "" };
-                write!(
-                    f,
-                    "it is shared, and other sessions run it with another configuration{why}; fields that differ: {}",
-                    fields.join(", ")
-                )
+                write!(f, "it is shared, and other sessions run it with another configuration{why}; fields that differ: {names}{more}")
             }
             Failure::LogFileOwned { path, owner: Some(pid) } => write!(f, "log file {path} is in use by another live owner (pid {pid})"),
             Failure::LogFileOwned { path, owner: None } => write!(f, "log file {path} is in use by another live owner"),
@@ -110,6 +114,7 @@ impl fmt::Display for Sentence<'_> {
             Failure::Spawn { problem, .. }
             | Failure::Unsupported { problem, .. }
             | Failure::NoQueueDiag { problem }
+            | Failure::NotEnded { problem }
             | Failure::Internal { problem }
             | Failure::HostRefuses { problem, .. }
             | Failure::HostSilent { problem } => f.write_str(problem),
@@ -121,6 +126,7 @@ impl fmt::Display for Sentence<'_> {
                 write!(f, "Timeout waiting for socket: {socket} (not ready within {} ms{problem})", after.as_millis())
             }
             Failure::Stopped => f.write_str("stopped before it was ready"),
+            Failure::EndedBy { pid } => write!(f, "stopped by process {pid} (ally-daemons)"),
             Failure::AtRest => f.write_str("stopped"),
             Failure::StopFailed { survivors } if survivors.is_empty() => f.write_str("it is not gone 2 s after SIGKILL"),
             Failure::StopFailed { survivors } => {

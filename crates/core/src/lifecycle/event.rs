@@ -134,6 +134,11 @@ pub enum Event {
         generation: Generation,
         left: u32,
     },
+    /// The process `pid`, of the same user, has sent the keeper SIGTERM, and the keeper ends the tree.
+    EndedBy {
+        generation: Generation,
+        pid: Pid,
+    },
     /// The leader was reaped. `usage`: `None` if the keeper was killed. `remains`: other processes of the tree live.
     /// `after_probe`: a probe connected just before. `tail`: the last lines of the output. `leftover_file`: see `TreeGone`. `name_lost`: another owner has the name by now
     /// (`OwnedElsewhere`), so the daemon can't be restarted. `connected`: a connection is open or waits, of a daemon that starts
@@ -253,6 +258,7 @@ impl Event {
             | Self::ChangedOver { generation }
             | Self::ChangeOverFailed { generation, .. }
             | Self::Drained { generation, .. }
+            | Self::EndedBy { generation, .. }
             | Self::Exited { generation, .. }
             | Self::TreeGone { generation, .. }
             | Self::ProbePassed { generation, .. }

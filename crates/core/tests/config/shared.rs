@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use ally_base::wire::OwnerDeath;
 use ally_core::config::{InheritEnv, ProcessConfig, Raw, Shared, name_problem, parse};
 
 use crate::support::{array, minimal, object, text, with};
@@ -62,8 +61,8 @@ fn inherit_env_of_a_shared_plugin_is_false_by_default() {
 
 #[test]
 fn shared_with_on_owner_death_keep_is_refused_with_a_hint_to_linger() {
-    Shared::check(OwnerDeath::Stop).unwrap();
-    let refused = Shared::check(OwnerDeath::Keep).unwrap_err();
+    Shared::check(false).unwrap();
+    let refused = Shared::check(true).unwrap_err();
     assert_eq!(refused.code().as_str(), "ERR_INVALID_CONFIG");
     assert_eq!(refused.to_string(), "shared can't be kept by onOwnerDeath 'keep'; use linger, as in shared: { linger: 60000 }");
 }

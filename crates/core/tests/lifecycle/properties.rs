@@ -292,6 +292,10 @@ impl ArbitraryEvent {
             | Event::ChangedOver { .. } => true,
             Event::UpgradeRequested { .. } => matches!(machine.phase(), Phase::Running { .. }) || !self.progress,
             Event::Idle { .. } => self.age.is_multiple_of(4) || !self.progress,
+            // Seldom, so that they leave room for the others.
+            Event::EndedBy { .. } | Event::StartExtended { .. } | Event::StartExpired { .. } => {
+                !self.progress && self.age.is_multiple_of(5)
+            }
             // Rare, because few events are possible after either.
             Event::ShutdownRequested { .. } | Event::Closed | Event::Faulted { .. } => !self.progress && self.age == 19,
             _ => !self.progress,

@@ -36,6 +36,7 @@ fn identity() -> Identity {
         token: Some(TOKEN.to_owned()),
         keeper: Some(4709),
         version: Some("0.1.0".to_owned()),
+        grace_ms: Some(5_000),
     }
 }
 

@@ -8,6 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 use std::fs;
 use std::process::{Command as Process, Stdio};
+use std::time::Duration;
 
 use crate::{TOKEN, identity, temp_dir};
 use ally_base::os::own_pid;
@@ -62,10 +63,10 @@ fn identity_with_an_impossible_pid_or_start_is_refused() {
 #[test]
 fn identity_without_session_and_group_has_those_of_a_leader_that_made_both() {
     let text = "ally-daemon 1\npid 4711\nstart 815\nboot a-boot pid:[4026531836]\n";
-    let oldest = Identity { session: 4711, group: 4711, token: None, keeper: None, version: None, ..identity() };
+    let oldest = Identity { session: 4711, group: 4711, token: None, keeper: None, version: None, grace_ms: None, ..identity() };
     assert_eq!(Identity::parse(text), Some(oldest.clone()));
     assert_eq!(oldest.to_string(), format!("{text}session 4711\ngroup 4711\n"));
-    let later = format!("{text}born today\nkeeper 4709\nsession 4709\nversion 0.1.0\n\ntoken {TOKEN}\nsessions\ngroup 4710\n");
+    let later = format!("{text}born today\nkeeper 4709\nsession 4709\nversion 0.1.0\ngrace 5000\n\ntoken {TOKEN}\nsessions\ngroup 4710\n");
     assert_eq!(Identity::parse(&later), Some(identity()), "unknown lines are ignored");
     for number in ["0", "1", "-1", "", "x", "2147483648"] {
         for line in ["session", "group", "keeper"] {
@@ -127,9 +128,11 @@ fn identity_without_a_boot_id_finds_its_process_only_by_the_token() {
 
 #[test]
 fn identity_finds_its_process_and_no_other() {
+    const GRACE: Duration = Duration::from_millis(1_500);
     let parent = nix::unistd::getppid().as_raw();
-    let me = identify_leader(own_pid(), parent, TOKEN.to_owned()).unwrap().unwrap();
-    assert_eq!(identify_leader(own_pid(), parent + 1, TOKEN.to_owned()).unwrap(), None, "the parent is not that keeper");
+    let me = identify_leader(own_pid(), parent, TOKEN.to_owned(), GRACE).unwrap().unwrap();
+    assert_eq!(identify_leader(own_pid(), parent + 1, TOKEN.to_owned(), GRACE).unwrap(), None, "the parent is not that keeper");
+    assert_eq!(me.grace_ms, Some(1_500));
     assert_eq!((me.session, me.keeper, me.token.as_deref(), me.version.as_deref()), (parent, Some(parent), Some(TOKEN), Some(VERSION)));
     assert_eq!(find_leader(&me).unwrap().map(|process| process.pid), Some(own_pid()));
     assert_eq!(find_leader(&Identity { start: me.start + 1, ..me.clone() }).unwrap(), None, "the pid belongs to a later process");
@@ -175,8 +178,8 @@ fn lock_note_of_two_keepers_has_a_line_for_each() {
 
 proptest! {
     #[test]
-    fn identity_is_read_as_it_was_written((leader, session, group) in (2..=i32::MAX, 2..=i32::MAX, 2..=i32::MAX), start in any::<u64>(), boot in "[0-9a-f-]{1,36} pid:\\[[0-9]{1,12}\\]", token in option::of(any::<u128>()), keeper in option::of(2..=i32::MAX), version in option::of("[0-9.a-z-]{1,12}")) {
-        let identity = Identity { leader, start, boot, session, group, token: token.map(|token| format!("{token:032x}")), keeper, version };
+    fn identity_is_read_as_it_was_written((leader, session, group) in (2..=i32::MAX, 2..=i32::MAX, 2..=i32::MAX), start in any::<u64>(), boot in "[0-9a-f-]{1,36} pid:\\[[0-9]{1,12}\\]", token in option::of(any::<u128>()), keeper in option::of(2..=i32::MAX), version in option::of("[0-9.a-z-]{1,12}"), grace_ms in option::of(any::<u64>())) {
+        let identity = Identity { leader, start, boot, session, group, token: token.map(|token| format!("{token:032x}")), keeper, version, grace_ms };
         prop_assert_eq!(Identity::parse(&identity.to_string()), Some(identity));
     }
 

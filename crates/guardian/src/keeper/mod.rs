@@ -98,6 +98,8 @@ struct Keeper {
     grace: Duration,
     stop_signal_to: StopSignalTo,
     stop: StopProgress,
+    /// A process other than the owner has asked for the end of the tree.
+    is_ended: bool,
     lock: KeeperLock,
     /// The read ends of both outputs. The keeper reads them after the owner's death.
     readers: [Option<OwnedFd>; 2],
@@ -145,6 +147,7 @@ impl Keeper {
                 grace: Duration::from_millis(order.grace_ms.into()),
                 stop_signal_to: order.stop_signal_to,
                 stop: StopProgress::NotBegun,
+                is_ended: false,
                 lock: KeeperLock::new(lock, folder),
                 readers: [stdout_reader, stderr_reader],
                 notify: notify.map(|socket| NotifySocket::new(socket, order.notify_path)),
@@ -200,9 +203,7 @@ impl Keeper {
                 notify.discard();
             }
             self.lock.on_deadline(self.grace);
-            if self.owner.is_none() && sys::stop_requested() {
-                self.begin_stop();
-            }
+            self.on_stop_request();
             self.on_deadline();
         }
     }

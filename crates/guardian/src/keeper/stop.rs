@@ -1,4 +1,4 @@
-//! The stop of a tree: on command of the owner, after the owner's death, or on SIGTERM to a keeper without an owner.
+//! The stop of a tree: on command of the owner, after the owner's death, or on SIGTERM to the keeper.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,8 @@ use crate::tree::{SCAN_INTERVAL, SCAN_INTERVAL_MAX};
 pub enum StopProgress {
     NotBegun,
     /// The stop signal was sent at `began`, unless the grace period is 0. While the owner lives, the owner counts the grace period
-    /// and sends [`KeeperCommand::Kill`](ally_base::wire::KeeperCommand::Kill). After its death the keeper counts.
+    /// and sends [`KeeperCommand::Kill`](ally_base::wire::KeeperCommand::Kill). After its death, and if another process has asked
+    /// for the end, the keeper counts.
     Terminating {
         began: Instant,
         step: StopStep,
@@ -27,13 +28,29 @@ impl Keeper {
     /// The owner is dead, or its stream is not usable.
     pub(super) fn on_owner_gone(&mut self) {
         self.owner = None;
-        // Before the owner's death a SIGTERM is no request: only the owner may stop the tree.
+        // Before the owner's death, SIGTERM of another user is no request.
         sys::clear_stop_request();
         self.lock.take_over(self.grace, self.owner_death);
         match self.owner_death {
             OwnerDeath::Stop => self.begin_stop(),
             // Nobody is left to do it.
             OwnerDeath::Keep => self.thaw(),
+        }
+    }
+
+    /// While the owner lives, SIGTERM of its own user ends the tree too, and the owner is told. After the owner's death it is a request
+    /// whoever has sent it.
+    pub(super) fn on_stop_request(&mut self) {
+        if self.owner.is_none() {
+            if sys::stop_requested() {
+                self.begin_stop();
+            }
+        } else if !self.is_ended
+            && let Some(pid) = sys::stop_requested_by()
+        {
+            self.is_ended = true;
+            self.report(KeeperReport::EndedBy { pid });
+            self.begin_stop();
         }
     }
 
@@ -107,7 +124,7 @@ impl Keeper {
 
     /// `None` while the owner counts the grace period.
     fn end_of_grace(&self, began: Instant) -> Option<Instant> {
-        self.owner.is_none().then(|| began + self.grace)
+        (self.owner.is_none() || self.is_ended).then(|| began + self.grace)
     }
 
     fn end_of_leader_step(&self, began: Instant, step: StopStep) -> Option<Instant> {

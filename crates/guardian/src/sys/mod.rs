@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 pub use descriptors::{close_all_but, discard, is_closed, is_readable, pipe, poll};
 pub use messages::{Payload, receive, receive_hello, receive_order, send};
-pub use signals::{clear_stop_request, stop_requested, wait_for};
+pub use signals::{clear_stop_request, stop_requested, stop_requested_by, wait_for};
 
 /// For a failure without a remedy: the owner is gone, or the process is gone.
 pub fn ignore<T>(result: io::Result<T>) {

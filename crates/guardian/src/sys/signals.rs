@@ -3,17 +3,27 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction};
 
-/// Whether SIGTERM has come. After its owner's death a keeper ends its tree on SIGTERM.
+/// Whether SIGTERM has come. A keeper then ends its tree.
 static STOP_REQUESTED: AtomicBool = AtomicBool::new(false);
 
-extern "C" fn on_signal(signal: libc::c_int) {
-    if signal == libc::SIGTERM {
-        STOP_REQUESTED.store(true, Ordering::Relaxed);
+/// The pid of a process of this user that has sent SIGTERM.
+static STOP_REQUESTED_BY: AtomicI64 = AtomicI64::new(NOBODY);
+const NOBODY: i64 = -1;
+
+extern "C" fn on_signal(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    if signal != libc::SIGTERM {
+        return;
+    }
+    STOP_REQUESTED.store(true, Ordering::Relaxed);
+    // SAFETY: with SA_SIGINFO the kernel passes a siginfo_t, which for SIGTERM has the sender. getuid(2) may be called in a handler.
+    let (pid, uid, own) = unsafe { ((*info).si_pid(), (*info).si_uid(), libc::getuid()) };
+    if uid == own {
+        STOP_REQUESTED_BY.store(pid.into(), Ordering::Relaxed);
     }
 }
 
@@ -21,17 +31,23 @@ pub fn stop_requested() -> bool {
     STOP_REQUESTED.load(Ordering::Relaxed)
 }
 
-/// Clears the request: a SIGTERM to the parent, or from before the owner's death, is no request to this keeper.
+/// The sender of SIGTERM, if it is a process of this user. Root can end what it wants, but speaks for nobody.
+pub fn stop_requested_by() -> Option<i32> {
+    i32::try_from(STOP_REQUESTED_BY.load(Ordering::Relaxed)).ok().filter(|pid| *pid >= 0)
+}
+
+/// Clears the request: a SIGTERM to the parent, or of another user before the owner's death, is no request to this keeper.
 pub fn clear_stop_request() {
     STOP_REQUESTED.store(false, Ordering::Relaxed);
+    STOP_REQUESTED_BY.store(NOBODY, Ordering::Relaxed);
 }
 
 /// Blocks all signals, and sets handlers for SIGCHLD and SIGTERM, which [`wait_for`] lets in.
 pub fn block_all() -> io::Result<()> {
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
-    let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::empty(), SigSet::empty());
+    let action = SigAction::new(SigHandler::SigAction(on_signal), SaFlags::SA_SIGINFO, SigSet::empty());
     for signal in [Signal::SIGCHLD, Signal::SIGTERM] {
-        // SAFETY: the handler only stores to an atomic.
+        // SAFETY: the handler only stores to atomics.
         unsafe { sigaction(signal, &action) }?;
     }
     Ok(())

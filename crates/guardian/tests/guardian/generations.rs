@@ -28,8 +28,17 @@ fn generation(guardian: &Guardian, name: &Name, plan: &TestOrder) -> Generation 
     let leader = tree[0];
     let boot = os::boot_id().unwrap();
     let (pid, start, group) = (leader.pid, leader.start, leader.group);
-    let identity =
-        Identity { leader: pid, start, boot, session: keeper.pid, group, token: Some(token), keeper: Some(keeper.pid), version: None };
+    let identity = Identity {
+        leader: pid,
+        start,
+        boot,
+        session: keeper.pid,
+        group,
+        token: Some(token),
+        keeper: Some(keeper.pid),
+        version: None,
+        grace_ms: None,
+    };
     Generation { daemon, keeper, leader, tree, identity }
 }
 
@@ -100,6 +109,7 @@ fn record_two_keepers_that_end_in_the_same_instant_leave_nothing() {
             token: None,
             keeper: Some(keeper.pid),
             version: None,
+            grace_ms: None,
         });
         let files = RecordFiles::of(name.folder());
         files.put_serving(&identities[0], &[]).unwrap();
@@ -135,6 +145,7 @@ fn record_a_successor_that_is_recorded_while_the_other_generation_ends_stays_in_
             token: None,
             keeper: Some(keeper.pid),
             version: None,
+            grace_ms: None,
         };
         let second = Identity { leader: 4711, keeper: Some(4712), ..first.clone() };
         let files = RecordFiles::of(name.folder());

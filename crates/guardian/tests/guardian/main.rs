@@ -16,6 +16,7 @@ mod start;
 mod until;
 
 mod damaged_orders;
+mod ended_by;
 mod freeze;
 mod generations;
 mod isolation;

@@ -51,7 +51,7 @@ impl Orphan {
 
     pub fn identity(&self, start: u64, session: i32) -> Identity {
         let boot = os::boot_id().unwrap();
-        Identity { leader: self.pid(), start, boot, session, group: self.pid(), token: None, keeper: None, version: None }
+        Identity { leader: self.pid(), start, boot, session, group: self.pid(), token: None, keeper: None, version: None, grace_ms: None }
     }
 
     pub fn record_of(&self, identity: Identity) -> [(&'static str, String); 2] {

@@ -234,6 +234,7 @@ impl Machine {
             Event::Ready { .. } => self.ready(now),
             Event::Connected { .. } => self.connected(now),
             Event::Idle { .. } => self.idle(),
+            Event::EndedBy { pid, .. } => self.ended_by(pid, now),
             Event::Frozen { idle, .. } => self.frozen(idle, now),
             // Only a second generation changes over, or is drained.
             Event::ChangedOver { .. } | Event::ChangeOverFailed { .. } | Event::Drained { .. } => {}

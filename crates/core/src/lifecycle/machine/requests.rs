@@ -7,7 +7,7 @@ use super::upgrade::upgrade_failure;
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Notice, Timer};
 use crate::lifecycle::phase::{Leader, Now, Phase, Rest, Run, StopFor, Ticket};
-use crate::model::ProcessState;
+use crate::model::{Pid, ProcessState};
 
 impl Machine {
     pub(super) fn start_requested(&mut self, ticket: Ticket, now: Now) {
@@ -171,6 +171,34 @@ impl Machine {
         self.waiting.extend(ticket.map(|ticket| (ticket, Ok(()))));
         self.stop_second(now);
         self.stop_for(StopFor::Caller, now);
+    }
+
+    /// A process has ended the tree through the keeper: a stop that nobody waits for. A stop that is under way goes on as it is. The
+    /// end of a second generation is that of a process, so only the serving one counts.
+    pub(super) fn ended_by(&mut self, pid: Pid, now: Now) {
+        match self.phase {
+            Phase::Stopping { stop_for: StopFor::Caller, .. }
+            | Phase::Stopped
+            | Phase::Failed
+            | Phase::Arming { .. }
+            | Phase::Armed
+            | Phase::Preparing { .. }
+            | Phase::AwaitingSuccessor { tree: None, .. }
+            | Phase::BackingOff { tree: None, .. } => {}
+            Phase::Stuck { .. }
+            | Phase::Spawning { .. }
+            | Phase::Booting { .. }
+            | Phase::Running { .. }
+            | Phase::Freezing { .. }
+            | Phase::Upgrading { .. }
+            | Phase::AwaitingSuccessor { .. }
+            | Phase::Stopping { .. }
+            | Phase::BackingOff { .. }
+            | Phase::Overdue { .. } => {
+                self.stop_requested(None, now);
+                self.last_error = Some(Failure::EndedBy { pid });
+            }
+        }
     }
 
     pub(super) fn restart_requested(&mut self, ticket: Ticket, now: Now) {

@@ -265,7 +265,8 @@ impl Task {
         let process = self.attempt(generation).and_then(|attempt| attempt.process.as_ref());
         let Some(token) = process.map(|process| process.token.clone()) else { return Ok(()) };
         // If the leader has ended, it has no identity, and the keeper reports its exit next.
-        let Some(identity) = identify_leader(leader, keeper, token)? else { return Ok(()) };
+        let grace = self.job_of(generation).config.shutdown_grace_period;
+        let Some(identity) = identify_leader(leader, keeper, token, grace)? else { return Ok(()) };
         let is_successor = generation != self.serving;
         let recorded = self
             .lease

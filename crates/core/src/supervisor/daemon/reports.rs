@@ -120,6 +120,10 @@ impl Task {
                 }
             }
             KeeperReport::Frozen { complete } => self.on_frozen(generation, complete),
+            KeeperReport::EndedBy { pid } => {
+                log!(self.daemon.reporter, warn, process = pid, "process {pid} has sent the keeper SIGTERM, so the daemon is stopped");
+                self.feed(Event::EndedBy { generation, pid });
+            }
             KeeperReport::Acknowledged => self.feed(Event::Acknowledged { generation }),
             KeeperReport::TreeGone { tree_cpu_us } => {
                 self.end_tree(generation, Some(Duration::from_micros(tree_cpu_us)));

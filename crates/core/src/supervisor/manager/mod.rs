@@ -20,7 +20,7 @@ use super::daemon::{Daemon, Job, Published, Task};
 use super::launch::{OwnerLimits, TurnLimits};
 use super::metrics::{PluginMetrics, TextFormat, text};
 use super::output::Follower;
-use super::ownership::{live_managers, stop_leftovers, tidy_leftovers};
+use super::ownership::{end_by_force, live_managers, stop_leftovers, tidy_leftovers};
 use super::report::{Mailbox, ManagerId, MemberStart, Refusal, log};
 use super::runtime;
 use crate::config::{Parsed, ProcessConfig, Raw, SystemSupport, parse};
@@ -54,13 +54,15 @@ pub struct AcceptedGroup {
 /// The outcome of a startGroup.
 pub(crate) type GroupOutcome = Result<Vec<MemberStart>, Refusal>;
 
-/// What happens to what a dead owner left of a plugin.
+/// What happens to what another owner has of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftovers {
     /// Its processes are stopped, then its files are removed.
     Stop,
     /// Its files are removed, if no process of it lives.
     Tidy,
+    /// The daemon of a living owner is ended, through its keeper.
+    Force,
 }
 
 pub struct Manager {
@@ -361,7 +363,7 @@ impl Manager {
         self.request(name, |answer| Event::StartRevoked { ticket, answer })
     }
 
-    /// Ends what a dead owner left of a plugin that this manager does not know. Starts nothing.
+    /// Ends what another owner has or left of a plugin that this manager does not know. Starts nothing.
     ///
     /// # Errors
     /// As [`Self::start`], without `InvalidConfig`. All else comes with the ticket.
@@ -374,6 +376,7 @@ impl Manager {
             let ended = match what {
                 Leftovers::Stop => stop_leftovers(envs_dir, &name, &reporter).await,
                 Leftovers::Tidy => tidy_leftovers(envs_dir, &name, &reporter),
+                Leftovers::Force => end_by_force(envs_dir, &name).await,
             };
             context.tickets.settle(ticket, ended.map_err(|failure| Refusal::new(name, failure)));
         };

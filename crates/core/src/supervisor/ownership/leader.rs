@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use ally_base::os::{self, Process};
 use ally_base::record::{DAEMON_ID, Identity, SameBoot, VERSION, compare_boots, has_boot_id, own_place};
@@ -15,7 +16,7 @@ use crate::model::Pid;
 ///
 /// # Errors
 /// `Io` if a file of /proc can't be read.
-pub fn identify_leader(leader: Pid, keeper: Pid, token: String) -> Result<Option<Identity>, Failure> {
+pub fn identify_leader(leader: Pid, keeper: Pid, token: String, grace: Duration) -> Result<Option<Identity>, Failure> {
     let process = os::identify(leader).map_err(|error| scan_failure(&error))?;
     let Some(process) = process.filter(|process| !process.zombie && process.parent == keeper) else { return Ok(None) };
     Ok(Some(Identity {
@@ -29,6 +30,7 @@ pub fn identify_leader(leader: Pid, keeper: Pid, token: String) -> Result<Option
         token: Some(token),
         keeper: Some(keeper),
         version: Some(VERSION.to_owned()),
+        grace_ms: Some(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)),
     }))
 }
 

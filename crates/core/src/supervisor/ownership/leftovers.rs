@@ -98,7 +98,7 @@ pub fn tidy(envs_dir: &Path, plugin: &str, reporter: &Reporter) -> Result<(), Fa
 }
 
 /// The folder of a known plugin, which is not made here.
-fn open(envs_dir: &Path, plugin: &str) -> Result<Folder, Failure> {
+pub(super) fn open(envs_dir: &Path, plugin: &str) -> Result<Folder, Failure> {
     os::must_be_visible().map_err(|error| Failure::at(Path::new("/proc"), error))?;
     check_identifiable()?;
     if !std::fs::symlink_metadata(envs_dir.join(plugin)).is_ok_and(|found| found.is_dir()) {

@@ -9,12 +9,14 @@
 //! - `doubtful`: processes that may be orphans, for the log;
 //! - `live_managers`: the live managers of this process;
 //! - `observe`: what a plugin's files and the kernel tell, for a process that is not the owner;
-//! - `leftovers`: the end of what dead owners left, without a start.
+//! - `leftovers`: the end of what dead owners left, without a start;
+//! - `force`: the end of a daemon whose owner lives.
 
 mod acquire;
 mod doubtful;
 mod dying_tree;
 mod envs_dir;
+mod force;
 pub mod leader;
 mod lease;
 mod leftovers;
@@ -26,6 +28,7 @@ mod plugin_folder;
 mod posix_session;
 mod successor;
 
+pub use force::end as end_by_force;
 pub use leader::{find_leader, identify_leader};
 pub use lease::{Lease, LeaseGuard, LockFile};
 pub use leftovers::{stop as stop_leftovers, tidy as tidy_leftovers};

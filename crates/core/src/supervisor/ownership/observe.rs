@@ -192,7 +192,7 @@ fn is_earlier_boot(place: &Elsewhere) -> Result<bool, Failure> {
 }
 
 /// The lock file and its text. `None` without a plain file.
-fn open_lock(folder: &impl AsFd) -> nix::Result<Option<(File, String)>> {
+pub(super) fn open_lock(folder: &impl AsFd) -> nix::Result<Option<(File, String)>> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let file = match openat(folder.as_fd(), LOCK_FILE, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),

@@ -181,7 +181,7 @@ impl Run {
                     Some(KeeperReport::Spawned { .. }) => self.spawned = true,
                     Some(KeeperReport::Exited { status, .. }) => return End::Exited(status),
                     Some(KeeperReport::SpawnFailed { stage, errno }) => return End::NotSpawned(stage, errno),
-                    Some(KeeperReport::TreeGone { .. } | KeeperReport::Acknowledged | KeeperReport::Frozen { .. }) | None => return End::Closed,
+                    Some(KeeperReport::TreeGone { .. } | KeeperReport::Acknowledged | KeeperReport::Frozen { .. } | KeeperReport::EndedBy { .. }) | None => return End::Closed,
                 },
                 open = read_some(&mut self.output, &mut self.last_line) => if !open {
                     self.output = None;

@@ -143,6 +143,7 @@ impl Attempt {
         }
         if matches!(self.tree, Tree::Alive | Tree::Remains) {
             reports.push(Event::Extended { generation, by: Duration::from_secs(7) });
+            reports.push(Event::EndedBy { generation, pid: 77 });
         }
         reports.extend(self.armed.iter().map(|timer| fired(*timer, generation)));
         reports
@@ -205,6 +206,9 @@ impl Attempt {
             | Event::StartRefused { .. }
             | Event::StartAborted { .. }
             | Event::StartRevoked { .. }
+            | Event::StartExtended { .. }
+            | Event::StartExpired { .. }
+            | Event::EndedBy { .. }
             | Event::WaitRequested { .. }
             | Event::UseRequested { .. }
             | Event::SocketLost { .. }

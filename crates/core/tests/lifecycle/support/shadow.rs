@@ -8,6 +8,7 @@ use super::{Verdict, ensure};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Event, Generation, Machine, Now, Plan, Ticket, Timer};
 use ally_core::model::ProcessState;
+use std::time::Duration;
 
 /// What became of an upgrade, and so how its ticket must be settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,6 +91,10 @@ impl ShadowModel {
         ];
         // A caller can revoke only a start that became ready.
         requests.extend(self.callers.started.map(|started| Event::StartRevoked { ticket: started, answer: ticket }));
+        for (ticket, _) in self.callers.open.iter().filter(|(_, request)| **request == Request::Start) {
+            requests.push(Event::StartExtended { ticket: *ticket, by: Duration::from_secs(8) });
+            requests.push(Event::StartExpired { ticket: *ticket });
+        }
         requests.extend(self.callers.open.iter().filter_map(|(ticket, request)| match request {
             Request::Wait | Request::Use => Some(Event::WaitAborted { ticket: *ticket }),
             // An upgrade has no signal.
@@ -179,6 +184,7 @@ impl ShadowModel {
             Event::StopRequested { .. } | Event::ShutdownRequested { .. } => self.stopped(),
             Event::RestartRequested { .. } if !self.is_upgrading() => self.restart_pending = false,
             Event::StartRevoked { ticket, .. } if self.callers.started == Some(*ticket) => self.stopped(),
+            Event::EndedBy { generation, .. } if *generation == self.serving.generation() => self.stopped(),
             Event::Closed => self.closed(),
             _ => {}
         }

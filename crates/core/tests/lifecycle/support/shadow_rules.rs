@@ -8,6 +8,7 @@ use super::{Verdict, ensure};
 use ally_core::error::Failure;
 use ally_core::lifecycle::{Effect, Event, Generation, Machine, Notice, Now, Phase, Plan, Signal, Stage, Ticket, Timer};
 use ally_core::model::{ExitReason, ProcessState};
+use std::time::Duration;
 
 /// One event, with what the rules need beside the model.
 pub(super) struct Turn<'a> {
@@ -413,7 +414,7 @@ impl ShadowModel {
         let runs = matches!(phase, Phase::Running { .. });
         match event {
             Event::StartRevoked { ticket, .. } if self.callers.started != Some(*ticket) => Ok(()),
-            Event::StopRequested { .. } | Event::ShutdownRequested { .. } | Event::StartRevoked { .. } => ensure(
+            Event::StopRequested { .. } | Event::ShutdownRequested { .. } | Event::StartRevoked { .. } | Event::EndedBy { .. } => ensure(
                 matches!(phase.state(), ProcessState::Stopping | ProcessState::Stopped) && self.successor().is_none(),
                 "the state after a stop request is neither STOPPING nor STOPPED, or the successor starts on",
             ),
@@ -421,6 +422,17 @@ impl ShadowModel {
                 let limits = self.limits(*generation);
                 let extends = effects.iter().all(|effect| matches!(effect, Effect::Extend { .. }));
                 ensure(extends && effects.len() == limits, format_args!("{limits} time limits, and {} effects", effects.len()))
+            }
+            Event::StartExtended { .. } | Event::StartExpired { .. } => {
+                let is_due = |effect: &Effect| {
+                    matches!(
+                        effect,
+                        Effect::Arm { timer: Timer::Startup, after: Duration::ZERO, .. } | Effect::Extend { timer: Timer::Startup, .. }
+                    )
+                };
+                let boots = matches!(phase, Phase::Booting { .. });
+                ensure(boots || effects.is_empty(), "a start without a process has a time limit")?;
+                ensure(effects.is_empty() || effects.iter().filter(|effect| is_due(effect)).count() == 1, format_args!("{effects:?}"))
             }
             Event::Connected { .. } => {
                 let starts = matches!(phase, Phase::Preparing { .. } | Phase::Failed) || self.second.is_some();

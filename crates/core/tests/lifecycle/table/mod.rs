@@ -18,6 +18,7 @@ use ally_core::lifecycle::{Event, Machine};
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::Path;
+use std::time::Duration;
 
 /// The tickets of the current start, restart and upgrade.
 const START_TICKET: u64 = 1;
@@ -38,6 +39,14 @@ fn columns(generation: u64, pid: i32) -> Vec<(String, Event)> {
                 columns.push((format!("{name} of an unknown ticket"), event));
                 columns.push((format!("{name} of the start"), Event::StartAborted { ticket: START_TICKET }));
                 columns.push((format!("{name} of the restart"), Event::StartAborted { ticket: RESTART_TICKET }));
+            }
+            Event::StartExtended { .. } => {
+                columns.push((format!("{name} of another start"), event));
+                columns.push((format!("{name} of the start"), Event::StartExtended { ticket: START_TICKET, by: Duration::from_secs(8) }));
+            }
+            Event::StartExpired { .. } => {
+                columns.push((format!("{name} of another start"), event));
+                columns.push((format!("{name} of the start"), Event::StartExpired { ticket: START_TICKET }));
             }
             Event::StartRevoked { .. } => {
                 columns.push((format!("{name} of another start"), Event::StartRevoked { ticket: NEW_TICKET, answer: NEW_TICKET }));
