@@ -52,5 +52,5 @@ test('a session floods nobody: what it does not read of the output is dropped an
   await until(() => fs.existsSync(world.path('flood.1')), 30_000);
   owner.child.kill('SIGCONT');
   await until(async () => (await value(owner, 'getOutput', 'plugin')).length === 1_000);
-  expect(identify((await value(owner, 'getPid', 'plugin')))).toEqual(identify(other.getPid('plugin')));
+  expect(identify(await value(owner, 'getPid', 'plugin'))).toEqual(identify(other.getPid('plugin')));
 }, 60_000);
