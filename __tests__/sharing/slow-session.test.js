@@ -26,7 +26,7 @@ test('a suspended session keeps its hold, and catches up when it goes on', async
   owner.child.kill('SIGSTOP');
   // Each number of sessions is a message to those that have the plugin, and more than a megabyte of them wait.
   const passing = world.manager();
-  for (let round = 0; round < 150; round++) {
+  for (let round = 0; round < 400; round++) {
     await Promise.all(configs.map((config) => passing.startProcess(config)));
     await Promise.all(configs.map((config) => passing.stopProcess(config.pluginName)));
   }
@@ -39,7 +39,7 @@ test('a suspended session keeps its hold, and catches up when it goes on', async
   await until(async () => (await value(owner, 'records')).some((entry) => /warn: [1-9]\d* messages of the host .* were lost/.test(entry)));
   await owner.asks('stopProcess', pluginName);
   expect(other.isRunning(pluginName)).toBe(true);
-}, 60_000);
+}, 120_000);
 
 test('a session floods nobody: what it does not read of the output is dropped and counted', async () => {
   const config = shared('plugin', ['floods.py', 8, world.path('flood')]);

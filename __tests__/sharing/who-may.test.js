@@ -48,14 +48,14 @@ testWith('root')('nothing is sent to a socket that another user serves', async (
   await until(() => fs.readFileSync(marker, 'utf8') === '0');
 });
 
-testWith('another user that can load the package')('another user has a host of its own', async () => {
+testWith('another user that can load the package', '/usr/bin/python3')('another user has a host of its own', async () => {
   fs.mkdirSync(world.envsDir, { mode: 0o777 });
   fs.chmodSync(world.envsDir, 0o777);
   fs.chmodSync(world.dir, 0o777);
   await world.manager().startProcess(shared());
   const own = host();
   const other = session({}, { before: as('54321') });
-  expect(await other.asks('startProcess', shared('other'))).toEqual({});
+  expect(await other.asks('startProcess', shared('other', ['serves.py'], { command: '/usr/bin/python3' }))).toEqual({});
   expect(
     fs
       .readdirSync(world.envsDir)
