@@ -167,6 +167,14 @@ describe('installed into an empty folder, with --ignore-scripts, without Rust', 
     return JSON.parse(execFileSync(process.execPath, ['--input-type=module', '-e', source], { encoding: 'utf8' }));
   }
 
+  /** Writes the files of a published page: the blocks with the mark `run`, which begin with their names. */
+  function copyFiles(...names) {
+    const page = fs.readFileSync(installed('@ally', 'background-process-manager', ...names), 'utf8');
+    for (const [, text, name] of page.matchAll(/^```(?:python|js) run\n((?:#|\/\/) (\S+)\n[^]*?)^```$/gm))
+      fs.writeFileSync(path.join(folder, name), text);
+    return page;
+  }
+
   test('npm takes the package of this platform alone', () => {
     const names = fs.readdirSync(installed('@ally')).sort();
     expect(names).toEqual(['background-process-manager', `background-process-manager-${suffix}`]);
@@ -175,13 +183,17 @@ describe('installed into an empty folder, with --ignore-scripts, without Rust', 
   });
 
   test('docs/installing.md: its files, copied from the page, supervise a Python daemon and print what the page says', async () => {
-    const page = fs.readFileSync(installed('@ally', 'background-process-manager', 'docs', 'installing.md'), 'utf8');
-    for (const [, text, name] of page.matchAll(/^```(?:py|js)\n((?:#|\/\/) (\S+)\n[^`]+(?:`[^`]+)*?)^```$/gm))
-      fs.writeFileSync(path.join(folder, name), text);
+    const page = copyFiles('docs', 'installing.md');
     const [, printed] = /^```text\n([^`]+)^```$/m.exec(page);
     const { stdout, stderr } = await inApp(process.execPath, ['main.mjs']);
     expect({ stdout, stderr }).toEqual({ stdout: printed, stderr: '' });
     expect(fs.existsSync(path.join(folder, 'envs', 'greeter', 'daemon.pid'))).toBe(false);
+  });
+
+  test('README: its daemon and its manager, copied from the page, start and stop', async () => {
+    copyFiles('README.md');
+    const { stdout, stderr } = await inApp(process.execPath, ['manager.mjs']);
+    expect({ stdout, stderr }).toEqual({ stdout: expect.stringMatching(/^running \d+\n$/), stderr: '' });
   });
 
   test('the command line runs from node_modules/.bin', async () => {
