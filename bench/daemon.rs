@@ -5,6 +5,7 @@
 //!   --flood MIB              on SIGUSR1 writes MIB to stdout, in lines of 100 bytes;
 //!                            without SOCKET_PATH writes at once, and exits
 //!   --workers COUNT          forks so many children, which sleep
+//!   --delay MS               listens so many milliseconds later
 //!   --spawn COUNT FOLDER     posix_spawn alone: spawns COUNT daemons, and ends them at the end of stdin
 //!   --http                   the same, and answers each request with 200
 //!   --port PORT              listens at 127.0.0.1:PORT in place of SOCKET_PATH, and answers each request with 200
@@ -27,6 +28,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Child, Command};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+use std::time::Duration;
 
 const LINE: usize = 100;
 /// The number of whole lines that fit a pipe of 64 KiB.
@@ -57,6 +59,10 @@ fn main() -> io::Result<()> {
         (Some("--port"), _) => serve_port(number),
         (Some("--workers"), Some(socket)) => {
             fork_workers(number);
+            serve(socket, None, false)
+        }
+        (Some("--delay"), Some(socket)) => {
+            std::thread::sleep(Duration::from_millis(number as u64));
             serve(socket, None, false)
         }
         (mode, Some(socket)) => serve(socket, (mode == Some("--flood")).then_some(number), mode == Some("--http")),

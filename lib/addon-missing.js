@@ -45,6 +45,7 @@ function explained(target, failures) {
   const problem = `no addon for ${target} could be loaded: ${reason} (${tried}). ${cure}`;
   return {
     NativeManager: withoutAddon(problem, file, { code: error?.code, message: firstLine(error), path: file }),
+    problem,
     guardian: undefined,
   };
 }

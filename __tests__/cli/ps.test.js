@@ -370,5 +370,5 @@ test('ps: without an addon the one sentence on stderr names the platform', () =>
   fs.rmSync(path.join(copy, 'prebuilt'), { recursive: true });
   const { status, stdout, stderr } = spawnSync(process.execPath, [path.join(copy, 'cli', 'main.js'), 'ps'], { encoding: 'utf8' });
   expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
-  expect(stderr).toMatch(new RegExp(`^ally-daemons: no addon for ${process.platform}-${process.arch} could be loaded .*\\n$`));
+  expect(stderr).toMatch(new RegExp(`^ally-daemons: no addon for ${process.platform}-${process.arch} could be loaded: .*\\n$`));
 });

@@ -12,6 +12,8 @@ export function judge(scenarios) {
       .map(([what, value]) => `${what} ${show(value)} ${unit}`)
       .join(', ');
   const ratio = (above, below) => (above !== undefined && below !== undefined ? above / below : undefined);
+  const difference = (from, what) => (from !== undefined && what !== undefined ? from - what : undefined);
+  const sum = (one, other) => difference(one, other === undefined ? undefined : -other);
   const cpu = (count) => median(`many${count}`, 'ally', 'cpu');
   const slowestGetter = Math.max(...Object.values(scenarios.getters?.contestants.ally.figures ?? {}).map(({ median: ns }) => ns));
 
@@ -193,6 +195,58 @@ export function judge(scenarios) {
       10,
       'ms',
       beside('ms', ['child_process', median('logFile', 'byhand', 'loop')]),
+    ],
+    [
+      'first connection → answer, beyond a start and a request',
+      difference(median('onDemand', 'ally', 'answered'), median('onDemand', 'started', 'answered')),
+      5,
+      'ms',
+      beside('ms', ['the request', median('onDemand', 'ally', 'answered')], ['a start and it', median('onDemand', 'started', 'answered')]),
+    ],
+    [
+      '100 armed plugins: CPU of the owner',
+      median('armed', 'ally', 'cpu'),
+      1,
+      'ms/s',
+      beside('', ['processes', median('armed', 'ally', 'processes')]),
+    ],
+    ...['terminates', 'drains'].map((daemon) => [
+      `connections at idle stops, a daemon that ${daemon}: refused or unanswered`,
+      sum(figure('idleStops', daemon, 'refused')?.max, figure('idleStops', daemon, 'unanswered')?.max),
+      0,
+      '',
+      beside('', ['connections', median('idleStops', daemon, 'connections')], ['idle stops', median('idleStops', daemon, 'stops')]),
+    ]),
+    ...[
+      ['held', 'refused', 'held socket, 150 kills and restarts: refused'],
+      ['upgrades', 'refused', 'held socket, 50 upgrades: refused'],
+      ['upgrades', 'broken', 'held socket, 50 upgrades: lost'],
+      ['ownUpgrades', 'refused', "the daemon's own socket, 50 upgrades: refused"],
+    ].map(([contestant, metric, what]) => [
+      what,
+      figure('held', contestant, metric)?.max,
+      0,
+      '',
+      beside('', ['answered', median('held', contestant, 'answered')], ['its own socket, kills', median('held', 'own', 'refused')]),
+    ]),
+    ...['held', 'own'].map((contestant) => [
+      `upgrade beyond a start and a stop, ${contestant} socket`,
+      median('upgrade', contestant, 'added'),
+      5,
+      'ms',
+      beside('ms', ...['upgrade', 'start', 'stop'].map((metric) => [metric, median('upgrade', contestant, metric)])),
+    ]),
+    [
+      '100 daemons in 10 layers, of the slowest path',
+      ratio(median('groups', 'ally', 'group'), median('groups', 'ally', 'delays')),
+      1.3,
+      'times',
+      beside(
+        'ms',
+        ['group', median('groups', 'ally', 'group')],
+        ['slowest path', median('groups', 'ally', 'path')],
+        ["daemons' own time", median('groups', 'ally', 'delays')],
+      ),
     ],
     [
       'ally-daemons ps beyond node -e 0',

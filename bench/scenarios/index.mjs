@@ -17,6 +17,9 @@ import load from './load.mjs';
 import metrics from './metrics.mjs';
 import logFile from './log-file.mjs';
 import held from './held.mjs';
+import { armed, idleStops, onDemand } from './on-demand.mjs';
+import upgrade from './upgrade.mjs';
+import groups from './groups.mjs';
 
 export const scenarios = [
   ready,
@@ -37,5 +40,10 @@ export const scenarios = [
   logFile,
   metrics,
   held,
+  onDemand,
+  armed,
+  idleStops,
+  upgrade,
+  groups,
   commandLine,
 ];

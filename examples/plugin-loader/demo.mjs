@@ -1,6 +1,7 @@
 /**
- * Starts the daemons of two plugins, sends requests, kills and stops them, lets them hang, and then
- * looks for processes and files that are left. `npm run demo` runs it. The exit code is 1 if a promise is broken.
+ * Starts the daemons of two plugins, one of them at its first connection, sends requests, kills and stops them, lets them
+ * hang or idle, and then looks for processes and files that are left. `npm run demo` runs it. The exit code is 1 if a promise
+ * is broken.
  */
 import { rmSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
@@ -20,6 +21,7 @@ const PLUGINS = fileURLToPath(new URL('plugins', import.meta.url));
 const HEALTHCHECK = { interval: 250, timeout: 500, retries: 2 };
 const RESTART = { delay: 100, jitter: 0 };
 const GRACE_PERIOD = 2000;
+const IDLE_TIMEOUT = 500;
 // The guardian exits after its last daemon, but `stopProcess` does not wait for it.
 const GUARDIAN_TIMEOUT = 1500;
 const EXIT_TIMEOUT = 3000;
@@ -32,10 +34,13 @@ process.on('exit', () => rmSync(envsDir, { recursive: true, force: true }));
 
 // The probe `accept` detects a hung daemon, because it accepts no connections.
 let probe = { type: 'accept' };
+// Plugins that are started by their first connection need the same answer of the kernel.
+let onDemand = true;
 const loader = new PluginLoader({
   envsDir,
-  configure: (config) => ({
+  configure: ({ socket, start, idleTimeout, ...config }) => ({
     ...config,
+    ...(start && onDemand && { socket, start, idleTimeout: IDLE_TIMEOUT }),
     shutdownGracePeriod: GRACE_PERIOD,
     restart: RESTART,
     healthcheck: { ...HEALTHCHECK, probe },
@@ -59,9 +64,13 @@ try {
   const runs = (await runnable()).map((plugin) => new PluginSteps(plugin, { loader, seen, timeline }));
   await startWithSupportedProbe(runs);
   await inParallel(runs, (run) => run.request());
-  await inParallel(runs, (run) => run.awaitHealthy());
+  const kept = runs.filter((run) => !run.isOnDemand);
+  await inParallel(kept, (run) => run.awaitHealthy());
   await inParallel(runs, (run) => run.kill());
-  if (probe.type === 'accept') await inParallel(runs, (run) => run.hang());
+  await inParallel(runs, async (run) => {
+    if (run.isOnDemand) await run.idle();
+    else if (probe.type === 'accept') await run.hang();
+  });
   await inParallel(runs, (run) => run.stop());
   await checkNothingIsLeft();
 
@@ -86,14 +95,19 @@ async function runnable() {
   });
 }
 
-/** Starts with the probe `accept`. If the kernel does not support it, starts with `socket`, and the hang is left out. */
+/**
+ * Starts with the probe `accept`, and with what is on demand. If the kernel does not show the queues of sockets, starts with
+ * `socket` and everything at once, and the hang is left out.
+ */
 async function startWithSupportedProbe(runs) {
   try {
     await inParallel(runs, (run) => run.start());
   } catch (error) {
-    if (error.code !== 'ERR_INVALID_CONFIG' || !error.message.includes("'accept' is not supported")) throw error;
+    const isUnsupported = error.code === 'ERR_UNSUPPORTED' || error.message.includes("'accept' is not supported");
+    if (!isUnsupported) throw error;
     timeline.print('demo', `without the hang: ${error.message}`, 'yellow');
     probe = { type: 'socket' };
+    onDemand = false;
     await inParallel(runs, (run) => run.start());
   }
 }

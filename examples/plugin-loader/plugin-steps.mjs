@@ -63,16 +63,30 @@ export class PluginSteps {
       const begin = performance.now();
       await within(START_TIMEOUT, `${this.name}: the start`, this.#loader.loadPlugin(manifest, pluginPath));
       const took = since(begin);
-      this.#print(`ready in ${took}: ${await this.#noteProcesses()}`, 'green');
+      if (this.isOnDemand) this.#print(`listens after ${took}, without a process`, 'green');
+      else this.#print(`ready in ${took}: ${await this.#noteProcesses()}`, 'green');
     } finally {
       this.#manager.off('stateChange', starting);
     }
   }
 
+  /** Whether the first connection starts the daemon. */
+  get isOnDemand() {
+    return this.#manager.getProcessInfo(this.name)?.config.start === 'onConnect';
+  }
+
   async request(when = 'first') {
     const { request, describe } = REQUESTS[this.name][when];
     const { socketPath } = this.#manager.getProcessInfo(this.name).config;
-    this.#print(describe(await ask(socketPath, request)));
+    const wasRunning = this.#manager.isRunning(this.name);
+    const begin = performance.now();
+    const answer = await ask(socketPath, request);
+    const took = since(begin);
+    this.#print(describe(answer));
+    if (!wasRunning) {
+      await this.#manager.whenRunning(this.name);
+      this.#print(`started by this connection, and answered after ${took}: ${await this.#noteProcesses()}`, 'green');
+    }
   }
 
   async awaitHealthy() {
@@ -80,8 +94,21 @@ export class PluginSteps {
     this.#print(`healthy: accepted a connection within ${latency.toFixed(1)} ms`, 'green');
   }
 
+  /** Nobody asks an idle daemon, so it ends, and the next request starts it again. */
+  async idle() {
+    await this.request('again');
+    await this.#noteProcesses();
+    const before = this.#seen.of(this.name);
+    const begin = performance.now();
+    await this.#event('stateChange', 'the stop of the idle daemon', ({ reason, to }) => reason === 'idle' && to === ProcessState.STOPPED);
+    this.#print(`idle: stopped after ${since(begin)}, and listens without a process`, 'green');
+    await this.#nothingLeftOf(before);
+    await this.request('again');
+  }
+
   async kill() {
-    await this.#awaitReplacement('SIGKILL', 'killed', 'crashed', 'back');
+    if (this.isOnDemand) await this.#killOnDemand();
+    else await this.#awaitReplacement('SIGKILL', 'killed', 'crashed', 'back');
   }
 
   async hang() {
@@ -98,11 +125,25 @@ export class PluginSteps {
   }
 
   async stop() {
-    await this.#noteProcesses();
+    if (this.#manager.isRunning(this.name)) await this.#noteProcesses();
     const begin = performance.now();
     await within(STEP_TIMEOUT, `${this.name}: the stop`, this.#manager.stopProcess(this.name));
     this.#print(`stopped in ${since(begin)}`, 'green');
     await this.#nothingLeftOf(this.#seen.of(this.name));
+  }
+
+  /** Nobody uses the killed daemon, so none takes its place before the next request. */
+  async #killOnDemand() {
+    await this.request('again');
+    const pid = this.#manager.getPid(this.name);
+    await this.#noteProcesses();
+    const before = this.#seen.of(this.name);
+    const ended = this.#event('exit', 'the end of the process', (exit) => exit.pid === pid);
+    this.#print(`killed: SIGKILL to pid ${pid}`, 'red');
+    process.kill(pid, 'SIGKILL');
+    await ended;
+    await this.#nothingLeftOf(before);
+    await this.request('again');
   }
 
   /** Sends `signal` to the leader. The daemon must end with this `reason`, and a new daemon must run in its place. */

@@ -54,13 +54,19 @@ const server = createServer((connection) => {
   for (const emitter of [connection, lines]) emitter.on('error', () => {});
 });
 
-// A killed daemon leaves its socket file. The manager has made sure that no process listens there.
-rmSync(socketPath, { force: true });
-server.listen(socketPath, () => console.log(`${notes.length} notes`));
+const listening = () => console.log(`${notes.length} notes`);
+if (process.env.ALLY_LISTEN_FD) {
+  // The manager has made the socket, and has started this process for its first connection.
+  server.listen({ fd: Number(process.env.ALLY_LISTEN_FD) }, listening);
+} else {
+  // A killed daemon leaves its socket file. The manager has made sure that no process listens there.
+  rmSync(socketPath, { force: true });
+  server.listen(socketPath, listening);
+}
 
 function end(signal) {
   console.log(`ending on ${signal}`);
-  // `close` removes the socket file. Without server and connections the process ends.
+  // `close` removes a socket file that this process has made. Without server and connections the process ends.
   server.close();
   for (const connection of connections) connection.destroy();
 }
