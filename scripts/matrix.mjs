@@ -1,6 +1,6 @@
 // `npm run matrix`: installs the tarballs of dist/ into empty folders, and tries them under other runtimes, test runners and versions of
 // TypeScript, which npm brings into a cache outside the repository. Prints the tables of docs/platforms.md.
-//   runtimes | runners | typescript   only these parts
+//   runtimes | managers | bundlers | runners | typescript   only these parts
 //   --only NAME         of the runtimes those whose name has this text
 //   --here              the scenario under the Node.js that runs this script, without downloads
 //   --tarballs FOLDER   another folder than dist/
@@ -12,6 +12,8 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ownTarget } from './dist/targets.mjs';
+import { tryBundlers } from './matrix/bundlers.mjs';
+import { tryManagers } from './matrix/managers.mjs';
 import { tryRunners } from './matrix/runners.mjs';
 import { fromRegistry, running, STEPS, scenario, versionOf } from './matrix/runtimes.mjs';
 import { tryTypeScript } from './matrix/typescript.mjs';
@@ -21,7 +23,7 @@ const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: { here: { type: 'boolean' }, only: { type: 'string' }, tarballs: { type: 'string', default: join(root, 'dist') } },
 });
-const parts = { runtimes, runners, typescript };
+const parts = { runtimes, managers, bundlers, runners, typescript };
 const chosen = options.here ? ['runtimes'] : positionals.length > 0 ? positionals : Object.keys(parts);
 const tarballs = resolve(options.tarballs);
 const problems = [];
@@ -29,7 +31,7 @@ const problems = [];
 const apps = new Map();
 try {
   if (!installed()) throw new Error(`${tarballs} has not the root's tarball and that of ${ownTarget().suffix}. Run \`npm run dist\` first`);
-  for (const name of chosen) parts[name]();
+  for (const name of chosen) await parts[name]();
 } finally {
   for (const app of apps.values()) rmSync(app, { recursive: true, force: true });
 }
@@ -80,6 +82,20 @@ function runtimes() {
         ...STEPS.map((step) => (held.includes(step) ? 'yes' : 'no')),
       ];
     }
+  });
+}
+
+async function managers() {
+  const tried = await tryManagers(tarballsFor(ownTarget()));
+  table(['package manager', 'result'], function* () {
+    for (const { name, problem } of tried) yield [name, result(name, problem)];
+  });
+}
+
+function bundlers() {
+  table(['bundler', 'what is tried', 'result'], function* () {
+    for (const { name, version, promise, problem } of tryBundlers(installed()))
+      yield [version ? `${name} ${version}` : name, promise, result(`${name}, ${promise}`, problem)];
   });
 }
 

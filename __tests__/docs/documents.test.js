@@ -18,7 +18,9 @@ function check(text) {
   fs.symlinkSync(path.join(ROOT, 'node_modules'), path.join(clone, 'node_modules'));
   fs.mkdirSync(path.join(clone, 'docs'));
   fs.writeFileSync(path.join(clone, 'docs', 'page.md'), text);
-  const { status, stderr } = spawnSync(process.execPath, [path.join(clone, 'scripts', 'docs.mjs')], { encoding: 'utf8' });
+  const { status, stderr } = spawnSync(process.execPath, [path.join(clone, 'scripts', 'docs.mjs'), path.join(clone, 'docs', 'page.md')], {
+    encoding: 'utf8',
+  });
   return { status, stderr };
 }
 const block = (info, code) => `# Page\n\n\`\`\`${info}\n${code}\n\`\`\`\n`;
@@ -32,7 +34,7 @@ test('documents: text, a checked fragment and a link to a heading pass', () => {
 test.each([
   ['a block without a language', block('', 'x'), 'docs/page.md:3: a block without a language'],
   ['a block without a mark', block('sh', 'x'), 'docs/page.md:3: a block of sh without a mark'],
-  ['a language that nobody checks', block('rust check', 'x'), 'docs/page.md:3: nobody checks rust'],
+  ['a language that nobody checks', block('ruby check', 'x'), 'docs/page.md:3: nobody checks ruby'],
   [
     'an option or a method that does not exist',
     block('js check', '\nmanager.startProcess({ ...config, noSuch: 1 });\nmanager.stopAll();'),
@@ -41,6 +43,7 @@ test.each([
   ['JSON', block('json check', '{ "a": }'), 'docs/page.md:3: .*JSON'],
   ['a shell command', block('sh check', 'if true'), 'docs/page.md:3: .*syntax error'],
   ['Python', block('python check', 'def f(:'), 'docs/page.md:3: .*SyntaxError'],
+  ['Rust', block('rust check', 'fn main() { x }'), 'docs/page.md:3: .*cannot find value'],
   ['a dead link', '# Page\n\n[x](nowhere.md)\n', 'docs/page.md:3: dead link \\(nowhere.md\\)'],
   ['a dead anchor', '# Page\n\n[x](page.md#nowhere)\n', 'docs/page.md:3: no heading for \\(page.md#nowhere\\)'],
 ])('documents: %s is refused', (_, text, problem) => {

@@ -38,6 +38,7 @@ const checks = {
   'systemd-notify': () => works('systemd-notify', '--version'),
   libsystemd: () => works('python3', '-S', '-E', '-c', 'import ctypes; ctypes.CDLL("libsystemd.so.0")'),
   readelf: () => works('readelf', '--version'),
+  rustc: () => works('rustc', '--version'),
   cc: () => works('cc', '--version'),
   glibc: () => onLinux && process.report.getReport().header.glibcVersionRuntime !== undefined,
   perl: () => works('perl', '-e', '1'),

@@ -170,7 +170,7 @@ describe('installed into an empty folder, with --ignore-scripts, without Rust', 
   /** Writes the files of a published page: the blocks with the mark `run`, which begin with their names. */
   function copyFiles(...names) {
     const page = fs.readFileSync(installed('@ally', 'background-process-manager', ...names), 'utf8');
-    for (const [, text, name] of page.matchAll(/^```(?:python|js) run\n((?:#|\/\/) (\S+)\n[^]*?)^```$/gm))
+    for (const [, text, name] of page.matchAll(/^```(?:python|js) run\n((?:#|\/\/) (\S+)\n[\s\S]*?)^```$/gm))
       fs.writeFileSync(path.join(folder, name), text);
     return page;
   }

@@ -32,4 +32,4 @@ export function markProblem({ place, language, mark }) {
 }
 
 /** The languages, each with the name of its check. */
-export const CHECKED = { js: 'types', ts: 'types', json: 'json', sh: 'shell', py: 'python', python: 'python' };
+export const CHECKED = { js: 'types', ts: 'types', json: 'json', sh: 'shell', py: 'python', python: 'python', rust: 'rust' };

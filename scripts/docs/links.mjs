@@ -18,7 +18,7 @@ export function linkProblems(root, name, text) {
 }
 
 /** Blanks in place of blocks and code, so that positions stay. */
-const withoutBlocks = (text) => text.replace(/^```[^]*?^```$|`[^`\n]+`(?!\])/gm, (code) => code.replace(/[^\n]/g, ' '));
+const withoutBlocks = (text) => text.replace(/^```[\s\S]*?^```$|`[^`\n]+`(?!\])/gm, (code) => code.replace(/[^\n]/g, ' '));
 
 const known = new Map();
 

@@ -5,7 +5,7 @@ import { cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { npmPackages } from '../cache.mjs';
-import { nodeProgram } from './runtimes.mjs';
+import { runtime } from './runtimes.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 /** The newest that all of them run on. */
@@ -50,7 +50,7 @@ const RUNNERS = [
 
 /** `app`: a folder where the package is installed. Returns the name of each runner, with a problem if there is one. */
 export function tryRunners(app) {
-  const node = nodeProgram(NODE);
+  const node = runtime(`Node.js ${NODE}`);
   return RUNNERS.map((runner) => ({
     name: `${runner.name} (Node.js ${NODE})`,
     problem: node ? problemOf(runner, node, app) : 'no Node.js',

@@ -12,7 +12,7 @@ const { platform, arch } = process;
 const bunArch = arch === 'arm64' ? 'aarch64' : arch;
 const denoPlatform = { linux: `linux-${arch}-glibc`, darwin: `darwin-${arch}` }[platform];
 
-export const NODE_VERSIONS = ['18', '20', '22', '24', '26'];
+const NODE_VERSIONS = ['18', '20', '22', '24', '26'];
 
 /** `from`: the package and its range; `bin`: the program in it; `run`: what stands before a script on its command line. */
 const RUNTIMES = [
@@ -30,8 +30,8 @@ function programOf({ name, from: [packageName, range], bin }) {
   return folder && join(folder, 'node_modules', packageName, bin);
 }
 
-/** A Node.js of this version, or undefined. */
-export const nodeProgram = (version) => programOf({ name: `Node.js ${version}`, ...node(version) });
+/** The program of the runtime with this name, or undefined. */
+export const runtime = (name) => programOf(RUNTIMES.find((each) => each.name === name));
 
 /** The runtime that runs this script. */
 export const running = () => [{ name: `${platform}-${arch}`, program: process.execPath, run: [], target: ownTarget() }];
@@ -55,11 +55,17 @@ function muslOnGlibc() {
 }
 
 /** Runs the scenario in `app`, a folder where the package is installed: the steps that hold, and what failed. */
-export function scenario({ program, run }, app) {
-  for (const name of ['scenario.cjs', 'daemon.py']) cpSync(join(here, name), join(app, name));
-  const env = { ...process.env, MATRIX_RUN: JSON.stringify(run) };
-  const options = { cwd: app, env, encoding: 'utf8', timeout: 120_000 };
-  const { stdout, stderr, status, signal } = spawnSync(program, [...run, 'scenario.cjs'], options);
+export function scenario({ program, run, env }, app) {
+  cpSync(join(here, 'scenario.cjs'), join(app, 'scenario.cjs'));
+  return runScenario(program, [...run, 'scenario.cjs'], app, env);
+}
+
+/** The same of a program that has the scenario in it. */
+export function runScenario(program, args, folder, env = process.env) {
+  cpSync(join(here, 'daemon.py'), join(folder, 'daemon.py'));
+  const options = { cwd: folder, env: { ...env, MATRIX_SELF: JSON.stringify(args) }, encoding: 'utf8', timeout: 120_000 };
+  const { stdout, stderr, status, signal, error } = spawnSync(program, args, options);
+  if (error && status === null && !signal) return { held: [], problem: error.message };
   const held = [...stdout.matchAll(/^ok (.+)$/gm)].map(([, step]) => step);
   if (status === 0 && held.length === STEPS.length) return { held };
   return { held, problem: `${stdout.replace(/^ok .*\n/gm, '')}${stderr}`.trim() || `it ends with ${status ?? signal}` };

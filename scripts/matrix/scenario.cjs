@@ -12,15 +12,16 @@ const { spawn } = require('node:child_process');
 const { once } = require('node:events');
 const { BackgroundProcessManager } = require('@ally/background-process-manager');
 
-/** What stands before a script on the command line of this runtime: `run -A` of Deno. */
-const RUN = JSON.parse(process.env.MATRIX_RUN || '[]');
-const envsDir = process.env.MATRIX_ENVS || fs.mkdtempSync(path.join(os.tmpdir(), 'ally-'));
-const manager = new BackgroundProcessManager({ envsDir });
+/** The arguments with which the runtime runs this program: `run -A scenario.cjs` of Deno, none of a single-file program. */
+const SELF = JSON.parse(process.env.MATRIX_SELF);
+const envsDir = fs.mkdtempSync(path.join(os.tmpdir(), 'ally-'));
+// Of a single-file program, which can't execute a guardian inside itself.
+const manager = new BackgroundProcessManager({ envsDir, guardianPath: process.env.MATRIX_GUARDIAN });
 
 const socketOf = (pluginName) => path.join(envsDir, pluginName, 'daemon.sock');
 const config = (pluginName, ...args) => ({
   pluginName,
-  pluginPath: __dirname,
+  pluginPath: process.cwd(),
   command: 'python3',
   args: ['-S', '-E', '-B', 'daemon.py', ...args],
   socketPath: socketOf(pluginName),
@@ -113,7 +114,7 @@ const steps = {
     assert.deepEqual([isAlive(pid), fs.existsSync(socketOf('a')), manager.getState('a')], [false, false, 'stopped']);
   },
   async "owner's death"() {
-    const owner = spawn(process.execPath, [...RUN, __filename, 'owner'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const owner = spawn(process.execPath, [...SELF, 'owner'], { stdio: ['ignore', 'pipe', 'inherit'] });
     const [text] = await once(owner.stdout, 'data');
     const pid = Number(text);
     assert.ok(isAlive(pid));
