@@ -26,6 +26,23 @@ import { SECTIONS, titleOf } from './docs/pages.mjs';
 const TOOLS = { vitepress: '1.6.4', typedoc: '0.28.20', 'typedoc-plugin-markdown': '4.14.1', typescript: '5.9', '@types/node': '22' };
 const ROOT_PAGES = ['CHANGELOG', 'SECURITY', 'ARCHITECTURE', 'CONTRIBUTING'];
 
+const TYPEDOC = {
+  entryPoints: ['index.d.ts'],
+  plugin: ['typedoc-plugin-markdown'],
+  out: 'api',
+  entryFileName: 'index',
+  name: 'Reference',
+  readme: 'none',
+  sort: ['source-order'],
+  disableSources: true,
+  treatWarningsAsErrors: true,
+  // They serve the signatures of `on`.
+  intentionallyNotExported: ['ManagerListener', 'MetaEvent', 'MetaListener'],
+  hidePageHeader: true,
+  hideBreadcrumbs: true,
+  useCodeBlocks: true,
+};
+
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { values: options } = parseArgs({ options: { base: { type: 'string', default: '/' } } });
 const repository = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
@@ -56,18 +73,21 @@ function documents() {
 }
 
 function reference() {
-  // In a comment links are relative to the repository.
-  const types = readFileSync(join(root, 'index.d.ts'), 'utf8').replace(/\]\((docs\/|README)/g, '](/$1');
-  writeFileSync(join(staging, 'index.d.ts'), types.replaceAll('](/README', '](/index'));
+  const types = readFileSync(join(root, 'index.d.ts'), 'utf8')
+    // TypeDoc knows tags of declarations, and none of the members of a union.
+    .replace(/\/\*\*(?:(?!\*\/)[\s\S])*\*\/(?=\s*\| )/g, (comment) =>
+      comment.replace(/@example (.+)/g, 'Example: `$1`').replace(/@see (.+)/g, 'See $1.'),
+    )
+    // In a comment links are relative to the repository.
+    .replace(/\]\(docs\//g, '](/docs/')
+    .replaceAll('](README', '](/index');
+  writeFileSync(join(staging, 'index.d.ts'), types);
   symlinkSync(join(tools, 'node_modules'), join(staging, 'node_modules'));
   const compilerOptions = { module: 'nodenext', target: 'es2022', lib: ['es2022', 'esnext.disposable'], types: ['node'] };
   writeFileSync(join(staging, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['index.d.ts'] }));
   writeFileSync(join(staging, 'package.json'), JSON.stringify({ name: repository.name, version: repository.version, type: 'module' }));
-  tool('typedoc', [
-    ...['--plugin', 'typedoc-plugin-markdown', '--out', 'api', '--entryFileName', 'index', '--readme', 'none'],
-    ...['--router', 'kind', '--hidePageHeader', '--hideBreadcrumbs', '--disableSources', '--useCodeBlocks', '--sort', 'source-order'],
-    ...['--treatWarningsAsErrors', '--name', 'Reference', 'index.d.ts'],
-  ]);
+  writeFileSync(join(staging, 'typedoc.json'), JSON.stringify(TYPEDOC));
+  tool('typedoc', []);
 }
 
 function build() {

@@ -23,7 +23,7 @@ import { runScenario, runtime } from './runtimes.mjs';
 const here = dirname(fileURLToPath(import.meta.url));
 const NAME = '@ally/background-process-manager';
 const NODE = 'Node.js 24';
-const TOOLS = { '@vercel/nft': '1', '@vercel/ncc': '0.45', esbuild: '0.28', webpack: '5', postject: '1' };
+const TOOLS = { '@vercel/nft': '1', '@vercel/ncc': '0.45', esbuild: '0.28', webpack: '5', postject: '1.0.0-alpha.6' };
 const ADDON = 'ally.node';
 
 /** `tool`: whose version is shown. `try`: returns a problem, or undefined. */
