@@ -1,7 +1,7 @@
 // `npm run matrix`: installs the tarballs of dist/ into empty folders, and tries them under other runtimes, test runners and versions of
 // TypeScript, which npm brings into a cache outside the repository. Prints the tables of docs/platforms.md.
 //   runtimes | managers | bundlers | runners | typescript   only these parts
-//   --only NAME         of the runtimes those whose name has this text
+//   --only NAME         of each part only what has this text in its name
 //   --here              the scenario under the Node.js that runs this script, without downloads
 //   --tarballs FOLDER   another folder than dist/
 
@@ -66,8 +66,8 @@ function install(files, { os, cpu, libc }) {
   return empty;
 }
 
-function runtimes() {
-  table(['runtime', 'version', ...STEPS], function* () {
+async function runtimes() {
+  await table(['runtime', 'version', ...STEPS], function* () {
     for (const runtime of options.here ? running() : fromRegistry(options.only)) {
       const app = installed(runtime.target);
       if (!app) {
@@ -76,38 +76,34 @@ function runtimes() {
       }
       const { held, problem } = runtime.program ? scenario(runtime, app) : { held: [], problem: 'not to be had' };
       if (problem) problems.push(`${runtime.name}: ${problem}`);
-      yield [
-        runtime.name,
-        runtime.program ? versionOf(runtime.program) : '-',
-        ...STEPS.map((step) => (held.includes(step) ? 'yes' : 'no')),
-      ];
+      const version = runtime.program ? versionOf(runtime.program) : '-';
+      yield [runtime.name, version, ...STEPS.map((step) => (held.includes(step) ? 'yes' : 'no'))];
     }
   });
 }
 
 async function managers() {
-  const tried = await tryManagers(tarballsFor(ownTarget()));
-  table(['package manager', 'result'], function* () {
-    for (const { name, problem } of tried) yield [name, result(name, problem)];
+  await table(['package manager', 'result'], async function* () {
+    for await (const { name, problem } of tryManagers(tarballsFor(ownTarget()), options.only)) yield [name, result(name, problem)];
   });
 }
 
-function bundlers() {
-  table(['bundler', 'what is tried', 'result'], function* () {
-    for (const { name, version, promise, problem } of tryBundlers(installed()))
+async function bundlers() {
+  await table(['bundler', 'what is tried', 'result'], function* () {
+    for (const { name, version, promise, problem } of tryBundlers(installed(), options.only))
       yield [version ? `${name} ${version}` : name, promise, result(`${name}, ${promise}`, problem)];
   });
 }
 
-function runners() {
-  table(['test runner', 'result'], function* () {
-    for (const { name, problem } of tryRunners(installed())) yield [name, result(name, problem)];
+async function runners() {
+  await table(['test runner', 'result'], function* () {
+    for (const { name, problem } of tryRunners(installed(), options.only)) yield [name, result(name, problem)];
   });
 }
 
-function typescript() {
-  table(['compiler', 'modes', 'result'], function* () {
-    for (const { name, modes, problem } of tryTypeScript(installed())) yield [name, modes.join('; '), result(name, problem)];
+async function typescript() {
+  await table(['compiler', 'modes', 'result'], function* () {
+    for (const { name, modes, problem } of tryTypeScript(installed(), options.only)) yield [name, modes.join('; '), result(name, problem)];
   });
 }
 
@@ -116,10 +112,11 @@ function result(name, problem) {
   return problem ? 'no' : 'yes';
 }
 
-function table(head, rows) {
+/** Each row as soon as it is known. */
+async function table(head, rows) {
   const line = (cells) => console.log(`| ${cells.join(' | ')} |`);
   console.log('');
   line(head);
   line(head.map(() => '---'));
-  for (const row of rows()) line(row);
+  for await (const row of rows()) line(row);
 }

@@ -40,14 +40,15 @@ const TRIALS = [
 ];
 
 /** `app`: a folder where the package is installed. */
-export function tryBundlers(app) {
-  const tools = npmPackages('bundlers-3', TOOLS);
-  return TRIALS.map(({ name, tool, promise, try: attempt }) => ({
-    name,
-    version: tool && tools && versionIn(tools, tool),
-    promise,
-    problem: tools ? inPlace(app, tools, attempt) : 'not to be had',
-  }));
+export function* tryBundlers(app, only = '') {
+  const tools = npmPackages('bundlers', TOOLS);
+  for (const { name, tool, promise, try: attempt } of TRIALS.filter((each) => each.name.includes(only)))
+    yield {
+      name,
+      version: tool && tools && versionIn(tools, tool),
+      promise,
+      problem: tools ? inPlace(app, tools, attempt) : 'not to be had',
+    };
 }
 
 const versionIn = (tools, name) => JSON.parse(readFileSync(join(tools, 'node_modules', name, 'package.json'), 'utf8')).version;

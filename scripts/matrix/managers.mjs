@@ -35,12 +35,13 @@ const MANAGERS = [
   { name: 'Bun 1', bun: true, args: ['add', NAME], settings: (url) => ['bunfig.toml', `[install]\nregistry = "${url}"\n`] },
 ];
 
-/** `tarballs`: of the root and of this platform. Returns the name of each package manager, with a problem if there is one. */
-export async function tryManagers(tarballs) {
+/** `tarballs`: of the root and of this platform. Yields the name of each package manager, with a problem if there is one. */
+export async function* tryManagers(tarballs, only = '') {
   const registry = spawn(process.execPath, [join(here, 'registry.mjs'), ...tarballs], { stdio: ['ignore', 'pipe', 'inherit'] });
   try {
     const [url] = await once(registry.stdout, 'data');
-    return MANAGERS.map((manager) => ({ name: manager.name, problem: problemOf(manager, String(url).trim()) }));
+    for (const manager of MANAGERS.filter(({ name }) => name.includes(only)))
+      yield { name: manager.name, problem: problemOf(manager, String(url).trim()) };
   } finally {
     registry.kill();
   }

@@ -48,13 +48,11 @@ const RUNNERS = [
   { name: 'mocha 12, --parallel', kind: 'mocha', from: ['mocha', '12'], bin: 'bin/mocha.js', args: ['--parallel', 'one.cjs', 'two.cjs'] },
 ];
 
-/** `app`: a folder where the package is installed. Returns the name of each runner, with a problem if there is one. */
-export function tryRunners(app) {
+/** `app`: a folder where the package is installed. Yields the name of each runner, with a problem if there is one. */
+export function* tryRunners(app, only = '') {
   const node = runtime(`Node.js ${NODE}`);
-  return RUNNERS.map((runner) => ({
-    name: `${runner.name} (Node.js ${NODE})`,
-    problem: node ? problemOf(runner, node, app) : 'no Node.js',
-  }));
+  for (const runner of RUNNERS.filter(({ name }) => name.includes(only)))
+    yield { name: runner.name, problem: node ? problemOf(runner, node, app) : 'no Node.js' };
 }
 
 function problemOf({ kind, from, bin, args }, node, app) {

@@ -10,6 +10,7 @@ export default {
   cleanUrls: true,
   ignoreDeadLinks: false,
   themeConfig: {
+    siteTitle: 'Ally daemons',
     sidebar,
     nav: [
       { text: 'Begin', link: '/docs/installing' },
