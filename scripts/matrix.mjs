@@ -3,6 +3,7 @@
 //   runtimes | managers | bundlers | runners | typescript   only these parts
 //   --only NAME         of each part only what has this text in its name
 //   --here              the scenario under the Node.js that runs this script, without downloads
+//   --root FOLDER       the runtimes in this root folder, which debootstrap has made: with an older C library. Needs root
 //   --tarballs FOLDER   another folder than dist/
 
 import { spawnSync } from 'node:child_process';
@@ -15,13 +16,18 @@ import { ownTarget } from './dist/targets.mjs';
 import { tryBundlers } from './matrix/bundlers.mjs';
 import { tryManagers } from './matrix/managers.mjs';
 import { tryRunners } from './matrix/runners.mjs';
-import { fromRegistry, running, STEPS, scenario, versionOf } from './matrix/runtimes.mjs';
+import { fromRegistry, running, STEPS, scenario, scenarioInRoot, versionOf } from './matrix/runtimes.mjs';
 import { tryTypeScript } from './matrix/typescript.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { here: { type: 'boolean' }, only: { type: 'string' }, tarballs: { type: 'string', default: join(root, 'dist') } },
+  options: {
+    here: { type: 'boolean' },
+    only: { type: 'string' },
+    root: { type: 'string' },
+    tarballs: { type: 'string', default: join(root, 'dist') },
+  },
 });
 const parts = { runtimes, managers, bundlers, runners, typescript };
 const chosen = options.here ? ['runtimes'] : positionals.length > 0 ? positionals : Object.keys(parts);
@@ -66,18 +72,22 @@ function install(files, { os, cpu, libc }) {
   return empty;
 }
 
+function attempt(runtime, app) {
+  return options.root ? scenarioInRoot(resolve(options.root), runtime, app) : scenario(runtime, app);
+}
+
 async function runtimes() {
-  await table(['runtime', 'version', ...STEPS], function* () {
+  await table(['runtime', 'version', 'steps that hold'], function* () {
     for (const runtime of options.here ? running() : fromRegistry(options.only)) {
       const app = installed(runtime.target);
       if (!app) {
         console.error(`${runtime.name} is not tried: there is no tarball of ${runtime.target.suffix}`);
         continue;
       }
-      const { held, problem } = runtime.program ? scenario(runtime, app) : { held: [], problem: 'not to be had' };
+      const { held, problem } = runtime.program ? attempt(runtime, app) : { held: [], problem: 'not to be had' };
       if (problem) problems.push(`${runtime.name}: ${problem}`);
       const version = runtime.program ? versionOf(runtime.program) : '-';
-      yield [runtime.name, version, ...STEPS.map((step) => (held.includes(step) ? 'yes' : 'no'))];
+      yield [runtime.name, version, `${held.length} of ${STEPS.length}`];
     }
   });
 }

@@ -35,6 +35,7 @@ const TRIALS = [
   { name: 'webpack', tool: 'webpack', promise: 'fails by name', try: (place) => refused(webpack(place), ADDON) },
   { name: 'webpack', tool: 'webpack', promise: 'external: the bundle runs beside node_modules', try: (place) => external(place, webpack) },
   { name: 'Bun, build', promise: 'external: the bundle runs beside node_modules', try: (place) => external(place, bunBuild) },
+  { name: 'Bun, build', promise: 'the bundle runs alone, with guardianPath', try: bunBundle },
   { name: `SEA of ${NODE}`, promise: 'one file, with both binaries beside it', try: singleExecutable },
   { name: 'Bun, build --compile', promise: 'one file, with the guardian beside it', try: bunCompile },
 ];
@@ -135,6 +136,14 @@ function bunBuild(place) {
   );
 }
 
+function bunBundle(place) {
+  const { succeeded, text } = command(runtime('Bun 1'), ['build', 'main.cjs', '--target=node', '--outdir', place.out], place.app);
+  if (!succeeded) return text;
+  ship(place, 'ally-guardian');
+  rmSync(join(place.app, 'node_modules'), { recursive: true });
+  return runFile(place, runtime(NODE), ['main.js']);
+}
+
 function external(place, bundle) {
   const { succeeded, text } = bundle(place, { external: true });
   return succeeded ? run(place.app, 'bundle.cjs') : text;
@@ -144,8 +153,8 @@ function external(place, bundle) {
 function ship({ app, out }, ...names) {
   for (const name of names) cpSync(join(app, 'node_modules', packageOf(NAME, ownTarget()), name), join(out, name));
 }
-const runFile = ({ out }) =>
-  runScenario(join(out, 'main'), [], out, { ...process.env, MATRIX_GUARDIAN: join(out, 'ally-guardian') }).problem;
+const runFile = ({ out }, program = join(out, 'main'), args = []) =>
+  runScenario(program, args, out, { ...process.env, MATRIX_GUARDIAN: join(out, 'ally-guardian') }).problem;
 
 function bunCompile(place) {
   const { succeeded, text } = command(

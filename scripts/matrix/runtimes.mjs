@@ -1,8 +1,8 @@
 // The runtimes of the matrix, each as npm has it ready-made, and what the scenario says under it.
 
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { npmPackages, pythonPackages } from '../cache.mjs';
 import { ownTarget, targetOf } from '../dist/targets.mjs';
@@ -60,11 +60,31 @@ export function scenario({ program, run, env }, app) {
   return runScenario(program, [...run, 'scenario.cjs'], app, env);
 }
 
-/** The same of a program that has the scenario in it. */
-export function runScenario(program, args, folder, env = process.env) {
+/** The same with `root` as the root folder, such as debootstrap makes it: with the C library of another system. */
+export function scenarioInRoot(root, { program, run }, app) {
+  const folder = mkdtempSync(join(root, 'tmp', 'ally-matrix-'));
+  try {
+    cpSync(app, folder, { recursive: true, verbatimSymlinks: true });
+    for (const [from, name] of [
+      [program, 'runtime'],
+      [join(here, 'scenario.cjs'), 'scenario.cjs'],
+    ])
+      cpSync(from, join(folder, name));
+    const inside = `/${relative(root, folder)}`;
+    const script =
+      'mount -t proc proc "$0/proc" && mount --bind /dev "$0/dev" && exec chroot "$0" sh -c \'cd "$0" && exec ./runtime "$@"\' "$@"';
+    const before = ['unshare', '-mpf', '--kill-child', 'sh', '-c', script, root, inside];
+    return runScenario(before[0], [...run, 'scenario.cjs'], folder, process.env, before.slice(1));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** The same of a program that has the scenario in it. `before`: arguments of `program` that are none of the runtime. */
+export function runScenario(program, args, folder, env = process.env, before = []) {
   cpSync(join(here, 'daemon.py'), join(folder, 'daemon.py'));
   const options = { cwd: folder, env: { ...env, MATRIX_SELF: JSON.stringify(args) }, encoding: 'utf8', timeout: 120_000 };
-  const { stdout, stderr, status, signal, error } = spawnSync(program, args, options);
+  const { stdout, stderr, status, signal, error } = spawnSync(program, [...before, ...args], options);
   if (error && status === null && !signal) return { held: [], problem: error.message };
   const held = [...stdout.matchAll(/^ok (.+)$/gm)].map(([, step]) => step);
   if (status === 0 && held.length === STEPS.length) return { held };

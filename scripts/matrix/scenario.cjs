@@ -1,7 +1,7 @@
 'use strict';
 
 // What each runtime must be able to do with the installed package. Plain enough for Node.js 18, Bun and Deno. Prints a line for each
-// step that holds. `owner`: starts a daemon, prints its pid, and waits to be killed.
+// step that holds. `owner`: starts a daemon, prints both pids, and waits to be killed.
 
 const assert = require('node:assert');
 const fs = require('node:fs');
@@ -116,9 +116,10 @@ const steps = {
   async "owner's death"() {
     const owner = spawn(process.execPath, [...SELF, 'owner'], { stdio: ['ignore', 'pipe', 'inherit'] });
     const [text] = await once(owner.stdout, 'data');
-    const pid = Number(text);
+    // Not `owner`, which may be a program that runs Node.js: `yarn node`.
+    const [ownPid, pid] = JSON.parse(text);
     assert.ok(isAlive(pid));
-    owner.kill('SIGKILL');
+    process.kill(ownPid, 'SIGKILL');
     await until(() => !isAlive(pid), "the daemon's end");
   },
 };
@@ -136,7 +137,7 @@ async function restartAfter(signal, reason) {
 async function main() {
   if (process.argv.includes('owner')) {
     await manager.startProcess(config('d'));
-    console.log(String(manager.getPid('d')));
+    console.log(JSON.stringify([process.pid, manager.getPid('d')]));
     return;
   }
   for (const [name, step] of Object.entries(steps)) {
