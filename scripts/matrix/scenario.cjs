@@ -14,7 +14,9 @@ const { BackgroundProcessManager } = require('@ally/background-process-manager')
 
 /** The arguments with which the runtime runs this program: `run -A scenario.cjs` of Deno, none of a single-file program. */
 const SELF = JSON.parse(process.env.MATRIX_SELF);
-const envsDir = fs.mkdtempSync(path.join(os.tmpdir(), 'ally-'));
+const ownerAt = process.argv.indexOf('owner');
+/** The owner that is killed has that of the process which removes it. */
+const envsDir = ownerAt === -1 ? fs.mkdtempSync(path.join(os.tmpdir(), 'ally-')) : process.argv[ownerAt + 1];
 // Of a single-file program, which can't execute a guardian inside itself.
 const manager = new BackgroundProcessManager({ envsDir, guardianPath: process.env.MATRIX_GUARDIAN });
 
@@ -114,7 +116,7 @@ const steps = {
     assert.deepEqual([isAlive(pid), fs.existsSync(socketOf('a')), manager.getState('a')], [false, false, 'stopped']);
   },
   async "owner's death"() {
-    const owner = spawn(process.execPath, [...SELF, 'owner'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const owner = spawn(process.execPath, [...SELF, 'owner', envsDir], { stdio: ['ignore', 'pipe', 'inherit'] });
     const [text] = await once(owner.stdout, 'data');
     // Not `owner`, which may be a program that runs Node.js: `yarn node`.
     const [ownPid, pid] = JSON.parse(text);
@@ -135,7 +137,7 @@ async function restartAfter(signal, reason) {
 }
 
 async function main() {
-  if (process.argv.includes('owner')) {
+  if (ownerAt !== -1) {
     await manager.startProcess(config('d'));
     console.log(JSON.stringify([process.pid, manager.getPid('d')]));
     return;
