@@ -35,6 +35,8 @@ const TYPEDOC = {
   readme: 'none',
   sort: ['source-order'],
   disableSources: true,
+  // What Node.js documents: the static members of EventEmitter.
+  excludeExternals: true,
   treatWarningsAsErrors: true,
   // They serve the signatures of `on`.
   intentionallyNotExported: ['ManagerListener', 'MetaEvent', 'MetaListener'],
