@@ -4,6 +4,8 @@
 
 const path = require('node:path');
 
+/** Of this package. The platform package must have the same: addon and JavaScript layer are made for each other. */
+const VERSION = '0.1.0';
 const target = `${process.platform}-${process.arch}`;
 /** Each place that had no addon, with the error. */
 const failures = [];
@@ -82,7 +84,10 @@ const outsideArchive = (file) => file.replace(/([\\/])app\.asar(?=[\\/])/, '$1ap
 const found = (addon, guardian) => ({ ...addon, guardian: outsideArchive(guardian) });
 
 /** A platform package names its guardian itself, so that tracers find it. */
-const installed = (addon) => found(addon, addon.guardian);
+function installed(addon) {
+  if (addon.version === VERSION) return found(addon, addon.guardian);
+  throw Object.assign(new Error(`it has version ${addon.version}, and this package ${VERSION}`), { code: 'ERR_VERSION_MISMATCH' });
+}
 
 function failed(name, error) {
   failures.push({ name, error });
