@@ -949,7 +949,7 @@ export declare class BackgroundProcessManager extends EventEmitter {
  * Throws ERR_INVALID_CONFIG with the field in the message, such as `manifest.daemon.command`, and for
  * `background.enabled: false`.
  * @example configFromManifest(manifest, { pluginPath: '/srv/plugins/search' })
- * @see [From a plugin.json](docs/configuration.md#from-a-pluginjson)
+ * @see [Manifest](docs/manifest.md)
  */
 export declare function configFromManifest(
   manifest: object,

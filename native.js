@@ -4,7 +4,11 @@
 
 const path = require('node:path');
 
+/** Of this package. The platform package must have the same: addon and JavaScript layer are made for each other. */
+const VERSION = '0.1.0';
 const target = `${process.platform}-${process.arch}`;
+/** The type of the segment that names the dynamic linker. */
+const PT_INTERP = 3;
 /** Each place that had no addon, with the error. */
 const failures = [];
 
@@ -82,20 +86,31 @@ const outsideArchive = (file) => file.replace(/([\\/])app\.asar(?=[\\/])/, '$1ap
 const found = (addon, guardian) => ({ ...addon, guardian: outsideArchive(guardian) });
 
 /** A platform package names its guardian itself, so that tracers find it. */
-const installed = (addon) => found(addon, addon.guardian);
+function installed(addon) {
+  if (addon.version === VERSION) return found(addon, addon.guardian);
+  throw Object.assign(new Error(`it has version ${addon.version}, and this package ${VERSION}`), { code: 'ERR_VERSION_MISMATCH' });
+}
 
 function failed(name, error) {
   failures.push({ name, error });
 }
 
-/** Whether this program runs with musl: its dynamic linker is named near the beginning of its ELF file. */
+/** Whether this program runs with musl: the ELF file of a program names its dynamic linker (elf(5), PT_INTERP). */
 function isMusl() {
   const { closeSync, openSync, readSync } = require('node:fs');
   try {
     const file = openSync('/proc/self/exe');
+    const read = (position, length) => {
+      const bytes = Buffer.alloc(length);
+      return bytes.subarray(0, readSync(file, bytes, 0, length, position));
+    };
     try {
-      const head = Buffer.alloc(4096);
-      return head.latin1Slice(0, readSync(file, head)).includes('/ld-musl-');
+      const head = read(0, 64);
+      const [size, count] = [head.readUInt16LE(54), head.readUInt16LE(56)];
+      const segments = read(Number(head.readBigUInt64LE(32)), size * count);
+      for (let at = 0; at < segments.length; at += size)
+        if (segments.readUInt32LE(at) === PT_INTERP) return read(Number(segments.readBigUInt64LE(at + 8)), 256).includes('/ld-musl-');
+      return false;
     } finally {
       closeSync(file);
     }

@@ -9,14 +9,16 @@ const SHORT = { stdout: 'out', stderr: 'err' };
 
 class RunReport {
   #name;
+  #socketPath;
   #isJson;
   #colour = hasColour(process.stdout);
   #isHealthy = true;
   /** Since the last state STARTING, for the time that the start took. */
   #startedAt;
 
-  constructor(name, isJson) {
-    this.#name = name;
+  constructor({ pluginName, socketPath }, isJson) {
+    this.#name = pluginName;
+    this.#socketPath = socketPath;
     this.#isJson = Boolean(isJson);
   }
 
@@ -34,7 +36,9 @@ class RunReport {
       else this.#write(`${this.#paint(stream, `${SHORT[stream]} |`)} ${line}`);
     });
     manager.on('stateChange', ({ from, to, pid, reason }) => {
-      if (this.#isJson) this.#json('stateChange', { from, to, pid, reason });
+      const armed = manager.getProcessInfo(this.#name)?.armed ? true : undefined;
+      if (this.#isJson) this.#json('stateChange', { from, to, pid, reason, armed });
+      else if (armed) this.#say('stopped', `waits for a connection to ${oneLine(this.#socketPath)}`);
       else this.#state(to, pid, reason);
     });
     manager.on('exit', ({ pid, code, signal, reason }) => {
@@ -73,6 +77,7 @@ class RunReport {
 
   upgraded(pid) {
     if (this.#isJson) this.#json('upgraded', { pid });
+    else if (pid === undefined) this.#say('stopped', `upgraded; waits for a connection to ${oneLine(this.#socketPath)}`);
     else this.#say('running', `upgraded (pid ${pid})`);
   }
 

@@ -14,7 +14,7 @@ const SAME_KEYSTROKE = 150;
 async function run({ operands: [folder], options, envsDir }) {
   const pluginPath = realFolder(folder);
   const config = configOf(pluginPath, envsDir);
-  return new Run({ pluginPath, envsDir, config, report: new RunReport(config.pluginName, options.json), watches: options.watch }).start();
+  return new Run({ pluginPath, envsDir, config, report: new RunReport(config, options.json), watches: options.watch }).start();
 }
 
 function realFolder(folder) {
@@ -125,7 +125,7 @@ class Run {
       this.#report.failed(new Error(this.#manager.getProcessInfo(this.#name)?.lastError ?? 'it failed'));
       if (this.#watches) this.#report.waiting();
       else this.#end(1);
-    } else if (to === 'stopped' && reason === 'exited') {
+    } else if (to === 'stopped' && reason === 'exited' && !this.#manager.getProcessInfo(this.#name)?.armed) {
       if (this.#watches) this.#report.waiting();
       else this.#end(0);
     }

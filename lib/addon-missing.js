@@ -85,6 +85,11 @@ function isBundled() {
 /** What the dynamic linker's words mean. The first that matches counts. */
 const REFUSALS = [
   {
+    words: /^it has version (\S+), and this package (\S+)$/,
+    reason: (file) => `${file} is of another version than ${NAME}`,
+    cure: 'Remove node_modules, and package-lock.json if it names both versions, and install again',
+  },
+  {
     words: /Cannot load native addon because loading addons is disabled|loading addons|--allow-addons/i,
     reason: () => 'addons are disabled',
     cure: 'Run Node.js without --no-addons, and with --allow-addons where --permission is given',

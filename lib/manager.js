@@ -382,16 +382,18 @@ class BackgroundProcessManager extends EventEmitter {
     return result;
   }
 
-  #settled(ticket) {
+  /** Waits for the answer to a call. The error is made after the wait, because its stack then leads to the caller's `await`. */
+  async #settled(ticket) {
     busy.add(this);
-    return new Promise((resolve, reject) => this.#waiting.set(ticket, { resolve, reject }));
+    const { failure, starts } = await new Promise((resolve) => this.#waiting.set(ticket, resolve));
+    if (failure) throw lib.makeError(failure);
+    return starts;
   }
 
   #settle({ ticket, failure, starts }) {
-    const { resolve, reject } = this.#waiting.get(ticket);
+    const resolve = this.#waiting.get(ticket);
     this.#waiting.delete(ticket);
-    if (failure) reject(lib.makeError(failure));
-    else resolve(starts);
+    resolve({ failure, starts });
   }
 
   /** Reads the level of the logger, which may change at any time, at each start and with each batch of messages. */

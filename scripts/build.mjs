@@ -1,30 +1,32 @@
 // Builds the addon and its guardian for this machine, into prebuilt/<platform>-<arch>/, and writes
 // native.d.ts. Runs at `npm install` in a clone; an installed package brings both ready-made.
 
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { hostTarget, isOlder, run, targetFolder } from './toolchain.mjs';
+import { compileAddon, compileGuardian } from './compile.mjs';
+import { hostTarget, isOlder, run, sourcesOf, targetFolder } from './toolchain.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const out = join(root, 'prebuilt', `${process.platform}-${process.arch}`);
 
+// Both for one target, so that what both are made of is compiled once.
 const host = hostTarget(root);
 const target = targetFolder(root);
-// For the same target as the guardian, so that what both are made of is compiled once.
-const built = join(target, host, 'release');
 mkdirSync(out, { recursive: true });
 
-const before = sources();
-const addon = canRunCli() ? buildWithTypes() : buildAddon();
-buildGuardian();
+const before = sourcesOf(root);
+const addon = canRunCli() ? buildWithTypes() : compileAddon(root, { triple: host, folder: target });
+// Without anything that it would have to find at run time.
+const flags = process.platform === 'linux' ? ['-C', 'target-feature=+crt-static'] : [];
+const guardian = compileGuardian(root, { triple: host, folder: target, flags });
 // Of sources that changed in between, addon and guardian have different build ids, and refuse each other at each start.
-if (sources() !== before) {
+if (sourcesOf(root) !== before) {
   console.error('the sources changed during the build, so nothing was installed. Build again');
   process.exit(1);
 }
 install(addon, 'ally.node');
-install(join(built, 'ally-guardian'), 'ally-guardian');
+install(guardian, 'ally-guardian');
 
 /** A rename, so that a process that runs the old one is not disturbed. */
 function install(from, name) {
@@ -32,15 +34,6 @@ function install(from, name) {
   copyFileSync(from, `${to}.new`);
   chmodSync(`${to}.new`, 0o755);
   renameSync(`${to}.new`, to);
-}
-
-/** What both programs are built from, with the time of its last change. */
-function sources() {
-  const inside = ['src', 'crates']
-    .filter((folder) => existsSync(join(root, folder)))
-    .flatMap((folder) => readdirSync(join(root, folder), { recursive: true }).map((name) => join(folder, name)));
-  const all = [...inside.filter((name) => /\.(rs|toml)$/.test(name)), 'Cargo.toml', 'Cargo.lock', 'build.rs'];
-  return all.map((name) => `${name} ${statSync(join(root, name), { throwIfNoEntry: false })?.mtimeMs}`).join('\n');
 }
 
 /** @napi-rs/cli writes native.d.ts. It needs a newer Node.js than this package, and the build does without it. */
@@ -70,16 +63,4 @@ function buildWithTypes() {
     staging,
     readdirSync(staging).find((name) => name.endsWith('.node')),
   );
-}
-
-function buildAddon() {
-  run('cargo', ['build', '--release', '--package', 'ally-background-process-manager', '--lib', '--target', host], { cwd: root });
-  return join(built, `libally_background_process_manager.${process.platform === 'darwin' ? 'dylib' : 'so'}`);
-}
-
-/** Without anything that it would have to find at run time. */
-function buildGuardian() {
-  const flags = process.platform === 'linux' ? ['-C', 'target-feature=+crt-static'] : [];
-  const args = ['rustc', '--release', '--package', 'ally-guardian', '--target', host, '--bin', 'ally-guardian', '--', ...flags];
-  run('cargo', args, { cwd: root });
 }

@@ -1,7 +1,7 @@
 // What a build needs of the machine. Whatever is missing is named as what it is, before or after cargo's own words.
 
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 const RUSTUP = 'Install Rust from https://rustup.rs, open a new shell and try again.';
@@ -40,6 +40,15 @@ export function targetFolder(root) {
   const metadata = outputOf('cargo', ['metadata', '--format-version', '1', '--no-deps'], { cwd: root, maxBuffer: 2 ** 26 });
   if (metadata === undefined) fail('`cargo metadata` fails in this folder: see its words with `cargo metadata --no-deps`.');
   return JSON.parse(metadata).target_directory;
+}
+
+/** What both binaries are built from, with the time of its last change. */
+export function sourcesOf(root) {
+  const inside = ['src', 'crates']
+    .filter((folder) => existsSync(join(root, folder)))
+    .flatMap((folder) => readdirSync(join(root, folder), { recursive: true }).map((name) => join(folder, name)));
+  const all = [...inside.filter((name) => /\.(rs|toml)$/.test(name)), 'Cargo.toml', 'Cargo.lock', 'build.rs'];
+  return all.map((name) => `${name} ${statSync(join(root, name), { throwIfNoEntry: false })?.mtimeMs}`).join('\n');
 }
 
 /** Runs a command of the build. Ends the build, with a hint, if it fails. */

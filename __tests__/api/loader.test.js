@@ -56,9 +56,24 @@ test('loader: the platform package is used where the folder has no prebuilt/', (
   expect(start(root)).toEqual({ running: true });
 });
 
+/** An ELF file in which the name of the dynamic linker is far from the beginning, as after patchelf. */
+function elfWith(interpreter) {
+  const [first, far] = [64 + 56, 2 ** 20];
+  const bytes = Buffer.alloc(far + interpreter.length + 1);
+  bytes.write('\x7fELF\x02\x01', 'latin1');
+  bytes.writeBigUInt64LE(64n, 32);
+  bytes.writeUInt16LE(56, 54);
+  bytes.writeUInt16LE(2, 56);
+  bytes.writeUInt32LE(1, 64);
+  bytes.writeUInt32LE(3, first);
+  bytes.writeBigUInt64LE(BigInt(far), first + 8);
+  bytes.write(interpreter, far, 'latin1');
+  return bytes;
+}
+
 testOnLinux('loader: musl is told by the dynamic linker of the program, and takes the package -musl', () => {
   const { root, own } = install();
-  fs.writeFileSync(world.path('program'), `\x7fELF ${'.'.repeat(700)} /lib/ld-musl-x86_64.so.1 .`);
+  fs.writeFileSync(world.path('program'), elfWith('/lib/ld-musl-x86_64.so.1'));
   const before = `
     const fs = require('node:fs');
     const { openSync } = fs;

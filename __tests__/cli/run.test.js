@@ -44,10 +44,11 @@ async function shows(run, text, times = 1) {
 const pidOf = (run) => Number(/running \(pid (\d+)/.exec(run.stdout)[1]);
 const nothingLeft = () => expect(withEnvironment(world.dir)).toEqual([]);
 
-testOnLinux('run: an example plugin runs from its plugin.json, Ctrl-C stops it, exit code 0', async () => {
-  const run = await running(NOTES, /\d+ notes/);
-  await shows(run, /running \(pid \d+, ready after \d+ ms\)/);
+testOnLinux('run: an example plugin waits for its first connection, runs from its plugin.json, Ctrl-C stops it, exit code 0', async () => {
+  const run = await running(NOTES, `waits for a connection to ${world.socket('notes')}`);
   expect(await connects(world.socket('notes'))).toBe(true);
+  await shows(run, /\d+ notes/);
+  await shows(run, /running \(pid \d+, ready after \d+ ms\)/);
   expect((await cli.row('notes')).pid).toBe(pidOf(run));
   run.child.kill('SIGINT');
   expect(await run.ended).toMatchObject({ code: 0, stderr: '' });
@@ -56,6 +57,7 @@ testOnLinux('run: an example plugin runs from its plugin.json, Ctrl-C stops it, 
   // Each line of output has its stream in front.
   expect(lines).toContainEqual(expect.stringMatching(/^out \| \d+ notes$/));
   expect(lines.filter((line) => line.startsWith('--- notes: ')).map((line) => line.split(' ')[2])).toEqual([
+    'waits',
     'starting',
     'running',
     'stopping',

@@ -24,7 +24,10 @@ export class Daemons {
     this.#folders = folders;
     const envsDir = mkdtempSync(join(tmpdir(), 'ally-top-'));
     process.on('exit', () => rmSync(envsDir, { recursive: true, force: true }));
-    const configure = (config) => ({ ...config, shutdownGracePeriod: GRACE_PERIOD, restart: RESTART, healthcheck: HEALTHCHECK });
+    // All run from the beginning: a plugin that waits for its first connection has nothing to show.
+    const configure = ({ start, idleTimeout, ...config }) => {
+      return { ...config, shutdownGracePeriod: GRACE_PERIOD, restart: RESTART, healthcheck: HEALTHCHECK };
+    };
     this.#loader = new PluginLoader({ envsDir, configure });
     this.#manager = this.#loader.backgroundManager;
     this.#manager.on('health', ({ pluginName, healthy, latency }) => {

@@ -3,4 +3,4 @@
 
 const path = require('node:path');
 
-module.exports = { ...require('./ally.node'), guardian: path.join(__dirname, 'ally-guardian') };
+module.exports = { ...require('./ally.node'), guardian: path.join(__dirname, 'ally-guardian'), version: '0.1.0' };

@@ -61,7 +61,7 @@ pub fn wait_for<const N: usize>(fds: [Option<RawFd>; N], timeout: Option<Duratio
     blocked.remove(Signal::SIGCHLD);
     blocked.remove(Signal::SIGTERM);
     let timeout = timeout.map(|timeout| libc::timespec {
-        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     });
     // SAFETY: an fd_set is plain bits, for which zero is a value. Each descriptor is below FD_SETSIZE (1024): the guardian has

@@ -1,5 +1,6 @@
 //! The use of a listening socket of this process, by libproc.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -29,20 +30,27 @@ pub fn waiting(listener: &impl AsFd) -> io::Result<Waiting> {
     Ok(Waiting { count: u32::try_from(info(listener)?.queue).unwrap_or_default(), clients: Vec::new() })
 }
 
-/// The kernel's number of the socket that listens at a file. macOS finds a socket only by its process.
+/// The kernel's number of the socket that listens at this file. A symlink counts as its target. Of the sockets of other users
+/// nothing is known.
 ///
 /// # Errors
-/// Always.
-pub fn listening_socket(_path: &Path) -> io::Result<Option<u64>> {
-    Err(io::ErrorKind::Unsupported.into())
+/// Errors of stat(2) and of the scan.
+pub fn listening_socket(path: &Path) -> io::Result<Option<u64>> {
+    let file = fs::metadata(path)?;
+    Ok(find_socket(|pid, socket| socket.listens() && socket.is_bound_to(pid, path, &file))?.map(|socket| socket.so))
 }
 
-/// The number of connections that wait in the queue of a socket of any process. macOS finds a socket only by its process.
+/// The number of connections that wait in the queue of a socket of any process. 0 if it is closed, or a socket of another user.
 ///
 /// # Errors
-/// Always.
-pub fn waiting_in(_socket: u64) -> io::Result<u32> {
-    Err(io::ErrorKind::Unsupported.into())
+/// Errors of the scan.
+pub fn waiting_in(socket: u64) -> io::Result<u32> {
+    Ok(find_socket(|_, open| open.so == socket)?.map_or(0, |open| u32::try_from(open.queue).unwrap_or_default()))
+}
+
+/// macOS finds a socket only by its process, so all processes are asked.
+fn find_socket(is_wanted: impl Fn(i32, &SocketInfo) -> bool) -> io::Result<Option<SocketInfo>> {
+    Ok(all_pids()?.into_iter().find_map(|pid| sockets_of(pid).into_iter().find(|socket| is_wanted(pid, socket))))
 }
 
 /// The socket at the other end of a connection, which exists before it is accepted.
@@ -56,12 +64,12 @@ pub fn peer_socket(client: &impl AsFd) -> io::Result<Option<u64>> {
     }
 }
 
-/// As [`peer_socket`], for the socket of any process. macOS finds a socket only by its process.
+/// As [`peer_socket`], for the socket of any process.
 ///
 /// # Errors
-/// Always.
-pub fn peer_of(_socket: u64) -> io::Result<Option<u64>> {
-    Err(io::ErrorKind::Unsupported.into())
+/// Errors of the scan.
+pub fn peer_of(socket: u64) -> io::Result<Option<u64>> {
+    Ok(find_socket(|_, open| open.so == socket)?.map(|open| open.peer_so).filter(|peer| *peer != 0))
 }
 
 /// Whether the leader or a member of the keeper's tree has this socket open. `None` if it was not found: the sockets of another user's

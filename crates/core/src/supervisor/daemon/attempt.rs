@@ -36,7 +36,8 @@ pub struct Attempt {
     pub place: SocketPlace,
     /// Whether clients find the socket of this attempt at `socketPath`.
     pub is_public: bool,
-    completions: (UnboundedSender<Completion>, UnboundedReceiver<Completion>),
+    /// In boxes, because a channel has room for 32 messages from the beginning.
+    completions: (UnboundedSender<Box<Completion>>, UnboundedReceiver<Box<Completion>>),
     pub timers: Timers,
     /// The preparation. The task polls this future itself, so a drop releases the lock before the next effect.
     pub preparing: Option<Preparing>,
@@ -234,7 +235,7 @@ impl Attempt {
             biased;
             event = LaunchedProcess::next(&mut self.process) => event,
             lease = next_or_pending(&mut self.preparing) => AttemptEvent::Prepared(lease),
-            Some(completion) = self.completions.1.recv() => AttemptEvent::Completed(completion),
+            Some(completion) = self.completions.1.recv() => AttemptEvent::Completed(*completion),
             update = NotifySocket::next(self.notify.as_ref()) => AttemptEvent::Notified(update),
             timer = self.timers.next() => AttemptEvent::Elapsed(timer),
         };
@@ -278,7 +279,7 @@ impl Attempt {
     /// A function that reports one completion to this attempt. If the attempt is over by then, the completion is dropped.
     pub fn completion(&self) -> impl FnOnce(Completion) + Send + 'static {
         let completions = self.completions.0.clone();
-        move |completion| drop(completions.send(completion))
+        move |completion| drop(completions.send(Box::new(completion)))
     }
 
     /// The tree is gone, or there is none.

@@ -61,7 +61,7 @@ pub struct EffectBatch {
 }
 
 /// Spawns the task that carries out effects. `None` without a runtime.
-pub type SpawnTask = fn(&Arc<Daemon>, &Arc<ManagerContext>, &Arc<Job>) -> Option<mpsc::UnboundedSender<EffectBatch>>;
+pub type SpawnTask = fn(&Arc<Daemon>, &Arc<ManagerContext>, &Arc<Job>) -> Option<mpsc::UnboundedSender<Box<EffectBatch>>>;
 
 /// The values for the getters. A getter never waits for the supervisor's thread.
 #[derive(Debug, Clone)]
@@ -103,7 +103,7 @@ struct Core {
     /// During an upgrade: the job of the generation that does not serve.
     other_job: Option<Arc<Job>>,
     /// The task that carries out effects. `None` before the first effect and after a panic of the task.
-    task: Option<mpsc::UnboundedSender<EffectBatch>>,
+    task: Option<mpsc::UnboundedSender<Box<EffectBatch>>>,
     closed: bool,
     /// The plugin's lock, while the task holds it.
     lock: Weak<Lock>,
@@ -241,7 +241,7 @@ impl Daemon {
         if effects.is_empty() {
             return;
         }
-        let batch = EffectBatch { effects, job, other_job, now, ended: before.without(after) };
+        let batch = Box::new(EffectBatch { effects, job, other_job, now, ended: before.without(after) });
         let batch = match &core.task {
             Some(task) => match task.send(batch) {
                 Ok(()) => return,

@@ -25,7 +25,8 @@ pub struct Task {
     pub(super) job: Arc<Job>,
     /// Of the other generation of an upgrade.
     pub(super) other_job: Option<Arc<Job>>,
-    batches: UnboundedReceiver<EffectBatch>,
+    /// In boxes, because a channel has room for 32 messages from the beginning.
+    batches: UnboundedReceiver<Box<EffectBatch>>,
     /// Kept across restarts: this owner holds the name until the machine releases it.
     pub(super) lease: Option<Lease>,
     /// The one that serves, or may serve, and during an upgrade a second one.
@@ -51,7 +52,7 @@ pub struct Task {
 
 impl Task {
     /// `None` without a runtime.
-    pub fn spawn(daemon: &Arc<Daemon>, context: &Arc<ManagerContext>, job: &Arc<Job>) -> Option<UnboundedSender<EffectBatch>> {
+    pub fn spawn(daemon: &Arc<Daemon>, context: &Arc<ManagerContext>, job: &Arc<Job>) -> Option<UnboundedSender<Box<EffectBatch>>> {
         let (sender, batches) = mpsc::unbounded_channel();
         let task = Self {
             daemon: Arc::clone(daemon),
@@ -87,7 +88,7 @@ impl Task {
             tokio::select! {
                 biased;
                 batch = self.batches.recv() => match batch {
-                    Some(batch) => self.carry_out(batch),
+                    Some(batch) => self.carry_out(*batch),
                     None => return,
                 },
                 (generation, event) = Attempt::next(&mut self.attempts) => self.on_attempt_event(generation, event),

@@ -211,10 +211,8 @@ impl Run {
 /// False at the end of the output. Cancel-safe.
 async fn read_some(output: &mut Option<Receiver>, last_line: &mut LastLine) -> bool {
     let Some(output) = output else { return std::future::pending().await };
-    let mut bytes = [0; 4096];
-    match output.readable().await.and_then(|()| output.try_read(&mut bytes)) {
+    match output.readable().await.and_then(|()| try_read(output, last_line)) {
         Ok(count) if count > 0 => {
-            last_line.feed(bytes.get(..count).unwrap_or_default());
             // A command that writes without end must not keep the other tasks of the thread from running.
             yield_now().await;
             true
@@ -222,6 +220,14 @@ async fn read_some(output: &mut Option<Receiver>, last_line: &mut LastLine) -> b
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         Ok(_) => false,
     }
+}
+
+/// Returns the number of bytes. No buffer of a future's: each daemon's task would have the room for it.
+fn try_read(output: &Receiver, last_line: &mut LastLine) -> io::Result<usize> {
+    let mut bytes = [0; 4096];
+    let count = output.try_read(&mut bytes)?;
+    last_line.feed(bytes.get(..count).unwrap_or_default());
+    Ok(count)
 }
 
 fn judge(status: i32, last_line: &LastLine) -> Answer {

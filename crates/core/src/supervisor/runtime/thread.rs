@@ -93,11 +93,13 @@ pub async fn off_thread<T: Send + 'static>(kind: Work, work: impl FnOnce() -> T 
 }
 
 /// A task of the runtime that is aborted on drop.
+///
+/// The future has a place of its own on the heap: a task that has ended keeps the room for its future until the drop.
 pub struct AbortOnDrop(Option<JoinHandle<()>>);
 
 impl AbortOnDrop {
     pub fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(spawn(future))
+        Self(spawn(Box::pin(future)))
     }
 }
 

@@ -6,7 +6,7 @@
 mod response;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -60,19 +60,23 @@ async fn exchange(path: &str, connection: &AsyncFd<OwnedFd>, response: &mut Resp
             Err(error) => return Err(error),
         }
     }
-    let mut buffer = [0; READ_SIZE];
     loop {
-        let read = |fd: &OwnedFd| retry(|| recv(fd.as_fd().as_raw_fd(), &mut buffer, MsgFlags::empty()));
-        let count = match connection.async_io(Interest::READABLE, read).await {
-            Ok(0) => return Ok(response.end()),
-            // A server that closes without having read the request resets the connection, behind its answer.
-            Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => return Ok(response.end()),
-            read => read?,
-        };
-        match response.feed(buffer.get(..count).unwrap_or_default()) {
+        match connection.async_io(Interest::READABLE, |fd| receive(fd, response)).await? {
             Progress::Incomplete => {}
             ended => return Ok(ended),
         }
+    }
+}
+
+/// One read. No buffer of a future's: each daemon's task would have the room for it.
+fn receive(connection: &OwnedFd, response: &mut Response) -> io::Result<Progress> {
+    let mut buffer = [0; READ_SIZE];
+    match retry(|| recv(connection.as_raw_fd(), &mut buffer, MsgFlags::empty())) {
+        Ok(0) => Ok(response.end()),
+        // A server that closes without having read the request resets the connection, behind its answer.
+        Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => Ok(response.end()),
+        Err(error) => Err(error),
+        Ok(count) => Ok(response.feed(buffer.get(..count).unwrap_or_default())),
     }
 }
 
