@@ -1,7 +1,7 @@
 /**
  * Starts the daemons of two plugins, one of them at its first connection, sends requests, kills and stops them, lets them
- * hang or idle, and then looks for processes and files that are left. `npm run demo` runs it. The exit code is 1 if a promise
- * is broken.
+ * hang or idle, and then looks for processes and files that are left. In the end two sessions share one daemon. `npm run demo`
+ * runs it. The exit code is 1 if a promise is broken.
  */
 import { rmSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
@@ -13,6 +13,7 @@ import { untilEmpty, within } from './deadlines.mjs';
 import { PluginLoader } from './loader.mjs';
 import { PluginSteps, describe } from './plugin-steps.mjs';
 import { SeenProcesses, runtimeFiles } from './seen-processes.mjs';
+import { shareOneDaemon } from './sessions.mjs';
 import { Timeline } from './timeline.mjs';
 
 const PLUGINS = fileURLToPath(new URL('plugins', import.meta.url));
@@ -24,6 +25,8 @@ const GRACE_PERIOD = 2000;
 const IDLE_TIMEOUT = 500;
 // The guardian exits after its last daemon, but `stopProcess` does not wait for it.
 const GUARDIAN_TIMEOUT = 1500;
+// The host of shared daemons leaves a second after the last one, and its guardian after it.
+const HOST_TIMEOUT = 5000;
 const EXIT_TIMEOUT = 3000;
 const SHUTDOWN_TIMEOUT = 10_000;
 const DEMO_TIMEOUT = 120_000;
@@ -47,7 +50,7 @@ const loader = new PluginLoader({
   }),
 });
 const plugins = await loader.discover(PLUGINS);
-const timeline = new Timeline(['demo', ...plugins.map(({ manifest }) => manifest.name)]);
+const timeline = new Timeline(['session 1', ...plugins.map(({ manifest }) => manifest.name)]);
 const seen = new SeenProcesses();
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
@@ -73,6 +76,9 @@ try {
   });
   await inParallel(runs, (run) => run.stop());
   await checkNothingIsLeft();
+  const plugin = plugins.find(({ manifest }) => manifest.name === 'notes');
+  await shareOneDaemon({ envsDir, plugin, timeline, note: (pid) => seen.noteShared(plugin.manifest.name, pid) });
+  await checkNothingIsLeft(HOST_TIMEOUT);
 
   const names = runs.map(({ name }) => name).join(' and ');
   const seconds = (timeline.elapsed / 1000).toFixed(1);
@@ -119,15 +125,15 @@ async function inParallel(runs, step) {
   if (failed) throw failed.reason;
 }
 
-async function checkNothingIsLeft() {
-  const files = await runtimeFiles(envsDir);
+async function checkNothingIsLeft(timeout = GUARDIAN_TIMEOUT) {
+  const files = await untilEmpty(timeout, () => runtimeFiles(envsDir));
   checkEmpty('sockets and pid files', files);
   const detached = await seen.detached(envsDir);
   checkEmpty(
     'detached processes',
     detached.map((pid) => `pid ${pid}`),
   );
-  const remaining = await untilEmpty(GUARDIAN_TIMEOUT, () => seen.remaining());
+  const remaining = await untilEmpty(timeout, () => seen.remaining());
   checkEmpty(`processes out of ${seen.size} seen, and descendants of this process`, remaining.map(describe));
 }
 

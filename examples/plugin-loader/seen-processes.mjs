@@ -22,6 +22,16 @@ export class SeenProcesses {
     return tree.length;
   }
 
+  /** Notes the tree of a shared daemon, and its keeper, guardian and host, which are no descendants of this process. */
+  async noteShared(pluginName, pid) {
+    await this.noteDaemon(pluginName, pid);
+    const processes = await listProcesses();
+    const of = (child) => processes.find((each) => each.pid === child?.parent);
+    const keeper = of(processes.find((each) => each.pid === pid));
+    const guardian = of(keeper);
+    this.#note([keeper, guardian, of(guardian)].filter(Boolean), undefined);
+  }
+
   /** The seen processes of this plugin. */
   of(pluginName) {
     return this.#seen.filter((each) => each.pluginName === pluginName);
