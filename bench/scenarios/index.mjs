@@ -20,6 +20,7 @@ import held from './held.mjs';
 import { armed, idleStops, onDemand } from './on-demand.mjs';
 import upgrade from './upgrade.mjs';
 import groups from './groups.mjs';
+import { attach, crowd, host } from './sharing.mjs';
 
 export const scenarios = [
   ready,
@@ -45,5 +46,8 @@ export const scenarios = [
   idleStops,
   upgrade,
   groups,
+  attach,
+  host,
+  crowd,
   commandLine,
 ];
