@@ -113,6 +113,7 @@ function ownerText(owner) {
   if (owner === null) return null;
   if (owner.kind === 'process') return owner.command === null ? String(owner.pid) : `${owner.pid} ${owner.command}`;
   if (owner.kind === 'elsewhere') return `${owner.pid} ${owner.place}`;
+  if (owner.kind === 'shared') return owner.sessions === null ? 'shared' : `shared ×${owner.sessions}${owner.lingers ? ', lingers' : ''}`;
   return owner.keeper === null ? 'dead' : `dead, keeper ${owner.keeper}`;
 }
 

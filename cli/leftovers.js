@@ -1,12 +1,14 @@
 'use strict';
-// A native manager that starts nothing. It ends what other owners have or left, with the addon's own code.
+// A native manager that starts nothing. It ends what other owners have or left, and asks the host of shared daemons, with the addon's own
+// code.
 
 const native = require('../native.js');
 const { Failed } = require('./problems.js');
 
 /**
  * `end(name)` settles when what is left of the plugin has ended. `signals`: also its processes; otherwise only the files of what is gone.
- * `force(name)` settles when the daemon of a living owner has ended. Both reject with a failure of the addon: `{ code, message, pid }`.
+ * `force(name)` settles when the daemon of a living owner has ended. `everywhere`, `restart`: of a shared one, for all sessions. `all`: when
+ * the host has ended with all its daemons. They reject with a failure of the addon: `{ code, message, pid }`.
  */
 function leftovers(envsDir, { signals }) {
   if (native.problem !== undefined) throw new Failed(native.problem);
@@ -31,6 +33,9 @@ function leftovers(envsDir, { signals }) {
   return {
     end: (name) => answer(manager.endLeftovers(name, signals)),
     force: (name) => answer(manager.endByForce(name)),
+    everywhere: (name) => answer({ ticket: manager.stop(name, true) }),
+    restart: (name) => answer(manager.restartShared(name)),
+    all: () => answer(manager.endHost()),
   };
 }
 
