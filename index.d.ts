@@ -3,9 +3,7 @@
  *
  * Durations are in milliseconds and sizes in bytes, unless a comment says otherwise. The longest
  * duration is 2,147,483,647 ms (almost 25 days); a longer one counts as the longest. A key with the
- * value `undefined` counts as absent, and so does an optional key with the value `null`. Declarations marked "Not built yet" exist so that
- * code can be compiled against them. This version refuses them with ERR_INVALID_CONFIG ("… is not
- * supported yet").
+ * value `undefined` counts as absent, and so does an optional key with the value `null`.
  *
  * @see [Configuration](docs/configuration.md), [Glossary](docs/glossary.md)
  */
@@ -269,13 +267,13 @@ export interface BackgroundProcessConfig {
    */
   dependsOn?: string[] | undefined;
   /**
-   * The time of the start. 'eager': at startProcess. 'onConnect' (not built yet): at the first
+   * The time of the start. 'eager': at startProcess. 'onConnect': at the first
    * connection, which needs `socket: 'manager'`.
    * @default 'eager'
    */
   start?: 'eager' | 'onConnect' | undefined;
   /**
-   * Not built yet. With `start: 'onConnect'`: the milliseconds without a connection after which the
+   * With `start: 'onConnect'`: the milliseconds without a connection after which the
    * daemon is stopped. The next connection starts the daemon again.
    * @default never
    * @example 600000

@@ -85,7 +85,6 @@ test.each([
 test.each([
   ['an unknown key', { retsart: {} }, 'defaults.retsart is no key of a configuration'],
   ['an unknown key below', { restart: { dealy: 1 } }, 'defaults.restart.dealy is no key of a configuration'],
-  ['what is not built yet', { shared: true }, 'defaults.shared is not supported yet'],
   [
     'one log file for all plugins',
     { logs: { file: '/var/log/plugin.log' } },

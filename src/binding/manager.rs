@@ -11,6 +11,7 @@ use napi_derive::napi;
 
 use super::events::NativeMessage;
 use super::follower::NativeFollower;
+use super::host_view::NativeHostView;
 use super::log;
 use super::types::{
     self, NativeFailure, NativeGroupStart, NativeInfo, NativeKeys, NativeMetrics, NativeProblem, NativeStart, Remarks, count, failure,
@@ -242,6 +243,33 @@ impl NativeManager {
     pub fn end_by_force(&mut self, env: Env, plugin_name: String) -> napi::Result<NativeStart> {
         let begun = self.manager.end_leftovers(&plugin_name, Leftovers::Force).map(|ticket| Accepted { ticket, accepted: true });
         self.native_start(env, begun, Some(plugin_name))
+    }
+
+    /// Restarts a shared plugin that this manager need not have.
+    #[napi]
+    pub fn restart_shared(&mut self, env: Env, plugin_name: String) -> napi::Result<NativeStart> {
+        let begun = self.manager.restart_shared(&plugin_name).map(|ticket| Accepted { ticket, accepted: true });
+        self.native_start(env, begun, Some(plugin_name))
+    }
+
+    /// Ends every daemon of the host of shared daemons, and the host, of whatever build.
+    #[napi]
+    pub fn end_host(&mut self, env: Env) -> napi::Result<NativeStart> {
+        let begun = self.manager.end_host().map(|ticket| Accepted { ticket, accepted: true });
+        self.native_start(env, begun, None)
+    }
+
+    /// What the host of shared daemons tells of itself. Waits for it, 10 s at most. Makes and ends no host.
+    #[napi]
+    pub fn view_host(&self) -> NativeHostView {
+        self.manager.view_host().into()
+    }
+
+    /// The output of a shared plugin that this manager need not have: the last `lines` lines and, with `live`, each further one.
+    /// `None` after the end of the manager.
+    #[napi]
+    pub fn watch_shared(&self, plugin_name: String, lines: u32, live: bool) -> Option<NativeFollower> {
+        self.manager.watch_shared(&plugin_name, lines as usize, live).ok().map(NativeFollower::new)
     }
 
     #[napi]

@@ -3,6 +3,7 @@
 
 mod events;
 mod follower;
+mod host_view;
 mod log;
 mod manager;
 mod observe;

@@ -133,6 +133,12 @@ pub enum Failure {
     OwnedElsewhere {
         owner: Option<Pid>,
     },
+    /// A start of an exclusive plugin: its name is that of a shared one. `linger`: what is left of it, if no session has the daemon.
+    SharedElsewhere {
+        host: Pid,
+        sessions: u32,
+        linger: Option<Duration>,
+    },
     /// The note in the lock is of another boot or namespace.
     OwnedOutside {
         pid: Pid,
@@ -376,6 +382,7 @@ impl Failure {
             Self::ShuttingDown => Code::ShuttingDown,
             Self::NotFound => Code::NotFound,
             Self::OwnedElsewhere { .. }
+            | Self::SharedElsewhere { .. }
             | Self::OwnedOutside { .. }
             | Self::LogFileOwned { .. }
             | Self::SharedDiffers { .. }
@@ -410,6 +417,7 @@ impl Failure {
     pub fn pid(&self) -> Option<Pid> {
         match self {
             Self::HostRefuses { host, .. } => *host,
+            Self::SharedElsewhere { host, .. } => Some(*host),
             Self::Remote { facts, .. } => facts.pid,
             Self::OwnedElsewhere { owner } | Self::LogFileOwned { owner, .. } => *owner,
             // In any other place the pid names another process here.

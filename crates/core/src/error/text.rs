@@ -67,6 +67,14 @@ impl fmt::Display for Sentence<'_> {
             Failure::NotFound => f.write_str("is not known to this manager"),
             Failure::OwnedElsewhere { owner: Some(pid) } => write!(f, "another live owner runs it (pid {pid})"),
             Failure::OwnedElsewhere { owner: None } => f.write_str("another live owner runs it"),
+            Failure::SharedElsewhere { host, sessions: 0, linger } => {
+                let left = linger.unwrap_or_default().as_secs_f64().ceil();
+                write!(f, "it is shared, and lingers, {left} s left (its host is process {host})")
+            }
+            Failure::SharedElsewhere { host, sessions, .. } => {
+                let noun = if *sessions == 1 { "session" } else { "sessions" };
+                write!(f, "it is shared by {sessions} {noun} (their host is process {host})")
+            }
             Failure::OwnedOutside { pid, place } => {
                 let (place, kind) = match place {
                     Elsewhere::Machine(name) => (format!("on another machine, {name}"), "boot"),

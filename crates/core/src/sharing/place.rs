@@ -58,6 +58,12 @@ impl Note {
     }
 }
 
+/// The note in the lock of the host below this folder. Creates nothing, and takes no lock.
+pub fn note(envs_dir: &Path) -> Option<Note> {
+    let file = File::open(envs_dir.join(folder_name()).join(LOCK)).ok()?;
+    Note::parse(&read_note(&file))
+}
+
 /// Writes the note of this process into a lock file that it holds.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ally_base::wire::OwnerDeath;
 
-use super::client::Client;
+use super::client::{Client, HostView};
 use crate::config::{Parsed, Raw, Shared};
 use crate::error::{DependencyProblem, Failure};
 use crate::lifecycle::Ticket;
@@ -209,6 +209,42 @@ impl Router {
             return self.own.restart(name);
         }
         self.shared_call(|client, ticket| client.restart(name, ticket))
+    }
+
+    /// What the host of shared daemons tells of itself, for a caller that may wait.
+    ///
+    /// # Errors
+    /// `ShuttingDown`, `Spawn`; as [`look`](super::client::look).
+    pub fn view_host(&self) -> Result<Option<HostView>, Failure> {
+        self.own.must_be_open()?;
+        self.shared.view_host()
+    }
+
+    /// Ends every daemon of the host, and the host.
+    ///
+    /// # Errors
+    /// `ShuttingDown`, `Spawn`. All else comes with the ticket.
+    pub fn end_host(&self) -> Result<Ticket, Failure> {
+        self.own.must_be_open()?;
+        Ok(self.shared_call(|client, ticket| client.end_host(ticket)))
+    }
+
+    /// Restarts a shared plugin that this session need not have.
+    ///
+    /// # Errors
+    /// `ShuttingDown`, `Spawn`. All else comes with the ticket.
+    pub fn restart_shared(&self, name: &str) -> Result<Ticket, Failure> {
+        self.own.must_be_open()?;
+        Ok(self.shared_call(|client, ticket| client.restart_anyhow(name, ticket)))
+    }
+
+    /// The output of a shared plugin that this session need not have.
+    ///
+    /// # Errors
+    /// `ShuttingDown`, `Spawn`.
+    pub fn watch_shared(&self, name: &str, lines: usize, live: bool) -> Result<Arc<Follower>, Failure> {
+        self.own.must_be_open()?;
+        Ok(self.shared.watch(name, lines, live))
     }
 
     fn shared_call(&self, call: impl FnOnce(&Client, Ticket)) -> Ticket {

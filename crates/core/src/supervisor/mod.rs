@@ -39,7 +39,9 @@ pub use daemon::Published;
 pub use guardian::GuardianProgram;
 pub use launch::OwnerLimits;
 pub use manager::{Accepted, AcceptedGroup, Leftovers, Manager, Options, SessionStart, check};
-pub(crate) use manager::{ManagerContext, Outcome, SharedPlugins, Usable, at_index, not_started, not_stopped, parse_all, settle_group};
+pub(crate) use manager::{
+    Explained, ManagerContext, Outcome, SharedPlugins, Usable, at_index, not_started, not_stopped, parse_all, settle_group,
+};
 pub use metrics::{Counts, Durations, PluginMetrics, Resources, TextFormat, text as metrics_text};
 pub use notify::{Notification, Watchdog};
 pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, LineMatch, LineSearch, OutputCounts, Splitter, Tail};

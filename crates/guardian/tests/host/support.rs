@@ -55,8 +55,8 @@ impl World {
         (is_host && is_named).then_some(pid)
     }
 
-    pub fn await_host_gone(&self, within: Duration) {
-        assert!(within(within, || self.host().is_none()), "the host is gone");
+    pub fn await_host_gone(&self, time: Duration) {
+        assert!(within(time, || self.host().is_none()), "the host is gone");
     }
 
     pub fn session(&self) -> Session {

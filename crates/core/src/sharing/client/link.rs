@@ -100,15 +100,34 @@ pub async fn connect_to_existing(target: &Target) -> Result<Option<Link>, Failur
     if !Place::has_socket(&target.envs_dir) {
         return Ok(None);
     }
+    find(target, Ask::Session).await
+}
+
+/// A connection that is no session, to a host that is there. `None` without one.
+///
+/// # Errors
+/// As [`connect`]; `HostRefuses` also if the host of another build has no session.
+pub async fn look_link(target: &Target) -> Result<Option<Link>, Failure> {
+    if !Place::has_socket(&target.envs_dir) {
+        return Ok(None);
+    }
+    find(target, Ask::Look).await
+}
+
+async fn find(target: &Target, ask: Ask) -> Result<Option<Link>, Failure> {
     let place = Place::open(&target.envs_dir)?;
-    match try_connect(&place, target, Ask::Session, Instant::now() + LIMIT).await? {
-        Try::Linked(link) => Ok(Some(*link)),
-        Try::Nobody => Ok(None),
-        Try::MakesRoom(mut stream) => {
-            await_end(&mut stream, Instant::now() + LIMIT).await;
-            Ok(None)
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        match try_connect(&place, target, ask, deadline).await? {
+            Try::Linked(link) => return Ok(Some(*link)),
+            Try::Nobody => return Ok(None),
+            Try::MakesRoom(mut stream) => {
+                await_end(&mut stream, deadline).await;
+                return Ok(None);
+            }
+            Try::Silent(host) if Instant::now() >= deadline => return Err(silent(host)),
+            Try::Silent(host) => wake(host),
         }
-        Try::Silent(host) => Err(silent(host)),
     }
 }
 

@@ -4,10 +4,12 @@
 //! - `plugin`: a plugin as this session sees it; `path`: the states that listeners are told;
 //! - `task`: the connection, and the calls that are not answered;
 //! - `death`: what follows the host's death;
-//! - `link`, `spawn`: the way to the host, and a new host.
+//! - `link`, `spawn`: the way to the host, and a new host;
+//! - `look`: what the host tells those who share nothing with it.
 
 mod death;
 mod link;
+mod look;
 mod path;
 mod plugin;
 mod spawn;
@@ -25,11 +27,13 @@ use self::plugin::Plugin;
 use crate::config::{Parsed, Raw};
 use crate::error::{DependencyProblem, Failure};
 use crate::lifecycle::Ticket;
-use crate::model::ProcessState;
+use crate::model::{Pid, ProcessState};
+use crate::sharing::place::note;
 use crate::supervisor::runtime;
-use crate::supervisor::{Follower, ManagerContext, OwnerLimits, PluginMetrics, Published, Refusal, SharedPlugins, Usable};
+use crate::supervisor::{Explained, Follower, ManagerContext, OwnerLimits, PluginMetrics, Published, Refusal, SharedPlugins, Tail, Usable};
 
 pub use link::{Target, end_host};
+pub use look::{HostView, look};
 pub use path::path;
 pub use plugin::OwnStart;
 pub use spawn::ROLE;
@@ -196,6 +200,43 @@ impl Client {
     /// Stops the plugin for all sessions.
     pub fn stop_everywhere(&self, name: &str, ticket: Ticket) {
         self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::Everywhere });
+    }
+
+    /// Restarts a plugin that this session need not have.
+    pub fn restart_anyhow(&self, name: &str, ticket: Ticket) {
+        self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::Restart });
+    }
+
+    /// The output of a plugin that this session need not have: what the host keeps, and with `live` what comes.
+    pub fn watch(&self, name: &str, lines: usize, live: bool) -> Arc<Follower> {
+        let follower = Follower::new(true, &self.inner.context.mailbox);
+        let tail = Tail::default();
+        tail.follow(0, &follower);
+        let (target, name) = (self.inner.target.clone(), name.to_owned());
+        drop(runtime::spawn(async move { look::output(&target, &name, lines, live, tail).await }));
+        follower
+    }
+
+    /// Ends every daemon of the host, and the host, of whatever build.
+    pub fn end_host(&self, ticket: Ticket) {
+        let inner = Arc::clone(&self.inner);
+        drop(runtime::spawn(async move {
+            let ended = link::end_host(&inner.target).await.map(drop);
+            inner.settle(Some(ticket), "", ended);
+        }));
+    }
+
+    /// What the host tells of itself, for a caller that may wait. `None` without a host.
+    ///
+    /// # Errors
+    /// As [`look`].
+    pub fn view_host(&self) -> Result<Option<HostView>, Failure> {
+        let (answer, answered) = std::sync::mpsc::channel();
+        let target = self.inner.target.clone();
+        // The receiver waits for it.
+        drop(runtime::spawn(async move { drop(answer.send(look(&target).await)) }));
+        let gone = || Failure::Internal { problem: "the supervisor's thread is gone".to_owned() };
+        answered.recv().unwrap_or_else(|_| Err(gone()))
     }
 
     pub fn restart(&self, name: &str, ticket: Ticket) {
@@ -409,6 +450,18 @@ impl SharedPlugins for Inner {
         let is_known = self.lock().get(name).is_some_and(Plugin::is_known);
         let name = name.to_owned();
         is_known.then(|| Box::pin(async move { Self::until_usable(&self, &name).await }) as Usable)
+    }
+
+    fn explain(self: Arc<Self>, name: &str, owner: Pid) -> Explained {
+        let name = name.to_owned();
+        Box::pin(async move {
+            if note(&self.target.envs_dir)?.pid != owner {
+                return None;
+            }
+            let HostView { host, plugins } = look(&self.target).await.ok()??;
+            let listed = plugins.into_iter().find(|listed| listed.plugin == name).filter(|_| host == owner)?;
+            Some(Failure::SharedElsewhere { host, sessions: listed.shown.sessions, linger: listed.linger })
+        })
     }
 }
 

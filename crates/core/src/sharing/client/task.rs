@@ -280,6 +280,8 @@ impl Task {
             Push::Upgraded { plugin, changes, config } => self.upgraded(&plugin, changes, config),
             Push::Resync { lost, plugins } => self.resync(lost, &plugins),
             Push::Leaving => self.is_leaving = true,
+            // Of those who look.
+            Push::Listed(_) => {}
         }
     }
 

@@ -131,6 +131,7 @@ impl Host {
         }
         let sessions = self.lock().holding_sessions();
         match u32::try_from(sessions).unwrap_or(u32::MAX) {
+            sessions if greeting.ask == Ask::Look => Verdict::OtherBuild { sessions },
             0 => Verdict::MakesRoom,
             sessions => Verdict::OtherBuild { sessions },
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::plugin::Change;
 use super::requests::AskedStart;
@@ -115,7 +115,7 @@ impl Host {
             HoldEffect::ArmLinger { after } => {
                 let timer = self.timer(name, after, |host, state, name| host.feed(state, name, HoldEvent::LingerOver));
                 if let Some(plugin) = state.plugins.get_mut(name) {
-                    plugin.linger = Some(timer);
+                    plugin.linger = Some((timer, Instant::now() + after));
                 }
             }
             HoldEffect::DisarmLinger => {

@@ -3,14 +3,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::session::Session;
 use super::{Class, SessionId};
 use crate::config::Parsed;
 use crate::lifecycle::Ticket;
 use crate::lifecycle::holds::{CallId, DaemonState, Holds, Request};
-use crate::sharing::protocol::{Push, SentLine, Shown};
+use crate::sharing::protocol::{Listed, Push, SentLine, Shown};
 use crate::supervisor::runtime::{AbortOnDrop, clock};
-use crate::supervisor::{Follower, Line, Manager};
+use crate::supervisor::{Batch, Follower, Line, Manager};
 
 /// The lines that a new session gets of what is kept.
 const KEPT_LINES: usize = 1_000;
@@ -41,7 +43,8 @@ pub struct Plugin {
     pub upgrades: HashMap<CallId, Request>,
     pub tickets: HashMap<CallId, Ticket>,
     pub timers: HashMap<Request, AbortOnDrop>,
-    pub linger: Option<AbortOnDrop>,
+    /// The timer of the linger time, and its end.
+    pub linger: Option<(AbortOnDrop, Instant)>,
     attached: BTreeSet<SessionId>,
     /// Per session, so that no line is missing and none comes twice.
     followers: HashMap<SessionId, Arc<Follower>>,
@@ -141,6 +144,53 @@ impl Plugin {
         Some(follower)
     }
 
+    /// Sends the kept lines to a session that need not have the plugin, and with `follow` those that come.
+    pub fn send_output(
+        &mut self,
+        id: SessionId,
+        session: &mut Session,
+        lines: usize,
+        follow: bool,
+        manager: &Manager,
+    ) -> Option<Arc<Follower>> {
+        let follower = manager.follow(&self.name, lines, follow).ok()?;
+        if follow {
+            self.followers.insert(id, Arc::clone(&follower));
+            self.send_lines(id, session);
+            return Some(follower);
+        }
+        loop {
+            let batch = follower.take(BATCH_LINES);
+            if batch.lines.is_empty() {
+                return None;
+            }
+            self.push_lines(session, Class::Answer, batch);
+        }
+    }
+
+    /// Tells the plugin as it is.
+    pub fn listed(&mut self, manager: &Manager) -> Option<Listed> {
+        self.refresh(manager);
+        let linger = self.linger.as_ref().map(|(_, end)| end.saturating_duration_since(Instant::now()));
+        Some(Listed { plugin: self.name.clone(), shown: self.shown()?, linger })
+    }
+
+    /// A session that follows the output without having the plugin is gone.
+    pub fn stop_following(&mut self, id: SessionId) {
+        if !self.attached.contains(&id) {
+            self.followers.remove(&id);
+        }
+    }
+
+    /// The sessions that get lines.
+    pub fn followers(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.followers.keys().copied()
+    }
+
+    pub fn is_followed_by(&self, id: SessionId) -> bool {
+        self.followers.contains_key(&id)
+    }
+
     /// Returns the follower of its output, which ends.
     pub fn detach(&mut self, id: SessionId) -> Option<Arc<Follower>> {
         self.attached.remove(&id);
@@ -156,20 +206,24 @@ impl Plugin {
             if batch.lines.is_empty() {
                 return follower.want();
             }
-            let mut dropped = batch.dropped;
-            let (mut lines, mut bytes) = (Vec::new(), 0);
-            for Line { stream, text, at, pid, .. } in batch.lines {
-                bytes += text.len();
-                lines.push(SentLine { stream, text, at, pid });
-                if bytes > BATCH_BYTES {
-                    bytes = 0;
-                    let lines = std::mem::take(&mut lines);
-                    session.push(Class::Detail, &Push::Lines { plugin: self.name.clone(), dropped: std::mem::take(&mut dropped), lines });
-                }
+            self.push_lines(session, Class::Detail, batch);
+        }
+    }
+
+    fn push_lines(&self, session: &mut Session, class: Class, batch: Batch) {
+        let mut dropped = batch.dropped;
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        for Line { stream, text, at, pid, .. } in batch.lines {
+            bytes += text.len();
+            lines.push(SentLine { stream, text, at, pid });
+            if bytes > BATCH_BYTES {
+                bytes = 0;
+                let lines = std::mem::take(&mut lines);
+                session.push(class, &Push::Lines { plugin: self.name.clone(), dropped: std::mem::take(&mut dropped), lines });
             }
-            if !lines.is_empty() {
-                session.push(Class::Detail, &Push::Lines { plugin: self.name.clone(), dropped, lines });
-            }
+        }
+        if !lines.is_empty() {
+            session.push(class, &Push::Lines { plugin: self.name.clone(), dropped, lines });
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{Class, Host, SessionId, State};
 use crate::config::{Parsed, Raw, difference};
 use crate::error::{Facts, Failure};
 use crate::lifecycle::holds::{Fit, HoldEvent, Request};
-use crate::sharing::protocol::{self, Call, Push, RequestId};
+use crate::sharing::protocol::{self, Call, Detachment, Push, RequestId};
 use crate::supervisor::runtime::{self, AbortOnDrop};
 use crate::supervisor::{SessionStart, check};
 
@@ -67,6 +67,15 @@ impl Host {
                 state.push(session, Class::Answer, &Push::Answer { id, outcome: Ok(()) });
             }
             Call::Metrics => self.want_metrics(state, session),
+            Call::List => {
+                for plugin in state.plugins.values_mut() {
+                    if let (Some(listed), Some(session)) = (plugin.listed(&self.manager), state.sessions.get_mut(&session)) {
+                        session.push(Class::Answer, &Push::Listed(Box::new(listed)));
+                    }
+                }
+                state.push(session, Class::Answer, &Push::Answer { id, outcome: Ok(()) });
+            }
+            Call::Output { plugin, lines, follow } => self.output(state, session, id, &plugin, lines as usize, follow),
             Call::Listen(interest) => {
                 if let Some(session) = state.sessions.get_mut(&session) {
                     session.interest = interest;
@@ -109,6 +118,18 @@ impl Host {
         if !is_known {
             state.forget_if_unused(plugin);
         }
+    }
+
+    fn output(&self, state: &mut State, session: SessionId, id: RequestId, name: &str, lines: usize, follow: bool) {
+        let (Some(plugin), Some(connection)) = (state.plugins.get_mut(name), state.sessions.get_mut(&session)) else {
+            return state.answer(session, id, name, Err(&Failure::NotFound));
+        };
+        // One that has the plugin gets its lines already.
+        let follows = follow && !plugin.is_attached(session);
+        if let Some(follower) = plugin.send_output(session, connection, lines, follows, &self.manager) {
+            state.followers.insert(follower.id, (name.to_owned(), session));
+        }
+        state.answer(session, id, name, Ok(()));
     }
 
     fn want_metrics(self: &Arc<Self>, state: &mut State, id: SessionId) {
@@ -165,6 +186,9 @@ impl Host {
         for name in names {
             self.feed(state, &name, HoldEvent::SessionEnded { session: id });
         }
+        for plugin in state.plugins.values_mut() {
+            plugin.stop_following(id);
+        }
         state.followers.retain(|_, (_, session)| *session != id);
         // An upgrade goes on without its session.
         let upgrading: Vec<Request> = state.plugins.values().flat_map(|plugin| plugin.upgrades.values().copied()).collect();
@@ -179,7 +203,7 @@ impl Host {
         let mut state = self.lock();
         let state = &mut *state;
         let Some(session) = state.sessions.get_mut(&id) else { return };
-        for plugin in state.plugins.values().filter(|plugin| plugin.is_attached(id)) {
+        for plugin in state.plugins.values().filter(|plugin| plugin.is_followed_by(id)) {
             plugin.send_lines(id, session);
         }
     }
@@ -220,9 +244,14 @@ impl State {
 
     /// Forgets a plugin that no session has and of which nothing is left.
     pub fn forget_if_unused(&mut self, name: &str) {
-        if self.plugins.get(name).is_some_and(|plugin| !plugin.holds.keeps_host() && plugin.tickets.is_empty()) {
-            self.plugins.remove(name);
+        let Some(plugin) = self.plugins.get(name).filter(|plugin| !plugin.holds.keeps_host() && plugin.tickets.is_empty()) else {
+            return;
+        };
+        // Those that only follow its output wait for no further line.
+        for id in plugin.followers().collect::<Vec<_>>() {
+            self.push(id, Class::Answer, &Push::Detached { plugin: name.to_owned(), why: Detachment::Stopped });
         }
+        self.plugins.remove(name);
     }
 }
 

@@ -13,6 +13,8 @@ pub enum Ask {
     Session,
     /// To end every daemon, whoever has it.
     End,
+    /// To look at the plugins. A host of another build makes no room for that.
+    Look,
 }
 
 /// What the host answers.
@@ -44,13 +46,19 @@ pub struct HostGreeting {
 }
 
 const END: u8 = 1;
+const LOOK: u8 = 2;
 const MAKES_ROOM: u8 = 1;
 const OTHER_BUILD: u8 = 2;
 const OUTSIDE: u8 = 3;
 
 impl ClientGreeting {
     pub fn encode(&self) -> Vec<u8> {
-        encode(&self.hello, &[if self.ask == Ask::End { END } else { 0 }])
+        let ask = match self.ask {
+            Ask::Session => 0,
+            Ask::End => END,
+            Ask::Look => LOOK,
+        };
+        encode(&self.hello, &[ask])
     }
 
     /// `None` while the greeting is incomplete.
@@ -59,7 +67,11 @@ impl ClientGreeting {
     /// The bytes are no greeting.
     pub fn take_from(buffer: &mut FrameBuffer) -> Result<Option<Self>, BadFrame> {
         let Some((hello, rest)) = Hello::take_with_rest(buffer)? else { return Ok(None) };
-        let ask = if rest.first() == Some(&END) { Ask::End } else { Ask::Session };
+        let ask = match rest.first() {
+            Some(&END) => Ask::End,
+            Some(&LOOK) => Ask::Look,
+            _ => Ask::Session,
+        };
         Ok(Some(Self { hello, ask }))
     }
 }

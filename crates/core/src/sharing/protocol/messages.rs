@@ -47,6 +47,14 @@ pub enum Call {
     /// Metrics of all plugins of this session are wanted for the next minute.
     Metrics,
     Listen(Interest),
+    /// `Listed` for each plugin, then the answer.
+    List,
+    /// `Lines` with what is kept, then the answer, then with `follow` each further line. The session need not have the plugin.
+    Output {
+        plugin: String,
+        lines: u32,
+        follow: bool,
+    },
 }
 
 /// What a session wants to get beside what every session gets.
@@ -78,6 +86,15 @@ pub struct Shown {
     pub status: Option<String>,
     pub sessions: u32,
     pub metrics: PluginMetrics,
+}
+
+/// A plugin, as the host tells those who look.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    pub plugin: String,
+    pub shown: Shown,
+    /// What is left of the time that it outlives its last session.
+    pub linger: Option<Duration>,
 }
 
 /// A notice of the lifecycle that callers hear.
@@ -131,6 +148,7 @@ pub enum Push {
         plugin: String,
         why: Detachment,
     },
+    Listed(Box<Listed>),
     Shown {
         plugin: String,
         shown: Box<Shown>,

@@ -13,4 +13,4 @@ mod messages;
 
 pub use frame::{BadMessage, Inbound, PREFIX, TO_HOST_MAX, TO_SESSION_MAX, encode};
 pub use greeting::{Ask, ClientGreeting, GREETING_MAX, HostGreeting, Verdict};
-pub use messages::{Call, Detachment, Interest, LogLevel, Push, Request, RequestId, SentLine, Shown, Start, Told};
+pub use messages::{Call, Detachment, Interest, Listed, LogLevel, Push, Request, RequestId, SentLine, Shown, Start, Told};

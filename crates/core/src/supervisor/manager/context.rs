@@ -10,6 +10,7 @@ use ally_base::wire::OwnerDeath;
 use super::{Registry, Tickets};
 use crate::error::Failure;
 use crate::lifecycle::Activity;
+use crate::model::Pid;
 use crate::supervisor::guardian::{GuardianClient, GuardianProgram};
 use crate::supervisor::metrics::Sampler;
 use crate::supervisor::report::{Listeners, Mailbox, ManagerId, Reporter};
@@ -25,12 +26,17 @@ pub struct Options {
 /// Resolves when a plugin runs or is armed.
 pub type Usable = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
+/// `None` if there is nothing to add.
+pub type Explained = Pin<Box<dyn Future<Output = Option<Failure>> + Send>>;
+
 /// The plugins of this manager's caller that another process supervises. Daemons of the manager may depend on them.
 pub trait SharedPlugins: Send + Sync {
     /// Each with what it depends on.
     fn dependents(&self) -> Vec<(String, Vec<String>)>;
     /// Resolves when the plugin runs or is armed, or fails when it is at rest. `None` for an unknown plugin.
     fn until_usable(self: Arc<Self>, name: &str) -> Option<Usable>;
+    /// Why this owner has the plugin, if it is the host of shared daemons.
+    fn explain(self: Arc<Self>, name: &str, owner: Pid) -> Explained;
 }
 
 pub struct ManagerContext {
@@ -86,6 +92,16 @@ impl ManagerContext {
     /// The shared plugins of the same caller. Only the first call counts.
     pub fn set_shared_plugins(&self, shared: Arc<dyn SharedPlugins>) {
         self.shared.get_or_init(|| shared);
+    }
+
+    /// The failure of a preparation in the words for the caller.
+    pub async fn explained(&self, name: &str, failure: Failure) -> Failure {
+        match (&failure, self.shared_plugins()) {
+            (Failure::OwnedElsewhere { owner: Some(owner) }, Some(shared)) => {
+                Arc::clone(shared).explain(name, *owner).await.unwrap_or(failure)
+            }
+            _ => failure,
+        }
     }
 
     pub fn shared_plugins(&self) -> Option<&Arc<dyn SharedPlugins>> {

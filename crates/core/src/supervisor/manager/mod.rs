@@ -29,7 +29,7 @@ use crate::lifecycle::dependencies::{Dependent, start_order};
 use crate::lifecycle::{Event, Ticket};
 use crate::model::ProcessState;
 
-pub use context::{ManagerContext, Options, SharedPlugins, Usable};
+pub use context::{Explained, ManagerContext, Options, SharedPlugins, Usable};
 pub use groups::{Member, at_index, await_dependencies, not_started, not_stopped, parse_all, settle_group};
 pub use host_calls::SessionStart;
 pub use registry::Registry;
