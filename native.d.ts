@@ -45,6 +45,17 @@ export declare class NativeManager {
   endLeftovers(pluginName: string, signals: boolean): NativeStart
   /** Ends the daemon of a living owner, through its keeper. */
   endByForce(pluginName: string): NativeStart
+  /** Restarts a shared plugin that this manager need not have. */
+  restartShared(pluginName: string): NativeStart
+  /** Ends every daemon of the host of shared daemons, and the host, of whatever build. */
+  endHost(): NativeStart
+  /** What the host of shared daemons tells of itself. Waits for it, 10 s at most. Makes and ends no host. */
+  viewHost(): NativeHostView
+  /**
+   * The output of a shared plugin that this manager need not have: the last `lines` lines and, with `live`, each further one.
+   * `None` after the end of the manager.
+   */
+  watchShared(pluginName: string, lines: number, live: boolean): NativeFollower | null
   stopGroup(group: string): number
   stopAll(): number
   restart(pluginName: string): number
@@ -144,6 +155,14 @@ export interface NativeGroupStart {
   ticket?: number
   /** Per configuration: the number by which `info` names it. 0 if the daemon does not use it. */
   jobs: Array<number>
+  failure?: NativeFailure
+}
+
+/** The host of shared daemons, and its plugins. Without a host: no `pid`, and no failure. */
+export interface NativeHostView {
+  pid?: number
+  plugins: Array<NativeShared>
+  /** Why a host that is there can't be asked. */
   failure?: NativeFailure
 }
 
@@ -288,6 +307,14 @@ export interface NativeResources {
   processes: number
   threads: number
   openFiles: number
+}
+
+export interface NativeShared {
+  pluginName: string
+  info: NativeInfo
+  metrics: NativeMetrics
+  /** Milliseconds that are left of `shared.linger`, if no session has the daemon. */
+  linger?: number
 }
 
 /** The immediate answer to a start: a failure, or a ticket. The outcome of the ticket is a message. */

@@ -5,6 +5,9 @@
 const native = require('../native.js');
 const { Failed } = require('./problems.js');
 
+/** The lines that are taken in one turn. */
+const BATCH = 256;
+
 /**
  * `end(name)` settles when what is left of the plugin has ended. `signals`: also its processes; otherwise only the files of what is gone.
  * `force(name)` settles when the daemon of a living owner has ended. `everywhere`, `restart`: of a shared one, for all sessions. `all`: when
@@ -13,9 +16,12 @@ const { Failed } = require('./problems.js');
 function leftovers(envsDir, { signals }) {
   if (native.problem !== undefined) throw new Failed(native.problem);
   const waiting = new Map();
+  /** What to call when a follower has lines, by its number. */
+  const followers = new Map();
   let manager;
   const take = () => {
-    for (const { ticket, failure } of manager.take()) {
+    for (const { kind, follower, ticket, failure } of manager.take()) {
+      if (kind === 'lines') followers.get(follower)?.();
       const { resolve, reject } = waiting.get(ticket) ?? {};
       waiting.delete(ticket);
       if (failure) reject?.(failure);
@@ -36,6 +42,29 @@ function leftovers(envsDir, { signals }) {
     everywhere: (name) => answer({ ticket: manager.stop(name, true) }),
     restart: (name) => answer(manager.restartShared(name)),
     all: () => answer(manager.endHost()),
+    view: () => manager.viewHost(),
+    /** The output of a shared plugin, a batch of lines at a time. */
+    async *output(name, lines, follow) {
+      const follower = manager.watchShared(name, Math.min(lines, 0xffffffff), follow);
+      // A follower keeps no event loop alive.
+      const alive = setInterval(() => {}, 2 ** 30);
+      try {
+        for (;;) {
+          const batch = follower.take(BATCH);
+          if (batch.lines.length > 0) yield batch;
+          else if (batch.ended) return;
+          else
+            await new Promise((wake) => {
+              followers.set(follower.id, wake);
+              follower.want();
+            });
+        }
+      } finally {
+        clearInterval(alive);
+        followers.delete(follower.id);
+        follower.close();
+      }
+    },
   };
 }
 

@@ -62,8 +62,7 @@ async function stopShared(envsDir, ends) {
   try {
     await ends().all();
   } catch (error) {
-    // There is none.
-    if (error.code !== 'ERR_NOT_FOUND') throw new Failed(error.message);
+    throw new Failed(sentenceOf('the host', error));
   }
   return shared.map(({ name, pid }) => ({ name, result: 'stopped', pids: pid === null ? [] : [pid], error: null }));
 }
