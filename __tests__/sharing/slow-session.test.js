@@ -7,30 +7,39 @@ const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
 
 const world = useWorld();
-const { shared, session, started, value } = useSessions(world);
+const { shared, session, value } = useSessions(world);
 
 test('a suspended session keeps its hold, and catches up when it goes on', async () => {
-  const config = shared('plugin', ['serves.py'], { restart: { maxAttempts: 5, delay: 1 } });
-  const { owner, daemon } = await started(config, { logged: true });
+  // Long names make long messages.
+  const configs = Array.from({ length: 10 }, (_, index) =>
+    shared(`plugin-${index}-${'x'.repeat(200)}`, ['serves.py'], {
+      socketPath: world.path(`${index}.sock`),
+      restart: { maxAttempts: 5, delay: 1 },
+    }),
+  );
+  const [{ pluginName }] = configs;
+  const owner = session({ logged: true });
+  for (const config of configs) expect(await owner.asks('startProcess', config)).toEqual({});
   const other = world.manager();
-  await other.startProcess(config);
+  for (const config of configs) await other.startProcess(config);
+  const daemon = identify(other.getPid(pluginName));
   owner.child.kill('SIGSTOP');
-  // Each number of sessions is a message to the other session, and more than a megabyte of them wait.
+  // Each number of sessions is a message to those that have the plugin, and more than a megabyte of them wait.
   const passing = world.manager();
-  for (let index = 0; index < 2_500; index++) {
-    await passing.startProcess(config);
-    await passing.stopProcess('plugin');
+  for (let round = 0; round < 150; round++) {
+    await Promise.all(configs.map((config) => passing.startProcess(config)));
+    await Promise.all(configs.map((config) => passing.stopProcess(config.pluginName)));
   }
-  expect(other.getProcessInfo('plugin').sessions).toBe(2);
+  await until(() => other.getProcessInfo(pluginName).sessions === 2);
   signal(daemon, 'SIGKILL');
-  await until(() => other.isRunning('plugin') && other.getPid('plugin') !== daemon.pid);
+  await until(() => other.isRunning(pluginName) && other.getPid(pluginName) !== daemon.pid);
   owner.child.kill('SIGCONT');
-  await until(async () => (await value(owner, 'getPid', 'plugin')) === other.getPid('plugin'));
-  expect(await value(owner, 'getProcessInfo', 'plugin')).toMatchObject({ state: 'running', sessions: 2, totalRestarts: 1 });
+  await until(async () => (await value(owner, 'getPid', pluginName)) === other.getPid(pluginName));
+  expect(await value(owner, 'getProcessInfo', pluginName)).toMatchObject({ state: 'running', sessions: 2, totalRestarts: 1 });
   await until(async () => (await value(owner, 'records')).some((entry) => /warn: [1-9]\d* messages of the host .* were lost/.test(entry)));
-  await owner.asks('stopProcess', 'plugin');
-  expect(other.isRunning('plugin')).toBe(true);
-}, 120_000);
+  await owner.asks('stopProcess', pluginName);
+  expect(other.isRunning(pluginName)).toBe(true);
+}, 60_000);
 
 test('a session floods nobody: what it does not read of the output is dropped and counted', async () => {
   const config = shared('plugin', ['floods.py', 8, world.path('flood')]);

@@ -14,7 +14,7 @@ fn messages<T: Serialize + DeserializeOwned>(pieces: impl Iterator<Item = impl A
     for piece in pieces {
         inbound.extend(piece.as_ref());
         loop {
-            match inbound.next::<T>() {
+            match inbound.next_message::<T>() {
                 Ok(Some(message)) => messages.extend(encode(&message, usize::MAX)),
                 Ok(None) => break,
                 Err(_) => return messages,

@@ -238,13 +238,6 @@ impl NativeManager {
         self.native_start(env, begun, Some(plugin_name))
     }
 
-    /// Ends the daemon of a living owner, through its keeper.
-    #[napi]
-    pub fn end_by_force(&mut self, env: Env, plugin_name: String) -> napi::Result<NativeStart> {
-        let begun = self.manager.end_leftovers(&plugin_name, Leftovers::Force).map(|ticket| Accepted { ticket, accepted: true });
-        self.native_start(env, begun, Some(plugin_name))
-    }
-
     /// Restarts a shared plugin that this manager need not have.
     #[napi]
     pub fn restart_shared(&mut self, env: Env, plugin_name: String) -> napi::Result<NativeStart> {
@@ -270,6 +263,13 @@ impl NativeManager {
     #[napi]
     pub fn watch_shared(&self, plugin_name: String, lines: u32, live: bool) -> Option<NativeFollower> {
         self.manager.watch_shared(&plugin_name, lines as usize, live).ok().map(NativeFollower::new)
+    }
+
+    /// Ends the daemon of a living owner, through its keeper.
+    #[napi]
+    pub fn end_by_force(&mut self, env: Env, plugin_name: String) -> napi::Result<NativeStart> {
+        let begun = self.manager.end_leftovers(&plugin_name, Leftovers::Force).map(|ticket| Accepted { ticket, accepted: true });
+        self.native_start(env, begun, Some(plugin_name))
     }
 
     #[napi]

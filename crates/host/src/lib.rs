@@ -52,7 +52,7 @@ fn begin(envs_dir: PathBuf) -> io::Result<ExitCode> {
     let serving = spawn(async move {
         // The closure owns the stream, so that the session reads its end after the call.
         let served = serve(options, requested, move |outcome| {
-            let text = outcome.map_or_else(|failure| failure.to_string(), |()| "serves".to_owned());
+            let text = outcome.map_or_else(ToString::to_string, |()| "serves".to_owned());
             // If the session is gone, nobody reads it.
             drop(report.write_all(text.as_bytes()));
         });

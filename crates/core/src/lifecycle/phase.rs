@@ -348,6 +348,7 @@ pub struct LastExit {
 
 /// The values for the getters. Published after every event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that getters and callers of a start ask for one by one")]
 pub struct Snapshot {
     /// False before the first start, and after first starts that were refused because another owner has the name.
     pub known: bool,

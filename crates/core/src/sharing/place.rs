@@ -53,8 +53,8 @@ impl Note {
 
     /// Where the note was written, if that is another container or another machine.
     pub fn elsewhere(&self) -> Option<Elsewhere> {
-        // Without a descriptor for /proc nothing can be said.
-        own_place().ok().and_then(|own| elsewhere(&self.place, own))
+        // Without a descriptor for /proc nothing can be said, and neither without a place.
+        own_place().ok().filter(|_| !self.place.is_empty()).and_then(|own| elsewhere(&self.place, own))
     }
 }
 

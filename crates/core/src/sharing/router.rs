@@ -226,7 +226,7 @@ impl Router {
     /// `ShuttingDown`, `Spawn`. All else comes with the ticket.
     pub fn end_host(&self) -> Result<Ticket, Failure> {
         self.own.must_be_open()?;
-        Ok(self.shared_call(|client, ticket| client.end_host(ticket)))
+        Ok(self.shared_call(Client::end_host))
     }
 
     /// Restarts a shared plugin that this session need not have.

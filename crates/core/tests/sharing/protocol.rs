@@ -18,7 +18,7 @@ fn received<T: DeserializeOwned>(bytes: &[u8], size: usize, max: usize) -> Resul
     let (mut inbound, mut messages) = (Inbound::new(max), Vec::new());
     for piece in bytes.chunks(size.max(1)) {
         inbound.extend(piece);
-        while let Some(message) = inbound.next().map_err(drop)? {
+        while let Some(message) = inbound.next_message().map_err(drop)? {
             messages.push(message);
         }
     }

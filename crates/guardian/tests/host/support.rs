@@ -133,7 +133,7 @@ impl Session {
         let (wake, woken) = mpsc::channel();
         let wake = Mutex::new(wake);
         let options = Options { envs_dir, owner_death: OwnerDeath::Stop, guardian };
-        let router = Router::new(options, Box::new(move || drop(wake.lock().unwrap().send(()))));
+        let router = Router::new(options, Box::new(move || wake.lock().unwrap().send(()).unwrap_or_default()));
         Self { router: Arc::new(router), woken, answers: Mutex::default() }
     }
 

@@ -28,6 +28,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The pauses between two tries: doubled up to the last one.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
+/// The reads of one note in a row after which it counts.
+const READS_OF_A_NOTE_ELSEWHERE: u32 = 5;
 /// A host that has accepted answers at once, unless it is suspended.
 const SUSPENDED: Duration = Duration::from_secs(2);
 
@@ -62,7 +64,7 @@ enum Try {
 pub async fn connect(target: &Target) -> Result<Link, Failure> {
     let place = Place::open(&target.envs_dir)?;
     let deadline = Instant::now() + LIMIT;
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut reads_elsewhere) = (FIRST_PAUSE, 0);
     loop {
         let problem = match try_connect(&place, target, Ask::Session, deadline).await? {
             Try::Linked(link) => return Ok(*link),
@@ -81,9 +83,14 @@ pub async fn connect(target: &Target) -> Result<Link, Failure> {
                     Err(failure) if matches!(failure, Failure::HostSilent { .. }) => failure,
                     Err(failure) => return Err(failure),
                 },
-                None => held(&place)?,
+                None => held(&place),
             },
         };
+        // A note that a reboot or a killed container has left stands until the next holder has written its own.
+        reads_elsewhere = if matches!(problem, Failure::OwnedOutside { .. }) { reads_elsewhere + 1 } else { 0 };
+        if reads_elsewhere >= READS_OF_A_NOTE_ELSEWHERE {
+            return Err(problem);
+        }
         if Instant::now() + pause > deadline {
             return Err(problem);
         }
@@ -224,17 +231,14 @@ fn other_build(host: &Hello, target: &Target, sessions: u32) -> Failure {
     Failure::HostRefuses { host: Some(host.pid), problem }
 }
 
-/// Why the lock is held, although no host answers.
-///
-/// # Errors
-/// `OwnedOutside`: nothing can be said about its holder.
-fn held(place: &Place) -> Result<Failure, Failure> {
+/// Why the lock is held, although no host answers. `OwnedOutside`: nothing can be said about its holder.
+fn held(place: &Place) -> Failure {
     match place.note() {
         Some(note) => match note.elsewhere() {
-            Some(elsewhere) => Err(Failure::OwnedOutside { pid: note.pid, place: elsewhere }),
-            None => Ok(silent(if os::may_live(note.pid, note.start) { note.pid } else { 0 })),
+            Some(elsewhere) => Failure::OwnedOutside { pid: note.pid, place: elsewhere },
+            None => silent(if os::may_live(note.pid, note.start) { note.pid } else { 0 }),
         },
-        None => Ok(silent(0)),
+        None => silent(0),
     }
 }
 

@@ -46,7 +46,7 @@ async fn list(link: &mut Link) -> Option<Vec<Listed>> {
     link.write.write_all(&frame).await.ok()?;
     let mut plugins = Vec::new();
     loop {
-        while let Some(push) = link.inbound.next::<Push>().ok()? {
+        while let Some(push) = link.inbound.next_message::<Push>().ok()? {
             match push {
                 Push::Listed(listed) => plugins.push(*listed),
                 Push::Answer { .. } => return Some(plugins),
@@ -71,7 +71,7 @@ async fn read_output(target: &Target, plugin: &str, lines: usize, live: bool, ta
     link.write.write_all(&encode(&Request { id: ONLY, call }, TO_HOST_MAX)?).await.ok()?;
     let mut writer = None;
     loop {
-        while let Some(push) = link.inbound.next::<Push>().ok()? {
+        while let Some(push) = link.inbound.next_message::<Push>().ok()? {
             match push {
                 Push::Lines { dropped, lines, .. } => {
                     tail.count_dropped_lines(dropped);

@@ -484,7 +484,7 @@ impl Plugin {
     pub fn connection_lost(&mut self) -> bool {
         match self.view {
             View::Away | View::Leaving(_) => false,
-            View::Joining => true,
+            View::Joining => !self.is_withheld,
             View::Here => {
                 self.rejoin();
                 true
@@ -494,11 +494,11 @@ impl Plugin {
 
     /// The host was killed, and the daemon with it. Returns whether a start must be made again.
     pub fn host_died(&mut self) -> bool {
-        let had = std::mem::replace(&mut self.snapshot.pid, None);
+        let had = self.snapshot.pid.take();
         let is_at_rest = matches!(self.snapshot.state, ProcessState::Stopped | ProcessState::Error) && !self.snapshot.armed;
         match self.view {
             View::Away => return false,
-            View::Joining => return true,
+            View::Joining => return !self.is_withheld,
             View::Leaving(_) => return false,
             View::Here if is_at_rest => {
                 self.leave(self.snapshot.state, None);

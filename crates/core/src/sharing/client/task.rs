@@ -153,7 +153,7 @@ impl Task {
         ids.into_iter().for_each(|id| self.send(id));
         loop {
             loop {
-                match inbound.next::<Push>() {
+                match inbound.next_message::<Push>() {
                     Ok(Some(push)) => self.receive(push),
                     Ok(None) => break,
                     Err(problem) => {

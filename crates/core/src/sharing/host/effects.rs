@@ -75,7 +75,7 @@ impl Host {
             }
             HoldEffect::Answer { request, outcome, .. } => {
                 if let Some(asked) = state.asked.remove(&request) {
-                    state.answer(asked.session, asked.id, name, outcome.as_ref().map(|()| ()));
+                    state.answer(asked.session, asked.id, name, outcome.as_ref().copied());
                 }
             }
             HoldEffect::Again { request, .. } => events.extend(state.start_event(request)),

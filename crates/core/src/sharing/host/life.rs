@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
+use super::plugin::Plugin;
 use super::{Class, Host, State};
 use crate::lifecycle::holds::HoldEvent;
 use crate::sharing::place::SOCKET;
@@ -51,7 +52,7 @@ impl Life {
 impl State {
     /// The number of sessions that have a plugin.
     pub fn holding_sessions(&self) -> usize {
-        self.plugins.values().flat_map(|plugin| plugin.holders()).collect::<HashSet<_>>().len()
+        self.plugins.values().flat_map(Plugin::holders).collect::<HashSet<_>>().len()
     }
 
     fn keeps_host(&self) -> bool {

@@ -78,7 +78,7 @@ pub fn begin(host: &Arc<Host>, id: SessionId, session: &mut Session, read: Owned
 async fn receive(host: Arc<Host>, id: SessionId, mut read: OwnedReadHalf, mut inbound: Inbound, room: Arc<Notify>) {
     loop {
         loop {
-            match inbound.next::<Request>() {
+            match inbound.next_message::<Request>() {
                 Ok(Some(request)) => host.request(id, request),
                 Ok(None) => break,
                 // Its next connection, if it makes one, is another session.

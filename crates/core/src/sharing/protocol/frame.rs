@@ -60,7 +60,7 @@ impl Inbound {
     ///
     /// # Errors
     /// The frame is too long, or its content is no such message.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, BadMessage> {
+    pub fn next_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, BadMessage> {
         let rest = self.bytes.get(self.taken..).unwrap_or_default();
         let Some((prefix, rest)) = rest.split_first_chunk::<PREFIX>() else { return Ok(None) };
         let length = u32::from_le_bytes(*prefix) as usize;

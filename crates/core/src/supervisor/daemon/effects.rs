@@ -158,14 +158,11 @@ impl Task {
         let (context, reporter) = (Arc::clone(&self.context), self.daemon.reporter.clone());
         attempt.preparing = Some(Box::pin(async move {
             let (envs_dir, config) = (&context.options.envs_dir, &job.config);
-            let lease = match has_name {
-                true => None,
-                false => match Lease::prepare(envs_dir, config, is_held, &reporter).await {
-                    Ok(lease) => Some(lease),
-                    Err(failure) => return Err(context.explained(&config.plugin_name, failure).await),
-                },
+            let prepared = if has_name { Ok(None) } else { Lease::prepare(envs_dir, config, is_held, &reporter).await.map(Some) };
+            let lease = match prepared {
+                Ok(lease) => LeaseGuard::of(lease),
+                Err(failure) => return Err(context.explained(&config.plugin_name, failure).await),
             };
-            let lease = LeaseGuard::of(lease);
             // Nothing may be awaited after the bind: a drop of this future would leave the socket's names.
             let bind = || makes_socket.then(|| HeldSocket::bind(&config.socket_path).map(Box::new)).transpose();
             let Some(logs) = config.logs.clone() else {

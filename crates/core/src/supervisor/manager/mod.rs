@@ -51,6 +51,9 @@ pub struct AcceptedGroup {
     pub jobs: Vec<Ticket>,
 }
 
+/// The outcome of a startGroup.
+pub(crate) type GroupOutcome = Result<Vec<MemberStart>, Refusal>;
+
 /// What happens to what another owner has of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftovers {
@@ -229,7 +232,7 @@ impl Manager {
         &self,
         parsed: Vec<Parsed>,
         inherited: &Arc<str>,
-    ) -> Result<(Vec<Ticket>, impl Future<Output = Option<Result<Vec<MemberStart>, Refusal>>> + Send + use<>), Box<Refusal>> {
+    ) -> Result<(Vec<Ticket>, impl Future<Output = Option<GroupOutcome>> + Send + use<>), Box<Refusal>> {
         self.must_be_open().map_err(|failure| Box::new(Refusal::new(String::new(), failure)))?;
         let order = self.group_order(&parsed)?;
         let mut jobs = vec![0; parsed.len()];
