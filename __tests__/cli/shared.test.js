@@ -4,7 +4,7 @@
 const fs = require('node:fs');
 const { contents, useCli } = require('../helpers/cli');
 const { testOnLinux } = require('../helpers/needs');
-const { alive, identify } = require('../helpers/proc');
+const { alive, identify, stat } = require('../helpers/proc');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('../sharing/sessions');
@@ -79,6 +79,22 @@ testOnLinux('stop --all: the host ends with all its daemons; without a host ther
   expect([daemon, other].filter((process) => alive(process))).toEqual([]);
   expect(host()).toBeUndefined();
   expect(await cli(['stop', '--all'])).toEqual({ code: 0, stdout: 'there is no shared daemon\n', stderr: '' });
+});
+
+testOnLinux('ps: a host that is suspended is named, and stop --force ends its daemon all the same', async () => {
+  const { daemon } = await started();
+  const { pid } = host();
+  process.kill(pid, 'SIGSTOP');
+  try {
+    const row = await cli.row();
+    expect(row).toMatchObject({ state: 'running', pid: daemon.pid, restarts: null, owner: { kind: 'shared', pid, sessions: null } });
+    expect(row.lastError).toContain(`process ${pid}, which is stopped, does not answer`);
+    expect(stat(pid).state).toBe('T');
+    expect((await cli(['stop', 'plugin', '--force'])).code).toBe(0);
+    expect(alive(daemon)).toBe(false);
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
 });
 
 testOnLinux('logs: without logs.file the output of a shared daemon is that which its host keeps', async () => {
