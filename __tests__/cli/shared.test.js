@@ -77,7 +77,7 @@ testOnLinux('stop --all: the host ends with all its daemons; without a host ther
     { name: 'plugin', result: 'stopped', pids: [daemon.pid], error: null },
   ]);
   expect([daemon, other].filter((process) => alive(process))).toEqual([]);
-  expect(host()).toBeUndefined();
+  await hostGone();
   expect(await cli(['stop', '--all'])).toEqual({ code: 0, stdout: 'there is no shared daemon\n', stderr: '' });
 });
 

@@ -98,6 +98,7 @@ impl NativeManager {
     }
 
     /// As `start`, for the configuration of an upgrade. `changes`: the changed fields as text, for other sessions.
+    #[expect(clippy::too_many_arguments, reason = "those of `start`, and the changes")]
     #[napi]
     pub fn upgrade(
         &mut self,
