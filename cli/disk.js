@@ -113,7 +113,13 @@ function ownerText(owner) {
   if (owner === null) return null;
   if (owner.kind === 'process') return owner.command === null ? String(owner.pid) : `${owner.pid} ${owner.command}`;
   if (owner.kind === 'elsewhere') return `${owner.pid} ${owner.place}`;
+  if (owner.kind === 'shared') return sharedText(owner);
   return owner.keeper === null ? 'dead' : `dead, keeper ${owner.keeper}`;
+}
+
+function sharedText({ sessions, linger }) {
+  if (sessions === null) return 'shared';
+  return linger === null ? `shared ×${sessions}` : 'shared, lingers';
 }
 
 module.exports = { ownerText, rowsOnDisk };

@@ -98,7 +98,7 @@ function recordChecks(envsDir, row) {
     const file = path.join(folder, blocked[0]);
     return [problem('record', `a folder is in the place of ${file}`, { ...of, remedy: `mv ${quoted(file)} ${quoted(`${file}.old`)}` })];
   }
-  if (owner?.kind === 'process') return [];
+  if (owner?.kind === 'process' || owner?.kind === 'shared') return [];
   if (owner?.kind === 'elsewhere') {
     const seen = `is held by process ${ownerText(owner)}; if that process is gone, remove the lock file`;
     return [warning('owner', seen, { ...of, remedy: `rm ${quoted(path.join(folder, 'daemon.lock'))}` })];

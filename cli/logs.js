@@ -6,11 +6,12 @@ const { Failed, UsageError } = require('./problems.js');
 
 async function logs({ operands: [name], options, envsDir }) {
   const count = lineCount(options.lines);
-  const { logFile, problem } = rowOf(envsDir, name);
+  const { logFile, owner, problem } = rowOf(envsDir, name);
   if (problem !== null) throw new Failed(problem);
+  const write = options.json ? jsonWriter() : async (bytes) => void (await flushed(bytes));
+  if (logFile === null && owner?.kind === 'shared') return outputOfHost(envsDir, name, count, { follow: options.follow, write });
   if (logFile === null)
     throw new Failed(`${name} has no log file: its last start had no logs.file, and its output is kept by its owner only`);
-  const write = options.json ? jsonWriter() : async (bytes) => void (await flushed(bytes));
   if (!options.follow) {
     // What the daemon writes from now on is left out, so that there are as many lines as were asked for.
     const files = logFiles(logFile).map((file) => (file.number === 0 ? { ...file, end: file.size } : file));
@@ -21,6 +22,16 @@ async function logs({ operands: [name], options, envsDir }) {
   }
   const { follow } = require('./log-follower.js');
   await follow(logFile, count, write);
+}
+
+/** What the host keeps of the output, both streams in their order. */
+async function outputOfHost(envsDir, name, count, { follow, write }) {
+  const { leftovers } = require('./leftovers.js');
+  for await (const { lines, dropped } of leftovers(envsDir, { signals: false }).output(name, count, Boolean(follow))) {
+    if (dropped > 0) process.stderr.write(`ally-daemons: ${dropped} lines are missing here\n`);
+    await write(Buffer.from(lines.map(({ line }) => `${line}\n`).join('')));
+  }
+  await write.end?.();
 }
 
 function lineCount(text) {

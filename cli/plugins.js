@@ -1,16 +1,14 @@
 'use strict';
-// The plugins and their daemons, from all sources. Today there is one: the plugins' folders and the kernel. The host of shared daemons
-// will be the second, and its rows take the place of those with the same name.
+// The plugins and their daemons, from both sources: their folders and the kernel, and the host of shared daemons.
 
 const { readdirSync, statSync } = require('node:fs');
 const path = require('node:path');
 
+const { rowsOnDisk } = require('./disk.js');
+const { hostBelow, withHost } = require('./host.js');
 const { Failed } = require('./problems.js');
 
 const LOCK_FILE = 'daemon.lock';
-
-/** The sources of `rowsOf`, each `(envsDir, names) => rows`. */
-const SOURCES = [require('./disk.js').rowsOnDisk];
 
 /** The names of the folders that have ever had a daemon. `missing`: the answer for an envs folder that does not exist. */
 function pluginNames(envsDir, { missing } = {}) {
@@ -38,9 +36,7 @@ function isKnown(envsDir, name) {
 
 /** A row per name. */
 function rowsOf(envsDir, names) {
-  const rows = new Map();
-  for (const rowsFrom of SOURCES) for (const row of rowsFrom(envsDir, names)) rows.set(row.name, row);
-  return names.map((name) => rows.get(name));
+  return withHost(rowsOnDisk(envsDir, names), hostBelow(envsDir));
 }
 
 /** The row of a plugin that the command line names. */

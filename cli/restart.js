@@ -1,27 +1,43 @@
 'use strict';
 
 const { ownerText } = require('./disk.js');
+const { leftovers } = require('./leftovers.js');
 const { rowOf } = require('./plugins.js');
-const { problem } = require('./problems.js');
+const { oneLine, problem } = require('./problems.js');
+const { sentenceOf } = require('./stop.js');
 
 /** Only the host restarts a daemon for others, and the host has shared daemons only. */
-function restart({ operands, options, envsDir }) {
-  const plugins = [...new Set(operands)].map((name) => ({ name, result: 'failed', error: refusalOf(name, envsDir) }));
+async function restart({ operands, options, envsDir }) {
+  let asking;
+  const host = () => {
+    asking ??= leftovers(envsDir, { signals: false });
+    return asking;
+  };
+  const plugins = await Promise.all([...new Set(operands)].map((name) => restartOne(name, envsDir, host)));
   if (options.json) process.stdout.write(`${JSON.stringify({ envsDir, plugins })}\n`);
-  for (const { error } of plugins) problem(error);
-  return 1;
+  for (const { name, error } of plugins) {
+    if (error !== null) problem(error);
+    else if (!options.json) process.stdout.write(`${oneLine(name)}: restarted\n`);
+  }
+  return plugins.some(({ error }) => error !== null) ? 1 : 0;
 }
 
-function refusalOf(name, envsDir) {
-  let row;
+async function restartOne(name, envsDir, host) {
+  const failed = (error) => ({ name, result: 'failed', error });
   try {
-    row = rowOf(envsDir, name);
+    const row = rowOf(envsDir, name);
+    if (row.owner?.kind !== 'shared') return failed(refusalOf(row));
+    await host().restart(name);
+    return { name, result: 'restarted', error: null };
   } catch (error) {
-    return error.message;
+    return failed(sentenceOf(name, error));
   }
-  if (row.owner === null) return `${name} is not running`;
-  if (row.owner.kind === 'dead') return `${name} has no owner that could restart it: ally-daemons stop ${name}`;
-  return `${name} is not shared: its owner must restart it (process ${ownerText(row.owner)})`;
+}
+
+function refusalOf({ name, owner }) {
+  if (owner === null) return `${name} is not running`;
+  if (owner.kind === 'dead') return `${name} has no owner that could restart it: ally-daemons stop ${name}`;
+  return `${name} is not shared: its owner must restart it (process ${ownerText(owner)})`;
 }
 
 module.exports = { restart };

@@ -2,8 +2,8 @@
 
 const { leftovers } = require('./leftovers.js');
 const { ownerText } = require('./disk.js');
-const { rowOf } = require('./plugins.js');
-const { oneLine, problem } = require('./problems.js');
+const { pluginNames, rowOf, rowsOf } = require('./plugins.js');
+const { Failed, UsageError, oneLine, problem } = require('./problems.js');
 
 /** Each plugin for itself: a failure of one does not keep the others from being stopped. */
 async function stop({ operands, options, envsDir }) {
@@ -12,8 +12,13 @@ async function stop({ operands, options, envsDir }) {
     ending ??= leftovers(envsDir, { signals: true });
     return ending;
   };
-  const outcomes = await Promise.all([...new Set(operands)].map((name) => stopOne(name, { envsDir, force: options.force, ends })));
+  if (operands.length === 0 && !options.all) throw new UsageError('stop needs NAME..., or --all', 'stop');
+  if (operands.length > 0 && options.all) throw new UsageError('stop takes names or --all', 'stop');
+  const outcomes = options.all
+    ? await stopShared(envsDir, ends)
+    : await Promise.all([...new Set(operands)].map((name) => stopOne(name, { envsDir, force: options.force, ends })));
   if (options.json) process.stdout.write(`${JSON.stringify({ envsDir, plugins: outcomes })}\n`);
+  else if (outcomes.length === 0) process.stdout.write('there is no shared daemon\n');
   for (const { name, result, pids, error } of outcomes) {
     if (error !== null) problem(error);
     else if (!options.json)
@@ -31,7 +36,11 @@ async function stopOne(name, { envsDir, force, ends }) {
     const row = rowOf(envsDir, name);
     const refusal = refusalOf(row, force);
     if (refusal !== undefined) return outcome('failed', [], refusal);
-    if (row.owner?.kind === 'process') {
+    if (row.owner?.kind === 'shared' && !(force && row.owner.sessions === null)) {
+      await ends().everywhere(name);
+      return outcome(['stopped', 'error'].includes(row.state) ? 'already stopped' : 'stopped', row.pid === null ? [] : [row.pid]);
+    }
+    if (row.owner?.kind === 'process' || row.owner?.kind === 'shared') {
       await ends().force(name);
       return outcome('stopped', row.pid === null ? [] : [row.pid]);
     }
@@ -45,6 +54,17 @@ async function stopOne(name, { envsDir, force, ends }) {
   } catch (error) {
     return outcome('failed', pids, sentenceOf(name, error));
   }
+}
+
+/** Ends the host, also one of another version, with all daemons that it has. */
+async function stopShared(envsDir, ends) {
+  const shared = rowsOf(envsDir, pluginNames(envsDir, { missing: [] })).filter(({ owner }) => owner?.kind === 'shared');
+  try {
+    await ends().all();
+  } catch (error) {
+    throw new Failed(sentenceOf('the host', error));
+  }
+  return shared.map(({ name, pid }) => ({ name, result: 'stopped', pids: pid === null ? [] : [pid], error: null }));
 }
 
 function exists(pid) {

@@ -47,13 +47,16 @@ const VERBS = [
   },
   {
     name: 'stop',
-    about: 'Stop what a dead owner left of a plugin, or with --force the daemon of a living one',
-    operands: 'NAME...',
-    least: 1,
+    about: 'Stop a shared daemon, what a dead owner left, or with --force the daemon of a living one',
+    operands: '[NAME...]',
+    least: 0,
     most: Number.POSITIVE_INFINITY,
     completes: 'plugins',
-    options: [{ name: 'force', type: 'boolean', about: 'also the daemon of a living owner, which is told' }],
-    text: 'Takes the lock of the plugin first, then ends the whole tree: stop signal, grace period, SIGKILL. Without --force a daemon with a living owner is left alone.',
+    options: [
+      { name: 'force', type: 'boolean', about: 'also the daemon of a living owner, which is told' },
+      { name: 'all', type: 'boolean', about: 'all shared daemons with their host, also one of another version' },
+    ],
+    text: 'Asks the host of a shared daemon, which stops it for all sessions. Otherwise takes the lock of the plugin first, then ends the whole tree: stop signal, grace period, SIGKILL. Without --force an exclusive daemon with a living owner is left alone.',
     examples: [
       ['ally-daemons stop search', 'end what is left of search'],
       ['ally-daemons stop search notes', 'both at the same time'],

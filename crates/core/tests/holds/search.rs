@@ -139,7 +139,7 @@ fn fingerprint(shadow: &Shadow) -> String {
                 calls.push(call);
                 calls.len() - 1
             });
-            out.push_str(&format!("#{index}"));
+            out.extend(["#", &index.to_string()]);
         } else {
             out.push_str(number);
         }

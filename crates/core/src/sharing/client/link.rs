@@ -132,7 +132,8 @@ async fn find(target: &Target, ask: Ask) -> Result<Option<Link>, Failure> {
                 await_end(&mut stream, deadline).await;
                 return Ok(None);
             }
-            Try::Silent(host) if Instant::now() >= deadline => return Err(silent(host)),
+            // A look changes nothing, so it wakes nobody.
+            Try::Silent(host) if ask == Ask::Look || Instant::now() >= deadline => return Err(silent(host)),
             Try::Silent(host) => wake(host),
         }
     }

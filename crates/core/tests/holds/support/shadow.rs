@@ -60,7 +60,7 @@ impl Shadow {
 
     /// The lowest free number, so that equal states look equal.
     pub fn free_request(&self) -> Request {
-        (1..).find(|request| !self.open.contains_key(request)).unwrap_or_default()
+        (1..=Request::MAX).find(|request| !self.open.contains_key(request)).unwrap_or_default()
     }
 
     pub fn fit(&self, habit: &Habit) -> Fit {

@@ -1,0 +1,117 @@
+'use strict';
+// The command line and shared daemons: what the host shows, and what it is asked.
+
+const fs = require('node:fs');
+const { contents, useCli } = require('../helpers/cli');
+const { testOnLinux } = require('../helpers/needs');
+const { alive, identify, stat } = require('../helpers/proc');
+const { until } = require('../helpers/until');
+const { useWorld } = require('../helpers/use-world');
+const { useSessions } = require('../sharing/sessions');
+
+const world = useWorld();
+const cli = useCli(world);
+const { shared, started, host, hostGone, folder, session } = useSessions(world);
+
+const states = async (owner) => (await owner.asks('recorded')).value.filter(({ type }) => type === 'stateChange').map(({ to }) => to);
+
+testOnLinux('ps: of a shared daemon state, sessions, restarts and last error are those of its host', async () => {
+  const { daemon } = await started();
+  const second = session();
+  expect(await second.asks('startProcess', shared())).toEqual({});
+  const before = contents(folder());
+  const row = await cli.row();
+  expect(row).toMatchObject({ state: 'running', pid: daemon.pid, restarts: 0, lastError: null });
+  expect(row.owner).toEqual({
+    kind: 'shared',
+    pid: host().pid,
+    command: null,
+    place: null,
+    keeper: null,
+    sessions: 2,
+    linger: null,
+  });
+  expect((await cli(['ps'])).stdout).toMatch(/^plugin +running +\d+ +shared ×2 +\d+s +0 /m);
+  expect(contents(folder())).toEqual(before);
+});
+
+testOnLinux('ps: a daemon that lingers, and one that has failed', async () => {
+  const { owner } = await started(shared('plugin', ['serves.py'], { shared: { linger: 60_000 } }));
+  await owner.asks('stopProcess', 'plugin');
+  expect((await cli.row()).owner).toMatchObject({ kind: 'shared', sessions: 0, linger: expect.any(Number) });
+  expect((await cli(['ps'])).stdout).toContain('shared, lingers');
+  expect((await owner.asks('startProcess', shared('broken', ['exits.py'], { restart: { maxAttempts: 0 } }))).error).toBeDefined();
+  const row = await cli.row('broken');
+  expect(row).toMatchObject({ state: 'error', pid: null, owner: { kind: 'shared', sessions: 1 } });
+  expect(row.lastError).toContain('exited');
+  expect(await cli(['stop', 'plugin', 'broken'])).toMatchObject({ code: 0, stderr: '' });
+  await hostGone();
+});
+
+testOnLinux('stop: a shared daemon ends for all sessions, which hear of it', async () => {
+  const { owner, daemon } = await started();
+  expect(await cli(['stop', 'plugin'])).toEqual({ code: 0, stdout: `plugin: stopped (pid ${daemon.pid})\n`, stderr: '' });
+  expect(alive(daemon)).toBe(false);
+  await until(async () => (await states(owner)).at(-1) === 'stopped');
+  expect(await states(owner)).toEqual(['starting', 'running', 'stopping', 'stopped']);
+  await hostGone();
+});
+
+testOnLinux('restart: a shared daemon is restarted for all sessions', async () => {
+  const { owner, daemon } = await started();
+  expect(await cli(['restart', 'plugin'])).toEqual({ code: 0, stdout: 'plugin: restarted\n', stderr: '' });
+  expect(alive(daemon)).toBe(false);
+  const next = (await owner.asks('getPid', 'plugin')).value;
+  expect(next).not.toBe(daemon.pid);
+  expect(alive(identify(next))).toBe(true);
+  expect((await cli.json(['restart', 'plugin'])).plugins).toEqual([{ name: 'plugin', result: 'restarted', error: null }]);
+});
+
+testOnLinux('stop --all: the host ends with all its daemons; without a host there is nothing to do', async () => {
+  const { owner, daemon } = await started();
+  expect(await owner.asks('startProcess', shared('other'))).toEqual({});
+  const other = identify((await owner.asks('getPid', 'other')).value);
+  const outcome = await cli.json(['stop', '--all']);
+  expect(outcome.plugins).toEqual([
+    { name: 'other', result: 'stopped', pids: [other.pid], error: null },
+    { name: 'plugin', result: 'stopped', pids: [daemon.pid], error: null },
+  ]);
+  expect([daemon, other].filter((process) => alive(process))).toEqual([]);
+  await hostGone();
+  expect(await cli(['stop', '--all'])).toEqual({ code: 0, stdout: 'there is no shared daemon\n', stderr: '' });
+});
+
+testOnLinux('ps: a host that is suspended is named, and stop --force ends its daemon all the same', async () => {
+  const { daemon } = await started();
+  const { pid } = host();
+  process.kill(pid, 'SIGSTOP');
+  try {
+    const row = await cli.row();
+    expect(row).toMatchObject({ state: 'running', pid: daemon.pid, restarts: null, owner: { kind: 'shared', pid, sessions: null } });
+    expect(row.lastError).toContain(`process ${pid}, which is stopped, does not answer`);
+    expect(stat(pid).state).toBe('T');
+    expect((await cli(['stop', 'plugin', '--force'])).code).toBe(0);
+    expect(alive(daemon)).toBe(false);
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
+});
+
+testOnLinux('logs: without logs.file the output of a shared daemon is that which its host keeps', async () => {
+  await started(shared('plugin', ['exits.py', '--listen', '--after', 60_000, '--out', 'ready to serve']));
+  const following = cli.begin(['logs', '-f', '--json', 'plugin']);
+  await until(() => following.stdout === '{"line":"ready to serve"}\n');
+  expect(await cli(['logs', 'plugin'])).toEqual({ code: 0, stdout: 'ready to serve\n', stderr: '' });
+  expect((await cli(['logs', '-n', 0, 'plugin'])).stdout).toBe('');
+  expect((await cli(['stop', 'plugin'])).code).toBe(0);
+  expect((await following.ended).code).toBe(0);
+});
+
+testOnLinux('ps, stop --all: without a host nothing is made', async () => {
+  const manager = world.manager();
+  await manager.startProcess(world.config());
+  expect((await cli.row()).owner.kind).toBe('process');
+  expect((await cli(['stop', '--all'])).code).toBe(0);
+  expect(fs.existsSync(folder())).toBe(false);
+  expect(manager.isRunning('plugin')).toBe(true);
+});
