@@ -43,8 +43,6 @@ export declare class NativeManager {
   stop(pluginName: string, everywhere: boolean): number
   /** Ends what a dead owner left of a plugin: with `signals` its processes, otherwise only the files of what is gone. */
   endLeftovers(pluginName: string, signals: boolean): NativeStart
-  /** Ends the daemon of a living owner, through its keeper. */
-  endByForce(pluginName: string): NativeStart
   /** Restarts a shared plugin that this manager need not have. */
   restartShared(pluginName: string): NativeStart
   /** Ends every daemon of the host of shared daemons, and the host, of whatever build. */
@@ -56,6 +54,8 @@ export declare class NativeManager {
    * `None` after the end of the manager.
    */
   watchShared(pluginName: string, lines: number, live: boolean): NativeFollower | null
+  /** Ends the daemon of a living owner, through its keeper. */
+  endByForce(pluginName: string): NativeStart
   stopGroup(group: string): number
   stopAll(): number
   restart(pluginName: string): number
@@ -158,7 +158,7 @@ export interface NativeGroupStart {
   failure?: NativeFailure
 }
 
-/** The host of shared daemons, and its plugins. Without a host: no `pid`, and no failure. */
+/** Without a host: no pid and no failure. */
 export interface NativeHostView {
   pid?: number
   plugins: Array<NativeShared>
