@@ -19,8 +19,8 @@ export declare class NativeManager {
    * caller's environment, each `KEY=VALUE` with a NUL behind it. `turn`: the number of this turn of the event loop.
    */
   start(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string, turn: number): NativeStart
-  /** As `start`, for the configuration of an upgrade. `changes`: the changed fields as text, for other sessions. */
-  upgrade(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string, turn: number, changes: string): NativeStart
+  /** As `start`, for the configuration of an upgrade. */
+  upgrade(config: unknown, unread: Array<string>, builtIn: Array<string>, upgrade: NativeUpgrade): NativeStart
   /** `unread` and `built_in`: as in `start`, per configuration. `turn`: as in `start`. */
   startGroup(configs: Array<unknown>, unread: Array<Array<string>>, builtIn: Array<Array<string>>, variables: string, turn: number): NativeGroupStart
   /** The problem of a configuration, if there is one. Starts nothing. */
@@ -331,4 +331,13 @@ export interface NativeSystem {
   pidfd?: string
   unixDiag?: string
   inotify?: string
+}
+
+/** The rest of an upgrade. */
+export interface NativeUpgrade {
+  /** As in `start`. */
+  variables: string
+  turn: number
+  /** The changed fields as text, for the other sessions of a shared daemon. */
+  changes: string
 }
