@@ -236,8 +236,9 @@ class BackgroundProcessManager extends EventEmitter {
     const given = Object.freeze({ ...config, ...changed, pluginName });
     this.#followLevel();
     const whole = lib.withDefaults(given, this.#defaults);
-    const parts = [whole, unread, builtIns, lib.environment(pluginName), lib.currentTurn(), config.shared ? lib.packChanges(changed) : ''];
-    const { ticket, accepted, failure } = this.#native.upgrade(...parts);
+    const forOthers = config.shared ? lib.packChanges(changed) : '';
+    const rest = { variables: lib.environment(pluginName), turn: lib.currentTurn(), changes: forOthers };
+    const { ticket, accepted, failure } = this.#native.upgrade(whole, unread, builtIns, rest);
     if (failure) throw lib.makeError(failure);
     if (accepted) this.#configs.add(pluginName, ticket, given);
     try {

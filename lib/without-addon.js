@@ -54,6 +54,26 @@ function withoutAddon(problem, file, cause) {
       return { accepted: false, failure: { code: 'ERR_UNSUPPORTED', message, pluginName, path: file } };
     }
 
+    endByForce(pluginName) {
+      return this.endLeftovers(pluginName);
+    }
+
+    restartShared(pluginName) {
+      return this.endLeftovers(pluginName);
+    }
+
+    endHost() {
+      return { accepted: false, failure: unsupported(problem) };
+    }
+
+    viewHost() {
+      return { plugins: [], failure: unsupported(problem) };
+    }
+
+    watchShared() {
+      return undefined;
+    }
+
     stopGroup() {
       return this.#settle();
     }

@@ -37,6 +37,16 @@ pub struct NativeOptions {
     pub log_filter: Option<String>,
 }
 
+/// The rest of an upgrade.
+#[napi(object)]
+pub struct NativeUpgrade {
+    /// As in `start`.
+    pub variables: String,
+    pub turn: u32,
+    /// The changed fields as text, for the other sessions of a shared daemon.
+    pub changes: String,
+}
+
 #[napi(custom_finalize)]
 pub struct NativeManager {
     /// Boxed, because the cleanup hook of the environment holds the address.
@@ -97,8 +107,7 @@ impl NativeManager {
         self.native_start(env, started, config.text("pluginName").filter(|name| !name.is_empty()).map(str::to_owned))
     }
 
-    /// As `start`, for the configuration of an upgrade. `changes`: the changed fields as text, for other sessions.
-    #[expect(clippy::too_many_arguments, reason = "those of `start`, and the changes")]
+    /// As `start`, for the configuration of an upgrade.
     #[napi]
     pub fn upgrade(
         &mut self,
@@ -106,10 +115,9 @@ impl NativeManager {
         config: Unknown<'_>,
         unread: Vec<String>,
         built_in: Vec<String>,
-        variables: String,
-        turn: u32,
-        changes: String,
+        upgrade: NativeUpgrade,
     ) -> napi::Result<NativeStart> {
+        let NativeUpgrade { variables, turn, changes } = upgrade;
         let config = types::config(&config, Remarks { unread, built_in })?;
         self.manager.enter_turn(turn);
         let upgraded = self.manager.upgrade(&config, variables.into(), changes);

@@ -25,7 +25,7 @@ impl Router {
     pub fn new(options: Options, wake: Box<dyn Fn() + Send + Sync>) -> Self {
         let own = Arc::new(Manager::new(options, wake));
         let shared = Arc::new(Client::new(own.context()));
-        own.context().set_shared_plugins(shared.plugins());
+        own.context().set_shared_plugins(Arc::downgrade(&shared.plugins()));
         Self { own, shared }
     }
 

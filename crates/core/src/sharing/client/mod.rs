@@ -422,9 +422,9 @@ impl Client {
     /// The manager ends. The end of the connection lets go of all plugins.
     pub fn close(&self) {
         *self.inner.commands() = None;
-        for plugin in self.inner.lock().values_mut() {
-            plugin.tail.close();
-        }
+        self.inner.lock().values_mut().for_each(Plugin::close);
+        // A start that waits for what its plugin depends on ends.
+        self.inner.changes.send_replace(());
     }
 
     fn peek<T>(&self, name: &str, read: impl FnOnce(&Plugin) -> T) -> Option<T> {

@@ -532,6 +532,12 @@ impl Plugin {
         true
     }
 
+    /// The manager ends.
+    pub fn close(&mut self) {
+        self.view = View::Away;
+        self.tail.close();
+    }
+
     /// Output of the daemon.
     pub fn lines(&mut self, dropped: u64, lines: Vec<SentLine>) {
         if self.view != View::Here {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use ally_base::wire::OwnerDeath;
 
@@ -56,7 +56,8 @@ pub struct ManagerContext {
     announces: AtomicBool,
     /// Whether log entries of this manager go to its mailbox.
     has_logger: AtomicBool,
-    shared: OnceLock<Arc<dyn SharedPlugins>>,
+    /// Weak, because the shared plugins refer to this context, and the end of the context releases the guardian.
+    shared: OnceLock<Weak<dyn SharedPlugins>>,
     /// The number of daemons that need the guardian.
     guarded: AtomicUsize,
     /// The number of daemons that keep the event loop alive.
@@ -90,22 +91,20 @@ impl ManagerContext {
     }
 
     /// The shared plugins of the same caller. Only the first call counts.
-    pub fn set_shared_plugins(&self, shared: Arc<dyn SharedPlugins>) {
+    pub fn set_shared_plugins(&self, shared: Weak<dyn SharedPlugins>) {
         self.shared.get_or_init(|| shared);
     }
 
     /// The failure of a preparation in the words for the caller.
     pub async fn explained(&self, name: &str, failure: Failure) -> Failure {
         match (&failure, self.shared_plugins()) {
-            (Failure::OwnedElsewhere { owner: Some(owner) }, Some(shared)) => {
-                Arc::clone(shared).explain(name, *owner).await.unwrap_or(failure)
-            }
+            (Failure::OwnedElsewhere { owner: Some(owner) }, Some(shared)) => shared.explain(name, *owner).await.unwrap_or(failure),
             _ => failure,
         }
     }
 
-    pub fn shared_plugins(&self) -> Option<&Arc<dyn SharedPlugins>> {
-        self.shared.get()
+    pub fn shared_plugins(&self) -> Option<Arc<dyn SharedPlugins>> {
+        self.shared.get()?.upgrade()
     }
 
     /// From now on each change of a published snapshot is a message.

@@ -108,7 +108,7 @@ pub async fn await_dependencies(context: Arc<ManagerContext>, job: Arc<Job>) -> 
 async fn until_running(context: Arc<ManagerContext>, name: String) -> Result<(), Failure> {
     let not_running = |name, failure| Failure::Dependency { problem: DependencyProblem::NotRunning { name, cause: Box::new(failure) } };
     let Some(daemon) = context.daemons.get_known(&name) else {
-        let Some(usable) = context.shared_plugins().and_then(|shared| Arc::clone(shared).until_usable(&name)) else {
+        let Some(usable) = context.shared_plugins().and_then(|shared| shared.until_usable(&name)) else {
             return Err(not_running(name, Failure::NotFound));
         };
         return usable.await.map_err(|failure| not_running(name, failure));
