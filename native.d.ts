@@ -19,8 +19,8 @@ export declare class NativeManager {
    * caller's environment, each `KEY=VALUE` with a NUL behind it. `turn`: the number of this turn of the event loop.
    */
   start(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string, turn: number): NativeStart
-  /** As `start`, for the configuration of an upgrade. `changes`: the changed fields as text, for other sessions. */
-  upgrade(config: unknown, unread: Array<string>, builtIn: Array<string>, variables: string, turn: number, changes: string): NativeStart
+  /** As `start`, for the configuration of an upgrade. */
+  upgrade(config: unknown, unread: Array<string>, builtIn: Array<string>, upgrade: NativeUpgrade): NativeStart
   /** `unread` and `built_in`: as in `start`, per configuration. `turn`: as in `start`. */
   startGroup(configs: Array<unknown>, unread: Array<Array<string>>, builtIn: Array<Array<string>>, variables: string, turn: number): NativeGroupStart
   /** The problem of a configuration, if there is one. Starts nothing. */
@@ -43,8 +43,6 @@ export declare class NativeManager {
   stop(pluginName: string, everywhere: boolean): number
   /** Ends what a dead owner left of a plugin: with `signals` its processes, otherwise only the files of what is gone. */
   endLeftovers(pluginName: string, signals: boolean): NativeStart
-  /** Ends the daemon of a living owner, through its keeper. */
-  endByForce(pluginName: string): NativeStart
   /** Restarts a shared plugin that this manager need not have. */
   restartShared(pluginName: string): NativeStart
   /** Ends every daemon of the host of shared daemons, and the host, of whatever build. */
@@ -56,6 +54,8 @@ export declare class NativeManager {
    * `None` after the end of the manager.
    */
   watchShared(pluginName: string, lines: number, live: boolean): NativeFollower | null
+  /** Ends the daemon of a living owner, through its keeper. */
+  endByForce(pluginName: string): NativeStart
   stopGroup(group: string): number
   stopAll(): number
   restart(pluginName: string): number
@@ -158,7 +158,7 @@ export interface NativeGroupStart {
   failure?: NativeFailure
 }
 
-/** The host of shared daemons, and its plugins. Without a host: no `pid`, and no failure. */
+/** Without a host: no pid and no failure. */
 export interface NativeHostView {
   pid?: number
   plugins: Array<NativeShared>
@@ -331,4 +331,13 @@ export interface NativeSystem {
   pidfd?: string
   unixDiag?: string
   inotify?: string
+}
+
+/** The rest of an upgrade. */
+export interface NativeUpgrade {
+  /** As in `start`. */
+  variables: string
+  turn: number
+  /** The changed fields as text, for the other sessions of a shared daemon. */
+  changes: string
 }

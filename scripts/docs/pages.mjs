@@ -3,7 +3,10 @@
 export const SECTIONS = [
   ['Begin', ['installing', 'writing-a-daemon', 'migrating', 'comparison', 'glossary']],
   ['Configure', ['configuration', 'manifest', 'environments']],
-  ['Supervise', ['states', 'readiness-and-health', 'restarts', 'resources', 'stopping', 'held-sockets', 'on-demand', 'upgrades', 'groups', 'sharing']],
+  [
+    'Supervise',
+    ['states', 'readiness-and-health', 'restarts', 'resources', 'stopping', 'held-sockets', 'on-demand', 'upgrades', 'groups', 'sharing'],
+  ],
   ['Observe', ['output', 'log-files', 'metrics', 'errors', 'troubleshooting', 'command-line', 'testing']],
   ['Judge', ['platforms', 'support', 'files', 'guarantees', 'limits', 'performance', 'decisions']],
 ];
