@@ -41,7 +41,7 @@ testOnLinux("POSIX session: the leader leads neither session nor group, and both
   const identity = fs.readFileSync(path.join(world.folder('plugin'), 'daemon.id'), 'utf8');
   expect(identity).toMatch(
     new RegExp(
-      `^ally-daemon 1\\npid ${pid}\\n.*\\nsession ${sid}\\ngroup ${pgid}\\ntoken [0-9a-f]{32}\\nkeeper ${ppid}\\nversion ${version}\\n$`,
+      `^ally-daemon 1\\npid ${pid}\\n.*\\nsession ${sid}\\ngroup ${pgid}\\ntoken [0-9a-f]{32}\\nkeeper ${ppid}\\nversion ${version}\\ngrace \\d+\\n$`,
       's',
     ),
   );
