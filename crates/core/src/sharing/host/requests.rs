@@ -20,9 +20,6 @@ use crate::supervisor::{SessionStart, check};
 const METRICS_INTEREST: Duration = Duration::from_secs(60);
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The differing fields that a refusal names.
-const FIELDS_MAX: usize = 20;
-
 /// A request that is not answered yet.
 pub struct Asked {
     pub session: SessionId,
@@ -239,7 +236,7 @@ impl State {
             Fit::Equal,
             |(upgraded, serving)| match difference(&serving.config, &start.start.parsed.config, &real_path) {
                 fields if fields.is_empty() => Fit::Equal,
-                fields => Fit::Differs { fields: capped(fields), upgraded },
+                fields => Fit::Differs { fields, upgraded },
             },
         );
         Some(HoldEvent::Start { session: asked.session, request, fit, timeout: start.timeout, linger: start.linger })
@@ -256,16 +253,6 @@ impl State {
         }
         self.plugins.remove(name);
     }
-}
-
-/// As many of the differing fields as a reader looks at.
-fn capped(mut fields: Vec<String>) -> Vec<String> {
-    let left = fields.len().saturating_sub(FIELDS_MAX);
-    if left > 0 {
-        fields.truncate(FIELDS_MAX);
-        fields.push(format!("and {left} more"));
-    }
-    fields
 }
 
 fn real_path(folder: &Path) -> PathBuf {
