@@ -113,7 +113,7 @@ impl Host {
                 }
             }
             HoldEffect::ArmLinger { after } => {
-                let timer = self.timer(name, after, |host, state, name| host.linger_over(state, name));
+                let timer = self.timer(name, after, Self::linger_over);
                 if let Some(plugin) = state.plugins.get_mut(name) {
                     plugin.linger = Some((timer, Instant::now() + after));
                 }
