@@ -252,7 +252,9 @@ class BackgroundProcessManager extends EventEmitter {
   #upgradedByOther({ pluginName, text }) {
     const job = this.#native.info(pluginName)?.job;
     const config = this.#configs.of(pluginName, job);
-    if (config) this.#configs.add(pluginName, job, Object.freeze({ ...config, ...lib.unpackChanges(text), pluginName }));
+    // What is each session's own stays.
+    const { group: _group, dependsOn: _dependsOn, startupTimeout: _timeout, shared: _shared, ...changes } = lib.unpackChanges(text);
+    if (config) this.#configs.add(pluginName, job, Object.freeze({ ...config, ...changes, pluginName }));
   }
 
   async whenRunning(pluginName, callOptions) {

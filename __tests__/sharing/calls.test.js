@@ -101,6 +101,46 @@ test('a start that fails rejects for all that wait, and the state is error', asy
   await hostGone();
 });
 
+test('a start that fails is followed by one that works: getters and events are those of the daemon, and the host leaves after its stop', async () => {
+  const manager = world.manager();
+  expect(await failure(manager.startProcess(shared('plugin', ['exits.py', '--code', '3'])))).toMatchObject({ code: 'ERR_STARTUP_EXIT' });
+  await until(() => manager.getState('plugin') === 'error');
+  const events = record(manager);
+  await manager.startProcess(shared());
+  expect(manager.getState('plugin')).toBe('running');
+  expect(alive(identify(manager.getPid('plugin')))).toBe(true);
+  await until(() => events.states('plugin').at(-1) === 'running');
+  expect(events.states('plugin')).toEqual(['starting', 'running']);
+  expect(await failure(manager.startProcess(shared()))).toMatchObject({ code: 'ERR_ALREADY_RUNNING' });
+  await manager.stopProcess('plugin');
+  expect(manager.getState('plugin')).toBe('stopped');
+  await hostGone();
+});
+
+test('a start that fails twice leaves the state error, and nothing in the host once the plugin is forgotten', async () => {
+  const manager = world.manager();
+  const config = shared('plugin', ['exits.py', '--code', '3']);
+  for (const _ of [1, 2]) {
+    expect(await failure(manager.startProcess(config))).toMatchObject({ code: 'ERR_STARTUP_EXIT' });
+    await until(() => manager.getState('plugin') === 'error');
+  }
+  expect(manager.getProcessInfo('plugin').lastError).toContain('exited with code 3');
+  expect(manager.forgetProcess('plugin')).toBe(true);
+  await hostGone();
+});
+
+test("an upgrade by another session leaves what is a session's own: group, startupTimeout, linger", async () => {
+  const managers = [world.manager(), world.manager()];
+  await managers[0].startProcess(shared('plugin', ['serves.py'], { group: 'first' }));
+  await managers[1].startProcess(shared('plugin', ['serves.py'], { group: 'second', startupTimeout: 7_000 }));
+  await managers[0].upgradeProcess('plugin', { group: 'other', startupTimeout: 9_000, envVars: { TEST_WORLD: world.dir, NEXT: '1' } });
+  await until(() => managers[1].getProcessInfo('plugin').config.envVars.NEXT === '1');
+  expect(managers[1].getProcessInfo('plugin').config).toMatchObject({ group: 'second', startupTimeout: 7_000, shared: true });
+  await managers[1].stopGroup('second');
+  expect(managers[1].getState('plugin')).toBe('stopped');
+  expect(managers[0].isRunning('plugin')).toBe(true);
+});
+
 test('startupTimeout: a session whose own time is over rejects, and the start goes on for the others', async () => {
   const marker = world.path('may-listen');
   const config = (startupTimeout) => shared('plugin', ['waits-for-a-file.py', marker, world.path('began')], { startupTimeout });

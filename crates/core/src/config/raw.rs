@@ -60,6 +60,16 @@ impl Raw {
         })
     }
 
+    /// The object with these entries as another one has them, or without them.
+    #[must_use]
+    pub fn with_entries_of(self, other: &Self, keys: &[&str]) -> Self {
+        let (Self::Object(mut entries), Self::Object(others)) = (self, other) else { return other.clone() };
+        let is_wanted = |(key, _): &&(String, Self)| keys.contains(&key.as_str());
+        entries.retain(|entry| !is_wanted(&entry));
+        entries.extend(others.iter().filter(is_wanted).cloned());
+        Self::Object(entries)
+    }
+
     /// The value without what is not data: the entries of unknown keys.
     #[must_use]
     pub fn plain(self) -> Self {

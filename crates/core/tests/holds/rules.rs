@@ -115,7 +115,7 @@ fn shared_start_while_a_restart_is_pending_begins_at_once_for_all() {
     plugin.all([HoldEvent::Daemon(PREPARING), HoldEvent::Daemon(Running)]);
     assert_eq!(plugin.on(settled(2, Ok(()))), "answer 3/3 ok");
     plugin.on(HoldEvent::Daemon(PENDING));
-    assert_eq!(plugin.on(start(1)), "call 3: start of 1");
+    assert_eq!(plugin.on(start(1)), "call 3: start of 1; attach 1");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn shared_start_while_a_restart_is_pending_with_another_configuration_needs_the_
     assert_eq!(plugin.on(start_differing(3)), "answer 3/3 differs: args[0]");
     assert_eq!(plugin.on(start_differing(2)), "answer 2/2 differs: args[0]");
     plugin.on(let_go(1, 9));
-    assert_eq!(plugin.on(start_differing(2)), "call 2: start of 2");
+    assert_eq!(plugin.on(start_differing(2)), "call 2: start of 2; attach 2");
 }
 
 #[test]

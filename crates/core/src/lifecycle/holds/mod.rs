@@ -38,6 +38,8 @@ struct Waiter {
     linger: Duration,
     /// The session did not have the plugin before.
     fresh: bool,
+    /// The session was told that it has the plugin.
+    entered: bool,
     /// Its timer runs.
     timed: bool,
 }
@@ -167,6 +169,11 @@ impl Holds {
         self.has.len()
     }
 
+    /// The sessions whose start waits for the end of a stop.
+    pub fn queued(&self) -> impl Iterator<Item = Session> + '_ {
+        self.queue.iter().map(|waiter| waiter.session)
+    }
+
     pub fn has(&self, session: Session) -> bool {
         self.has.contains_key(&session)
     }
@@ -185,7 +192,7 @@ impl Holds {
     pub fn on(&mut self, event: HoldEvent) -> Vec<HoldEffect> {
         match event {
             HoldEvent::Start { session, request, fit, timeout, linger } => {
-                let waiter = Waiter { session, request, timeout, linger, fresh: !self.has(session), timed: false };
+                let waiter = Waiter { session, request, timeout, linger, fresh: !self.has(session), entered: false, timed: false };
                 self.start_requested(waiter, fit);
             }
             HoldEvent::LetGo { session, request } => self.let_go(session, request),

@@ -73,10 +73,11 @@ impl Holds {
     }
 
     /// The session has the plugin from now on.
-    fn enter(&mut self, waiter: &Waiter) {
+    fn enter(&mut self, waiter: &mut Waiter) {
         self.end_linger();
         self.has.insert(waiter.session, Hold { linger: waiter.linger });
-        if waiter.fresh {
+        // Also to one that has it, as after a start that failed: it waits to hear that this start was taken.
+        if !core::mem::replace(&mut waiter.entered, true) {
             self.effects.push(HoldEffect::Attach { session: waiter.session });
         }
         for (session, request) in self.take_withheld(waiter.session) {
@@ -85,16 +86,16 @@ impl Holds {
     }
 
     /// Makes the daemon. Starts that wait for a restart wait for this start from now on.
-    pub(super) fn begin_start(&mut self, maker: Waiter) {
+    pub(super) fn begin_start(&mut self, mut maker: Waiter) {
         let call = self.call(Call::Start { of: maker.request });
-        self.enter(&maker);
+        self.enter(&mut maker);
         let mut waiters = vec![maker];
         waiters.extend(self.take_uses(|waiter| waiter.request != maker.request));
         self.start = Some(Starting { call, limit: maker.timeout, waiters });
     }
 
     fn attach_to_daemon(&mut self, mut waiter: Waiter) {
-        self.enter(&waiter);
+        self.enter(&mut waiter);
         let is_spawned = self.daemon == DaemonState::Starting(Stage::Spawned);
         if let Some(start) = &mut self.start {
             if is_spawned {

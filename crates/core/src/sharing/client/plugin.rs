@@ -233,18 +233,25 @@ impl Plugin {
         self.former = None;
     }
 
+    /// Whether the session has the plugin, and has asked to start it again.
+    fn stays_attached(&self) -> bool {
+        self.view == View::Joining && self.former.as_ref().is_some_and(|former| former.view == View::Here)
+    }
+
     pub fn attached(&mut self, shown: Shown, at: f64, host: Pid) {
         if matches!(self.view, View::Leaving(_)) {
             return;
         }
-        if self.tail_host == host {
+        if self.tail_host == host && !self.stays_attached() {
             // The host sends everything that is kept, also what this session has already.
             self.tail.close();
             self.tail = Arc::default();
             self.process = (0, None);
         }
         self.tail_host = host;
-        self.attached_at = at;
+        if !self.stays_attached() {
+            self.attached_at = at;
+        }
         self.view = View::Here;
         let is_certain = shown.snapshot.state != ProcessState::Starting || shown.snapshot.pid.is_some();
         self.show(shown);
@@ -408,7 +415,13 @@ impl Plugin {
                 self.leave(state, failure.as_ref());
             }
             // The daemon's state tells.
-            View::Here => self.failure = Some(failure.clone()),
+            View::Here => {
+                if let Some(former) = self.former.take_if(|_| is_refusal(failure)) {
+                    self.start = former.start;
+                    self.changed();
+                }
+                self.failure = Some(failure.clone());
+            }
         }
     }
 
@@ -540,7 +553,7 @@ impl Plugin {
 
     /// Output of the daemon.
     pub fn lines(&mut self, dropped: u64, lines: Vec<SentLine>) {
-        if self.view != View::Here {
+        if self.view != View::Here && !self.stays_attached() {
             return;
         }
         self.tail.count_dropped_lines(dropped);
@@ -575,7 +588,12 @@ impl Plugin {
 
     /// Another session has upgraded the daemon. What belongs to this session alone stays.
     pub fn upgraded(&mut self, mut start: OwnStart) {
-        start.config.startup_timeout = self.start.config.startup_timeout;
+        let own = &self.start;
+        start.config.startup_timeout = own.config.startup_timeout;
+        start.config.shared = own.config.shared;
+        start.config.group.clone_from(&own.config.group);
+        start.config.depends_on.clone_from(&own.config.depends_on);
+        start.raw = start.raw.with_entries_of(&own.raw, &["startupTimeout", "shared", "group", "dependsOn"]);
         start.job = self.start.job;
         self.start = Arc::new(start);
         self.changed();

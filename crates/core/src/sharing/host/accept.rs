@@ -119,20 +119,26 @@ fn boundary_difference(host: &Host, stream: &UnixStream) -> Option<String> {
 }
 
 impl Host {
+    /// A host that makes room takes no request from this step on.
     fn judge(&self, greeting: &ClientGreeting, difference: Option<String>) -> Verdict {
         if let Some(difference) = difference {
             return Verdict::Outside { difference };
         }
         if greeting.ask == Ask::End {
+            self.lock().life.begin_ending();
             return Verdict::MakesRoom;
         }
         if greeting.hello.build == self.hello.build {
             return Verdict::Welcome;
         }
-        let sessions = self.lock().holding_sessions();
+        let mut state = self.lock();
+        let sessions = state.holding_sessions();
         match u32::try_from(sessions).unwrap_or(u32::MAX) {
             sessions if greeting.ask == Ask::Look => Verdict::OtherBuild { sessions },
-            0 => Verdict::MakesRoom,
+            0 => {
+                state.life.begin_ending();
+                Verdict::MakesRoom
+            }
             sessions => Verdict::OtherBuild { sessions },
         }
     }

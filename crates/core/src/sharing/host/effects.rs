@@ -113,7 +113,7 @@ impl Host {
                 }
             }
             HoldEffect::ArmLinger { after } => {
-                let timer = self.timer(name, after, |host, state, name| host.feed(state, name, HoldEvent::LingerOver));
+                let timer = self.timer(name, after, Self::linger_over);
                 if let Some(plugin) = state.plugins.get_mut(name) {
                     plugin.linger = Some((timer, Instant::now() + after));
                 }
@@ -172,6 +172,14 @@ impl Host {
             elapsed(&host, &mut state, &name);
             host.judge_life(&mut state);
         })
+    }
+
+    fn linger_over(self: &Arc<Self>, state: &mut State, name: &str) {
+        if let Some(plugin) = state.plugins.get_mut(name) {
+            // Those who look hear of no time that is left.
+            plugin.linger = None;
+        }
+        self.feed(state, name, HoldEvent::LingerOver);
     }
 
     fn timed_out(self: &Arc<Self>, state: &mut State, name: &str, request: Request) {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
-use super::plugin::Plugin;
 use super::{Class, Host, State};
 use crate::lifecycle::holds::HoldEvent;
 use crate::sharing::place::SOCKET;
@@ -44,15 +43,23 @@ enum Phase {
 }
 
 impl Life {
+    /// From now on no request is taken, and nothing new begins.
+    pub fn begin_ending(&mut self) {
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Ending;
+            self.leave = None;
+        }
+    }
+
     pub const fn is_leaving(&self) -> bool {
         !matches!(self.phase, Phase::Serving)
     }
 }
 
 impl State {
-    /// The number of sessions that have a plugin.
+    /// The number of sessions that have a plugin, or whose start waits for the end of a stop.
     pub fn holding_sessions(&self) -> usize {
-        self.plugins.values().flat_map(Plugin::holders).collect::<HashSet<_>>().len()
+        self.plugins.values().flat_map(|plugin| plugin.holders().chain(plugin.holds.queued())).collect::<HashSet<_>>().len()
     }
 
     fn keeps_host(&self) -> bool {
@@ -110,11 +117,10 @@ impl Host {
     /// Ends every daemon, whoever has it, and then leaves.
     pub(super) fn end_all(self: &Arc<Self>) {
         let mut state = self.lock();
-        if state.life.is_leaving() {
+        if state.life.phase == Phase::Left {
             return;
         }
-        state.life.phase = Phase::Ending;
-        state.life.leave = None;
+        state.life.begin_ending();
         let names: Vec<String> = state.plugins.keys().cloned().collect();
         for name in names {
             self.feed(&mut state, &name, HoldEvent::Everywhere { by: None });

@@ -132,12 +132,15 @@ impl Plugin {
         }
     }
 
-    /// The session hears everything from now on, and gets the lines that are kept.
+    /// The session hears everything from now on, and gets the lines that are kept. One that has the plugin has them.
     pub fn attach(&mut self, id: SessionId, session: &mut Session, manager: &Manager) -> Option<Arc<Follower>> {
-        self.attached.insert(id);
+        let is_new = self.attached.insert(id);
         self.refresh(manager);
         let shown = self.shown()?;
         session.push(Class::State, &Push::Attached { plugin: self.name.clone(), shown: Box::new(shown), at: clock::wall() });
+        if !is_new && self.followers.contains_key(&id) {
+            return None;
+        }
         let follower = manager.follow(&self.name, KEPT_LINES, true).ok()?;
         self.followers.insert(id, Arc::clone(&follower));
         self.send_lines(id, session);

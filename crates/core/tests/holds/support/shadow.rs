@@ -151,7 +151,11 @@ impl Shadow {
                 Ok(())
             }
             HoldEffect::Again { request, .. } => ensure(matches!(self.open.get(request), Some((_, Kind::Start))), "no such start"),
-            HoldEffect::Attach { session } => ensure(self.attached.insert(*session), "attached twice"),
+            HoldEffect::Attach { session } => {
+                // One that has the plugin hears that its start was taken.
+                let starts = self.open.values().any(|(asker, kind)| asker == session && matches!(kind, Kind::Start));
+                ensure(self.attached.insert(*session) || starts, "attached twice")
+            }
             HoldEffect::Detach { session, reason } => {
                 ensure(self.attached.remove(session), "detached without being attached")?;
                 // A start that its stop or its timer ends is answered at the end of the stop, if it is the last.
