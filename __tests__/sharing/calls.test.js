@@ -86,6 +86,18 @@ test('upgradeProcess acts for all, and the config of each session has the change
   expect(second.getProcessInfo('plugin').config.envVars.NEXT).toBe('1');
 });
 
+test('upgradeProcess: `shared` may come from the defaults, and any name of a variable reaches the other sessions', async () => {
+  const { shared: _, ...config } = shared();
+  const [first, second] = [1, 2].map(() => world.manager({ defaults: { shared: true } }));
+  for (const manager of [first, second]) await manager.startProcess(config);
+  const envVars = { ...config.envVars, undefined: true, LEFT_OUT: undefined };
+  await first.upgradeProcess('plugin', { envVars, group: undefined });
+  await until(() => second.getPid('plugin') === first.getPid('plugin'));
+  await until(() => 'group' in second.getProcessInfo('plugin').config);
+  expect(second.getProcessInfo('plugin').config).toStrictEqual(first.getProcessInfo('plugin').config);
+  expect(second.getProcessInfo('plugin').config.envVars).toStrictEqual(envVars);
+});
+
 test('a start that fails rejects for all that wait, and the state is error', async () => {
   const managers = [world.manager(), world.manager()];
   const starts = managers.map((manager) =>
