@@ -56,6 +56,38 @@ test('everywhere: works for a session that does not have the plugin, and makes n
   expect(alive(daemon)).toBe(false);
 });
 
+test('everywhere: after stopAllProcesses it rejects, because nothing would be stopped', async () => {
+  const [closed, other] = [world.manager(), world.manager()];
+  for (const manager of [closed, other]) await manager.startProcess(shared());
+  await closed.stopAllProcesses();
+  expect(await failure(closed.stopProcess('plugin', { everywhere: true }))).toMatchObject({
+    code: 'ERR_SHUTTING_DOWN',
+    pluginName: 'plugin',
+  });
+  await closed.stopProcess('plugin');
+  expect(other.isRunning('plugin')).toBe(true);
+});
+
+test('stopAllProcesses: a shared plugin does not wait for exclusive ones that do not depend on it', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared());
+  await manager.startProcess(shared('slow', ['ignores-signals.py'], { shared: false, shutdownGracePeriod: 2_000 }));
+  const stopping = manager.stopAllProcesses();
+  await until(() => manager.getState('plugin') === 'stopped');
+  expect(manager.getState('slow')).toBe('stopping');
+  await stopping;
+  expect(manager.getState('slow')).toBe('stopped');
+});
+
+test('a refused start as an exclusive plugin leaves the state that it had as a shared one', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared());
+  await manager.stopProcess('plugin');
+  const refused = shared('plugin', ['serves.py'], { shared: false, dependsOn: ['nobody'] });
+  expect(await failure(manager.startProcess(refused))).toMatchObject({ code: 'ERR_DEPENDENCY' });
+  expect(manager.getProcessInfo('plugin')).toMatchObject({ state: 'stopped', config: { shared: true } });
+});
+
 test('restartProcess acts for all', async () => {
   const { first, second, events, daemon } = await two();
   await first.restartProcess('plugin');
