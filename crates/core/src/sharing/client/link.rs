@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::spawn::spawn_host;
 use crate::error::Failure;
 use crate::model::Pid;
-use crate::sharing::place::Place;
+use crate::sharing::place::{Note, Place};
 use crate::sharing::protocol::{Ask, ClientGreeting, HostGreeting, Inbound, TO_SESSION_MAX, Verdict};
 use crate::supervisor::GuardianProgram;
 
@@ -30,6 +30,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// The reads of one note in a row after which it counts.
 const READS_OF_A_NOTE_ELSEWHERE: u32 = 5;
+/// The time in which a host that was told to end everything must be gone.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// A host that has accepted answers at once, unless it is suspended.
 const SUSPENDED: Duration = Duration::from_secs(2);
 
@@ -53,8 +55,10 @@ enum Try {
     Nobody,
     /// It ends everything first.
     MakesRoom(UnixStream),
-    /// It does not answer.
-    Silent(Pid),
+    /// The queue of its socket is full.
+    Busy,
+    /// It does not answer. The note of who holds its lock, if there is one.
+    Silent(Option<Note>),
 }
 
 /// A connection to the host. Makes a host if there is none.
@@ -69,14 +73,15 @@ pub async fn connect(target: &Target) -> Result<Link, Failure> {
         let problem = match try_connect(&place, target, Ask::Session, deadline).await? {
             Try::Linked(link) => return Ok(*link),
             Try::MakesRoom(mut stream) => {
-                // Its end is the end of the stream.
+                // Its end is the end of the stream. At the deadline the next try tells.
                 await_end(&mut stream, deadline).await;
                 continue;
             }
-            Try::Silent(host) => {
-                wake(host);
-                silent(host)
+            Try::Silent(note) => {
+                wake_noted(note.as_ref());
+                silent(note.as_ref())
             }
+            Try::Busy => held(&place),
             Try::Nobody => match place.try_lock()? {
                 Some(lock) => match spawn_host(&place, lock, target, deadline).await {
                     Ok(()) => continue,
@@ -125,7 +130,7 @@ async fn find(target: &Target, ask: Ask) -> Result<Option<Link>, Failure> {
     let place = Place::open(&target.envs_dir)?;
     let deadline = Instant::now() + LIMIT;
     loop {
-        match try_connect(&place, target, ask, deadline).await? {
+        match try_when_not_busy(&place, target, ask, deadline).await? {
             Try::Linked(link) => return Ok(Some(*link)),
             Try::Nobody => return Ok(None),
             Try::MakesRoom(mut stream) => {
@@ -133,9 +138,23 @@ async fn find(target: &Target, ask: Ask) -> Result<Option<Link>, Failure> {
                 return Ok(None);
             }
             // A look changes nothing, so it wakes nobody.
-            Try::Silent(host) if ask == Ask::Look || Instant::now() >= deadline => return Err(silent(host)),
-            Try::Silent(host) => wake(host),
+            Try::Silent(note) if ask == Ask::Look || Instant::now() >= deadline => return Err(silent(note.as_ref())),
+            Try::Silent(note) => wake_noted(note.as_ref()),
+            Try::Busy => return Err(held(&place)),
         }
+    }
+}
+
+/// `Busy` only at the deadline. A full queue is no proof that there is no host.
+async fn try_when_not_busy(place: &Place, target: &Target, ask: Ask, deadline: Instant) -> Result<Try, Failure> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let tried = try_connect(place, target, ask, deadline).await?;
+        if !matches!(tried, Try::Busy) || Instant::now() + pause > deadline {
+            return Ok(tried);
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
     }
 }
 
@@ -148,23 +167,26 @@ pub async fn end_host(target: &Target) -> Result<bool, Failure> {
         return Ok(false);
     }
     let place = Place::open(&target.envs_dir)?;
-    // Daemons have a grace period.
-    let deadline = Instant::now() + LIMIT * 6;
-    match try_connect(&place, target, Ask::End, deadline).await? {
+    match try_when_not_busy(&place, target, Ask::End, Instant::now() + LIMIT).await? {
         Try::Linked(_) | Try::Nobody => Ok(false),
         Try::MakesRoom(mut stream) => {
-            await_end(&mut stream, deadline).await;
-            Ok(true)
+            // Daemons have a grace period.
+            if await_end(&mut stream, Instant::now() + ENDS_WITHIN).await {
+                return Ok(true);
+            }
+            let problem = format!("the host of shared daemons has not ended within {} s", ENDS_WITHIN.as_secs());
+            Err(Failure::HostSilent { problem })
         }
-        Try::Silent(host) => Err(silent(host)),
+        Try::Busy => Err(held(&place)),
+        Try::Silent(note) => Err(silent(note.as_ref())),
     }
 }
 
 async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant) -> Result<Try, Failure> {
     let stream = match place.connect() {
         Ok(stream) => stream,
-        // A full queue is that of a host that is busy.
-        Err(Errno::ENOENT | Errno::ECONNREFUSED | Errno::EAGAIN | Errno::ECONNRESET) => return Ok(Try::Nobody),
+        Err(Errno::EAGAIN) => return Ok(Try::Busy),
+        Err(Errno::ENOENT | Errno::ECONNREFUSED | Errno::ECONNRESET) => return Ok(Try::Nobody),
         Err(error) => return Err(Failure::call("connect", place.path(), error)),
     };
     let user = os::peer_user(&stream).map_err(|error| Failure::call("getsockopt", place.path(), error))?;
@@ -181,7 +203,14 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
         return Ok(Try::Nobody);
     }
     let answer = timeout_at(deadline.min(Instant::now() + SUSPENDED), read_greeting(&mut stream)).await;
-    let Ok(answer) = answer else { return Ok(Try::Silent(place.note().map_or(0, |note| note.pid))) };
+    let Ok(answer) = answer else {
+        let note = place.note();
+        // The pid counts elsewhere, so nobody here can be waited for or continued.
+        return match note.as_ref().and_then(|note| Some((note.pid, note.elsewhere()?))) {
+            Some((pid, place)) => Err(Failure::OwnedOutside { pid, place }),
+            None => Ok(Try::Silent(note)),
+        };
+    };
     let Some((greeting, rest)) = answer else { return Ok(Try::Nobody) };
     let HostGreeting { hello, verdict } = greeting;
     match verdict {
@@ -213,12 +242,11 @@ async fn read_greeting(stream: &mut UnixStream) -> Option<(HostGreeting, Vec<u8>
     }
 }
 
-/// Waits until the host is gone, at most until the deadline.
-async fn await_end(stream: &mut UnixStream, deadline: Instant) {
+/// Waits until the host is gone. False at the deadline.
+async fn await_end(stream: &mut UnixStream, deadline: Instant) -> bool {
     let mut piece = [0; 64];
     let ended = async { while stream.read(&mut piece).await.is_ok_and(|count| count > 0) {} };
-    // Otherwise the next try tells.
-    drop(timeout_at(deadline, ended).await);
+    timeout_at(deadline, ended).await.is_ok()
 }
 
 fn other_build(host: &Hello, target: &Target, sessions: u32) -> Failure {
@@ -237,19 +265,26 @@ fn held(place: &Place) -> Failure {
     match place.note() {
         Some(note) => match note.elsewhere() {
             Some(elsewhere) => Failure::OwnedOutside { pid: note.pid, place: elsewhere },
-            None => silent(if os::may_live(note.pid, note.start) { note.pid } else { 0 }),
+            None => silent(Some(&note)),
         },
-        None => silent(0),
+        None => silent(None),
     }
 }
 
-fn silent(host: Pid) -> Failure {
-    let who = match host {
-        0 => "the host of shared daemons".to_owned(),
-        pid if os::is_stopped(pid).unwrap_or(false) => format!("the host of shared daemons, process {pid}, which is stopped,"),
-        pid => format!("the host of shared daemons, process {pid},"),
+fn silent(note: Option<&Note>) -> Failure {
+    let who = match note.filter(|note| os::may_live(note.pid, note.start)).map(|note| note.pid) {
+        None => "the host of shared daemons".to_owned(),
+        Some(pid) if os::is_stopped(pid).unwrap_or(false) => format!("the host of shared daemons, process {pid}, which is stopped,"),
+        Some(pid) => format!("the host of shared daemons, process {pid},"),
     };
     Failure::HostSilent { problem: format!("{who} does not answer") }
+}
+
+/// As [`wake`], by the note in the lock file: only the process that wrote it, or for which it was written.
+fn wake_noted(note: Option<&Note>) {
+    if let Some(note) = note.filter(|note| os::may_live(note.pid, note.start)) {
+        wake(note.pid);
+    }
 }
 
 /// Continues a host that may be suspended. It is never killed.
