@@ -236,7 +236,7 @@ class BackgroundProcessManager extends EventEmitter {
     const given = Object.freeze({ ...config, ...changed, pluginName });
     this.#followLevel();
     const whole = lib.withDefaults(given, this.#defaults);
-    const forOthers = config.shared ? lib.packChanges(changed) : '';
+    const forOthers = whole.shared ? lib.packChanges(changed) : '';
     const rest = { variables: lib.environment(pluginName), turn: lib.currentTurn(), changes: forOthers };
     const { ticket, accepted, failure } = this.#native.upgrade(whole, unread, builtIns, rest);
     if (failure) throw lib.makeError(failure);

@@ -56,6 +56,38 @@ test('everywhere: works for a session that does not have the plugin, and makes n
   expect(alive(daemon)).toBe(false);
 });
 
+test('everywhere: after stopAllProcesses it rejects, because nothing would be stopped', async () => {
+  const [closed, other] = [world.manager(), world.manager()];
+  for (const manager of [closed, other]) await manager.startProcess(shared());
+  await closed.stopAllProcesses();
+  expect(await failure(closed.stopProcess('plugin', { everywhere: true }))).toMatchObject({
+    code: 'ERR_SHUTTING_DOWN',
+    pluginName: 'plugin',
+  });
+  await closed.stopProcess('plugin');
+  expect(other.isRunning('plugin')).toBe(true);
+});
+
+test('stopAllProcesses: a shared plugin does not wait for exclusive ones that do not depend on it', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared());
+  await manager.startProcess(shared('slow', ['ignores-signals.py'], { shared: false, shutdownGracePeriod: 2_000 }));
+  const stopping = manager.stopAllProcesses();
+  await until(() => manager.getState('plugin') === 'stopped');
+  expect(manager.getState('slow')).toBe('stopping');
+  await stopping;
+  expect(manager.getState('slow')).toBe('stopped');
+});
+
+test('a refused start as an exclusive plugin leaves the state that it had as a shared one', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared());
+  await manager.stopProcess('plugin');
+  const refused = shared('plugin', ['serves.py'], { shared: false, dependsOn: ['nobody'] });
+  expect(await failure(manager.startProcess(refused))).toMatchObject({ code: 'ERR_DEPENDENCY' });
+  expect(manager.getProcessInfo('plugin')).toMatchObject({ state: 'stopped', config: { shared: true } });
+});
+
 test('restartProcess acts for all', async () => {
   const { first, second, events, daemon } = await two();
   await first.restartProcess('plugin');
@@ -84,6 +116,18 @@ test('upgradeProcess acts for all, and the config of each session has the change
   expect(rejected).toMatchObject({ code: 'ERR_UPGRADE', cause: { code: 'ERR_STARTUP_EXIT', exitCode: 3 } });
   expect(first.getPid('plugin')).toBe(pid);
   expect(second.getProcessInfo('plugin').config.envVars.NEXT).toBe('1');
+});
+
+test('upgradeProcess: `shared` may come from the defaults, and any name of a variable reaches the other sessions', async () => {
+  const { shared: _, ...config } = shared();
+  const [first, second] = [1, 2].map(() => world.manager({ defaults: { shared: true } }));
+  for (const manager of [first, second]) await manager.startProcess(config);
+  const envVars = { ...config.envVars, undefined: true, LEFT_OUT: undefined };
+  await first.upgradeProcess('plugin', { envVars, group: undefined });
+  await until(() => second.getPid('plugin') === first.getPid('plugin'));
+  await until(() => 'group' in second.getProcessInfo('plugin').config);
+  expect(second.getProcessInfo('plugin').config).toStrictEqual(first.getProcessInfo('plugin').config);
+  expect(second.getProcessInfo('plugin').config.envVars).toStrictEqual(envVars);
 });
 
 test('a start that fails rejects for all that wait, and the state is error', async () => {

@@ -7,7 +7,7 @@ const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
 
 const world = useWorld();
-const { shared, hostGone } = useSessions(world);
+const { shared, host, hostGone } = useSessions(world);
 
 const exclusive = (name, changes) => shared(name, ['serves.py'], { shared: false, ...changes });
 
@@ -47,6 +47,25 @@ test('startGroup: a running shared member is no error and is not undone; two cal
   expect(manager.isRunning('cache')).toBe(true);
   await failure(manager.startGroup([shared('store'), shared('fails', ['exits.py', '--code', '3'])]));
   expect(manager.isRunning('store')).toBe(true);
+});
+
+test('startGroup: nothing starts or changes if an exclusive member is refused', async () => {
+  const manager = world.manager();
+  await manager.startProcess(exclusive('app'));
+  const error = await failure(manager.startGroup([shared('store'), exclusive('app')]));
+  expect(error).toMatchObject({ code: 'ERR_DEPENDENCY', message: expect.stringContaining('1 of 2 plugins') });
+  expect(error.errors).toMatchObject([{ code: 'ERR_ALREADY_RUNNING', pluginName: 'app' }]);
+  expect(manager.getState('store')).toBeUndefined();
+  expect(host()).toBeUndefined();
+});
+
+test('startGroup: an exclusive member that was a shared plugin is an exclusive one from then on', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared('app'));
+  await manager.stopProcess('app');
+  await hostGone();
+  await manager.startGroup([exclusive('app')]);
+  expect(manager.isRunning('app')).toBe(true);
 });
 
 test('dependsOn: a shared plugin may name only shared ones', async () => {

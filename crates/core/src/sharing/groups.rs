@@ -23,13 +23,17 @@ pub fn start(router: &Router, configs: &[Raw], inherited: &Arc<str>) -> Result<A
     let parsed = parse_all(configs)?;
     let (own, client) = router.parts();
     if parsed.iter().all(|parsed| parsed.config.shared.is_none() && !client.holds(&parsed.config.plugin_name)) {
-        return own.start_parsed_group(parsed, inherited);
+        let names: Vec<String> = parsed.iter().map(|parsed| parsed.config.plugin_name.clone()).collect();
+        let accepted = own.start_parsed_group(parsed, inherited)?;
+        forget_former(client, names.iter().zip(&accepted.jobs));
+        return Ok(accepted);
     }
     own.must_be_open().map_err(|failure| Box::new(Refusal::new(String::new(), failure)))?;
     let count = parsed.len();
     let order = order(own, client, &parsed)?;
     let mut group = Group { own: Arc::clone(own), client: Arc::clone(client), begun: Instant::now(), count, shared: Vec::new() };
     let mut jobs = vec![0; count];
+    let names: Vec<String> = parsed.iter().map(|parsed| parsed.config.plugin_name.clone()).collect();
     let (mut exclusive, mut places) = (Vec::new(), Vec::new());
     let mut waiting: Vec<Option<Parsed>> = parsed.into_iter().map(Some).collect();
     for index in order {
@@ -46,6 +50,7 @@ pub fn start(router: &Router, configs: &[Raw], inherited: &Arc<str>) -> Result<A
     } else {
         match own.begin_group(exclusive, inherited) {
             Ok((accepted, started)) => {
+                forget_former(client, places.iter().filter_map(|place| names.get(*place)).zip(&accepted));
                 for (place, job) in places.into_iter().zip(accepted) {
                     jobs[place] = job;
                 }
@@ -73,7 +78,14 @@ pub fn start(router: &Router, configs: &[Raw], inherited: &Arc<str>) -> Result<A
     Ok(AcceptedGroup { ticket, jobs })
 }
 
-/// The indices of the plugins in the order of their starts.
+/// What these plugins were as shared ones, if their exclusive start was accepted.
+fn forget_former<'a>(client: &Client, accepted: impl Iterator<Item = (&'a String, &'a Ticket)>) {
+    for (name, _) in accepted.filter(|(_, job)| **job != 0) {
+        client.forget(name);
+    }
+}
+
+/// The indices of the plugins in the order of their starts. Nothing is changed if one of them can't be started.
 fn order(own: &Manager, client: &Client, parsed: &[Parsed]) -> Result<Vec<usize>, Box<Refusal>> {
     let refused = |index: usize, failure| {
         let name = parsed.get(index).map(|parsed| parsed.config.plugin_name.clone()).unwrap_or_default();
@@ -103,9 +115,17 @@ fn order(own: &Manager, client: &Client, parsed: &[Parsed]) -> Result<Vec<usize>
             let problem = DependencyProblem::NotShared { name: other.clone() };
             return Err(refused(index, Failure::Dependency { problem }));
         }
-        if own.state(name).is_some() && !own.forget(name) {
+        if !own.may_be_forgotten(name) {
             return Err(refused(index, Failure::OwnedElsewhere { owner: Some(ally_base::os::own_pid()) }));
         }
+    }
+    let (shared, exclusive): (Vec<_>, Vec<_>) = parsed.iter().enumerate().partition(|(_, parsed)| parsed.config.shared.is_some());
+    let causes: Vec<Refusal> = exclusive.into_iter().filter_map(|(index, parsed)| own.unstartable(index, &parsed.config)).collect();
+    if !causes.is_empty() {
+        return Err(Box::new(not_started(parsed.len(), causes)));
+    }
+    for (_, parsed) in shared {
+        own.forget(&parsed.config.plugin_name);
     }
     Ok(order)
 }

@@ -53,21 +53,27 @@ impl Router {
         let parsed = check(raw)?;
         let name = parsed.config.plugin_name.clone();
         if parsed.config.shared.is_none() {
-            if !self.shared.holds(&name) {
-                self.shared.forget(&name);
-                return self.own.start(raw, inherited);
+            if self.shared.holds(&name) {
+                // Exclusive and shared never mix.
+                return Ok(self.refused(&name, Failure::OwnedElsewhere { owner: None }));
             }
-            // Exclusive and shared never mix.
-            return Ok(self.refused(&name, Failure::OwnedElsewhere { owner: None }));
+            let started = self.own.start_parsed(parsed, inherited)?;
+            if started.accepted {
+                self.shared.forget(&name);
+            }
+            return Ok(started);
         }
         Shared::check(self.own.context().options.owner_death == OwnerDeath::Keep)?;
         self.own.must_be_open()?;
         self.check_dependencies(&[&parsed])?;
-        if self.own.state(&name).is_some() && !self.own.forget(&name) {
+        if !self.own.may_be_forgotten(&name) {
             return Ok(self.refused(&name, Failure::OwnedElsewhere { owner: Some(ally_base::os::own_pid()) }));
         }
         let ticket = self.own.context().tickets.for_caller();
         let accepted = self.start_shared(raw, parsed, inherited, ticket);
+        if accepted {
+            self.own.forget(&name);
+        }
         Ok(Accepted { ticket, accepted })
     }
 
@@ -118,7 +124,7 @@ impl Router {
             return Err(Failure::InvalidConfig { field: "shared".to_owned(), problem });
         }
         if !is_known {
-            return self.own.upgrade(raw, inherited);
+            return self.own.upgrade_parsed(parsed, inherited);
         }
         self.own.must_be_open()?;
         self.check_dependencies(&[&parsed])?;
@@ -178,8 +184,8 @@ impl Router {
             return self.own.stop(name);
         }
         if everywhere {
-            if self.own.must_be_open().is_err() {
-                return self.own.stop(name);
+            if let Err(failure) = self.own.must_be_open() {
+                return self.refused(name, failure).ticket;
             }
             return self.shared_call(|client, ticket| client.stop_everywhere(name, ticket));
         }
@@ -193,15 +199,26 @@ impl Router {
         let ticket = self.own.context().tickets.for_caller();
         let (stopping, stopped) = self.own.context().tickets.for_supervisor();
         self.own.stop_all_for(stopping);
+        let is_needed = self.is_needed_by_exclusive();
         let (context, client) = (Arc::clone(self.own.context()), Arc::clone(&self.shared));
         // A shared plugin is held, so the runtime exists.
         drop(runtime::spawn(async move {
-            // Exclusive ones may depend on shared ones. Without an answer the manager is closed.
-            drop(stopped.await);
-            drop(client.stop_all().await);
+            // Without an answer the manager is closed. Each failure is logged when it happens.
+            if is_needed {
+                drop(stopped.await);
+                drop(client.stop_all().await);
+            } else {
+                drop(tokio::join!(stopped, client.stop_all()));
+            }
             context.tickets.settle(ticket, Ok(()));
         }));
         ticket
+    }
+
+    /// Whether an exclusive plugin depends on a shared one.
+    fn is_needed_by_exclusive(&self) -> bool {
+        let shared = self.shared.names();
+        self.own.dependents().iter().any(|(_, depends_on)| depends_on.iter().any(|name| shared.contains(name)))
     }
 
     pub fn restart(&self, name: &str) -> Ticket {

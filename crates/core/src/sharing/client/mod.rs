@@ -16,7 +16,7 @@ mod spawn;
 mod task;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +30,9 @@ use crate::lifecycle::Ticket;
 use crate::model::{Pid, ProcessState};
 use crate::sharing::place::note;
 use crate::supervisor::runtime;
-use crate::supervisor::{Explained, Follower, ManagerContext, OwnerLimits, PluginMetrics, Published, Refusal, SharedPlugins, Tail, Usable};
+use crate::supervisor::{
+    Explained, Follower, ManagerContext, OwnerLimits, PluginMetrics, Published, Refusal, SharedPlugins, Tail, Usable, log_not_stopped,
+};
 
 pub use link::{Target, end_host};
 pub use look::{HostView, look};
@@ -49,6 +51,8 @@ struct Inner {
     context: Arc<ManagerContext>,
     target: Target,
     plugins: Mutex<HashMap<String, Plugin>>,
+    /// False before the first start. Getters of sessions without shared plugins then need no lock.
+    is_used: AtomicBool,
     /// To the task. `None` before the first call, and after the end of the manager.
     commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
     metrics_asked: Mutex<Option<Instant>>,
@@ -108,6 +112,7 @@ impl Client {
             context: Arc::clone(context),
             target,
             plugins: Mutex::default(),
+            is_used: AtomicBool::new(false),
             commands: Mutex::default(),
             metrics_asked: Mutex::default(),
             requests: AtomicU64::new(1),
@@ -171,6 +176,7 @@ impl Client {
 
     fn join(&self, start: OwnStart) -> Result<(), Failure> {
         let name = start.config.plugin_name.clone();
+        self.inner.is_used.store(true, Ordering::Release);
         let mut plugins = self.inner.lock();
         let plugin = plugins.entry(name.clone()).or_insert_with(|| Plugin::new(start.clone(), self.inner.context.reporter(&name)));
         if let Some(failure) = plugin.refusal() {
@@ -299,7 +305,7 @@ impl Client {
         self.stop_in_order(held).await
     }
 
-    /// Lets go of these plugins, each after those that depend on it.
+    /// Lets go of these plugins, each after those that depend on it. Logs and returns the failures.
     pub async fn stop_in_order(&self, mut left: Vec<(String, Vec<String>)>) -> Vec<Refusal> {
         let mut failures = Vec::new();
         while !left.is_empty() {
@@ -320,6 +326,7 @@ impl Client {
                 .collect();
             for answer in answers {
                 if let Ok(Err(refusal)) = answer.await {
+                    log_not_stopped(&self.inner.context, &refusal);
                     failures.push(refusal);
                 }
             }
@@ -329,7 +336,7 @@ impl Client {
 
     /// The plugins that this session has in the group, with what each depends on.
     pub fn group(&self, group: &str) -> Vec<(String, Vec<String>)> {
-        let plugins = self.inner.lock();
+        let Some(plugins) = self.inner.lock_if_used() else { return Vec::new() };
         let members = plugins.values().filter(|plugin| plugin.is_known() && plugin.start.config.group.as_deref() == Some(group));
         members.map(|plugin| (plugin.name.clone(), plugin.start.config.depends_on.clone())).collect()
     }
@@ -341,7 +348,7 @@ impl Client {
 
     /// False if the plugin is unknown, or a process of it is left.
     pub fn forget(&self, name: &str) -> bool {
-        let mut plugins = self.inner.lock();
+        let Some(mut plugins) = self.inner.lock_if_used() else { return false };
         let Some(plugin) = plugins.get_mut(name).filter(|plugin| plugin.may_be_forgotten()) else { return false };
         let (was_known, is_here) = (plugin.is_known(), plugin.is_here());
         plugin.tail.close();
@@ -370,7 +377,8 @@ impl Client {
     }
 
     pub fn names(&self) -> Vec<String> {
-        self.inner.lock().values().filter(|plugin| plugin.is_known()).map(|plugin| plugin.name.clone()).collect()
+        let Some(plugins) = self.inner.lock_if_used() else { return Vec::new() };
+        plugins.values().filter(|plugin| plugin.is_known()).map(|plugin| plugin.name.clone()).collect()
     }
 
     pub fn metrics(&self, name: &str) -> Option<PluginMetrics> {
@@ -381,7 +389,7 @@ impl Client {
 
     /// Of all known plugins. `held`: only of those that the session has.
     pub fn all_metrics(&self, held: bool) -> Vec<PluginMetrics> {
-        let plugins = self.inner.lock();
+        let Some(plugins) = self.inner.lock_if_used() else { return Vec::new() };
         let wanted = plugins.values().filter(|plugin| plugin.is_known() && (!held || plugin.is_held()));
         let metrics: Vec<_> = wanted.map(Plugin::metrics).collect();
         drop(plugins);
@@ -428,17 +436,17 @@ impl Client {
     }
 
     fn peek<T>(&self, name: &str, read: impl FnOnce(&Plugin) -> T) -> Option<T> {
-        self.inner.lock().get(name).map(read)
+        self.inner.lock_if_used()?.get(name).map(read)
     }
 
     fn known<T>(&self, name: &str, read: impl FnOnce(&Plugin) -> T) -> Option<T> {
-        self.inner.lock().get(name).filter(|plugin| plugin.is_known()).map(read)
+        self.inner.lock_if_used()?.get(name).filter(|plugin| plugin.is_known()).map(read)
     }
 }
 
 impl SharedPlugins for Inner {
     fn dependents(&self) -> Vec<(String, Vec<String>)> {
-        let plugins = self.lock();
+        let Some(plugins) = self.lock_if_used() else { return Vec::new() };
         plugins
             .values()
             .filter(|plugin| plugin.is_known())
@@ -447,7 +455,7 @@ impl SharedPlugins for Inner {
     }
 
     fn until_usable(self: Arc<Self>, name: &str) -> Option<Usable> {
-        let is_known = self.lock().get(name).is_some_and(Plugin::is_known);
+        let is_known = self.lock_if_used()?.get(name).is_some_and(Plugin::is_known);
         let name = name.to_owned();
         is_known.then(|| Box::pin(async move { Self::until_usable(&self, &name).await }) as Usable)
     }
@@ -562,6 +570,11 @@ impl Inner {
 
     fn next_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// `None` if there was never a shared plugin.
+    fn lock_if_used(&self) -> Option<MutexGuard<'_, HashMap<String, Plugin>>> {
+        self.is_used.load(Ordering::Acquire).then(|| self.lock())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Plugin>> {

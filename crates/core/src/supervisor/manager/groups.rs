@@ -295,8 +295,7 @@ pub async fn stop_in_order(context: Arc<ManagerContext>, daemons: Vec<Arc<Daemon
             let (ticket, answer) = context.tickets.for_supervisor();
             daemon.feed(request(ticket));
             if let Ok(Err(refusal)) = answer.await {
-                let problem = refusal.failure.message(&refusal.plugin);
-                log!(context.reporter(&refusal.plugin), error, problem, "could not be stopped");
+                log_not_stopped(&context, &refusal);
                 failures.lock().push(refusal);
             }
             done.send_replace(true);
@@ -304,6 +303,11 @@ pub async fn stop_in_order(context: Arc<ManagerContext>, daemons: Vec<Arc<Daemon
     }
     while stops.join_next().await.is_some() {}
     std::mem::take(&mut *failures.lock())
+}
+
+pub fn log_not_stopped(context: &ManagerContext, refusal: &Refusal) {
+    let problem = refusal.failure.message(&refusal.plugin);
+    log!(context.reporter(&refusal.plugin), error, problem, "could not be stopped");
 }
 
 #[derive(Default)]

@@ -30,7 +30,7 @@ use crate::lifecycle::{Event, Ticket};
 use crate::model::ProcessState;
 
 pub use context::{Explained, ManagerContext, Options, SharedPlugins, Usable};
-pub use groups::{Member, at_index, await_dependencies, not_started, not_stopped, parse_all, settle_group};
+pub use groups::{Member, at_index, await_dependencies, log_not_stopped, not_started, not_stopped, parse_all, settle_group};
 pub use host_calls::SessionStart;
 pub use registry::Registry;
 pub use tickets::{Outcome, Tickets};
@@ -102,7 +102,14 @@ impl Manager {
     /// `InvalidConfig`; `ShuttingDown`; `Spawn` where the supervisor's thread can't be had. All else comes
     /// with the ticket.
     pub fn start(&self, raw: &Raw, inherited: Arc<str>) -> Result<Accepted, Failure> {
-        let parsed = check(raw)?;
+        self.start_parsed(check(raw)?, inherited)
+    }
+
+    /// As [`Self::start`], of a checked configuration.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) fn start_parsed(&self, parsed: Parsed, inherited: Arc<str>) -> Result<Accepted, Failure> {
         self.must_be_open()?;
         self.check_log_file(&parsed.config)?;
         self.check_dependencies(&parsed)?;
@@ -114,7 +121,14 @@ impl Manager {
     /// # Errors
     /// As [`Self::start`], and `NotFound`.
     pub fn upgrade(&self, raw: &Raw, inherited: Arc<str>) -> Result<Accepted, Failure> {
-        let parsed = check(raw)?;
+        self.upgrade_parsed(check(raw)?, inherited)
+    }
+
+    /// As [`Self::upgrade`], to a checked configuration.
+    ///
+    /// # Errors
+    /// As [`Self::upgrade`].
+    pub(crate) fn upgrade_parsed(&self, parsed: Parsed, inherited: Arc<str>) -> Result<Accepted, Failure> {
         let daemon = self.context.daemons.get_known(&parsed.config.plugin_name).ok_or(Failure::NotFound)?;
         self.must_be_open()?;
         self.check_log_file(&parsed.config)?;
@@ -266,15 +280,18 @@ impl Manager {
         let order = self.order(&starting).map_err(|(index, problem)| {
             Box::new(groups::not_started(parsed.len(), vec![refused(index, Failure::Dependency { problem })]))
         })?;
-        let unstartable = |(index, dependent): (usize, &Dependent<'_>)| {
-            if let Some(Err(failure)) = parsed.get(index).map(|parsed| self.check_log_file(&parsed.config)) {
-                return Some(refused(index, groups::at_index(index, failure)));
-            }
-            let daemon = self.context.daemons.get_known(dependent.name).filter(|daemon| !daemon.is_startable())?;
-            Some(refused(index, Failure::AlreadyRunning(daemon.peek(|snapshot| snapshot.state))))
-        };
-        let causes: Vec<_> = starting.iter().enumerate().filter_map(unstartable).collect();
+        let causes: Vec<_> = parsed.iter().enumerate().filter_map(|(index, parsed)| self.unstartable(index, &parsed.config)).collect();
         if causes.is_empty() { Ok(order) } else { Err(Box::new(groups::not_started(parsed.len(), causes))) }
+    }
+
+    /// Why the plugin at this index of a group can't be started.
+    pub(crate) fn unstartable(&self, index: usize, config: &ProcessConfig) -> Option<Refusal> {
+        let refused = |failure| Some(Refusal::new(config.plugin_name.clone(), failure));
+        if let Err(failure) = self.check_log_file(config) {
+            return refused(groups::at_index(index, failure));
+        }
+        let daemon = self.context.daemons.get_known(&config.plugin_name).filter(|daemon| !daemon.is_startable())?;
+        refused(Failure::AlreadyRunning(daemon.peek(|snapshot| snapshot.state)))
     }
 
     /// Stops the plugins whose configuration has this group, dependents first.
@@ -462,6 +479,11 @@ impl Manager {
         let Some((daemon, known)) = self.context.daemons.take_if(name, forgettable) else { return false };
         daemon.close();
         known
+    }
+
+    /// Whether no process of the plugin is left.
+    pub(crate) fn may_be_forgotten(&self, name: &str) -> bool {
+        self.context.daemons.peek(name, |daemon| daemon.peek(|snapshot| snapshot.forgettable)).unwrap_or(true)
     }
 
     pub fn state(&self, name: &str) -> Option<ProcessState> {
