@@ -65,7 +65,11 @@ testOnLinux(
   async () => {
     // A small young generation that is collected at once; otherwise its size varies by several MB.
     const flags = ['--expose-gc', '--single-threaded-gc', '--max-semi-space-size=1'];
-    const { before, middle, after } = await live('cycles', { configs: named('plugin', 2), warm: 150, times: 250 }, { flags });
+    const { before, middle, after } = await live(
+      'cycles',
+      { configs: named('plugin', 2), warm: 150, times: 250, lifetime: 170_000 },
+      { flags },
+    );
     expectAsBefore(after, before);
     // In kB: less than 5 a cycle. V8's compilers take their memory in the first cycles, on a busy machine up to 150 of them; a leak
     // shows in both halves.

@@ -23,7 +23,8 @@ testOnLinux.each(['a stop', 'a crash'])(
     const config = world.config('plugin', ['leads-a-tree.py', marker, 'chatty'], {
       killMode: 'group',
       shutdownGracePeriod: 300,
-      restart: { delay: 1_000, jitter: 0 },
+      // Longer than the test: the start below comes first.
+      restart: { delay: 60_000, jitter: 0 },
     });
     await manager.startProcess(config);
     const { chatty } = await world.tree(marker);
