@@ -49,9 +49,10 @@ testOnLinux('notify: if everybody is killed, the next guardian removes the file,
     ...descendants(first.owner.pid),
     ...ancestors(first.leader.pid).filter(({ pid }) => descendants(first.owner.pid).some((found) => found.pid === pid)),
   ];
-  killTogether([identify(first.owner.pid), ...below]);
-  await until(() => !alive(first.leader));
-  // It is there until a guardian starts, also one of another test.
+  const holders = [identify(first.owner.pid), ...below];
+  killTogether(holders);
+  // The file is there until a guardian starts, also one of another test.
+  await until(() => ![...holders, first.leader].some(alive));
   const next = world.manager();
   await next.startProcess(world.config('next'));
   await until(() => !fs.existsSync(first.socket));

@@ -61,22 +61,24 @@ async fn exchange(path: &str, connection: &AsyncFd<OwnedFd>, response: &mut Resp
         }
     }
     loop {
-        match connection.async_io(Interest::READABLE, |fd| receive(fd, response)).await? {
-            Progress::Incomplete => {}
-            ended => return Ok(ended),
+        if let Some(ended) = connection.async_io(Interest::READABLE, |fd| receive(fd, response)).await? {
+            return Ok(ended);
         }
     }
 }
 
-/// One read. No buffer of a future's: each daemon's task would have the room for it.
-fn receive(connection: &OwnedFd, response: &mut Response) -> io::Result<Progress> {
+/// One read. `None`: the answer goes on. The buffer is none of the future's: each daemon's task would have the room for it.
+fn receive(connection: &OwnedFd, response: &mut Response) -> io::Result<Option<Progress>> {
     let mut buffer = [0; READ_SIZE];
     match retry(|| recv(connection.as_raw_fd(), &mut buffer, MsgFlags::empty())) {
-        Ok(0) => Ok(response.end()),
+        Ok(0) => Ok(Some(response.end())),
         // A server that closes without having read the request resets the connection, behind its answer.
-        Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => Ok(response.end()),
+        Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => Ok(Some(response.end())),
         Err(error) => Err(error),
-        Ok(count) => Ok(response.feed(buffer.get(..count).unwrap_or_default())),
+        Ok(count) => match response.feed(buffer.get(..count).unwrap_or_default()) {
+            Progress::Incomplete => Ok(None),
+            ended => Ok(Some(ended)),
+        },
     }
 }
 
