@@ -38,7 +38,7 @@ class RunReport {
     manager.on('stateChange', ({ from, to, pid, reason }) => {
       const armed = manager.getProcessInfo(this.#name)?.armed ? true : undefined;
       if (this.#isJson) this.#json('stateChange', { from, to, pid, reason, armed });
-      else if (armed) this.#say('stopped', `waits for a connection to ${oneLine(this.#socketPath)}`);
+      else if (armed) this.#say('stopped', this.#waits);
       else this.#state(to, pid, reason);
     });
     manager.on('exit', ({ pid, code, signal, reason }) => {
@@ -77,7 +77,7 @@ class RunReport {
 
   upgraded(pid) {
     if (this.#isJson) this.#json('upgraded', { pid });
-    else if (pid === undefined) this.#say('stopped', `upgraded; waits for a connection to ${oneLine(this.#socketPath)}`);
+    else if (pid === undefined) this.#say('stopped', `upgraded; ${this.#waits}`);
     else this.#say('running', `upgraded (pid ${pid})`);
   }
 
@@ -87,6 +87,11 @@ class RunReport {
 
   killing() {
     if (!this.#isJson) this.#say('error', 'killing it');
+  }
+
+  /** Of a plugin on demand that has no process. */
+  get #waits() {
+    return `waits for a connection to ${oneLine(this.#socketPath)}`;
   }
 
   #state(to, pid, reason) {

@@ -40,16 +40,21 @@ describe('docs/writing-a-daemon.md', () => {
     return { greeting, stop };
   }
 
+  /** Clients that are gone before they are answered. */
+  function connectAndLeave(times) {
+    for (let round = 0; round < times; round++)
+      net
+        .connect(world.socket('plugin'))
+        .on('error', () => {})
+        .destroy();
+  }
+
   test.each([
     ['Python', 'hello.py', PYTHON],
     ['Node.js', 'hello.mjs', process.execPath],
   ])('%s: answers, survives a client that is gone, and drains at SIGTERM', async (_, name, command) => {
     const { greeting, stop } = await start(command, [copy(name)]);
-    for (let round = 0; round < 50; round++)
-      net
-        .connect(world.socket('plugin'))
-        .on('error', () => {})
-        .destroy();
+    connectAndLeave(50);
     expect(await greeting()).toBe('hello\n');
     expect(await stop()).toEqual([0]);
   });
@@ -57,11 +62,7 @@ describe('docs/writing-a-daemon.md', () => {
   testWith('rustc')('Rust: answers, survives a client that is gone, and ends at SIGTERM', async () => {
     execFileSync('rustc', ['--edition', '2024', copy('hello.rs')], { cwd: world.pluginPath, stdio: 'pipe' });
     const { greeting, stop } = await start(path.join(world.pluginPath, 'hello'), []);
-    for (let round = 0; round < 50; round++)
-      net
-        .connect(world.socket('plugin'))
-        .on('error', () => {})
-        .destroy();
+    connectAndLeave(50);
     expect(await greeting()).toBe('hello\n');
     expect(await stop()).toEqual(['SIGTERM']);
   });

@@ -6,13 +6,13 @@ use crate::wire::ResourceLimit;
 /// Whether the kernel has a score by which it chooses a process to kill when memory is short.
 pub const HAS_OOM_SCORE: bool = true;
 
-// Of asm-generic/resource.h. In the libc crate their type depends on the C library: u32 with glibc, i32 with musl.
-/// `RLIM_NLIMITS`.
+/// `RLIM_NLIMITS` of asm-generic/resource.h.
 const RESOURCES: i32 = 16;
-/// `RLIMIT_NOFILE`.
+
 pub const RLIMIT_OPEN_FILES: i32 = 7;
-/// `RLIMIT_CORE`.
 pub const RLIMIT_CORE_DUMPS: i32 = 4;
+// In the libc crate their type depends on the C library: u32 with glibc, i32 with musl.
+const _: () = assert!(libc::RLIMIT_NOFILE as i64 == RLIMIT_OPEN_FILES as i64 && libc::RLIMIT_CORE as i64 == RLIMIT_CORE_DUMPS as i64);
 
 /// The limits of this process, by prlimit(2).
 pub fn resource_limits() -> Vec<ResourceLimit> {

@@ -222,7 +222,7 @@ async fn read_some(output: &mut Option<Receiver>, last_line: &mut LastLine) -> b
     }
 }
 
-/// Returns the number of bytes. The buffer is none of the future's: each daemon's task would have the room for it.
+/// Returns the number of bytes. A function of its own, because a buffer in the future would make each daemon's task larger.
 fn try_read(output: &Receiver, last_line: &mut LastLine) -> io::Result<usize> {
     let mut bytes = [0; 4096];
     let count = output.try_read(&mut bytes)?;

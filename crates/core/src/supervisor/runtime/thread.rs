@@ -94,7 +94,7 @@ pub async fn off_thread<T: Send + 'static>(kind: Work, work: impl FnOnce() -> T 
 
 /// A task of the runtime that is aborted on drop.
 ///
-/// The future has a place of its own on the heap: a task that has ended keeps the room for its future until the drop.
+/// The future is boxed: a task frees the memory that its future lies in at the drop of the handle, and the box when the future ends.
 pub struct AbortOnDrop(Option<JoinHandle<()>>);
 
 impl AbortOnDrop {

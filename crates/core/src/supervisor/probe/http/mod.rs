@@ -67,7 +67,7 @@ async fn exchange(path: &str, connection: &AsyncFd<OwnedFd>, response: &mut Resp
     }
 }
 
-/// One read. `None`: the answer goes on. The buffer is none of the future's: each daemon's task would have the room for it.
+/// One read. `None`: the answer goes on. A function of its own, because a buffer in the future would make each daemon's task larger.
 fn receive(connection: &OwnedFd, response: &mut Response) -> io::Result<Option<Progress>> {
     let mut buffer = [0; READ_SIZE];
     match retry(|| recv(connection.as_raw_fd(), &mut buffer, MsgFlags::empty())) {
