@@ -294,7 +294,11 @@ impl Router {
 
     pub fn names(&self) -> Vec<String> {
         let mut names = self.own.names();
-        names.extend(self.shared.names());
+        let shared = self.shared.names();
+        if shared.is_empty() {
+            return names;
+        }
+        names.extend(shared);
         names.sort_unstable();
         names.dedup();
         names
