@@ -4,10 +4,13 @@ const path = require('node:path');
 const { spawnSync } = require('node:child_process');
 const { testOnLinux } = require('../helpers/needs');
 
-testOnLinux(
-  'chaos: eight seconds of random kills violate no invariant',
-  () => {
-    const run = path.join(__dirname, 'run.mjs');
+testOnLinux.each([
+  ['run.mjs', 'owners'],
+  ['sharing.mjs', 'sessions with shared daemons, and of their host,'],
+])(
+  'chaos, %s: eight seconds of random kills of %s violate no invariant',
+  (program) => {
+    const run = path.join(__dirname, program);
     const { status, stdout, stderr } = spawnSync(process.execPath, [run, '--seed', '7', '--seconds', '8'], {
       encoding: 'utf8',
       timeout: 100_000,

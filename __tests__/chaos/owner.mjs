@@ -43,7 +43,23 @@ const config = ({ name, behaviour, probes, sockets, logs, limits: { umask, ...li
     ...SOCKETS[sockets],
   });
 
+/** Equal in all sessions. */
+const sharedConfig = ({ name, behaviour, sockets, linger }) => ({
+  ...config({ name, behaviour, probes: 'connects', sockets }),
+  shared: linger ? { linger } : true,
+  // The folder of the run, by which its processes are found.
+  envVars: { CHAOS_OWNER: 'host', CHAOS_NAME: name, TEST_WORLD: dir },
+});
+
 const verbs = {
+  share: (order) => manager.startProcess(sharedConfig(order)),
+  everywhere: ({ name }) => manager.stopProcess(name, { everywhere: true }),
+  /** What this session knows of its plugins. */
+  see: () => manager.listProcesses().map(({ config, state, pid, sessions }) => ({ name: config.pluginName, state, pid, sessions })),
+  /** The name and the number of a later line are unknown here: only that the iteration ends. */
+  follow: async ({ name }) => {
+    for await (const _line of manager.logs(name, { follow: true, signal: AbortSignal.timeout(500) }));
+  },
   start: (order) => manager.startProcess(config(order)),
   stop: ({ name }) => manager.stopProcess(name),
   restart: ({ name }) => manager.restartProcess(name),
