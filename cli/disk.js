@@ -91,6 +91,15 @@ function uptimeOf(start) {
   return Math.max(0, Math.round(os.uptime() * 1000 - (Number(start) * 1000) / TICKS_PER_SECOND));
 }
 
+function isSuspended(pid) {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return /^[Tt]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+  } catch {
+    return false;
+  }
+}
+
 /** The program and its script, such as "node loader.mjs". Further arguments may be secrets. */
 function commandOf(pid) {
   let words;
@@ -122,4 +131,4 @@ function sharedText({ sessions, linger }) {
   return linger === null ? `shared ×${sessions}` : 'shared, lingers';
 }
 
-module.exports = { ownerText, rowsOnDisk };
+module.exports = { isSuspended, ownerText, rowsOnDisk };

@@ -7,7 +7,7 @@ const path = require('node:path');
 const native = require('../native.js');
 const { command, ok, problem, quoted, warning } = require('./checks.js');
 const { octal } = require('./doctor-system.js');
-const { ownerText, rowsOnDisk } = require('./disk.js');
+const { isSuspended, ownerText, rowsOnDisk } = require('./disk.js');
 
 /** The bytes of sun_path without its NUL. */
 const SOCKET_PATH_MAX = process.platform === 'darwin' ? 103 : 107;
@@ -26,7 +26,8 @@ async function checkPlugins(envsDir, { fix }) {
     // checkSystem has said why.
     return [];
   }
-  const plugins = names.filter((name) => isFolder(path.join(envsDir, name)));
+  // Names that begin with .ally- are of no plugin.
+  const plugins = names.filter((name) => !name.startsWith('.ally-') && isFolder(path.join(envsDir, name)));
   const checks = plugins.flatMap((name) => folderChecks(envsDir, name));
   const withDaemon = plugins.filter((name) =>
     ['daemon.lock', ...RECORD, 'daemon.sock'].some((file) => exists(path.join(envsDir, name, file))),
@@ -163,15 +164,6 @@ async function mend(envsDir, checks) {
     } catch (error) {
       for (const check of lines) check.seen += ` (not removed: ${sentenceOf(name, error)})`;
     }
-  }
-}
-
-function isSuspended(pid) {
-  try {
-    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return /^[Tt]/.test(stat.slice(stat.lastIndexOf(')') + 2));
-  } catch {
-    return false;
   }
 }
 

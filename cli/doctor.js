@@ -1,5 +1,6 @@
 'use strict';
 
+const { checkHost } = require('./doctor-host.js');
 const { checkPlugins } = require('./doctor-plugins.js');
 const { checkSystem } = require('./doctor-system.js');
 const { oneLine } = require('./problems.js');
@@ -12,7 +13,7 @@ const CODES = { ok: 32, warning: 33, problem: 31 };
  * plugins come only with something to say, and one line says that the others are fine.
  */
 async function doctor({ options, envsDir }) {
-  const checks = [...checkSystem(envsDir), ...(await checkPlugins(envsDir, { fix: Boolean(options.fix) }))];
+  const checks = [...checkSystem(envsDir), ...checkHost(envsDir), ...(await checkPlugins(envsDir, { fix: Boolean(options.fix) }))];
   const count = (status) => checks.filter((check) => check.status === status && !check.fixed).length;
   const [problems, warnings] = [count('problem'), count('warning')];
   if (options.json) process.stdout.write(`${JSON.stringify({ envsDir, checks, problems, warnings })}\n`);

@@ -115,3 +115,36 @@ testOnLinux('ps, stop --all: without a host nothing is made', async () => {
   expect(fs.existsSync(folder())).toBe(false);
   expect(manager.isRunning('plugin')).toBe(true);
 });
+
+testOnLinux('doctor: the host is one line, and a warning while it is suspended; without one there is none', async () => {
+  const checks = async () => {
+    const { checks } = JSON.parse((await cli(['doctor', '--json'])).stdout);
+    expect(checks.filter(({ plugin }) => plugin?.startsWith('.ally-'))).toEqual([]);
+    return checks.filter(({ check }) => check === 'host');
+  };
+  world.makeFolder('plugin');
+  expect(await checks()).toEqual([]);
+  await started();
+  const { pid } = host();
+  expect(await checks()).toEqual([
+    expect.objectContaining({ status: 'ok', seen: `process ${pid}, 1 shared plugin, at most 1 session each` }),
+  ]);
+  process.kill(pid, 'SIGSTOP');
+  try {
+    expect(await checks()).toEqual([
+      expect.objectContaining({ status: 'warning', seen: `process ${pid} is suspended`, remedy: `kill -CONT ${pid}` }),
+    ]);
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
+});
+
+testOnLinux('doctor: a file in the place of the folder of the host is a problem', async () => {
+  fs.mkdirSync(world.envsDir, { recursive: true, mode: 0o700 });
+  fs.writeFileSync(folder(), '');
+  const { code, stdout } = await cli(['doctor', '--json']);
+  expect(code).toBe(1);
+  expect(JSON.parse(stdout).checks).toContainEqual(
+    expect.objectContaining({ status: 'problem', check: 'host', remedy: expect.stringMatching(/^rm .*\.ally-host-/) }),
+  );
+});

@@ -9,11 +9,12 @@ const { ROOT } = require('./needs');
 
 const MAIN = path.join(ROOT, 'cli', 'main.js');
 
-/** `cli(...words)`: how it ended. `cli.begin(...words)`: a process that goes on. Both have the world's envs folder, or none with `envsDir: null`. */
+/** `cli(...words)`: how it ended. `cli.begin(...words)`: a process that goes on. Both have the world's envs folder, or none
+ * with `envsDir: null`. `main`: the program of another copy of the package. */
 function useCli(world) {
-  function begin(words, { env, cwd, before = [], envsDir = world.envsDir } = {}) {
+  function begin(words, { env, cwd, before = [], envsDir = world.envsDir, main = MAIN } = {}) {
     const at = envsDir === null ? [] : ['--envs-dir', envsDir];
-    const command = [...before, process.execPath, MAIN, ...words, ...at].map(String);
+    const command = [...before, process.execPath, main, ...words, ...at].map(String);
     const child = spawn(command[0], command.slice(1), {
       cwd: cwd ?? world.dir,
       env: { ...process.env, TEST_WORLD: world.dir, NO_COLOR: '', TERM: 'xterm', ...env },
