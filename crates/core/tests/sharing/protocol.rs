@@ -53,6 +53,7 @@ fn requests() -> Vec<Request> {
         Call::Start(start()),
         Call::Upgrade { start: start(), changes: "{}".to_owned() },
         Call::LetGo { plugin: plugin() },
+        Call::Abandon { plugin: plugin() },
         Call::StopEverywhere { plugin: plugin() },
         Call::Restart { plugin: plugin() },
         Call::Wait { plugin: plugin() },

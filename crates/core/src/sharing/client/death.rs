@@ -62,6 +62,8 @@ impl Task {
                 let cause = Box::new(Failure::Internal { problem: "the host was killed".to_owned() });
                 self.inner.answered(asked, Err(Failure::Upgrade { cause }));
             }
+            // The hold has ended with the connection.
+            What::Abandon => self.inner.answered(asked, Ok(())),
             What::Metrics | What::Abort(_) => {}
             _ => self.note(asked),
         }

@@ -89,6 +89,8 @@ enum What {
         changes: String,
     },
     LetGo,
+    /// Behind a start that was given up, which the host may still read.
+    Abandon,
     Everywhere,
     Restart,
     Wait,
@@ -495,6 +497,7 @@ impl Inner {
         let Asked { plugin: name, ticket, what } = asked;
         match what {
             What::Start { .. } => drop(self.change(&name, |plugin| plugin.start_answered(&outcome))),
+            What::Abandon => drop(self.change(&name, Plugin::has_abandoned)),
             What::LetGo => drop(self.change(&name, |plugin| plugin.let_go_answered(&outcome))),
             What::Upgrade { start, .. } if outcome.is_ok() => drop(self.change(&name, |plugin| plugin.has_upgraded(*start))),
             _ => {}

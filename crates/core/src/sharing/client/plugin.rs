@@ -81,6 +81,8 @@ pub struct Plugin {
     resyncs: bool,
     /// The start waits for what the plugin depends on, and was not sent.
     pub is_withheld: bool,
+    /// The starts that were given up, and that the host may still carry out.
+    abandoned: u32,
 }
 
 impl Plugin {
@@ -106,6 +108,7 @@ impl Plugin {
             tail_host: 0,
             resyncs: false,
             is_withheld: false,
+            abandoned: 0,
             name,
         }
     }
@@ -239,7 +242,7 @@ impl Plugin {
     }
 
     pub fn attached(&mut self, shown: Shown, at: f64, host: Pid) {
-        if matches!(self.view, View::Leaving(_)) {
+        if matches!(self.view, View::Away | View::Leaving(_)) {
             return;
         }
         if self.tail_host == host && !self.stays_attached() {
@@ -379,9 +382,26 @@ impl Plugin {
         }
     }
 
-    pub fn detached(&mut self, why: Detachment) {
+    /// The host does not read the start, and is told to take it back.
+    pub const fn abandon(&mut self) {
+        self.abandoned += 1;
+    }
+
+    /// The host has taken it back.
+    pub const fn has_abandoned(&mut self) {
+        self.abandoned = self.abandoned.saturating_sub(1);
+    }
+
+    /// Whether what the host tells is of a start that was given up.
+    pub const fn is_abandoned(&self) -> bool {
+        self.abandoned > 0
+    }
+
+    /// `is_awaited`: the answer of a call tells the end of it. Without it: of a call that was given up.
+    pub fn detached(&mut self, why: Detachment, is_awaited: bool) {
         match (self.view, why) {
             (View::Away, _) => {}
+            (View::Here, Detachment::Stopped) if !is_awaited => self.leave(ProcessState::Stopped, None),
             // The answer that follows has the failure.
             (_, Detachment::Refused) => self.view = View::Joining,
             (View::Leaving(_), Detachment::Stopped | Detachment::TimedOut) => {}

@@ -1,7 +1,7 @@
 //! The task of a session: its connection to the host, and the calls that are not answered.
 
 use std::collections::BTreeMap;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,7 +178,12 @@ impl Task {
                 Turn::Command(Some(Command::Ask(asked))) => self.ask(asked),
                 Turn::Read(Ok(0) | Err(_)) | Turn::Written(Err(_)) => return true,
                 Turn::Read(Ok(_)) | Turn::Written(Ok(())) => {}
-                Turn::Late => self.check_late(),
+                // If this process was suspended, what the host has said meanwhile is there.
+                Turn::Late => tokio::select! {
+                    biased;
+                    count = read_some(&mut read, &mut inbound) => if let Ok(0) | Err(_) = count { return true },
+                    () = ready(()) => self.check_late(),
+                },
             }
         }
     }
@@ -225,6 +230,7 @@ impl Task {
                 Some(Call::Upgrade { start, changes: changes.clone() })
             }
             What::LetGo => Some(Call::LetGo { plugin }),
+            What::Abandon => Some(Call::Abandon { plugin }),
             What::Everywhere => Some(Call::StopEverywhere { plugin }),
             What::Restart => Some(Call::Restart { plugin }),
             What::Wait => Some(Call::Wait { plugin }),
@@ -254,7 +260,6 @@ impl Task {
 
     fn receive(&mut self, push: Push) {
         let host = self.host_pid;
-        let inner = &self.inner;
         match push {
             Push::Read { id } => {
                 if let Some(call) = self.calls.get_mut(&id) {
@@ -271,11 +276,14 @@ impl Task {
                 });
                 self.answer(id, outcome);
             }
-            Push::Attached { plugin, shown, at } => drop(inner.change(&plugin, |plugin| plugin.attached(*shown, at, host))),
-            Push::Detached { plugin, why } => drop(inner.change(&plugin, |plugin| plugin.detached(why))),
-            Push::Shown { plugin, shown } => drop(inner.change(&plugin, |plugin| plugin.catch_up_or_show(*shown))),
-            Push::Told { plugin, told, at } => drop(inner.change(&plugin, |plugin| plugin.tell_event(told, at))),
-            Push::Lines { plugin, dropped, lines } => drop(inner.change(&plugin, |plugin| plugin.lines(dropped, lines))),
+            Push::Attached { plugin, shown, at } => self.told(&plugin, |plugin| plugin.attached(*shown, at, host)),
+            Push::Detached { plugin, why } => {
+                let is_awaited = self.awaits_parting(&plugin);
+                self.told(&plugin, |plugin| plugin.detached(why, is_awaited));
+            }
+            Push::Shown { plugin, shown } => self.told(&plugin, |plugin| plugin.catch_up_or_show(*shown)),
+            Push::Told { plugin, told, at } => self.told(&plugin, |plugin| plugin.tell_event(told, at)),
+            Push::Lines { plugin, dropped, lines } => self.told(&plugin, |plugin| plugin.lines(dropped, lines)),
             Push::Log { plugin, level, text, fields } => self.log(&plugin, level, text, fields),
             Push::Upgraded { plugin, changes, config } => self.upgraded(&plugin, changes, config),
             Push::Resync { lost, plugins } => self.resync(lost, &plugins),
@@ -288,7 +296,7 @@ impl Task {
     fn resync(&self, lost: u64, plugins: &[String]) {
         let manager = self.inner.context.id;
         tracing::warn!(target: TARGET, manager, "{lost} messages of the host of shared daemons were lost: this process did not read them");
-        for plugin in self.inner.lock().values_mut() {
+        for plugin in self.inner.lock().values_mut().filter(|plugin| !plugin.is_abandoned()) {
             let is_held = plugins.contains(&plugin.name);
             self.inner.change_in(plugin, |plugin| plugin.resync(is_held));
         }
@@ -344,8 +352,47 @@ impl Task {
         link::wake(self.host_pid);
         for id in late {
             let problem = format!("the host of shared daemons (process {}) does not act", self.host_pid);
-            self.answer(id, Err(Failure::HostSilent { problem }));
+            self.give_up(id, Failure::HostSilent { problem });
         }
+    }
+}
+
+impl Task {
+    fn give_up(&mut self, id: RequestId, failure: Failure) {
+        let start = self.calls.get(&id).filter(|call| matches!(call.asked.what, What::Start { .. }));
+        let abandoned = start.map(|call| call.asked.plugin.clone());
+        self.answer(id, Err(failure));
+        // A stop that follows the start takes it back as well.
+        let is_stopped = |name: &str| {
+            self.calls.range(id..).any(|(_, call)| call.asked.plugin == name && matches!(call.asked.what, What::LetGo | What::Everywhere))
+        };
+        if let Some(plugin) = abandoned.filter(|name| !is_stopped(name)) {
+            self.abandon(plugin);
+        }
+    }
+
+    /// The host may read the start that was given up, so this follows it. What the host tells in between is of nobody.
+    fn abandon(&mut self, plugin: String) {
+        self.inner.change(&plugin, Plugin::abandon);
+        let id = self.inner.next_request();
+        let asked = Asked { plugin, ticket: None, what: What::Abandon };
+        // Nobody waits for it, so it does not become late.
+        self.calls.insert(id, Pending { asked, sent: None, read: true, woken: false });
+        self.send(id);
+    }
+
+    /// Changes a plugin by what the host tells of it.
+    fn told<T>(&self, name: &str, change: impl FnOnce(&mut Plugin) -> T) {
+        let mut plugins = self.inner.lock();
+        if let Some(plugin) = plugins.get_mut(name).filter(|plugin| !plugin.is_abandoned()) {
+            self.inner.change_in(plugin, change);
+        }
+    }
+
+    /// Whether the answer of a call will tell how the session parts from the plugin.
+    fn awaits_parting(&self, name: &str) -> bool {
+        let parts = |call: &Pending| call.asked.plugin == name && matches!(call.asked.what, What::Start { .. } | What::LetGo);
+        self.calls.values().any(parts)
     }
 }
 

@@ -53,6 +53,10 @@ impl Host {
             Call::Start(start) => self.start(state, session, id, *start, None),
             Call::Upgrade { start, changes } => self.start(state, session, id, *start, Some(changes)),
             Call::LetGo { plugin } => self.ask(state, session, id, &plugin, |request| HoldEvent::LetGo { session, request }),
+            Call::Abandon { plugin } => {
+                self.abandon(state, session, &plugin);
+                state.push(session, Class::Answer, &Push::Answer { id, outcome: Ok(()) });
+            }
             Call::StopEverywhere { plugin } => {
                 self.ask(state, session, id, &plugin, |request| HoldEvent::Everywhere { by: Some((session, request)) });
             }
@@ -117,6 +121,17 @@ impl Host {
         self.feed(state, plugin, event(request));
         if !is_known {
             state.forget_if_unused(plugin);
+        }
+    }
+
+    /// For this plugin the session is as one that has ended. So a start that it makes now is not refused because of its former one.
+    fn abandon(self: &Arc<Self>, state: &mut State, session: SessionId, name: &str) {
+        self.feed(state, name, HoldEvent::SessionEnded { session });
+        let upgrading: Vec<Request> = state.plugins.values().flat_map(|plugin| plugin.upgrades.values().copied()).collect();
+        let is_over = |request: &Request, asked: &Asked| asked.session == session && asked.plugin == name && !upgrading.contains(request);
+        let over: Vec<Asked> = state.asked.extract_if(|request, asked| is_over(request, asked)).map(|(_, asked)| asked).collect();
+        for asked in over {
+            state.answer(session, asked.id, name, Err(&Failure::Stopped));
         }
     }
 

@@ -30,6 +30,11 @@ pub enum Call {
     LetGo {
         plugin: String,
     },
+    /// The session has given up its start, which is in front of this call. It does not have the plugin any more, and what it has asked
+    /// about it is answered.
+    Abandon {
+        plugin: String,
+    },
     StopEverywhere {
         plugin: String,
     },

@@ -1,0 +1,51 @@
+'use strict';
+
+const fs = require('node:fs');
+const { freeze } = require('../helpers/freeze');
+const { testWith } = require('../helpers/needs');
+const { failure } = require('../helpers/promises');
+const { useWorld } = require('../helpers/use-world');
+const { useSessions } = require('./sessions');
+
+const world = useWorld();
+const { shared, host } = useSessions(world);
+
+/** The thread of the host that answers. */
+function answering({ pid }) {
+  const threads = fs.readdirSync(`/proc/${pid}/task`);
+  return { pid: threads.find((thread) => fs.readFileSync(`/proc/${pid}/task/${thread}/comm`, 'utf8') === 'ally-bpm\n') };
+}
+
+testWith('ptrace')('a start that is given up after 10 s is taken back when the host goes on', async () => {
+  const [manager, second] = [world.manager(), world.manager()];
+  await manager.startProcess(shared('other'));
+  const suspended = host();
+  const thaw = await freeze(answering(suspended));
+  const begun = performance.now();
+  const refused = await failure(manager.startProcess(shared()));
+  expect(refused).toMatchObject({ code: 'ERR_INTERNAL', message: expect.stringContaining(String(suspended.pid)) });
+  expect(performance.now() - begun).toBeGreaterThan(9_900);
+  expect(manager.getState('plugin')).toBe('error');
+  await thaw();
+  // Behind the start that was given up.
+  await manager.startProcess(shared('third'));
+  await second.startProcess(shared());
+  expect(second.getProcessInfo('plugin').sessions).toBe(1);
+  expect(manager.getState('plugin')).toBe('error');
+  await manager.startProcess(shared());
+  expect(second.getProcessInfo('plugin').sessions).toBe(2);
+  expect(manager.getPid('plugin')).toBe(second.getPid('plugin'));
+}, 40_000);
+
+testWith('ptrace')('a start right after one that was given up is a start of its own', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared('other'));
+  const thaw = await freeze(answering(host()));
+  await failure(manager.startProcess(shared()));
+  const again = manager.startProcess(shared());
+  await thaw();
+  await again;
+  expect(manager.getState('plugin')).toBe('running');
+  await manager.stopProcess('plugin');
+  expect(manager.getState('plugin')).toBe('stopped');
+}, 40_000);
