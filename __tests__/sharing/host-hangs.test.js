@@ -1,29 +1,20 @@
 'use strict';
 
-const fs = require('node:fs');
-const { freeze } = require('../helpers/freeze');
 const { testWith } = require('../helpers/needs');
 const { failure } = require('../helpers/promises');
 const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
 
 const world = useWorld();
-const { shared, host } = useSessions(world);
-
-/** The thread of the host that answers. */
-function answering({ pid }) {
-  const threads = fs.readdirSync(`/proc/${pid}/task`);
-  return { pid: threads.find((thread) => fs.readFileSync(`/proc/${pid}/task/${thread}/comm`, 'utf8') === 'ally-bpm\n') };
-}
+const { shared, frozenHost } = useSessions(world);
 
 testWith('ptrace')('a start that is given up after 10 s is taken back when the host goes on', async () => {
   const [manager, second] = [world.manager(), world.manager()];
   await manager.startProcess(shared('other'));
-  const suspended = host();
-  const thaw = await freeze(answering(suspended));
+  const { host, thaw } = await frozenHost();
   const begun = performance.now();
   const refused = await failure(manager.startProcess(shared()));
-  expect(refused).toMatchObject({ code: 'ERR_INTERNAL', message: expect.stringContaining(String(suspended.pid)) });
+  expect(refused).toMatchObject({ code: 'ERR_INTERNAL', message: expect.stringContaining(String(host.pid)) });
   expect(performance.now() - begun).toBeGreaterThan(9_900);
   expect(manager.getState('plugin')).toBe('error');
   await thaw();
@@ -40,7 +31,7 @@ testWith('ptrace')('a start that is given up after 10 s is taken back when the h
 testWith('ptrace')('a start right after one that was given up is a start of its own', async () => {
   const manager = world.manager();
   await manager.startProcess(shared('other'));
-  const thaw = await freeze(answering(host()));
+  const { thaw } = await frozenHost();
   await failure(manager.startProcess(shared()));
   const again = manager.startProcess(shared());
   await thaw();

@@ -47,6 +47,7 @@ fn requests() -> Vec<Request> {
             inherited: "HOME=/root\0PATH=/bin\0".to_owned(),
             owner: OwnerLimits::default(),
             timeout: Duration::from_millis(1_500),
+            after: None,
         })
     };
     let calls = vec![
@@ -54,7 +55,7 @@ fn requests() -> Vec<Request> {
         Call::Upgrade { start: start(), changes: "{}".to_owned() },
         Call::LetGo { plugin: plugin() },
         Call::Abandon { plugin: plugin() },
-        Call::StopEverywhere { plugin: plugin() },
+        Call::StopEverywhere { plugin: plugin(), after: Some(7) },
         Call::Restart { plugin: plugin() },
         Call::Wait { plugin: plugin() },
         Call::Abort { plugin: plugin(), request: 7 },

@@ -53,6 +53,8 @@ enum Try {
     Linked(Box<Link>),
     /// There is no host, or it is leaving.
     Nobody,
+    /// It has ended before it answered.
+    Ended(Option<Pid>),
     /// It ends everything first.
     MakesRoom(UnixStream),
     /// The queue of its socket is full.
@@ -82,7 +84,7 @@ pub async fn connect(target: &Target) -> Result<Link, Failure> {
                 silent(note.as_ref())
             }
             Try::Busy => held(&place),
-            Try::Nobody => match place.try_lock()? {
+            Try::Nobody | Try::Ended(_) => match place.try_lock()? {
                 Some(lock) => match spawn_host(&place, lock, target, deadline).await {
                     Ok(()) => continue,
                     Err(failure) if matches!(failure, Failure::HostSilent { .. }) => failure,
@@ -104,13 +106,21 @@ pub async fn connect(target: &Target) -> Result<Link, Failure> {
     }
 }
 
-/// A connection to a host that is there. `None` without one.
+/// A host that is there.
+pub enum Existing {
+    Linked(Link),
+    Nobody,
+    /// It was killed before it answered.
+    Died(Pid),
+}
+
+/// A connection to a host that is there.
 ///
 /// # Errors
 /// As [`connect`].
-pub async fn connect_to_existing(target: &Target) -> Result<Option<Link>, Failure> {
+pub async fn connect_to_existing(target: &Target) -> Result<Existing, Failure> {
     if !Place::has_socket(&target.envs_dir) {
-        return Ok(None);
+        return Ok(Existing::Nobody);
     }
     find(target, Ask::Session).await
 }
@@ -123,19 +133,25 @@ pub async fn look_link(target: &Target) -> Result<Option<Link>, Failure> {
     if !Place::has_socket(&target.envs_dir) {
         return Ok(None);
     }
-    find(target, Ask::Look).await
+    match find(target, Ask::Look).await? {
+        Existing::Linked(link) => Ok(Some(link)),
+        Existing::Nobody | Existing::Died(_) => Ok(None),
+    }
 }
 
-async fn find(target: &Target, ask: Ask) -> Result<Option<Link>, Failure> {
+async fn find(target: &Target, ask: Ask) -> Result<Existing, Failure> {
     let place = Place::open(&target.envs_dir)?;
     let deadline = Instant::now() + LIMIT;
     loop {
         match try_when_not_busy(&place, target, ask, deadline).await? {
-            Try::Linked(link) => return Ok(Some(*link)),
-            Try::Nobody => return Ok(None),
+            Try::Linked(link) => return Ok(Existing::Linked(*link)),
+            Try::Nobody => return Ok(Existing::Nobody),
+            // One that leaves removes its socket first.
+            Try::Ended(Some(host)) if Place::has_socket(&target.envs_dir) => return Ok(Existing::Died(host)),
+            Try::Ended(_) => return Ok(Existing::Nobody),
             Try::MakesRoom(mut stream) => {
                 await_end(&mut stream, deadline).await;
-                return Ok(None);
+                return Ok(Existing::Nobody);
             }
             // A look changes nothing, so it wakes nobody.
             Try::Silent(note) if ask == Ask::Look || Instant::now() >= deadline => return Err(silent(note.as_ref())),
@@ -168,7 +184,7 @@ pub async fn end_host(target: &Target) -> Result<bool, Failure> {
     }
     let place = Place::open(&target.envs_dir)?;
     match try_when_not_busy(&place, target, Ask::End, Instant::now() + LIMIT).await? {
-        Try::Linked(_) | Try::Nobody => Ok(false),
+        Try::Linked(_) | Try::Nobody | Try::Ended(_) => Ok(false),
         Try::MakesRoom(mut stream) => {
             // Daemons have a grace period.
             if await_end(&mut stream, Instant::now() + ENDS_WITHIN).await {
@@ -195,12 +211,13 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
         let problem = format!("uid {user} answers at {}", place.path().display());
         return Err(Failure::HostRefuses { host: None, problem });
     }
+    let host = place.note().map(|note| note.pid);
     let failed = |error: io::Error| Failure::at(place.path(), error);
     stream.set_nonblocking(true).map_err(failed)?;
     let mut stream = UnixStream::from_std(stream).map_err(failed)?;
     let hello = Hello { version: target.program.version.to_owned(), build: target.program.build.to_owned(), pid: os::own_pid() };
     if stream.write_all(&ClientGreeting { hello, ask }.encode()).await.is_err() {
-        return Ok(Try::Nobody);
+        return Ok(Try::Ended(host));
     }
     let answer = timeout_at(deadline.min(Instant::now() + SUSPENDED), read_greeting(&mut stream)).await;
     let Ok(answer) = answer else {
@@ -211,7 +228,7 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
             None => Ok(Try::Silent(note)),
         };
     };
-    let Some((greeting, rest)) = answer else { return Ok(Try::Nobody) };
+    let Some((greeting, rest)) = answer else { return Ok(Try::Ended(host)) };
     let HostGreeting { hello, verdict } = greeting;
     match verdict {
         Verdict::Welcome => {

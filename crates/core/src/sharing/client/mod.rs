@@ -83,6 +83,8 @@ pub(super) struct Asked {
 enum What {
     Start {
         begun: Instant,
+        /// The host after whose death it is made again.
+        after: Option<Pid>,
     },
     Upgrade {
         start: Box<OwnStart>,
@@ -91,12 +93,23 @@ enum What {
     LetGo,
     /// Behind a start that was given up, which the host may still read.
     Abandon,
-    Everywhere,
+    Everywhere {
+        /// The host after whose death it is asked again.
+        after: Option<Pid>,
+    },
     Restart,
     Wait,
     /// Of the call with this ticket.
     Abort(Ticket),
     Metrics,
+}
+
+impl What {
+    /// Without a host one is made. A stop for all sessions needs one after a host's death: other sessions are about to start the
+    /// plugin again.
+    const fn needs_host(&self) -> bool {
+        matches!(self, Self::Start { .. } | Self::Wait | Self::Everywhere { after: Some(_) })
+    }
 }
 
 #[derive(Debug)]
@@ -142,7 +155,7 @@ impl Client {
             self.inner.settle(Some(ticket), &name, Err(failure));
             return false;
         }
-        let what = What::Start { begun: Instant::now() };
+        let what = What::Start { begun: Instant::now(), after: None };
         let asked = Asked { plugin: name.clone(), ticket: Some(ticket), what };
         if depends_on.is_empty() {
             self.inner.ask(asked);
@@ -159,7 +172,7 @@ impl Client {
                 Ok(()) => {
                     let begun = Instant::now();
                     inner.change(&name, |plugin| plugin.is_withheld = false);
-                    inner.ask(Asked { what: What::Start { begun }, ..asked });
+                    inner.ask(Asked { what: What::Start { begun, after: None }, ..asked });
                 }
                 Err(failure) => inner.answered(asked, Err(failure)),
             }
@@ -207,7 +220,7 @@ impl Client {
 
     /// Stops the plugin for all sessions.
     pub fn stop_everywhere(&self, name: &str, ticket: Ticket) {
-        self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::Everywhere });
+        self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::Everywhere { after: None } });
     }
 
     /// Restarts a plugin that this session need not have.
@@ -279,7 +292,7 @@ impl Client {
         match self.join(start) {
             Ok(()) => {
                 self.inner.change(name, |plugin| plugin.is_withheld = false);
-                let what = What::Start { begun: Instant::now() };
+                let what = What::Start { begun: Instant::now(), after: None };
                 self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what });
             }
             Err(failure) => self.inner.settle(Some(ticket), name, Err(failure)),
@@ -498,6 +511,9 @@ impl Inner {
         match what {
             What::Start { .. } => drop(self.change(&name, |plugin| plugin.start_answered(&outcome))),
             What::Abandon => drop(self.change(&name, Plugin::has_abandoned)),
+            // The host's death has made this session let go.
+            What::Everywhere { after: Some(_) } => drop(self.change(&name, |plugin| plugin.let_go_answered(&outcome))),
+            What::Everywhere { after: None } => {}
             What::LetGo => drop(self.change(&name, |plugin| plugin.let_go_answered(&outcome))),
             What::Upgrade { start, .. } if outcome.is_ok() => drop(self.change(&name, |plugin| plugin.has_upgraded(*start))),
             _ => {}

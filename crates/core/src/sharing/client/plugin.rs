@@ -565,6 +565,30 @@ impl Plugin {
         true
     }
 
+    /// The host was killed, and this session had asked it to stop the plugin for all. So nothing is started again.
+    pub fn host_died_stopping(&mut self) -> bool {
+        if self.view == View::Joining {
+            // Its start follows to the next host, and is refused there.
+            return !self.is_withheld;
+        }
+        if self.view != View::Here {
+            return false;
+        }
+        let had = self.snapshot.pid.take();
+        if matches!(self.snapshot.state, ProcessState::Stopped | ProcessState::Error) && !self.snapshot.armed {
+            self.leave(self.snapshot.state, None);
+            return false;
+        }
+        self.view = View::Leaving(ProcessState::Stopped);
+        self.begin_leaving();
+        if let Some(pid) = had {
+            let (at, reason) = (clock::wall(), ExitReason::Stopped);
+            self.snapshot.last_exit = Some(LastExit { pid, exit: Exit::UNKNOWN, reason, at, usage: None });
+            self.reporter.notice(Notice::Exited { pid, exit: Exit::UNKNOWN, reason }, at);
+        }
+        false
+    }
+
     /// The manager ends.
     pub fn close(&mut self) {
         self.view = View::Away;

@@ -11,7 +11,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::link::{self, Link};
+use super::link::{self, Existing, Link};
 use super::plugin::{OwnStart, Plugin};
 use super::{Asked, Command, Inner, What};
 use crate::error::{Facts, Failure};
@@ -38,6 +38,8 @@ pub(super) struct Task {
     pub calls: BTreeMap<RequestId, Pending>,
     pub host: Option<Process>,
     pub host_pid: Pid,
+    /// The last host that was killed.
+    pub dead: Option<Pid>,
     /// The host has said that it leaves.
     is_leaving: bool,
     /// Bytes that wait for the stream.
@@ -53,7 +55,7 @@ enum Turn {
 
 /// Serves the session until its manager ends.
 pub(super) async fn run(inner: Arc<Inner>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let mut task = Task { inner, calls: BTreeMap::new(), host: None, host_pid: 0, is_leaving: false, out: Vec::new() };
+    let mut task = Task { inner, calls: BTreeMap::new(), host: None, host_pid: 0, dead: None, is_leaving: false, out: Vec::new() };
     loop {
         // Without a call nothing needs a host.
         while task.calls.is_empty() {
@@ -76,7 +78,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut commands: mpsc::UnboundedReceiver
             task.is_leaving = false;
             task.host_left();
         } else {
-            task.host_died().await;
+            task.host_died(&mut commands).await;
         }
     }
 }
@@ -104,9 +106,10 @@ impl Task {
     /// A link to the host, or none: then every call was answered, or the manager has ended.
     async fn connect(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) -> Option<Link> {
         let target = self.inner.target.clone();
-        let needs_host = self.calls.values().any(|call| matches!(call.asked.what, What::Start { .. } | What::Wait));
-        let linking =
-            async move { if needs_host { link::connect(&target).await.map(Some) } else { link::connect_to_existing(&target).await } };
+        let needs_host = self.calls.values().any(|call| call.asked.what.needs_host());
+        let linking = async move {
+            if needs_host { link::connect(&target).await.map(Existing::Linked) } else { link::connect_to_existing(&target).await }
+        };
         tokio::pin!(linking);
         let linked = loop {
             tokio::select! {
@@ -119,27 +122,43 @@ impl Task {
                 },
             }
         };
-        let answer = match linked {
-            Ok(Some(link)) => return Some(link),
+        let failure = match linked {
+            Ok(Existing::Linked(link)) => return Some(link),
             // Nothing is shared, so there is nothing to stop.
-            Ok(None) => None,
+            Ok(Existing::Nobody) => None,
+            Ok(Existing::Died(host)) => {
+                self.dead = Some(host);
+                for call in self.calls.values_mut() {
+                    if matches!(call.asked.what, What::Everywhere { .. }) {
+                        call.asked.what = What::Everywhere { after: Some(host) };
+                    }
+                }
+                None
+            }
             Err(failure) => Some(failure),
         };
-        // A start that came meanwhile needs a host of its own.
-        let keeps = |call: &Pending| answer.is_none() && matches!(call.asked.what, What::Start { .. } | What::Wait);
+        self.answer_without_host(failure.as_ref());
+        None
+    }
+
+    fn answer_without_host(&mut self, failure: Option<&Failure>) {
         for (id, call) in std::mem::take(&mut self.calls) {
-            if keeps(&call) {
-                self.calls.insert(id, call);
-                continue;
-            }
-            let outcome = match (&answer, &call.asked.what) {
-                (Some(failure), _) => Err(failure.clone()),
-                (None, What::Restart | What::Upgrade { .. }) => Err(Failure::NotFound),
-                (None, _) => Ok(()),
+            let outcome = match (failure, &call.asked.what, self.dead) {
+                (Some(failure), ..) => Err(failure.clone()),
+                // It needs a host of its own.
+                (None, what, _) if what.needs_host() => {
+                    self.calls.insert(id, call);
+                    continue;
+                }
+                (None, What::LetGo | What::Everywhere { .. }, Some(dead)) => {
+                    self.answer_at_tree_end(call.asked, dead);
+                    continue;
+                }
+                (None, What::Restart | What::Upgrade { .. }, _) => Err(Failure::NotFound),
+                (None, ..) => Ok(()),
             };
             self.inner.answered(call.asked, outcome);
         }
-        None
     }
 
     /// Serves one connection. False if the manager has ended.
@@ -221,17 +240,17 @@ impl Task {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let plugin = call.asked.plugin.clone();
         let wire = match &call.asked.what {
-            What::Start { begun, .. } => {
+            What::Start { begun, after } => {
                 let start = self.inner.lock().get(&plugin).map(|plugin| Arc::clone(&plugin.start));
-                start.map(|start| Call::Start(Box::new(wire_start(&start, *begun))))
+                start.map(|start| Call::Start(Box::new(wire_start(&start, *begun, *after))))
             }
             What::Upgrade { start, changes } => {
-                let start = Box::new(wire_start(start, Instant::now()));
+                let start = Box::new(wire_start(start, Instant::now(), None));
                 Some(Call::Upgrade { start, changes: changes.clone() })
             }
             What::LetGo => Some(Call::LetGo { plugin }),
             What::Abandon => Some(Call::Abandon { plugin }),
-            What::Everywhere => Some(Call::StopEverywhere { plugin }),
+            What::Everywhere { after } => Some(Call::StopEverywhere { plugin, after: *after }),
             What::Restart => Some(Call::Restart { plugin }),
             What::Wait => Some(Call::Wait { plugin }),
             What::Metrics => Some(Call::Metrics),
@@ -253,8 +272,11 @@ impl Task {
     }
 
     pub fn answer(&mut self, id: RequestId, outcome: Result<(), Failure>) {
-        if let Some(call) = self.calls.remove(&id) {
-            self.inner.answered(call.asked, outcome);
+        let Some(Pending { asked, .. }) = self.calls.remove(&id) else { return };
+        match asked.what {
+            // This host will not make the daemon again, and the old tree may not be gone yet.
+            What::Everywhere { after: Some(dead) } if outcome.is_ok() => self.answer_at_tree_end(asked, dead),
+            _ => self.inner.answered(asked, outcome),
         }
     }
 
@@ -364,7 +386,9 @@ impl Task {
         self.answer(id, Err(failure));
         // A stop that follows the start takes it back as well.
         let is_stopped = |name: &str| {
-            self.calls.range(id..).any(|(_, call)| call.asked.plugin == name && matches!(call.asked.what, What::LetGo | What::Everywhere))
+            self.calls
+                .range(id..)
+                .any(|(_, call)| call.asked.plugin == name && matches!(call.asked.what, What::LetGo | What::Everywhere { .. }))
         };
         if let Some(plugin) = abandoned.filter(|name| !is_stopped(name)) {
             self.abandon(plugin);
@@ -396,13 +420,14 @@ impl Task {
     }
 }
 
-fn wire_start(start: &OwnStart, begun: Instant) -> protocol::Start {
+fn wire_start(start: &OwnStart, begun: Instant, after: Option<Pid>) -> protocol::Start {
     protocol::Start {
         plugin: start.config.plugin_name.clone(),
         config: start.raw.clone(),
         inherited: start.inherited.as_ref().to_owned(),
         owner: start.owner.clone(),
         timeout: start.config.startup_timeout.saturating_sub(begun.elapsed()),
+        after,
     }
 }
 

@@ -25,7 +25,7 @@ mod plugin;
 mod requests;
 mod session;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -43,6 +43,7 @@ use super::place::Place;
 use crate::error::Failure;
 use crate::lifecycle::Ticket;
 use crate::lifecycle::holds::{CallId, Request, Session as SessionId};
+use crate::model::Pid;
 use crate::supervisor::runtime;
 use crate::supervisor::{FollowerId, GuardianProgram, Manager, Options};
 
@@ -69,6 +70,8 @@ struct State {
     /// The followers of output: whose, and of which plugin.
     followers: HashMap<FollowerId, (String, SessionId)>,
     life: Life,
+    /// Plugins that were stopped for all when a host was killed, and that host. Sessions that had them there do not start them again.
+    stopped_after: HashSet<(String, Pid)>,
     /// The last number that was given to a session or a request.
     number: u64,
 }
@@ -138,6 +141,7 @@ fn begin(options: HostOptions) -> Result<Arc<Host>, Failure> {
         asked: HashMap::new(),
         followers: HashMap::new(),
         life: Life::default(),
+        stopped_after: HashSet::new(),
         number: 0,
     };
     // A host that can't see its own boundary compares nothing but users.

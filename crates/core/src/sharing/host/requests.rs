@@ -57,7 +57,8 @@ impl Host {
                 self.abandon(state, session, &plugin);
                 state.push(session, Class::Answer, &Push::Answer { id, outcome: Ok(()) });
             }
-            Call::StopEverywhere { plugin } => {
+            Call::StopEverywhere { plugin, after } => {
+                state.stopped_after.extend(after.map(|host| (plugin.clone(), host)));
                 self.ask(state, session, id, &plugin, |request| HoldEvent::Everywhere { by: Some((session, request)) });
             }
             Call::Restart { plugin } => self.ask(state, session, id, &plugin, |request| HoldEvent::Restart { session, request }),
@@ -94,7 +95,11 @@ impl Host {
     }
 
     fn start(self: &Arc<Self>, state: &mut State, session: SessionId, id: RequestId, start: protocol::Start, changes: Option<String>) {
-        let protocol::Start { plugin, config, inherited, owner, timeout } = start;
+        let protocol::Start { plugin, config, inherited, owner, timeout, after } = start;
+        if after.is_some_and(|host| state.stopped_after.contains(&(plugin.clone(), host))) {
+            state.push(session, Class::Answer, &Push::Detached { plugin: plugin.clone(), why: Detachment::Everywhere });
+            return state.answer(session, id, &plugin, Err(&Failure::Stopped));
+        }
         let parsed = match check_for_session(&config, &plugin) {
             Ok(parsed) => parsed,
             Err(failure) => return state.answer(session, id, &plugin, Err(&failure)),

@@ -35,8 +35,10 @@ pub enum Call {
     Abandon {
         plugin: String,
     },
+    /// `after`: as that of `Start`.
     StopEverywhere {
         plugin: String,
+        after: Option<Pid>,
     },
     Restart {
         plugin: String,
@@ -80,6 +82,8 @@ pub struct Start {
     pub owner: OwnerLimits,
     /// What is left of `startupTimeout`.
     pub timeout: Duration,
+    /// The host whose death made the session send the call again.
+    pub after: Option<Pid>,
 }
 
 /// What the getters of a session read.
