@@ -107,7 +107,13 @@ impl Task {
 
     fn send_again(&mut self) {
         let calls: Vec<Asked> = std::mem::take(&mut self.calls).into_values().map(|call| call.asked).collect();
-        calls.into_iter().for_each(|asked| self.note(asked));
+        for mut asked in calls {
+            // The host may have ended its daemons since then.
+            if let What::Start { begun, .. } = &mut asked.what {
+                *begun = Instant::now();
+            }
+            self.note(asked);
+        }
     }
 }
 

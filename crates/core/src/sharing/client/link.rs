@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::spawn::spawn_host;
 use crate::error::Failure;
@@ -30,8 +30,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// The reads of one note in a row after which it counts.
 const READS_OF_A_NOTE_ELSEWHERE: u32 = 5;
-/// The time in which a host that was told to end everything must be gone.
-const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// A host that has accepted answers at once, unless it is suspended.
 const SUSPENDED: Duration = Duration::from_secs(2);
 
@@ -46,6 +44,8 @@ pub struct Link {
     pub read: OwnedReadHalf,
     pub write: OwnedWriteHalf,
     pub inbound: Inbound,
+    /// The time in which former hosts have ended their daemons. No start is late because of it.
+    pub waited: Duration,
 }
 
 /// One try.
@@ -56,7 +56,7 @@ enum Try {
     /// It has ended before it answered.
     Ended(Option<Pid>),
     /// It ends everything first.
-    MakesRoom(UnixStream),
+    MakesRoom(UnixStream, Duration),
     /// The queue of its socket is full.
     Busy,
     /// It does not answer. The note of who holds its lock, if there is one.
@@ -69,14 +69,17 @@ enum Try {
 /// `HostRefuses`, `OwnedOutside`; `HostSilent` after some seconds; why this process can't make a host.
 pub async fn connect(target: &Target) -> Result<Link, Failure> {
     let place = Place::open(&target.envs_dir)?;
-    let deadline = Instant::now() + LIMIT;
+    let mut deadline = Instant::now() + LIMIT;
+    let mut waited = Duration::ZERO;
     let (mut pause, mut reads_elsewhere) = (FIRST_PAUSE, 0);
     loop {
         let problem = match try_connect(&place, target, Ask::Session, deadline).await? {
-            Try::Linked(link) => return Ok(*link),
-            Try::MakesRoom(mut stream) => {
-                // Its end is the end of the stream. At the deadline the next try tells.
-                await_end(&mut stream, deadline).await;
+            Try::Linked(link) => return Ok(Link { waited, ..*link }),
+            Try::MakesRoom(mut stream, within) => {
+                let begun = Instant::now();
+                await_end(&mut stream, within).await?;
+                waited += begun.elapsed();
+                deadline = Instant::now() + LIMIT;
                 continue;
             }
             Try::Silent(note) => {
@@ -149,8 +152,8 @@ async fn find(target: &Target, ask: Ask) -> Result<Existing, Failure> {
             // One that leaves removes its socket first.
             Try::Ended(Some(host)) if Place::has_socket(&target.envs_dir) => return Ok(Existing::Died(host)),
             Try::Ended(_) => return Ok(Existing::Nobody),
-            Try::MakesRoom(mut stream) => {
-                await_end(&mut stream, deadline).await;
+            Try::MakesRoom(mut stream, within) => {
+                await_end(&mut stream, within).await?;
                 return Ok(Existing::Nobody);
             }
             // A look changes nothing, so it wakes nobody.
@@ -185,13 +188,9 @@ pub async fn end_host(target: &Target) -> Result<bool, Failure> {
     let place = Place::open(&target.envs_dir)?;
     match try_when_not_busy(&place, target, Ask::End, Instant::now() + LIMIT).await? {
         Try::Linked(_) | Try::Nobody | Try::Ended(_) => Ok(false),
-        Try::MakesRoom(mut stream) => {
-            // Daemons have a grace period.
-            if await_end(&mut stream, Instant::now() + ENDS_WITHIN).await {
-                return Ok(true);
-            }
-            let problem = format!("the host of shared daemons has not ended within {} s", ENDS_WITHIN.as_secs());
-            Err(Failure::HostSilent { problem })
+        Try::MakesRoom(mut stream, within) => {
+            await_end(&mut stream, within).await?;
+            Ok(true)
         }
         Try::Busy => Err(held(&place)),
         Try::Silent(note) => Err(silent(note.as_ref())),
@@ -235,9 +234,9 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
             let mut inbound = Inbound::new(TO_SESSION_MAX);
             inbound.extend(&rest);
             let (read, write) = stream.into_split();
-            Ok(Try::Linked(Box::new(Link { host: hello.pid, read, write, inbound })))
+            Ok(Try::Linked(Box::new(Link { host: hello.pid, read, write, inbound, waited: Duration::ZERO })))
         }
-        Verdict::MakesRoom => Ok(Try::MakesRoom(stream)),
+        Verdict::MakesRoom { within } => Ok(Try::MakesRoom(stream, within)),
         Verdict::OtherBuild { sessions } => Err(other_build(&hello, target, sessions)),
         Verdict::Outside { difference } => {
             let problem = format!("the host of shared daemons (process {}) is in another sandbox: {difference}", hello.pid);
@@ -259,11 +258,17 @@ async fn read_greeting(stream: &mut UnixStream) -> Option<(HostGreeting, Vec<u8>
     }
 }
 
-/// Waits until the host is gone. False at the deadline.
-async fn await_end(stream: &mut UnixStream, deadline: Instant) -> bool {
+/// Waits for the end of the stream, which is that of the host.
+///
+/// # Errors
+/// `HostSilent`: it has not ended in this time.
+async fn await_end(stream: &mut UnixStream, within: Duration) -> Result<(), Failure> {
     let mut piece = [0; 64];
     let ended = async { while stream.read(&mut piece).await.is_ok_and(|count| count > 0) {} };
-    timeout_at(deadline, ended).await.is_ok()
+    timeout(within, ended).await.map_err(|_| {
+        let problem = format!("the host of shared daemons has not ended within {} s", within.as_secs());
+        Failure::HostSilent { problem }
+    })
 }
 
 fn other_build(host: &Hello, target: &Target, sessions: u32) -> Failure {

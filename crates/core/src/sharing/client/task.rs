@@ -123,7 +123,10 @@ impl Task {
             }
         };
         let failure = match linked {
-            Ok(Existing::Linked(link)) => return Some(link),
+            Ok(Existing::Linked(link)) => {
+                self.shift_starts(link.waited);
+                return Some(link);
+            }
             // Nothing is shared, so there is nothing to stop.
             Ok(Existing::Nobody) => None,
             Ok(Existing::Died(host)) => {
@@ -139,6 +142,15 @@ impl Task {
         };
         self.answer_without_host(failure.as_ref());
         None
+    }
+
+    /// The time in which a former host ended its daemons is none of a start.
+    fn shift_starts(&mut self, by: Duration) {
+        for call in self.calls.values_mut() {
+            if let What::Start { begun, .. } = &mut call.asked.what {
+                *begun = (*begun + by).min(Instant::now());
+            }
+        }
     }
 
     fn answer_without_host(&mut self, failure: Option<&Failure>) {
@@ -163,7 +175,7 @@ impl Task {
 
     /// Serves one connection. False if the manager has ended.
     async fn serve(&mut self, link: Link, commands: &mut mpsc::UnboundedReceiver<Command>) -> bool {
-        let Link { host, mut read, write, mut inbound } = link;
+        let Link { host, mut read, write, mut inbound, .. } = link;
         self.host_pid = host;
         self.host = os::look_up(host);
         self.out.clear();

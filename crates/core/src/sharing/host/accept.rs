@@ -66,7 +66,7 @@ async fn admit(host: Arc<Host>, mut stream: UnixStream, permit: OwnedSemaphorePe
         if let Err(error) = stream.write_all(&reply).await {
             tracing::debug!(target: TARGET, %error, "a client that is no session has gone");
         }
-        if verdict == Verdict::MakesRoom {
+        if matches!(verdict, Verdict::MakesRoom { .. }) {
             host.end_all();
             // Until the host is gone, by which the client knows that all is.
             host.hold_open(stream);
@@ -125,20 +125,17 @@ impl Host {
             return Verdict::Outside { difference };
         }
         if greeting.ask == Ask::End {
-            self.lock().life.begin_ending();
-            return Verdict::MakesRoom;
-        }
-        if greeting.hello.build == self.hello.build {
-            return Verdict::Welcome;
+            return self.lock().make_room();
         }
         let mut state = self.lock();
+        if greeting.hello.build == self.hello.build {
+            let must_wait = greeting.ask == Ask::Session && state.life.is_leaving();
+            return if must_wait { state.make_room() } else { Verdict::Welcome };
+        }
         let sessions = state.holding_sessions();
         match u32::try_from(sessions).unwrap_or(u32::MAX) {
             sessions if greeting.ask == Ask::Look => Verdict::OtherBuild { sessions },
-            0 => {
-                state.life.begin_ending();
-                Verdict::MakesRoom
-            }
+            0 => state.make_room(),
             sessions => Verdict::OtherBuild { sessions },
         }
     }

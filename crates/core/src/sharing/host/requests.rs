@@ -43,12 +43,16 @@ impl Host {
     pub(super) fn request(self: &Arc<Self>, session: SessionId, request: protocol::Request) {
         let mut state = self.lock();
         let state = &mut *state;
-        // Not answered: the session asks the next host.
-        if state.life.is_leaving() || !state.sessions.contains_key(&session) {
+        if !state.sessions.contains_key(&session) {
             return;
         }
         let protocol::Request { id, call } = request;
+        // Also while the host ends, which may take a grace period.
         state.push(session, Class::Answer, &Push::Read { id });
+        if state.life.is_leaving() {
+            // Not answered: the session asks the next host.
+            return;
+        }
         match call {
             Call::Start(start) => self.start(state, session, id, *start, None),
             Call::Upgrade { start, changes } => self.start(state, session, id, *start, Some(changes)),

@@ -1,10 +1,15 @@
 //! The first frame in each direction. All builds share its format, for ever: the greeting of guardian and owner
 //! ([`Hello`]), with a few bytes behind it.
 
+use std::time::Duration;
+
 use ally_base::wire::{BadFrame, FrameBuffer, Hello};
 
 /// The bytes that are read before a greeting is complete.
 pub const GREETING_MAX: usize = 4096;
+
+/// The time for a host whose greeting has none.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a client asks with its greeting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +26,10 @@ pub enum Ask {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Welcome,
-    /// The host ends everything, because no session holds a daemon. The client waits as for a dead owner.
-    MakesRoom,
+    /// The host ends everything. The client waits as for a dead owner: the host is gone within this time.
+    MakesRoom {
+        within: Duration,
+    },
     /// The client is of another build, and so many sessions hold daemons.
     OtherBuild {
         sessions: u32,
@@ -80,7 +87,10 @@ impl HostGreeting {
     pub fn encode(&self) -> Vec<u8> {
         let rest = match &self.verdict {
             Verdict::Welcome => vec![0],
-            Verdict::MakesRoom => vec![MAKES_ROOM],
+            Verdict::MakesRoom { within } => {
+                let within = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+                [&[MAKES_ROOM][..], &within.to_le_bytes()].concat()
+            }
             Verdict::OtherBuild { sessions } => [&[OTHER_BUILD][..], &sessions.to_le_bytes()].concat(),
             Verdict::Outside { difference } => [&[OUTSIDE][..], difference.as_bytes()].concat(),
         };
@@ -95,7 +105,10 @@ impl HostGreeting {
         let Some((hello, rest)) = Hello::take_with_rest(buffer)? else { return Ok(None) };
         let verdict = match rest.split_first() {
             None | Some((0, _)) => Verdict::Welcome,
-            Some((&MAKES_ROOM, _)) => Verdict::MakesRoom,
+            Some((&MAKES_ROOM, within)) => {
+                let within = within.first_chunk().map(|bytes| Duration::from_millis(u32::from_le_bytes(*bytes).into()));
+                Verdict::MakesRoom { within: within.unwrap_or(ENDS_WITHIN) }
+            }
             Some((&OTHER_BUILD, sessions)) => {
                 Verdict::OtherBuild { sessions: sessions.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)) }
             }
