@@ -16,7 +16,7 @@ use super::plugin::{OwnStart, Plugin};
 use super::{Asked, Command, Inner, What};
 use crate::error::{Facts, Failure};
 use crate::model::Pid;
-use crate::sharing::protocol::{self, Call, Interest, LogLevel, Push, RequestId, TO_HOST_MAX, encode};
+use crate::sharing::protocol::{self, BadMessage, Call, Inbound, Interest, LogLevel, Parts, Push, RequestId, TO_HOST_MAX, encode};
 use crate::sharing::stream::read_some;
 use crate::supervisor::{Message, TARGET, check};
 
@@ -176,6 +176,7 @@ impl Task {
     /// Serves one connection. False if the manager has ended.
     async fn serve(&mut self, link: Link, commands: &mut mpsc::UnboundedReceiver<Command>) -> bool {
         let Link { host, mut read, write, mut inbound, .. } = link;
+        let mut parts = Parts::default();
         self.host_pid = host;
         self.host = os::look_up(host);
         self.out.clear();
@@ -184,7 +185,7 @@ impl Task {
         ids.into_iter().for_each(|id| self.send(id));
         loop {
             loop {
-                match inbound.next_message::<Push>() {
+                match next_whole(&mut inbound, &mut parts) {
                     Ok(Some(push)) => self.receive(push),
                     Ok(None) => break,
                     Err(problem) => {
@@ -322,8 +323,8 @@ impl Task {
             Push::Upgraded { plugin, changes, config } => self.upgraded(&plugin, changes, config),
             Push::Resync { lost, plugins } => self.resync(lost, &plugins),
             Push::Leaving => self.is_leaving = true,
-            // Of those who look.
-            Push::Listed(_) => {}
+            // Of those who look; and what was put together before.
+            Push::Listed(_) | Push::Part { .. } => {}
         }
     }
 
@@ -448,6 +449,20 @@ fn too_long() -> Failure {
     let error = io::Error::from_raw_os_error(libc::E2BIG);
     let problem = format!("configuration and environment are too large: {}", ally_base::text::io_text(&error));
     Failure::Spawn { problem, refused: crate::error::Refused::by(&error, Some("execve"), None) }
+}
+
+/// The next message, put together from its parts.
+fn next_whole(inbound: &mut Inbound, parts: &mut Parts) -> Result<Option<Push>, BadMessage> {
+    loop {
+        match inbound.next_message()? {
+            Some(Push::Part { bytes, is_last }) => {
+                if let Some(whole) = parts.add(&bytes, is_last)? {
+                    return Ok(Some(whole));
+                }
+            }
+            message => return Ok(message),
+        }
+    }
 }
 
 /// Waits until the stream takes bytes, and writes some.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::outbox::{Class, Outbox};
 use super::{Host, SessionId};
 use crate::error::{Facts, Failure};
-use crate::sharing::protocol::{Inbound, Interest, Push, Request, TO_SESSION_MAX, encode};
+use crate::sharing::protocol::{Inbound, Interest, Push, Request, TO_SESSION_MAX, encode, encode_in_parts};
 use crate::sharing::stream::read_some;
 use crate::supervisor::runtime::AbortOnDrop;
 
@@ -45,8 +45,10 @@ impl Session {
     }
 
     pub fn push(&mut self, class: Class, push: &Push) {
-        match encode(push, TO_SESSION_MAX).or_else(|| encode_short(push)) {
-            Some(frame) => self.outbox.push(class, frame),
+        // What may be lost comes in one frame: without a part of it, the others would be of no use.
+        let frames = if class == Class::Answer { encode_in_parts(push) } else { encode(push, TO_SESSION_MAX).map(|frame| vec![frame]) };
+        match frames.or_else(|| encode_short(push)) {
+            Some(frames) => frames.into_iter().for_each(|frame| self.outbox.push(class, frame)),
             // No message is as long, except with a status or an error of a megabyte.
             None => tracing::debug!(target: crate::supervisor::TARGET, "a message to a session is too long"),
         }
@@ -69,11 +71,11 @@ impl Session {
 }
 
 /// An answer that is too long becomes a short failure: its caller waits for it.
-fn encode_short(push: &Push) -> Option<Vec<u8>> {
+fn encode_short(push: &Push) -> Option<Vec<Vec<u8>>> {
     let Push::Answer { id, .. } = push else { return None };
     let problem = "the answer of the host of shared daemons is too long".to_owned();
     let outcome = Err(Facts::chain(&Failure::Internal { problem }, ""));
-    encode(&Push::Answer { id: *id, outcome }, TO_SESSION_MAX)
+    encode_in_parts(&Push::Answer { id: *id, outcome })
 }
 
 /// Serves the connection until it ends. `inbound`: with what came behind the greeting.

@@ -191,6 +191,11 @@ pub enum Push {
         lost: u64,
         plugins: Vec<String>,
     },
+    /// A part of a message that is longer than a frame may be.
+    Part {
+        bytes: Vec<u8>,
+        is_last: bool,
+    },
     /// The end of the stream that follows is no death.
     Leaving,
 }
