@@ -150,16 +150,6 @@ test('SIGTERM to the host ends every daemon for all sessions', async () => {
   expect(second.isRunning('plugin')).toBe(true);
 });
 
-test('a suspended host gets SIGCONT after 2 s', async () => {
-  const manager = world.manager();
-  await manager.startProcess(shared('other'));
-  signal(host(), 'SIGSTOP');
-  const begun = performance.now();
-  await manager.startProcess(shared());
-  expect(performance.now() - begun).toBeGreaterThan(1_900);
-  expect(performance.now() - begun).toBeLessThan(4_000);
-});
-
 test('upgrade rejects with ERR_UPGRADE if the host is killed', async () => {
   const manager = world.manager();
   await manager.startProcess(shared());

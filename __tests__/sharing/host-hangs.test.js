@@ -1,12 +1,35 @@
 'use strict';
 
-const { testWith } = require('../helpers/needs');
-const { failure } = require('../helpers/promises');
+const fs = require('node:fs');
+const { testOnLinux, testWith } = require('../helpers/needs');
+const { failure, watch } = require('../helpers/promises');
+const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
 
 const world = useWorld();
-const { shared, frozenHost } = useSessions(world);
+const { shared, frozenHost, suspendHost } = useSessions(world);
+
+testOnLinux('a suspended host gets SIGCONT after 2 s', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared('other'));
+  await suspendHost();
+  const begun = performance.now();
+  await manager.startProcess(shared());
+  expect(performance.now() - begun).toBeGreaterThan(1_900);
+  expect(performance.now() - begun).toBeLessThan(4_000);
+});
+
+testOnLinux('a host that was suspended after it had read a call gets SIGCONT as well', async () => {
+  const manager = world.manager();
+  const marker = world.path('may-listen');
+  const start = watch(manager.startProcess(shared('plugin', ['waits-for-a-file.py', marker, world.path('began')])));
+  await until(() => fs.existsSync(world.path('began')));
+  await suspendHost();
+  fs.writeFileSync(marker, '');
+  await start.promise;
+  expect(manager.isRunning('plugin')).toBe(true);
+});
 
 testWith('ptrace')('a start that is given up after 10 s is taken back when the host goes on', async () => {
   const [manager, second] = [world.manager(), world.manager()];

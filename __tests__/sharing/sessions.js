@@ -41,6 +41,14 @@ function useSessions(world) {
     return { host: found, thaw: await freeze({ pid }) };
   }
 
+  /** SIGSTOP to the host. A thread that the signal has not reached yet may go on for a moment. */
+  async function suspendHost() {
+    const { pid } = host();
+    process.kill(pid, 'SIGSTOP');
+    const threads = () => fs.readdirSync(`/proc/${pid}/task`).map((thread) => fs.readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1'));
+    await until(() => threads().every((text) => text.slice(text.lastIndexOf(')')).startsWith(') T')), 5_000, 'the host is suspended');
+  }
+
   const hostGone = (deadline = 1_500) => until(() => host() === undefined, deadline, 'the host is gone');
 
   /** A session that has the daemon, with the process of the daemon. */
@@ -57,7 +65,7 @@ function useSessions(world) {
 
   const value = async (owner, verb, ...args) => (await owner.asks(verb, ...args)).value;
 
-  return { folder, session, shared, host, frozenHost, hostGone, started, kill, value };
+  return { folder, session, shared, host, frozenHost, suspendHost, hostGone, started, kill, value };
 }
 
 module.exports = { GRACE, useSessions };

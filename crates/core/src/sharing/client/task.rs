@@ -20,7 +20,7 @@ use crate::sharing::protocol::{self, BadMessage, Call, Inbound, Interest, LogLev
 use crate::sharing::stream::read_some;
 use crate::supervisor::{Message, TARGET, check};
 
-/// A host that has not read a call after this time gets SIGCONT, and after the second one the call fails.
+/// A host that has not answered a call after this time gets SIGCONT. If it has not read the call after the second one, the call fails.
 const WAKE_AFTER: Duration = Duration::from_secs(2);
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
@@ -368,10 +368,14 @@ impl Task {
         }
     }
 
-    /// When a call that the host has not read must be looked at.
+    /// When a call must be looked at: once if it is not answered, and again if it is not even read.
     fn next_check(&self) -> Option<Instant> {
-        let due = |call: &Pending| Some(call.sent? + if call.woken { GIVE_UP_AFTER } else { WAKE_AFTER });
-        self.calls.values().filter(|call| !call.read).filter_map(due).min()
+        let due = |call: &Pending| match (call.woken, call.read) {
+            (false, _) => Some(call.sent? + WAKE_AFTER),
+            (true, false) => Some(call.sent? + GIVE_UP_AFTER),
+            (true, true) => None,
+        };
+        self.calls.values().filter_map(due).min()
     }
 
     fn check_late(&mut self) {
@@ -379,11 +383,12 @@ impl Task {
         let late: Vec<RequestId> = self
             .calls
             .iter_mut()
-            .filter(|(_, call)| !call.read && call.sent.is_some_and(|sent| now >= sent + WAKE_AFTER))
-            .filter_map(|(id, call)| std::mem::replace(&mut call.woken, true).then_some((*id, call.sent?)))
+            .filter(|(_, call)| call.sent.is_some_and(|sent| now >= sent + WAKE_AFTER))
+            .filter_map(|(id, call)| (std::mem::replace(&mut call.woken, true) && !call.read).then_some((*id, call.sent?)))
             .filter(|(_, sent)| now >= *sent + GIVE_UP_AFTER)
             .map(|(id, _)| id)
             .collect();
+        // Also one that has read the call: it may have been suspended since then. A host that runs does not notice.
         link::wake(self.host_pid);
         for id in late {
             let problem = format!("the host of shared daemons (process {}) does not act", self.host_pid);
