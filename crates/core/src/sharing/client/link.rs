@@ -113,7 +113,7 @@ pub async fn connect(target: &Target) -> Result<Link, Failure> {
 pub enum Existing {
     Linked(Link),
     Nobody,
-    /// It was killed before it answered.
+    /// It was killed, and has left its socket.
     Died(Pid),
 }
 
@@ -201,7 +201,8 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
     let stream = match place.connect() {
         Ok(stream) => stream,
         Err(Errno::EAGAIN) => return Ok(Try::Busy),
-        Err(Errno::ENOENT | Errno::ECONNREFUSED | Errno::ECONNRESET) => return Ok(Try::Nobody),
+        Err(Errno::ENOENT) => return Ok(Try::Nobody),
+        Err(Errno::ECONNREFUSED | Errno::ECONNRESET) => return Ok(Try::Ended(noted_here(place))),
         Err(error) => return Err(Failure::call("connect", place.path(), error)),
     };
     let user = os::peer_user(&stream).map_err(|error| Failure::call("getsockopt", place.path(), error))?;
@@ -210,7 +211,7 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
         let problem = format!("uid {user} answers at {}", place.path().display());
         return Err(Failure::HostRefuses { host: None, problem });
     }
-    let host = place.note().map(|note| note.pid);
+    let host = noted_here(place);
     let failed = |error: io::Error| Failure::at(place.path(), error);
     stream.set_nonblocking(true).map_err(failed)?;
     let mut stream = UnixStream::from_std(stream).map_err(failed)?;
@@ -243,6 +244,11 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
             Err(Failure::HostRefuses { host: Some(hello.pid), problem })
         }
     }
+}
+
+/// Who has the lock, or had it, if its pid counts here.
+fn noted_here(place: &Place) -> Option<Pid> {
+    place.note().filter(|note| note.elsewhere().is_none()).map(|note| note.pid)
 }
 
 /// `None` if the stream ends, or the bytes are no greeting.
