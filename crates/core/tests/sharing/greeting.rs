@@ -29,7 +29,7 @@ fn the_bytes_of_a_greeting_are_these_for_ever() {
 
 #[test]
 fn greetings_are_read_as_they_were_sent() {
-    for ask in [Ask::Session, Ask::End] {
+    for ask in [Ask::Session, Ask::Resume(u64::MAX - 1), Ask::End, Ask::Look] {
         let greeting = ClientGreeting { hello: hello(), ask };
         let mut received = buffer(&[greeting.encode(), b"rest".to_vec()].concat());
         assert_eq!(ClientGreeting::take_from(&mut received), Ok(Some(greeting)));
@@ -37,7 +37,7 @@ fn greetings_are_read_as_they_were_sent() {
     }
     let outside = Verdict::Outside { difference: "pid namespace, groups".to_owned() };
     for verdict in [
-        Verdict::Welcome,
+        Verdict::Welcome { token: 7 },
         Verdict::MakesRoom { within: Duration::from_millis(12_345) },
         Verdict::OtherBuild { sessions: u32::MAX },
         outside,

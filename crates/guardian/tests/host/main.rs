@@ -6,5 +6,6 @@
 mod ending;
 mod greeting;
 mod leave;
+mod resume;
 mod start;
 mod support;

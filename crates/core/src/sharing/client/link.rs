@@ -44,6 +44,8 @@ pub struct Link {
     pub read: OwnedReadHalf,
     pub write: OwnedWriteHalf,
     pub inbound: Inbound,
+    /// By which the session resumes itself.
+    pub token: u64,
     /// The time in which former hosts have ended their daemons. No start is late because of it.
     pub waited: Duration,
 }
@@ -126,6 +128,15 @@ pub async fn connect_to_existing(target: &Target) -> Result<Existing, Failure> {
         return Ok(Existing::Nobody);
     }
     find(target, Ask::Session).await
+}
+
+/// Another connection of the session with this token. `None` if its host is gone, or does not know it any more.
+pub async fn resume(target: &Target, token: u64) -> Option<Link> {
+    let place = Place::open(&target.envs_dir).ok()?;
+    match try_connect(&place, target, Ask::Resume(token), Instant::now() + SUSPENDED).await {
+        Ok(Try::Linked(link)) if link.token == token => Some(*link),
+        _ => None,
+    }
 }
 
 /// A connection that is no session, to a host that is there. `None` without one.
@@ -231,11 +242,11 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
     let Some((greeting, rest)) = answer else { return Ok(Try::Ended(host)) };
     let HostGreeting { hello, verdict } = greeting;
     match verdict {
-        Verdict::Welcome => {
+        Verdict::Welcome { token } => {
             let mut inbound = Inbound::new(TO_SESSION_MAX);
             inbound.extend(&rest);
             let (read, write) = stream.into_split();
-            Ok(Try::Linked(Box::new(Link { host: hello.pid, read, write, inbound, waited: Duration::ZERO })))
+            Ok(Try::Linked(Box::new(Link { host: hello.pid, read, write, inbound, token, waited: Duration::ZERO })))
         }
         Verdict::MakesRoom { within } => Ok(Try::MakesRoom(stream, within)),
         Verdict::OtherBuild { sessions } => Err(other_build(&hello, target, sessions)),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ally_base::os::{self, Process};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::link::{self, Existing, Link};
 use super::plugin::{OwnStart, Plugin};
@@ -23,6 +23,9 @@ use crate::supervisor::{Message, TARGET, check};
 /// A host that has not answered a call after this time gets SIGCONT. If it has not read the call after the second one, the call fails.
 const WAKE_AFTER: Duration = Duration::from_secs(2);
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
+/// The time in which a host takes the last call of a connection.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// A call that is not answered.
 pub(super) struct Pending {
@@ -40,6 +43,8 @@ pub(super) struct Task {
     pub host_pid: Pid,
     /// The last host that was killed.
     pub dead: Option<Pid>,
+    /// By which the session gets another connection after a protocol error. `None`: it is of no use any more.
+    token: Option<u64>,
     /// The host has said that it leaves.
     is_leaving: bool,
     /// Bytes that wait for the stream.
@@ -55,7 +60,8 @@ enum Turn {
 
 /// Serves the session until its manager ends.
 pub(super) async fn run(inner: Arc<Inner>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let mut task = Task { inner, calls: BTreeMap::new(), host: None, host_pid: 0, dead: None, is_leaving: false, out: Vec::new() };
+    let mut task =
+        Task { inner, calls: BTreeMap::new(), host: None, host_pid: 0, dead: None, token: None, is_leaving: false, out: Vec::new() };
     loop {
         // Without a call nothing needs a host.
         while task.calls.is_empty() {
@@ -65,14 +71,21 @@ pub(super) async fn run(inner: Arc<Inner>, mut commands: mpsc::UnboundedReceiver
                 None => return,
             }
         }
-        let Some(link) = task.connect(&mut commands).await else {
+        let Some(mut link) = task.connect(&mut commands).await else {
             if commands.is_closed() && commands.is_empty() {
                 return;
             }
             continue;
         };
-        if !task.serve(link, &mut commands).await {
-            return;
+        task.token = Some(link.token);
+        loop {
+            if !task.serve(link, &mut commands).await {
+                return;
+            }
+            match task.resume().await {
+                Some(next) => link = next,
+                None => break,
+            }
         }
         if task.is_leaving {
             task.is_leaving = false;
@@ -173,6 +186,17 @@ impl Task {
         }
     }
 
+    /// Another connection to a host that lives, and does not understand this process, or the other way round: once.
+    async fn resume(&mut self) -> Option<Link> {
+        let lives = self.host.as_ref().is_some_and(|host| host.lives().unwrap_or(false));
+        let token = self.token.take().filter(|_| lives && !self.is_leaving)?;
+        let link = link::resume(&self.inner.target, token).await?;
+        for call in self.calls.values_mut().filter(|call| !matches!(call.asked.what, What::Abandon)) {
+            (call.read, call.woken) = (false, false);
+        }
+        Some(link)
+    }
+
     /// Serves one connection. False if the manager has ended.
     async fn serve(&mut self, link: Link, commands: &mut mpsc::UnboundedReceiver<Command>) -> bool {
         let Link { host, mut read, write, mut inbound, .. } = link;
@@ -190,6 +214,9 @@ impl Task {
                     Ok(None) => break,
                     Err(problem) => {
                         tracing::warn!(target: TARGET, manager = self.inner.context.id, %problem, "the host of shared daemons is not understood");
+                        self.write(Call::Reconnect);
+                        // A host that does not take it ends the session.
+                        drop(timeout(FAREWELL, write_all(&write, &self.out)).await);
                         return true;
                     }
                 }
@@ -330,7 +357,9 @@ impl Task {
 
     fn resync(&self, lost: u64, plugins: &[String]) {
         let manager = self.inner.context.id;
-        tracing::warn!(target: TARGET, manager, "{lost} messages of the host of shared daemons were lost: this process did not read them");
+        if lost > 0 {
+            tracing::warn!(target: TARGET, manager, "{lost} messages of the host of shared daemons were lost: this process did not read them");
+        }
         for plugin in self.inner.lock().values_mut().filter(|plugin| !plugin.is_abandoned()) {
             let is_held = plugins.contains(&plugin.name);
             self.inner.change_in(plugin, |plugin| plugin.resync(is_held));
@@ -468,6 +497,14 @@ fn next_whole(inbound: &mut Inbound, parts: &mut Parts) -> Result<Option<Push>, 
             message => return Ok(message),
         }
     }
+}
+
+async fn write_all(write: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = write_some(write, bytes).await?;
+        bytes = bytes.get(count..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Waits until the stream takes bytes, and writes some.

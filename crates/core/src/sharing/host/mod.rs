@@ -44,7 +44,7 @@ use crate::error::Failure;
 use crate::lifecycle::Ticket;
 use crate::lifecycle::holds::{CallId, Request, Session as SessionId};
 use crate::model::Pid;
-use crate::supervisor::runtime;
+use crate::supervisor::runtime::{self, AbortOnDrop};
 use crate::supervisor::{FollowerId, GuardianProgram, Manager, Options};
 
 pub use super::place::{inherited, write_note};
@@ -62,6 +62,8 @@ pub struct HostOptions {
 /// Everything that changes. Locked for one step, never across an await.
 struct State {
     sessions: HashMap<SessionId, Session>,
+    /// By token: sessions without a connection, until they resume themselves or the timer ends them.
+    parted: HashMap<u64, (SessionId, AbortOnDrop)>,
     plugins: HashMap<String, Plugin>,
     /// The calls of the manager that are not settled: the plugin, and the number by which its holds know the call.
     calls: HashMap<Ticket, (String, CallId)>,
@@ -136,6 +138,7 @@ fn begin(options: HostOptions) -> Result<Arc<Host>, Failure> {
     log::install(manager.mailbox());
     let state = State {
         sessions: HashMap::new(),
+        parted: HashMap::new(),
         plugins: HashMap::new(),
         calls: HashMap::new(),
         asked: HashMap::new(),

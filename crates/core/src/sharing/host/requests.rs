@@ -11,7 +11,7 @@ use super::plugin::Plugin;
 use super::{Class, Host, SessionId, State};
 use crate::config::{Parsed, Raw, difference};
 use crate::error::{Facts, Failure};
-use crate::lifecycle::holds::{Fit, HoldEvent, Request};
+use crate::lifecycle::holds::{DaemonState, Fit, HoldEvent, Request};
 use crate::sharing::protocol::{self, Call, Detachment, Push, RequestId};
 use crate::supervisor::runtime::{self, AbortOnDrop};
 use crate::supervisor::{SessionStart, check};
@@ -41,11 +41,13 @@ pub struct AskedStart {
 
 impl Host {
     pub(super) fn request(self: &Arc<Self>, session: SessionId, request: protocol::Request) {
+        if matches!(request.call, Call::Reconnect) {
+            return self.part(session);
+        }
         let mut state = self.lock();
         let state = &mut *state;
-        if !state.sessions.contains_key(&session) {
-            return;
-        }
+        let Some(connection) = state.sessions.get_mut(&session) else { return };
+        let is_repeated = connection.is_repeated(&request);
         let protocol::Request { id, call } = request;
         // Also while the host ends, which may take a grace period.
         state.push(session, Class::Answer, &Push::Read { id });
@@ -53,7 +55,14 @@ impl Host {
             // Not answered: the session asks the next host.
             return;
         }
+        // Its answer is on its way, or was lost with the former connection.
+        if is_repeated && state.asked.values().any(|asked| asked.session == session && asked.id == id) {
+            return;
+        }
         match call {
+            Call::Start(start) if is_repeated && state.has(session, &start.plugin) => {
+                self.answer_start_again(state, session, id, &start.plugin)
+            }
             Call::Start(start) => self.start(state, session, id, *start, None),
             Call::Upgrade { start, changes } => self.start(state, session, id, *start, Some(changes)),
             Call::LetGo { plugin } => self.ask(state, session, id, &plugin, |request| HoldEvent::LetGo { session, request }),
@@ -75,6 +84,8 @@ impl Host {
                 }
                 state.push(session, Class::Answer, &Push::Answer { id, outcome: Ok(()) });
             }
+            // Answered by nobody: see above.
+            Call::Reconnect => {}
             Call::Metrics => self.want_metrics(state, session),
             Call::List => {
                 for plugin in state.plugins.values_mut() {
@@ -121,6 +132,14 @@ impl Host {
             event
         };
         self.feed(state, &plugin, event);
+    }
+
+    /// A start that was carried out, whose answer was lost.
+    fn answer_start_again(self: &Arc<Self>, state: &mut State, session: SessionId, id: RequestId, name: &str) {
+        if state.plugins.get(name).is_some_and(|plugin| plugin.daemon == DaemonState::Armed) {
+            return state.answer(session, id, name, Ok(()));
+        }
+        self.ask(state, session, id, name, |request| HoldEvent::Wait { session, request });
     }
 
     fn ask(self: &Arc<Self>, state: &mut State, session: SessionId, id: RequestId, plugin: &str, event: impl FnOnce(Request) -> HoldEvent) {
@@ -201,7 +220,7 @@ impl Host {
         true
     }
 
-    /// The connection of a session has ended, however that came.
+    /// The session has ended: what it had is let go of.
     pub(super) fn end_session(self: &Arc<Self>, id: SessionId) {
         let mut state = self.lock();
         let state = &mut *state;
@@ -243,6 +262,10 @@ impl State {
     pub fn answer(&mut self, session: SessionId, id: RequestId, plugin: &str, outcome: Result<(), &Failure>) {
         let outcome = outcome.map_err(|failure| Facts::chain(failure, plugin));
         self.push(session, Class::Answer, &Push::Answer { id, outcome });
+    }
+
+    fn has(&self, session: SessionId, name: &str) -> bool {
+        self.plugins.get(name).is_some_and(|plugin| plugin.holds.has(session))
     }
 
     fn note_asked(&mut self, asked: Asked) -> Request {

@@ -51,6 +51,8 @@ pub enum Call {
         plugin: String,
         request: RequestId,
     },
+    /// The last message of a connection that the session does not understand: it resumes itself with another one.
+    Reconnect,
     /// Metrics of all plugins of this session are wanted for the next minute.
     Metrics,
     Listen(Interest),
