@@ -74,23 +74,27 @@ test('host killed during a stop: stopProcess resolves at the end of the tree', a
   expect(manager.getState('plugin')).toBe('stopped');
 });
 
-testWith('ptrace')('host killed during a stop: it resolves although another session starts the daemon again', async () => {
-  const [manager, other] = [world.manager(), world.manager()];
-  for (let round = 0; round < 4; round++) {
-    const config = shared('plugin', ['ignores-signals.py'], { shutdownGracePeriod: 300 });
-    await manager.startProcess(config);
-    if (round === 0) await other.startProcess(config);
-    const daemon = identify(manager.getPid('plugin'));
-    const frozen = await frozenHost();
-    const stop = watch(manager.stopProcess('plugin'));
-    signal(frozen.host, 'SIGKILL');
-    await frozen.thaw();
-    await stop.promise;
-    expect(alive(daemon)).toBe(false);
-    expect(manager.getState('plugin')).toBe('stopped');
-    await until(() => other.isRunning('plugin') && other.getPid('plugin') !== daemon.pid, 5_000);
-  }
-}, 30_000);
+testWith('ptrace')(
+  'host killed during a stop: it resolves although another session starts the daemon again',
+  async () => {
+    const [manager, other] = [world.manager(), world.manager()];
+    for (let round = 0; round < 4; round++) {
+      const config = shared('plugin', ['ignores-signals.py'], { shutdownGracePeriod: 300 });
+      await manager.startProcess(config);
+      if (round === 0) await other.startProcess(config);
+      const daemon = identify(manager.getPid('plugin'));
+      const frozen = await frozenHost();
+      const stop = watch(manager.stopProcess('plugin'));
+      signal(frozen.host, 'SIGKILL');
+      await frozen.thaw();
+      await stop.promise;
+      expect(alive(daemon)).toBe(false);
+      expect(manager.getState('plugin')).toBe('stopped');
+      await until(() => other.isRunning('plugin') && other.getPid('plugin') !== daemon.pid, 5_000);
+    }
+  },
+  30_000,
+);
 
 testWith('ptrace').each(['a session', 'a stranger'])(
   'host killed during stopProcess with everywhere, of %s: nobody starts the daemon again',

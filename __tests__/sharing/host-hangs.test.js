@@ -31,35 +31,43 @@ testOnLinux('a host that was suspended after it had read a call gets SIGCONT as 
   expect(manager.isRunning('plugin')).toBe(true);
 });
 
-testWith('ptrace')('a start that is given up after 10 s is taken back when the host goes on', async () => {
-  const [manager, second] = [world.manager(), world.manager()];
-  await manager.startProcess(shared('other'));
-  const { host, thaw } = await frozenHost();
-  const begun = performance.now();
-  const refused = await failure(manager.startProcess(shared()));
-  expect(refused).toMatchObject({ code: 'ERR_INTERNAL', message: expect.stringContaining(String(host.pid)) });
-  expect(performance.now() - begun).toBeGreaterThan(9_900);
-  expect(manager.getState('plugin')).toBe('error');
-  await thaw();
-  // Behind the start that was given up.
-  await manager.startProcess(shared('third'));
-  await second.startProcess(shared());
-  expect(second.getProcessInfo('plugin').sessions).toBe(1);
-  expect(manager.getState('plugin')).toBe('error');
-  await manager.startProcess(shared());
-  expect(second.getProcessInfo('plugin').sessions).toBe(2);
-  expect(manager.getPid('plugin')).toBe(second.getPid('plugin'));
-}, 40_000);
+testWith('ptrace')(
+  'a start that is given up after 10 s is taken back when the host goes on',
+  async () => {
+    const [manager, second] = [world.manager(), world.manager()];
+    await manager.startProcess(shared('other'));
+    const { host, thaw } = await frozenHost();
+    const begun = performance.now();
+    const refused = await failure(manager.startProcess(shared()));
+    expect(refused).toMatchObject({ code: 'ERR_INTERNAL', message: expect.stringContaining(String(host.pid)) });
+    expect(performance.now() - begun).toBeGreaterThan(9_900);
+    expect(manager.getState('plugin')).toBe('error');
+    await thaw();
+    // Behind the start that was given up.
+    await manager.startProcess(shared('third'));
+    await second.startProcess(shared());
+    expect(second.getProcessInfo('plugin').sessions).toBe(1);
+    expect(manager.getState('plugin')).toBe('error');
+    await manager.startProcess(shared());
+    expect(second.getProcessInfo('plugin').sessions).toBe(2);
+    expect(manager.getPid('plugin')).toBe(second.getPid('plugin'));
+  },
+  40_000,
+);
 
-testWith('ptrace')('a start right after one that was given up is a start of its own', async () => {
-  const manager = world.manager();
-  await manager.startProcess(shared('other'));
-  const { thaw } = await frozenHost();
-  await failure(manager.startProcess(shared()));
-  const again = manager.startProcess(shared());
-  await thaw();
-  await again;
-  expect(manager.getState('plugin')).toBe('running');
-  await manager.stopProcess('plugin');
-  expect(manager.getState('plugin')).toBe('stopped');
-}, 40_000);
+testWith('ptrace')(
+  'a start right after one that was given up is a start of its own',
+  async () => {
+    const manager = world.manager();
+    await manager.startProcess(shared('other'));
+    const { thaw } = await frozenHost();
+    await failure(manager.startProcess(shared()));
+    const again = manager.startProcess(shared());
+    await thaw();
+    await again;
+    expect(manager.getState('plugin')).toBe('running');
+    await manager.stopProcess('plugin');
+    expect(manager.getState('plugin')).toBe('stopped');
+  },
+  40_000,
+);

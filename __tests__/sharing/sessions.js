@@ -45,7 +45,8 @@ function useSessions(world) {
   async function suspendHost() {
     const { pid } = host();
     process.kill(pid, 'SIGSTOP');
-    const threads = () => fs.readdirSync(`/proc/${pid}/task`).map((thread) => fs.readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1'));
+    const threads = () =>
+      fs.readdirSync(`/proc/${pid}/task`).map((thread) => fs.readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1'));
     await until(() => threads().every((text) => text.slice(text.lastIndexOf(')')).startsWith(') T')), 5_000, 'the host is suspended');
   }
 
