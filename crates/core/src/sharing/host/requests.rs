@@ -61,7 +61,7 @@ impl Host {
         }
         match call {
             Call::Start(start) if is_repeated && state.has(session, &start.plugin) => {
-                self.answer_start_again(state, session, id, &start.plugin)
+                self.answer_start_again(state, session, id, &start.plugin);
             }
             Call::Start(start) => self.start(state, session, id, *start, None),
             Call::Upgrade { start, changes } => self.start(state, session, id, *start, Some(changes)),
