@@ -118,6 +118,17 @@ test('upgradeProcess acts for all, and the config of each session has the change
   expect(second.getProcessInfo('plugin').config.envVars.NEXT).toBe('1');
 });
 
+test('upgradeProcess: a configuration of more than a megabyte reaches the other sessions', async () => {
+  const [first, second] = [world.manager(), world.manager()];
+  await first.startProcess(shared());
+  await second.startProcess(shared());
+  const long = Object.fromEntries(Array.from({ length: 12 }, (_, index) => [`LONG_${index}`, 'x'.repeat(120_000)]));
+  const envVars = { TEST_WORLD: world.dir, ...long };
+  await first.upgradeProcess('plugin', { envVars });
+  await until(() => second.getProcessInfo('plugin').config.envVars.LONG_11 !== undefined);
+  expect(second.getProcessInfo('plugin').config.envVars).toEqual(envVars);
+});
+
 test('upgradeProcess: `shared` may come from the defaults, and any name of a variable reaches the other sessions', async () => {
   const { shared: _, ...config } = shared();
   const [first, second] = [1, 2].map(() => world.manager({ defaults: { shared: true } }));

@@ -3,6 +3,7 @@
 // Sessions of shared daemons: managers of this process, and owners that obey commands. What is known of their host.
 
 const fs = require('node:fs');
+const { freeze } = require('../helpers/freeze');
 const { alive, identify } = require('../helpers/proc');
 const { until } = require('../helpers/until');
 
@@ -32,6 +33,23 @@ function useSessions(world) {
     return found.start === start && alive(found) ? found : undefined;
   }
 
+  /** Freezes the host as `freeze` does. Its thread that answers is the one of the supervisor. */
+  async function frozenHost() {
+    const found = host();
+    const threads = fs.readdirSync(`/proc/${found.pid}/task`);
+    const pid = threads.find((thread) => fs.readFileSync(`/proc/${found.pid}/task/${thread}/comm`, 'utf8') === 'ally-bpm\n');
+    return { host: found, thaw: await freeze({ pid }) };
+  }
+
+  /** SIGSTOP to the host. A thread that the signal has not reached yet may go on for a moment. */
+  async function suspendHost() {
+    const { pid } = host();
+    process.kill(pid, 'SIGSTOP');
+    const threads = () =>
+      fs.readdirSync(`/proc/${pid}/task`).map((thread) => fs.readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1'));
+    await until(() => threads().every((text) => text.slice(text.lastIndexOf(')')).startsWith(') T')), 5_000, 'the host is suspended');
+  }
+
   const hostGone = (deadline = 1_500) => until(() => host() === undefined, deadline, 'the host is gone');
 
   /** A session that has the daemon, with the process of the daemon. */
@@ -48,7 +66,7 @@ function useSessions(world) {
 
   const value = async (owner, verb, ...args) => (await owner.asks(verb, ...args)).value;
 
-  return { folder, session, shared, host, hostGone, started, kill, value };
+  return { folder, session, shared, host, frozenHost, suspendHost, hostGone, started, kill, value };
 }
 
 module.exports = { GRACE, useSessions };

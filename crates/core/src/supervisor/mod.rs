@@ -45,8 +45,8 @@ pub(crate) use manager::{
 pub use metrics::{Counts, Durations, PluginMetrics, Resources, TextFormat, text as metrics_text};
 pub use notify::{Notification, Watchdog};
 pub use output::{Batch, Follower, FollowerId, LINE_MAX, Line, LineMatch, LineSearch, OutputCounts, Splitter, Tail};
-pub(crate) use ownership::read_note;
 pub use ownership::{Folder, Holder, Lock, LockGuard, Observation, ObservedGeneration, Observer, Usage, leader};
+pub(crate) use ownership::{await_tree_end, read_note};
 pub use probe::http;
 pub(crate) use report::Reporter;
 pub use report::{LogEntry, LogValue, Mailbox, MemberStart, Message, Refusal};

@@ -38,3 +38,12 @@ fn a_session_that_only_asks_is_not_read_any_more() {
     outbox.push(Class::Answer, frame(1));
     assert!(outbox.is_full());
 }
+
+#[test]
+fn a_cleared_outbox_counts_what_it_had() {
+    let mut outbox = Outbox::default();
+    outbox.push(Class::State, vec![0; 8]);
+    outbox.push(Class::Answer, vec![0; 8]);
+    assert_eq!(outbox.clear(), 2);
+    assert!(outbox.is_empty() && outbox.bytes() == 0);
+}

@@ -7,7 +7,8 @@ use ally_core::error::{Code, Facts, Failure};
 use ally_core::lifecycle::Snapshot;
 use ally_core::model::{Exit, ExitReason, ProcessState, Stream};
 use ally_core::sharing::protocol::{
-    Call, Detachment, Inbound, Interest, LogLevel, PREFIX, Push, Request, SentLine, Shown, Start, TO_HOST_MAX, TO_SESSION_MAX, Told, encode,
+    Call, Detachment, Inbound, Interest, LogLevel, PREFIX, Parts, Push, Request, SentLine, Shown, Start, TO_HOST_MAX, TO_SESSION_MAX, Told,
+    encode, encode_in_parts,
 };
 use ally_core::supervisor::{LogValue, OwnerLimits, PluginMetrics};
 use proptest::prelude::*;
@@ -47,13 +48,15 @@ fn requests() -> Vec<Request> {
             inherited: "HOME=/root\0PATH=/bin\0".to_owned(),
             owner: OwnerLimits::default(),
             timeout: Duration::from_millis(1_500),
+            after: None,
         })
     };
     let calls = vec![
         Call::Start(start()),
         Call::Upgrade { start: start(), changes: "{}".to_owned() },
         Call::LetGo { plugin: plugin() },
-        Call::StopEverywhere { plugin: plugin() },
+        Call::Abandon { plugin: plugin() },
+        Call::StopEverywhere { plugin: plugin(), after: Some(7) },
         Call::Restart { plugin: plugin() },
         Call::Wait { plugin: plugin() },
         Call::Abort { plugin: plugin(), request: 7 },
@@ -185,4 +188,27 @@ proptest! {
         drop(received::<Request>(&frame, usize::MAX, TO_HOST_MAX));
         drop(received::<Push>(&frame, usize::MAX, TO_SESSION_MAX));
     }
+}
+
+#[test]
+fn a_message_that_is_longer_than_a_frame_comes_in_parts() {
+    let push = Push::Upgraded { plugin: "search".to_owned(), changes: "x".repeat(3 * TO_SESSION_MAX), config: config() };
+    let frames = encode_in_parts(&push).unwrap();
+    assert!(frames.len() > 1 && frames.iter().all(|frame| frame.len() <= PREFIX + TO_SESSION_MAX));
+    let mut parts = Parts::default();
+    let mut whole = Vec::new();
+    for part in received::<Push>(&frames.concat(), 64 * 1024, TO_SESSION_MAX).unwrap() {
+        let Push::Part { bytes, is_last } = part else { panic!("a part") };
+        whole.extend(parts.add(&bytes, is_last).unwrap());
+    }
+    assert_eq!(whole, [push]);
+}
+
+#[test]
+fn parts_of_no_message_are_refused() {
+    assert!(Parts::default().add(b"what", true).is_err());
+    let mut parts = Parts::default();
+    let piece = vec![0; TO_SESSION_MAX];
+    let taken = (0..20).take_while(|_| parts.add(&piece, false).is_ok()).count();
+    assert_eq!(taken, TO_HOST_MAX / TO_SESSION_MAX);
 }

@@ -10,15 +10,20 @@ use ally_core::sharing::protocol::{Ask, ClientGreeting, HostGreeting, Verdict};
 
 use crate::support::{World, lives, within};
 
-fn greeting(ask: Ask, build: &str) -> Vec<u8> {
+pub fn greeting(ask: Ask, build: &str) -> Vec<u8> {
     ClientGreeting { hello: Hello { version: VERSION.to_owned(), build: build.to_owned(), pid: os::own_pid() }, ask }.encode()
 }
 
-fn answer(mut stream: &std::os::unix::net::UnixStream) -> Option<HostGreeting> {
+pub fn answer(stream: &std::os::unix::net::UnixStream) -> Option<HostGreeting> {
+    answer_with_rest(stream).map(|(greeting, _)| greeting)
+}
+
+/// With what came behind it.
+pub fn answer_with_rest(mut stream: &std::os::unix::net::UnixStream) -> Option<(HostGreeting, Vec<u8>)> {
     let mut buffer = FrameBuffer::default();
     loop {
         if let Some(greeting) = HostGreeting::take_from(&mut buffer).unwrap() {
-            return Some(greeting);
+            return Some((greeting, buffer.into_rest()));
         }
         let mut piece = [0; 64];
         match stream.read(&mut piece).unwrap() {
@@ -58,7 +63,7 @@ fn frames_that_are_not_understood_end_the_session_alone() {
     session.start(&world.config("plugin")).unwrap();
     let mut stream = world.connect().unwrap();
     stream.write_all(&greeting(Ask::Session, BUILD_ID)).unwrap();
-    assert_eq!(answer(&stream).unwrap().verdict, Verdict::Welcome);
+    assert!(matches!(answer(&stream).unwrap().verdict, Verdict::Welcome { .. }));
     stream.write_all(&[0xff; 64]).unwrap();
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
@@ -73,7 +78,7 @@ fn end_is_obeyed_from_any_build_and_the_stream_ends_when_all_is_gone() {
     let (host, daemon) = (world.host().unwrap(), session.router.pid("plugin").unwrap());
     let mut stream = world.connect().unwrap();
     stream.write_all(&greeting(Ask::End, "another")).unwrap();
-    assert_eq!(answer(&stream).unwrap().verdict, Verdict::MakesRoom);
+    assert!(matches!(answer(&stream).unwrap().verdict, Verdict::MakesRoom { .. }));
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
     assert!(!lives(daemon));

@@ -3,7 +3,9 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on should panic")]
 
+mod ending;
 mod greeting;
 mod leave;
+mod resume;
 mod start;
 mod support;

@@ -1,18 +1,18 @@
 //! What follows the host's death. The keepers end the daemons, as after an owner's death, and the sessions that had them start them
 //! again in a new host.
 
-use std::path::Path;
 use std::time::Duration;
 
 use ally_base::os::{self, Process};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::plugin::Plugin;
 use super::task::Task;
-use super::{Asked, What};
+use super::{Asked, Command, What};
 use crate::error::Failure;
-use crate::lifecycle::KILL_TIMEOUT;
-use crate::supervisor::Folder;
+use crate::model::Pid;
+use crate::supervisor::await_tree_end;
 use crate::supervisor::runtime::{self, exit};
 
 /// The pause between two looks: flock(2) has no event for a release, and the host is no child of this process.
@@ -30,56 +30,90 @@ impl Task {
     }
 
     /// The connection has ended.
-    pub async fn host_died(&mut self) {
+    pub async fn host_died(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) {
         let has_died = match self.host.take() {
             Some(host) => is_gone(&host).await,
             None => true,
         };
+        // A stop that was asked for meanwhile is one of this host's daemon.
+        while let Ok(command) = commands.try_recv() {
+            if let Command::Ask(asked) = command {
+                self.note(asked);
+            }
+        }
+        let after = has_died.then_some(self.host_pid);
+        self.dead = after.or(self.dead);
+        let again = self.part_from_daemons(has_died);
+        let calls: Vec<Asked> = std::mem::take(&mut self.calls).into_values().map(|call| call.asked).collect();
+        // A start that is not answered is made again as itself.
+        let is_asked = |name: &str| calls.iter().any(|call| call.plugin == name && matches!(call.what, What::Start { .. }));
+        for plugin in again.into_iter().filter(|name| !is_asked(name)) {
+            self.note(Asked { plugin, ticket: None, what: What::Start { begun: Instant::now(), after } });
+        }
+        for asked in calls {
+            self.repeat(asked, after);
+        }
+    }
+
+    /// Returns the plugins that must be started again.
+    fn part_from_daemons(&self, has_died: bool) -> Vec<String> {
+        let is_stopped = |name: &str| {
+            let mut calls = self.calls.values().map(|call| &call.asked);
+            has_died && calls.any(|asked| asked.plugin == name && matches!(asked.what, What::Everywhere { .. }))
+        };
         let mut again = Vec::new();
         for plugin in self.inner.lock().values_mut() {
-            let restarts = self.inner.change_in(plugin, |plugin| if has_died { plugin.host_died() } else { plugin.connection_lost() });
+            let restarts = match (has_died, is_stopped(&plugin.name)) {
+                (true, true) => self.inner.change_in(plugin, Plugin::host_died_stopping),
+                (true, false) => self.inner.change_in(plugin, Plugin::host_died),
+                (false, _) => self.inner.change_in(plugin, Plugin::connection_lost),
+            };
             if restarts {
                 again.push(plugin.name.clone());
             }
         }
-        let calls: Vec<Asked> = std::mem::take(&mut self.calls).into_values().map(|call| call.asked).collect();
-        // A start that is not answered is made again as itself.
-        again.retain(|name| !calls.iter().any(|call| call.plugin == *name && matches!(call.what, What::Start { .. })));
-        for plugin in again {
-            self.note(Asked { plugin, ticket: None, what: What::Start { begun: Instant::now() } });
-        }
-        for asked in calls {
-            self.repeat(asked, has_died);
-        }
+        again
     }
 
-    fn repeat(&mut self, asked: Asked, has_died: bool) {
-        match asked.what {
-            What::LetGo | What::Everywhere if has_died => self.answer_at_tree_end(asked),
+    /// `after`: the host, if it has died.
+    fn repeat(&mut self, asked: Asked, after: Option<Pid>) {
+        match (asked.what, after) {
+            (What::LetGo, Some(dead)) => self.answer_at_tree_end(Asked { what: What::LetGo, ..asked }, dead),
+            // The sessions that have the daemon start it again in the next host, in which this stop precedes or follows them.
+            (What::Everywhere { .. }, Some(_)) => self.note(Asked { what: What::Everywhere { after }, ..asked }),
+            (What::Start { begun, .. }, Some(_)) => self.note(Asked { what: What::Start { begun, after }, ..asked }),
             // The restart that happens.
-            What::Restart if has_died => self.note(Asked { what: What::Wait, ..asked }),
-            What::Upgrade { .. } if has_died => {
+            (What::Restart, Some(_)) => self.note(Asked { what: What::Wait, ..asked }),
+            (what @ What::Upgrade { .. }, Some(_)) => {
                 let cause = Box::new(Failure::Internal { problem: "the host was killed".to_owned() });
-                self.inner.answered(asked, Err(Failure::Upgrade { cause }));
+                self.inner.answered(Asked { what, ..asked }, Err(Failure::Upgrade { cause }));
             }
-            What::Metrics | What::Abort(_) => {}
-            _ => self.note(asked),
+            // The hold has ended with the connection.
+            (What::Abandon, _) => self.inner.answered(Asked { what: What::Abandon, ..asked }, Ok(())),
+            (What::Metrics | What::Abort(_), _) => {}
+            (what, _) => self.note(Asked { what, ..asked }),
         }
     }
 
     /// The stop is carried out by the keeper.
-    fn answer_at_tree_end(&self, asked: Asked) {
+    pub fn answer_at_tree_end(&self, asked: Asked, dead: Pid) {
         let inner = std::sync::Arc::clone(&self.inner);
         let grace = inner.lock().get(&asked.plugin).map_or(Duration::ZERO, |plugin| plugin.start.config.shutdown_grace_period);
         drop(runtime::spawn(async move {
-            let outcome = tree_end(&inner.context.options.envs_dir, &asked.plugin, grace).await;
+            let outcome = await_tree_end(&inner.context.options.envs_dir, &asked.plugin, dead, grace).await;
             inner.answered(asked, outcome);
         }));
     }
 
     fn send_again(&mut self) {
         let calls: Vec<Asked> = std::mem::take(&mut self.calls).into_values().map(|call| call.asked).collect();
-        calls.into_iter().for_each(|asked| self.note(asked));
+        for mut asked in calls {
+            // The host may have ended its daemons since then.
+            if let What::Start { begun, .. } = &mut asked.what {
+                *begun = Instant::now();
+            }
+            self.note(asked);
+        }
     }
 }
 
@@ -96,19 +130,4 @@ async fn is_gone(host: &Process) -> bool {
         sleep(PAUSE).await;
     }
     true
-}
-
-/// Waits until no keeper holds the plugin's name.
-async fn tree_end(envs_dir: &Path, plugin: &str, grace: Duration) -> Result<(), Failure> {
-    let folder = Folder::open(envs_dir, plugin)?;
-    let deadline = Instant::now() + grace + KILL_TIMEOUT;
-    loop {
-        if let Ok(lock) = folder.try_lock()? {
-            return lock.release().map_err(|error| Failure::call("flock", folder.path(), error));
-        }
-        if Instant::now() > deadline {
-            return Err(Failure::StopFailed { survivors: Vec::new() });
-        }
-        sleep(PAUSE).await;
-    }
 }

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::spawn::spawn_host;
 use crate::error::Failure;
@@ -30,8 +30,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// The reads of one note in a row after which it counts.
 const READS_OF_A_NOTE_ELSEWHERE: u32 = 5;
-/// The time in which a host that was told to end everything must be gone.
-const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// A host that has accepted answers at once, unless it is suspended.
 const SUSPENDED: Duration = Duration::from_secs(2);
 
@@ -46,6 +44,10 @@ pub struct Link {
     pub read: OwnedReadHalf,
     pub write: OwnedWriteHalf,
     pub inbound: Inbound,
+    /// By which the session resumes itself.
+    pub token: u64,
+    /// The time in which former hosts have ended their daemons. No start is late because of it.
+    pub waited: Duration,
 }
 
 /// One try.
@@ -53,8 +55,10 @@ enum Try {
     Linked(Box<Link>),
     /// There is no host, or it is leaving.
     Nobody,
+    /// It has ended before it answered.
+    Ended(Option<Pid>),
     /// It ends everything first.
-    MakesRoom(UnixStream),
+    MakesRoom(UnixStream, Duration),
     /// The queue of its socket is full.
     Busy,
     /// It does not answer. The note of who holds its lock, if there is one.
@@ -67,14 +71,17 @@ enum Try {
 /// `HostRefuses`, `OwnedOutside`; `HostSilent` after some seconds; why this process can't make a host.
 pub async fn connect(target: &Target) -> Result<Link, Failure> {
     let place = Place::open(&target.envs_dir)?;
-    let deadline = Instant::now() + LIMIT;
+    let mut deadline = Instant::now() + LIMIT;
+    let mut waited = Duration::ZERO;
     let (mut pause, mut reads_elsewhere) = (FIRST_PAUSE, 0);
     loop {
         let problem = match try_connect(&place, target, Ask::Session, deadline).await? {
-            Try::Linked(link) => return Ok(*link),
-            Try::MakesRoom(mut stream) => {
-                // Its end is the end of the stream. At the deadline the next try tells.
-                await_end(&mut stream, deadline).await;
+            Try::Linked(link) => return Ok(Link { waited, ..*link }),
+            Try::MakesRoom(mut stream, within) => {
+                let begun = Instant::now();
+                await_end(&mut stream, within).await?;
+                waited += begun.elapsed();
+                deadline = Instant::now() + LIMIT;
                 continue;
             }
             Try::Silent(note) => {
@@ -82,7 +89,7 @@ pub async fn connect(target: &Target) -> Result<Link, Failure> {
                 silent(note.as_ref())
             }
             Try::Busy => held(&place),
-            Try::Nobody => match place.try_lock()? {
+            Try::Nobody | Try::Ended(_) => match place.try_lock()? {
                 Some(lock) => match spawn_host(&place, lock, target, deadline).await {
                     Ok(()) => continue,
                     Err(failure) if matches!(failure, Failure::HostSilent { .. }) => failure,
@@ -104,15 +111,32 @@ pub async fn connect(target: &Target) -> Result<Link, Failure> {
     }
 }
 
-/// A connection to a host that is there. `None` without one.
+/// A host that is there.
+pub enum Existing {
+    Linked(Link),
+    Nobody,
+    /// It was killed, and has left its socket.
+    Died(Pid),
+}
+
+/// A connection to a host that is there.
 ///
 /// # Errors
 /// As [`connect`].
-pub async fn connect_to_existing(target: &Target) -> Result<Option<Link>, Failure> {
+pub async fn connect_to_existing(target: &Target) -> Result<Existing, Failure> {
     if !Place::has_socket(&target.envs_dir) {
-        return Ok(None);
+        return Ok(Existing::Nobody);
     }
     find(target, Ask::Session).await
+}
+
+/// Another connection of the session with this token. `None` if its host is gone, or does not know it any more.
+pub async fn resume(target: &Target, token: u64) -> Option<Link> {
+    let place = Place::open(&target.envs_dir).ok()?;
+    match try_connect(&place, target, Ask::Resume(token), Instant::now() + SUSPENDED).await {
+        Ok(Try::Linked(link)) if link.token == token => Some(*link),
+        _ => None,
+    }
 }
 
 /// A connection that is no session, to a host that is there. `None` without one.
@@ -123,19 +147,25 @@ pub async fn look_link(target: &Target) -> Result<Option<Link>, Failure> {
     if !Place::has_socket(&target.envs_dir) {
         return Ok(None);
     }
-    find(target, Ask::Look).await
+    match find(target, Ask::Look).await? {
+        Existing::Linked(link) => Ok(Some(link)),
+        Existing::Nobody | Existing::Died(_) => Ok(None),
+    }
 }
 
-async fn find(target: &Target, ask: Ask) -> Result<Option<Link>, Failure> {
+async fn find(target: &Target, ask: Ask) -> Result<Existing, Failure> {
     let place = Place::open(&target.envs_dir)?;
     let deadline = Instant::now() + LIMIT;
     loop {
         match try_when_not_busy(&place, target, ask, deadline).await? {
-            Try::Linked(link) => return Ok(Some(*link)),
-            Try::Nobody => return Ok(None),
-            Try::MakesRoom(mut stream) => {
-                await_end(&mut stream, deadline).await;
-                return Ok(None);
+            Try::Linked(link) => return Ok(Existing::Linked(*link)),
+            Try::Nobody => return Ok(Existing::Nobody),
+            // One that leaves removes its socket first.
+            Try::Ended(Some(host)) if Place::has_socket(&target.envs_dir) => return Ok(Existing::Died(host)),
+            Try::Ended(_) => return Ok(Existing::Nobody),
+            Try::MakesRoom(mut stream, within) => {
+                await_end(&mut stream, within).await?;
+                return Ok(Existing::Nobody);
             }
             // A look changes nothing, so it wakes nobody.
             Try::Silent(note) if ask == Ask::Look || Instant::now() >= deadline => return Err(silent(note.as_ref())),
@@ -168,14 +198,10 @@ pub async fn end_host(target: &Target) -> Result<bool, Failure> {
     }
     let place = Place::open(&target.envs_dir)?;
     match try_when_not_busy(&place, target, Ask::End, Instant::now() + LIMIT).await? {
-        Try::Linked(_) | Try::Nobody => Ok(false),
-        Try::MakesRoom(mut stream) => {
-            // Daemons have a grace period.
-            if await_end(&mut stream, Instant::now() + ENDS_WITHIN).await {
-                return Ok(true);
-            }
-            let problem = format!("the host of shared daemons has not ended within {} s", ENDS_WITHIN.as_secs());
-            Err(Failure::HostSilent { problem })
+        Try::Linked(_) | Try::Nobody | Try::Ended(_) => Ok(false),
+        Try::MakesRoom(mut stream, within) => {
+            await_end(&mut stream, within).await?;
+            Ok(true)
         }
         Try::Busy => Err(held(&place)),
         Try::Silent(note) => Err(silent(note.as_ref())),
@@ -186,7 +212,8 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
     let stream = match place.connect() {
         Ok(stream) => stream,
         Err(Errno::EAGAIN) => return Ok(Try::Busy),
-        Err(Errno::ENOENT | Errno::ECONNREFUSED | Errno::ECONNRESET) => return Ok(Try::Nobody),
+        Err(Errno::ENOENT) => return Ok(Try::Nobody),
+        Err(Errno::ECONNREFUSED | Errno::ECONNRESET) => return Ok(Try::Ended(noted_here(place))),
         Err(error) => return Err(Failure::call("connect", place.path(), error)),
     };
     let user = os::peer_user(&stream).map_err(|error| Failure::call("getsockopt", place.path(), error))?;
@@ -195,12 +222,13 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
         let problem = format!("uid {user} answers at {}", place.path().display());
         return Err(Failure::HostRefuses { host: None, problem });
     }
+    let host = noted_here(place);
     let failed = |error: io::Error| Failure::at(place.path(), error);
     stream.set_nonblocking(true).map_err(failed)?;
     let mut stream = UnixStream::from_std(stream).map_err(failed)?;
     let hello = Hello { version: target.program.version.to_owned(), build: target.program.build.to_owned(), pid: os::own_pid() };
     if stream.write_all(&ClientGreeting { hello, ask }.encode()).await.is_err() {
-        return Ok(Try::Nobody);
+        return Ok(Try::Ended(host));
     }
     let answer = timeout_at(deadline.min(Instant::now() + SUSPENDED), read_greeting(&mut stream)).await;
     let Ok(answer) = answer else {
@@ -211,22 +239,27 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
             None => Ok(Try::Silent(note)),
         };
     };
-    let Some((greeting, rest)) = answer else { return Ok(Try::Nobody) };
+    let Some((greeting, rest)) = answer else { return Ok(Try::Ended(host)) };
     let HostGreeting { hello, verdict } = greeting;
     match verdict {
-        Verdict::Welcome => {
+        Verdict::Welcome { token } => {
             let mut inbound = Inbound::new(TO_SESSION_MAX);
             inbound.extend(&rest);
             let (read, write) = stream.into_split();
-            Ok(Try::Linked(Box::new(Link { host: hello.pid, read, write, inbound })))
+            Ok(Try::Linked(Box::new(Link { host: hello.pid, read, write, inbound, token, waited: Duration::ZERO })))
         }
-        Verdict::MakesRoom => Ok(Try::MakesRoom(stream)),
+        Verdict::MakesRoom { within } => Ok(Try::MakesRoom(stream, within)),
         Verdict::OtherBuild { sessions } => Err(other_build(&hello, target, sessions)),
         Verdict::Outside { difference } => {
             let problem = format!("the host of shared daemons (process {}) is in another sandbox: {difference}", hello.pid);
             Err(Failure::HostRefuses { host: Some(hello.pid), problem })
         }
     }
+}
+
+/// Who has the lock, or had it, if its pid counts here.
+fn noted_here(place: &Place) -> Option<Pid> {
+    place.note().filter(|note| note.elsewhere().is_none()).map(|note| note.pid)
 }
 
 /// `None` if the stream ends, or the bytes are no greeting.
@@ -242,11 +275,17 @@ async fn read_greeting(stream: &mut UnixStream) -> Option<(HostGreeting, Vec<u8>
     }
 }
 
-/// Waits until the host is gone. False at the deadline.
-async fn await_end(stream: &mut UnixStream, deadline: Instant) -> bool {
+/// Waits for the end of the stream, which is that of the host.
+///
+/// # Errors
+/// `HostSilent`: it has not ended in this time.
+async fn await_end(stream: &mut UnixStream, within: Duration) -> Result<(), Failure> {
     let mut piece = [0; 64];
     let ended = async { while stream.read(&mut piece).await.is_ok_and(|count| count > 0) {} };
-    timeout_at(deadline, ended).await.is_ok()
+    timeout(within, ended).await.map_err(|_| {
+        let problem = format!("the host of shared daemons has not ended within {} s", within.as_secs());
+        Failure::HostSilent { problem }
+    })
 }
 
 fn other_build(host: &Hello, target: &Target, sessions: u32) -> Failure {

@@ -1,6 +1,8 @@
 //! A session: the shared plugins of one manager. Calls return at once; a task of the supervisor's thread has the connection to the
 //! host.
 //!
+//! - `starts`, `stops`, `getters`: the calls;
+//! - `inner`: what they have in common with the task;
 //! - `plugin`: a plugin as this session sees it; `path`: the states that listeners are told;
 //! - `task`: the connection, and the calls that are not answered;
 //! - `death`: what follows the host's death;
@@ -8,31 +10,31 @@
 //! - `look`: what the host tells those who share nothing with it.
 
 mod death;
+mod getters;
+mod inner;
 mod link;
 mod look;
 mod path;
 mod plugin;
 mod spawn;
+mod starts;
+mod stops;
 mod task;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::plugin::Plugin;
-use crate::config::{Parsed, Raw};
-use crate::error::{DependencyProblem, Failure};
+use crate::error::Failure;
 use crate::lifecycle::Ticket;
-use crate::model::{Pid, ProcessState};
-use crate::sharing::place::note;
+use crate::model::Pid;
 use crate::supervisor::runtime;
-use crate::supervisor::{
-    Explained, Follower, ManagerContext, OwnerLimits, PluginMetrics, Published, Refusal, SharedPlugins, Tail, Usable, log_not_stopped,
-};
+use crate::supervisor::{Follower, ManagerContext, SharedPlugins, Tail};
 
 pub use link::{Target, end_host};
 pub use look::{HostView, look};
@@ -83,18 +85,33 @@ pub(super) struct Asked {
 enum What {
     Start {
         begun: Instant,
+        /// The host after whose death it is made again.
+        after: Option<Pid>,
     },
     Upgrade {
         start: Box<OwnStart>,
         changes: String,
     },
     LetGo,
-    Everywhere,
+    /// Behind a start that was given up, which the host may still read.
+    Abandon,
+    Everywhere {
+        /// The host after whose death it is asked again.
+        after: Option<Pid>,
+    },
     Restart,
     Wait,
     /// Of the call with this ticket.
     Abort(Ticket),
     Metrics,
+}
+
+impl What {
+    /// Without a host one is made. A stop for all sessions needs one after a host's death: other sessions are about to start the
+    /// plugin again.
+    const fn needs_host(&self) -> bool {
+        matches!(self, Self::Start { .. } | Self::Wait | Self::Everywhere { after: Some(_) })
+    }
 }
 
 #[derive(Debug)]
@@ -121,96 +138,9 @@ impl Client {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Whether callers know this plugin as a shared one.
-    pub fn knows(&self, name: &str) -> bool {
-        self.peek(name, Plugin::is_known).unwrap_or(false)
-    }
-
-    /// Whether the session has the plugin, or has asked for it.
-    pub fn holds(&self, name: &str) -> bool {
-        self.peek(name, Plugin::is_held).unwrap_or(false)
-    }
-
-    /// Starts the plugin, or attaches to it. Returns whether the plugin has this configuration from now on.
-    pub fn start(&self, raw: &Raw, parsed: Parsed, inherited: Arc<str>, owner: OwnerLimits, ticket: Ticket) -> bool {
-        let name = parsed.config.plugin_name.clone();
-        let start = OwnStart::new(raw.clone(), parsed, inherited, owner, ticket);
-        let depends_on = start.config.depends_on.clone();
-        if let Err(failure) = self.join(start) {
-            self.inner.settle(Some(ticket), &name, Err(failure));
-            return false;
-        }
-        let what = What::Start { begun: Instant::now() };
-        let asked = Asked { plugin: name.clone(), ticket: Some(ticket), what };
-        if depends_on.is_empty() {
-            self.inner.ask(asked);
-            return true;
-        }
-        let inner = Arc::clone(&self.inner);
-        drop(runtime::spawn(async move {
-            let outcome = tokio::select! {
-                biased;
-                () = inner.until_parted(&name, ticket) => Err(Failure::Stopped),
-                outcome = inner.until_all_usable(&depends_on) => outcome,
-            };
-            match outcome {
-                Ok(()) => {
-                    let begun = Instant::now();
-                    inner.change(&name, |plugin| plugin.is_withheld = false);
-                    inner.ask(Asked { what: What::Start { begun }, ..asked });
-                }
-                Err(failure) => inner.answered(asked, Err(failure)),
-            }
-        }));
-        true
-    }
-
     /// What the manager of the same caller needs to know of its shared plugins.
     pub fn plugins(&self) -> Arc<dyn SharedPlugins> {
         Arc::clone(&self.inner) as Arc<dyn SharedPlugins>
-    }
-
-    pub fn joined(&self, name: &str) -> Joined {
-        self.peek(name, Plugin::joined).unwrap_or(Joined::No)
-    }
-
-    fn join(&self, start: OwnStart) -> Result<(), Failure> {
-        let name = start.config.plugin_name.clone();
-        self.inner.is_used.store(true, Ordering::Release);
-        let mut plugins = self.inner.lock();
-        let plugin = plugins.entry(name.clone()).or_insert_with(|| Plugin::new(start.clone(), self.inner.context.reporter(&name)));
-        if let Some(failure) = plugin.refusal() {
-            return Err(failure);
-        }
-        self.inner.change_in(plugin, |plugin| plugin.join(start));
-        Ok(())
-    }
-
-    /// Upgrades the plugin. `changes`: the changed fields, as the caller gave them.
-    pub fn upgrade(&self, raw: &Raw, parsed: Parsed, inherited: Arc<str>, owner: OwnerLimits, changes: String, ticket: Ticket) {
-        let name = parsed.config.plugin_name.clone();
-        let start = Box::new(OwnStart::new(raw.clone(), parsed, inherited, owner, ticket));
-        self.ask_if_held(&name, ticket, What::Upgrade { start, changes });
-    }
-
-    /// Lets go of the plugin.
-    pub fn stop(&self, name: &str, ticket: Ticket) {
-        let lets_go = self.inner.change(name, Plugin::let_go).unwrap_or(false);
-        if lets_go {
-            self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::LetGo });
-        } else {
-            self.inner.settle(Some(ticket), name, Ok(()));
-        }
-    }
-
-    /// Stops the plugin for all sessions.
-    pub fn stop_everywhere(&self, name: &str, ticket: Ticket) {
-        self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::Everywhere });
-    }
-
-    /// Restarts a plugin that this session need not have.
-    pub fn restart_anyhow(&self, name: &str, ticket: Ticket) {
-        self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::Restart });
     }
 
     /// The output of a plugin that this session need not have: what the host keeps, and with `live` what comes.
@@ -245,180 +175,6 @@ impl Client {
         answered.recv().unwrap_or_else(|_| Err(gone()))
     }
 
-    pub fn restart(&self, name: &str, ticket: Ticket) {
-        self.ask_if_held(name, ticket, What::Restart);
-    }
-
-    pub fn when_running(&self, name: &str, ticket: Ticket) {
-        match self.peek(name, Plugin::settled_wait) {
-            Some(Some(failure)) => self.inner.settle(Some(ticket), name, Err(failure)),
-            Some(None) => self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::Wait }),
-            None => self.inner.settle(Some(ticket), name, Err(Failure::NotFound)),
-        }
-    }
-
-    fn ask_if_held(&self, name: &str, ticket: Ticket, what: What) {
-        if self.holds(name) {
-            self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what });
-        } else if let (true, What::Restart | What::Upgrade { .. }) = (self.knows(name), &what) {
-            self.start_again(name, ticket, what);
-        } else {
-            self.inner.settle(Some(ticket), name, Err(Failure::NotFound));
-        }
-    }
-
-    /// A restart or an upgrade of a plugin that does not run is a start, as that of an exclusive one.
-    fn start_again(&self, name: &str, ticket: Ticket, what: What) {
-        let start = match what {
-            What::Upgrade { start, .. } => Some(*start),
-            _ => self.peek(name, |plugin| OwnStart::clone(&plugin.start)),
-        };
-        let Some(start) = start else { return self.inner.settle(Some(ticket), name, Err(Failure::NotFound)) };
-        match self.join(start) {
-            Ok(()) => {
-                self.inner.change(name, |plugin| plugin.is_withheld = false);
-                let what = What::Start { begun: Instant::now() };
-                self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what });
-            }
-            Err(failure) => self.inner.settle(Some(ticket), name, Err(failure)),
-        }
-    }
-
-    /// The caller aborts a start or a wait.
-    pub fn abort(&self, name: &str, ticket: Ticket) {
-        // A start that waits for what it depends on was not sent.
-        if self.inner.change(name, |plugin| plugin.start.job == ticket && plugin.abort_withheld()).unwrap_or(false) {
-            return;
-        }
-        self.inner.ask(Asked { plugin: name.to_owned(), ticket: None, what: What::Abort(ticket) });
-    }
-
-    /// Lets go of all plugins, dependents first. Returns the failures.
-    pub async fn stop_all(&self) -> Vec<Refusal> {
-        let held: Vec<(String, Vec<String>)> = self
-            .inner
-            .lock()
-            .values()
-            .filter(|plugin| plugin.is_held())
-            .map(|plugin| (plugin.name.clone(), plugin.start.config.depends_on.clone()))
-            .collect();
-        self.stop_in_order(held).await
-    }
-
-    /// Lets go of these plugins, each after those that depend on it. Logs and returns the failures.
-    pub async fn stop_in_order(&self, mut left: Vec<(String, Vec<String>)>) -> Vec<Refusal> {
-        let mut failures = Vec::new();
-        while !left.is_empty() {
-            let is_needed = |name: &str| left.iter().any(|(_, depends_on)| depends_on.iter().any(|other| other == name));
-            let (mut next, rest): (Vec<_>, Vec<_>) = left.iter().cloned().partition(|(name, _)| !is_needed(name));
-            left = rest;
-            if next.is_empty() {
-                // No cycle was started.
-                next = std::mem::take(&mut left);
-            }
-            let answers: Vec<_> = next
-                .iter()
-                .map(|(name, _)| {
-                    let (ticket, answer) = self.inner.context.tickets.for_supervisor();
-                    self.stop(name, ticket);
-                    answer
-                })
-                .collect();
-            for answer in answers {
-                if let Ok(Err(refusal)) = answer.await {
-                    log_not_stopped(&self.inner.context, &refusal);
-                    failures.push(refusal);
-                }
-            }
-        }
-        failures
-    }
-
-    /// The plugins that this session has in the group, with what each depends on.
-    pub fn group(&self, group: &str) -> Vec<(String, Vec<String>)> {
-        let Some(plugins) = self.inner.lock_if_used() else { return Vec::new() };
-        let members = plugins.values().filter(|plugin| plugin.is_known() && plugin.start.config.group.as_deref() == Some(group));
-        members.map(|plugin| (plugin.name.clone(), plugin.start.config.depends_on.clone())).collect()
-    }
-
-    /// Each known plugin with what it depends on.
-    pub fn dependents(&self) -> Vec<(String, Vec<String>)> {
-        self.inner.dependents()
-    }
-
-    /// False if the plugin is unknown, or a process of it is left.
-    pub fn forget(&self, name: &str) -> bool {
-        let Some(mut plugins) = self.inner.lock_if_used() else { return false };
-        let Some(plugin) = plugins.get_mut(name).filter(|plugin| plugin.may_be_forgotten()) else { return false };
-        let (was_known, is_here) = (plugin.is_known(), plugin.is_here());
-        plugin.tail.close();
-        plugins.remove(name);
-        drop(plugins);
-        if is_here {
-            self.inner.ask(Asked { plugin: name.to_owned(), ticket: None, what: What::LetGo });
-        }
-        was_known
-    }
-
-    pub fn state(&self, name: &str) -> Option<ProcessState> {
-        self.known(name, |plugin| plugin.snapshot().state)
-    }
-
-    pub fn pid(&self, name: &str) -> Option<i32> {
-        self.known(name, |plugin| plugin.snapshot().pid).flatten()
-    }
-
-    pub fn revision(&self, name: &str) -> Option<u64> {
-        self.known(name, Plugin::revision)
-    }
-
-    pub fn info(&self, name: &str) -> Option<Published> {
-        self.known(name, Plugin::published)
-    }
-
-    pub fn names(&self) -> Vec<String> {
-        let Some(plugins) = self.inner.lock_if_used() else { return Vec::new() };
-        plugins.values().filter(|plugin| plugin.is_known()).map(|plugin| plugin.name.clone()).collect()
-    }
-
-    pub fn metrics(&self, name: &str) -> Option<PluginMetrics> {
-        let metrics = self.known(name, Plugin::metrics)?;
-        self.ask_for_metrics();
-        Some(metrics)
-    }
-
-    /// Of all known plugins. `held`: only of those that the session has.
-    pub fn all_metrics(&self, held: bool) -> Vec<PluginMetrics> {
-        let Some(plugins) = self.inner.lock_if_used() else { return Vec::new() };
-        let wanted = plugins.values().filter(|plugin| plugin.is_known() && (!held || plugin.is_held()));
-        let metrics: Vec<_> = wanted.map(Plugin::metrics).collect();
-        drop(plugins);
-        if !metrics.is_empty() {
-            self.ask_for_metrics();
-        }
-        metrics
-    }
-
-    fn ask_for_metrics(&self) {
-        let mut asked = self.inner.metrics_asked.lock().unwrap_or_else(PoisonError::into_inner);
-        if asked.is_none_or(|at| at.elapsed() > METRICS_RENEWAL) && self.inner.lock().values().any(Plugin::is_here) {
-            *asked = Some(Instant::now());
-            self.inner.ask(Asked { plugin: String::new(), ticket: None, what: What::Metrics });
-        }
-    }
-
-    pub fn output(&self, name: &str, lines: usize) -> Option<Vec<String>> {
-        self.peek(name, |plugin| plugin.tail.lines(lines))
-    }
-
-    pub fn follow(&self, name: &str, lines: usize, live: bool) -> Option<Arc<Follower>> {
-        self.known(name, |plugin| {
-            let follower = Follower::new(live && plugin.is_held(), &self.inner.context.mailbox);
-            plugin.tail.follow(lines, &follower);
-            follower
-        })
-    }
-
     /// The listeners of the manager, or the level of its logger, have changed.
     pub fn listen(&self) {
         if let Some(commands) = &*self.inner.commands() {
@@ -441,147 +197,5 @@ impl Client {
 
     fn known<T>(&self, name: &str, read: impl FnOnce(&Plugin) -> T) -> Option<T> {
         self.inner.lock_if_used()?.get(name).filter(|plugin| plugin.is_known()).map(read)
-    }
-}
-
-impl SharedPlugins for Inner {
-    fn dependents(&self) -> Vec<(String, Vec<String>)> {
-        let Some(plugins) = self.lock_if_used() else { return Vec::new() };
-        plugins
-            .values()
-            .filter(|plugin| plugin.is_known())
-            .map(|plugin| (plugin.name.clone(), plugin.start.config.depends_on.clone()))
-            .collect()
-    }
-
-    fn until_usable(self: Arc<Self>, name: &str) -> Option<Usable> {
-        let is_known = self.lock_if_used()?.get(name).is_some_and(Plugin::is_known);
-        let name = name.to_owned();
-        is_known.then(|| Box::pin(async move { Self::until_usable(&self, &name).await }) as Usable)
-    }
-
-    fn explain(self: Arc<Self>, name: &str, owner: Pid) -> Explained {
-        let name = name.to_owned();
-        Box::pin(async move {
-            if note(&self.target.envs_dir)?.pid != owner {
-                return None;
-            }
-            let HostView { host, plugins } = look(&self.target).await.ok()??;
-            let listed = plugins.into_iter().find(|listed| listed.plugin == name).filter(|_| host == owner)?;
-            Some(Failure::SharedElsewhere { host, sessions: listed.shown.sessions, linger: listed.linger })
-        })
-    }
-}
-
-impl Inner {
-    /// Gives the call to the task. The first call makes it.
-    fn ask(self: &Arc<Self>, asked: Asked) {
-        let mut commands = self.commands();
-        let sender = commands.get_or_insert_with(|| {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            drop(runtime::spawn(task::run(Arc::clone(self), receiver)));
-            sender
-        });
-        let refused = sender.send(Command::Ask(asked));
-        drop(commands);
-        if let Err(mpsc::error::SendError(Command::Ask(asked))) = refused {
-            // Without a runtime, or after a panic of the task.
-            self.answered(asked, Err(Failure::Internal { problem: "the connection to the host of shared daemons is gone".to_owned() }));
-        }
-    }
-
-    /// A call is answered.
-    fn answered(&self, asked: Asked, outcome: Result<(), Failure>) {
-        let Asked { plugin: name, ticket, what } = asked;
-        match what {
-            What::Start { .. } => drop(self.change(&name, |plugin| plugin.start_answered(&outcome))),
-            What::LetGo => drop(self.change(&name, |plugin| plugin.let_go_answered(&outcome))),
-            What::Upgrade { start, .. } if outcome.is_ok() => drop(self.change(&name, |plugin| plugin.has_upgraded(*start))),
-            _ => {}
-        }
-        self.settle(ticket, &name, outcome);
-    }
-
-    fn settle(&self, ticket: Option<Ticket>, plugin: &str, outcome: Result<(), Failure>) {
-        if let Some(ticket) = ticket {
-            self.context.tickets.settle(ticket, outcome.map_err(|failure| Refusal::new(plugin.to_owned(), failure)));
-        }
-    }
-
-    fn change<T>(&self, name: &str, change: impl FnOnce(&mut Plugin) -> T) -> Option<T> {
-        let mut plugins = self.lock();
-        let plugin = plugins.get_mut(name)?;
-        Some(self.change_in(plugin, change))
-    }
-
-    /// Changes a plugin, and with it whether it keeps the event loop alive.
-    fn change_in<T>(&self, plugin: &mut Plugin, change: impl FnOnce(&mut Plugin) -> T) -> T {
-        let before = plugin.is_pending();
-        let value = change(plugin);
-        let after = plugin.is_pending();
-        if before != after {
-            self.context.set_shared_pending(after);
-        }
-        self.changes.send_replace(());
-        value
-    }
-
-    async fn until_all_usable(&self, names: &[String]) -> Result<(), Failure> {
-        for name in names {
-            self.until_usable(name).await.map_err(|failure| {
-                let problem = DependencyProblem::NotRunning { name: name.clone(), cause: Box::new(failure) };
-                Failure::Dependency { problem }
-            })?;
-        }
-        Ok(())
-    }
-
-    async fn until_usable(&self, name: &str) -> Result<(), Failure> {
-        let usable = || {
-            let plugins = self.lock();
-            plugins.get(name).filter(|plugin| plugin.is_known()).map_or(Some(Err(Failure::NotFound)), Plugin::usable)
-        };
-        self.until(usable).await
-    }
-
-    /// Resolves when the session does not start the plugin with this job any more.
-    async fn until_parted(&self, name: &str, job: Ticket) {
-        self.until(|| {
-            let plugins = self.lock();
-            let starts = plugins.get(name).is_some_and(|plugin| plugin.start.job == job && plugin.is_joining());
-            (!starts).then_some(())
-        })
-        .await;
-    }
-
-    async fn until<T>(&self, read: impl Fn() -> Option<T>) -> T {
-        let mut changes = self.changes.subscribe();
-        loop {
-            changes.mark_unchanged();
-            if let Some(value) = read() {
-                return value;
-            }
-            // The sender lives as long as this session.
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    fn next_request(&self) -> u64 {
-        self.requests.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// `None` if there was never a shared plugin.
-    fn lock_if_used(&self) -> Option<MutexGuard<'_, HashMap<String, Plugin>>> {
-        self.is_used.load(Ordering::Acquire).then(|| self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Plugin>> {
-        self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn commands(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<Command>>> {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

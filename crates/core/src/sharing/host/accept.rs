@@ -60,13 +60,14 @@ async fn admit(host: Arc<Host>, mut stream: UnixStream, permit: OwnedSemaphorePe
     drop(permit);
     let difference = boundary_difference(&host, &stream);
     let verdict = host.judge(&greeting, difference);
-    let reply = HostGreeting { hello: host.hello.clone(), verdict: verdict.clone() }.encode();
-    if verdict != Verdict::Welcome {
+    let greeted = |verdict| HostGreeting { hello: host.hello.clone(), verdict }.encode();
+    if !matches!(verdict, Verdict::Welcome { .. }) {
+        let makes_room = matches!(verdict, Verdict::MakesRoom { .. });
         // The client may be gone: then nobody reads why.
-        if let Err(error) = stream.write_all(&reply).await {
+        if let Err(error) = stream.write_all(&greeted(verdict)).await {
             tracing::debug!(target: TARGET, %error, "a client that is no session has gone");
         }
-        if verdict == Verdict::MakesRoom {
+        if makes_room {
             host.end_all();
             // Until the host is gone, by which the client knows that all is.
             host.hold_open(stream);
@@ -81,9 +82,15 @@ async fn admit(host: Arc<Host>, mut stream: UnixStream, permit: OwnedSemaphorePe
         // Reset before an answer: the client asks the next host.
         return;
     }
+    if let Ask::Resume(token) = greeting.ask
+        && let Some((id, session)) = state.resume(token, greeted(Verdict::Welcome { token }))
+    {
+        session::begin(&host, id, session, read, write, inbound);
+        return;
+    }
     let id = state.next_number();
     let mut session = Session::new();
-    session.push_frame(Class::Answer, reply);
+    session.push_frame(Class::Answer, greeted(Verdict::Welcome { token: session.token }));
     session::begin(&host, id, &mut session, read, write, inbound);
     state.sessions.insert(id, session);
     host.judge_life(&mut state);
@@ -125,20 +132,17 @@ impl Host {
             return Verdict::Outside { difference };
         }
         if greeting.ask == Ask::End {
-            self.lock().life.begin_ending();
-            return Verdict::MakesRoom;
-        }
-        if greeting.hello.build == self.hello.build {
-            return Verdict::Welcome;
+            return self.lock().make_room();
         }
         let mut state = self.lock();
+        if greeting.hello.build == self.hello.build {
+            let must_wait = matches!(greeting.ask, Ask::Session | Ask::Resume(_)) && state.life.is_leaving();
+            return if must_wait { state.make_room() } else { Verdict::Welcome { token: 0 } };
+        }
         let sessions = state.holding_sessions();
         match u32::try_from(sessions).unwrap_or(u32::MAX) {
             sessions if greeting.ask == Ask::Look => Verdict::OtherBuild { sessions },
-            0 => {
-                state.life.begin_ending();
-                Verdict::MakesRoom
-            }
+            0 => state.make_room(),
             sessions => Verdict::OtherBuild { sessions },
         }
     }

@@ -8,9 +8,10 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
 use super::{Class, Host, State};
+use crate::lifecycle::KILL_TIMEOUT;
 use crate::lifecycle::holds::HoldEvent;
 use crate::sharing::place::SOCKET;
-use crate::sharing::protocol::Push;
+use crate::sharing::protocol::{Push, Verdict};
 use crate::supervisor::TARGET;
 use crate::supervisor::runtime::{self, AbortOnDrop, FolderChanges};
 
@@ -18,6 +19,9 @@ use crate::supervisor::runtime::{self, AbortOnDrop, FolderChanges};
 const LEAVE_DELAY: Duration = Duration::from_millis(400);
 /// The time in which sessions can read that the host leaves.
 const FAREWELL: Duration = Duration::from_millis(200);
+
+/// What the end of a host takes beside that of its daemons.
+const ENDING: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 pub struct Life {
@@ -60,6 +64,13 @@ impl State {
     /// The number of sessions that have a plugin, or whose start waits for the end of a stop.
     pub fn holding_sessions(&self) -> usize {
         self.plugins.values().flat_map(|plugin| plugin.holders().chain(plugin.holds.queued())).collect::<HashSet<_>>().len()
+    }
+
+    /// From this step on no request is taken.
+    pub fn make_room(&mut self) -> Verdict {
+        self.life.begin_ending();
+        let graces = self.plugins.values().filter_map(|plugin| Some(plugin.serving.as_ref()?.config.shutdown_grace_period));
+        Verdict::MakesRoom { within: graces.max().unwrap_or_default() + KILL_TIMEOUT + ENDING }
     }
 
     fn keeps_host(&self) -> bool {

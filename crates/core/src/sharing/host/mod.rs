@@ -25,7 +25,7 @@ mod plugin;
 mod requests;
 mod session;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -43,7 +43,8 @@ use super::place::Place;
 use crate::error::Failure;
 use crate::lifecycle::Ticket;
 use crate::lifecycle::holds::{CallId, Request, Session as SessionId};
-use crate::supervisor::runtime;
+use crate::model::Pid;
+use crate::supervisor::runtime::{self, AbortOnDrop};
 use crate::supervisor::{FollowerId, GuardianProgram, Manager, Options};
 
 pub use super::place::{inherited, write_note};
@@ -61,6 +62,8 @@ pub struct HostOptions {
 /// Everything that changes. Locked for one step, never across an await.
 struct State {
     sessions: HashMap<SessionId, Session>,
+    /// By token: sessions without a connection, until they resume themselves or the timer ends them.
+    parted: HashMap<u64, (SessionId, AbortOnDrop)>,
     plugins: HashMap<String, Plugin>,
     /// The calls of the manager that are not settled: the plugin, and the number by which its holds know the call.
     calls: HashMap<Ticket, (String, CallId)>,
@@ -69,6 +72,8 @@ struct State {
     /// The followers of output: whose, and of which plugin.
     followers: HashMap<FollowerId, (String, SessionId)>,
     life: Life,
+    /// Plugins that were stopped for all when a host was killed, and that host. Sessions that had them there do not start them again.
+    stopped_after: HashSet<(String, Pid)>,
     /// The last number that was given to a session or a request.
     number: u64,
 }
@@ -133,11 +138,13 @@ fn begin(options: HostOptions) -> Result<Arc<Host>, Failure> {
     log::install(manager.mailbox());
     let state = State {
         sessions: HashMap::new(),
+        parted: HashMap::new(),
         plugins: HashMap::new(),
         calls: HashMap::new(),
         asked: HashMap::new(),
         followers: HashMap::new(),
         life: Life::default(),
+        stopped_after: HashSet::new(),
         number: 0,
     };
     // A host that can't see its own boundary compares nothing but users.

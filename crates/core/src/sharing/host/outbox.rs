@@ -61,6 +61,13 @@ impl Outbox {
         Some(std::mem::take(&mut self.lost))
     }
 
+    /// Drops everything: the session has another connection. Returns the number of messages.
+    pub fn clear(&mut self) -> u64 {
+        let lost = self.lost + self.waiting.len() as u64;
+        *self = Self::default();
+        lost
+    }
+
     /// Puts frames in front of all that wait.
     pub fn push_first(&mut self, frames: Vec<Vec<u8>>) {
         for frame in frames.into_iter().rev() {

@@ -11,7 +11,7 @@ use super::plugin::Plugin;
 use super::{Class, Host, SessionId, State};
 use crate::config::{Parsed, Raw, difference};
 use crate::error::{Facts, Failure};
-use crate::lifecycle::holds::{Fit, HoldEvent, Request};
+use crate::lifecycle::holds::{DaemonState, Fit, HoldEvent, Request};
 use crate::sharing::protocol::{self, Call, Detachment, Push, RequestId};
 use crate::supervisor::runtime::{self, AbortOnDrop};
 use crate::supervisor::{SessionStart, check};
@@ -41,19 +41,37 @@ pub struct AskedStart {
 
 impl Host {
     pub(super) fn request(self: &Arc<Self>, session: SessionId, request: protocol::Request) {
+        if matches!(request.call, Call::Reconnect) {
+            return self.part(session);
+        }
         let mut state = self.lock();
         let state = &mut *state;
-        // Not answered: the session asks the next host.
-        if state.life.is_leaving() || !state.sessions.contains_key(&session) {
+        let Some(connection) = state.sessions.get_mut(&session) else { return };
+        let is_repeated = connection.is_repeated(&request);
+        let protocol::Request { id, call } = request;
+        // Also while the host ends, which may take a grace period.
+        state.push(session, Class::Answer, &Push::Read { id });
+        if state.life.is_leaving() {
+            // Not answered: the session asks the next host.
             return;
         }
-        let protocol::Request { id, call } = request;
-        state.push(session, Class::Answer, &Push::Read { id });
+        // Its answer is on its way, or was lost with the former connection.
+        if is_repeated && state.asked.values().any(|asked| asked.session == session && asked.id == id) {
+            return;
+        }
         match call {
+            Call::Start(start) if is_repeated && state.has(session, &start.plugin) => {
+                self.answer_start_again(state, session, id, &start.plugin);
+            }
             Call::Start(start) => self.start(state, session, id, *start, None),
             Call::Upgrade { start, changes } => self.start(state, session, id, *start, Some(changes)),
             Call::LetGo { plugin } => self.ask(state, session, id, &plugin, |request| HoldEvent::LetGo { session, request }),
-            Call::StopEverywhere { plugin } => {
+            Call::Abandon { plugin } => {
+                self.abandon(state, session, &plugin);
+                state.push(session, Class::Answer, &Push::Answer { id, outcome: Ok(()) });
+            }
+            Call::StopEverywhere { plugin, after } => {
+                state.stopped_after.extend(after.map(|host| (plugin.clone(), host)));
                 self.ask(state, session, id, &plugin, |request| HoldEvent::Everywhere { by: Some((session, request)) });
             }
             Call::Restart { plugin } => self.ask(state, session, id, &plugin, |request| HoldEvent::Restart { session, request }),
@@ -66,6 +84,8 @@ impl Host {
                 }
                 state.push(session, Class::Answer, &Push::Answer { id, outcome: Ok(()) });
             }
+            // Answered by nobody: see above.
+            Call::Reconnect => {}
             Call::Metrics => self.want_metrics(state, session),
             Call::List => {
                 for plugin in state.plugins.values_mut() {
@@ -90,7 +110,11 @@ impl Host {
     }
 
     fn start(self: &Arc<Self>, state: &mut State, session: SessionId, id: RequestId, start: protocol::Start, changes: Option<String>) {
-        let protocol::Start { plugin, config, inherited, owner, timeout } = start;
+        let protocol::Start { plugin, config, inherited, owner, timeout, after } = start;
+        if after.is_some_and(|host| state.stopped_after.contains(&(plugin.clone(), host))) {
+            state.push(session, Class::Answer, &Push::Detached { plugin: plugin.clone(), why: Detachment::Everywhere });
+            return state.answer(session, id, &plugin, Err(&Failure::Stopped));
+        }
         let parsed = match check_for_session(&config, &plugin) {
             Ok(parsed) => parsed,
             Err(failure) => return state.answer(session, id, &plugin, Err(&failure)),
@@ -110,6 +134,14 @@ impl Host {
         self.feed(state, &plugin, event);
     }
 
+    /// A start that was carried out, whose answer was lost.
+    fn answer_start_again(self: &Arc<Self>, state: &mut State, session: SessionId, id: RequestId, name: &str) {
+        if state.plugins.get(name).is_some_and(|plugin| plugin.daemon == DaemonState::Armed) {
+            return state.answer(session, id, name, Ok(()));
+        }
+        self.ask(state, session, id, name, |request| HoldEvent::Wait { session, request });
+    }
+
     fn ask(self: &Arc<Self>, state: &mut State, session: SessionId, id: RequestId, plugin: &str, event: impl FnOnce(Request) -> HoldEvent) {
         let request = state.note_asked(Asked { session, id, plugin: plugin.to_owned(), start: None });
         let is_known = state.plugins.contains_key(plugin);
@@ -117,6 +149,17 @@ impl Host {
         self.feed(state, plugin, event(request));
         if !is_known {
             state.forget_if_unused(plugin);
+        }
+    }
+
+    /// For this plugin the session is as one that has ended. So a start that it makes now is not refused because of its former one.
+    fn abandon(self: &Arc<Self>, state: &mut State, session: SessionId, name: &str) {
+        self.feed(state, name, HoldEvent::SessionEnded { session });
+        let upgrading: Vec<Request> = state.plugins.values().flat_map(|plugin| plugin.upgrades.values().copied()).collect();
+        let is_over = |request: &Request, asked: &Asked| asked.session == session && asked.plugin == name && !upgrading.contains(request);
+        let over: Vec<Asked> = state.asked.extract_if(|request, asked| is_over(request, asked)).map(|(_, asked)| asked).collect();
+        for asked in over {
+            state.answer(session, asked.id, name, Err(&Failure::Stopped));
         }
     }
 
@@ -177,7 +220,7 @@ impl Host {
         true
     }
 
-    /// The connection of a session has ended, however that came.
+    /// The session has ended: what it had is let go of.
     pub(super) fn end_session(self: &Arc<Self>, id: SessionId) {
         let mut state = self.lock();
         let state = &mut *state;
@@ -219,6 +262,10 @@ impl State {
     pub fn answer(&mut self, session: SessionId, id: RequestId, plugin: &str, outcome: Result<(), &Failure>) {
         let outcome = outcome.map_err(|failure| Facts::chain(failure, plugin));
         self.push(session, Class::Answer, &Push::Answer { id, outcome });
+    }
+
+    fn has(&self, session: SessionId, name: &str) -> bool {
+        self.plugins.get(name).is_some_and(|plugin| plugin.holds.has(session))
     }
 
     fn note_asked(&mut self, asked: Asked) -> Request {

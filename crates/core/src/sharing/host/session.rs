@@ -1,18 +1,24 @@
 //! The connection of one session: requests come in, pushes go out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::outbox::{Class, Outbox};
-use super::{Host, SessionId};
+use super::plugin::Plugin;
+use super::{Host, SessionId, State};
 use crate::error::{Facts, Failure};
-use crate::sharing::protocol::{Inbound, Interest, Push, Request, TO_SESSION_MAX, encode};
+use crate::sharing::protocol::{Call, Inbound, Interest, Push, Request, RequestId, TO_SESSION_MAX, encode, encode_in_parts};
 use crate::sharing::stream::read_some;
-use crate::supervisor::runtime::AbortOnDrop;
+use crate::supervisor::runtime::{self, AbortOnDrop};
+
+/// The time in which a session that has lost its connection by a protocol error keeps what it has.
+const RESUMED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The size of one write(2).
 const PIECE: usize = 64 * 1024;
@@ -29,12 +35,21 @@ pub struct Session {
     pub interest: Interest,
     /// The session wants fresh metrics until then.
     pub metrics_until: Option<Instant>,
+    /// By which the session resumes itself after a protocol error. 0: it has done so.
+    pub token: u64,
+    /// The last call that was read, of those that are answered.
+    last_call: RequestId,
+    /// Counts the connections. What a former one does is of no effect.
+    connection: u32,
     tasks: Vec<AbortOnDrop>,
 }
 
 impl Session {
     pub fn new() -> Self {
         Self {
+            token: new_token(),
+            last_call: 0,
+            connection: 0,
             outbox: Outbox::default(),
             waiting: Arc::default(),
             room: Arc::default(),
@@ -45,8 +60,10 @@ impl Session {
     }
 
     pub fn push(&mut self, class: Class, push: &Push) {
-        match encode(push, TO_SESSION_MAX).or_else(|| encode_short(push)) {
-            Some(frame) => self.outbox.push(class, frame),
+        // What may be lost comes in one frame: without a part of it, the others would be of no use.
+        let frames = if class == Class::Answer { encode_in_parts(push) } else { encode(push, TO_SESSION_MAX).map(|frame| vec![frame]) };
+        match frames.or_else(|| encode_short(push)) {
+            Some(frames) => frames.into_iter().for_each(|frame| self.outbox.push(class, frame)),
             // No message is as long, except with a status or an error of a megabyte.
             None => tracing::debug!(target: crate::supervisor::TARGET, "a message to a session is too long"),
         }
@@ -59,6 +76,16 @@ impl Session {
         self.waiting.notify_one();
     }
 
+    /// Whether the call was read before, by a former connection.
+    pub fn is_repeated(&mut self, request: &Request) -> bool {
+        if matches!(request.call, Call::Listen(_) | Call::Metrics | Call::Abort { .. } | Call::Reconnect) {
+            return false;
+        }
+        let is_repeated = self.connection > 1 && request.id <= self.last_call;
+        self.last_call = self.last_call.max(request.id);
+        is_repeated
+    }
+
     pub const fn takes_lines(&self) -> bool {
         self.outbox.bytes() < LINES_MAX
     }
@@ -69,31 +96,33 @@ impl Session {
 }
 
 /// An answer that is too long becomes a short failure: its caller waits for it.
-fn encode_short(push: &Push) -> Option<Vec<u8>> {
+fn encode_short(push: &Push) -> Option<Vec<Vec<u8>>> {
     let Push::Answer { id, .. } = push else { return None };
     let problem = "the answer of the host of shared daemons is too long".to_owned();
     let outcome = Err(Facts::chain(&Failure::Internal { problem }, ""));
-    encode(&Push::Answer { id: *id, outcome }, TO_SESSION_MAX)
+    encode_in_parts(&Push::Answer { id: *id, outcome })
 }
 
 /// Serves the connection until it ends. `inbound`: with what came behind the greeting.
 pub fn begin(host: &Arc<Host>, id: SessionId, session: &mut Session, read: OwnedReadHalf, write: OwnedWriteHalf, inbound: Inbound) {
     let (waiting, room) = (Arc::clone(&session.waiting), Arc::clone(&session.room));
+    session.connection += 1;
+    let id = (id, session.connection);
     let reading = receive(Arc::clone(host), id, read, inbound, Arc::clone(&room));
     session.tasks.push(AbortOnDrop::spawn(reading));
     session.tasks.push(AbortOnDrop::spawn(send(Arc::clone(host), id, write, waiting, room)));
 }
 
-async fn receive(host: Arc<Host>, id: SessionId, mut read: OwnedReadHalf, mut inbound: Inbound, room: Arc<Notify>) {
+/// `connection`: which one of this session.
+async fn receive(host: Arc<Host>, (id, connection): (SessionId, u32), mut read: OwnedReadHalf, mut inbound: Inbound, room: Arc<Notify>) {
     loop {
         loop {
             match inbound.next_message::<Request>() {
                 Ok(Some(request)) => host.request(id, request),
                 Ok(None) => break,
-                // Its next connection, if it makes one, is another session.
                 Err(problem) => {
-                    tracing::debug!(target: crate::supervisor::TARGET, %problem, "a session is dropped");
-                    return host.end_session(id);
+                    tracing::debug!(target: crate::supervisor::TARGET, %problem, "the connection of a session is dropped");
+                    return host.part(id);
                 }
             }
             while host.is_full(id) {
@@ -101,13 +130,13 @@ async fn receive(host: Arc<Host>, id: SessionId, mut read: OwnedReadHalf, mut in
             }
         }
         match read_some(&mut read, &mut inbound).await {
-            Ok(0) | Err(_) => return host.end_session(id),
+            Ok(0) | Err(_) => return host.connection_ended(id, connection),
             Ok(_) => {}
         }
     }
 }
 
-async fn send(host: Arc<Host>, id: SessionId, mut write: OwnedWriteHalf, waiting: Arc<Notify>, room: Arc<Notify>) {
+async fn send(host: Arc<Host>, (id, connection): (SessionId, u32), mut write: OwnedWriteHalf, waiting: Arc<Notify>, room: Arc<Notify>) {
     loop {
         let piece = host.next_piece(id, PIECE);
         if piece.is_empty() {
@@ -118,7 +147,7 @@ async fn send(host: Arc<Host>, id: SessionId, mut write: OwnedWriteHalf, waiting
         }
         // The reader may be waiting for room, so that it does not see the end of the connection.
         if write.write_all(&piece).await.is_err() {
-            return host.end_session(id);
+            return host.connection_ended(id, connection);
         }
     }
 }
@@ -128,19 +157,78 @@ impl Host {
         self.lock().sessions.get(&id).is_some_and(|session| session.outbox.is_full())
     }
 
+    /// The connection of a session has ended, however that came, and with it the session.
+    fn connection_ended(self: &Arc<Self>, id: SessionId, connection: u32) {
+        let is_last = self.lock().sessions.get(&id).is_some_and(|session| session.connection == connection && !session.tasks.is_empty());
+        if is_last {
+            self.end_session(id);
+        }
+    }
+
+    /// One of both ends has sent what the other does not understand. The session keeps what it has, for a short time and once.
+    pub(super) fn part(self: &Arc<Self>, id: SessionId) {
+        let mut state = self.lock();
+        let Some(session) = state.sessions.get_mut(&id) else { return };
+        let token = std::mem::take(&mut session.token);
+        if token == 0 {
+            drop(state);
+            return self.end_session(id);
+        }
+        // One of them calls this, and is aborted by the drop.
+        let tasks = std::mem::take(&mut session.tasks);
+        drop(runtime::spawn(async move { drop(tasks) }));
+        let host = Arc::downgrade(self);
+        let timer = AbortOnDrop::spawn(async move {
+            sleep(RESUMED_WITHIN).await;
+            let Some(host) = host.upgrade() else { return };
+            // Not aborted by its own step.
+            let parted = host.lock().parted.remove(&token);
+            if let Some(parted) = parted {
+                drop(runtime::spawn(async move { drop(parted) }));
+                host.end_session(id);
+            }
+        });
+        state.parted.insert(token, (id, timer));
+    }
+
     /// The next frames for this session.
     fn next_piece(&self, id: SessionId, size: usize) -> Vec<u8> {
         let mut state = self.lock();
         let state = &mut *state;
         let Some(session) = state.sessions.get_mut(&id) else { return Vec::new() };
         if let Some(lost) = session.outbox.take_resync() {
-            let held: Vec<_> = state.plugins.values().filter(|plugin| plugin.is_attached(id)).collect();
-            let plugins = held.iter().map(|plugin| plugin.name.clone()).collect();
-            let shown =
-                held.iter().filter_map(|plugin| Some(Push::Shown { plugin: plugin.name.clone(), shown: Box::new(plugin.shown()?) }));
-            let frames = std::iter::once(Push::Resync { lost, plugins }).chain(shown);
-            session.outbox.push_first(frames.filter_map(|push| encode(&push, TO_SESSION_MAX)).collect());
+            let frames = resync(&state.plugins, id, lost);
+            session.outbox.push_first(frames.iter().filter_map(|push| encode(push, TO_SESSION_MAX)).collect());
         }
         session.outbox.take(size)
     }
+}
+
+/// What the session has, and what that shows.
+fn resync(plugins: &HashMap<String, Plugin>, id: SessionId, lost: u64) -> Vec<Push> {
+    let held: Vec<_> = plugins.values().filter(|plugin| plugin.is_attached(id)).collect();
+    let names = held.iter().map(|plugin| plugin.name.clone()).collect();
+    let shown = held.iter().filter_map(|plugin| Some(Push::Shown { plugin: plugin.name.clone(), shown: Box::new(plugin.shown()?) }));
+    std::iter::once(Push::Resync { lost, plugins: names }).chain(shown).collect()
+}
+
+impl State {
+    /// The session of this token, with the connection that has it from now on. It catches up: what waited may be incomplete.
+    pub fn resume(&mut self, token: u64, reply: Vec<u8>) -> Option<(SessionId, &mut Session)> {
+        let (id, timer) = self.parted.remove(&token)?;
+        drop(timer);
+        let session = self.sessions.get_mut(&id)?;
+        let lost = session.outbox.clear();
+        session.push_frame(Class::Answer, reply);
+        for push in resync(&self.plugins, id, lost) {
+            session.push(Class::Answer, &push);
+        }
+        Some((id, session))
+    }
+}
+
+/// No other session has it by chance.
+fn new_token() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(()).max(1)
 }

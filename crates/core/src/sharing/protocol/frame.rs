@@ -3,10 +3,14 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Push;
+
 /// The longest frame from a session to the host. A start has a configuration and an environment.
 pub const TO_HOST_MAX: usize = 8 * 1024 * 1024;
 /// The longest frame from the host to a session.
 pub const TO_SESSION_MAX: usize = 1024 * 1024;
+/// The bytes of one part: far from the longest frame.
+const PART_MAX: usize = 256 * 1024;
 /// The size of a frame's length.
 pub const PREFIX: usize = 4;
 
@@ -32,6 +36,46 @@ pub fn encode<T: Serialize>(message: &T, max: usize) -> Option<Vec<u8>> {
     }
     frame[..PREFIX].copy_from_slice(&u32::try_from(length).ok()?.to_le_bytes());
     Some(frame)
+}
+
+/// The frames of a message that may be longer than one frame. `None` if even a call could not be as long.
+pub fn encode_in_parts(message: &Push) -> Option<Vec<Vec<u8>>> {
+    if let Some(frame) = encode(message, TO_SESSION_MAX) {
+        return Some(vec![frame]);
+    }
+    let whole = encode(message, TO_HOST_MAX)?;
+    let mut parts = whole.chunks(PART_MAX).peekable();
+    let mut frames = Vec::new();
+    while let Some(part) = parts.next() {
+        frames.push(encode(&Push::Part { bytes: part.to_vec(), is_last: parts.peek().is_none() }, TO_SESSION_MAX)?);
+    }
+    Some(frames)
+}
+
+/// The parts of a message that is not complete yet.
+#[derive(Debug, Default)]
+pub struct Parts(Vec<u8>);
+
+impl Parts {
+    /// The message, with its last part.
+    ///
+    /// # Errors
+    /// It is too long, or none.
+    pub fn add(&mut self, bytes: &[u8], is_last: bool) -> Result<Option<Push>, BadMessage> {
+        self.0.extend(bytes);
+        if self.0.len() > PREFIX + TO_HOST_MAX {
+            return Err(BadMessage);
+        }
+        if !is_last {
+            return Ok(None);
+        }
+        let mut whole = Inbound::new(TO_HOST_MAX);
+        whole.extend(&std::mem::take(&mut self.0));
+        match whole.next_message()? {
+            None | Some(Push::Part { .. }) => Err(BadMessage),
+            message => Ok(message),
+        }
+    }
 }
 
 /// Received bytes, from which messages are taken.

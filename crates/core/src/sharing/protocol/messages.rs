@@ -30,8 +30,15 @@ pub enum Call {
     LetGo {
         plugin: String,
     },
+    /// The session has given up its start, which is in front of this call. It does not have the plugin any more, and what it has asked
+    /// about it is answered.
+    Abandon {
+        plugin: String,
+    },
+    /// `after`: as that of `Start`.
     StopEverywhere {
         plugin: String,
+        after: Option<Pid>,
     },
     Restart {
         plugin: String,
@@ -44,6 +51,8 @@ pub enum Call {
         plugin: String,
         request: RequestId,
     },
+    /// The last message of a connection that the session does not understand: it resumes itself with another one.
+    Reconnect,
     /// Metrics of all plugins of this session are wanted for the next minute.
     Metrics,
     Listen(Interest),
@@ -75,6 +84,8 @@ pub struct Start {
     pub owner: OwnerLimits,
     /// What is left of `startupTimeout`.
     pub timeout: Duration,
+    /// The host whose death made the session send the call again.
+    pub after: Option<Pid>,
 }
 
 /// What the getters of a session read.
@@ -181,6 +192,11 @@ pub enum Push {
     Resync {
         lost: u64,
         plugins: Vec<String>,
+    },
+    /// A part of a message that is longer than a frame may be.
+    Part {
+        bytes: Vec<u8>,
+        is_last: bool,
     },
     /// The end of the stream that follows is no death.
     Leaving,

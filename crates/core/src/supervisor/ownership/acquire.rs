@@ -19,10 +19,10 @@ use crate::supervisor::report::{Reporter, log};
 use crate::supervisor::runtime::exit;
 
 /// flock(2) has no event for a release, so the lock is polled. Waits are rare: only after the owner's death.
-const RETRY_INTERVAL: Duration = Duration::from_millis(5);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The time after which a keeper that still holds the lock of a dead owner gets SIGCONT.
-const WAKE_DELAY: Duration = Duration::from_secs(1);
+pub(super) const WAKE_DELAY: Duration = Duration::from_secs(1);
 
 /// A note that was left by a reboot or a killed container stands until the next holder has written its own. So a note of another
 /// place counts only after so many reads.
@@ -128,7 +128,7 @@ fn stop_keepers(folder: &Folder, held: &Held, own: &Process, signalled: &mut Vec
 }
 
 /// A suspended keeper does not see its owner's death, and holds the lock. The record names the keeper of each generation.
-fn wake_keepers(folder: &Folder, lock: &File) -> Result<(), Failure> {
+pub(super) fn wake_keepers(folder: &Folder, lock: &File) -> Result<(), Failure> {
     let keepers = folder.read_identities()?.into_iter().filter_map(|identity| os::look_up(identity.keeper?));
     for keeper in keepers.filter(|keeper| folder.is_locked_by(keeper.pid, lock)) {
         os::signal(&keeper, libc::SIGCONT).map_err(|error| Failure::Internal { problem: io_text(&error) })?;

@@ -10,7 +10,8 @@
 //! - `live_managers`: the live managers of this process;
 //! - `observe`: what a plugin's files and the kernel tell, for a process that is not the owner;
 //! - `leftovers`: the end of what dead owners left, without a start;
-//! - `force`: the end of a daemon whose owner lives.
+//! - `force`: the end of a daemon whose owner lives;
+//! - `tree_end`: the end of what a dead owner left, for those who do not want the name.
 
 mod acquire;
 mod doubtful;
@@ -27,6 +28,7 @@ mod orphans;
 mod plugin_folder;
 mod posix_session;
 mod successor;
+mod tree_end;
 
 pub use force::end as end_by_force;
 pub use leader::{find_leader, identify_leader};
@@ -36,3 +38,4 @@ pub use lock::{Held, Lock, LockGuard};
 pub use observe::{Generation as ObservedGeneration, Holder, Observation, Observer, Usage};
 pub use plugin_folder::{Folder, read_note};
 pub use posix_session::{SessionMembers, groups_of, posix_session_members};
+pub use tree_end::await_tree_end;

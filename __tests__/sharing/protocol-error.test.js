@@ -1,0 +1,62 @@
+'use strict';
+
+const fs = require('node:fs');
+const { record } = require('../helpers/events');
+const { testOnLinux } = require('../helpers/needs');
+const { alive, identify } = require('../helpers/proc');
+const { watch } = require('../helpers/promises');
+const { until } = require('../helpers/until');
+const { useWorld } = require('../helpers/use-world');
+const { useSessions } = require('./sessions');
+
+const world = useWorld();
+const { shared } = useSessions(world);
+
+/** The sockets of this process. */
+const sockets = () =>
+  fs.readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return fs.readlinkSync(`/proc/self/fd/${fd}`).startsWith('socket:');
+    } catch {
+      return false;
+    }
+  });
+
+/** Calls `connect`, and returns a function that sends bytes to the host that are no message. */
+async function spoiling(connect) {
+  const before = new Set(sockets());
+  await connect();
+  const added = sockets().filter((fd) => !before.has(fd));
+  expect(added).toHaveLength(1);
+  return () => fs.writeSync(Number(added[0]), Buffer.alloc(64, 0xff));
+}
+
+testOnLinux('a session whose connection ends by a protocol error keeps its daemon, and hears nothing', async () => {
+  const manager = world.manager();
+  const spoil = await spoiling(() => manager.startProcess(shared()));
+  const daemon = identify(manager.getPid('plugin'));
+  const events = record(manager);
+  spoil();
+  await manager.startProcess(shared('other'));
+  expect(alive(daemon)).toBe(true);
+  expect(manager.getPid('plugin')).toBe(daemon.pid);
+  expect(events.all.filter(({ pluginName }) => pluginName === 'plugin')).toEqual([]);
+  await manager.restartProcess('plugin');
+  expect(manager.getProcessInfo('plugin')).toMatchObject({ state: 'running', sessions: 1 });
+  await manager.stopProcess('plugin');
+  expect(manager.getState('plugin')).toBe('stopped');
+});
+
+testOnLinux('a start that is under way goes on after a protocol error', async () => {
+  const manager = world.manager();
+  const spoil = await spoiling(() => manager.startProcess(shared('other')));
+  const marker = world.path('may-listen');
+  const start = watch(manager.startProcess(shared('plugin', ['waits-for-a-file.py', marker, world.path('began')])));
+  await until(() => fs.existsSync(world.path('began')));
+  const daemon = identify(manager.getPid('plugin'));
+  spoil();
+  await manager.startProcess(shared('third'));
+  fs.writeFileSync(marker, '');
+  await start.promise;
+  expect(manager.getPid('plugin')).toBe(daemon.pid);
+});

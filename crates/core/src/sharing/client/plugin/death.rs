@@ -1,0 +1,95 @@
+//! What the end of the host, or of the connection to it, is for a plugin.
+
+use std::time::Duration;
+
+use super::{Plugin, View};
+use crate::error::Failure;
+use crate::lifecycle::{LastExit, Notice, Snapshot};
+use crate::model::{Exit, ExitReason, ProcessState};
+use crate::supervisor::runtime::clock;
+
+impl Plugin {
+    /// The host has left, because nobody has a daemon there.
+    pub fn host_left(&mut self) {
+        if self.view == View::Here {
+            let state = if self.snapshot.state == ProcessState::Error { ProcessState::Error } else { ProcessState::Stopped };
+            self.leave(state, None);
+        }
+    }
+
+    /// The host has closed the connection, and lives. Returns whether a start must be made again.
+    pub fn connection_lost(&mut self) -> bool {
+        match self.view {
+            View::Away | View::Leaving(_) => false,
+            View::Joining => !self.is_withheld,
+            View::Here => {
+                self.rejoin();
+                true
+            }
+        }
+    }
+
+    /// The host was killed, and the daemon with it. Returns whether a start must be made again.
+    pub fn host_died(&mut self) -> bool {
+        let had = self.snapshot.pid.take();
+        let is_at_rest = matches!(self.snapshot.state, ProcessState::Stopped | ProcessState::Error) && !self.snapshot.armed;
+        match self.view {
+            View::Away => return false,
+            View::Joining => return !self.is_withheld,
+            View::Leaving(_) => return false,
+            View::Here if is_at_rest => {
+                self.leave(self.snapshot.state, None);
+                return false;
+            }
+            View::Here => {}
+        }
+        let at = clock::wall();
+        if let Some(pid) = had {
+            self.former_exit = Some(LastExit { pid, exit: Exit::UNKNOWN, reason: ExitReason::Crashed, at, usage: None });
+            self.snapshot.last_exit = self.former_exit;
+            self.reporter.notice(Notice::Exited { pid, exit: Exit::UNKNOWN, reason: ExitReason::Crashed }, at);
+        }
+        if self.start.config.restart.max_attempts == 0 && had.is_some() {
+            let failure = Failure::Internal { problem: "the host of the shared daemon was killed".to_owned() };
+            self.failure = Some(failure.clone());
+            self.leave(ProcessState::Error, Some(&failure));
+            return false;
+        }
+        self.former_restarts = self.snapshot.total_restarts + u64::from(had.is_some());
+        self.snapshot = Snapshot { total_restarts: self.former_restarts, ..self.frozen(ProcessState::Starting) };
+        self.snapshot.forgettable = false;
+        self.snapshot.last_state_change = at;
+        self.changed();
+        if had.is_some() {
+            let reason = ExitReason::Crashed;
+            self.reporter.notice(Notice::RestartScheduled { attempt: 1, delay: Duration::ZERO, reason }, at);
+        }
+        self.tell(ProcessState::Starting, Some(ExitReason::Crashed.as_str().to_owned()));
+        self.rejoin();
+        true
+    }
+
+    /// The host was killed, and this session had asked it to stop the plugin for all. So nothing is started again.
+    pub fn host_died_stopping(&mut self) -> bool {
+        if self.view == View::Joining {
+            // Its start follows to the next host, and is refused there.
+            return !self.is_withheld;
+        }
+        if self.view != View::Here {
+            return false;
+        }
+        let had = self.snapshot.pid.take();
+        if matches!(self.snapshot.state, ProcessState::Stopped | ProcessState::Error) && !self.snapshot.armed {
+            self.leave(self.snapshot.state, None);
+            return false;
+        }
+        self.view = View::Leaving(ProcessState::Stopped);
+        self.begin_leaving();
+        if let Some(pid) = had {
+            let (at, reason) = (clock::wall(), ExitReason::Stopped);
+            self.snapshot.last_exit = Some(LastExit { pid, exit: Exit::UNKNOWN, reason, at, usage: None });
+            self.reporter.notice(Notice::Exited { pid, exit: Exit::UNKNOWN, reason }, at);
+        }
+        false
+    }
+}

@@ -1,0 +1,237 @@
+//! A shared plugin as one session sees it: its own state on top of the host's.
+//!
+//! - `start`, `parting`: what the session does;
+//! - `told`: what the host tells;
+//! - `death`: what the end of the host is;
+//! - `tell`: what listeners are told.
+
+mod death;
+mod parting;
+mod start;
+mod tell;
+mod told;
+
+use std::sync::Arc;
+
+use super::Joined;
+use crate::config::{Parsed, ProcessConfig, Raw};
+use crate::error::Failure;
+use crate::lifecycle::{LastExit, Snapshot, Ticket};
+use crate::model::{Pid, ProcessState};
+use crate::supervisor::runtime::clock;
+use crate::supervisor::{OwnerLimits, PluginMetrics, Published, Reporter, Tail};
+
+/// What a start was made with. It is made again after the host's death.
+#[derive(Debug, Clone)]
+pub struct OwnStart {
+    pub raw: Raw,
+    pub config: ProcessConfig,
+    pub inherited: Arc<str>,
+    pub owner: OwnerLimits,
+    /// The ticket by which the caller knows the configuration.
+    pub job: Ticket,
+}
+
+impl OwnStart {
+    pub fn new(raw: Raw, parsed: Parsed, inherited: Arc<str>, owner: OwnerLimits, job: Ticket) -> Self {
+        Self { raw: raw.plain(), config: parsed.config, inherited, owner, job }
+    }
+}
+
+/// The session's own part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum View {
+    /// It has let go of the plugin, or never had it. What the getters show does not change any more.
+    Away,
+    /// Its start was sent, and the host has not answered.
+    Joining,
+    /// It has the plugin.
+    Here,
+    /// It lets go. At the end its state is this one.
+    Leaving(ProcessState),
+}
+
+/// What a refused start leaves in place.
+#[derive(Debug)]
+struct Former {
+    snapshot: Snapshot,
+    start: Arc<OwnStart>,
+    view: View,
+}
+
+pub struct Plugin {
+    pub name: String,
+    pub start: Arc<OwnStart>,
+    pub tail: Arc<Tail>,
+    reporter: Reporter,
+    view: View,
+    snapshot: Snapshot,
+    revision: u64,
+    status: Option<String>,
+    sessions: Option<u32>,
+    metrics: PluginMetrics,
+    /// The last state that listeners were told.
+    told: Option<ProcessState>,
+    former: Option<Former>,
+    /// The failure of the last start.
+    failure: Option<Failure>,
+    /// Restarts that hosts before this one have counted.
+    former_restarts: u64,
+    /// The exit that was the host's death.
+    former_exit: Option<LastExit>,
+    /// The process of the tail, and its leader.
+    process: (u64, Option<Pid>),
+    /// Lines before this were written before the session had the plugin.
+    attached_at: f64,
+    /// The host that the tail is of.
+    tail_host: Pid,
+    /// What shows next follows a resync.
+    resyncs: bool,
+    /// The start waits for what the plugin depends on, and was not sent.
+    pub is_withheld: bool,
+    /// The starts that were given up, and that the host may still carry out.
+    abandoned: u32,
+}
+
+impl Plugin {
+    pub fn new(start: OwnStart, reporter: Reporter) -> Self {
+        let name = start.config.plugin_name.clone();
+        Self {
+            start: Arc::new(start),
+            tail: Arc::default(),
+            reporter,
+            view: View::Away,
+            snapshot: Snapshot::none(),
+            revision: Published::next_revision(),
+            status: None,
+            sessions: None,
+            metrics: PluginMetrics::none(&name),
+            told: None,
+            former: None,
+            failure: None,
+            former_restarts: 0,
+            former_exit: None,
+            process: (0, None),
+            attached_at: 0.0,
+            tail_host: 0,
+            resyncs: false,
+            is_withheld: false,
+            abandoned: 0,
+            name,
+        }
+    }
+
+    /// Whether callers know the plugin.
+    pub const fn is_known(&self) -> bool {
+        self.snapshot.known
+    }
+
+    pub const fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub fn published(&self) -> Published {
+        let uptime = self.snapshot.running_since.map(|since| clock::since(since).as_secs_f64() * 1e3);
+        Published {
+            snapshot: self.snapshot.clone(),
+            revision: self.revision,
+            uptime,
+            job: self.start.job,
+            status: self.status.clone(),
+            sessions: self.sessions,
+        }
+    }
+
+    pub fn metrics(&self) -> PluginMetrics {
+        let uptime = self.snapshot.running_since.map(|since| clock::since(since).as_secs_f64() * 1e3);
+        PluginMetrics { shared: true, state: self.snapshot.state, uptime, ..self.metrics.clone() }
+    }
+
+    /// Whether the session has the plugin, or has asked for it.
+    pub const fn is_held(&self) -> bool {
+        !matches!(self.view, View::Away)
+    }
+
+    pub const fn is_here(&self) -> bool {
+        matches!(self.view, View::Here)
+    }
+
+    pub const fn is_joining(&self) -> bool {
+        matches!(self.view, View::Joining)
+    }
+
+    /// Whether the session has the plugin, for a group.
+    pub const fn joined(&self) -> Joined {
+        match self.view {
+            View::Joining => Joined::Starting,
+            View::Here if matches!(self.snapshot.state, ProcessState::Running) || self.snapshot.armed => Joined::Usable,
+            View::Here if matches!(self.snapshot.state, ProcessState::Starting) => Joined::Starting,
+            View::Away | View::Here | View::Leaving(_) => Joined::No,
+        }
+    }
+
+    /// Whether plugins that depend on this one may start now. `None` while it is not known.
+    pub fn usable(&self) -> Option<Result<(), Failure>> {
+        match (self.view, self.snapshot.state) {
+            (View::Joining, _) | (View::Here, ProcessState::Starting) => None,
+            (View::Here, ProcessState::Running) => Some(Ok(())),
+            (View::Here, _) if self.snapshot.armed => Some(Ok(())),
+            _ => Some(Err(self.failure.clone().filter(|_| self.snapshot.state == ProcessState::Error).unwrap_or(Failure::AtRest))),
+        }
+    }
+
+    /// Whether the plugin keeps the event loop alive.
+    pub const fn is_pending(&self) -> bool {
+        match self.view {
+            View::Away => false,
+            View::Joining | View::Leaving(_) => true,
+            View::Here => match self.snapshot.state {
+                ProcessState::Starting | ProcessState::Running | ProcessState::Stopping => true,
+                ProcessState::Stopped => self.snapshot.armed,
+                ProcessState::Error => false,
+            },
+        }
+    }
+
+    /// The outcome of a wait that the host need not be asked for.
+    pub fn settled_wait(&self) -> Option<Failure> {
+        match self.view {
+            View::Away => Some(self.failure.clone().filter(|_| self.snapshot.state == ProcessState::Error).unwrap_or(Failure::AtRest)),
+            View::Joining | View::Here | View::Leaving(_) => None,
+        }
+    }
+
+    /// The snapshot without what only a process has.
+    fn frozen(&self, state: ProcessState) -> Snapshot {
+        Snapshot {
+            state,
+            armed: false,
+            pid: None,
+            forgettable: true,
+            awaits_restart: false,
+            running_since: None,
+            next_restart_at: None,
+            ..self.snapshot.clone()
+        }
+    }
+
+    /// The manager ends.
+    pub fn close(&mut self) {
+        self.view = View::Away;
+        self.tail.close();
+    }
+
+    /// This session has upgraded the daemon.
+    pub fn has_upgraded(&mut self, start: OwnStart) {
+        self.start = Arc::new(start);
+        self.changed();
+    }
+
+    fn changed(&mut self) {
+        self.revision = Published::next_revision();
+    }
+}

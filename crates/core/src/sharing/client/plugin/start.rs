@@ -1,0 +1,131 @@
+//! The starts of this session: sent, answered, taken back.
+
+use std::sync::Arc;
+
+use super::{Former, OwnStart, Plugin, View};
+use crate::error::{Code, Failure};
+use crate::lifecycle::Snapshot;
+use crate::model::ProcessState;
+use crate::supervisor::runtime::clock;
+
+impl Plugin {
+    /// Why a start of this session is refused at once.
+    pub const fn refusal(&self) -> Option<Failure> {
+        match self.view {
+            View::Away => None,
+            View::Joining => Some(Failure::AlreadyRunning(ProcessState::Starting)),
+            View::Leaving(_) => Some(Failure::AlreadyRunning(ProcessState::Stopping)),
+            View::Here if self.snapshot.armed => Some(Failure::AlreadyArmed),
+            View::Here => match self.snapshot.state {
+                ProcessState::Stopped | ProcessState::Error => None,
+                ProcessState::Starting if self.snapshot.awaits_restart => None,
+                state => Some(Failure::AlreadyRunning(state)),
+            },
+        }
+    }
+
+    /// The start is about to be sent. The state is STARTING at once; listeners hear of it when the host has accepted the start.
+    pub fn join(&mut self, start: OwnStart) {
+        let former = Former { snapshot: self.snapshot.clone(), start: Arc::clone(&self.start), view: self.view };
+        self.former = Some(former);
+        (self.former_restarts, self.former_exit) = (0, None);
+        self.is_withheld = !start.config.depends_on.is_empty();
+        self.start = Arc::new(start);
+        self.view = View::Joining;
+        self.snapshot = Snapshot {
+            known: true,
+            state: ProcessState::Starting,
+            last_state_change: clock::wall(),
+            last_error: None,
+            ..self.frozen(ProcessState::Starting)
+        };
+        self.changed();
+    }
+
+    /// The start is made again: the host was killed.
+    pub fn rejoin(&mut self) {
+        self.view = View::Joining;
+        self.former = None;
+    }
+
+    /// The caller has aborted the start.
+    pub fn abort_start(&mut self) {
+        if matches!(self.view, View::Joining | View::Here) {
+            self.view = View::Leaving(ProcessState::Stopped);
+            self.begin_leaving();
+        }
+    }
+
+    /// The caller has aborted a start that waits for what the plugin depends on. False if it was sent.
+    pub fn abort_withheld(&mut self) -> bool {
+        let is_withheld = self.is_joining() && std::mem::take(&mut self.is_withheld);
+        if is_withheld {
+            self.abort_start();
+        }
+        is_withheld
+    }
+
+    /// The host does not read the start, and is told to take it back.
+    pub const fn abandon(&mut self) {
+        self.abandoned += 1;
+    }
+
+    /// The host has taken it back.
+    pub const fn has_abandoned(&mut self) {
+        self.abandoned = self.abandoned.saturating_sub(1);
+    }
+
+    /// Whether what the host tells is of a start that was given up.
+    pub const fn is_abandoned(&self) -> bool {
+        self.abandoned > 0
+    }
+
+    /// The host has answered the start.
+    pub fn start_answered(&mut self, outcome: &Result<(), Failure>) {
+        let Err(failure) = outcome else {
+            self.failure = None;
+            return;
+        };
+        match self.view {
+            View::Away => {}
+            // Refused before the session had the plugin.
+            View::Joining if is_refusal(failure) && self.former.is_some() => self.revert(),
+            View::Joining => {
+                self.failure = Some(failure.clone());
+                self.tell(ProcessState::Starting, None);
+                self.leave(ProcessState::Error, Some(failure));
+            }
+            View::Leaving(state) => {
+                self.failure = Some(failure.clone()).filter(|_| state == ProcessState::Error);
+                let failure = self.failure.clone();
+                self.leave(state, failure.as_ref());
+            }
+            // The daemon's state tells.
+            View::Here => {
+                if let Some(former) = self.former.take_if(|_| is_refusal(failure)) {
+                    self.start = former.start;
+                    self.changed();
+                }
+                self.failure = Some(failure.clone());
+            }
+        }
+    }
+
+    /// The start was refused before it changed anything.
+    pub(super) fn revert(&mut self) {
+        let Some(Former { snapshot, start, view }) = self.former.take() else { return };
+        self.snapshot = snapshot;
+        self.start = start;
+        self.view = view;
+        if view == View::Away {
+            self.sessions = None;
+        }
+        self.changed();
+    }
+}
+
+/// Whether the start has changed nothing.
+fn is_refusal(failure: &Failure) -> bool {
+    let code = failure.code();
+    matches!(code, Code::OwnedElsewhere | Code::Dependency | Code::InvalidConfig | Code::ShuttingDown | Code::AlreadyRunning)
+}

@@ -1,0 +1,169 @@
+//! What the host tells of a plugin.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{OwnStart, Plugin, View};
+use crate::lifecycle::Notice;
+use crate::model::{Pid, ProcessState, Stream};
+use crate::sharing::client::path::path;
+use crate::sharing::protocol::{Detachment, SentLine, Shown, Told};
+use crate::supervisor::runtime::clock;
+
+/// Two measurements of one time differ by less.
+const SAME_TIME: Duration = Duration::from_millis(100);
+
+impl Plugin {
+    /// Whether the session has the plugin, and has asked to start it again.
+    pub(super) fn stays_attached(&self) -> bool {
+        self.view == View::Joining && self.former.as_ref().is_some_and(|former| former.view == View::Here)
+    }
+
+    pub fn attached(&mut self, shown: Shown, at: f64, host: Pid) {
+        if matches!(self.view, View::Away | View::Leaving(_)) {
+            return;
+        }
+        if self.tail_host == host && !self.stays_attached() {
+            // The host sends everything that is kept, also what this session has already.
+            self.tail.close();
+            self.tail = Arc::default();
+            self.process = (0, None);
+        }
+        self.tail_host = host;
+        if !self.stays_attached() {
+            self.attached_at = at;
+        }
+        self.view = View::Here;
+        let is_certain = shown.snapshot.state != ProcessState::Starting || shown.snapshot.pid.is_some();
+        self.show(shown);
+        // A start that is being prepared may still be refused, and then listeners hear nothing.
+        if is_certain {
+            self.former = None;
+            self.tell(self.snapshot.state, None);
+        }
+    }
+
+    pub fn show(&mut self, shown: Shown) {
+        if self.view != View::Here {
+            return;
+        }
+        let Shown { mut snapshot, uptime, status, sessions, metrics } = shown;
+        snapshot.running_since = uptime.map(|uptime| clock::now().mono.saturating_sub(uptime));
+        if let (Some(old), Some(new)) = (self.snapshot.running_since, snapshot.running_since)
+            && old.abs_diff(new) < SAME_TIME
+        {
+            snapshot.running_since = Some(old);
+        }
+        snapshot.total_restarts += self.former_restarts;
+        snapshot.last_exit = snapshot.last_exit.or(self.former_exit);
+        self.metrics = metrics;
+        if (&self.snapshot, &self.status, self.sessions) != (&snapshot, &status, Some(sessions)) {
+            (self.snapshot, self.status, self.sessions) = (snapshot, status, Some(sessions));
+            self.changed();
+        }
+    }
+
+    /// An event of the daemon itself.
+    pub fn tell_event(&mut self, told: Told, at: f64) {
+        if self.view != View::Here {
+            return;
+        }
+        self.former = None;
+        match told {
+            Told::StateChanged { from, to, pid, reason } => {
+                // Of a change that the host tells in whole, nothing is missing.
+                let mut states = if from == self.told { vec![to] } else { path(self.told, to) };
+                let last = states.pop();
+                states.into_iter().for_each(|state| self.tell_state(state, None, None, at));
+                if let Some(last) = last {
+                    self.post_state(last, pid, reason, at);
+                }
+            }
+            Told::Exited { pid, exit, reason } => self.reporter.event(Notice::Exited { pid, exit, reason }, at),
+            Told::RestartScheduled { attempt, delay, reason } => {
+                self.reporter.event(Notice::RestartScheduled { attempt, delay, reason }, at);
+            }
+            Told::Checked { healthy, latency, failures, error } => {
+                self.reporter.event(Notice::Checked { healthy, latency, failures, error }, at);
+            }
+        }
+    }
+
+    /// Messages were lost. `is_held`: the host counts this session among those that have the plugin.
+    pub fn resync(&mut self, is_held: bool) {
+        match self.view {
+            View::Joining if is_held => self.view = View::Here,
+            // The stop for all sessions was lost.
+            View::Here if !is_held => self.leave(ProcessState::Stopped, None),
+            View::Away | View::Joining | View::Here | View::Leaving(_) => {}
+        }
+        self.resyncs = is_held;
+    }
+
+    /// After a resync, what was lost is told as far as it changed the state.
+    pub fn catch_up_or_show(&mut self, shown: Shown) {
+        self.show(shown);
+        if std::mem::take(&mut self.resyncs) && self.view == View::Here {
+            self.tell(self.snapshot.state, None);
+        }
+    }
+
+    /// `is_awaited`: the answer of a call tells the end of it. Without it: of a call that was given up.
+    pub fn detached(&mut self, why: Detachment, is_awaited: bool) {
+        match (self.view, why) {
+            (View::Away, _) => {}
+            (View::Here, Detachment::Stopped) if !is_awaited => self.leave(ProcessState::Stopped, None),
+            // The answer that follows has the failure.
+            (_, Detachment::Refused) => self.view = View::Joining,
+            (View::Leaving(_), Detachment::Stopped | Detachment::TimedOut) => {}
+            (View::Joining | View::Here, Detachment::Stopped) => {
+                self.view = View::Leaving(ProcessState::Stopped);
+                self.begin_leaving();
+            }
+            (View::Joining | View::Here, Detachment::TimedOut) => self.view = View::Leaving(ProcessState::Error),
+            (_, Detachment::Everywhere) => self.leave(ProcessState::Stopped, None),
+        }
+    }
+
+    /// Output of the daemon.
+    pub fn lines(&mut self, dropped: u64, lines: Vec<SentLine>) {
+        if self.view != View::Here && !self.stays_attached() {
+            return;
+        }
+        self.tail.count_dropped_lines(dropped);
+        for SentLine { stream, text, at, pid } in lines {
+            if self.process.0 == 0 || (pid.is_some() && pid != self.process.1) {
+                let process = self.tail.begin();
+                if let Some(pid) = pid {
+                    self.tail.name_process(process, pid);
+                }
+                self.process = (process, pid);
+            }
+            self.line(stream, text, at);
+        }
+    }
+
+    pub(super) fn line(&self, stream: Stream, text: String, at: f64) {
+        let mut bytes = text.into_bytes();
+        bytes.push(b'\n');
+        self.tail.append_at(self.process.0, stream, &bytes, at);
+        if at >= self.attached_at && self.reporter.wants_lines() {
+            bytes.pop();
+            // From a String, so nothing is lost.
+            self.reporter.line(stream, String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+
+    /// Another session has upgraded the daemon. What belongs to this session alone stays.
+    pub fn upgraded(&mut self, mut start: OwnStart) {
+        let own = &self.start;
+        start.config.startup_timeout = own.config.startup_timeout;
+        start.config.shared = own.config.shared;
+        start.config.group.clone_from(&own.config.group);
+        start.config.depends_on.clone_from(&own.config.depends_on);
+        start.raw = start.raw.with_entries_of(&own.raw, &["startupTimeout", "shared", "group", "dependsOn"]);
+        start.job = self.start.job;
+        self.start = Arc::new(start);
+        self.changed();
+    }
+}

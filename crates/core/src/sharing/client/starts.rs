@@ -1,0 +1,112 @@
+//! The calls that start plugins, or act on them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::Instant;
+
+use super::plugin::{OwnStart, Plugin};
+use super::{Asked, Client, What};
+use crate::config::{Parsed, Raw};
+use crate::error::Failure;
+use crate::lifecycle::Ticket;
+use crate::supervisor::{OwnerLimits, runtime};
+
+impl Client {
+    /// Starts the plugin, or attaches to it. Returns whether the plugin has this configuration from now on.
+    pub fn start(&self, raw: &Raw, parsed: Parsed, inherited: Arc<str>, owner: OwnerLimits, ticket: Ticket) -> bool {
+        let name = parsed.config.plugin_name.clone();
+        let start = OwnStart::new(raw.clone(), parsed, inherited, owner, ticket);
+        let depends_on = start.config.depends_on.clone();
+        if let Err(failure) = self.join(start) {
+            self.inner.settle(Some(ticket), &name, Err(failure));
+            return false;
+        }
+        let what = What::Start { begun: Instant::now(), after: None };
+        let asked = Asked { plugin: name.clone(), ticket: Some(ticket), what };
+        if depends_on.is_empty() {
+            self.inner.ask(asked);
+            return true;
+        }
+        let inner = Arc::clone(&self.inner);
+        drop(runtime::spawn(async move {
+            let outcome = tokio::select! {
+                biased;
+                () = inner.until_parted(&name, ticket) => Err(Failure::Stopped),
+                outcome = inner.until_all_usable(&depends_on) => outcome,
+            };
+            match outcome {
+                Ok(()) => {
+                    let begun = Instant::now();
+                    inner.change(&name, |plugin| plugin.is_withheld = false);
+                    inner.ask(Asked { what: What::Start { begun, after: None }, ..asked });
+                }
+                Err(failure) => inner.answered(asked, Err(failure)),
+            }
+        }));
+        true
+    }
+
+    pub(super) fn join(&self, start: OwnStart) -> Result<(), Failure> {
+        let name = start.config.plugin_name.clone();
+        self.inner.is_used.store(true, Ordering::Release);
+        let mut plugins = self.inner.lock();
+        let plugin = plugins.entry(name.clone()).or_insert_with(|| Plugin::new(start.clone(), self.inner.context.reporter(&name)));
+        if let Some(failure) = plugin.refusal() {
+            return Err(failure);
+        }
+        self.inner.change_in(plugin, |plugin| plugin.join(start));
+        Ok(())
+    }
+
+    /// Upgrades the plugin. `changes`: the changed fields, as the caller gave them.
+    pub fn upgrade(&self, raw: &Raw, parsed: Parsed, inherited: Arc<str>, owner: OwnerLimits, changes: String, ticket: Ticket) {
+        let name = parsed.config.plugin_name.clone();
+        let start = Box::new(OwnStart::new(raw.clone(), parsed, inherited, owner, ticket));
+        self.ask_if_held(&name, ticket, What::Upgrade { start, changes });
+    }
+
+    /// Restarts a plugin that this session need not have.
+    pub fn restart_anyhow(&self, name: &str, ticket: Ticket) {
+        self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::Restart });
+    }
+
+    pub fn restart(&self, name: &str, ticket: Ticket) {
+        self.ask_if_held(name, ticket, What::Restart);
+    }
+
+    pub fn when_running(&self, name: &str, ticket: Ticket) {
+        match self.peek(name, Plugin::settled_wait) {
+            Some(Some(failure)) => self.inner.settle(Some(ticket), name, Err(failure)),
+            Some(None) => self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::Wait }),
+            None => self.inner.settle(Some(ticket), name, Err(Failure::NotFound)),
+        }
+    }
+
+    pub(super) fn ask_if_held(&self, name: &str, ticket: Ticket, what: What) {
+        if self.holds(name) {
+            self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what });
+        } else if let (true, What::Restart | What::Upgrade { .. }) = (self.knows(name), &what) {
+            self.start_again(name, ticket, what);
+        } else {
+            self.inner.settle(Some(ticket), name, Err(Failure::NotFound));
+        }
+    }
+
+    /// A restart or an upgrade of a plugin that does not run is a start, as that of an exclusive one.
+    pub(super) fn start_again(&self, name: &str, ticket: Ticket, what: What) {
+        let start = match what {
+            What::Upgrade { start, .. } => Some(*start),
+            _ => self.peek(name, |plugin| OwnStart::clone(&plugin.start)),
+        };
+        let Some(start) = start else { return self.inner.settle(Some(ticket), name, Err(Failure::NotFound)) };
+        match self.join(start) {
+            Ok(()) => {
+                self.inner.change(name, |plugin| plugin.is_withheld = false);
+                let what = What::Start { begun: Instant::now(), after: None };
+                self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what });
+            }
+            Err(failure) => self.inner.settle(Some(ticket), name, Err(failure)),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The calls as the host gets them.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Pending, Task};
+use crate::error::Failure;
+use crate::model::Pid;
+use crate::sharing::client::plugin::{OwnStart, Plugin};
+use crate::sharing::client::{Asked, What};
+use crate::sharing::protocol::{self, Call, Interest, RequestId, TO_HOST_MAX, encode};
+use crate::supervisor::TARGET;
+
+impl Task {
+    pub(super) fn ask(&mut self, asked: Asked) {
+        if let What::Abort(ticket) = asked.what {
+            let call = self.calls.iter().find(|(_, call)| call.asked.ticket == Some(ticket));
+            if let Some((request, call)) = call {
+                let (request, plugin) = (*request, call.asked.plugin.clone());
+                if matches!(call.asked.what, What::Start { .. }) {
+                    self.inner.change(&plugin, Plugin::abort_start);
+                }
+                self.write(Call::Abort { plugin, request });
+            }
+            return;
+        }
+        let id = self.inner.next_request();
+        self.calls.insert(id, Pending { asked, sent: None, read: false, woken: false });
+        self.send(id);
+    }
+
+    /// A call without an answer of its own.
+    pub(super) fn write(&mut self, call: Call) {
+        let id = self.inner.next_request();
+        self.out.extend(encode(&protocol::Request { id, call }, TO_HOST_MAX).unwrap_or_default());
+    }
+
+    pub(super) fn listen(&mut self) {
+        let health = self.inner.context.listeners.health();
+        let debug = tracing::enabled!(target: TARGET, tracing::Level::DEBUG);
+        self.write(Call::Listen(Interest { health, debug }));
+    }
+
+    pub(super) fn send(&mut self, id: RequestId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let plugin = call.asked.plugin.clone();
+        let wire = match &call.asked.what {
+            What::Start { begun, after } => {
+                let start = self.inner.lock().get(&plugin).map(|plugin| Arc::clone(&plugin.start));
+                start.map(|start| Call::Start(Box::new(wire_start(&start, *begun, *after))))
+            }
+            What::Upgrade { start, changes } => {
+                let start = Box::new(wire_start(start, Instant::now(), None));
+                Some(Call::Upgrade { start, changes: changes.clone() })
+            }
+            What::LetGo => Some(Call::LetGo { plugin }),
+            What::Abandon => Some(Call::Abandon { plugin }),
+            What::Everywhere { after } => Some(Call::StopEverywhere { plugin, after: *after }),
+            What::Restart => Some(Call::Restart { plugin }),
+            What::Wait => Some(Call::Wait { plugin }),
+            What::Metrics => Some(Call::Metrics),
+            What::Abort(_) => None,
+        };
+        // Forgotten meanwhile.
+        let Some(wire) = wire else { return self.answer(id, Err(Failure::Stopped)) };
+        let is_answered = !matches!(wire, Call::Metrics);
+        match encode(&protocol::Request { id, call: wire }, TO_HOST_MAX) {
+            Some(frame) => {
+                self.out.extend(frame);
+                call.sent = Some(Instant::now());
+                if !is_answered {
+                    self.calls.remove(&id);
+                }
+            }
+            None => self.answer(id, Err(too_long())),
+        }
+    }
+}
+
+fn wire_start(start: &OwnStart, begun: Instant, after: Option<Pid>) -> protocol::Start {
+    protocol::Start {
+        plugin: start.config.plugin_name.clone(),
+        config: start.raw.clone(),
+        inherited: start.inherited.as_ref().to_owned(),
+        owner: start.owner.clone(),
+        timeout: start.config.startup_timeout.saturating_sub(begun.elapsed()),
+        after,
+    }
+}
+
+/// execve(2) would not take it either.
+fn too_long() -> Failure {
+    let error = io::Error::from_raw_os_error(libc::E2BIG);
+    let problem = format!("configuration and environment are too large: {}", ally_base::text::io_text(&error));
+    Failure::Spawn { problem, refused: crate::error::Refused::by(&error, Some("execve"), None) }
+}

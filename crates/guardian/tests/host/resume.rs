@@ -1,0 +1,138 @@
+//! A protocol error ends a connection. The session keeps what it has for two seconds, and once.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use ally_build_id::BUILD_ID;
+use ally_core::sharing::protocol::{Ask, Call, Inbound, Push, Request, Start, TO_HOST_MAX, TO_SESSION_MAX, Verdict, encode};
+use ally_core::supervisor::OwnerLimits;
+
+use crate::greeting::{answer_with_rest, greeting};
+use crate::support::{World, lives, within};
+
+/// A session that says what a test wants it to say.
+struct Connection {
+    stream: UnixStream,
+    token: u64,
+    inbound: Inbound,
+}
+
+impl Connection {
+    fn new(world: &World, ask: Ask) -> Self {
+        let mut stream = world.connect().unwrap();
+        stream.write_all(&greeting(ask, BUILD_ID)).unwrap();
+        let (greeting, rest) = answer_with_rest(&stream).unwrap();
+        let Verdict::Welcome { token } = greeting.verdict else { panic!("a host of this build answers") };
+        let mut inbound = Inbound::new(TO_SESSION_MAX);
+        inbound.extend(&rest);
+        Self { stream, token, inbound }
+    }
+
+    fn ask(&mut self, id: u64, call: Call) {
+        self.stream.write_all(&encode(&Request { id, call }, TO_HOST_MAX).unwrap()).unwrap();
+    }
+
+    fn start(&mut self, world: &World, id: u64) {
+        let start = Start {
+            plugin: "plugin".to_owned(),
+            config: world.config("plugin"),
+            inherited: "PATH=/bin\0".to_owned(),
+            owner: OwnerLimits::default(),
+            timeout: Duration::from_secs(10),
+            after: None,
+        };
+        self.ask(id, Call::Start(Box::new(start)));
+    }
+
+    fn next(&mut self) -> Option<Push> {
+        loop {
+            if let Some(push) = self.inbound.next_message().unwrap() {
+                return Some(push);
+            }
+            let mut piece = [0; 4096];
+            match self.stream.read(&mut piece).unwrap_or_default() {
+                0 => return None,
+                count => self.inbound.extend(&piece[..count]),
+            }
+        }
+    }
+
+    /// Reads until the call is answered. Returns the pid that was shown last.
+    fn answered(&mut self, call: u64) -> Option<i32> {
+        let mut pid = None;
+        loop {
+            match self.next().expect("the call is answered") {
+                Push::Answer { id, outcome } if id == call => {
+                    outcome.unwrap();
+                    return pid;
+                }
+                Push::Shown { shown, .. } | Push::Attached { shown, .. } => pid = shown.snapshot.pid,
+                _ => {}
+            }
+        }
+    }
+
+    fn await_end(&mut self) {
+        while self.next().is_some() {}
+    }
+}
+
+/// A session with the daemon, and its pid.
+fn session(world: &World) -> (Connection, i32) {
+    // Somebody must make the host.
+    let maker = world.session();
+    maker.start(&world.config("other")).unwrap();
+    let mut connection = Connection::new(world, Ask::Session);
+    connection.start(world, 1);
+    let pid = connection.answered(1).unwrap();
+    (connection, pid)
+}
+
+#[test]
+fn a_session_that_reconnects_after_a_protocol_error_has_its_daemon() {
+    for error in ["of the session", "of the host"] {
+        let world = World::new();
+        let (mut first, daemon) = session(&world);
+        if error == "of the session" {
+            first.stream.write_all(&[0xff; 64]).unwrap();
+        } else {
+            first.ask(2, Call::Reconnect);
+        }
+        first.await_end();
+        let mut second = Connection::new(&world, Ask::Resume(first.token));
+        assert_eq!(second.token, first.token);
+        let Some(Push::Resync { plugins, .. }) = second.next() else { panic!("the session catches up") };
+        assert_eq!(plugins, ["plugin"]);
+        // Its answer may have been lost.
+        second.start(&world, 1);
+        assert_eq!(second.answered(1), Some(daemon));
+        // Also after the time in which it had to reconnect.
+        assert!(!within(Duration::from_millis(2_300), || !lives(daemon)));
+        // Once.
+        second.stream.write_all(&[0xff; 64]).unwrap();
+        second.await_end();
+        assert!(within(Duration::from_millis(1_500), || !lives(daemon)));
+    }
+}
+
+#[test]
+fn a_session_that_does_not_reconnect_has_ended_after_2_seconds() {
+    let world = World::new();
+    let (mut first, daemon) = session(&world);
+    let begun = Instant::now();
+    first.stream.write_all(&[0xff; 64]).unwrap();
+    first.await_end();
+    assert!(within(Duration::from_secs(5), || !lives(daemon)));
+    assert!(begun.elapsed() > Duration::from_millis(1_900), "{:?}", begun.elapsed());
+    let other = Connection::new(&world, Ask::Resume(first.token));
+    assert_ne!(other.token, first.token);
+}
+
+#[test]
+fn the_end_of_a_connection_without_an_error_is_the_end_of_the_session() {
+    let world = World::new();
+    let (first, daemon) = session(&world);
+    drop(first);
+    assert!(within(Duration::from_millis(1_500), || !lives(daemon)));
+}
