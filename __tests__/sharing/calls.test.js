@@ -134,9 +134,9 @@ test('upgradeProcess: `shared` may come from the defaults, and any name of a var
   const [first, second] = [1, 2].map(() => world.manager({ defaults: { shared: true } }));
   for (const manager of [first, second]) await manager.startProcess(config);
   const envVars = { ...config.envVars, undefined: true, LEFT_OUT: undefined };
-  await first.upgradeProcess('plugin', { envVars, group: undefined });
+  await first.upgradeProcess('plugin', { envVars });
   await until(() => second.getPid('plugin') === first.getPid('plugin'));
-  await until(() => 'group' in second.getProcessInfo('plugin').config);
+  await until(() => second.getProcessInfo('plugin').config.envVars.undefined === true);
   expect(second.getProcessInfo('plugin').config).toStrictEqual(first.getProcessInfo('plugin').config);
   expect(second.getProcessInfo('plugin').config.envVars).toStrictEqual(envVars);
 });
