@@ -58,4 +58,4 @@ pub use socket::{Activity, HeldEvent, HeldListener, HeldSocket, IdleGuard, IdleW
 /// The tracing target of all log entries except lines of output. `ALLY_LOG` filters by target.
 pub(crate) const TARGET: &str = "ally";
 /// The tracing target of lines of output.
-const LINES_TARGET: &str = "ally::output";
+pub(crate) const LINES_TARGET: &str = "ally::output";

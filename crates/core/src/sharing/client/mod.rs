@@ -56,6 +56,8 @@ struct Inner {
     /// To the task. `None` before the first call, and after the end of the manager.
     commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
     metrics_asked: Mutex<Option<Instant>>,
+    /// Whether a listener or the logger takes lines of output.
+    takes_lines: AtomicBool,
     requests: AtomicU64,
     /// Sent at each change of a plugin.
     changes: watch::Sender<()>,
@@ -115,6 +117,7 @@ impl Client {
             is_used: AtomicBool::new(false),
             commands: Mutex::default(),
             metrics_asked: Mutex::default(),
+            takes_lines: AtomicBool::new(false),
             requests: AtomicU64::new(1),
             changes: watch::Sender::new(()),
         };
@@ -412,15 +415,27 @@ impl Client {
     }
 
     pub fn follow(&self, name: &str, lines: usize, live: bool) -> Option<Arc<Follower>> {
-        self.known(name, |plugin| {
+        let follower = self.known(name, |plugin| {
             let follower = Follower::new(live && plugin.is_held(), &self.inner.context.mailbox);
             plugin.tail.follow(lines, &follower);
             follower
-        })
+        });
+        if live {
+            self.tell_interest();
+        }
+        follower
     }
 
     /// The listeners of the manager, or the level of its logger, have changed.
     pub fn listen(&self) {
+        let takes_lines = self.inner.context.takes_lines();
+        if !self.inner.takes_lines.swap(takes_lines, Ordering::AcqRel) && takes_lines {
+            self.inner.lock().values_mut().for_each(Plugin::listened_to);
+        }
+        self.tell_interest();
+    }
+
+    fn tell_interest(&self) {
         if let Some(commands) = &*self.inner.commands() {
             // The task ends with the manager.
             drop(commands.send(Command::Listen));

@@ -40,6 +40,8 @@ pub(super) struct Task {
     pub host_pid: Pid,
     /// The host has said that it leaves.
     is_leaving: bool,
+    /// What the host knows that this session wants to hear.
+    interest: Option<Interest>,
     /// Bytes that wait for the stream.
     out: Vec<u8>,
 }
@@ -53,7 +55,7 @@ enum Turn {
 
 /// Serves the session until its manager ends.
 pub(super) async fn run(inner: Arc<Inner>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let mut task = Task { inner, calls: BTreeMap::new(), host: None, host_pid: 0, is_leaving: false, out: Vec::new() };
+    let mut task = Task { inner, calls: BTreeMap::new(), host: None, host_pid: 0, is_leaving: false, interest: None, out: Vec::new() };
     loop {
         // Without a call nothing needs a host.
         while task.calls.is_empty() {
@@ -148,6 +150,7 @@ impl Task {
         self.host_pid = host;
         self.host = os::look_up(host);
         self.out.clear();
+        self.interest = None;
         self.listen();
         let ids: Vec<RequestId> = self.calls.keys().copied().collect();
         ids.into_iter().for_each(|id| self.send(id));
@@ -209,7 +212,23 @@ impl Task {
     fn listen(&mut self) {
         let health = self.inner.context.listeners.health();
         let debug = tracing::enabled!(target: TARGET, tracing::Level::DEBUG);
-        self.write(Call::Listen(Interest { health, debug }));
+        let lines = self.inner.context.takes_lines();
+        let is_followed = |plugin: &&Plugin| plugin.tail.is_followed();
+        let mut followed: Vec<String> = self.inner.lock().values().filter(is_followed).map(|plugin| plugin.name.clone()).collect();
+        followed.sort_unstable();
+        let interest = Interest { health, debug, lines, followed };
+        if self.interest.as_ref() != Some(&interest) {
+            self.interest = Some(interest.clone());
+            self.write(Call::Listen(interest));
+        }
+    }
+
+    /// Lines came. If nobody follows them any more, the host learns it.
+    fn lines_read(&mut self, name: &str) {
+        let is_told = self.interest.as_ref().is_some_and(|interest| interest.followed.iter().any(|followed| followed == name));
+        if is_told && !self.inner.lock().get(name).is_some_and(|plugin| plugin.tail.is_followed()) {
+            self.listen();
+        }
     }
 
     fn send(&mut self, id: RequestId) {
@@ -275,7 +294,10 @@ impl Task {
             Push::Detached { plugin, why } => drop(inner.change(&plugin, |plugin| plugin.detached(why))),
             Push::Shown { plugin, shown } => drop(inner.change(&plugin, |plugin| plugin.catch_up_or_show(*shown))),
             Push::Told { plugin, told, at } => drop(inner.change(&plugin, |plugin| plugin.tell_event(told, at))),
-            Push::Lines { plugin, dropped, lines } => drop(inner.change(&plugin, |plugin| plugin.lines(dropped, lines))),
+            Push::Lines { plugin, dropped, lines } => {
+                inner.change(&plugin, |plugin| plugin.lines(dropped, lines));
+                self.lines_read(&plugin);
+            }
             Push::Log { plugin, level, text, fields } => self.log(&plugin, level, text, fields),
             Push::Upgraded { plugin, changes, config } => self.upgraded(&plugin, changes, config),
             Push::Resync { lost, plugins } => self.resync(lost, &plugins),

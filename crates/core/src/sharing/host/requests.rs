@@ -77,8 +77,9 @@ impl Host {
             }
             Call::Output { plugin, lines, follow } => self.output(state, session, id, &plugin, lines as usize, follow),
             Call::Listen(interest) => {
-                if let Some(session) = state.sessions.get_mut(&session) {
-                    session.interest = interest;
+                if let Some(connection) = state.sessions.get_mut(&session) {
+                    connection.interest = interest;
+                    state.plugins.values_mut().for_each(|plugin| plugin.update_feed(session, connection, &self.manager));
                 }
                 let debug = state.sessions.values().any(|session| session.interest.debug);
                 let health = state.sessions.values().any(|session| session.interest.health);
@@ -199,12 +200,12 @@ impl Host {
     }
 
     /// The session has read everything: lines that wait for it go on.
-    pub(super) fn outbox_drained(&self, id: SessionId) {
+    pub(super) fn outbox_drained(self: &Arc<Self>, id: SessionId) {
         let mut state = self.lock();
-        let state = &mut *state;
-        let Some(session) = state.sessions.get_mut(&id) else { return };
-        for plugin in state.plugins.values().filter(|plugin| plugin.is_followed_by(id)) {
-            plugin.send_lines(id, session);
+        let followed: Vec<String> =
+            state.plugins.values().filter(|plugin| plugin.is_followed_by(id)).map(|plugin| plugin.name.clone()).collect();
+        for name in followed {
+            self.offer_lines(&mut state, &name, id);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{Registry, Tickets};
 use crate::error::Failure;
 use crate::lifecycle::Activity;
 use crate::model::Pid;
+use crate::supervisor::LINES_TARGET;
 use crate::supervisor::guardian::{GuardianClient, GuardianProgram};
 use crate::supervisor::metrics::Sampler;
 use crate::supervisor::report::{Listeners, Mailbox, ManagerId, Reporter};
@@ -119,6 +120,11 @@ impl ManagerContext {
 
     pub fn has_logger(&self) -> bool {
         self.has_logger.load(Ordering::Relaxed)
+    }
+
+    /// Whether a listener or a log subscriber reads lines of output.
+    pub fn takes_lines(&self) -> bool {
+        self.listeners.output() || tracing::enabled!(target: LINES_TARGET, tracing::Level::DEBUG)
     }
 
     pub fn announces(&self) -> bool {

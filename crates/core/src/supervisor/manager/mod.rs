@@ -549,6 +549,13 @@ impl Manager {
         Ok(follower)
     }
 
+    /// Follows the output anew, for a follower that has parted from it.
+    pub fn follow_again(&self, name: &str, lines: usize, follower: &Arc<Follower>) {
+        if let Some(daemon) = self.context.daemons.get_known(name) {
+            daemon.tail.follow(lines, follower);
+        }
+    }
+
     /// Sets which of the events `output` and `health` have listeners. Events without a listener are not posted.
     pub fn listen(&self, output: bool, health: bool) {
         self.context.listeners.set(output, health);
