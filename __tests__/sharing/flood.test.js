@@ -9,14 +9,8 @@ const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
 
-const MIB = 1024 * 1024;
-const LINE = 'f'.repeat(127);
-
 const world = useWorld();
 const { shared, session, host, value } = useSessions(world);
-
-/** The bytes that a process has read, from sockets as well. */
-const readBytes = (pid) => Number(/^rchar: (\d+)$/m.exec(fs.readFileSync(`/proc/${pid}/io`, 'latin1'))[1]);
 
 /** In KiB: what a process has of memory, and what it had at most since `forgetPeak`. */
 function memory(pid) {
@@ -32,19 +26,6 @@ async function flood(number = 1) {
   fs.writeFileSync(world.path(`flood.go${number}`), '');
   await until(() => fs.existsSync(world.path(`flood.${number}`)), 60_000);
 }
-
-testOnLinux('a session without a listener gets what getOutput keeps, and not each line of a flood', async () => {
-  const config = shared('plugin', ['floods.py', 32, world.path('flood')]);
-  const quiet = session();
-  await quiet.asks('startProcess', config);
-  const before = readBytes(quiet.pid);
-  await flood();
-  const kept = () => value(quiet, 'getOutput', 'plugin');
-  await until(async () => (await kept()).length === 1_000);
-  expect(new Set(await kept())).toEqual(new Set([LINE]));
-  // Of 64 MiB.
-  expect(readBytes(quiet.pid) - before).toBeLessThan(12 * MIB);
-});
 
 const numbers = (from, to) => Array.from({ length: to - from }, (_, index) => String(from + index));
 

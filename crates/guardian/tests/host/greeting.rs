@@ -10,11 +10,11 @@ use ally_core::sharing::protocol::{Ask, ClientGreeting, HostGreeting, Verdict};
 
 use crate::support::{World, lives, within};
 
-fn greeting(ask: Ask, build: &str) -> Vec<u8> {
+pub fn greeting(ask: Ask, build: &str) -> Vec<u8> {
     ClientGreeting { hello: Hello { version: VERSION.to_owned(), build: build.to_owned(), pid: os::own_pid() }, ask }.encode()
 }
 
-fn answer(mut stream: &std::os::unix::net::UnixStream) -> Option<HostGreeting> {
+pub fn answer(mut stream: &std::os::unix::net::UnixStream) -> Option<HostGreeting> {
     let mut buffer = FrameBuffer::default();
     loop {
         if let Some(greeting) = HostGreeting::take_from(&mut buffer).unwrap() {

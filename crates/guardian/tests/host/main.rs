@@ -5,5 +5,6 @@
 
 mod greeting;
 mod leave;
+mod output;
 mod start;
 mod support;
