@@ -40,7 +40,8 @@ pub use guardian::GuardianProgram;
 pub use launch::OwnerLimits;
 pub use manager::{Accepted, AcceptedGroup, Leftovers, Manager, Options, SessionStart, check};
 pub(crate) use manager::{
-    Explained, ManagerContext, Outcome, SharedPlugins, Usable, at_index, log_not_stopped, not_started, not_stopped, parse_all, settle_group,
+    Begun, Explained, GroupStart, ManagerContext, Outcome, SharedPlugins, Usable, at_index, log_not_stopped, not_started, not_stopped,
+    parse_all, settle_group,
 };
 pub use metrics::{Counts, Durations, PluginMetrics, Resources, TextFormat, text as metrics_text};
 pub use notify::{Notification, Watchdog};

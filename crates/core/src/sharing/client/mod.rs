@@ -23,12 +23,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use self::plugin::Plugin;
-use crate::config::{Parsed, Raw};
+use self::plugin::{Plugin, is_refusal};
+use crate::config::{Parsed, ProcessConfig, Raw};
 use crate::error::{DependencyProblem, Failure};
 use crate::lifecycle::Ticket;
 use crate::model::{Pid, ProcessState};
-use crate::sharing::place::note;
+use crate::sharing::place::{differing_fields, note};
 use crate::supervisor::runtime;
 use crate::supervisor::{
     Explained, Follower, ManagerContext, OwnerLimits, PluginMetrics, Published, Refusal, SharedPlugins, Tail, Usable, log_not_stopped,
@@ -126,7 +126,7 @@ impl Client {
 
     /// Whether callers know this plugin as a shared one.
     pub fn knows(&self, name: &str) -> bool {
-        self.peek(name, Plugin::is_known).unwrap_or(false)
+        self.known(name, |_| ()).is_some()
     }
 
     /// Whether the session has the plugin, or has asked for it.
@@ -175,6 +175,14 @@ impl Client {
 
     pub fn joined(&self, name: &str) -> Joined {
         self.peek(name, Plugin::joined).unwrap_or(Joined::No)
+    }
+
+    /// Why a member of a group that this session has with another configuration is not the one that is asked for.
+    pub fn difference(&self, config: &ProcessConfig) -> Option<Failure> {
+        let has = |plugin: &Plugin| (plugin.joined() != Joined::No).then(|| (Arc::clone(&plugin.start), plugin.is_upgraded));
+        let (start, upgraded) = self.peek(&config.plugin_name, has).flatten()?;
+        let fields = differing_fields(&start.config, config);
+        (!fields.is_empty()).then_some(Failure::SharedDiffers { fields, upgraded })
     }
 
     fn join(&self, start: OwnStart) -> Result<(), Failure> {
@@ -340,7 +348,7 @@ impl Client {
     /// The plugins that this session has in the group, with what each depends on.
     pub fn group(&self, group: &str) -> Vec<(String, Vec<String>)> {
         let Some(plugins) = self.inner.lock_if_used() else { return Vec::new() };
-        let members = plugins.values().filter(|plugin| plugin.is_known() && plugin.start.config.group.as_deref() == Some(group));
+        let members = plugins.values().filter(|plugin| self.inner.shows(plugin) && plugin.start.config.group.as_deref() == Some(group));
         members.map(|plugin| (plugin.name.clone(), plugin.start.config.depends_on.clone())).collect()
     }
 
@@ -381,7 +389,7 @@ impl Client {
 
     pub fn names(&self) -> Vec<String> {
         let Some(plugins) = self.inner.lock_if_used() else { return Vec::new() };
-        plugins.values().filter(|plugin| plugin.is_known()).map(|plugin| plugin.name.clone()).collect()
+        plugins.values().filter(|plugin| self.inner.shows(plugin)).map(|plugin| plugin.name.clone()).collect()
     }
 
     pub fn metrics(&self, name: &str) -> Option<PluginMetrics> {
@@ -393,7 +401,7 @@ impl Client {
     /// Of all known plugins. `held`: only of those that the session has.
     pub fn all_metrics(&self, held: bool) -> Vec<PluginMetrics> {
         let Some(plugins) = self.inner.lock_if_used() else { return Vec::new() };
-        let wanted = plugins.values().filter(|plugin| plugin.is_known() && (!held || plugin.is_held()));
+        let wanted = plugins.values().filter(|plugin| self.inner.shows(plugin) && (!held || plugin.is_held()));
         let metrics: Vec<_> = wanted.map(Plugin::metrics).collect();
         drop(plugins);
         if !metrics.is_empty() {
@@ -411,7 +419,7 @@ impl Client {
     }
 
     pub fn output(&self, name: &str, lines: usize) -> Option<Vec<String>> {
-        self.peek(name, |plugin| plugin.tail.lines(lines))
+        self.known(name, |plugin| plugin.tail.lines(lines))
     }
 
     pub fn follow(&self, name: &str, lines: usize, live: bool) -> Option<Arc<Follower>> {
@@ -455,7 +463,7 @@ impl Client {
     }
 
     fn known<T>(&self, name: &str, read: impl FnOnce(&Plugin) -> T) -> Option<T> {
-        self.inner.lock_if_used()?.get(name).filter(|plugin| plugin.is_known()).map(read)
+        self.inner.lock_if_used()?.get(name).filter(|plugin| self.inner.shows(plugin)).map(read)
     }
 }
 
@@ -464,13 +472,13 @@ impl SharedPlugins for Inner {
         let Some(plugins) = self.lock_if_used() else { return Vec::new() };
         plugins
             .values()
-            .filter(|plugin| plugin.is_known())
+            .filter(|plugin| self.shows(plugin))
             .map(|plugin| (plugin.name.clone(), plugin.start.config.depends_on.clone()))
             .collect()
     }
 
     fn until_usable(self: Arc<Self>, name: &str) -> Option<Usable> {
-        let is_known = self.lock_if_used()?.get(name).is_some_and(Plugin::is_known);
+        let is_known = self.lock_if_used()?.get(name).is_some_and(|plugin| self.shows(plugin));
         let name = name.to_owned();
         is_known.then(|| Box::pin(async move { Self::until_usable(&self, &name).await }) as Usable)
     }
@@ -509,7 +517,13 @@ impl Inner {
     fn answered(&self, asked: Asked, outcome: Result<(), Failure>) {
         let Asked { plugin: name, ticket, what } = asked;
         match what {
-            What::Start { .. } => drop(self.change(&name, |plugin| plugin.start_answered(&outcome))),
+            What::Start { .. } => {
+                self.change(&name, |plugin| plugin.start_answered(&outcome));
+                if outcome.as_ref().err().is_none_or(|failure| !is_refusal(failure)) {
+                    // What it was as an exclusive plugin. Of a refused start that stays.
+                    self.context.forget(&name);
+                }
+            }
             What::LetGo => drop(self.change(&name, |plugin| plugin.let_go_answered(&outcome))),
             What::Upgrade { start, .. } if outcome.is_ok() => drop(self.change(&name, |plugin| plugin.has_upgraded(*start))),
             _ => {}
@@ -541,6 +555,12 @@ impl Inner {
         value
     }
 
+    /// Whether callers see the plugin as a shared one. Of two of a name they see the shared one while the session has it, and
+    /// otherwise the exclusive one, which came later: what it was as a shared one is seen again if the exclusive start is refused.
+    fn shows(&self, plugin: &Plugin) -> bool {
+        plugin.is_known() && (plugin.is_held() || self.context.daemons.peek(&plugin.name, |_| ()).is_none())
+    }
+
     async fn until_all_usable(&self, names: &[String]) -> Result<(), Failure> {
         for name in names {
             self.until_usable(name).await.map_err(|failure| {
@@ -554,7 +574,7 @@ impl Inner {
     async fn until_usable(&self, name: &str) -> Result<(), Failure> {
         let usable = || {
             let plugins = self.lock();
-            plugins.get(name).filter(|plugin| plugin.is_known()).map_or(Some(Err(Failure::NotFound)), Plugin::usable)
+            plugins.get(name).filter(|plugin| self.shows(plugin)).map_or(Some(Err(Failure::NotFound)), Plugin::usable)
         };
         self.until(usable).await
     }

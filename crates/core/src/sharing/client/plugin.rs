@@ -81,6 +81,8 @@ pub struct Plugin {
     resyncs: bool,
     /// The start waits for what the plugin depends on, and was not sent.
     pub is_withheld: bool,
+    /// Another session has changed its configuration.
+    pub is_upgraded: bool,
 }
 
 impl Plugin {
@@ -106,6 +108,7 @@ impl Plugin {
             tail_host: 0,
             resyncs: false,
             is_withheld: false,
+            is_upgraded: false,
             name,
         }
     }
@@ -215,6 +218,7 @@ impl Plugin {
         self.former = Some(former);
         (self.former_restarts, self.former_exit) = (0, None);
         self.is_withheld = !start.config.depends_on.is_empty();
+        self.is_upgraded = false;
         self.start = Arc::new(start);
         self.view = View::Joining;
         self.snapshot = Snapshot {
@@ -602,6 +606,7 @@ impl Plugin {
         start.raw = start.raw.with_entries_of(&own.raw, &["startupTimeout", "shared", "group", "dependsOn"]);
         start.job = self.start.job;
         self.start = Arc::new(start);
+        self.is_upgraded = true;
         self.changed();
     }
 
@@ -635,7 +640,7 @@ impl Plugin {
 const SAME_TIME: Duration = Duration::from_millis(100);
 
 /// Whether the start has changed nothing.
-fn is_refusal(failure: &Failure) -> bool {
+pub fn is_refusal(failure: &Failure) -> bool {
     let code = failure.code();
     matches!(code, Code::OwnedElsewhere | Code::Dependency | Code::InvalidConfig | Code::ShuttingDown | Code::AlreadyRunning)
 }

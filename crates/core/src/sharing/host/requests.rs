@@ -1,6 +1,5 @@
 //! The calls of sessions.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +8,10 @@ use tokio::time::{Instant, sleep};
 
 use super::plugin::Plugin;
 use super::{Class, Host, SessionId, State};
-use crate::config::{Parsed, Raw, difference};
+use crate::config::{Parsed, Raw};
 use crate::error::{Facts, Failure};
 use crate::lifecycle::holds::{Fit, HoldEvent, Request};
+use crate::sharing::place::differing_fields;
 use crate::sharing::protocol::{self, Call, Detachment, Push, RequestId};
 use crate::supervisor::runtime::{self, AbortOnDrop};
 use crate::supervisor::{SessionStart, check};
@@ -235,7 +235,7 @@ impl State {
         let plugin = self.plugins.get(&asked.plugin);
         let fit = plugin.and_then(|plugin| plugin.serving.as_ref().map(|serving| (plugin.upgraded, serving))).map_or(
             Fit::Equal,
-            |(upgraded, serving)| match difference(&serving.config, &start.start.parsed.config, &real_path) {
+            |(upgraded, serving)| match differing_fields(&serving.config, &start.start.parsed.config) {
                 fields if fields.is_empty() => Fit::Equal,
                 fields => Fit::Differs { fields, upgraded },
             },
@@ -254,10 +254,6 @@ impl State {
         }
         self.plugins.remove(name);
     }
-}
-
-fn real_path(folder: &Path) -> PathBuf {
-    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
 /// # Errors

@@ -12,6 +12,7 @@ use crate::error::Failure;
 use crate::lifecycle::Activity;
 use crate::model::Pid;
 use crate::supervisor::LINES_TARGET;
+use crate::supervisor::daemon::Daemon;
 use crate::supervisor::guardian::{GuardianClient, GuardianProgram};
 use crate::supervisor::metrics::Sampler;
 use crate::supervisor::report::{Listeners, Mailbox, ManagerId, Reporter};
@@ -85,6 +86,14 @@ impl ManagerContext {
             guarded: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
         }
+    }
+
+    /// False if the plugin is unknown, or a process of it is left.
+    pub fn forget(&self, name: &str) -> bool {
+        let forgettable = |daemon: &Arc<Daemon>| daemon.peek(|snapshot| snapshot.forgettable.then_some(snapshot.known));
+        let Some((daemon, known)) = self.daemons.take_if(name, forgettable) else { return false };
+        daemon.close();
+        known
     }
 
     pub fn reporter(&self, plugin: &str) -> Reporter {
