@@ -88,6 +88,32 @@ test('a refused start as an exclusive plugin leaves the state that it had as a s
   expect(manager.getProcessInfo('plugin')).toMatchObject({ state: 'stopped', config: { shared: true } });
 });
 
+test.each([
+  ['shared', false],
+  ['exclusive', true],
+])('a start as %s that another owner refuses late leaves the state that it had as the other kind', async (_, wasShared) => {
+  const manager = world.manager();
+  await manager.startProcess(shared('plugin', ['serves.py'], { shared: wasShared }));
+  await manager.stopProcess('plugin');
+  await hostGone();
+  const before = manager.getProcessInfo('plugin');
+  const events = record(manager);
+  const owner = session();
+  expect(await owner.asks('startProcess', shared('plugin', ['serves.py'], { shared: false }))).toEqual({});
+  const start = failure(manager.startProcess(shared('plugin', ['serves.py'], { shared: !wasShared })));
+  expect(manager.getState('plugin')).toBe('starting');
+  expect(await start).toMatchObject({ code: 'ERR_OWNED_ELSEWHERE', pid: owner.pid });
+  expect(manager.getState('plugin')).toBe('stopped');
+  expect(manager.getProcessInfo('plugin')).toEqual(before);
+  expect(manager.getMetrics()).toHaveLength(1);
+  expect(events.all).toEqual([]);
+  await owner.asks('stopProcess', 'plugin');
+  await manager.startProcess(shared('plugin', ['serves.py'], { shared: !wasShared }));
+  expect(manager.getProcessInfo('plugin')).toMatchObject({ state: 'running', config: { shared: !wasShared } });
+  await manager.stopProcess('plugin');
+  expect(manager.getProcessInfo('plugin')).toMatchObject({ state: 'stopped', config: { shared: !wasShared } });
+});
+
 test('restartProcess acts for all', async () => {
   const { first, second, events, daemon } = await two();
   await first.restartProcess('plugin');

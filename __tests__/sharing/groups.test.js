@@ -1,5 +1,6 @@
 'use strict';
 
+const fs = require('node:fs');
 const { alive, identify } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
 const { until } = require('../helpers/until');
@@ -106,4 +107,62 @@ test('stopGroup lets go of the shared members, dependents first', async () => {
   await first.stopGroup('all');
   expect(order).toEqual(['app', 'cache', 'store']);
   expect(second.isRunning('store')).toBe(true);
+});
+
+test.each([
+  ['a shared', true],
+  ['an exclusive', false],
+])(
+  'startGroup: if %s member fails, what was started is undone in the reverse order, exclusive members before shared ones',
+  async (_, isShared) => {
+    const manager = world.manager();
+    const file = world.path('fails');
+    const last = shared('last', ['exits-after-a-file.py', file], { shared: isShared });
+    const order = [];
+    manager.on('stateChange', ({ pluginName, to }) => ['stopping', 'stopped'].includes(to) && order.push(`${pluginName} ${to}`));
+    const start = failure(manager.startGroup([shared('store'), exclusive('app', { dependsOn: ['store'] }), last]));
+    await until(() => manager.isRunning('app'));
+    fs.writeFileSync(file, '');
+    const error = await start;
+    expect(error.errors.map(({ code, pluginName }) => ({ code, pluginName }))).toEqual([{ code: 'ERR_STARTUP_EXIT', pluginName: 'last' }]);
+    expect(order.filter((entry) => !entry.startsWith('last'))).toEqual(['app stopping', 'app stopped', 'store stopping', 'store stopped']);
+  },
+);
+
+test('startGroup: an exclusive member that fails ends the starts of shared ones at once, and is the only cause', async () => {
+  const manager = world.manager();
+  const begun = performance.now();
+  const error = await failure(
+    manager.startGroup([
+      shared('slow', ['never-listens.py'], { startupTimeout: 20_000 }),
+      shared('fails', ['exits.py', '--code', '3'], { shared: false }),
+    ]),
+  );
+  expect(error.errors).toMatchObject([{ code: 'ERR_STARTUP_EXIT', pluginName: 'fails' }]);
+  expect(performance.now() - begun).toBeLessThan(10_000);
+  expect(manager.getState('slow')).toBe('stopped');
+});
+
+test('startGroup: a shared member that fails is the only cause, and not the exclusive one that depends on it', async () => {
+  const manager = world.manager();
+  const configs = [exclusive('app', { dependsOn: ['store'] }), shared('store', ['exits.py', '--code', '3'])];
+  const error = await failure(manager.startGroup(configs));
+  expect(error.errors.map(({ code, pluginName }) => ({ code, pluginName }))).toEqual([{ code: 'ERR_STARTUP_EXIT', pluginName: 'store' }]);
+  expect(error.message).toContain('1 of 2 plugins failed');
+});
+
+test('startGroup: a shared member that runs with another configuration is ERR_OWNED_ELSEWHERE with the fields, and nothing starts', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared('store'));
+  const other = shared('store', ['serves.py'], { envVars: { SECRET: 'value' } });
+  const error = await failure(manager.startGroup([other, shared('cache'), exclusive('app')]));
+  expect(error.errors).toMatchObject([
+    { code: 'ERR_OWNED_ELSEWHERE', pluginName: 'store', message: expect.stringContaining('fields that differ: envVars.SECRET') },
+  ]);
+  expect(error.errors[0].message).not.toContain('value');
+  for (const name of ['cache', 'app']) expect(manager.getState(name)).toBeUndefined();
+  expect(manager.isRunning('store')).toBe(true);
+  // What is each session's own may differ.
+  await manager.startGroup([shared('store', ['serves.py'], { startupTimeout: 9_000, shared: { linger: 5 } }), shared('cache')]);
+  expect(manager.isRunning('cache')).toBe(true);
 });

@@ -14,7 +14,7 @@ use crate::error::{DependencyProblem, Failure};
 use crate::lifecycle::Ticket;
 use crate::lifecycle::dependencies::{Dependent, start_order};
 use crate::supervisor::{
-    AcceptedGroup, Manager, MemberStart, Refusal, at_index, not_started, not_stopped, parse_all, runtime, settle_group,
+    AcceptedGroup, Begun, GroupStart, Manager, MemberStart, Refusal, at_index, not_started, not_stopped, parse_all, runtime, settle_group,
 };
 
 /// # Errors
@@ -23,17 +23,13 @@ pub fn start(router: &Router, configs: &[Raw], inherited: &Arc<str>) -> Result<A
     let parsed = parse_all(configs)?;
     let (own, client) = router.parts();
     if parsed.iter().all(|parsed| parsed.config.shared.is_none() && !client.holds(&parsed.config.plugin_name)) {
-        let names: Vec<String> = parsed.iter().map(|parsed| parsed.config.plugin_name.clone()).collect();
-        let accepted = own.start_parsed_group(parsed, inherited)?;
-        forget_former(client, names.iter().zip(&accepted.jobs));
-        return Ok(accepted);
+        return own.start_parsed_group(parsed, inherited);
     }
     own.must_be_open().map_err(|failure| Box::new(Refusal::new(String::new(), failure)))?;
     let count = parsed.len();
     let order = order(own, client, &parsed)?;
     let mut group = Group { own: Arc::clone(own), client: Arc::clone(client), begun: Instant::now(), count, shared: Vec::new() };
     let mut jobs = vec![0; count];
-    let names: Vec<String> = parsed.iter().map(|parsed| parsed.config.plugin_name.clone()).collect();
     let (mut exclusive, mut places) = (Vec::new(), Vec::new());
     let mut waiting: Vec<Option<Parsed>> = parsed.into_iter().map(Some).collect();
     for index in order {
@@ -49,12 +45,11 @@ pub fn start(router: &Router, configs: &[Raw], inherited: &Arc<str>) -> Result<A
         None
     } else {
         match own.begin_group(exclusive, inherited) {
-            Ok((accepted, started)) => {
-                forget_former(client, places.iter().filter_map(|place| names.get(*place)).zip(&accepted));
+            Ok(Begun { jobs: accepted, group: half, started }) => {
                 for (place, job) in places.into_iter().zip(accepted) {
                     jobs[place] = job;
                 }
-                Some(started)
+                Some((half, started))
             }
             Err(refusal) => {
                 drop(runtime::spawn(async move { drop(group.undo().await) }));
@@ -65,24 +60,18 @@ pub fn start(router: &Router, configs: &[Raw], inherited: &Arc<str>) -> Result<A
     let ticket = own.context().tickets.for_caller();
     let context = Arc::clone(own.context());
     drop(runtime::spawn(async move {
+        let (half, started) = started.unzip();
         let members = async {
             match started {
                 Some(started) => started.await,
                 None => Some(Ok(Vec::new())),
             }
         };
-        if let Some(outcome) = group.finish(members).await {
+        if let Some(outcome) = group.finish(half.as_deref(), members).await {
             settle_group(&context, ticket, outcome);
         }
     }));
     Ok(AcceptedGroup { ticket, jobs })
-}
-
-/// What these plugins were as shared ones, if their exclusive start was accepted.
-fn forget_former<'a>(client: &Client, accepted: impl Iterator<Item = (&'a String, &'a Ticket)>) {
-    for (name, _) in accepted.filter(|(_, job)| **job != 0) {
-        client.forget(name);
-    }
 }
 
 /// The indices of the plugins in the order of their starts. Nothing is changed if one of them can't be started.
@@ -118,16 +107,13 @@ fn order(own: &Manager, client: &Client, parsed: &[Parsed]) -> Result<Vec<usize>
         if !own.may_be_forgotten(name) {
             return Err(refused(index, Failure::OwnedElsewhere { owner: Some(ally_base::os::own_pid()) }));
         }
+        if let Some(failure) = client.difference(config) {
+            return Err(refused(index, failure));
+        }
     }
-    let (shared, exclusive): (Vec<_>, Vec<_>) = parsed.iter().enumerate().partition(|(_, parsed)| parsed.config.shared.is_some());
-    let causes: Vec<Refusal> = exclusive.into_iter().filter_map(|(index, parsed)| own.unstartable(index, &parsed.config)).collect();
-    if !causes.is_empty() {
-        return Err(Box::new(not_started(parsed.len(), causes)));
-    }
-    for (_, parsed) in shared {
-        own.forget(&parsed.config.plugin_name);
-    }
-    Ok(order)
+    let exclusive = parsed.iter().enumerate().filter(|(_, parsed)| parsed.config.shared.is_none());
+    let causes: Vec<Refusal> = exclusive.filter_map(|(index, parsed)| own.unstartable(index, &parsed.config)).collect();
+    if causes.is_empty() { Ok(order) } else { Err(Box::new(not_started(parsed.len(), causes))) }
 }
 
 /// The shared half of a startGroup.
@@ -168,61 +154,64 @@ impl Group {
         if joined { ticket } else { 0 }
     }
 
-    /// Waits for both halves. `None` if the manager is closed.
+    /// Waits for both halves. If one fails, the exclusive one is undone first: its plugins may depend on shared ones, and never the
+    /// other way round. `half`: the exclusive one. `None` if the manager is closed.
     async fn finish(
         mut self,
+        half: Option<&GroupStart>,
         exclusive: impl Future<Output = Option<Result<Vec<MemberStart>, Refusal>>>,
     ) -> Option<Result<Vec<MemberStart>, Refusal>> {
         let members = std::mem::take(&mut self.shared);
-        let mut names: Vec<(String, Vec<String>)> = Vec::new();
+        let names: HashSet<String> = members.iter().map(|member| member.name.clone()).collect();
+        let follows = |refusal: &Refusal| matches!(&refusal.failure, Failure::Dependency { problem: DependencyProblem::NotRunning { name, .. } } if names.contains(name));
+        let mut joined = Vec::new();
         let mut answers = tokio::task::JoinSet::new();
-        for Member { name, depends_on, joined, answer } in members {
-            if joined {
-                names.push((name.clone(), depends_on));
+        for Member { name, depends_on, joined: is_new, answer } in members {
+            if is_new {
+                joined.push((name.clone(), depends_on));
             }
             let begun = self.begun;
             answers.spawn(async move { (name, answer.await, begun.elapsed()) });
         }
-        let (mut starts, mut causes) = (Vec::new(), Vec::new());
-        let shared = async {
-            while let Some(answered) = answers.join_next().await {
-                match answered {
+        let (mut starts, mut causes, mut own) = (Vec::new(), Vec::new(), None);
+        tokio::pin!(exclusive);
+        loop {
+            let has_failed = match &own {
+                // What failed because of a shared plugin is no cause: that one's answer comes.
+                Some(Err(Refusal { causes, .. })) => !causes.iter().all(follows),
+                _ => false,
+            } || !causes.is_empty();
+            if own.is_some() && (has_failed || answers.is_empty()) {
+                break;
+            }
+            tokio::select! {
+                biased;
+                Some(answered) = answers.join_next(), if causes.is_empty() => match answered {
                     Ok((plugin, Ok(Ok(())), ready)) => {
                         starts.push(MemberStart { plugin, queued: Duration::ZERO, spawned: ready, ready });
                     }
                     Ok((_, Ok(Err(refusal)), _)) => {
-                        if causes.is_empty() {
-                            // The others fail by it, and are no causes.
-                            drop(self.client.stop_in_order(names.clone()).await);
-                        }
                         causes.push(refusal);
+                        half.into_iter().for_each(GroupStart::fail);
                     }
                     Ok((_, Err(_), _)) | Err(_) => return None,
-                }
-            }
-            Some(())
-        };
-        let (shared, exclusive) = tokio::join!(shared, exclusive);
-        shared?;
-        let exclusive = exclusive?;
-        let own_names: Vec<String> = exclusive.iter().flatten().map(|start| start.plugin.clone()).collect();
-        match exclusive {
-            Ok(own) if causes.is_empty() => {
-                starts.extend(own);
-                Some(Ok(starts))
-            }
-            Ok(_) => {
-                causes.truncate(1);
-                causes.extend(self.own.stop_named(&own_names).await);
-                Some(Err(not_started(self.count, causes)))
-            }
-            Err(refusal) => {
-                causes.truncate(1);
-                causes.extend(refusal.causes);
-                causes.extend(self.client.stop_in_order(names).await);
-                Some(Err(not_started(self.count, causes)))
+                },
+                outcome = &mut exclusive, if own.is_none() => own = Some(outcome?),
             }
         }
+        match own? {
+            Ok(own) if causes.is_empty() => {
+                starts.extend(own);
+                return Some(Ok(starts));
+            }
+            Ok(own) => {
+                let own: Vec<String> = own.into_iter().map(|start| start.plugin).collect();
+                causes.extend(self.own.stop_named(&own).await);
+            }
+            Err(refusal) => causes.extend(refusal.causes.into_iter().filter(|cause| !follows(cause))),
+        }
+        causes.extend(self.client.stop_in_order(joined).await);
+        Some(Err(not_started(self.count, causes)))
     }
 
     /// Lets go of what this call has attached to.

@@ -16,6 +16,7 @@ use nix::fcntl::{AtFlags, OFlag, renameat};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
+use crate::config::{ProcessConfig, difference};
 use crate::error::Failure;
 use crate::model::Pid;
 use crate::supervisor::{Folder, dial, read_note};
@@ -212,4 +213,12 @@ pub fn inherited(raw: i32) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel just opened this descriptor, and no other value owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// The fields in which two configurations of a shared plugin differ. Folders are looked at only if the texts differ.
+pub fn differing_fields(one: &ProcessConfig, other: &ProcessConfig) -> Vec<String> {
+    if difference(one, other, &Path::to_owned).is_empty() {
+        return Vec::new();
+    }
+    difference(one, other, &|folder| folder.canonicalize().unwrap_or_else(|_| folder.to_owned()))
 }

@@ -57,11 +57,7 @@ impl Router {
                 // Exclusive and shared never mix.
                 return Ok(self.refused(&name, Failure::OwnedElsewhere { owner: None }));
             }
-            let started = self.own.start_parsed(parsed, inherited)?;
-            if started.accepted {
-                self.shared.forget(&name);
-            }
-            return Ok(started);
+            return self.own.start_parsed(parsed, inherited);
         }
         Shared::check(self.own.context().options.owner_death == OwnerDeath::Keep)?;
         self.own.must_be_open()?;
@@ -71,9 +67,6 @@ impl Router {
         }
         let ticket = self.own.context().tickets.for_caller();
         let accepted = self.start_shared(raw, parsed, inherited, ticket);
-        if accepted {
-            self.own.forget(&name);
-        }
         Ok(Accepted { ticket, accepted })
     }
 
@@ -181,6 +174,10 @@ impl Router {
     pub fn stop(&self, name: &str, everywhere: bool) -> Ticket {
         let is_shared = self.shared.knows(name);
         if !is_shared && (!everywhere || self.own.state(name).is_some()) {
+            if self.own.state(name).is_some() {
+                // Its start can't be refused any more.
+                self.shared.forget(name);
+            }
             return self.own.stop(name);
         }
         if everywhere {
@@ -309,7 +306,7 @@ impl Router {
     }
 
     pub fn all_metrics(&self) -> Vec<PluginMetrics> {
-        let mut all = self.own.all_metrics();
+        let mut all = self.own_metrics();
         all.extend(self.shared.all_metrics(false));
         all.sort_unstable_by(|one, other| one.plugin.cmp(&other.plugin));
         all
@@ -321,7 +318,11 @@ impl Router {
             return self.own.metrics_text(format);
         }
         let version = self.own.context().options.guardian.version;
-        metrics_text(&[self.own.all_metrics(), shared].concat(), version, format)
+        metrics_text(&[self.own_metrics(), shared].concat(), version, format)
+    }
+
+    fn own_metrics(&self) -> Vec<PluginMetrics> {
+        self.own.all_metrics().into_iter().filter(|metrics| !self.shared.knows(&metrics.plugin)).collect()
     }
 
     pub fn output(&self, name: &str, lines: usize) -> Vec<String> {

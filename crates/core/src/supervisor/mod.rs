@@ -40,7 +40,8 @@ pub use guardian::GuardianProgram;
 pub use launch::OwnerLimits;
 pub use manager::{Accepted, AcceptedGroup, Leftovers, Manager, Options, SessionStart, check};
 pub(crate) use manager::{
-    Explained, ManagerContext, Outcome, SharedPlugins, Usable, at_index, log_not_stopped, not_started, not_stopped, parse_all, settle_group,
+    Begun, Explained, GroupStart, ManagerContext, Outcome, SharedPlugins, Usable, at_index, log_not_stopped, not_started, not_stopped,
+    parse_all, settle_group,
 };
 pub use metrics::{Counts, Durations, PluginMetrics, Resources, TextFormat, text as metrics_text};
 pub use notify::{Notification, Watchdog};
@@ -58,4 +59,4 @@ pub use socket::{Activity, HeldEvent, HeldListener, HeldSocket, IdleGuard, IdleW
 /// The tracing target of all log entries except lines of output. `ALLY_LOG` filters by target.
 pub(crate) const TARGET: &str = "ally";
 /// The tracing target of lines of output.
-const LINES_TARGET: &str = "ally::output";
+pub(crate) const LINES_TARGET: &str = "ally::output";

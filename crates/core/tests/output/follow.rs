@@ -252,3 +252,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_follower_that_keeps_the_newest_parts_from_a_flood_and_reads_the_tail_later() {
+    let (tail, process) = running();
+    let reader = Reader::new(&tail, 1_000, true);
+    reader.follower.keep_newest(true);
+    let print = |from: u32, to: u32| (from..to).for_each(|number| assert!(tail.append(process, Stdout, format!("{number}\n").as_bytes())));
+    print(0, 1_000);
+    assert!(!reader.follower.take_parted(), "as much as the tail keeps");
+    assert_eq!(reader.texts().len(), 1_000);
+    reader.follower.want();
+    print(1_000, 2_500);
+    assert_eq!(reader.mailbox.take().len(), 1, "one message for the first line, and none for those after it");
+    assert_eq!(reader.follower.take(usize::MAX), Batch::default(), "what it has missed is not counted as dropped");
+    assert!(!tail.is_followed(), "nothing is split into lines for it");
+    tail.append(process, Stdout, b"half");
+    assert!(reader.follower.take_parted());
+    tail.follow(1_000, &reader.follower);
+    let newest: Vec<String> = (1_500..2_500).map(|number| number.to_string()).collect();
+    assert_eq!(reader.texts(), newest);
+    tail.append(process, Stdout, b" a line\n");
+    assert_eq!(reader.texts(), ["half a line"]);
+    reader.follower.keep_newest(false);
+    print(0, 2_000);
+    assert_eq!(reader.texts().len(), 2_000);
+}

@@ -61,7 +61,7 @@ fn requests() -> Vec<Request> {
         Call::Wait { plugin: plugin() },
         Call::Abort { plugin: plugin(), request: 7 },
         Call::Metrics,
-        Call::Listen(Interest { health: true, debug: false }),
+        Call::Listen(Interest { health: true, debug: false, lines: true, followed: vec![plugin()] }),
     ];
     (1..).zip(calls).map(|(id, call)| Request { id, call }).collect()
 }

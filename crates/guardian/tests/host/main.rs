@@ -6,6 +6,7 @@
 mod ending;
 mod greeting;
 mod leave;
+mod output;
 mod resume;
 mod start;
 mod support;

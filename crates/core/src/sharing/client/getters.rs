@@ -6,13 +6,16 @@ use tokio::time::Instant;
 
 use super::plugin::Plugin;
 use super::{Asked, Client, Joined, METRICS_RENEWAL, What};
+use crate::config::ProcessConfig;
+use crate::error::Failure;
 use crate::model::ProcessState;
+use crate::sharing::place::differing_fields;
 use crate::supervisor::{Follower, PluginMetrics, Published, SharedPlugins};
 
 impl Client {
     /// Whether callers know this plugin as a shared one.
     pub fn knows(&self, name: &str) -> bool {
-        self.peek(name, Plugin::is_known).unwrap_or(false)
+        self.known(name, |_| ()).is_some()
     }
 
     /// Whether the session has the plugin, or has asked for it.
@@ -24,10 +27,18 @@ impl Client {
         self.peek(name, Plugin::joined).unwrap_or(Joined::No)
     }
 
+    /// Why a member of a group that this session has with another configuration is not the one that is asked for.
+    pub fn difference(&self, config: &ProcessConfig) -> Option<Failure> {
+        let has = |plugin: &Plugin| (plugin.joined() != Joined::No).then(|| (Arc::clone(&plugin.start), plugin.is_upgraded));
+        let (start, upgraded) = self.peek(&config.plugin_name, has).flatten()?;
+        let fields = differing_fields(&start.config, config);
+        (!fields.is_empty()).then_some(Failure::SharedDiffers { fields, upgraded })
+    }
+
     /// The plugins that this session has in the group, with what each depends on.
     pub fn group(&self, group: &str) -> Vec<(String, Vec<String>)> {
         let Some(plugins) = self.inner.lock_if_used() else { return Vec::new() };
-        let members = plugins.values().filter(|plugin| plugin.is_known() && plugin.start.config.group.as_deref() == Some(group));
+        let members = plugins.values().filter(|plugin| self.inner.shows(plugin) && plugin.start.config.group.as_deref() == Some(group));
         members.map(|plugin| (plugin.name.clone(), plugin.start.config.depends_on.clone())).collect()
     }
 
@@ -68,7 +79,7 @@ impl Client {
 
     pub fn names(&self) -> Vec<String> {
         let Some(plugins) = self.inner.lock_if_used() else { return Vec::new() };
-        plugins.values().filter(|plugin| plugin.is_known()).map(|plugin| plugin.name.clone()).collect()
+        plugins.values().filter(|plugin| self.inner.shows(plugin)).map(|plugin| plugin.name.clone()).collect()
     }
 
     pub fn metrics(&self, name: &str) -> Option<PluginMetrics> {
@@ -80,7 +91,7 @@ impl Client {
     /// Of all known plugins. `held`: only of those that the session has.
     pub fn all_metrics(&self, held: bool) -> Vec<PluginMetrics> {
         let Some(plugins) = self.inner.lock_if_used() else { return Vec::new() };
-        let wanted = plugins.values().filter(|plugin| plugin.is_known() && (!held || plugin.is_held()));
+        let wanted = plugins.values().filter(|plugin| self.inner.shows(plugin) && (!held || plugin.is_held()));
         let metrics: Vec<_> = wanted.map(Plugin::metrics).collect();
         drop(plugins);
         if !metrics.is_empty() {
@@ -98,14 +109,18 @@ impl Client {
     }
 
     pub fn output(&self, name: &str, lines: usize) -> Option<Vec<String>> {
-        self.peek(name, |plugin| plugin.tail.lines(lines))
+        self.known(name, |plugin| plugin.tail.lines(lines))
     }
 
     pub fn follow(&self, name: &str, lines: usize, live: bool) -> Option<Arc<Follower>> {
-        self.known(name, |plugin| {
+        let follower = self.known(name, |plugin| {
             let follower = Follower::new(live && plugin.is_held(), &self.inner.context.mailbox);
             plugin.tail.follow(lines, &follower);
             follower
-        })
+        });
+        if live {
+            self.tell_interest();
+        }
+        follower
     }
 }

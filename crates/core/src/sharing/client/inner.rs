@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::plugin::Plugin;
+use super::plugin::{Plugin, is_refusal};
 use super::{Asked, Command, HostView, Inner, What, look, task};
 use crate::error::{DependencyProblem, Failure};
 use crate::lifecycle::Ticket;
@@ -19,13 +19,13 @@ impl SharedPlugins for Inner {
         let Some(plugins) = self.lock_if_used() else { return Vec::new() };
         plugins
             .values()
-            .filter(|plugin| plugin.is_known())
+            .filter(|plugin| self.shows(plugin))
             .map(|plugin| (plugin.name.clone(), plugin.start.config.depends_on.clone()))
             .collect()
     }
 
     fn until_usable(self: Arc<Self>, name: &str) -> Option<Usable> {
-        let is_known = self.lock_if_used()?.get(name).is_some_and(Plugin::is_known);
+        let is_known = self.lock_if_used()?.get(name).is_some_and(|plugin| self.shows(plugin));
         let name = name.to_owned();
         is_known.then(|| Box::pin(async move { Self::until_usable(&self, &name).await }) as Usable)
     }
@@ -64,7 +64,13 @@ impl Inner {
     pub(super) fn answered(&self, asked: Asked, outcome: Result<(), Failure>) {
         let Asked { plugin: name, ticket, what } = asked;
         match what {
-            What::Start { .. } => drop(self.change(&name, |plugin| plugin.start_answered(&outcome))),
+            What::Start { .. } => {
+                self.change(&name, |plugin| plugin.start_answered(&outcome));
+                if outcome.as_ref().err().is_none_or(|failure| !is_refusal(failure)) {
+                    // What it was as an exclusive plugin. Of a refused start that stays.
+                    self.context.forget(&name);
+                }
+            }
             What::Abandon => drop(self.change(&name, Plugin::has_abandoned)),
             // The host's death has made this session let go.
             What::Everywhere { after: Some(_) } => drop(self.change(&name, |plugin| plugin.let_go_answered(&outcome))),
@@ -86,6 +92,12 @@ impl Inner {
         let mut plugins = self.lock();
         let plugin = plugins.get_mut(name)?;
         Some(self.change_in(plugin, change))
+    }
+
+    /// Whether callers see the plugin as a shared one. Of two of a name they see the shared one while the session has it, and
+    /// otherwise the exclusive one, which came later: what it was as a shared one is seen again if the exclusive start is refused.
+    pub(super) fn shows(&self, plugin: &Plugin) -> bool {
+        plugin.is_known() && (plugin.is_held() || self.context.daemons.peek(&plugin.name, |_| ()).is_none())
     }
 
     /// Changes a plugin, and with it whether it keeps the event loop alive.
@@ -113,7 +125,7 @@ impl Inner {
     pub(super) async fn until_usable(&self, name: &str) -> Result<(), Failure> {
         let usable = || {
             let plugins = self.lock();
-            plugins.get(name).filter(|plugin| plugin.is_known()).map_or(Some(Err(Failure::NotFound)), Plugin::usable)
+            plugins.get(name).filter(|plugin| self.shows(plugin)).map_or(Some(Err(Failure::NotFound)), Plugin::usable)
         };
         self.until(usable).await
     }

@@ -22,7 +22,7 @@ mod stops;
 mod task;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ struct Inner {
     /// To the task. `None` before the first call, and after the end of the manager.
     commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
     metrics_asked: Mutex<Option<Instant>>,
+    /// Whether a listener or the logger takes lines of output.
+    takes_lines: AtomicBool,
     requests: AtomicU64,
     /// Sent at each change of a plugin.
     changes: watch::Sender<()>,
@@ -132,6 +134,7 @@ impl Client {
             is_used: AtomicBool::new(false),
             commands: Mutex::default(),
             metrics_asked: Mutex::default(),
+            takes_lines: AtomicBool::new(false),
             requests: AtomicU64::new(1),
             changes: watch::Sender::new(()),
         };
@@ -177,6 +180,14 @@ impl Client {
 
     /// The listeners of the manager, or the level of its logger, have changed.
     pub fn listen(&self) {
+        let takes_lines = self.inner.context.takes_lines();
+        if !self.inner.takes_lines.swap(takes_lines, Ordering::AcqRel) && takes_lines {
+            self.inner.lock().values_mut().for_each(Plugin::listened_to);
+        }
+        self.tell_interest();
+    }
+
+    fn tell_interest(&self) {
         if let Some(commands) = &*self.inner.commands() {
             // The task ends with the manager.
             drop(commands.send(Command::Listen));
@@ -196,6 +207,6 @@ impl Client {
     }
 
     fn known<T>(&self, name: &str, read: impl FnOnce(&Plugin) -> T) -> Option<T> {
-        self.inner.lock_if_used()?.get(name).filter(|plugin| plugin.is_known()).map(read)
+        self.inner.lock_if_used()?.get(name).filter(|plugin| self.inner.shows(plugin)).map(read)
     }
 }

@@ -75,6 +75,7 @@ impl Host {
             }
             HoldEffect::Answer { request, outcome, .. } => {
                 if let Some(asked) = state.asked.remove(&request) {
+                    self.send_lines(state, name, asked.session);
                     state.answer(asked.session, asked.id, name, outcome.as_ref().copied());
                 }
             }
@@ -86,6 +87,8 @@ impl Host {
                 }
             }
             HoldEffect::Detach { session, reason } => {
+                // What getOutput shows afterwards.
+                self.send_lines(state, name, session);
                 if let Some(follower) = state.plugins.get_mut(name).and_then(|plugin| plugin.detach(session)) {
                     state.followers.remove(&follower.id);
                 }
@@ -158,7 +161,7 @@ impl Host {
     }
 
     /// A timer of a plugin, until the result is dropped.
-    fn timer(
+    pub(super) fn timer(
         self: &Arc<Self>,
         name: &str,
         after: Duration,

@@ -36,15 +36,13 @@ impl Host {
             }
             Message::Notice { plugin, notice, at } => {
                 self.show(state, &plugin);
-                tell(state, &plugin, notice, at);
+                self.tell(state, &plugin, notice, at);
                 self.sync(state, &plugin);
             }
             Message::Published { plugin } => self.sync(state, &plugin),
             Message::Lines { follower } => {
                 let Some((name, id)) = state.followers.get(&follower).cloned() else { return };
-                if let (Some(plugin), Some(session)) = (state.plugins.get(&name), state.sessions.get_mut(&id)) {
-                    plugin.send_lines(id, session);
-                }
+                self.offer_lines(state, &name, id);
             }
             Message::Log { level, text, fields } => log(state, level, text, fields),
             Message::Upgraded { .. } | Message::GroupStarted { .. } | Message::Output { .. } | Message::Dropped { .. } => {}
@@ -58,22 +56,26 @@ impl Host {
             self.feed(state, name, HoldEvent::Daemon(daemon));
         }
     }
-}
 
-fn tell(state: &mut State, name: &str, notice: Notice, at: f64) {
-    let told = match notice {
-        Notice::StateChanged { from, to, pid, reason, .. } => Told::StateChanged { from, to, pid, reason },
-        Notice::Exited { pid, exit, reason } => Told::Exited { pid, exit, reason },
-        Notice::RestartScheduled { attempt, delay, reason } => Told::RestartScheduled { attempt, delay, reason },
-        Notice::Checked { healthy, latency, failures, error } => Told::Checked { healthy, latency, failures, error },
-        _ => return,
-    };
-    let class = if matches!(told, Told::Checked { .. }) { Class::Detail } else { Class::State };
-    let Some(plugin) = state.plugins.get(name) else { return };
-    let push = Push::Told { plugin: name.to_owned(), told, at };
-    for id in plugin.holders() {
-        if let Some(session) = state.sessions.get_mut(&id).filter(|session| class == Class::State || session.interest.health) {
-            session.push(class, &push);
+    fn tell(&self, state: &mut State, name: &str, notice: Notice, at: f64) {
+        let told = match notice {
+            Notice::StateChanged { from, to, pid, reason, .. } => Told::StateChanged { from, to, pid, reason },
+            Notice::Exited { pid, exit, reason } => Told::Exited { pid, exit, reason },
+            Notice::RestartScheduled { attempt, delay, reason } => Told::RestartScheduled { attempt, delay, reason },
+            Notice::Checked { healthy, latency, failures, error } => Told::Checked { healthy, latency, failures, error },
+            _ => return,
+        };
+        let class = if matches!(told, Told::Checked { .. }) { Class::Detail } else { Class::State };
+        let Some(plugin) = state.plugins.get_mut(name) else { return };
+        if class == Class::State {
+            // A listener that hears of an exit looks at the output.
+            plugin.send_all_lines(&mut state.sessions, &self.manager);
+        }
+        let push = Push::Told { plugin: name.to_owned(), told, at };
+        for id in plugin.holders() {
+            if let Some(session) = state.sessions.get_mut(&id).filter(|session| class == Class::State || session.interest.health) {
+                session.push(class, &push);
+            }
         }
     }
 }

@@ -11,12 +11,14 @@
 //! - `session`, `outbox`: the connection of one session, and the messages that wait for it;
 //! - `requests`: the calls of sessions;
 //! - `plugin`, `effects`: one shared plugin, and what its holds ask for;
+//! - `feed`: the output of a plugin for one session;
 //! - `mailbox`: the messages of the manager;
 //! - `life`: when the host leaves;
 //! - `log`: log entries become messages.
 
 mod accept;
 mod effects;
+mod feed;
 mod life;
 mod log;
 mod mailbox;

@@ -5,20 +5,15 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::feed::Feed;
 use super::session::Session;
 use super::{Class, SessionId};
 use crate::config::Parsed;
 use crate::lifecycle::Ticket;
 use crate::lifecycle::holds::{CallId, DaemonState, Holds, Request};
-use crate::sharing::protocol::{Listed, Push, SentLine, Shown};
+use crate::sharing::protocol::{Listed, Push, Shown};
 use crate::supervisor::runtime::{AbortOnDrop, clock};
-use crate::supervisor::{Batch, Follower, Line, Manager};
-
-/// The lines that a new session gets of what is kept.
-const KEPT_LINES: usize = 1_000;
-/// The lines and the bytes of one message.
-const BATCH_LINES: usize = 256;
-const BATCH_BYTES: usize = 128 * 1024;
+use crate::supervisor::{Follower, Manager};
 
 /// What is new of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -47,7 +42,9 @@ pub struct Plugin {
     pub linger: Option<(AbortOnDrop, Instant)>,
     attached: BTreeSet<SessionId>,
     /// Per session, so that no line is missing and none comes twice.
-    followers: HashMap<SessionId, Arc<Follower>>,
+    pub feeds: HashMap<SessionId, Feed>,
+    /// Lines wait for sessions that do not listen, until this timer is over.
+    pub lines_due: Option<AbortOnDrop>,
     shown: Option<Shown>,
     revision: u64,
     change: Change,
@@ -68,7 +65,8 @@ impl Plugin {
             timers: HashMap::new(),
             linger: None,
             attached: BTreeSet::new(),
-            followers: HashMap::new(),
+            feeds: HashMap::new(),
+            lines_due: None,
             shown: None,
             revision: 0,
             change: Change::Nothing,
@@ -138,37 +136,10 @@ impl Plugin {
         self.refresh(manager);
         let shown = self.shown()?;
         session.push(Class::State, &Push::Attached { plugin: self.name.clone(), shown: Box::new(shown), at: clock::wall() });
-        if !is_new && self.followers.contains_key(&id) {
+        if !is_new && self.feeds.contains_key(&id) {
             return None;
         }
-        let follower = manager.follow(&self.name, KEPT_LINES, true).ok()?;
-        self.followers.insert(id, Arc::clone(&follower));
-        self.send_lines(id, session);
-        Some(follower)
-    }
-
-    /// Sends the kept lines to a session that need not have the plugin, and with `follow` those that come.
-    pub fn send_output(
-        &mut self,
-        id: SessionId,
-        session: &mut Session,
-        lines: usize,
-        follow: bool,
-        manager: &Manager,
-    ) -> Option<Arc<Follower>> {
-        let follower = manager.follow(&self.name, lines, follow).ok()?;
-        if follow {
-            self.followers.insert(id, Arc::clone(&follower));
-            self.send_lines(id, session);
-            return Some(follower);
-        }
-        loop {
-            let batch = follower.take(BATCH_LINES);
-            if batch.lines.is_empty() {
-                return None;
-            }
-            self.push_lines(session, Class::Answer, batch);
-        }
+        self.feed_session(id, session, manager)
     }
 
     /// Tells the plugin as it is.
@@ -181,52 +152,22 @@ impl Plugin {
     /// A session that follows the output without having the plugin is gone.
     pub fn stop_following(&mut self, id: SessionId) {
         if !self.attached.contains(&id) {
-            self.followers.remove(&id);
+            self.feeds.remove(&id);
         }
     }
 
     /// The sessions that get lines.
     pub fn followers(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.followers.keys().copied()
+        self.feeds.keys().copied()
     }
 
     pub fn is_followed_by(&self, id: SessionId) -> bool {
-        self.followers.contains_key(&id)
+        self.feeds.contains_key(&id)
     }
 
     /// Returns the follower of its output, which ends.
     pub fn detach(&mut self, id: SessionId) -> Option<Arc<Follower>> {
         self.attached.remove(&id);
-        self.followers.remove(&id)
-    }
-
-    /// Sends the lines that wait in the session's follower, and asks for the next ones. While much waits for the session, they stay
-    /// there.
-    pub fn send_lines(&self, id: SessionId, session: &mut Session) {
-        let Some(follower) = self.followers.get(&id) else { return };
-        while session.takes_lines() {
-            let batch = follower.take(BATCH_LINES);
-            if batch.lines.is_empty() {
-                return follower.want();
-            }
-            self.push_lines(session, Class::Detail, batch);
-        }
-    }
-
-    fn push_lines(&self, session: &mut Session, class: Class, batch: Batch) {
-        let mut dropped = batch.dropped;
-        let (mut lines, mut bytes) = (Vec::new(), 0);
-        for Line { stream, text, at, pid, .. } in batch.lines {
-            bytes += text.len();
-            lines.push(SentLine { stream, text, at, pid });
-            if bytes > BATCH_BYTES {
-                bytes = 0;
-                let lines = std::mem::take(&mut lines);
-                session.push(class, &Push::Lines { plugin: self.name.clone(), dropped: std::mem::take(&mut dropped), lines });
-            }
-        }
-        if !lines.is_empty() {
-            session.push(class, &Push::Lines { plugin: self.name.clone(), dropped, lines });
-        }
+        self.feeds.remove(&id).map(|feed| feed.follower)
     }
 }

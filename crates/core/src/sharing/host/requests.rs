@@ -1,6 +1,5 @@
 //! The calls of sessions.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +8,10 @@ use tokio::time::{Instant, sleep};
 
 use super::plugin::Plugin;
 use super::{Class, Host, SessionId, State};
-use crate::config::{Parsed, Raw, difference};
+use crate::config::{Parsed, Raw};
 use crate::error::{Facts, Failure};
 use crate::lifecycle::holds::{DaemonState, Fit, HoldEvent, Request};
+use crate::sharing::place::differing_fields;
 use crate::sharing::protocol::{self, Call, Detachment, Push, RequestId};
 use crate::supervisor::runtime::{self, AbortOnDrop};
 use crate::supervisor::{SessionStart, check};
@@ -97,8 +97,9 @@ impl Host {
             }
             Call::Output { plugin, lines, follow } => self.output(state, session, id, &plugin, lines as usize, follow),
             Call::Listen(interest) => {
-                if let Some(session) = state.sessions.get_mut(&session) {
-                    session.interest = interest;
+                if let Some(connection) = state.sessions.get_mut(&session) {
+                    connection.interest = interest;
+                    state.plugins.values_mut().for_each(|plugin| plugin.update_feed(session, connection, &self.manager));
                 }
                 let debug = state.sessions.values().any(|session| session.interest.debug);
                 let health = state.sessions.values().any(|session| session.interest.health);
@@ -242,12 +243,12 @@ impl Host {
     }
 
     /// The session has read everything: lines that wait for it go on.
-    pub(super) fn outbox_drained(&self, id: SessionId) {
+    pub(super) fn outbox_drained(self: &Arc<Self>, id: SessionId) {
         let mut state = self.lock();
-        let state = &mut *state;
-        let Some(session) = state.sessions.get_mut(&id) else { return };
-        for plugin in state.plugins.values().filter(|plugin| plugin.is_followed_by(id)) {
-            plugin.send_lines(id, session);
+        let followed: Vec<String> =
+            state.plugins.values().filter(|plugin| plugin.is_followed_by(id)).map(|plugin| plugin.name.clone()).collect();
+        for name in followed {
+            self.offer_lines(&mut state, &name, id);
         }
     }
 }
@@ -281,7 +282,7 @@ impl State {
         let plugin = self.plugins.get(&asked.plugin);
         let fit = plugin.and_then(|plugin| plugin.serving.as_ref().map(|serving| (plugin.upgraded, serving))).map_or(
             Fit::Equal,
-            |(upgraded, serving)| match difference(&serving.config, &start.start.parsed.config, &real_path) {
+            |(upgraded, serving)| match differing_fields(&serving.config, &start.start.parsed.config) {
                 fields if fields.is_empty() => Fit::Equal,
                 fields => Fit::Differs { fields, upgraded },
             },
@@ -300,10 +301,6 @@ impl State {
         }
         self.plugins.remove(name);
     }
-}
-
-fn real_path(folder: &Path) -> PathBuf {
-    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
 /// # Errors

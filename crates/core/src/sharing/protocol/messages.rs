@@ -67,11 +67,21 @@ pub enum Call {
 }
 
 /// What a session wants to get beside what every session gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Interest {
     pub health: bool,
     /// Log entries of level debug.
     pub debug: bool,
+    /// Each line of output as it comes. Other sessions get what is kept, and that not at once while much comes.
+    pub lines: bool,
+    /// The plugins whose lines somebody follows.
+    pub followed: Vec<String>,
+}
+
+impl Interest {
+    pub fn in_lines_of(&self, plugin: &str) -> bool {
+        self.lines || self.followed.iter().any(|followed| followed == plugin)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,6 +11,8 @@ use super::{Registry, Tickets};
 use crate::error::Failure;
 use crate::lifecycle::Activity;
 use crate::model::Pid;
+use crate::supervisor::LINES_TARGET;
+use crate::supervisor::daemon::Daemon;
 use crate::supervisor::guardian::{GuardianClient, GuardianProgram};
 use crate::supervisor::metrics::Sampler;
 use crate::supervisor::report::{Listeners, Mailbox, ManagerId, Reporter};
@@ -86,6 +88,14 @@ impl ManagerContext {
         }
     }
 
+    /// False if the plugin is unknown, or a process of it is left.
+    pub fn forget(&self, name: &str) -> bool {
+        let forgettable = |daemon: &Arc<Daemon>| daemon.peek(|snapshot| snapshot.forgettable.then_some(snapshot.known));
+        let Some((daemon, known)) = self.daemons.take_if(name, forgettable) else { return false };
+        daemon.close();
+        known
+    }
+
     pub fn reporter(&self, plugin: &str) -> Reporter {
         Reporter::new(self.id, plugin, &self.mailbox, &self.listeners)
     }
@@ -119,6 +129,11 @@ impl ManagerContext {
 
     pub fn has_logger(&self) -> bool {
         self.has_logger.load(Ordering::Relaxed)
+    }
+
+    /// Whether a listener or a log subscriber reads lines of output.
+    pub fn takes_lines(&self) -> bool {
+        self.listeners.output() || tracing::enabled!(target: LINES_TARGET, tracing::Level::DEBUG)
     }
 
     pub fn announces(&self) -> bool {

@@ -26,6 +26,15 @@ pub struct GroupStart {
     failed: watch::Sender<bool>,
 }
 
+/// A group of which the starts were requested.
+pub struct Begun<F> {
+    /// Per plugin: its job, or 0.
+    pub jobs: Vec<Ticket>,
+    pub group: Arc<GroupStart>,
+    /// Resolves when all have started, or have failed and are stopped.
+    pub started: F,
+}
+
 /// A plugin of a group that is being started.
 #[derive(Debug)]
 pub struct Member {
@@ -38,6 +47,11 @@ pub struct Member {
 impl GroupStart {
     pub fn new() -> Arc<Self> {
         Arc::new(Self { begun: Instant::now(), failed: watch::Sender::new(false) })
+    }
+
+    /// A plugin of the same call has failed that is not among these: they are undone.
+    pub fn fail(&self) {
+        self.failed.send_replace(true);
     }
 
     pub fn member(self: &Arc<Self>) -> Arc<Member> {
@@ -142,7 +156,7 @@ pub struct Starting {
 /// Waits for all starts of a group. If one fails, what was started is stopped, dependents first. `None` if the manager is closed.
 ///
 /// # Errors
-/// The failures of its plugins.
+/// The failures of its plugins. None of them if the group was made to fail ([`GroupStart::fail`]) before all had started.
 pub async fn finish_group(
     context: Arc<ManagerContext>,
     group: Arc<GroupStart>,
@@ -159,16 +173,32 @@ pub async fn finish_group(
     let mut ready = vec![None; count];
     let mut failures: Vec<(usize, Refusal)> = Vec::new();
     let mut undo = None;
-    while let Some(answered) = answers.join_next().await {
+    let mut is_failed_outside = false;
+    let mut failed = group.failed.subscribe();
+    let stop_started = |but: Option<usize>| {
+        let started = members.iter().enumerate().filter(|(other, (_, member))| Some(*other) != but && member.is_started());
+        let daemons = started.map(|(_, (daemon, _))| Arc::clone(daemon)).collect();
+        tokio::spawn(stop_in_order(Arc::clone(&context), daemons, |ticket| Event::StopRequested { ticket }))
+    };
+    loop {
+        let answered = tokio::select! {
+            biased;
+            answered = answers.join_next() => answered,
+            // The sender lives as long as the group.
+            _ = failed.wait_for(|failed| *failed), if undo.is_none() => {
+                is_failed_outside = true;
+                undo = Some(stop_started(None));
+                continue;
+            }
+        };
+        let Some(answered) = answered else { break };
         match answered {
             Ok((index, Ok(Ok(())))) => ready[index] = Some(group.begun.elapsed()),
             Ok((index, Ok(Err(refusal)))) => {
                 failures.push((index, refusal));
                 if undo.is_none() {
-                    group.failed.send_replace(true);
-                    let started = members.iter().enumerate().filter(|(other, (_, member))| *other != index && member.is_started());
-                    let daemons = started.map(|(_, (daemon, _))| Arc::clone(daemon)).collect();
-                    undo = Some(tokio::spawn(stop_in_order(Arc::clone(&context), daemons, |ticket| Event::StopRequested { ticket })));
+                    group.fail();
+                    undo = Some(stop_started(Some(index)));
                 }
             }
             // Nobody waits for the answer.
@@ -186,7 +216,7 @@ pub async fn finish_group(
     };
     let left = undo.await.unwrap_or_default();
     let names: Vec<&str> = members.iter().map(|(daemon, _)| daemon.name.as_str()).collect();
-    let causes = own_failures(&names, failures).into_iter().chain(left).collect();
+    let causes = own_failures(&names, failures, is_failed_outside).into_iter().chain(left).collect();
     Some(Err(not_started(count, causes)))
 }
 
@@ -198,8 +228,8 @@ pub fn settle_group(context: &ManagerContext, ticket: Ticket, outcome: Result<Ve
     }
 }
 
-/// Without the failures that follow from the failure of another plugin of the group.
-fn own_failures(names: &[&str], failures: Vec<(usize, Refusal)>) -> Vec<Refusal> {
+/// Without the failures that follow from the failure of another plugin of the group. `is_failed_outside`: of none of these.
+fn own_failures(names: &[&str], failures: Vec<(usize, Refusal)>, is_failed_outside: bool) -> Vec<Refusal> {
     let follows = |failure: &Failure| match failure {
         Failure::Dependency { problem: DependencyProblem::GroupFailed } => true,
         Failure::Dependency { problem: DependencyProblem::NotRunning { name, .. } } => names.contains(&name.as_str()),
@@ -209,7 +239,7 @@ fn own_failures(names: &[&str], failures: Vec<(usize, Refusal)>) -> Vec<Refusal>
     let first = own.unwrap_or_default();
     let is_own = |(at, (_, refusal)): &(usize, (usize, Refusal))| {
         // The first one caused the stop of the others.
-        *at == first || !(follows(&refusal.failure) || refusal.failure == Failure::Stopped)
+        (*at == first && !is_failed_outside) || !(follows(&refusal.failure) || refusal.failure == Failure::Stopped)
     };
     failures.into_iter().enumerate().filter(is_own).map(|(_, (_, refusal))| refusal).collect()
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ally_base::os;
 use ally_base::text::{io_text, printable};
 
-use self::groups::{GroupStart, Starting, stop_in_order};
+use self::groups::{Starting, stop_in_order};
 use self::registry::dependents;
 use super::TARGET;
 use super::daemon::{Daemon, Job, Published, Task};
@@ -30,7 +30,9 @@ use crate::lifecycle::{Event, Ticket};
 use crate::model::ProcessState;
 
 pub use context::{Explained, ManagerContext, Options, SharedPlugins, Usable};
-pub use groups::{Member, at_index, await_dependencies, log_not_stopped, not_started, not_stopped, parse_all, settle_group};
+pub use groups::{
+    Begun, GroupStart, Member, at_index, await_dependencies, log_not_stopped, not_started, not_stopped, parse_all, settle_group,
+};
 pub use host_calls::SessionStart;
 pub use registry::Registry;
 pub use tickets::{Outcome, Tickets};
@@ -228,7 +230,7 @@ impl Manager {
     /// # Errors
     /// As [`Self::start_group`].
     pub fn start_parsed_group(&self, parsed: Vec<Parsed>, inherited: &Arc<str>) -> Result<AcceptedGroup, Box<Refusal>> {
-        let (jobs, started) = self.begin_group(parsed, inherited)?;
+        let Begun { jobs, started, .. } = self.begin_group(parsed, inherited)?;
         let (ticket, context) = (self.context.tickets.for_caller(), Arc::clone(&self.context));
         drop(runtime::spawn(async move {
             if let Some(outcome) = started.await {
@@ -238,7 +240,7 @@ impl Manager {
         Ok(AcceptedGroup { ticket, jobs })
     }
 
-    /// Returns the jobs of the group, and what resolves when all have started, or have failed and are stopped.
+    /// As [`Self::start_parsed_group`], without a ticket for the whole group.
     ///
     /// # Errors
     /// As [`Self::start_group`].
@@ -246,7 +248,7 @@ impl Manager {
         &self,
         parsed: Vec<Parsed>,
         inherited: &Arc<str>,
-    ) -> Result<(Vec<Ticket>, impl Future<Output = Option<GroupOutcome>> + Send + use<>), Box<Refusal>> {
+    ) -> Result<Begun<impl Future<Output = Option<GroupOutcome>> + Send + use<>>, Box<Refusal>> {
         self.must_be_open().map_err(|failure| Box::new(Refusal::new(String::new(), failure)))?;
         let order = self.group_order(&parsed)?;
         let mut jobs = vec![0; parsed.len()];
@@ -266,7 +268,8 @@ impl Manager {
                 starting.push(Starting { daemon, member, answer });
             }
         }
-        Ok((jobs, groups::finish_group(Arc::clone(&self.context), group, starting)))
+        let started = groups::finish_group(Arc::clone(&self.context), Arc::clone(&group), starting);
+        Ok(Begun { jobs, group, started })
     }
 
     /// The indices of a group's plugins in the order of their starts.
@@ -475,10 +478,7 @@ impl Manager {
 
     /// False if the plugin is unknown, or a process of it is left. Also removes what an unknown plugin's refused start left.
     pub fn forget(&self, name: &str) -> bool {
-        let forgettable = |daemon: &Arc<Daemon>| daemon.peek(|snapshot| snapshot.forgettable.then_some(snapshot.known));
-        let Some((daemon, known)) = self.context.daemons.take_if(name, forgettable) else { return false };
-        daemon.close();
-        known
+        self.context.forget(name)
     }
 
     /// Whether no process of the plugin is left.
@@ -547,6 +547,13 @@ impl Manager {
         let follower = Follower::new(live, &self.context.mailbox);
         daemon.tail.follow(lines, &follower);
         Ok(follower)
+    }
+
+    /// Follows the output anew, for a follower that has parted from it.
+    pub fn follow_again(&self, name: &str, lines: usize, follower: &Arc<Follower>) {
+        if let Some(daemon) = self.context.daemons.get_known(name) {
+            daemon.tail.follow(lines, follower);
+        }
     }
 
     /// Sets which of the events `output` and `health` have listeners. Events without a listener are not posted.

@@ -12,6 +12,9 @@ use crate::supervisor::report::{Mailbox, Message};
 /// The bounds of one queue. The whole tail fits.
 const LINES_MAX: usize = 4_000;
 const BYTES_MAX: usize = 512 * 1024;
+/// The bounds of a queue that is to have what the tail keeps, and no more.
+const NEWEST_LINES_MAX: usize = 1_000;
+const NEWEST_BYTES_MAX: usize = 256 * 1024;
 
 /// The number of a follower within this process.
 pub type FollowerId = u64;
@@ -38,6 +41,15 @@ pub struct Batch {
     pub ended: bool,
 }
 
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// Each line, as far as the queue has room.
+    #[default]
+    All,
+    /// No more than what the tail keeps.
+    Newest,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     lines: VecDeque<Line>,
@@ -47,12 +59,20 @@ struct Queue {
     wanted: bool,
     /// Whether no further line will come.
     ended: bool,
+    wants: Wants,
+    /// More came than the tail keeps. The tail feeds this follower no further: its reader follows the tail anew.
+    parted: bool,
 }
 
 impl Queue {
     /// A line waits until its pid is known.
     fn is_ready(&self) -> bool {
-        self.lines.front().map_or(self.ended, |line| line.pid.is_some())
+        self.parted || self.lines.front().map_or(self.ended, |line| line.pid.is_some())
+    }
+
+    /// Whether everything in the queue will be gone from the tail, or is there as well, when the reader comes.
+    fn exceeds_tail(&self) -> bool {
+        self.wants == Wants::Newest && (self.lines.len() > NEWEST_LINES_MAX || (self.bytes > NEWEST_BYTES_MAX && self.lines.len() > 1))
     }
 }
 
@@ -87,6 +107,17 @@ impl Follower {
         Batch { dropped, lines, ended: queue.ended && queue.lines.is_empty() }
     }
 
+    /// Whether the reader is to get what the tail keeps, and no more. A flood then costs no line in between: the follower parts
+    /// from the tail, and [`Tail::follow`](super::Tail::follow) gives it what is kept later.
+    pub fn keep_newest(&self, on: bool) {
+        self.lock().wants = if on { Wants::Newest } else { Wants::All };
+    }
+
+    /// Whether lines came that the reader gets by following the tail anew. It is then as before its first line.
+    pub fn take_parted(&self) -> bool {
+        std::mem::take(&mut self.lock().parted)
+    }
+
     pub(super) const fn is_live(&self) -> bool {
         self.live
     }
@@ -96,9 +127,12 @@ impl Follower {
         self.lock().lines.iter().any(|line| line.pid.is_none())
     }
 
-    /// If the queue is full, its oldest lines are dropped and counted.
-    pub(super) fn push(&self, lines: impl IntoIterator<Item = Line>) {
+    /// If the queue is full, its oldest lines are dropped and counted. Returns whether the follower gets what follows.
+    pub(super) fn push(&self, lines: impl IntoIterator<Item = Line>) -> bool {
         let mut queue = self.lock();
+        if queue.parted {
+            return false;
+        }
         for line in lines {
             queue.bytes += line.text.len();
             queue.lines.push_back(line);
@@ -107,8 +141,15 @@ impl Follower {
                 queue.bytes -= oldest.text.len();
                 queue.dropped += 1;
             }
+            if queue.exceeds_tail() {
+                queue.lines = VecDeque::new();
+                (queue.bytes, queue.dropped, queue.parted) = (0, 0, true);
+                self.wake(queue);
+                return false;
+            }
         }
         self.wake(queue);
+        true
     }
 
     pub(super) fn name_process(&self, process: u64, pid: Pid) {
@@ -168,28 +209,36 @@ impl Following {
     }
 
     pub fn name_process(&mut self, process: u64, pid: Pid) {
-        self.each(|follower| follower.name_process(process, pid));
+        self.each(|follower| {
+            follower.name_process(process, pid);
+            true
+        });
     }
 
     pub fn end(&mut self) {
-        self.each(Follower::end);
+        self.each(|follower| {
+            follower.end();
+            true
+        });
     }
 
-    /// Whether every follower is gone.
+    /// Whether every follower is gone, as far as is known since the last line.
     pub fn is_over(&self) -> bool {
         self.followers.is_empty()
     }
 
-    fn tell(&mut self, lines: Vec<Line>) {
-        // Also without a line, so that a follower that is gone is noticed.
-        self.each(|follower| {
-            if !lines.is_empty() {
-                follower.push(lines.iter().cloned());
-            }
-        });
+    /// Whether a follower is there.
+    pub fn is_followed(&self) -> bool {
+        self.followers.iter().any(|follower| follower.strong_count() > 0)
     }
 
-    fn each(&mut self, act: impl Fn(&Follower)) {
-        self.followers.retain(|follower| follower.upgrade().map(|follower| act(&follower)).is_some());
+    fn tell(&mut self, lines: Vec<Line>) {
+        // Also without a line, so that a follower that is gone is noticed.
+        self.each(|follower| lines.is_empty() || follower.push(lines.iter().cloned()));
+    }
+
+    /// `act`: returns whether the follower stays.
+    fn each(&mut self, act: impl Fn(&Follower) -> bool) {
+        self.followers.retain(|follower| follower.upgrade().is_some_and(|follower| act(&follower)));
     }
 }

@@ -189,13 +189,18 @@ impl Tail {
             reading.end_lines();
         }
         let Reading { lines, splitters, .. } = reading;
-        follower.push(lines.into_iter().map(|line| Line { pid: inner.pid_of(line.process), ..line }));
-        if follower.is_live() {
+        let goes_on = follower.push(lines.into_iter().map(|line| Line { pid: inner.pid_of(line.process), ..line }));
+        if follower.is_live() && goes_on {
             // The splitters of other followers have the same rest.
             inner.following.get_or_insert_with(|| Following::new(splitters)).add(follower);
         } else if follower.lacks_pid() {
             inner.unnamed.push(Arc::downgrade(follower));
         }
+    }
+
+    /// Whether somebody follows.
+    pub fn is_followed(&self) -> bool {
+        self.lock().following.as_ref().is_some_and(Following::is_followed)
     }
 
     /// No line will follow: the plugin is forgotten.

@@ -11,6 +11,8 @@ mod start;
 mod tell;
 mod told;
 
+pub use start::is_refusal;
+
 use std::sync::Arc;
 
 use super::Joined;
@@ -89,6 +91,8 @@ pub struct Plugin {
     resyncs: bool,
     /// The start waits for what the plugin depends on, and was not sent.
     pub is_withheld: bool,
+    /// Another session has changed its configuration.
+    pub is_upgraded: bool,
     /// The starts that were given up, and that the host may still carry out.
     abandoned: u32,
 }
@@ -116,6 +120,7 @@ impl Plugin {
             tail_host: 0,
             resyncs: false,
             is_withheld: false,
+            is_upgraded: false,
             abandoned: 0,
             name,
         }

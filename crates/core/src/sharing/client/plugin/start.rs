@@ -30,6 +30,7 @@ impl Plugin {
         self.former = Some(former);
         (self.former_restarts, self.former_exit) = (0, None);
         self.is_withheld = !start.config.depends_on.is_empty();
+        self.is_upgraded = false;
         self.start = Arc::new(start);
         self.view = View::Joining;
         self.snapshot = Snapshot {
@@ -125,7 +126,7 @@ impl Plugin {
 }
 
 /// Whether the start has changed nothing.
-fn is_refusal(failure: &Failure) -> bool {
+pub fn is_refusal(failure: &Failure) -> bool {
     let code = failure.code();
     matches!(code, Code::OwnedElsewhere | Code::Dependency | Code::InvalidConfig | Code::ShuttingDown | Code::AlreadyRunning)
 }

@@ -127,7 +127,8 @@ impl Plugin {
 
     /// Output of the daemon.
     pub fn lines(&mut self, dropped: u64, lines: Vec<SentLine>) {
-        if self.view != View::Here && !self.stays_attached() {
+        // While it lets go, the last lines come that getOutput shows afterwards.
+        if !matches!(self.view, View::Here | View::Leaving(_)) && !self.stays_attached() {
             return;
         }
         self.tail.count_dropped_lines(dropped);
@@ -143,11 +144,16 @@ impl Plugin {
         }
     }
 
+    /// A listener for lines comes. It does not hear those that were written before.
+    pub fn listened_to(&mut self) {
+        self.attached_at = clock::wall();
+    }
+
     pub(super) fn line(&self, stream: Stream, text: String, at: f64) {
         let mut bytes = text.into_bytes();
         bytes.push(b'\n');
         self.tail.append_at(self.process.0, stream, &bytes, at);
-        if at >= self.attached_at && self.reporter.wants_lines() {
+        if at >= self.attached_at && self.view == View::Here && self.reporter.wants_lines() {
             bytes.pop();
             // From a String, so nothing is lost.
             self.reporter.line(stream, String::from_utf8_lossy(&bytes).into_owned());
@@ -164,6 +170,7 @@ impl Plugin {
         start.raw = start.raw.with_entries_of(&own.raw, &["startupTimeout", "shared", "group", "dependsOn"]);
         start.job = self.start.job;
         self.start = Arc::new(start);
+        self.is_upgraded = true;
         self.changed();
     }
 }

@@ -36,7 +36,10 @@ impl Task {
             }
             Push::Shown { plugin, shown } => self.told(&plugin, |plugin| plugin.catch_up_or_show(*shown)),
             Push::Told { plugin, told, at } => self.told(&plugin, |plugin| plugin.tell_event(told, at)),
-            Push::Lines { plugin, dropped, lines } => self.told(&plugin, |plugin| plugin.lines(dropped, lines)),
+            Push::Lines { plugin, dropped, lines } => {
+                self.told(&plugin, |plugin| plugin.lines(dropped, lines));
+                self.lines_read(&plugin);
+            }
             Push::Log { plugin, level, text, fields } => self.log(&plugin, level, text, fields),
             Push::Upgraded { plugin, changes, config } => self.upgraded(&plugin, changes, config),
             Push::Resync { lost, plugins } => self.resync(lost, &plugins),

@@ -25,7 +25,7 @@ use super::plugin::Plugin;
 use super::{Asked, Command, Inner, What};
 use crate::error::Failure;
 use crate::model::Pid;
-use crate::sharing::protocol::{BadMessage, Call, Inbound, Parts, Push, RequestId};
+use crate::sharing::protocol::{BadMessage, Call, Inbound, Interest, Parts, Push, RequestId};
 use crate::sharing::stream::read_some;
 use crate::supervisor::TARGET;
 
@@ -52,6 +52,8 @@ pub(super) struct Task {
     token: Option<u64>,
     /// The host has said that it leaves.
     is_leaving: bool,
+    /// What the host knows that this session wants to hear.
+    interest: Option<Interest>,
     /// Bytes that wait for the stream.
     out: Vec<u8>,
 }
@@ -65,8 +67,17 @@ enum Turn {
 
 /// Serves the session until its manager ends.
 pub(super) async fn run(inner: Arc<Inner>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let mut task =
-        Task { inner, calls: BTreeMap::new(), host: None, host_pid: 0, dead: None, token: None, is_leaving: false, out: Vec::new() };
+    let mut task = Task {
+        inner,
+        calls: BTreeMap::new(),
+        host: None,
+        host_pid: 0,
+        dead: None,
+        token: None,
+        is_leaving: false,
+        interest: None,
+        out: Vec::new(),
+    };
     loop {
         // Without a call nothing needs a host.
         while task.calls.is_empty() {
@@ -128,6 +139,7 @@ impl Task {
         self.host_pid = host;
         self.host = os::look_up(host);
         self.out.clear();
+        self.interest = None;
         self.listen();
         let ids: Vec<RequestId> = self.calls.keys().copied().collect();
         ids.into_iter().for_each(|id| self.send(id));

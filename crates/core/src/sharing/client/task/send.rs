@@ -40,7 +40,23 @@ impl Task {
     pub(super) fn listen(&mut self) {
         let health = self.inner.context.listeners.health();
         let debug = tracing::enabled!(target: TARGET, tracing::Level::DEBUG);
-        self.write(Call::Listen(Interest { health, debug }));
+        let lines = self.inner.context.takes_lines();
+        let is_followed = |plugin: &&Plugin| plugin.tail.is_followed();
+        let mut followed: Vec<String> = self.inner.lock().values().filter(is_followed).map(|plugin| plugin.name.clone()).collect();
+        followed.sort_unstable();
+        let interest = Interest { health, debug, lines, followed };
+        if self.interest.as_ref() != Some(&interest) {
+            self.interest = Some(interest.clone());
+            self.write(Call::Listen(interest));
+        }
+    }
+
+    /// Lines came. If nobody follows them any more, the host learns it.
+    pub(super) fn lines_read(&mut self, name: &str) {
+        let is_told = self.interest.as_ref().is_some_and(|interest| interest.followed.iter().any(|followed| followed == name));
+        if is_told && !self.inner.lock().get(name).is_some_and(|plugin| plugin.tail.is_followed()) {
+            self.listen();
+        }
     }
 
     pub(super) fn send(&mut self, id: RequestId) {
