@@ -100,9 +100,10 @@ test.each([
   const events = record(manager);
   const owner = session();
   expect(await owner.asks('startProcess', shared('plugin', ['serves.py'], { shared: false }))).toEqual({});
-  const start = failure(manager.startProcess(shared('plugin', ['serves.py'], { shared: !wasShared })));
-  expect(manager.getState('plugin')).toBe('starting');
-  expect(await start).toMatchObject({ code: 'ERR_OWNED_ELSEWHERE', pid: owner.pid });
+  expect(await failure(manager.startProcess(shared('plugin', ['serves.py'], { shared: !wasShared })))).toMatchObject({
+    code: 'ERR_OWNED_ELSEWHERE',
+    pid: owner.pid,
+  });
   expect(manager.getState('plugin')).toBe('stopped');
   expect(manager.getProcessInfo('plugin')).toEqual(before);
   expect(manager.getMetrics()).toHaveLength(1);

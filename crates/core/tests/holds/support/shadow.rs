@@ -177,6 +177,13 @@ impl Shadow {
                 Ok(())
             }
             HoldEffect::ArmLinger { after } => {
+                // Only who lets go, or ends, leaves a daemon behind that serves.
+                let (HoldEvent::LetGo { session, .. } | HoldEvent::SessionEnded { session } | HoldEvent::Abort { session, .. }) = event
+                else {
+                    return Err(format!("it lingers after {event:?}"));
+                };
+                let linger = habits[usize::try_from(*session).unwrap_or_default()].linger;
+                ensure(*after == linger, format_args!("it lingers {after:?}, and the last session gave {linger:?}"))?;
                 ensure(!after.is_zero() && !std::mem::replace(&mut self.lingers, true), "it lingers already, or not at all")
             }
             HoldEffect::DisarmLinger => ensure(std::mem::take(&mut self.lingers), "it does not linger"),
