@@ -166,3 +166,17 @@ test('startGroup: a shared member that runs with another configuration is ERR_OW
   await manager.startGroup([shared('store', ['serves.py'], { startupTimeout: 9_000, shared: { linger: 5 } }), shared('cache')]);
   expect(manager.isRunning('cache')).toBe(true);
 });
+
+test('whenRunning: of a shared plugin whose start waits for what it depends on', async () => {
+  const manager = world.manager();
+  const marker = world.path('may-listen');
+  const store = manager.startProcess(shared('store', ['waits-for-a-file.py', marker, world.path('began')]));
+  const app = manager.startProcess(shared('app', ['serves.py'], { dependsOn: ['store'] }));
+  const waits = [manager.whenRunning('app'), manager.whenRunning('app')];
+  const aborted = failure(manager.whenRunning('app', { signal: AbortSignal.timeout(1) }));
+  await until(() => fs.existsSync(world.path('began')));
+  expect((await aborted).name).toBe('TimeoutError');
+  fs.writeFileSync(marker, '');
+  await Promise.all([store, app, ...waits]);
+  expect(manager.isRunning('app')).toBe(true);
+});

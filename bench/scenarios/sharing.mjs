@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { memory, switches, threads } from '../../__tests__/helpers/proc.js';
+import { PYTHON } from '../../__tests__/helpers/python.js';
 import { sleep, until } from '../../__tests__/helpers/until.js';
 import { now } from '../lib/clock.mjs';
 import { assert, root } from '../lib/trial.mjs';
@@ -80,16 +81,26 @@ export const host = {
 };
 
 const CROWD = 24;
+/** As plugins do, it is busy for more than 100 ms before it listens. */
+const PLUGIN = `
+import asyncio, email, http.server, json, os, signal, socket, sqlite3, ssl, time, unittest, urllib.request, xml.dom.minidom
+while time.process_time() < 0.12:
+    sum(range(1000))
+server = socket.socket(socket.AF_UNIX)
+server.bind(os.environ["SOCKET_PATH"])
+server.listen()
+signal.sigwait([signal.SIGTERM])
+`;
 
 export const crowd = {
   name: 'crowd',
-  title: `${CROWD} programs start one shared daemon at the same time`,
+  title: `${CROWD} programs start one shared Python daemon at the same time`,
   rounds: { quick: 1, full: 3 },
   contestants: { all: `${CROWD} at once, without a host`, one: 'one, without a host' },
   metrics: { resolved: { label: 'first call → all resolved', unit: 'ms' } },
 
   async run(trial, contestant) {
-    const config = trial.config('plugin', { ...SHARED, envVars: { ...trial.config('plugin').envVars } });
+    const config = trial.config('plugin', { ...SHARED, command: PYTHON, args: ['-c', PLUGIN] });
     const order = JSON.stringify({ envsDir: trial.envsDir, config });
     const programs = Array.from({ length: contestant === 'all' ? CROWD : 1 }, () => fork(join(root, 'bench', 'session.mjs'), [order]));
     await Promise.all(programs.map((program) => once(program, 'message')));

@@ -60,6 +60,16 @@ impl Inner {
         }
     }
 
+    /// Waits at the host until the plugin runs.
+    pub(super) fn wait(self: &Arc<Self>, name: &str, ticket: Ticket) {
+        let settled = self.lock().get(name).map(Plugin::settled_wait);
+        match settled {
+            Some(Some(failure)) => self.settle(Some(ticket), name, Err(failure)),
+            Some(None) => self.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::Wait }),
+            None => self.settle(Some(ticket), name, Err(Failure::NotFound)),
+        }
+    }
+
     /// A call is answered.
     pub(super) fn answered(&self, asked: Asked, outcome: Result<(), Failure>) {
         let Asked { plugin: name, ticket, what } = asked;

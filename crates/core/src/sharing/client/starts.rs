@@ -38,8 +38,9 @@ impl Client {
             match outcome {
                 Ok(()) => {
                     let begun = Instant::now();
-                    inner.change(&name, |plugin| plugin.is_withheld = false);
                     inner.ask(Asked { what: What::Start { begun, after: None }, ..asked });
+                    // Only now, so that a wait for the start follows it to the host.
+                    inner.change(&name, |plugin| plugin.is_withheld = false);
                 }
                 Err(failure) => inner.answered(asked, Err(failure)),
             }
@@ -76,11 +77,17 @@ impl Client {
     }
 
     pub fn when_running(&self, name: &str, ticket: Ticket) {
-        match self.peek(name, Plugin::settled_wait) {
-            Some(Some(failure)) => self.inner.settle(Some(ticket), name, Err(failure)),
-            Some(None) => self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::Wait }),
-            None => self.inner.settle(Some(ticket), name, Err(Failure::NotFound)),
+        if !self.inner.change(name, |plugin| plugin.wait_withheld(ticket)).unwrap_or(false) {
+            return self.inner.wait(name, ticket);
         }
+        // The host does not know of the start yet.
+        let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
+        drop(runtime::spawn(async move {
+            inner.until(|| (!inner.lock().get(&name).is_some_and(Plugin::withholds)).then_some(())).await;
+            if inner.change(&name, |plugin| plugin.take_withheld(ticket)).unwrap_or(true) {
+                inner.wait(&name, ticket);
+            }
+        }));
     }
 
     pub(super) fn ask_if_held(&self, name: &str, ticket: Ticket, what: What) {

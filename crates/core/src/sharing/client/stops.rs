@@ -2,6 +2,7 @@
 
 use super::plugin::Plugin;
 use super::{Asked, Client, What};
+use crate::error::Failure;
 use crate::lifecycle::Ticket;
 use crate::supervisor::{Refusal, log_not_stopped};
 
@@ -26,6 +27,10 @@ impl Client {
         // A start that waits for what it depends on was not sent.
         if self.inner.change(name, |plugin| plugin.start.job == ticket && plugin.abort_withheld()).unwrap_or(false) {
             return;
+        }
+        // So was a wait for it.
+        if self.inner.change(name, |plugin| plugin.take_withheld(ticket)).unwrap_or(false) {
+            return self.inner.settle(Some(ticket), name, Err(Failure::Stopped));
         }
         self.inner.ask(Asked { plugin: name.to_owned(), ticket: None, what: What::Abort(ticket) });
     }

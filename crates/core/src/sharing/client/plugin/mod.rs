@@ -91,6 +91,8 @@ pub struct Plugin {
     resyncs: bool,
     /// The start waits for what the plugin depends on, and was not sent.
     pub is_withheld: bool,
+    /// The callers that wait for it.
+    withheld_waits: Vec<Ticket>,
     /// Another session has changed its configuration.
     pub is_upgraded: bool,
     /// The starts that were given up, and that the host may still carry out.
@@ -120,6 +122,7 @@ impl Plugin {
             tail_host: 0,
             resyncs: false,
             is_withheld: false,
+            withheld_waits: Vec::new(),
             is_upgraded: false,
             abandoned: 0,
             name,

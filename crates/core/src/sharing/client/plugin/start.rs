@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Former, OwnStart, Plugin, View};
 use crate::error::{Code, Failure};
-use crate::lifecycle::Snapshot;
+use crate::lifecycle::{Snapshot, Ticket};
 use crate::model::ProcessState;
 use crate::supervisor::runtime::clock;
 
@@ -64,6 +64,26 @@ impl Plugin {
             self.abort_start();
         }
         is_withheld
+    }
+
+    /// Whether a start waits for what the plugin depends on.
+    pub const fn withholds(&self) -> bool {
+        self.is_joining() && self.is_withheld
+    }
+
+    /// A caller waits for a start that is withheld. False if none is.
+    pub fn wait_withheld(&mut self, ticket: Ticket) -> bool {
+        let is_withheld = self.withholds();
+        if is_withheld {
+            self.withheld_waits.push(ticket);
+        }
+        is_withheld
+    }
+
+    /// Whether that caller waits still. It is told once.
+    pub fn take_withheld(&mut self, ticket: Ticket) -> bool {
+        let place = self.withheld_waits.iter().position(|waiting| *waiting == ticket);
+        place.map(|place| self.withheld_waits.swap_remove(place)).is_some()
     }
 
     /// The host does not read the start, and is told to take it back.
