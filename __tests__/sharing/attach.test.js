@@ -17,7 +17,9 @@ test('shared: two processes have one daemon, which the last one stops', async ()
   const second = await started();
   expect(second.daemon).toEqual(first.daemon);
   for (const { owner } of [first, second]) {
-    expect(await value(owner, 'getProcessInfo', 'plugin')).toMatchObject({ state: 'running', pid: first.daemon.pid, sessions: 2 });
+    // Each hears by itself of the other.
+    await until(async () => (await value(owner, 'getProcessInfo', 'plugin')).sessions === 2);
+    expect(await value(owner, 'getProcessInfo', 'plugin')).toMatchObject({ state: 'running', pid: first.daemon.pid });
   }
   expect(await first.owner.asks('stopProcess', 'plugin')).toEqual({});
   expect(await value(first.owner, 'getState', 'plugin')).toBe('stopped');

@@ -49,7 +49,7 @@ testWith('ptrace')(
     expect(second.getProcessInfo('plugin').sessions).toBe(1);
     expect(manager.getState('plugin')).toBe('error');
     await manager.startProcess(shared());
-    expect(second.getProcessInfo('plugin').sessions).toBe(2);
+    await until(() => second.getProcessInfo('plugin').sessions === 2);
     expect(manager.getPid('plugin')).toBe(second.getPid('plugin'));
   },
   40_000,
