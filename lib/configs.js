@@ -19,6 +19,8 @@ class Configs {
 
   /** The start with `job` is settled, and the daemon uses the configuration of `used`: this one, a former one or a later one. */
   settled(pluginName, job, used) {
+    // The later start may still be refused, and leave any of these in use.
+    if (used > job) return;
     const jobs = this.#plugins.get(pluginName);
     for (const other of jobs?.keys() ?? []) if (other <= job && other !== used) jobs.delete(other);
     if (jobs?.size === 0) this.#plugins.delete(pluginName);

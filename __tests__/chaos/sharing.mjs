@@ -96,9 +96,14 @@ function checkHosts() {
   }
 }
 
-/** Two leaders of a plugin mean two hosts, or a restart beside the old tree. During an upgrade there are two. */
+/** The host that was there when a leader was first seen, by the leader's identity. A guardian may be killed, and its keepers go on. */
+const hostOf = new Map();
+
+/** Two leaders of a plugin mean two hosts, or a restart beside the old tree. During an upgrade there are two, of one host. */
 function checkLeaders() {
+  const [now] = hosts();
   const found = leaders();
+  for (const { pid, start } of found) if (!hostOf.has(`${pid} ${start}`)) hostOf.set(`${pid} ${start}`, now?.pid);
   for (const plugin of NAMES) {
     const seen = found.filter((leader) => leader.plugin === plugin);
     const now = seen.length > 1 ? seen.filter(({ pid, start }) => living(pid)?.start === start) : seen;

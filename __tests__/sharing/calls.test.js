@@ -1,5 +1,6 @@
 'use strict';
 
+const fs = require('node:fs');
 const { record } = require('../helpers/events');
 const { alive, identify, signal } = require('../helpers/proc');
 const { failure, watch } = require('../helpers/promises');
@@ -145,6 +146,21 @@ test('upgradeProcess acts for all, and the config of each session has the change
   expect(second.getProcessInfo('plugin').config.envVars.NEXT).toBe('1');
 });
 
+test('upgradeProcess: the daemon has the new configuration for all, also if the caller lets go before it settles', async () => {
+  const { first, second, daemon } = await two();
+  const marker = world.path('may-listen');
+  const { args } = shared('plugin', ['waits-for-a-file.py', marker, world.path('began')]);
+  const upgrade = failure(first.upgradeProcess('plugin', { args }));
+  await until(() => fs.existsSync(world.path('began')));
+  await first.stopProcess('plugin');
+  expect((await upgrade).code).toBe('ERR_STOPPED');
+  fs.writeFileSync(marker, '');
+  await until(() => ![undefined, daemon.pid].includes(second.getPid('plugin')));
+  await until(() => second.getProcessInfo('plugin').config.args.length === args.length);
+  expect(second.getProcessInfo('plugin').config.args).toEqual(args);
+  await world.manager().startProcess(shared('plugin', ['waits-for-a-file.py', marker, world.path('began')]));
+});
+
 test('upgradeProcess: a configuration of more than a megabyte reaches the other sessions', async () => {
   const [first, second] = [world.manager(), world.manager()];
   await first.startProcess(shared());
@@ -199,6 +215,19 @@ test('a start that fails is followed by one that works: getters and events are t
   await hostGone();
 });
 
+test('stopProcess of a plugin in error: the state is stopped; after stopAllProcesses restartProcess rejects', async () => {
+  const manager = world.manager();
+  const fails = shared('plugin', ['exits.py', '--code', '3']);
+  await failure(manager.startProcess(fails));
+  const events = record(manager);
+  await manager.stopProcess('plugin');
+  expect(manager.getState('plugin')).toBe('stopped');
+  expect(events.all).toMatchObject([{ type: 'stateChange', from: 'error', to: 'stopped' }]);
+  await manager.stopAllProcesses();
+  expect(await failure(manager.restartProcess('plugin'))).toMatchObject({ code: 'ERR_SHUTTING_DOWN' });
+  expect(manager.getState('plugin')).toBe('stopped');
+});
+
 test('a start that fails twice leaves the state error, and nothing in the host once the plugin is forgotten', async () => {
   const manager = world.manager();
   const config = shared('plugin', ['exits.py', '--code', '3']);
@@ -234,7 +263,7 @@ test('startupTimeout: a session whose own time is over rejects, and the start go
   expect(performance.now() - begun).toBeLessThan(3_000);
   expect(hasty.getState('plugin')).toBe('error');
   expect(start.settled).toBe(false);
-  require('node:fs').writeFileSync(marker, '');
+  fs.writeFileSync(marker, '');
   await start.promise;
   expect(patient.getProcessInfo('plugin')).toMatchObject({ state: 'running', sessions: 1 });
 });
@@ -251,7 +280,7 @@ test('an aborted start rejects with the reason, and the start goes on for the ot
   controller.abort(new Error('not any more'));
   expect((await aborted).message).toBe('not any more');
   expect(other.getState('plugin')).toBe('stopped');
-  require('node:fs').writeFileSync(marker, '');
+  fs.writeFileSync(marker, '');
   await start.promise;
 });
 
@@ -262,7 +291,7 @@ test('whenRunning waits for the start of the daemon, and rejects after letting g
   const running = watch(manager.whenRunning('plugin'));
   await until(() => manager.getPid('plugin') !== undefined);
   expect(running.settled).toBe(false);
-  require('node:fs').writeFileSync(marker, '');
+  fs.writeFileSync(marker, '');
   await Promise.all([start, running.promise]);
   await manager.stopProcess('plugin');
   expect(await failure(manager.whenRunning('plugin'))).toMatchObject({ code: 'ERR_STOPPED' });

@@ -164,3 +164,22 @@ test('upgrade rejects with ERR_UPGRADE if the host is killed', async () => {
   expect(await rejected).toMatchObject({ code: 'ERR_UPGRADE', message: expect.stringContaining('the host was killed') });
   await until(() => manager.isRunning('plugin'), 5_000);
 });
+
+test('host killed while a start that was stopped ends: nothing is started again, and the next start works', async () => {
+  const manager = world.manager();
+  const late = shared('plugin', ['waits-for-a-file.py', world.path('may-listen'), world.path('began')], { shutdownGracePeriod: 800 });
+  const start = failure(manager.startProcess(late));
+  await until(() => fs.existsSync(world.path('began')));
+  const daemon = identify(manager.getPid('plugin'));
+  signal(daemon, 'SIGSTOP');
+  const stop = manager.stopProcess('plugin');
+  await until(() => manager.getState('plugin') === 'stopping');
+  signal(host(), 'SIGKILL');
+  await stop;
+  expect(await start).toMatchObject({ code: 'ERR_STOPPED' });
+  expect([alive(daemon), manager.getState('plugin')]).toEqual([false, 'stopped']);
+  await hostGone();
+  expectNothingLeft(world, 'plugin', [daemon]);
+  await manager.startProcess(shared());
+  expect(manager.isRunning('plugin')).toBe(true);
+});

@@ -222,7 +222,12 @@ impl Router {
         if !self.shared.knows(name) {
             return self.own.restart(name);
         }
-        self.shared_call(|client, ticket| client.restart(name, ticket))
+        match self.own.must_be_open() {
+            Ok(()) => self.shared_call(|client, ticket| client.restart(name, ticket)),
+            Err(failure) => self.shared_call(|_, ticket| {
+                self.own.context().tickets.settle(ticket, Err(Refusal::new(name.to_owned(), failure)));
+            }),
+        }
     }
 
     /// What the host of shared daemons tells of itself, for a caller that may wait.

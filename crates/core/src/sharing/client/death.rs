@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::plugin::Plugin;
-use super::task::Task;
+use super::task::{Pending, Task};
 use super::{Asked, Command, What};
 use crate::error::Failure;
 use crate::model::Pid;
@@ -44,7 +44,7 @@ impl Task {
         let after = has_died.then_some(self.host_pid);
         self.dead = after.or(self.dead);
         let again = self.part_from_daemons(has_died);
-        let calls: Vec<Asked> = std::mem::take(&mut self.calls).into_values().map(|call| call.asked).collect();
+        let calls = self.take_wanted();
         // A start that is not answered is made again as itself.
         let is_asked = |name: &str| calls.iter().any(|call| call.plugin == name && matches!(call.what, What::Start { .. }));
         for plugin in again.into_iter().filter(|name| !is_asked(name)) {
@@ -105,9 +105,30 @@ impl Task {
         }));
     }
 
+    /// The calls for the next host. A start whose session has let go meanwhile is none of them: nobody would take it back there. Nor is
+    /// what its caller has aborted.
+    fn take_wanted(&mut self) -> Vec<Asked> {
+        let calls: Vec<Pending> = std::mem::take(&mut self.calls).into_values().collect();
+        let is_start = |asked: &Asked| matches!(asked.what, What::Start { .. });
+        let (wanted, parted): (Vec<Pending>, Vec<Pending>) = calls.into_iter().partition(|Pending { asked, aborted, .. }| {
+            let is_parted = is_start(asked) && !self.inner.lock().get(&asked.plugin).is_some_and(Plugin::is_joining);
+            !is_parted && !*aborted
+        });
+        let wanted: Vec<Asked> = wanted.into_iter().map(|call| call.asked).collect();
+        for Pending { asked, .. } in parted {
+            let is_stopping = |call: &Asked| call.plugin == asked.plugin && matches!(call.what, What::LetGo | What::Everywhere { .. });
+            if wanted.iter().any(is_stopping) {
+                // The state follows with the stop.
+                self.inner.settle(asked.ticket, &asked.plugin, Err(Failure::Stopped));
+            } else {
+                self.inner.answered(asked, Err(Failure::Stopped));
+            }
+        }
+        wanted
+    }
+
     fn send_again(&mut self) {
-        let calls: Vec<Asked> = std::mem::take(&mut self.calls).into_values().map(|call| call.asked).collect();
-        for mut asked in calls {
+        for mut asked in self.take_wanted() {
             // The host may have ended its daemons since then.
             if let What::Start { begun, .. } = &mut asked.what {
                 *begun = Instant::now();

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::plugin::{Plugin, is_refusal};
 use super::{Asked, Command, HostView, Inner, What, look, task};
@@ -46,17 +47,41 @@ impl SharedPlugins for Inner {
 impl Inner {
     /// Gives the call to the task. The first call makes it.
     pub(super) fn ask(self: &Arc<Self>, asked: Asked) {
+        if let Some(asked) = self.enqueue(asked) {
+            // Without a runtime, or after a panic of the task.
+            self.answered(asked, Err(Failure::Internal { problem: "the connection to the host of shared daemons is gone".to_owned() }));
+        }
+    }
+
+    /// Returns the call if there is no task.
+    pub(super) fn enqueue(self: &Arc<Self>, asked: Asked) -> Option<Asked> {
         let mut commands = self.commands();
         let sender = commands.get_or_insert_with(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
             drop(runtime::spawn(task::run(Arc::clone(self), receiver)));
             sender
         });
-        let refused = sender.send(Command::Ask(asked));
-        drop(commands);
-        if let Err(mpsc::error::SendError(Command::Ask(asked))) = refused {
-            // Without a runtime, or after a panic of the task.
-            self.answered(asked, Err(Failure::Internal { problem: "the connection to the host of shared daemons is gone".to_owned() }));
+        match sender.send(Command::Ask(asked)) {
+            Err(mpsc::error::SendError(Command::Ask(asked))) => Some(asked),
+            Ok(()) | Err(_) => None,
+        }
+    }
+
+    /// What the plugin depends on runs. The start is sent in one step with the look whether it is still wanted, so that a stop precedes
+    /// or follows it.
+    pub(super) fn send_withheld(self: &Arc<Self>, asked: Asked) {
+        let mut plugins = self.lock();
+        let wanted = plugins.get_mut(&asked.plugin).filter(|plugin| Some(plugin.start.job) == asked.ticket && plugin.withholds());
+        let Some(plugin) = wanted else {
+            drop(plugins);
+            return self.answered(asked, Err(Failure::Stopped));
+        };
+        plugin.is_withheld = false;
+        let refused = self.enqueue(Asked { what: What::Start { begun: Instant::now(), after: None }, ..asked });
+        drop(plugins);
+        self.changes.send_replace(());
+        if let Some(asked) = refused {
+            self.ask(asked);
         }
     }
 

@@ -36,12 +36,7 @@ impl Client {
                 outcome = inner.until_all_usable(&depends_on) => outcome,
             };
             match outcome {
-                Ok(()) => {
-                    let begun = Instant::now();
-                    inner.ask(Asked { what: What::Start { begun, after: None }, ..asked });
-                    // Only now, so that a wait for the start follows it to the host.
-                    inner.change(&name, |plugin| plugin.is_withheld = false);
-                }
+                Ok(()) => inner.send_withheld(asked),
                 Err(failure) => inner.answered(asked, Err(failure)),
             }
         }));

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::plugin::Change;
 use super::requests::AskedStart;
-use super::{Class, Host, State};
+use super::{Class, Host, SessionId, State};
 use crate::error::Failure;
 use crate::lifecycle::Ticket;
 use crate::lifecycle::holds::{Call, CallId, DetachReason, HoldEffect, HoldEvent, Request};
@@ -116,6 +116,8 @@ impl Host {
                 }
             }
             HoldEffect::ArmLinger { after } => {
+                // Nobody can find a host whose files are lost, so nobody comes.
+                let after = if state.life.listening.is_none() { Duration::ZERO } else { after };
                 let timer = self.timer(name, after, Self::linger_over);
                 if let Some(plugin) = state.plugins.get_mut(name) {
                     plugin.linger = Some((timer, Instant::now() + after));
@@ -146,10 +148,12 @@ impl Host {
                 self.manager.start_for(start).map(|accepted| accepted.ticket)
             }
             Call::Upgrade { of } => {
-                let AskedStart { start, .. } = asked_start(state, of)?;
-                let accepted = self.manager.upgrade_for(start)?;
-                if let Some(plugin) = state.plugins.get_mut(name) {
-                    plugin.upgrades.insert(call, of);
+                let asked = asked_start(state, of)?;
+                let session = state.asked.get(&of).map(|asked| asked.session);
+                let accepted = self.manager.upgrade_for(asked.start.clone())?;
+                if let (Some(plugin), Some(session)) = (state.plugins.get_mut(name), session) {
+                    // It goes on if the session lets go, or ends.
+                    plugin.upgrades.insert(call, (session, asked));
                 }
                 Ok(accepted.ticket)
             }
@@ -201,19 +205,17 @@ impl Host {
         let Some((name, call)) = state.calls.remove(&ticket) else { return };
         let Some(plugin) = state.plugins.get_mut(&name) else { return };
         plugin.tickets.remove(&call);
-        if let Some(request) = plugin.upgrades.remove(&call)
+        if let Some((session, start)) = plugin.upgrades.remove(&call)
             && outcome.is_ok()
         {
-            upgraded(state, &name, request);
+            upgraded(state, &name, session, start);
         }
         self.feed(state, &name, HoldEvent::Settled { call, outcome });
     }
 }
 
 /// The daemon has the configuration of this upgrade now.
-fn upgraded(state: &mut State, name: &str, request: Request) {
-    let Some(asked) = state.asked.get(&request) else { return };
-    let (session, Some(AskedStart { start, changes, config, .. })) = (asked.session, asked.start.clone()) else { return };
+fn upgraded(state: &mut State, name: &str, session: SessionId, AskedStart { start, changes, config, .. }: AskedStart) {
     let Some(plugin) = state.plugins.get_mut(name) else { return };
     plugin.serving = Some(start.parsed);
     plugin.upgraded = true;

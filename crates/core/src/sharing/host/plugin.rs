@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::feed::Feed;
+use super::requests::AskedStart;
 use super::session::Session;
 use super::{Class, SessionId};
 use crate::config::Parsed;
@@ -34,8 +35,8 @@ pub struct Plugin {
     pub serving: Option<Parsed>,
     /// Whether an upgrade gave it.
     pub upgraded: bool,
-    /// The upgrades that are under way.
-    pub upgrades: HashMap<CallId, Request>,
+    /// The upgrades that are under way, with the session that has asked for each.
+    pub upgrades: HashMap<CallId, (SessionId, AskedStart)>,
     pub tickets: HashMap<CallId, Ticket>,
     pub timers: HashMap<Request, AbortOnDrop>,
     /// The timer of the linger time, and its end.

@@ -156,9 +156,8 @@ impl Host {
     /// For this plugin the session is as one that has ended. So a start that it makes now is not refused because of its former one.
     fn abandon(self: &Arc<Self>, state: &mut State, session: SessionId, name: &str) {
         self.feed(state, name, HoldEvent::SessionEnded { session });
-        let upgrading: Vec<Request> = state.plugins.values().flat_map(|plugin| plugin.upgrades.values().copied()).collect();
-        let is_over = |request: &Request, asked: &Asked| asked.session == session && asked.plugin == name && !upgrading.contains(request);
-        let over: Vec<Asked> = state.asked.extract_if(|request, asked| is_over(request, asked)).map(|(_, asked)| asked).collect();
+        let is_over = |asked: &Asked| asked.session == session && asked.plugin == name;
+        let over: Vec<Asked> = state.asked.extract_if(|_, asked| is_over(asked)).map(|(_, asked)| asked).collect();
         for asked in over {
             state.answer(session, asked.id, name, Err(&Failure::Stopped));
         }
@@ -234,9 +233,7 @@ impl Host {
             plugin.stop_following(id);
         }
         state.followers.retain(|_, (_, session)| *session != id);
-        // An upgrade goes on without its session.
-        let upgrading: Vec<Request> = state.plugins.values().flat_map(|plugin| plugin.upgrades.values().copied()).collect();
-        state.asked.retain(|request, asked| asked.session != id || upgrading.contains(request));
+        state.asked.retain(|_, asked| asked.session != id);
         self.judge_life(state);
         // Its tasks may be what calls this, and are aborted by the drop.
         drop(runtime::spawn(async move { drop(session) }));

@@ -10,12 +10,17 @@ impl Plugin {
     /// stopProcess. False if the session does not have the plugin.
     pub fn let_go(&mut self) -> bool {
         match self.view {
-            View::Away => return false,
+            View::Away => {
+                if self.snapshot.state == ProcessState::Error {
+                    self.leave(ProcessState::Stopped, None);
+                }
+                return false;
+            }
             View::Leaving(_) => return true,
             View::Joining | View::Here => {}
         }
         let at_rest = matches!(self.snapshot.state, ProcessState::Stopped | ProcessState::Error);
-        self.view = View::Leaving(if self.snapshot.state == ProcessState::Error { ProcessState::Error } else { ProcessState::Stopped });
+        self.view = View::Leaving(ProcessState::Stopped);
         if !at_rest {
             self.begin_leaving();
         }

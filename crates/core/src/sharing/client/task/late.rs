@@ -64,7 +64,7 @@ impl Task {
         let id = self.inner.next_request();
         let asked = Asked { plugin, ticket: None, what: What::Abandon };
         // Nobody waits for it, so it does not become late.
-        self.calls.insert(id, Pending { asked, sent: None, read: true, woken: false });
+        self.calls.insert(id, Pending { asked, sent: None, read: true, woken: false, aborted: false });
         self.send(id);
     }
 }

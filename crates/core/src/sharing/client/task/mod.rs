@@ -39,6 +39,8 @@ pub(super) struct Pending {
     sent: Option<Instant>,
     read: bool,
     woken: bool,
+    /// Its caller does not wait any more.
+    pub aborted: bool,
 }
 
 pub(super) struct Task {
@@ -118,7 +120,7 @@ impl Task {
             return self.abort_unsent(ticket);
         }
         let id = self.inner.next_request();
-        self.calls.insert(id, Pending { asked, sent: None, read: false, woken: false });
+        self.calls.insert(id, Pending { asked, sent: None, read: false, woken: false, aborted: false });
     }
 
     /// The call was not sent, so nobody needs to be told.
@@ -136,6 +138,8 @@ impl Task {
     async fn serve(&mut self, link: Link, commands: &mut mpsc::UnboundedReceiver<Command>) -> bool {
         let Link { host, mut read, write, mut inbound, .. } = link;
         let mut parts = Parts::default();
+        // What the host has said before it closed the connection is still read.
+        let mut is_closed = false;
         self.host_pid = host;
         self.host = os::look_up(host);
         self.out.clear();
@@ -143,6 +147,9 @@ impl Task {
         self.listen();
         let ids: Vec<RequestId> = self.calls.keys().copied().collect();
         ids.into_iter().for_each(|id| self.send(id));
+        let aborted = self.calls.iter().filter(|(_, call)| call.aborted);
+        let aborts: Vec<Call> = aborted.map(|(id, call)| Call::Abort { plugin: call.asked.plugin.clone(), request: *id }).collect();
+        aborts.into_iter().for_each(|abort| self.write(abort));
         loop {
             loop {
                 match next_whole(&mut inbound, &mut parts) {
@@ -161,7 +168,7 @@ impl Task {
             let turn = tokio::select! {
                 count = read_some(&mut read, &mut inbound) => Turn::Read(count),
                 command = commands.recv() => Turn::Command(command),
-                written = write_some(&write, &self.out), if !self.out.is_empty() => Turn::Written(match written {
+                written = write_some(&write, &self.out), if !is_closed && !self.out.is_empty() => Turn::Written(match written {
                     Ok(count) => { self.out.drain(..count); Ok(()) }
                     Err(error) => Err(error),
                 }),
@@ -171,7 +178,8 @@ impl Task {
                 Turn::Command(None) => return false,
                 Turn::Command(Some(Command::Listen)) => self.listen(),
                 Turn::Command(Some(Command::Ask(asked))) => self.ask(asked),
-                Turn::Read(Ok(0) | Err(_)) | Turn::Written(Err(_)) => return true,
+                Turn::Read(Ok(0) | Err(_)) => return true,
+                Turn::Written(Err(_)) => is_closed = true,
                 Turn::Read(Ok(_)) | Turn::Written(Ok(())) => {}
                 // If this process was suspended, what the host has said meanwhile is there.
                 Turn::Late => tokio::select! {

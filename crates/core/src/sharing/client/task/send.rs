@@ -16,8 +16,9 @@ use crate::supervisor::TARGET;
 impl Task {
     pub(super) fn ask(&mut self, asked: Asked) {
         if let What::Abort(ticket) = asked.what {
-            let call = self.calls.iter().find(|(_, call)| call.asked.ticket == Some(ticket));
+            let call = self.calls.iter_mut().find(|(_, call)| call.asked.ticket == Some(ticket));
             if let Some((request, call)) = call {
+                call.aborted = true;
                 let (request, plugin) = (*request, call.asked.plugin.clone());
                 if matches!(call.asked.what, What::Start { .. }) {
                     self.inner.change(&plugin, Plugin::abort_start);
@@ -27,7 +28,7 @@ impl Task {
             return;
         }
         let id = self.inner.next_request();
-        self.calls.insert(id, Pending { asked, sent: None, read: false, woken: false });
+        self.calls.insert(id, Pending { asked, sent: None, read: false, woken: false, aborted: false });
         self.send(id);
     }
 
