@@ -1,29 +1,38 @@
 'use strict';
 
 /**
- * The configurations of the plugins. A start that is refused before it changes anything leaves the former configuration in use,
- * so each start's is kept until the start is settled. `job`: the number by which the native manager knows it.
+ * The configurations of the plugins. A start or an upgrade that is refused before it changes anything leaves a former configuration
+ * in use, and calls settle in any order, so all are kept until every call of the plugin is settled. `job`: the number by which the
+ * native manager knows a configuration.
  */
 class Configs {
-  /** Plugin name to a Map of jobs to configurations, oldest first. */
+  /** Plugin name to its configurations by job, and the jobs whose calls are not settled. */
   #plugins = new Map();
 
   add(pluginName, job, config) {
-    if (!this.#plugins.has(pluginName)) this.#plugins.set(pluginName, new Map());
-    this.#plugins.get(pluginName).set(job, config);
+    if (!this.#plugins.has(pluginName)) this.#plugins.set(pluginName, { configs: new Map(), pending: new Set() });
+    const { configs, pending } = this.#plugins.get(pluginName);
+    configs.set(job, config);
+    pending.add(job);
   }
 
   of(pluginName, job) {
-    return this.#plugins.get(pluginName)?.get(job);
+    return this.#plugins.get(pluginName)?.configs.get(job);
   }
 
-  /** The start with `job` is settled, and the daemon uses the configuration of `used`: this one, a former one or a later one. */
+  /** Another session has changed the configuration. */
+  replace(pluginName, job, config) {
+    this.#plugins.get(pluginName)?.configs.set(job, config);
+  }
+
+  /** The call with `job` is settled, and the plugin has the configuration of `used`: this one, a former one or a later one. */
   settled(pluginName, job, used) {
-    // The later start may still be refused, and leave any of these in use.
-    if (used > job) return;
-    const jobs = this.#plugins.get(pluginName);
-    for (const other of jobs?.keys() ?? []) if (other <= job && other !== used) jobs.delete(other);
-    if (jobs?.size === 0) this.#plugins.delete(pluginName);
+    const plugin = this.#plugins.get(pluginName);
+    if (!plugin) return;
+    plugin.pending.delete(job);
+    if (plugin.pending.size > 0) return;
+    for (const other of plugin.configs.keys()) if (other !== used) plugin.configs.delete(other);
+    if (plugin.configs.size === 0) this.#plugins.delete(pluginName);
   }
 
   delete(pluginName) {

@@ -124,7 +124,7 @@ class BackgroundProcessManager extends EventEmitter {
       this.#startFailed(pluginName, ticket);
       throw error.code === 'ERR_STOPPED' && lib.isAborted(signal) ? lib.reasonOf(signal, error) : error;
     }
-    this.#configs.settled(pluginName, ticket, ticket);
+    this.#configs.settled(pluginName, ticket, this.#native.info(pluginName)?.job);
     if (!lib.isAborted(signal)) return;
     // The abort came after readiness, and before this promise settled: a stop. A failure of the stop is in `lastError`.
     await this.#settled(this.#native.revoke(pluginName, ticket)).catch(() => {});
@@ -187,7 +187,7 @@ class BackgroundProcessManager extends EventEmitter {
     for (const { given, job } of accepted) this.#configs.add(given.pluginName, job, given);
     try {
       const starts = await this.#settled(ticket);
-      for (const { given, job } of accepted) this.#configs.settled(given.pluginName, job, job);
+      for (const { given, job } of accepted) this.#configs.settled(given.pluginName, job, this.#native.info(given.pluginName)?.job);
       // Copied, because native objects belong to the realm that loaded the addon.
       return [...starts].map((start) => ({ ...start }));
     } catch (error) {
@@ -254,7 +254,7 @@ class BackgroundProcessManager extends EventEmitter {
     const config = this.#configs.of(pluginName, job);
     // What is each session's own stays.
     const { group: _group, dependsOn: _dependsOn, startupTimeout: _timeout, shared: _shared, ...changes } = lib.unpackChanges(text);
-    if (config) this.#configs.add(pluginName, job, Object.freeze({ ...config, ...changes, pluginName }));
+    if (config) this.#configs.replace(pluginName, job, Object.freeze({ ...config, ...changes, pluginName }));
   }
 
   async whenRunning(pluginName, callOptions) {

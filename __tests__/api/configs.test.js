@@ -2,27 +2,34 @@
 
 const { Configs } = require('../../lib/configs.js');
 
-test('configurations: a start that settles while a later one is under way leaves what the later one may leave in use', () => {
+function three() {
   const configs = new Configs();
-  for (const [job, config] of [
-    [1, 'first'],
-    [2, 'second'],
-  ])
-    configs.add('plugin', job, config);
-  configs.settled('plugin', 1, 2);
-  // The second one was refused.
-  configs.settled('plugin', 2, 1);
-  expect([configs.of('plugin', 1), configs.of('plugin', 2)]).toEqual(['first', undefined]);
+  configs.add('plugin', 1, 'first');
+  configs.settled('plugin', 1, 1);
+  configs.add('plugin', 2, 'upgrade');
+  configs.add('plugin', 3, 'start');
+  return { configs, kept: () => [1, 2, 3].map((job) => configs.of('plugin', job)) };
+}
+
+test('configurations: calls that settle in any order leave the one that is in use', () => {
+  const { configs, kept } = three();
+  // The start was refused first, and then the upgrade has worked.
+  configs.settled('plugin', 3, 1);
+  expect(kept()).toEqual(['first', 'upgrade', 'start']);
+  configs.settled('plugin', 2, 2);
+  expect(kept()).toEqual([undefined, 'upgrade', undefined]);
 });
 
-test('configurations: only that which is in use is kept', () => {
-  const configs = new Configs();
-  for (const [job, config] of [
-    [1, 'first'],
-    [2, 'second'],
-  ])
-    configs.add('plugin', job, config);
-  configs.settled('plugin', 1, 1);
-  configs.settled('plugin', 2, 2);
-  expect([configs.of('plugin', 1), configs.of('plugin', 2)]).toEqual([undefined, 'second']);
+test('configurations: a call that settles while a later one is under way leaves what the later one may leave in use', () => {
+  const { configs, kept } = three();
+  configs.settled('plugin', 2, 3);
+  configs.settled('plugin', 3, 2);
+  expect(kept()).toEqual([undefined, 'upgrade', undefined]);
+});
+
+test('configurations: of an unknown plugin nothing is kept', () => {
+  const { configs, kept } = three();
+  configs.settled('plugin', 2, undefined);
+  configs.settled('plugin', 3, undefined);
+  expect(kept()).toEqual([undefined, undefined, undefined]);
 });

@@ -161,6 +161,21 @@ test('upgradeProcess: the daemon has the new configuration for all, also if the 
   await world.manager().startProcess(shared('plugin', ['waits-for-a-file.py', marker, world.path('began')]));
 });
 
+test('upgradeProcess and startProcess of a plugin in error at once: its configuration is that of the later call', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared('plugin', ['serves.py'], { restart: { maxAttempts: 0 } }));
+  signal(identify(manager.getPid('plugin')), 'SIGKILL');
+  await until(() => manager.getState('plugin') === 'error');
+  const next = { envVars: { TEST_WORLD: world.dir, NEXT: '1' } };
+  const calls = [
+    manager.upgradeProcess('plugin', next),
+    manager.startProcess(shared('plugin', ['serves.py'], { restart: { maxAttempts: 0 }, ...next })),
+  ];
+  await Promise.allSettled(calls);
+  await until(() => manager.isRunning('plugin'));
+  expect(manager.getProcessInfo('plugin').config).toMatchObject(next);
+});
+
 test('upgradeProcess: a configuration of more than a megabyte reaches the other sessions', async () => {
   const [first, second] = [world.manager(), world.manager()];
   await first.startProcess(shared());

@@ -233,10 +233,12 @@ impl Plugin {
         self.tail.close();
     }
 
-    /// This session has upgraded the daemon.
+    /// This session has upgraded the daemon. What it has started since then stays.
     pub fn has_upgraded(&mut self, start: OwnStart) {
-        self.start = Arc::new(start);
-        self.changed();
+        if self.start.job < start.job {
+            self.start = Arc::new(start);
+            self.changed();
+        }
     }
 
     fn changed(&mut self) {
