@@ -85,7 +85,8 @@ fn without_a_host_for_10_seconds_a_start_names_who_has_the_lock() {
     world.make_folder();
     let mut holder = Command::new("flock").arg(world.folder().join("host.lock")).args(["sleep", "60"]).process_group(0).spawn().unwrap();
     let pid = i32::try_from(holder.id()).unwrap();
-    assert!(within(Duration::from_secs(5), || world.folder().join("host.lock").exists()));
+    let is_locked = || File::open(world.folder().join("host.lock")).is_ok_and(|file| file.try_lock().is_err());
+    assert!(within(Duration::from_secs(5), is_locked));
     let start = os::start_time(pid).unwrap();
     fs::write(world.folder().join("host.lock"), format!("host {pid} {start} build \n")).unwrap();
     // SAFETY: integers only.
