@@ -124,16 +124,21 @@ class BackgroundProcessManager extends EventEmitter {
       this.#startFailed(pluginName, ticket);
       throw error.code === 'ERR_STOPPED' && lib.isAborted(signal) ? lib.reasonOf(signal, error) : error;
     }
-    this.#configs.settled(pluginName, ticket, this.#native.info(pluginName)?.job);
+    this.#callSettled(pluginName, ticket);
     if (!lib.isAborted(signal)) return;
     // The abort came after readiness, and before this promise settled: a stop. A failure of the stop is in `lastError`.
     await this.#settled(this.#native.revoke(pluginName, ticket)).catch(() => {});
     throw lib.reasonOf(signal, lib.unreadable('options.signal.reason', pluginName));
   }
 
+  /** The plugin has the configuration that the native manager names: this call's, a former one's, or none. */
+  #callSettled(pluginName, job) {
+    this.#configs.settled(pluginName, job, this.#native.info(pluginName)?.job);
+  }
+
   /** A start that was refused before it changed anything has left the former configuration in use, or none. */
   #startFailed(pluginName, job) {
-    this.#configs.settled(pluginName, job, this.#native.info(pluginName)?.job);
+    this.#callSettled(pluginName, job);
     // Of an unknown plugin the native manager still has the refused configuration.
     if (this.getState(pluginName) === undefined) this.#native.forget(pluginName);
   }
@@ -187,7 +192,7 @@ class BackgroundProcessManager extends EventEmitter {
     for (const { given, job } of accepted) this.#configs.add(given.pluginName, job, given);
     try {
       const starts = await this.#settled(ticket);
-      for (const { given, job } of accepted) this.#configs.settled(given.pluginName, job, this.#native.info(given.pluginName)?.job);
+      for (const { given, job } of accepted) this.#callSettled(given.pluginName, job);
       // Copied, because native objects belong to the realm that loaded the addon.
       return [...starts].map((start) => ({ ...start }));
     } catch (error) {
@@ -244,7 +249,7 @@ class BackgroundProcessManager extends EventEmitter {
     try {
       await this.#settled(ticket);
     } finally {
-      this.#configs.settled(pluginName, ticket, this.#native.info(pluginName)?.job);
+      this.#callSettled(pluginName, ticket);
     }
   }
 

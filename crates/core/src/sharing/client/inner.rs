@@ -47,10 +47,8 @@ impl SharedPlugins for Inner {
 impl Inner {
     /// Gives the call to the task. The first call makes it.
     pub(super) fn ask(self: &Arc<Self>, asked: Asked) {
-        if let Some(asked) = self.enqueue(asked) {
-            // Without a runtime, or after a panic of the task.
-            self.answered(asked, Err(Failure::Internal { problem: "the connection to the host of shared daemons is gone".to_owned() }));
-        }
+        let refused = self.enqueue(asked);
+        self.answer_refused(refused);
     }
 
     /// Returns the call if there is no task.
@@ -80,8 +78,13 @@ impl Inner {
         let refused = self.enqueue(Asked { what: What::Start { begun: Instant::now(), after: None }, ..asked });
         drop(plugins);
         self.changes.send_replace(());
+        self.answer_refused(refused);
+    }
+
+    /// Without a runtime, or after a panic of the task.
+    fn answer_refused(&self, refused: Option<Asked>) {
         if let Some(asked) = refused {
-            self.ask(asked);
+            self.answered(asked, Err(Failure::Internal { problem: "the connection to the host of shared daemons is gone".to_owned() }));
         }
     }
 
