@@ -123,7 +123,10 @@ test('shared and exclusive never mix: ERR_OWNED_ELSEWHERE with the pid of the ow
   await first.startProcess(shared('two', ['serves.py'], { shared: false }));
   expect(await failure(second.startProcess(shared('two')))).toMatchObject({ code: 'ERR_OWNED_ELSEWHERE', pid: process.pid });
   expect(await failure(first.startProcess(shared('two')))).toMatchObject({ code: 'ERR_OWNED_ELSEWHERE', pid: process.pid });
-  expect(await failure(first.startProcess(shared('one', ['serves.py'], { shared: false })))).toMatchObject({ code: 'ERR_OWNED_ELSEWHERE' });
+  const exclusive = shared('one', ['serves.py'], { shared: false });
+  const own = { code: 'ERR_OWNED_ELSEWHERE', pid: host().pid, message: expect.stringContaining('it is shared by 1 session') };
+  expect(await failure(first.startProcess(exclusive))).toMatchObject(own);
+  expect((await failure(first.startGroup([exclusive]))).errors).toMatchObject([own]);
   expect(second.getState('one')).toBeUndefined();
   expect(second.getState('two')).toBeUndefined();
   expect(first.getState('one')).toBe('running');

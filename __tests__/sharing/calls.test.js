@@ -255,6 +255,22 @@ test('a start that fails twice leaves the state error, and nothing in the host o
   await hostGone();
 });
 
+test('forgetProcess of a plugin in error: a start that follows at once is made', async () => {
+  const manager = world.manager();
+  for (const _ of Array(20)) {
+    expect(await failure(manager.startProcess(shared('plugin', ['exits.py', '--code', '3'])))).toMatchObject({ code: 'ERR_STARTUP_EXIT' });
+    await until(() => manager.getState('plugin') === 'error');
+    expect(manager.forgetProcess('plugin')).toBe(true);
+    expect(manager.getProcessInfo('plugin')).toBeUndefined();
+  }
+  const start = manager.startProcess(shared());
+  expect(manager.getState('plugin')).toBe('starting');
+  await start;
+  expect(manager.getState('plugin')).toBe('running');
+  await manager.stopProcess('plugin');
+  await hostGone();
+});
+
 test("an upgrade by another session leaves what is a session's own: group, startupTimeout, linger", async () => {
   const managers = [world.manager(), world.manager()];
   await managers[0].startProcess(shared('plugin', ['serves.py'], { group: 'first' }));

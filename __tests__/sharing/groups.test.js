@@ -25,6 +25,21 @@ test('startGroup: shared and exclusive plugins, each after what it depends on', 
   await hostGone();
 });
 
+test('startGroup: the times of shared members show the critical path', async () => {
+  const [first, second] = [world.manager(), world.manager()];
+  const configs = [shared('cache', ['serves.py'], { dependsOn: ['store'] }), shared('store')];
+  const times = async (manager) => Object.fromEntries((await manager.startGroup(configs)).map((start) => [start.pluginName, start]));
+  for (const { cache, store } of [await times(first), await times(second)]) {
+    for (const { queued, spawned, ready } of [cache, store]) {
+      expect(queued).toBeLessThanOrEqual(spawned);
+      expect(spawned).toBeLessThanOrEqual(ready);
+    }
+    expect(cache.queued).toBeGreaterThanOrEqual(store.ready);
+  }
+  const { cache, store } = await times(first);
+  expect([cache, store].flatMap(({ queued, spawned, ready }) => [queued, spawned, ready])).toEqual([0, 0, 0, 0, 0, 0]);
+});
+
 test('startGroup: members that another session runs are attached to, and let go of if the group fails', async () => {
   const [first, second] = [world.manager(), world.manager()];
   await first.startProcess(shared('store'));

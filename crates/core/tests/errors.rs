@@ -59,7 +59,7 @@ fn error_of_an_unequal_shared_plugin_names_at_most_20_fields_and_whether_an_upgr
         let fields = (0..count).map(|index| format!("args[{index}]")).collect();
         Failure::SharedDiffers { fields, upgraded }.to_string()
     };
-    assert_eq!(text(2, false), "it is shared, and other sessions run it with another configuration; fields that differ: args[0], args[1]");
+    assert_eq!(text(2, false), "it is shared, and runs with another configuration; fields that differ: args[0], args[1]");
     let upgraded = text(1, true);
     assert!(upgraded.contains("another configuration, since an upgrade by another session; fields that differ: args[0]"), "{upgraded}");
     assert!(text(20, false).ends_with("args[19]"));

@@ -88,7 +88,7 @@ impl fmt::Display for Sentence<'_> {
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 let names = fields.get(..FIELDS_MAX).unwrap_or(fields).join(", ");
                 let why = if *upgraded { ", since an upgrade by another session" } else { "" };
-                write!(f, "it is shared, and other sessions run it with another configuration{why}; fields that differ: {names}{more}")
+                write!(f, "it is shared, and runs with another configuration{why}; fields that differ: {names}{more}")
             }
             Failure::LogFileOwned { path, owner: Some(pid) } => write!(f, "log file {path} is in use by another live owner (pid {pid})"),
             Failure::LogFileOwned { path, owner: None } => write!(f, "log file {path} is in use by another live owner"),

@@ -3,12 +3,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use ally_base::wire::OwnerDeath;
 
 use super::Router;
-use super::client::{Client, Joined};
+use super::client::{Client, Joined, Times};
 use crate::config::{Parsed, Raw, Shared};
 use crate::error::{DependencyProblem, Failure};
 use crate::lifecycle::Ticket;
@@ -95,7 +97,7 @@ fn order(own: &Manager, client: &Client, parsed: &[Parsed]) -> Result<Vec<usize>
         let name = config.plugin_name.as_str();
         if config.shared.is_none() {
             if client.holds(name) {
-                return Err(refused(index, Failure::OwnedElsewhere { owner: None }));
+                return Err(refused(index, client.shared_by(name)));
             }
             continue;
         }
@@ -187,8 +189,8 @@ impl Group {
             tokio::select! {
                 biased;
                 Some(answered) = answers.join_next(), if causes.is_empty() => match answered {
-                    Ok((plugin, Ok(Ok(())), ready)) => {
-                        starts.push(MemberStart { plugin, queued: Duration::ZERO, spawned: ready, ready });
+                    Ok((plugin, Ok(Ok(())), answered)) => {
+                        starts.push(self.times(plugin, answered));
                     }
                     Ok((_, Ok(Err(refusal)), _)) => {
                         causes.push(refusal);
@@ -212,6 +214,16 @@ impl Group {
         }
         causes.extend(self.client.stop_in_order(joined).await);
         Some(Err(not_started(self.count, causes)))
+    }
+
+    /// All times are 0 of a member that ran before the call. `answered`: when its start was answered, for what this session has not
+    /// heard of.
+    fn times(&self, plugin: String, answered: Duration) -> MemberStart {
+        let Times { sent, spawned, usable } = self.client.times(&plugin);
+        let since = |at: Option<Instant>, latest: Duration| at.map_or(latest, |at| at.saturating_duration_since(self.begun).min(latest));
+        let ready = since(usable, answered);
+        let spawned = since(spawned, ready);
+        MemberStart { plugin, queued: since(sent, spawned), spawned, ready }
     }
 
     /// Lets go of what this call has attached to.

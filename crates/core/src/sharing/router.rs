@@ -55,7 +55,7 @@ impl Router {
         if parsed.config.shared.is_none() {
             if self.shared.holds(&name) {
                 // Exclusive and shared never mix.
-                return Ok(self.refused(&name, Failure::OwnedElsewhere { owner: None }));
+                return Ok(self.refused(&name, self.shared.shared_by(&name)));
             }
             return self.own.start_parsed(parsed, inherited);
         }

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
 
-use super::plugin::Plugin;
+use super::plugin::{OwnStart, Plugin, Times};
 use super::{Asked, Client, Joined, METRICS_RENEWAL, What};
 use crate::config::ProcessConfig;
 use crate::error::Failure;
@@ -23,8 +23,20 @@ impl Client {
         self.peek(name, Plugin::is_held).unwrap_or(false)
     }
 
+    /// Why a plugin that this session shares can't be started as an exclusive one.
+    pub fn shared_by(&self, name: &str) -> Failure {
+        self.peek(name, Plugin::sharers)
+            .flatten()
+            .map_or(Failure::OwnedElsewhere { owner: None }, |(host, sessions)| Failure::SharedElsewhere { host, sessions, linger: None })
+    }
+
     pub fn joined(&self, name: &str) -> Joined {
         self.peek(name, Plugin::joined).unwrap_or(Joined::No)
+    }
+
+    /// Of the last start of the plugin.
+    pub fn times(&self, name: &str) -> Times {
+        self.peek(name, Plugin::times).unwrap_or_default()
     }
 
     /// Why a member of a group that this session has with another configuration is not the one that is asked for.
@@ -53,11 +65,16 @@ impl Client {
         let Some(plugin) = plugins.get_mut(name).filter(|plugin| plugin.may_be_forgotten()) else { return false };
         let (was_known, is_here) = (plugin.is_known(), plugin.is_here());
         plugin.tail.close();
-        plugins.remove(name);
-        drop(plugins);
-        if is_here {
-            self.inner.ask(Asked { plugin: name.to_owned(), ticket: None, what: What::LetGo });
+        if !is_here {
+            plugins.remove(name);
+            return was_known;
         }
+        // Until the host has read of it, what it tells is not of a start that comes next.
+        let mut next = Plugin::new(OwnStart::clone(&plugin.start), self.inner.context.reporter(name));
+        next.abandon();
+        plugins.insert(name.to_owned(), next);
+        drop(plugins);
+        self.inner.ask(Asked { plugin: name.to_owned(), ticket: None, what: What::Abandon });
         was_known
     }
 

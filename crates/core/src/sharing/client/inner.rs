@@ -74,7 +74,7 @@ impl Inner {
             drop(plugins);
             return self.answered(asked, Err(Failure::Stopped));
         };
-        plugin.is_withheld = false;
+        plugin.withhold(false);
         let refused = self.enqueue(Asked { what: What::Start { begun: Instant::now(), after: None }, ..asked });
         drop(plugins);
         self.changes.send_replace(());
@@ -109,7 +109,7 @@ impl Inner {
                     self.context.forget(&name);
                 }
             }
-            What::Abandon => drop(self.change(&name, Plugin::has_abandoned)),
+            What::Abandon => self.abandoned(&name),
             // The host's death has made this session let go.
             What::Everywhere { after: Some(_) } => drop(self.change(&name, |plugin| plugin.let_go_answered(&outcome))),
             What::Everywhere { after: None } => {}
@@ -118,6 +118,12 @@ impl Inner {
             _ => {}
         }
         self.settle(ticket, &name, outcome);
+    }
+
+    fn abandoned(&self, name: &str) {
+        self.change(name, Plugin::has_abandoned);
+        // It was forgotten, and nothing was started since.
+        self.lock().retain(|other, plugin| other != name || plugin.is_known() || plugin.is_held() || plugin.is_abandoned());
     }
 
     pub(super) fn settle(&self, ticket: Option<Ticket>, plugin: &str, outcome: Result<(), Failure>) {

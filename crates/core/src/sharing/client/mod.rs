@@ -39,7 +39,7 @@ use crate::supervisor::{Follower, ManagerContext, SharedPlugins, Tail};
 pub use link::{Target, end_host};
 pub use look::{HostView, look};
 pub use path::path;
-pub use plugin::OwnStart;
+pub use plugin::{OwnStart, Times};
 pub use spawn::ROLE;
 
 /// Metrics are asked for anew after this time, although the host sends them for longer.

@@ -104,7 +104,7 @@ impl Client {
         let Some(start) = start else { return self.inner.settle(Some(ticket), name, Err(Failure::NotFound)) };
         match self.join(start) {
             Ok(()) => {
-                self.inner.change(name, |plugin| plugin.is_withheld = false);
+                self.inner.change(name, |plugin| plugin.withhold(false));
                 let what = What::Start { begun: Instant::now(), after: None };
                 self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what });
             }

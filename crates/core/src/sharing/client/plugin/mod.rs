@@ -15,6 +15,8 @@ pub use start::is_refusal;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::Joined;
 use crate::config::{Parsed, ProcessConfig, Raw};
 use crate::error::Failure;
@@ -61,6 +63,15 @@ struct Former {
     view: View,
 }
 
+/// Of a start, for its group.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// `None` while it waits for what the plugin depends on.
+    pub sent: Option<Instant>,
+    pub spawned: Option<Instant>,
+    pub usable: Option<Instant>,
+}
+
 pub struct Plugin {
     pub name: String,
     pub start: Arc<OwnStart>,
@@ -75,6 +86,8 @@ pub struct Plugin {
     /// The last state that listeners were told.
     told: Option<ProcessState>,
     former: Option<Former>,
+    /// What this session knows of the times of the last start.
+    times: Times,
     /// The failure of the last start.
     failure: Option<Failure>,
     /// Restarts that hosts before this one have counted.
@@ -114,6 +127,7 @@ impl Plugin {
             metrics: PluginMetrics::none(&name),
             told: None,
             former: None,
+            times: Times::default(),
             failure: None,
             former_restarts: 0,
             former_exit: None,
@@ -172,6 +186,12 @@ impl Plugin {
         matches!(self.view, View::Joining)
     }
 
+    /// The host, and the number of sessions that have the plugin. `None` until the host has told them.
+    pub fn sharers(&self) -> Option<(Pid, u32)> {
+        let is_told = matches!(self.view, View::Here | View::Leaving(_));
+        self.sessions.filter(|_| is_told).map(|sessions| (self.tail_host, sessions))
+    }
+
     /// Whether the session has the plugin, for a group.
     pub const fn joined(&self) -> Joined {
         match self.view {
@@ -180,6 +200,10 @@ impl Plugin {
             View::Here if matches!(self.snapshot.state, ProcessState::Starting) => Joined::Starting,
             View::Away | View::Here | View::Leaving(_) => Joined::No,
         }
+    }
+
+    pub const fn times(&self) -> Times {
+        self.times
     }
 
     /// Whether plugins that depend on this one may start now. `None` while it is not known.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Former, OwnStart, Plugin, View};
+use tokio::time::Instant;
+
+use super::{Former, OwnStart, Plugin, Times, View};
 use crate::error::{Code, Failure};
 use crate::lifecycle::{Snapshot, Ticket};
 use crate::model::ProcessState;
@@ -29,7 +31,8 @@ impl Plugin {
         let former = Former { snapshot: self.snapshot.clone(), start: Arc::clone(&self.start), view: self.view };
         self.former = Some(former);
         (self.former_restarts, self.former_exit) = (0, None);
-        self.is_withheld = !start.config.depends_on.is_empty();
+        self.times = Times::default();
+        self.withhold(!start.config.depends_on.is_empty());
         self.is_upgraded = false;
         self.start = Arc::new(start);
         self.view = View::Joining;
@@ -41,6 +44,14 @@ impl Plugin {
             ..self.frozen(ProcessState::Starting)
         };
         self.changed();
+    }
+
+    /// Whether the start waits for what the plugin depends on.
+    pub fn withhold(&mut self, is_withheld: bool) {
+        self.is_withheld = is_withheld;
+        if !is_withheld {
+            self.times.sent = Some(Instant::now());
+        }
     }
 
     /// The start is made again: the host was killed.

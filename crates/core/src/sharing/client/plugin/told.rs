@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{OwnStart, Plugin, View};
 use crate::lifecycle::Notice;
 use crate::model::{Pid, ProcessState, Stream};
@@ -57,6 +59,12 @@ impl Plugin {
         snapshot.total_restarts += self.former_restarts;
         snapshot.last_exit = snapshot.last_exit.or(self.former_exit);
         self.metrics = metrics;
+        if snapshot.pid.is_some() {
+            self.times.spawned.get_or_insert_with(Instant::now);
+        }
+        if snapshot.armed || snapshot.state == ProcessState::Running {
+            self.times.usable.get_or_insert_with(Instant::now);
+        }
         if (&self.snapshot, &self.status, self.sessions) != (&snapshot, &status, Some(sessions)) {
             (self.snapshot, self.status, self.sessions) = (snapshot, status, Some(sessions));
             self.changed();

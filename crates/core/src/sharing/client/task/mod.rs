@@ -120,7 +120,9 @@ impl Task {
             return self.abort_unsent(ticket);
         }
         let id = self.inner.next_request();
-        self.calls.insert(id, Pending { asked, sent: None, read: false, woken: false, aborted: false });
+        // Nobody waits for an abandonment, so it does not become late.
+        let read = matches!(asked.what, What::Abandon);
+        self.calls.insert(id, Pending { asked, sent: None, read, woken: false, aborted: false });
     }
 
     /// The call was not sent, so nobody needs to be told.
