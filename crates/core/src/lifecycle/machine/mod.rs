@@ -1,13 +1,14 @@
 //! The total function from (phase, event) to (phase, effects).
 //!
 //! - `requests`: events from callers;
-//! - `reports`: events from the supervisor;
+//! - `reports`, `watch`, `ends`: events from the supervisor, on the way to RUNNING, in RUNNING, and at the end;
 //! - `limits`: the time limits of a stop, for the serving generation;
 //! - `steps`: steps that several events share;
 //! - `tree_stop`: the stop of one tree;
 //! - `on_demand`: daemons that start at the first connection;
 //! - `upgrade`: upgrades, with the second generation (`second`).
 
+mod ends;
 mod limits;
 mod on_demand;
 mod reports;
@@ -16,11 +17,12 @@ mod second;
 mod steps;
 mod tree_stop;
 mod upgrade;
+mod watch;
 
 use core::mem;
 use core::time::Duration;
 
-use self::reports::Exited;
+use self::ends::Exited;
 pub use self::second::{Role, Second, Stage};
 use self::upgrade::Turn;
 use crate::error::Failure;

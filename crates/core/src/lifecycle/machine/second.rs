@@ -9,8 +9,8 @@
 //!                                                               └──▶ Stuck
 //! ```
 
-use super::reports::next_check;
 use super::tree_stop::TreeStop;
+use super::watch::next_check;
 use super::{ORDERS_MAX, Plan};
 use crate::error::Failure;
 use crate::lifecycle::event::{Effect, Event, Notice, Timer};
