@@ -22,7 +22,7 @@ const SOCKETS = {
   'on-demand': { socket: 'manager', start: 'onConnect', idleTimeout: 200 },
 };
 
-const config = ({ name, behaviour, probes, sockets, logs, limits: { umask, ...limits } = {} }) =>
+const config = ({ name, behaviour, probes, sockets, idleTimeout, logs, limits: { umask, ...limits } = {} }) =>
   world.config(name, [], {
     pluginPath: folder,
     args: ['-S', '-B', 'daemon.py', behaviour],
@@ -41,6 +41,7 @@ const config = ({ name, behaviour, probes, sockets, logs, limits: { umask, ...li
     readiness: PROBES[probes][0],
     healthcheck: { interval: 300, timeout: 300, retries: 2, probe: PROBES[probes][1] },
     ...SOCKETS[sockets],
+    ...(idleTimeout && sockets === 'on-demand' && { idleTimeout }),
   });
 
 /** Equal in all sessions. */

@@ -22,6 +22,8 @@ const NAMES = ['ash', 'birch', 'cedar', 'elm', 'fir'];
 const BEHAVIOURS = ['obeys', 'obeys', 'ignores-sigterm', 'crashes', 'has-children', 'floods-output'];
 const SOCKETS = ['own', 'held', 'on-demand'];
 const PROBES = ['connects', 'connects', 'runs-a-command', 'waits-for-notifications'];
+/** Of an owner that lives as long as the run, and never stops them: no connection to them is refused. By name: their sockets. */
+const OPEN = { oak: 'held', pine: 'on-demand' };
 /** By chance a start has limits. A daemon of Python needs more than 4 MiB, so one above its memory limit is restarted. */
 const LIMITS = [
   undefined,
@@ -50,6 +52,15 @@ function connectTo(name) {
   client.on('error', () => {}).on('connect', () => setTimeout(() => client.destroy(), chaos.random() * 300));
 }
 
+/** A connection that must not be refused, whatever happens to daemon, keeper and guardian. */
+function visit(name) {
+  chaos.count(`connection to a socket that stays, ${OPEN[name]}`);
+  const client = connect(`${envsDir}/${name}.sock`);
+  // A killed daemon resets what it has accepted.
+  client.on('error', ({ code }) => code !== 'ECONNRESET' && chaos.violated(`${name} (${OPEN[name]}) refused a connection: ${code}`));
+  client.on('connect', () => setTimeout(() => client.destroy(), chaos.random() * 300));
+}
+
 async function killOwner(owner) {
   chaos.count('owner killed');
   chaos.noted(owner, 'owner killed');
@@ -65,7 +76,7 @@ async function killOwner(owner) {
 function checkLeaders() {
   const leaders = trees(envsDir).filter(({ ppid, session, name }) => ppid === session && name.startsWith('python'));
   checkLimits(leaders);
-  for (const plugin of NAMES) {
+  for (const plugin of [...NAMES, ...Object.keys(OPEN)]) {
     const seen = leaders.filter((leader) => leader.plugin === plugin && hasKeeper(leader));
     // If a leader ends, its child in the group gets the keeper as parent. The leader was perhaps seen before.
     const now = seen.length > 1 ? seen.filter(({ pid, start }) => living(pid)?.start === start) : seen;
@@ -175,9 +186,14 @@ function checkLog(file) {
 async function step() {
   const list = [...owners.values()];
   if (list.length < Number(values.owners)) await chaos.spawnOwner();
-  const owner = chaos.pick(list.length > 0 ? list : [...owners.values()]);
   const name = chaos.pick(NAMES);
   const draw = chaos.random();
+  visit('oak');
+  // Rarely, so that it is idle in between.
+  if (chaos.random() < 0.02) visit('pine');
+  // To what stays open anything may happen but the owner's end and a stop.
+  const concernsHelpers = draw >= 0.88 && draw < 0.95;
+  const owner = chaos.pick([...(list.length > 0 ? list : owners.values()), ...(concernsHelpers ? [steady] : [])]);
   const daemons = () => trees(envsDir).filter(hasKeeper);
   const spared = performance.now() - owner.keeperKilled <= SPARED_AFTER_KEEPER;
   const ownerOf = (daemon) => owners.get(daemon.owner);
@@ -195,7 +211,9 @@ async function step() {
   } else if (draw < 0.43) {
     const [log] = everyProcess().filter(writesLogs);
     if (log) killLog(log);
-  } else if (draw < 0.5) chaos.later(chaos.ask(owner, 'upgrade', { name, behaviour: chaos.pick(BEHAVIOURS) }));
+  } else if (draw < 0.44)
+    chaos.later(chaos.ask(steady, chaos.pick(['upgrade', 'restart']), { name: chaos.pick(Object.keys(OPEN)), behaviour: 'obeys' }));
+  else if (draw < 0.5) chaos.later(chaos.ask(owner, 'upgrade', { name, behaviour: chaos.pick(BEHAVIOURS) }));
   else if (draw < 0.54) connectTo(name);
   else if (draw < 0.6) chaos.later(chaos.ask(owner, 'stop', { name }));
   else if (draw < 0.7) chaos.later(chaos.ask(owner, 'restart', { name }));
@@ -234,9 +252,17 @@ const unrelated = await Promise.all(
   }),
 );
 
+const steady = await chaos.spawnOwner();
+owners.delete(steady.id);
+for (const [name, sockets] of Object.entries(OPEN)) {
+  const { code } = await chaos.ask(steady, 'start', { name, behaviour: 'obeys', probes: 'connects', sockets, idleTimeout: 1_000 });
+  if (code) throw new Error(`${name} was not started: ${code}`);
+}
+
 const end = performance.now() + seconds * 1_000;
 while (performance.now() < end) await step();
 await chaos.settled();
+owners.set(steady.id, steady);
 
 // The remaining owners stop every daemon, and then hold the descriptors and threads of one start and stop.
 for (const owner of owners.values()) await chaos.ask(owner, 'stopAll');
