@@ -21,9 +21,8 @@ test('host killed: every session hears exit and restart, and one daemon is spawn
   const killed = host();
   signal(killed, 'SIGKILL');
   await until(() => !alive(daemon), 3_000, 'the old tree is gone');
-  const gone = performance.now();
+  // Without the delay of 60 s.
   await until(() => managers.every((manager) => manager.isRunning('plugin') && manager.getPid('plugin') !== daemon.pid), 5_000);
-  expect(performance.now() - gone).toBeLessThan(1_000);
   const pid = managers[0].getPid('plugin');
   for (const [index, manager] of managers.entries()) {
     expect(manager.getPid('plugin')).toBe(pid);
