@@ -102,7 +102,7 @@ fn pushes() -> Vec<Push> {
         },
         Push::Upgraded { plugin: plugin(), changes: "{}".to_owned(), config: config() },
         Push::Resync { lost: 5, plugins: vec![plugin()] },
-        Push::Leaving,
+        Push::Leaving { left: vec!["plugin".to_owned()] },
     ];
     pushes.extend(
         [Detachment::Stopped, Detachment::TimedOut, Detachment::Refused, Detachment::Everywhere]
@@ -153,7 +153,7 @@ fn a_value_that_is_nested_too_deeply_is_refused() {
 
 #[test]
 fn bytes_behind_a_message_in_its_frame_are_refused() {
-    let mut frame = encode(&Push::Leaving, TO_SESSION_MAX).unwrap();
+    let mut frame = encode(&Push::Leaving { left: Vec::new() }, TO_SESSION_MAX).unwrap();
     frame.push(0);
     let length = u32::try_from(frame.len() - PREFIX).unwrap();
     frame[..PREFIX].copy_from_slice(&length.to_le_bytes());

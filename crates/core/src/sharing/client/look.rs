@@ -78,7 +78,7 @@ async fn read_output(target: &Target, plugin: &str, lines: usize, live: bool, ta
                     lines.into_iter().for_each(|line| add(tail, &mut writer, line));
                 }
                 Push::Answer { outcome, .. } if !live || outcome.is_err() => return None,
-                Push::Detached { .. } | Push::Leaving => return None,
+                Push::Detached { .. } | Push::Leaving { .. } => return None,
                 _ => {}
             }
         }

@@ -51,7 +51,7 @@ impl Host {
         let protocol::Request { id, call } = request;
         // Also while the host ends, which may take a grace period.
         state.push(session, Class::Answer, &Push::Read { id });
-        if state.life.is_leaving() {
+        if state.life.is_leaving() && !state.ends_what_is_asked(session, &call) {
             // Not answered: the session asks the next host.
             return;
         }
@@ -266,6 +266,12 @@ impl State {
         self.plugins.get(name).is_some_and(|plugin| plugin.holds.has(session))
     }
 
+    /// Whether the host, which ends, is asked to stop what it stops.
+    fn ends_what_is_asked(&self, session: SessionId, call: &Call) -> bool {
+        let (Call::LetGo { plugin } | Call::StopEverywhere { plugin, .. }) = call else { return false };
+        self.life.is_ending() && self.plugins.get(plugin).is_some_and(|plugin| plugin.holds.ends_for(session))
+    }
+
     fn note_asked(&mut self, asked: Asked) -> Request {
         let request = self.next_number();
         self.asked.insert(request, asked);
@@ -289,7 +295,7 @@ impl State {
 
     /// Forgets a plugin that no session has and of which nothing is left.
     pub fn forget_if_unused(&mut self, name: &str) {
-        let Some(plugin) = self.plugins.get(name).filter(|plugin| !plugin.holds.keeps_host() && plugin.tickets.is_empty()) else {
+        let Some(plugin) = self.plugins.get(name).filter(|plugin| plugin.holds.is_unused() && plugin.tickets.is_empty()) else {
             return;
         };
         // Those that only follow its output wait for no further line.

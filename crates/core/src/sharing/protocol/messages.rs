@@ -208,8 +208,10 @@ pub enum Push {
         bytes: Vec<u8>,
         is_last: bool,
     },
-    /// The end of the stream that follows is no death.
-    Leaving,
+    /// The end of the stream that follows is no death. `left`: the plugins that the host could not end.
+    Leaving {
+        left: Vec<String>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -95,6 +95,8 @@ pub struct Plugin {
     withheld_waits: Vec<Ticket>,
     /// Another session has changed its configuration.
     pub is_upgraded: bool,
+    /// The host that is gone and could not end the daemon.
+    left_by: Option<Pid>,
     /// The starts that were given up, and that the host may still carry out.
     abandoned: u32,
 }
@@ -124,6 +126,7 @@ impl Plugin {
             is_withheld: false,
             withheld_waits: Vec::new(),
             is_upgraded: false,
+            left_by: None,
             abandoned: 0,
             name,
         }
@@ -190,6 +193,11 @@ impl Plugin {
             (View::Here, _) if self.snapshot.armed => Some(Ok(())),
             _ => Some(Err(self.failure.clone().filter(|_| self.snapshot.state == ProcessState::Error).unwrap_or(Failure::AtRest))),
         }
+    }
+
+    /// Whether the session has the plugin, or processes of it outlive the host.
+    pub const fn is_to_be_stopped(&self) -> bool {
+        self.is_held() || self.left_by.is_some()
     }
 
     /// Whether the plugin keeps the event loop alive.

@@ -31,6 +31,7 @@ impl Plugin {
         (self.former_restarts, self.former_exit) = (0, None);
         self.is_withheld = !start.config.depends_on.is_empty();
         self.is_upgraded = false;
+        self.left_by = None;
         self.start = Arc::new(start);
         self.view = View::Joining;
         self.snapshot = Snapshot {

@@ -43,7 +43,7 @@ impl Task {
             Push::Log { plugin, level, text, fields } => self.log(&plugin, level, text, fields),
             Push::Upgraded { plugin, changes, config } => self.upgraded(&plugin, changes, config),
             Push::Resync { lost, plugins } => self.resync(lost, &plugins),
-            Push::Leaving => self.is_leaving = true,
+            Push::Leaving { left } => self.leaving = Some(left),
             // Of those who look; and what was put together before.
             Push::Listed(_) | Push::Part { .. } => {}
         }

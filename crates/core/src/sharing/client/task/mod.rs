@@ -52,8 +52,8 @@ pub(super) struct Task {
     pub dead: Option<Pid>,
     /// By which the session gets another connection after a protocol error. `None`: it is of no use any more.
     token: Option<u64>,
-    /// The host has said that it leaves.
-    is_leaving: bool,
+    /// The host has said that it leaves, and which plugins it could not end.
+    leaving: Option<Vec<String>>,
     /// What the host knows that this session wants to hear.
     interest: Option<Interest>,
     /// Bytes that wait for the stream.
@@ -76,7 +76,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut commands: mpsc::UnboundedReceiver
         host_pid: 0,
         dead: None,
         token: None,
-        is_leaving: false,
+        leaving: None,
         interest: None,
         out: Vec::new(),
     };
@@ -105,9 +105,8 @@ pub(super) async fn run(inner: Arc<Inner>, mut commands: mpsc::UnboundedReceiver
                 None => break,
             }
         }
-        if task.is_leaving {
-            task.is_leaving = false;
-            task.host_left();
+        if let Some(left) = task.leaving.take() {
+            task.host_left(&left);
         } else {
             task.host_died(&mut commands).await;
         }
@@ -195,7 +194,7 @@ impl Task {
         let Some(Pending { asked, .. }) = self.calls.remove(&id) else { return };
         match asked.what {
             // This host will not make the daemon again, and the old tree may not be gone yet.
-            What::Everywhere { after: Some(dead) } if outcome.is_ok() => self.answer_at_tree_end(asked, dead),
+            What::Everywhere { after: Some(dead) } if outcome.is_ok() => self.inner.answer_at_tree_end(asked, dead),
             _ => self.inner.answered(asked, outcome),
         }
     }
