@@ -63,7 +63,7 @@ fn requests() -> Vec<Request> {
         Call::Metrics,
         Call::Listen(Interest { health: true, debug: false, lines: true, followed: vec![plugin()] }),
     ];
-    (1..).zip(calls).map(|(id, call)| Request { id, call }).collect()
+    (1..).zip(calls).map(|(id, call)| Request { id, oldest: 1, call }).collect()
 }
 
 fn pushes() -> Vec<Push> {
@@ -145,7 +145,7 @@ fn a_value_that_is_nested_too_deeply_is_refused() {
         deep = Raw::Array(vec![deep]);
     }
     let Call::Start(start) = requests().swap_remove(0).call else { panic!("the first request is a start") };
-    let request = Request { id: 1, call: Call::Start(Box::new(Start { config: deep, ..*start })) };
+    let request = Request { id: 1, oldest: 1, call: Call::Start(Box::new(Start { config: deep, ..*start })) };
     let bytes = encode(&request, TO_HOST_MAX).unwrap();
     std::mem::forget(request);
     assert_eq!(received::<Request>(&bytes, usize::MAX, TO_HOST_MAX), Err(()));

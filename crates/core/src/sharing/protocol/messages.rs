@@ -16,6 +16,8 @@ pub type RequestId = u64;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     pub id: RequestId,
+    /// The first call of the session that waits for an answer. Answers of those before it have arrived.
+    pub oldest: RequestId,
     pub call: Call,
 }
 

@@ -112,6 +112,8 @@ impl Plugin {
             View::Away => {}
             // Refused before the session had the plugin.
             View::Joining if is_refusal(failure) && self.former.is_some() => self.revert(),
+            // For all, and what told it was lost.
+            View::Joining if failure.code() == Code::Stopped => self.leave(ProcessState::Stopped, None),
             View::Joining => {
                 self.failure = Some(failure.clone());
                 self.tell(ProcessState::Starting, None);

@@ -89,10 +89,13 @@ impl Plugin {
         }
     }
 
-    /// Messages were lost. `is_held`: the host counts this session among those that have the plugin.
-    pub fn resync(&mut self, is_held: bool) {
+    /// Messages were lost. `is_held`: the host counts this session among those that have the plugin. `is_started`: the answer of a start
+    /// follows.
+    pub fn resync(&mut self, is_held: bool, is_started: bool) {
         match self.view {
             View::Joining if is_held => self.view = View::Here,
+            // It has the failure.
+            View::Here if !is_held && is_started => self.view = View::Joining,
             // The stop for all sessions was lost.
             View::Here if !is_held => self.leave(ProcessState::Stopped, None),
             View::Away | View::Joining | View::Here | View::Leaving(_) => {}

@@ -56,7 +56,9 @@ impl Task {
         }
         for plugin in self.inner.lock().values_mut().filter(|plugin| !plugin.is_abandoned()) {
             let is_held = plugins.contains(&plugin.name);
-            self.inner.change_in(plugin, |plugin| plugin.resync(is_held));
+            let starts = |call: &Pending| call.asked.plugin == plugin.name && matches!(call.asked.what, What::Start { .. });
+            let is_started = self.calls.values().any(starts);
+            self.inner.change_in(plugin, |plugin| plugin.resync(is_held, is_started));
         }
     }
 
