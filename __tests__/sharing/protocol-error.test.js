@@ -85,3 +85,17 @@ testWith('ptrace')('a restart whose answer is lost by a protocol error is answer
   expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
   expect([other.getPid('plugin'), events.of('exit').length]).toEqual([pid, 1]);
 });
+
+testWith('ptrace')('upgrades by another session that are lost by a protocol error come with the next connection', async () => {
+  const { owner } = await started();
+  const other = world.manager();
+  await other.startProcess(shared());
+  owner.child.kill('SIGSTOP');
+  spoil(owner);
+  await other.upgradeProcess('plugin', { envVars: { TEST_WORLD: world.dir, NEXT: '1' } });
+  await other.upgradeProcess('plugin', { shutdownGracePeriod: 777 });
+  owner.child.kill('SIGCONT');
+  const config = async () => (await value(owner, 'getProcessInfo', 'plugin')).config;
+  await until(async () => (await config()).shutdownGracePeriod === 777);
+  expect((await config()).envVars.NEXT).toBe('1');
+});

@@ -11,7 +11,9 @@ use tokio::time::{Instant, sleep};
 
 use super::outbox::{Class, Outbox};
 use super::plugin::Plugin;
+use super::upgrades::Upgrades;
 use super::{Host, SessionId, State};
+use crate::config::Raw;
 use crate::error::{Facts, Failure};
 use crate::sharing::protocol::{Inbound, Interest, Push, Request, RequestId, TO_SESSION_MAX, encode, encode_in_parts};
 use crate::sharing::stream::read_some;
@@ -28,6 +30,7 @@ const LINES_MAX: usize = 256 * 1024;
 
 pub struct Session {
     outbox: Outbox,
+    pub upgrades: Upgrades,
     /// Frames wait for the writer.
     waiting: Arc<Notify>,
     /// The outbox was emptied: the reader may go on.
@@ -51,6 +54,7 @@ impl Session {
             answered: BTreeMap::new(),
             connection: 0,
             outbox: Outbox::default(),
+            upgrades: Upgrades::default(),
             waiting: Arc::default(),
             room: Arc::default(),
             interest: Interest::default(),
@@ -65,6 +69,26 @@ impl Session {
         {
             self.answered.insert(*id, outcome.clone());
         }
+        if class == Class::Answer {
+            // What the session is answered may be of a later time.
+            self.push_upgrades();
+        }
+        self.push_frames(class, push);
+    }
+
+    /// Another session has upgraded the plugin. Told when something is written to this session.
+    pub fn push_upgrade(&mut self, plugin: &str, changes: &str, config: &Raw) {
+        self.upgrades.add(plugin, changes, config);
+        self.waiting.notify_one();
+    }
+
+    fn push_upgrades(&mut self) {
+        for push in self.upgrades.take_due() {
+            self.push_frames(Class::Answer, &push);
+        }
+    }
+
+    fn push_frames(&mut self, class: Class, push: &Push) {
         // What may be lost comes in one frame: without a part of it, the others would be of no use.
         let frames = if class == Class::Answer { encode_in_parts(push) } else { encode(push, TO_SESSION_MAX).map(|frame| vec![frame]) };
         match frames.or_else(|| encode_short(push)) {
@@ -216,6 +240,7 @@ impl Host {
             let frames = resync(&state.plugins, id, lost);
             session.outbox.push_first(frames.iter().filter_map(|push| encode(push, TO_SESSION_MAX)).collect());
         }
+        session.push_upgrades();
         session.outbox.take(size)
     }
 }
@@ -235,6 +260,7 @@ impl State {
         drop(timer);
         let session = self.sessions.get_mut(&id)?;
         let lost = session.outbox.clear();
+        session.upgrades.repeat(|name| self.plugins.get(name).is_some_and(|plugin| plugin.upgraded && plugin.is_attached(id)));
         session.push_frame(Class::Answer, reply);
         for push in resync(&self.plugins, id, lost) {
             session.push(Class::Answer, &push);
