@@ -183,3 +183,37 @@ test('host killed while a start that was stopped ends: nothing is started again,
   await manager.startProcess(shared());
   expect(manager.isRunning('plugin')).toBe(true);
 });
+
+test('stopProcess after the death of the host was heard resolves at the end of the old tree', async () => {
+  const [manager, other] = [world.manager(), world.manager()];
+  const config = shared('plugin', ['ignores-signals.py'], { shutdownGracePeriod: 1_000 });
+  for (const session of [manager, other]) await session.startProcess(config);
+  const daemon = identify(manager.getPid('plugin'));
+  const stopped = new Promise((resolve) => {
+    manager.once('exit', () => resolve(manager.stopProcess('plugin').then(() => alive(daemon))));
+  });
+  signal(host(), 'SIGKILL');
+  expect(await stopped).toBe(false);
+  expect(manager.getState('plugin')).toBe('stopped');
+  await until(() => other.isRunning('plugin'), 5_000);
+});
+
+testWith('ptrace')('host killed: a start that was aborted before it was answered is not made again', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared('other'));
+  const frozen = await frozenHost();
+  const controller = new AbortController();
+  const began = world.path('began');
+  const late = shared('plugin', ['waits-for-a-file.py', world.path('may-listen'), began]);
+  const start = failure(manager.startProcess(late, { signal: controller.signal }));
+  // The call and its abort are in the stream of a host that does not read.
+  await new Promise(setImmediate);
+  controller.abort(new Error('the window was closed'));
+  await new Promise(setImmediate);
+  signal(frozen.host, 'SIGKILL');
+  await frozen.thaw();
+  expect((await start).message).toBe('the window was closed');
+  expect(manager.getState('plugin')).toBe('stopped');
+  await until(() => manager.isRunning('other') && host() !== undefined, 5_000);
+  expect(fs.existsSync(began)).toBe(false);
+});

@@ -72,7 +72,7 @@ impl Task {
         for plugin in self.inner.lock().values_mut() {
             let restarts = match (has_died, is_stopped(&plugin.name)) {
                 (true, true) => self.inner.change_in(plugin, Plugin::host_died_stopping),
-                (true, false) => self.inner.change_in(plugin, Plugin::host_died),
+                (true, false) => self.inner.change_in(plugin, |plugin| plugin.host_died(self.host_pid)),
                 (false, _) => self.inner.change_in(plugin, Plugin::connection_lost),
             };
             if restarts {

@@ -51,7 +51,10 @@ impl Plugin {
     }
 
     /// The host was killed, and the daemon with it. Returns whether a start must be made again.
-    pub fn host_died(&mut self) -> bool {
+    pub fn host_died(&mut self, host: Pid) -> bool {
+        if self.is_held() && self.snapshot.pid.is_some() {
+            self.died_with = Some(host);
+        }
         let had = self.snapshot.pid.take();
         let is_at_rest = matches!(self.snapshot.state, ProcessState::Stopped | ProcessState::Error) && !self.snapshot.armed;
         match self.view {

@@ -95,6 +95,8 @@ pub struct Plugin {
     withheld_waits: Vec<Ticket>,
     /// Another session has changed its configuration.
     pub is_upgraded: bool,
+    /// The host that was killed with the plugin's daemon, until another daemon shows that the old tree is gone.
+    died_with: Option<Pid>,
     /// The host that is gone and could not end the daemon.
     left_by: Option<Pid>,
     /// The starts that were given up, and that the host may still carry out.
@@ -126,6 +128,7 @@ impl Plugin {
             is_withheld: false,
             withheld_waits: Vec::new(),
             is_upgraded: false,
+            died_with: None,
             left_by: None,
             abandoned: 0,
             name,
@@ -198,6 +201,11 @@ impl Plugin {
     /// Whether the session has the plugin, or processes of it outlive the host.
     pub const fn is_to_be_stopped(&self) -> bool {
         self.is_held() || self.left_by.is_some()
+    }
+
+    /// The killed host whose keepers may still end the tree.
+    pub const fn died_with(&self) -> Option<Pid> {
+        self.died_with
     }
 
     /// Whether the plugin keeps the event loop alive.

@@ -54,6 +54,10 @@ impl Plugin {
         {
             snapshot.running_since = Some(old);
         }
+        if snapshot.pid.is_some() {
+            // It was spawned when the old tree was gone.
+            self.died_with = None;
+        }
         snapshot.total_restarts += self.former_restarts;
         snapshot.last_exit = snapshot.last_exit.or(self.former_exit);
         self.metrics = metrics;

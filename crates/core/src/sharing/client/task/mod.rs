@@ -192,9 +192,12 @@ impl Task {
 
     pub fn answer(&mut self, id: RequestId, outcome: Result<(), Failure>) {
         let Some(Pending { asked, .. }) = self.calls.remove(&id) else { return };
-        match asked.what {
+        let died_with = self.inner.lock().get(&asked.plugin).and_then(Plugin::died_with);
+        match (&asked.what, died_with) {
             // This host will not make the daemon again, and the old tree may not be gone yet.
-            What::Everywhere { after: Some(dead) } if outcome.is_ok() => self.inner.answer_at_tree_end(asked, dead),
+            (&What::Everywhere { after: Some(dead) }, _) if outcome.is_ok() => self.inner.answer_at_tree_end(asked, dead),
+            // Nor has this host anything to wait for, if it did not make the daemon.
+            (What::LetGo, Some(dead)) if outcome.is_ok() => self.inner.answer_at_tree_end(asked, dead),
             _ => self.inner.answered(asked, outcome),
         }
     }
