@@ -38,7 +38,8 @@ pub(super) struct Pending {
     /// When it was sent, and whether the host has read it.
     sent: Option<Instant>,
     read: bool,
-    woken: bool,
+    /// How often the host was continued for it.
+    wakes: u32,
     /// Its caller does not wait any more.
     pub aborted: bool,
 }
@@ -119,7 +120,7 @@ impl Task {
             return self.abort_unsent(ticket);
         }
         let id = self.inner.next_request();
-        self.calls.insert(id, Pending { asked, sent: None, read: false, woken: false, aborted: false });
+        self.calls.insert(id, Pending { asked, sent: None, read: false, wakes: 0, aborted: false });
     }
 
     /// The call was not sent, so nobody needs to be told.

@@ -91,7 +91,7 @@ impl Task {
         let token = self.token.take().filter(|_| lives && self.leaving.is_none())?;
         let link = link::resume(&self.inner.target, token).await?;
         for call in self.calls.values_mut().filter(|call| !matches!(call.asked.what, What::Abandon)) {
-            (call.read, call.woken) = (false, false);
+            (call.read, call.wakes) = (false, 0);
         }
         Some(link)
     }

@@ -28,7 +28,7 @@ impl Task {
             return;
         }
         let id = self.inner.next_request();
-        self.calls.insert(id, Pending { asked, sent: None, read: false, woken: false, aborted: false });
+        self.calls.insert(id, Pending { asked, sent: None, read: false, wakes: 0, aborted: false });
         self.send(id);
     }
 
