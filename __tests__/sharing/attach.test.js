@@ -158,3 +158,15 @@ test('shared.linger: the daemon outlives its last session, and the next one find
   expect(performance.now() - begun).toBeGreaterThan(2_800);
   await hostGone();
 });
+
+test('shared.linger does not count once the files of the host are removed', async () => {
+  const { daemon, owner } = await started(shared('plugin', ['serves.py'], { shared: { linger: 30_000 } }));
+  // By another name the end of its listener is seen.
+  const [file, link] = [`${folder()}/host.sock`, world.path('link')];
+  fs.linkSync(file, link);
+  fs.unlinkSync(file);
+  await until(async () => !(await connects(link)), 3_000, 'the host takes nobody any more');
+  expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+  await until(() => !alive(daemon), 3_000, 'the daemon is gone');
+  expect(await value(owner, 'getState', 'plugin')).toBe('stopped');
+});

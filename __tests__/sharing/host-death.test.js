@@ -27,6 +27,8 @@ test('host killed: every session hears exit and restart, and one daemon is spawn
   for (const [index, manager] of managers.entries()) {
     expect(manager.getPid('plugin')).toBe(pid);
     expect(manager.getProcessInfo('plugin')).toMatchObject({ totalRestarts: 1, lastExit: { pid: daemon.pid, reason: 'crashed' } });
+    // A getter knows before a listener.
+    await until(() => events[index].states('plugin').at(-1) === 'running');
     expect(events[index].all.map(({ at: _, ...event }) => event)).toEqual([
       { type: 'exit', pluginName: 'plugin', pid: daemon.pid, reason: 'crashed' },
       { type: 'restart', pluginName: 'plugin', attempt: 1, delay: 0, reason: 'crashed' },
@@ -181,4 +183,44 @@ test('host killed while a start that was stopped ends: nothing is started again,
   expectNothingLeft(world, 'plugin', [daemon]);
   await manager.startProcess(shared());
   expect(manager.isRunning('plugin')).toBe(true);
+});
+
+test('stopProcess after the death of the host was heard resolves at the end of the old tree', async () => {
+  const [manager, other] = [world.manager(), world.manager()];
+  const config = shared('plugin', ['ignores-signals.py'], { shutdownGracePeriod: 1_000 });
+  for (const session of [manager, other]) await session.startProcess(config);
+  const daemon = identify(manager.getPid('plugin'));
+  const stopped = new Promise((resolve) => {
+    manager.once('exit', () => resolve(manager.stopProcess('plugin').then(() => alive(daemon))));
+  });
+  signal(host(), 'SIGKILL');
+  expect(await stopped).toBe(false);
+  expect(manager.getState('plugin')).toBe('stopped');
+  await until(() => other.isRunning('plugin'), 5_000);
+});
+
+testWith('ptrace')('host killed: a start or a wait that was aborted before it was answered is not made again', async () => {
+  const manager = world.manager();
+  // What does not become ready again.
+  const marker = world.path('listens-once');
+  fs.writeFileSync(marker, '');
+  await manager.startProcess(shared('other', ['waits-for-a-file.py', marker, world.path('other-began')]));
+  fs.unlinkSync(marker);
+  const frozen = await frozenHost();
+  const controller = new AbortController();
+  const began = world.path('began');
+  const late = shared('plugin', ['waits-for-a-file.py', world.path('may-listen'), began]);
+  const aborted = [manager.startProcess(late, { signal: controller.signal }), manager.whenRunning('other', { signal: controller.signal })];
+  const failures = aborted.map(failure);
+  // The calls and their aborts are in the stream of a host that does not read.
+  await new Promise(setImmediate);
+  controller.abort(new Error('the window was closed'));
+  await new Promise(setImmediate);
+  signal(frozen.host, 'SIGKILL');
+  await frozen.thaw();
+  for (const failed of failures) expect((await failed).message).toBe('the window was closed');
+  expect(manager.getState('plugin')).toBe('stopped');
+  fs.writeFileSync(marker, '');
+  await until(() => manager.isRunning('other'), 5_000);
+  expect(fs.existsSync(began)).toBe(false);
 });

@@ -2,13 +2,14 @@
 
 const fs = require('node:fs');
 const { testOnLinux, testWith } = require('../helpers/needs');
+const { stat } = require('../helpers/proc');
 const { failure, watch } = require('../helpers/promises');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
 
 const world = useWorld();
-const { shared, frozenHost, suspendHost } = useSessions(world);
+const { shared, host, frozenHost, suspendHost } = useSessions(world);
 
 testOnLinux('a suspended host gets SIGCONT after 2 s', async () => {
   const manager = world.manager();
@@ -30,6 +31,23 @@ testOnLinux('a host that was suspended after it had read a call gets SIGCONT as 
   await start.promise;
   expect(manager.isRunning('plugin')).toBe(true);
 });
+
+testOnLinux(
+  'a host that is suspended again gets SIGCONT again',
+  async () => {
+    const manager = world.manager();
+    const marker = world.path('may-listen');
+    const start = watch(manager.startProcess(shared('plugin', ['waits-for-a-file.py', marker, world.path('began')])));
+    await until(() => fs.existsSync(world.path('began')));
+    await suspendHost();
+    await until(() => stat(host().pid).state !== 'T', 4_000, 'the host goes on');
+    await suspendHost();
+    fs.writeFileSync(marker, '');
+    await start.promise;
+    expect(manager.isRunning('plugin')).toBe(true);
+  },
+  20_000,
+);
 
 testWith('ptrace')(
   'a start that is given up after 10 s is taken back when the host goes on',

@@ -2,7 +2,7 @@
 
 const fs = require('node:fs');
 const { record } = require('../helpers/events');
-const { testOnLinux } = require('../helpers/needs');
+const { testOnLinux, testWith } = require('../helpers/needs');
 const { alive, identify } = require('../helpers/proc');
 const { watch } = require('../helpers/promises');
 const { until } = require('../helpers/until');
@@ -10,7 +10,7 @@ const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
 
 const world = useWorld();
-const { shared } = useSessions(world);
+const { shared, spoil, started, value } = useSessions(world);
 
 /** The sockets of this process. */
 const sockets = () =>
@@ -59,4 +59,43 @@ testOnLinux('a start that is under way goes on after a protocol error', async ()
   fs.writeFileSync(marker, '');
   await start.promise;
   expect(manager.getPid('plugin')).toBe(daemon.pid);
+});
+
+testWith('ptrace')('a restart whose answer is lost by a protocol error is answered, and not carried out again', async () => {
+  const [marker, began] = [world.path('may-listen'), world.path('began')];
+  const config = shared('plugin', ['waits-for-a-file.py', marker, began]);
+  fs.writeFileSync(marker, '');
+  const other = world.manager();
+  const { owner } = await started(config);
+  await other.startProcess(config);
+  const events = record(other);
+  fs.unlinkSync(marker);
+  fs.unlinkSync(began);
+  const restarted = owner.asks('restartProcess', 'plugin');
+  await until(() => fs.existsSync(began));
+  owner.child.kill('SIGSTOP');
+  spoil(owner);
+  // The answer comes behind what is no message.
+  fs.writeFileSync(marker, '');
+  await until(() => other.isRunning('plugin'));
+  const pid = other.getPid('plugin');
+  owner.child.kill('SIGCONT');
+  expect(await restarted).toEqual({});
+  expect(await value(owner, 'getPid', 'plugin')).toBe(pid);
+  expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+  expect([other.getPid('plugin'), events.of('exit').length]).toEqual([pid, 1]);
+});
+
+testWith('ptrace')('upgrades by another session that are lost by a protocol error come with the next connection', async () => {
+  const { owner } = await started();
+  const other = world.manager();
+  await other.startProcess(shared());
+  owner.child.kill('SIGSTOP');
+  spoil(owner);
+  await other.upgradeProcess('plugin', { envVars: { TEST_WORLD: world.dir, NEXT: '1' } });
+  await other.upgradeProcess('plugin', { shutdownGracePeriod: 777 });
+  owner.child.kill('SIGCONT');
+  const config = async () => (await value(owner, 'getProcessInfo', 'plugin')).config;
+  await until(async () => (await config()).shutdownGracePeriod === 777);
+  expect((await config()).envVars.NEXT).toBe('1');
 });

@@ -3,6 +3,8 @@
 // Sessions of shared daemons: managers of this process, and owners that obey commands. What is known of their host.
 
 const fs = require('node:fs');
+const path = require('node:path');
+const { execFileSync } = require('node:child_process');
 const { freeze } = require('../helpers/freeze');
 const { alive, identify } = require('../helpers/proc');
 const { until } = require('../helpers/until');
@@ -50,6 +52,16 @@ function useSessions(world) {
     await until(() => threads().every((text) => text.slice(text.lastIndexOf(')')).startsWith(') T')), 5_000, 'the host is suspended');
   }
 
+  /** What the session reads next from the host is no message. Needs `ptrace`. */
+  const spoil = (owner) =>
+    execFileSync('/usr/bin/python3', [
+      '-S',
+      '-E',
+      path.join(__dirname, '../helpers/spoil.py'),
+      String(host().pid),
+      String(owner.child.pid),
+    ]);
+
   const hostGone = (deadline = 1_500) => until(() => host() === undefined, deadline, 'the host is gone');
 
   /** A session that has the daemon, with the process of the daemon. */
@@ -66,7 +78,7 @@ function useSessions(world) {
 
   const value = async (owner, verb, ...args) => (await owner.asks(verb, ...args)).value;
 
-  return { folder, session, shared, host, frozenHost, suspendHost, hostGone, started, kill, value };
+  return { folder, session, shared, host, spoil, frozenHost, suspendHost, hostGone, started, kill, value };
 }
 
 module.exports = { GRACE, useSessions };

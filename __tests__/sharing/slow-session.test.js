@@ -7,7 +7,7 @@ const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
 
 const world = useWorld();
-const { shared, session, value } = useSessions(world);
+const { shared, host, session, started, value } = useSessions(world);
 
 test('a suspended session keeps its hold, and catches up when it goes on', async () => {
   // Long names make long messages.
@@ -54,3 +54,23 @@ test('a session floods nobody: what it does not read of the output is dropped an
   await until(async () => (await value(owner, 'getOutput', 'plugin')).length === 1_000);
   expect(identify(await value(owner, 'getPid', 'plugin'))).toEqual(identify(other.getPid('plugin')));
 }, 60_000);
+
+test('upgrades by others while a session is suspended: it gets all changed fields, and the host does not grow with their number', async () => {
+  const config = shared();
+  const { owner } = await started(config);
+  const other = world.manager();
+  await other.startProcess(config);
+  owner.child.kill('SIGSTOP');
+  const big = (round) => ({ TEST_WORLD: world.dir, ROUND: String(round), BIG: 'x'.repeat(120_000) });
+  const resident = () => Number(/^VmRSS:\s+(\d+) kB/m.exec(fs.readFileSync(`/proc/${host().pid}/status`, 'utf8'))[1]);
+  await other.upgradeProcess('plugin', { startupTimeout: 9_000, shutdownGracePeriod: 777 });
+  for (let round = 0; round < 8; round++) await other.upgradeProcess('plugin', { envVars: big(round) });
+  const before = resident();
+  for (let round = 8; round < 40; round++) await other.upgradeProcess('plugin', { envVars: big(round) });
+  // 32 messages of a quarter of a megabyte each would wait.
+  expect(resident() - before).toBeLessThan(4_000);
+  owner.child.kill('SIGCONT');
+  const own = async () => (await value(owner, 'getProcessInfo', 'plugin')).config;
+  await until(async () => (await own()).envVars.ROUND === '39');
+  expect(await own()).toMatchObject({ shutdownGracePeriod: 777 });
+}, 120_000);

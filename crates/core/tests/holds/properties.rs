@@ -20,13 +20,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
 
     #[test]
-    fn shared_plugin_keeps_its_rules_in_every_history(on_demand in any::<bool>(), picks in prop::collection::vec(any::<u16>(), 1..160)) {
+    fn shared_plugin_keeps_its_rules_in_every_history(
+        on_demand in any::<bool>(),
+        ends in prop::bool::weighted(0.2),
+        picks in prop::collection::vec(any::<u16>(), 1..160),
+    ) {
         let habits = habits();
         let mut shadow = Shadow::new(on_demand);
         let mut path = Vec::new();
         for pick in picks {
             // Two of three are what comes by itself, so that a daemon has a life between requests.
-            let all = events(&shadow, &habits, &ALL);
+            let all = events(&shadow, &habits, &ALL, ends);
             let is_report = shadow.world.mail.front().is_some();
             let outcome = match pick % 3 {
                 0 if is_report => { path.push(format!("{:?}", all[0])); feed(&mut shadow, &all[0], &habits) }

@@ -256,6 +256,21 @@ fn shared_stop_of_the_last_session_resolves_when_the_tree_is_gone() {
 }
 
 #[test]
+fn shared_daemon_that_can_not_be_ended_does_not_keep_a_host_that_ends() {
+    let failed = || Err(Failure::StopFailed { survivors: vec![9] });
+    let mut plugin = Plugin::running([start(1), start(2)]);
+    plugin.on(HoldEvent::Everywhere { by: None });
+    assert!(plugin.holds.keeps_host() && plugin.holds.ends_for(1));
+    plugin.on(let_go(1, 9));
+    assert_eq!(plugin.all([HoldEvent::Daemon(Error), settled(2, failed())]), "answer 1/9 ERR_STOP_FAILED");
+    assert!(!plugin.holds.keeps_host() && plugin.holds.outlives_host().is_some());
+    // Nothing is stopped again.
+    assert_eq!(plugin.on(let_go(2, 8)), "answer 2/8 ERR_STOP_FAILED");
+    assert_eq!(plugin.all([ended(1), ended(2)]), "detach 1 Ended; detach 2 Ended");
+    assert!(!plugin.holds.keeps_host());
+}
+
+#[test]
 fn shared_stop_that_fails_gives_the_daemon_back() {
     let failed = || Err(Failure::StopFailed { survivors: vec![9] });
     let mut plugin = Plugin::running([start(1)]);

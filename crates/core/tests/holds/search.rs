@@ -21,6 +21,8 @@ pub struct Search {
     moves: &'static [Move],
     /// The requests beside start, stop and the end of a session.
     requests: &'static [Kind],
+    /// The host may end, and then stops the daemon whoever has it.
+    ends: bool,
 }
 
 #[derive(Clone)]
@@ -34,17 +36,20 @@ const fn habit(config: u8, linger: u64, timeout: u64) -> Habit {
 }
 
 /// The events that can come now.
-pub fn events(shadow: &Shadow, habits: &[Habit], requests: &[Kind]) -> Vec<HoldEvent> {
+pub fn events(shadow: &Shadow, habits: &[Habit], requests: &[Kind], ends: bool) -> Vec<HoldEvent> {
     let mut events = Vec::new();
     events.extend(shadow.world.mail.front().cloned());
+    if ends && !shadow.ends {
+        events.push(HoldEvent::Everywhere { by: None });
+    }
     let request = shadow.free_request();
     for (session, habit) in (0..).zip(habits) {
         let own = |kind: Kind| shadow.open.values().filter(|open| **open == (session, kind)).count();
-        let asks = |kind: Kind| requests.contains(&kind) && own(kind) == 0;
-        if own(Kind::Start) == 0 {
+        let asks = |kind: Kind| requests.contains(&kind) && own(kind) == 0 && !shadow.ends;
+        if own(Kind::Start) == 0 && !shadow.ends {
             events.push(shadow.start(session, request, habit));
         }
-        if own(Kind::LetGo) == 0 {
+        if own(Kind::LetGo) == 0 && (!shadow.ends || shadow.holds.ends_for(session)) {
             events.push(HoldEvent::LetGo { session, request });
         }
         events.push(HoldEvent::SessionEnded { session });
@@ -95,6 +100,10 @@ pub fn settle(shadow: &mut Shadow, habits: &[Habit]) -> Result<(), String> {
 pub fn ends_well(shadow: &Shadow, habits: &[Habit]) -> Result<(), String> {
     let mut shadow = shadow.clone();
     settle(&mut shadow, habits)?;
+    if shadow.ends {
+        let is_over = shadow.open.is_empty() && !shadow.holds.keeps_host();
+        return if is_over { Ok(()) } else { Err(format!("the host ends, and {:?} is open; {:?}", shadow.open, shadow.holds)) };
+    }
     let is_armed = shadow.world.state == DaemonState::Armed;
     let open: Vec<_> = shadow.open.values().filter(|(_, kind)| !(is_armed && *kind == Kind::Wait)).collect();
     if !open.is_empty() {
@@ -190,7 +199,7 @@ impl Search {
                 Err(rule) => panic!("{}, after\n  {}\n{rule}", self.name, node.path.join("\n  ")),
             }
         };
-        for event in events(&node.shadow, &self.habits, self.requests) {
+        for event in events(&node.shadow, &self.habits, self.requests, self.ends) {
             let mut after = node.clone();
             let outcome = feed(&mut after.shadow, &event, &self.habits);
             visit(after, format!("{event:?}"), outcome);
@@ -211,41 +220,73 @@ const RESTLESS: &[Move] = &[Move::Progress, Move::Crash, Move::GiveUp, Move::Cle
 fn every_order_of_two_sessions_that_start_and_stop() {
     let habits = vec![habit(0, 0, 1_000), habit(0, 0, 2_000)];
     let requests = &[Kind::Everywhere];
-    Search { name: "two sessions", habits, on_demand: false, depth: 10, moves: CALM, requests }.explore();
+    Search { name: "two sessions", habits, on_demand: false, depth: 10, moves: CALM, requests, ends: false }.explore();
 }
 
 #[test]
 fn every_order_of_two_sessions_with_restarts() {
     let habits = vec![habit(0, 0, 1_000), habit(0, 100, 2_000)];
     let requests = &[Kind::Restart];
-    Search { name: "restarts", habits, on_demand: false, depth: 9, moves: RESTLESS, requests }.explore();
+    Search { name: "restarts", habits, on_demand: false, depth: 9, moves: RESTLESS, requests, ends: false }.explore();
 }
 
 #[test]
 fn every_order_of_two_sessions_with_upgrades_and_waits() {
     let habits = vec![habit(0, 0, 1_000), habit(0, 100, 2_000)];
     let requests = &[Kind::Upgrade, Kind::Wait];
-    Search { name: "upgrades", habits, on_demand: false, depth: 8, moves: &[Move::Progress, Move::Failure, Move::Crash], requests }
-        .explore();
+    Search {
+        name: "upgrades",
+        habits,
+        on_demand: false,
+        depth: 8,
+        moves: &[Move::Progress, Move::Failure, Move::Crash],
+        requests,
+        ends: false,
+    }
+    .explore();
 }
 
 #[test]
 fn every_order_of_two_sessions_whose_configurations_differ() {
     let habits = vec![habit(0, 100, 1_000), habit(1, 0, 2_000)];
     let requests = &[Kind::Everywhere];
-    Search { name: "unequal", habits, on_demand: false, depth: 10, moves: &[Move::Progress, Move::Failure, Move::Crash], requests }
-        .explore();
+    Search {
+        name: "unequal",
+        habits,
+        on_demand: false,
+        depth: 10,
+        moves: &[Move::Progress, Move::Failure, Move::Crash],
+        requests,
+        ends: false,
+    }
+    .explore();
 }
 
 #[test]
 fn every_order_of_two_sessions_with_a_daemon_on_demand() {
     let habits = vec![habit(0, 0, 1_000), habit(0, 100, 2_000)];
     let requests = &[Kind::Everywhere, Kind::Wait];
-    Search { name: "on demand", habits, on_demand: true, depth: 7, moves: &[Move::Progress, Move::Crash], requests }.explore();
+    Search { name: "on demand", habits, on_demand: true, depth: 7, moves: &[Move::Progress, Move::Crash], requests, ends: false }.explore();
+}
+
+#[test]
+fn every_order_of_two_sessions_with_a_host_that_ends() {
+    let habits = vec![habit(0, 0, 1_000), habit(0, 100, 2_000)];
+    let requests = &[Kind::Everywhere, Kind::Restart];
+    Search { name: "a host that ends", habits, on_demand: false, depth: 9, moves: CALM, requests, ends: true }.explore();
 }
 
 #[test]
 fn every_order_of_three_sessions() {
     let habits = vec![habit(0, 0, 1_000), habit(0, 0, 2_000), habit(1, 0, 3_000)];
-    Search { name: "three sessions", habits, on_demand: false, depth: 8, moves: &[Move::Progress, Move::Failure], requests: &[] }.explore();
+    Search {
+        name: "three sessions",
+        habits,
+        on_demand: false,
+        depth: 8,
+        moves: &[Move::Progress, Move::Failure],
+        requests: &[],
+        ends: false,
+    }
+    .explore();
 }

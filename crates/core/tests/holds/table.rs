@@ -69,6 +69,13 @@ fn situations() -> Vec<Situation> {
         situation("the last stops it, another one waits", one(), &[2], &[2], [let_go(1), told(Stopping), start(2)]),
         situation("stopped for all", two(), &[2], &[], [everywhere.clone(), told(Stopping)]),
         situation("stopped for all while it starts", new(), &[2], &[], [start(1), start(2), told(SPAWNED), everywhere, told(Stopping)]),
+        situation(
+            "the host ends, and processes have outlived the stop",
+            two(),
+            &[],
+            &[],
+            [HoldEvent::Everywhere { by: None }, told(Stopping), told(Error), stuck()],
+        ),
         situation("processes have outlived the stop of the last", one(), &[], &[], [let_go(1), told(Stopping), told(Error), stuck()]),
     ]
 }

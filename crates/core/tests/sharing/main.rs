@@ -7,3 +7,4 @@ mod greeting;
 mod outbox;
 mod path;
 mod protocol;
+mod upgrades;

@@ -40,6 +40,16 @@ fn a_session_that_only_asks_is_not_read_any_more() {
 }
 
 #[test]
+fn an_outbox_whose_connection_is_broken_has_room_and_counts_what_is_lost() {
+    let mut outbox = Outbox::default();
+    outbox.push(Class::Answer, frame(OUTBOX_MAX + 1));
+    outbox.lose_all();
+    assert!(!outbox.is_full());
+    outbox.push(Class::State, frame(1));
+    assert_eq!((outbox.bytes(), outbox.take_resync()), (0, Some(2)));
+}
+
+#[test]
 fn a_cleared_outbox_counts_what_it_had() {
     let mut outbox = Outbox::default();
     outbox.push(Class::State, vec![0; 8]);

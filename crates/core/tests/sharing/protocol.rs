@@ -63,7 +63,7 @@ fn requests() -> Vec<Request> {
         Call::Metrics,
         Call::Listen(Interest { health: true, debug: false, lines: true, followed: vec![plugin()] }),
     ];
-    (1..).zip(calls).map(|(id, call)| Request { id, call }).collect()
+    (1..).zip(calls).map(|(id, call)| Request { id, oldest: 1, call }).collect()
 }
 
 fn pushes() -> Vec<Push> {
@@ -102,7 +102,7 @@ fn pushes() -> Vec<Push> {
         },
         Push::Upgraded { plugin: plugin(), changes: "{}".to_owned(), config: config() },
         Push::Resync { lost: 5, plugins: vec![plugin()] },
-        Push::Leaving,
+        Push::Leaving { left: vec!["plugin".to_owned()] },
     ];
     pushes.extend(
         [Detachment::Stopped, Detachment::TimedOut, Detachment::Refused, Detachment::Everywhere]
@@ -145,7 +145,7 @@ fn a_value_that_is_nested_too_deeply_is_refused() {
         deep = Raw::Array(vec![deep]);
     }
     let Call::Start(start) = requests().swap_remove(0).call else { panic!("the first request is a start") };
-    let request = Request { id: 1, call: Call::Start(Box::new(Start { config: deep, ..*start })) };
+    let request = Request { id: 1, oldest: 1, call: Call::Start(Box::new(Start { config: deep, ..*start })) };
     let bytes = encode(&request, TO_HOST_MAX).unwrap();
     std::mem::forget(request);
     assert_eq!(received::<Request>(&bytes, usize::MAX, TO_HOST_MAX), Err(()));
@@ -153,7 +153,7 @@ fn a_value_that_is_nested_too_deeply_is_refused() {
 
 #[test]
 fn bytes_behind_a_message_in_its_frame_are_refused() {
-    let mut frame = encode(&Push::Leaving, TO_SESSION_MAX).unwrap();
+    let mut frame = encode(&Push::Leaving { left: Vec::new() }, TO_SESSION_MAX).unwrap();
     frame.push(0);
     let length = u32::try_from(frame.len() - PREFIX).unwrap();
     frame[..PREFIX].copy_from_slice(&length.to_le_bytes());

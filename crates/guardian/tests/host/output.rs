@@ -24,7 +24,7 @@ struct Got {
 }
 
 fn ask(mut stream: &UnixStream, id: u64, call: Call) {
-    stream.write_all(&encode(&Request { id, call }, TO_HOST_MAX).unwrap()).unwrap();
+    stream.write_all(&encode(&Request { id, oldest: id, call }, TO_HOST_MAX).unwrap()).unwrap();
 }
 
 /// A session that speaks the protocol itself.

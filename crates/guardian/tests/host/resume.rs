@@ -1,6 +1,7 @@
 //! A protocol error ends a connection. The session keeps what it has for two seconds, and once.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ impl Connection {
     }
 
     fn ask(&mut self, id: u64, call: Call) {
-        self.stream.write_all(&encode(&Request { id, call }, TO_HOST_MAX).unwrap()).unwrap();
+        self.stream.write_all(&encode(&Request { id, oldest: 1, call }, TO_HOST_MAX).unwrap()).unwrap();
     }
 
     fn start(&mut self, world: &World, id: u64) {
@@ -127,6 +128,55 @@ fn a_session_that_does_not_reconnect_has_ended_after_2_seconds() {
     assert!(begun.elapsed() > Duration::from_millis(1_900), "{:?}", begun.elapsed());
     let other = Connection::new(&world, Ask::Resume(first.token));
     assert_ne!(other.token, first.token);
+}
+
+#[test]
+fn a_call_that_was_carried_out_is_answered_again_and_not_carried_out_again() {
+    let world = World::new();
+    let (mut first, former) = session(&world);
+    first.ask(2, Call::Restart { plugin: "plugin".to_owned() });
+    // As if this were lost.
+    let daemon = first.answered(2).unwrap();
+    assert_ne!(daemon, former);
+    first.stream.write_all(&[0xff; 64]).unwrap();
+    first.await_end();
+    let mut second = Connection::new(&world, Ask::Resume(first.token));
+    second.ask(2, Call::Restart { plugin: "plugin".to_owned() });
+    assert_eq!(second.answered(2), Some(daemon));
+    // A call of its own.
+    second.ask(3, Call::Restart { plugin: "plugin".to_owned() });
+    assert_ne!(second.answered(3), Some(daemon));
+}
+
+/// A session that the host can't write to.
+fn deaf_session(world: &World) -> (Connection, i32) {
+    let (mut connection, daemon) = session(world);
+    connection.stream.shutdown(Shutdown::Read).unwrap();
+    // The host says that it has read the call, which is EPIPE.
+    connection.ask(2, Call::Wait { plugin: "plugin".to_owned() });
+    assert!(!within(Duration::from_millis(500), || !lives(daemon)));
+    (connection, daemon)
+}
+
+#[test]
+fn a_failed_write_of_the_host_does_not_end_a_session_that_says_that_it_comes_again() {
+    let world = World::new();
+    let (mut first, daemon) = deaf_session(&world);
+    first.ask(3, Call::Reconnect);
+    first.await_end();
+    let mut second = Connection::new(&world, Ask::Resume(first.token));
+    assert_eq!(second.token, first.token);
+    second.ask(2, Call::Wait { plugin: "plugin".to_owned() });
+    assert_eq!(second.answered(2), Some(daemon));
+}
+
+#[test]
+fn a_failed_write_of_the_host_ends_a_session_that_says_nothing_more_after_2_seconds() {
+    let world = World::new();
+    let begun = Instant::now();
+    let (_first, daemon) = deaf_session(&world);
+    assert!(within(Duration::from_secs(5), || !lives(daemon)));
+    assert!(begun.elapsed() > Duration::from_millis(1_900), "{:?}", begun.elapsed());
 }
 
 #[test]

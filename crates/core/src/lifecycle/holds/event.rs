@@ -90,7 +90,8 @@ pub enum HoldEvent {
     SessionEnded {
         session: Session,
     },
-    /// stopProcess with `everywhere`. `by`: `None` if the host itself stops the daemon. The session need not hold the plugin.
+    /// stopProcess with `everywhere`. `by`: `None` if the host itself stops the daemon, because it ends. The session need not hold the
+    /// plugin.
     Everywhere {
         by: Option<(Session, Request)>,
     },

@@ -14,7 +14,11 @@ impl Holds {
         {
             return stop.requests.push((session, request));
         }
-        if self.has(session) {
+        if let Some(failure) = self.outlives_host().filter(|_| self.has(session)) {
+            // As that of an exclusive plugin, this session's state is 'error'.
+            let failure = failure.clone();
+            self.answer(session, request, Err(failure));
+        } else if self.has(session) {
             self.leave(session, DetachReason::LetGo, &Failure::Stopped, Some(request));
         } else {
             self.answer(session, request, Ok(()));
@@ -84,7 +88,7 @@ impl Holds {
         self.detach(session, reason);
         let is_warm = starts.is_empty() && self.start.is_none() && !self.daemon.is_at_rest();
         let lingers = self.has.is_empty() && is_warm && !hold.linger.is_zero();
-        if self.has.is_empty() && !lingers && !(self.is_idle() && self.daemon != DaemonState::Error) {
+        if self.has.is_empty() && !lingers && !self.is_over() {
             self.begin_stop(Some((session, hold)));
             return self.answer_at_end(session, reason, starts, failure, request);
         }
@@ -144,7 +148,14 @@ impl Holds {
 
     pub(super) fn stop_everywhere(&mut self, by: Option<(Session, Request)>) {
         self.reject_queued(|_| true);
-        if self.stop.is_none() && self.is_idle() && self.daemon != DaemonState::Error {
+        if let (Some(failure), true) = (self.outlives_host(), self.stop.is_none()) {
+            let failure = failure.clone();
+            if let Some((session, request)) = by {
+                self.answer(session, request, Err(failure));
+            }
+            return;
+        }
+        if self.stop.is_none() && self.is_over() {
             for session in mem::take(&mut self.has).into_keys() {
                 self.detach(session, DetachReason::Everywhere);
             }
@@ -201,6 +212,7 @@ impl Holds {
         }
         self.end_linger();
         match self.daemon {
+            DaemonState::Error if self.outlives_host().is_some() => {}
             DaemonState::Error => self.begin_stop(None),
             DaemonState::Stopped => {
                 self.daemon = DaemonState::Unknown;

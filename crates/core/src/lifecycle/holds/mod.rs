@@ -138,8 +138,19 @@ pub struct Holds {
     stop: Option<Stopping>,
     calls: BTreeMap<CallId, Asked>,
     lingers: bool,
+    ending: Ending,
     issued: CallId,
     effects: Vec<HoldEffect>,
+}
+
+/// Whether the host ends.
+#[derive(Debug, Clone)]
+enum Ending {
+    No,
+    /// Sessions that have the plugin do not keep the host, and nothing new begins.
+    Begun,
+    /// The host can't end the daemon. It leaves all the same: keepers and guardian stay with what is left.
+    Failed(Failure),
 }
 
 impl Default for Holds {
@@ -159,6 +170,7 @@ impl Holds {
             stop: None,
             calls: BTreeMap::new(),
             lingers: false,
+            ending: Ending::No,
             issued: 0,
             effects: Vec::new(),
         }
@@ -185,7 +197,35 @@ impl Holds {
 
     /// Whether the host must live on for this plugin.
     pub fn keeps_host(&self) -> bool {
-        !self.daemon.is_at_rest() || !self.has.is_empty() || !self.queue.is_empty() || self.is_busy() || self.lingers
+        let is_active = !self.daemon.is_at_rest() || self.is_busy();
+        is_active || !self.is_ending() && self.is_wanted()
+    }
+
+    /// Whether nobody has the plugin, and nothing of it is left.
+    pub fn is_unused(&self) -> bool {
+        !self.keeps_host() && !self.is_wanted() && self.outlives_host().is_none()
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.has.is_empty() || !self.queue.is_empty() || self.lingers
+    }
+
+    /// Whether the host, which ends, has a stop of this session to answer: it has the plugin, or had it when the end began.
+    pub fn ends_for(&self, session: Session) -> bool {
+        let is_leaving = |stop: &Stopping| stop.leaving.contains_key(&session) || stop.leaver.is_some_and(|(leaver, _)| leaver == session);
+        self.is_ending() && (self.has(session) || self.stop.as_ref().is_some_and(is_leaving))
+    }
+
+    /// Why processes of the plugin outlive the host.
+    pub const fn outlives_host(&self) -> Option<&Failure> {
+        match &self.ending {
+            Ending::Failed(failure) if matches!(self.daemon, DaemonState::Error) => Some(failure),
+            _ => None,
+        }
+    }
+
+    const fn is_ending(&self) -> bool {
+        !matches!(self.ending, Ending::No)
     }
 
     /// Handles one event. Returns the effects, in the order in which they must be carried out.
@@ -197,7 +237,12 @@ impl Holds {
             }
             HoldEvent::LetGo { session, request } => self.let_go(session, request),
             HoldEvent::SessionEnded { session } => self.session_ended(session),
-            HoldEvent::Everywhere { by } => self.stop_everywhere(by),
+            HoldEvent::Everywhere { by } => {
+                if by.is_none() && !self.is_ending() {
+                    self.ending = Ending::Begun;
+                }
+                self.stop_everywhere(by);
+            }
             HoldEvent::Restart { session, request } => self.restart_requested(session, request),
             HoldEvent::Upgrade { session, request, linger } => self.upgrade_requested(session, request, linger),
             HoldEvent::Wait { session, request } => self.wait_requested(session, request),
@@ -213,6 +258,11 @@ impl Holds {
     /// Whether a call is under way.
     fn is_busy(&self) -> bool {
         self.start.is_some() || self.stop.is_some() || !self.calls.is_empty()
+    }
+
+    /// Whether a stop is of no use: nothing of the daemon is left, or the host, which ends, has tried it.
+    fn is_over(&self) -> bool {
+        self.is_idle() && (self.daemon != DaemonState::Error || self.outlives_host().is_some())
     }
 
     /// Whether the daemon is at rest, and no call is under way that changes this.

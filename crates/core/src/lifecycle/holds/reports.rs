@@ -4,7 +4,7 @@ use core::mem;
 use core::time::Duration;
 
 use super::requests::time;
-use super::{Asked, CallId, DaemonState, DetachReason, HoldEffect, Holds, Stage, Starting, Stopping, Waiter};
+use super::{Asked, CallId, DaemonState, DetachReason, Ending, HoldEffect, Holds, Stage, Starting, Stopping, Waiter};
 use crate::error::{Code, Failure};
 
 impl Holds {
@@ -79,6 +79,9 @@ impl Holds {
         } else {
             // The daemon is still theirs, in the state 'error'.
             self.daemon = DaemonState::Error;
+            if let (true, Err(failure)) = (self.is_ending(), outcome) {
+                self.ending = Ending::Failed(failure.clone());
+            }
             self.has = leaving;
             if let Some((session, hold)) = leaver {
                 self.has.insert(session, hold);

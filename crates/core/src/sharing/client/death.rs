@@ -1,6 +1,7 @@
 //! What follows the host's death. The keepers end the daemons, as after an owner's death, and the sessions that had them start them
 //! again in a new host.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ally_base::os::{self, Process};
@@ -9,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::plugin::Plugin;
 use super::task::{Pending, Task};
-use super::{Asked, Command, What};
+use super::{Asked, Command, Inner, What};
 use crate::error::Failure;
 use crate::model::Pid;
 use crate::supervisor::await_tree_end;
@@ -21,10 +22,16 @@ const PAUSE: Duration = Duration::from_millis(5);
 const DEATH_LIMIT: Duration = Duration::from_secs(2);
 
 impl Task {
-    /// The host has left by itself, so no daemon is left. Calls that it has not answered are for the next one.
-    pub fn host_left(&mut self) {
+    /// The host has left by itself, so no daemon is left, except for those that it could not end. Calls that it has not answered are
+    /// for the next one.
+    pub fn host_left(&mut self, left: &[String]) {
+        let host = self.host_pid;
+        if !left.is_empty() {
+            self.dead = Some(host);
+        }
         for plugin in self.inner.lock().values_mut() {
-            self.inner.change_in(plugin, Plugin::host_left);
+            let outlives = left.contains(&plugin.name).then_some(host);
+            self.inner.change_in(plugin, |plugin| plugin.host_left(outlives));
         }
         self.send_again();
     }
@@ -65,7 +72,7 @@ impl Task {
         for plugin in self.inner.lock().values_mut() {
             let restarts = match (has_died, is_stopped(&plugin.name)) {
                 (true, true) => self.inner.change_in(plugin, Plugin::host_died_stopping),
-                (true, false) => self.inner.change_in(plugin, Plugin::host_died),
+                (true, false) => self.inner.change_in(plugin, |plugin| plugin.host_died(self.host_pid)),
                 (false, _) => self.inner.change_in(plugin, Plugin::connection_lost),
             };
             if restarts {
@@ -78,7 +85,7 @@ impl Task {
     /// `after`: the host, if it has died.
     fn repeat(&mut self, asked: Asked, after: Option<Pid>) {
         match (asked.what, after) {
-            (What::LetGo, Some(dead)) => self.answer_at_tree_end(Asked { what: What::LetGo, ..asked }, dead),
+            (What::LetGo, Some(dead)) => self.inner.answer_at_tree_end(Asked { what: What::LetGo, ..asked }, dead),
             // The sessions that have the daemon start it again in the next host, in which this stop precedes or follows them.
             (What::Everywhere { .. }, Some(_)) => self.note(Asked { what: What::Everywhere { after }, ..asked }),
             (What::Start { begun, .. }, Some(_)) => self.note(Asked { what: What::Start { begun, after }, ..asked }),
@@ -93,16 +100,6 @@ impl Task {
             (What::Metrics | What::Abort(_), _) => {}
             (what, _) => self.note(Asked { what, ..asked }),
         }
-    }
-
-    /// The stop is carried out by the keeper.
-    pub fn answer_at_tree_end(&self, asked: Asked, dead: Pid) {
-        let inner = std::sync::Arc::clone(&self.inner);
-        let grace = inner.lock().get(&asked.plugin).map_or(Duration::ZERO, |plugin| plugin.start.config.shutdown_grace_period);
-        drop(runtime::spawn(async move {
-            let outcome = await_tree_end(&inner.context.options.envs_dir, &asked.plugin, dead, grace).await;
-            inner.answered(asked, outcome);
-        }));
     }
 
     /// The calls for the next host. A start whose session has let go meanwhile is none of them: nobody would take it back there. Nor is
@@ -135,6 +132,21 @@ impl Task {
             }
             self.note(asked);
         }
+    }
+}
+
+impl Inner {
+    /// The stop is carried out by the keeper of this host, which is gone.
+    pub(super) fn answer_at_tree_end(self: &Arc<Self>, asked: Asked, dead: Pid) {
+        let inner = Arc::clone(self);
+        let grace = inner.lock().get(&asked.plugin).map_or(Duration::ZERO, |plugin| plugin.start.config.shutdown_grace_period);
+        drop(runtime::spawn(async move {
+            let outcome = await_tree_end(&inner.context.options.envs_dir, &asked.plugin, dead, grace).await;
+            if let Err(failure) = &outcome {
+                inner.change(&asked.plugin, |plugin| plugin.not_ended(failure, dead));
+            }
+            inner.answered(asked, outcome);
+        }));
     }
 }
 

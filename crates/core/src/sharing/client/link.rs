@@ -20,7 +20,7 @@ use super::spawn::spawn_host;
 use crate::error::Failure;
 use crate::model::Pid;
 use crate::sharing::place::{Note, Place};
-use crate::sharing::protocol::{Ask, ClientGreeting, HostGreeting, Inbound, TO_SESSION_MAX, Verdict};
+use crate::sharing::protocol::{Ask, ClientGreeting, HostGreeting, Inbound, LEFT_MAX, TO_SESSION_MAX, Verdict};
 use crate::supervisor::GuardianProgram;
 
 /// The time in which a host must answer.
@@ -58,11 +58,18 @@ enum Try {
     /// It has ended before it answered.
     Ended(Option<Pid>),
     /// It ends everything first.
-    MakesRoom(UnixStream, Duration),
+    MakesRoom(Room),
     /// The queue of its socket is full.
     Busy,
     /// It does not answer. The note of who holds its lock, if there is one.
     Silent(Option<Note>),
+}
+
+/// A host that ends everything, in this time.
+struct Room {
+    host: Pid,
+    stream: UnixStream,
+    within: Duration,
 }
 
 /// A connection to the host. Makes a host if there is none.
@@ -77,9 +84,10 @@ pub async fn connect(target: &Target) -> Result<Link, Failure> {
     loop {
         let problem = match try_connect(&place, target, Ask::Session, deadline).await? {
             Try::Linked(link) => return Ok(Link { waited, ..*link }),
-            Try::MakesRoom(mut stream, within) => {
+            Try::MakesRoom(room) => {
                 let begun = Instant::now();
-                await_end(&mut stream, within).await?;
+                // If it leaves something, the start of that plugin says so.
+                await_end(room).await?;
                 waited += begun.elapsed();
                 deadline = Instant::now() + LIMIT;
                 continue;
@@ -115,6 +123,8 @@ pub async fn connect(target: &Target) -> Result<Link, Failure> {
 pub enum Existing {
     Linked(Link),
     Nobody,
+    /// It has ended, and could not end all of its daemons.
+    Left(Pid),
     /// It was killed, and has left its socket.
     Died(Pid),
 }
@@ -149,7 +159,7 @@ pub async fn look_link(target: &Target) -> Result<Option<Link>, Failure> {
     }
     match find(target, Ask::Look).await? {
         Existing::Linked(link) => Ok(Some(link)),
-        Existing::Nobody | Existing::Died(_) => Ok(None),
+        Existing::Nobody | Existing::Left(_) | Existing::Died(_) => Ok(None),
     }
 }
 
@@ -163,9 +173,10 @@ async fn find(target: &Target, ask: Ask) -> Result<Existing, Failure> {
             // One that leaves removes its socket first.
             Try::Ended(Some(host)) if Place::has_socket(&target.envs_dir) => return Ok(Existing::Died(host)),
             Try::Ended(_) => return Ok(Existing::Nobody),
-            Try::MakesRoom(mut stream, within) => {
-                await_end(&mut stream, within).await?;
-                return Ok(Existing::Nobody);
+            Try::MakesRoom(room) => {
+                let host = room.host;
+                let left = await_end(room).await?;
+                return Ok(if left.is_empty() { Existing::Nobody } else { Existing::Left(host) });
             }
             // A look changes nothing, so it wakes nobody.
             Try::Silent(note) if ask == Ask::Look || Instant::now() >= deadline => return Err(silent(note.as_ref())),
@@ -191,7 +202,7 @@ async fn try_when_not_busy(place: &Place, target: &Target, ask: Ask, deadline: I
 /// Asks the host, of whatever build, to end everything. Returns whether there was one.
 ///
 /// # Errors
-/// As [`connect`].
+/// As [`connect`]; `NotEnded` if processes of its daemons are left.
 pub async fn end_host(target: &Target) -> Result<bool, Failure> {
     if !Place::has_socket(&target.envs_dir) {
         return Ok(false);
@@ -199,10 +210,10 @@ pub async fn end_host(target: &Target) -> Result<bool, Failure> {
     let place = Place::open(&target.envs_dir)?;
     match try_when_not_busy(&place, target, Ask::End, Instant::now() + LIMIT).await? {
         Try::Linked(_) | Try::Nobody | Try::Ended(_) => Ok(false),
-        Try::MakesRoom(mut stream, within) => {
-            await_end(&mut stream, within).await?;
-            Ok(true)
-        }
+        Try::MakesRoom(room) => match await_end(room).await? {
+            left if left.is_empty() => Ok(true),
+            left => Err(Failure::NotEnded { problem: format!("it has ended, but processes of its daemons go on: {left}") }),
+        },
         Try::Busy => Err(held(&place)),
         Try::Silent(note) => Err(silent(note.as_ref())),
     }
@@ -248,7 +259,7 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
             let (read, write) = stream.into_split();
             Ok(Try::Linked(Box::new(Link { host: hello.pid, read, write, inbound, token, waited: Duration::ZERO })))
         }
-        Verdict::MakesRoom { within } => Ok(Try::MakesRoom(stream, within)),
+        Verdict::MakesRoom { within } => Ok(Try::MakesRoom(Room { host: hello.pid, stream, within })),
         Verdict::OtherBuild { sessions } => Err(other_build(&hello, target, sessions)),
         Verdict::Outside { difference } => {
             let problem = format!("the host of shared daemons (process {}) is in another sandbox: {difference}", hello.pid);
@@ -275,14 +286,18 @@ async fn read_greeting(stream: &mut UnixStream) -> Option<(HostGreeting, Vec<u8>
     }
 }
 
-/// Waits for the end of the stream, which is that of the host.
+/// Waits for the end of the stream, which is that of the host. Returns what it says that it could not end.
 ///
 /// # Errors
 /// `HostSilent`: it has not ended in this time.
-async fn await_end(stream: &mut UnixStream, within: Duration) -> Result<(), Failure> {
-    let mut piece = [0; 64];
-    let ended = async { while stream.read(&mut piece).await.is_ok_and(|count| count > 0) {} };
-    timeout(within, ended).await.map_err(|_| {
+async fn await_end(Room { mut stream, within, .. }: Room) -> Result<String, Failure> {
+    let (mut piece, mut left) = ([0; 512], Vec::new());
+    let ended = async {
+        while let Some(bytes) = stream.read(&mut piece).await.ok().and_then(|count| piece.get(..count)).filter(|bytes| !bytes.is_empty()) {
+            left.extend(bytes.iter().take(LEFT_MAX.saturating_sub(left.len())));
+        }
+    };
+    timeout(within, ended).await.map(|()| String::from_utf8_lossy(&left).into_owned()).map_err(|_| {
         let problem = format!("the host of shared daemons has not ended within {} s", within.as_secs());
         Failure::HostSilent { problem }
     })

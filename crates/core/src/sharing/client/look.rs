@@ -42,7 +42,7 @@ pub async fn look(target: &Target) -> Result<Option<HostView>, Failure> {
 
 /// `None` if the stream ends.
 async fn list(link: &mut Link) -> Option<Vec<Listed>> {
-    let frame = encode(&Request { id: ONLY, call: Call::List }, TO_HOST_MAX)?;
+    let frame = encode(&Request { id: ONLY, oldest: ONLY, call: Call::List }, TO_HOST_MAX)?;
     link.write.write_all(&frame).await.ok()?;
     let mut plugins = Vec::new();
     loop {
@@ -68,7 +68,7 @@ async fn read_output(target: &Target, plugin: &str, lines: usize, live: bool, ta
     let mut link = look_link(target).await.ok()??;
     let lines = u32::try_from(lines).unwrap_or(u32::MAX);
     let call = Call::Output { plugin: plugin.to_owned(), lines, follow: live };
-    link.write.write_all(&encode(&Request { id: ONLY, call }, TO_HOST_MAX)?).await.ok()?;
+    link.write.write_all(&encode(&Request { id: ONLY, oldest: ONLY, call }, TO_HOST_MAX)?).await.ok()?;
     let mut writer = None;
     loop {
         while let Some(push) = link.inbound.next_message::<Push>().ok()? {
@@ -78,7 +78,7 @@ async fn read_output(target: &Target, plugin: &str, lines: usize, live: bool, ta
                     lines.into_iter().for_each(|line| add(tail, &mut writer, line));
                 }
                 Push::Answer { outcome, .. } if !live || outcome.is_err() => return None,
-                Push::Detached { .. } | Push::Leaving => return None,
+                Push::Detached { .. } | Push::Leaving { .. } => return None,
                 _ => {}
             }
         }

@@ -9,6 +9,10 @@ use crate::supervisor::{Refusal, log_not_stopped};
 impl Client {
     /// Lets go of the plugin.
     pub fn stop(&self, name: &str, ticket: Ticket) {
+        if let Some(host) = self.inner.change(name, Plugin::stop_left).flatten() {
+            let asked = Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::LetGo };
+            return self.inner.answer_at_tree_end(asked, host);
+        }
         let lets_go = self.inner.change(name, Plugin::let_go).unwrap_or(false);
         if lets_go {
             self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::LetGo });
@@ -19,6 +23,9 @@ impl Client {
 
     /// Stops the plugin for all sessions.
     pub fn stop_everywhere(&self, name: &str, ticket: Ticket) {
+        if self.peek(name, Plugin::is_left).unwrap_or(false) {
+            return self.stop(name, ticket);
+        }
         self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what: What::Everywhere { after: None } });
     }
 
@@ -41,7 +48,7 @@ impl Client {
             .inner
             .lock()
             .values()
-            .filter(|plugin| plugin.is_held())
+            .filter(|plugin| plugin.is_to_be_stopped())
             .map(|plugin| (plugin.name.clone(), plugin.start.config.depends_on.clone()))
             .collect();
         self.stop_in_order(held).await

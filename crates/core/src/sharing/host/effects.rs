@@ -92,6 +92,9 @@ impl Host {
                 if let Some(follower) = state.plugins.get_mut(name).and_then(|plugin| plugin.detach(session)) {
                     state.followers.remove(&follower.id);
                 }
+                if let Some(connection) = state.sessions.get_mut(&session) {
+                    connection.upgrades.remove(name);
+                }
                 state.push(session, Class::Answer, &Push::Detached { plugin: name.to_owned(), why: detachment(reason) });
             }
             HoldEffect::ArmTimeout { request, after } => {
@@ -219,10 +222,12 @@ fn upgraded(state: &mut State, name: &str, session: SessionId, AskedStart { star
     let Some(plugin) = state.plugins.get_mut(name) else { return };
     plugin.serving = Some(start.parsed);
     plugin.upgraded = true;
-    let push = Push::Upgraded { plugin: name.to_owned(), changes, config };
-    for other in plugin.holders().filter(|other| *other != session) {
-        if let Some(other) = state.sessions.get_mut(&other) {
-            other.push(Class::Answer, &push);
+    for id in plugin.holders() {
+        match state.sessions.get_mut(&id) {
+            // It has this configuration by its own call.
+            Some(own) if id == session => own.upgrades.remove(name),
+            Some(other) => other.push_upgrade(name, &changes, &config),
+            None => {}
         }
     }
 }

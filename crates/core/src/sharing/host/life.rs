@@ -4,14 +4,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ally_base::text::printable;
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Class, Host, State};
+use crate::error::Failure;
 use crate::lifecycle::KILL_TIMEOUT;
 use crate::lifecycle::holds::HoldEvent;
 use crate::sharing::place::SOCKET;
-use crate::sharing::protocol::{Push, Verdict};
+use crate::sharing::protocol::{LEFT_MAX, Push, Verdict};
 use crate::supervisor::TARGET;
 use crate::supervisor::runtime::{self, AbortOnDrop, FolderChanges};
 
@@ -58,6 +61,11 @@ impl Life {
     pub const fn is_leaving(&self) -> bool {
         !matches!(self.phase, Phase::Serving)
     }
+
+    /// Stops of what is being ended are still taken: they ask for nothing new.
+    pub const fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Ending)
+    }
 }
 
 impl State {
@@ -71,6 +79,11 @@ impl State {
         self.life.begin_ending();
         let graces = self.plugins.values().filter_map(|plugin| Some(plugin.serving.as_ref()?.config.shutdown_grace_period));
         Verdict::MakesRoom { within: graces.max().unwrap_or_default() + KILL_TIMEOUT + ENDING }
+    }
+
+    /// The plugins whose processes outlive the host, and why.
+    fn left(&self) -> impl Iterator<Item = (&str, &Failure)> {
+        self.plugins.values().filter_map(|plugin| Some((plugin.name.as_str(), plugin.holds.outlives_host()?)))
     }
 
     fn keeps_host(&self) -> bool {
@@ -100,25 +113,31 @@ impl Host {
 
     /// One step with the end of the listener: a connection is either answered, or refused and made again to the next host.
     async fn leave(self: Arc<Self>) {
-        {
+        let (waiting, text) = {
             let mut state = self.lock();
             if state.keeps_host() || state.life.phase == Phase::Left {
                 return;
             }
             state.life.phase = Phase::Left;
+            let left: Vec<String> = state.left().map(|(name, _)| name.to_owned()).collect();
+            let text = left_text(state.left());
             self.place.remove_socket(self.socket);
             state.life.listening = None;
             state.life.watching = None;
             for session in state.sessions.values_mut() {
-                session.push(Class::Answer, &Push::Leaving);
+                session.push(Class::Answer, &Push::Leaving { left: left.clone() });
             }
-        }
+            (std::mem::take(&mut state.life.waiting), text)
+        };
         // The task that accepts is dropped in the next turn of the runtime, and with it the listener.
         tokio::task::yield_now().await;
         let begun = Instant::now();
         while begun.elapsed() < FAREWELL && self.lock().sessions.values().any(|session| !session.is_drained()) {
             sleep(Duration::from_millis(1)).await;
         }
+        // Open until the end of this process.
+        let waiting = tell_waiting(waiting, &text).await;
+        self.lock().life.waiting = waiting;
         if let Err(error) = self.lock.unlock() {
             tracing::debug!(target: TARGET, %error, "the lock of the host is released by the end of its process");
         }
@@ -158,6 +177,30 @@ impl Host {
         }
         self.judge_life(&mut state);
     }
+}
+
+fn left_text<'a>(left: impl Iterator<Item = (&'a str, &'a Failure)>) -> String {
+    let mut text = String::new();
+    for (name, failure) in left {
+        let entry = format!("{}: {failure}", printable(name));
+        let separator = if text.is_empty() { "" } else { "; " };
+        if text.len() + separator.len() + entry.len() > LEFT_MAX {
+            break;
+        }
+        text.extend([separator, &entry]);
+    }
+    text
+}
+
+/// Tells those who wait for the end what is left. Returns their connections.
+async fn tell_waiting(mut waiting: Vec<UnixStream>, text: &str) -> Vec<UnixStream> {
+    for stream in &mut waiting {
+        // It waits in a buffer that is empty, unless the client is gone.
+        if let Ok(Err(error)) = timeout(FAREWELL, stream.write_all(text.as_bytes())).await {
+            tracing::debug!(target: TARGET, %error, "a client that waited for the end has gone");
+        }
+    }
+    waiting
 }
 
 /// Notices when the files of the host are removed or replaced.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - `accept`: who may be a session;
-//! - `session`, `outbox`: the connection of one session, and the messages that wait for it;
+//! - `session`, `outbox`, `upgrades`: the connection of one session, and what waits for it;
 //! - `requests`: the calls of sessions;
 //! - `plugin`, `effects`: one shared plugin, and what its holds ask for;
 //! - `feed`: the output of a plugin for one session;
@@ -26,6 +26,7 @@ mod outbox;
 mod plugin;
 mod requests;
 mod session;
+mod upgrades;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -51,6 +52,7 @@ use crate::supervisor::{FollowerId, GuardianProgram, Manager, Options};
 
 pub use super::place::{inherited, write_note};
 pub use outbox::{Class, OUTBOX_MAX, Outbox};
+pub use upgrades::Upgrades;
 
 pub struct HostOptions {
     pub envs_dir: PathBuf,

@@ -61,6 +61,12 @@ impl Outbox {
         Some(std::mem::take(&mut self.lost))
     }
 
+    /// Drops everything: the connection takes nothing any more.
+    pub fn lose_all(&mut self) {
+        let lost = self.clear();
+        *self = Self { lost, is_resync_due: true, ..Self::default() };
+    }
+
     /// Drops everything: the session has another connection. Returns the number of messages.
     pub fn clear(&mut self) -> u64 {
         let lost = self.lost + self.waiting.len() as u64;

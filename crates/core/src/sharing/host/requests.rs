@@ -7,10 +7,11 @@ use ally_base::text::printable;
 use tokio::time::{Instant, sleep};
 
 use super::plugin::Plugin;
+use super::session::Session;
 use super::{Class, Host, SessionId, State};
 use crate::config::{Parsed, Raw};
 use crate::error::{Facts, Failure};
-use crate::lifecycle::holds::{DaemonState, Fit, HoldEvent, Request};
+use crate::lifecycle::holds::{Fit, HoldEvent, Request};
 use crate::sharing::place::differing_fields;
 use crate::sharing::protocol::{self, Call, Detachment, Push, RequestId};
 use crate::supervisor::runtime::{self, AbortOnDrop};
@@ -47,22 +48,22 @@ impl Host {
         let mut state = self.lock();
         let state = &mut *state;
         let Some(connection) = state.sessions.get_mut(&session) else { return };
-        let is_repeated = connection.is_repeated(&request);
-        let protocol::Request { id, call } = request;
+        let answered = connection.answered(&request);
+        let protocol::Request { id, call, .. } = request;
         // Also while the host ends, which may take a grace period.
         state.push(session, Class::Answer, &Push::Read { id });
-        if state.life.is_leaving() {
+        if let Some(outcome) = answered {
+            return state.push(session, Class::Answer, &Push::Answer { id, outcome });
+        }
+        if state.life.is_leaving() && !state.ends_what_is_asked(session, &call) {
             // Not answered: the session asks the next host.
             return;
         }
-        // Its answer is on its way, or was lost with the former connection.
-        if is_repeated && state.asked.values().any(|asked| asked.session == session && asked.id == id) {
+        // A former connection has brought it, and it is under way.
+        if state.is_asked(session, id) {
             return;
         }
         match call {
-            Call::Start(start) if is_repeated && state.has(session, &start.plugin) => {
-                self.answer_start_again(state, session, id, &start.plugin);
-            }
             Call::Start(start) => self.start(state, session, id, *start, None),
             Call::Upgrade { start, changes } => self.start(state, session, id, *start, Some(changes)),
             Call::LetGo { plugin } => self.ask(state, session, id, &plugin, |request| HoldEvent::LetGo { session, request }),
@@ -133,14 +134,6 @@ impl Host {
             event
         };
         self.feed(state, &plugin, event);
-    }
-
-    /// A start that was carried out, whose answer was lost.
-    fn answer_start_again(self: &Arc<Self>, state: &mut State, session: SessionId, id: RequestId, name: &str) {
-        if state.plugins.get(name).is_some_and(|plugin| plugin.daemon == DaemonState::Armed) {
-            return state.answer(session, id, name, Ok(()));
-        }
-        self.ask(state, session, id, name, |request| HoldEvent::Wait { session, request });
     }
 
     fn ask(self: &Arc<Self>, state: &mut State, session: SessionId, id: RequestId, plugin: &str, event: impl FnOnce(Request) -> HoldEvent) {
@@ -262,8 +255,15 @@ impl State {
         self.push(session, Class::Answer, &Push::Answer { id, outcome });
     }
 
-    fn has(&self, session: SessionId, name: &str) -> bool {
-        self.plugins.get(name).is_some_and(|plugin| plugin.holds.has(session))
+    fn is_asked(&self, session: SessionId, id: RequestId) -> bool {
+        let is_resumed = self.sessions.get(&session).is_some_and(Session::is_resumed);
+        is_resumed && self.asked.values().any(|asked| asked.session == session && asked.id == id)
+    }
+
+    /// Whether the host, which ends, is asked to stop what it stops.
+    fn ends_what_is_asked(&self, session: SessionId, call: &Call) -> bool {
+        let (Call::LetGo { plugin } | Call::StopEverywhere { plugin, .. }) = call else { return false };
+        self.life.is_ending() && self.plugins.get(plugin).is_some_and(|plugin| plugin.holds.ends_for(session))
     }
 
     fn note_asked(&mut self, asked: Asked) -> Request {
@@ -289,7 +289,7 @@ impl State {
 
     /// Forgets a plugin that no session has and of which nothing is left.
     pub fn forget_if_unused(&mut self, name: &str) {
-        let Some(plugin) = self.plugins.get(name).filter(|plugin| !plugin.holds.keeps_host() && plugin.tickets.is_empty()) else {
+        let Some(plugin) = self.plugins.get(name).filter(|plugin| plugin.holds.is_unused() && plugin.tickets.is_empty()) else {
             return;
         };
         // Those that only follow its output wait for no further line.

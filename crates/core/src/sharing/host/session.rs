@@ -1,6 +1,6 @@
 //! The connection of one session: requests come in, pushes go out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +11,11 @@ use tokio::time::{Instant, sleep};
 
 use super::outbox::{Class, Outbox};
 use super::plugin::Plugin;
+use super::upgrades::Upgrades;
 use super::{Host, SessionId, State};
+use crate::config::Raw;
 use crate::error::{Facts, Failure};
-use crate::sharing::protocol::{Call, Inbound, Interest, Push, Request, RequestId, TO_SESSION_MAX, encode, encode_in_parts};
+use crate::sharing::protocol::{Inbound, Interest, Push, Request, RequestId, TO_SESSION_MAX, encode, encode_in_parts};
 use crate::sharing::stream::read_some;
 use crate::supervisor::runtime::{self, AbortOnDrop};
 
@@ -28,6 +30,7 @@ const LINES_MAX: usize = 256 * 1024;
 
 pub struct Session {
     outbox: Outbox,
+    pub upgrades: Upgrades,
     /// Frames wait for the writer.
     waiting: Arc<Notify>,
     /// The outbox was emptied: the reader may go on.
@@ -37,8 +40,8 @@ pub struct Session {
     pub metrics_until: Option<Instant>,
     /// By which the session resumes itself after a protocol error. 0: it has done so.
     pub token: u64,
-    /// The last call that was read, of those that are answered.
-    last_call: RequestId,
+    /// The outcomes whose arrival is not certain. After a protocol error the session asks for them again.
+    answered: BTreeMap<RequestId, Result<(), Vec<Facts>>>,
     /// Counts the connections. What a former one does is of no effect.
     connection: u32,
     tasks: Vec<AbortOnDrop>,
@@ -48,9 +51,10 @@ impl Session {
     pub fn new() -> Self {
         Self {
             token: new_token(),
-            last_call: 0,
+            answered: BTreeMap::new(),
             connection: 0,
             outbox: Outbox::default(),
+            upgrades: Upgrades::default(),
             waiting: Arc::default(),
             room: Arc::default(),
             interest: Interest::default(),
@@ -60,6 +64,31 @@ impl Session {
     }
 
     pub fn push(&mut self, class: Class, push: &Push) {
+        if let Push::Answer { id, outcome } = push
+            && self.connection == 1
+        {
+            self.answered.insert(*id, outcome.clone());
+        }
+        if class == Class::Answer {
+            // What the session is answered may be of a later time.
+            self.push_upgrades();
+        }
+        self.push_frames(class, push);
+    }
+
+    /// Another session has upgraded the plugin. Told when something is written to this session.
+    pub fn push_upgrade(&mut self, plugin: &str, changes: &str, config: &Raw) {
+        self.upgrades.add(plugin, changes, config);
+        self.waiting.notify_one();
+    }
+
+    fn push_upgrades(&mut self) {
+        for push in self.upgrades.take_due() {
+            self.push_frames(Class::Answer, &push);
+        }
+    }
+
+    fn push_frames(&mut self, class: Class, push: &Push) {
         // What may be lost comes in one frame: without a part of it, the others would be of no use.
         let frames = if class == Class::Answer { encode_in_parts(push) } else { encode(push, TO_SESSION_MAX).map(|frame| vec![frame]) };
         match frames.or_else(|| encode_short(push)) {
@@ -76,14 +105,16 @@ impl Session {
         self.waiting.notify_one();
     }
 
-    /// Whether the call was read before, by a former connection.
-    pub fn is_repeated(&mut self, request: &Request) -> bool {
-        if matches!(request.call, Call::Listen(_) | Call::Metrics | Call::Abort { .. } | Call::Reconnect) {
-            return false;
+    /// The outcome of a call that was carried out for a former connection. What has arrived is forgotten.
+    pub fn answered(&mut self, request: &Request) -> Option<Result<(), Vec<Facts>>> {
+        if self.answered.first_key_value().is_some_and(|(first, _)| *first < request.oldest) {
+            self.answered = self.answered.split_off(&request.oldest);
         }
-        let is_repeated = self.connection > 1 && request.id <= self.last_call;
-        self.last_call = self.last_call.max(request.id);
-        is_repeated
+        self.answered.get(&request.id).cloned()
+    }
+
+    pub const fn is_resumed(&self) -> bool {
+        self.connection > 1
     }
 
     pub const fn takes_lines(&self) -> bool {
@@ -145,8 +176,11 @@ async fn send(host: Arc<Host>, (id, connection): (SessionId, u32), mut write: Ow
             waiting.notified().await;
             continue;
         }
-        // The reader may be waiting for room, so that it does not see the end of the connection.
         if write.write_all(&piece).await.is_err() {
+            // The session may have said in what it sent last that it comes again. The reader may be waiting for room.
+            host.lose_all((id, connection));
+            room.notify_one();
+            sleep(RESUMED_WITHIN).await;
             return host.connection_ended(id, connection);
         }
     }
@@ -155,6 +189,12 @@ async fn send(host: Arc<Host>, (id, connection): (SessionId, u32), mut write: Ow
 impl Host {
     fn is_full(&self, id: SessionId) -> bool {
         self.lock().sessions.get(&id).is_some_and(|session| session.outbox.is_full())
+    }
+
+    fn lose_all(&self, (id, connection): (SessionId, u32)) {
+        if let Some(session) = self.lock().sessions.get_mut(&id).filter(|session| session.connection == connection) {
+            session.outbox.lose_all();
+        }
     }
 
     /// The connection of a session has ended, however that came, and with it the session.
@@ -200,6 +240,7 @@ impl Host {
             let frames = resync(&state.plugins, id, lost);
             session.outbox.push_first(frames.iter().filter_map(|push| encode(push, TO_SESSION_MAX)).collect());
         }
+        session.push_upgrades();
         session.outbox.take(size)
     }
 }
@@ -219,6 +260,7 @@ impl State {
         drop(timer);
         let session = self.sessions.get_mut(&id)?;
         let lost = session.outbox.clear();
+        session.upgrades.repeat(|name| self.plugins.get(name).is_some_and(|plugin| plugin.upgraded && plugin.is_attached(id)));
         session.push_frame(Class::Answer, reply);
         for push in resync(&self.plugins, id, lost) {
             session.push(Class::Answer, &push);

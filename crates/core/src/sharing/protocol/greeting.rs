@@ -8,6 +8,9 @@ use ally_base::wire::{BadFrame, FrameBuffer, Hello};
 /// The bytes that are read before a greeting is complete.
 pub const GREETING_MAX: usize = 4096;
 
+/// Behind the greeting of a host that makes room comes text, up to its end: what it could not end. So many bytes at most.
+pub const LEFT_MAX: usize = 4096;
+
 /// The time for a host whose greeting has none.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 

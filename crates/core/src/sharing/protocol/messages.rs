@@ -16,6 +16,8 @@ pub type RequestId = u64;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     pub id: RequestId,
+    /// The first call of the session that waits for an answer. Answers of those before it have arrived.
+    pub oldest: RequestId,
     pub call: Call,
 }
 
@@ -208,8 +210,10 @@ pub enum Push {
         bytes: Vec<u8>,
         is_last: bool,
     },
-    /// The end of the stream that follows is no death.
-    Leaving,
+    /// The end of the stream that follows is no death. `left`: the plugins that the host could not end.
+    Leaving {
+        left: Vec<String>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,5 +12,5 @@ mod greeting;
 mod messages;
 
 pub use frame::{BadMessage, Inbound, PREFIX, Parts, TO_HOST_MAX, TO_SESSION_MAX, encode, encode_in_parts};
-pub use greeting::{Ask, ClientGreeting, GREETING_MAX, HostGreeting, Verdict};
+pub use greeting::{Ask, ClientGreeting, GREETING_MAX, HostGreeting, LEFT_MAX, Verdict};
 pub use messages::{Call, Detachment, Interest, Listed, LogLevel, Push, Request, RequestId, SentLine, Shown, Start, Told};

@@ -33,6 +33,8 @@ pub struct Shadow {
     pub attached: BTreeSet<Session>,
     pub timers: BTreeSet<Request>,
     pub lingers: bool,
+    /// The host ends.
+    pub ends: bool,
     told: DaemonState,
     start: Option<Outstanding>,
     stop: Option<Outstanding>,
@@ -52,6 +54,7 @@ impl Shadow {
             attached: BTreeSet::new(),
             timers: BTreeSet::new(),
             lingers: false,
+            ends: false,
             told: DaemonState::Unknown,
             start: None,
             stop: None,
@@ -124,6 +127,7 @@ impl Shadow {
             HoldEvent::SessionEnded { session } => self.open.retain(|_, (asker, _)| asker != session),
             HoldEvent::TimedOut { request, .. } => drop(self.timers.remove(request)),
             HoldEvent::LingerOver => self.lingers = false,
+            HoldEvent::Everywhere { by: None } => self.ends = true,
             HoldEvent::Daemon(state) => self.told = *state,
             HoldEvent::Settled { call, .. } => {
                 self.start.take_if(|start| start.call == *call);

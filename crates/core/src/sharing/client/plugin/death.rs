@@ -5,16 +5,37 @@ use std::time::Duration;
 use super::{Plugin, View};
 use crate::error::Failure;
 use crate::lifecycle::{LastExit, Notice, Snapshot};
-use crate::model::{Exit, ExitReason, ProcessState};
+use crate::model::{Exit, ExitReason, Pid, ProcessState};
 use crate::supervisor::runtime::clock;
 
 impl Plugin {
-    /// The host has left, because nobody has a daemon there.
-    pub fn host_left(&mut self) {
+    /// The host has left, because nobody has a daemon there. `outlives`: the host, if processes of the daemon outlive it.
+    pub fn host_left(&mut self, outlives: Option<Pid>) {
         if self.view == View::Here {
             let state = if self.snapshot.state == ProcessState::Error { ProcessState::Error } else { ProcessState::Stopped };
             self.leave(state, None);
+            self.left_by = outlives;
         }
+    }
+
+    /// The keepers of this host, which is gone, could not end the daemon in time.
+    pub fn not_ended(&mut self, failure: &Failure, host: Pid) {
+        if matches!(self.view, View::Leaving(_)) {
+            self.leave(ProcessState::Error, Some(failure));
+            self.left_by = Some(host);
+        }
+    }
+
+    /// Whether processes outlive the host.
+    pub fn is_left(&self) -> bool {
+        self.left_by.is_some() && self.view == View::Away
+    }
+
+    /// A stop of what a host has left: waits again. The host; `None` if nothing is known to be left.
+    pub fn stop_left(&mut self) -> Option<Pid> {
+        let host = self.left_by.filter(|_| self.view == View::Away)?;
+        self.view = View::Leaving(ProcessState::Stopped);
+        Some(host)
     }
 
     /// The host has closed the connection, and lives. Returns whether a start must be made again.
@@ -30,7 +51,10 @@ impl Plugin {
     }
 
     /// The host was killed, and the daemon with it. Returns whether a start must be made again.
-    pub fn host_died(&mut self) -> bool {
+    pub fn host_died(&mut self, host: Pid) -> bool {
+        if self.is_held() && self.snapshot.pid.is_some() {
+            self.died_with = Some(host);
+        }
         let had = self.snapshot.pid.take();
         let is_at_rest = matches!(self.snapshot.state, ProcessState::Stopped | ProcessState::Error) && !self.snapshot.armed;
         match self.view {

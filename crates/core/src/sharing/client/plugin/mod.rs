@@ -108,6 +108,10 @@ pub struct Plugin {
     withheld_waits: Vec<Ticket>,
     /// Another session has changed its configuration.
     pub is_upgraded: bool,
+    /// The host that was killed with the plugin's daemon, until another daemon shows that the old tree is gone.
+    died_with: Option<Pid>,
+    /// The host that is gone and could not end the daemon.
+    left_by: Option<Pid>,
     /// The starts that were given up, and that the host may still carry out.
     abandoned: u32,
 }
@@ -138,6 +142,8 @@ impl Plugin {
             is_withheld: false,
             withheld_waits: Vec::new(),
             is_upgraded: false,
+            died_with: None,
+            left_by: None,
             abandoned: 0,
             name,
         }
@@ -214,6 +220,16 @@ impl Plugin {
             (View::Here, _) if self.snapshot.armed => Some(Ok(())),
             _ => Some(Err(self.failure.clone().filter(|_| self.snapshot.state == ProcessState::Error).unwrap_or(Failure::AtRest))),
         }
+    }
+
+    /// Whether the session has the plugin, or processes of it outlive the host.
+    pub const fn is_to_be_stopped(&self) -> bool {
+        self.is_held() || self.left_by.is_some()
+    }
+
+    /// The killed host whose keepers may still end the tree.
+    pub const fn died_with(&self) -> Option<Pid> {
+        self.died_with
     }
 
     /// Whether the plugin keeps the event loop alive.

@@ -41,7 +41,7 @@ impl Plugin {
     /// Whether no process of it is left, as far as this session knows.
     pub const fn may_be_forgotten(&self) -> bool {
         match self.view {
-            View::Away => true,
+            View::Away => self.left_by.is_none(),
             View::Joining | View::Leaving(_) => false,
             View::Here => self.snapshot.forgettable,
         }
@@ -68,6 +68,7 @@ impl Plugin {
     pub(super) fn leave(&mut self, state: ProcessState, failure: Option<&Failure>) {
         self.view = View::Away;
         self.former = None;
+        self.left_by = None;
         let is_new = self.snapshot.state != state;
         let last_error = failure.map(ToString::to_string).or_else(|| self.snapshot.last_error.take());
         let changed_at = if is_new { clock::wall() } else { self.snapshot.last_state_change };

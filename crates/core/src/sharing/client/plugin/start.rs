@@ -34,6 +34,7 @@ impl Plugin {
         self.times = Times::default();
         self.withhold(!start.config.depends_on.is_empty());
         self.is_upgraded = false;
+        self.left_by = None;
         self.start = Arc::new(start);
         self.view = View::Joining;
         self.snapshot = Snapshot {
@@ -122,6 +123,8 @@ impl Plugin {
             View::Away => {}
             // Refused before the session had the plugin.
             View::Joining if is_refusal(failure) && self.former.is_some() => self.revert(),
+            // For all, and what told it was lost.
+            View::Joining if failure.code() == Code::Stopped => self.leave(ProcessState::Stopped, None),
             View::Joining => {
                 self.failure = Some(failure.clone());
                 self.tell(ProcessState::Starting, None);

@@ -56,6 +56,10 @@ impl Plugin {
         {
             snapshot.running_since = Some(old);
         }
+        if snapshot.pid.is_some() {
+            // It was spawned when the old tree was gone.
+            self.died_with = None;
+        }
         snapshot.total_restarts += self.former_restarts;
         snapshot.last_exit = snapshot.last_exit.or(self.former_exit);
         self.metrics = metrics;
@@ -97,10 +101,13 @@ impl Plugin {
         }
     }
 
-    /// Messages were lost. `is_held`: the host counts this session among those that have the plugin.
-    pub fn resync(&mut self, is_held: bool) {
+    /// Messages were lost. `is_held`: the host counts this session among those that have the plugin. `is_started`: the answer of a start
+    /// follows.
+    pub fn resync(&mut self, is_held: bool, is_started: bool) {
         match self.view {
             View::Joining if is_held => self.view = View::Here,
+            // It has the failure.
+            View::Here if !is_held && is_started => self.view = View::Joining,
             // The stop for all sessions was lost.
             View::Here if !is_held => self.leave(ProcessState::Stopped, None),
             View::Away | View::Joining | View::Here | View::Leaving(_) => {}

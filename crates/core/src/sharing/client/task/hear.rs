@@ -43,7 +43,7 @@ impl Task {
             Push::Log { plugin, level, text, fields } => self.log(&plugin, level, text, fields),
             Push::Upgraded { plugin, changes, config } => self.upgraded(&plugin, changes, config),
             Push::Resync { lost, plugins } => self.resync(lost, &plugins),
-            Push::Leaving => self.is_leaving = true,
+            Push::Leaving { left } => self.leaving = Some(left),
             // Of those who look; and what was put together before.
             Push::Listed(_) | Push::Part { .. } => {}
         }
@@ -56,7 +56,9 @@ impl Task {
         }
         for plugin in self.inner.lock().values_mut().filter(|plugin| !plugin.is_abandoned()) {
             let is_held = plugins.contains(&plugin.name);
-            self.inner.change_in(plugin, |plugin| plugin.resync(is_held));
+            let starts = |call: &Pending| call.asked.plugin == plugin.name && matches!(call.asked.what, What::Start { .. });
+            let is_started = self.calls.values().any(starts);
+            self.inner.change_in(plugin, |plugin| plugin.resync(is_held, is_started));
         }
     }
 

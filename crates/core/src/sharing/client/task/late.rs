@@ -10,33 +10,53 @@ use crate::sharing::client::plugin::Plugin;
 use crate::sharing::client::{Asked, What, link};
 use crate::sharing::protocol::RequestId;
 
-/// A host that has not answered a call after this time gets SIGCONT. If it has not read the call after the second one, the call fails.
+/// A host that has not answered a call after this time gets SIGCONT, and again whenever the time since the call has doubled: it may be
+/// suspended more than once. Nothing bounds whenRunning, so the pauses grow.
 const WAKE_AFTER: Duration = Duration::from_secs(2);
+/// If it has not even read the call after this time, the call fails.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+/// After about twelve days.
+const WAKES_MAX: u32 = 19;
+
+impl Pending {
+    fn next_wake(&self) -> Option<Instant> {
+        Some(self.sent? + WAKE_AFTER.saturating_mul(1 << self.wakes.min(WAKES_MAX)))
+    }
+
+    fn given_up_at(&self) -> Option<Instant> {
+        // A host that was not continued yet may not be at fault.
+        self.sent.filter(|_| self.wakes > 0 && !self.read).map(|sent| sent + GIVE_UP_AFTER)
+    }
+
+    /// Notes that the host is continued. False if that is not due.
+    fn wake(&mut self, now: Instant) -> bool {
+        let before = self.wakes;
+        // This process may have been suspended itself.
+        while self.wakes < WAKES_MAX && self.next_wake().is_some_and(|due| due <= now) {
+            self.wakes += 1;
+        }
+        self.wakes > before
+    }
+}
 
 impl Task {
-    /// When a call must be looked at: once if it is not answered, and again if it is not even read.
+    /// When a call must be looked at.
     pub(super) fn next_check(&self) -> Option<Instant> {
-        let due = |call: &Pending| match (call.woken, call.read) {
-            (false, _) => Some(call.sent? + WAKE_AFTER),
-            (true, false) => Some(call.sent? + GIVE_UP_AFTER),
-            (true, true) => None,
+        let due = |call: &Pending| {
+            let wake = call.next_wake().filter(|_| call.wakes < WAKES_MAX);
+            wake.into_iter().chain(call.given_up_at()).min()
         };
         self.calls.values().filter_map(due).min()
     }
 
     pub(super) fn check_late(&mut self) {
         let now = Instant::now();
-        let late: Vec<RequestId> = self
-            .calls
-            .iter_mut()
-            .filter(|(_, call)| call.sent.is_some_and(|sent| now >= sent + WAKE_AFTER))
-            .filter_map(|(id, call)| (std::mem::replace(&mut call.woken, true) && !call.read).then_some((*id, call.sent?)))
-            .filter(|(_, sent)| now >= *sent + GIVE_UP_AFTER)
-            .map(|(id, _)| id)
-            .collect();
+        let is_late = |call: &Pending| call.given_up_at().is_some_and(|at| at <= now);
+        let late: Vec<RequestId> = self.calls.iter().filter(|(_, call)| is_late(call)).map(|(id, _)| *id).collect();
         // Also one that has read the call: it may have been suspended since then. A host that runs does not notice.
-        link::wake(self.host_pid);
+        if self.calls.values_mut().map(|call| call.wake(now)).filter(|is_due| *is_due).count() > 0 {
+            link::wake(self.host_pid);
+        }
         for id in late {
             let problem = format!("the host of shared daemons (process {}) does not act", self.host_pid);
             self.give_up(id, Failure::HostSilent { problem });
@@ -64,7 +84,7 @@ impl Task {
         let id = self.inner.next_request();
         let asked = Asked { plugin, ticket: None, what: What::Abandon };
         // Nobody waits for it, so it does not become late.
-        self.calls.insert(id, Pending { asked, sent: None, read: true, woken: false, aborted: false });
+        self.calls.insert(id, Pending { asked, sent: None, read: true, wakes: 0, aborted: false });
         self.send(id);
     }
 }

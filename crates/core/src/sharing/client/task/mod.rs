@@ -38,7 +38,8 @@ pub(super) struct Pending {
     /// When it was sent, and whether the host has read it.
     sent: Option<Instant>,
     read: bool,
-    woken: bool,
+    /// How often the host was continued for it.
+    wakes: u32,
     /// Its caller does not wait any more.
     pub aborted: bool,
 }
@@ -52,8 +53,8 @@ pub(super) struct Task {
     pub dead: Option<Pid>,
     /// By which the session gets another connection after a protocol error. `None`: it is of no use any more.
     token: Option<u64>,
-    /// The host has said that it leaves.
-    is_leaving: bool,
+    /// The host has said that it leaves, and which plugins it could not end.
+    leaving: Option<Vec<String>>,
     /// What the host knows that this session wants to hear.
     interest: Option<Interest>,
     /// Bytes that wait for the stream.
@@ -76,7 +77,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut commands: mpsc::UnboundedReceiver
         host_pid: 0,
         dead: None,
         token: None,
-        is_leaving: false,
+        leaving: None,
         interest: None,
         out: Vec::new(),
     };
@@ -105,9 +106,8 @@ pub(super) async fn run(inner: Arc<Inner>, mut commands: mpsc::UnboundedReceiver
                 None => break,
             }
         }
-        if task.is_leaving {
-            task.is_leaving = false;
-            task.host_left();
+        if let Some(left) = task.leaving.take() {
+            task.host_left(&left);
         } else {
             task.host_died(&mut commands).await;
         }
@@ -122,7 +122,7 @@ impl Task {
         let id = self.inner.next_request();
         // Nobody waits for an abandonment, so it does not become late.
         let read = matches!(asked.what, What::Abandon);
-        self.calls.insert(id, Pending { asked, sent: None, read, woken: false, aborted: false });
+        self.calls.insert(id, Pending { asked, sent: None, read, wakes: 0, aborted: false });
     }
 
     /// The call was not sent, so nobody needs to be told.
@@ -195,9 +195,12 @@ impl Task {
 
     pub fn answer(&mut self, id: RequestId, outcome: Result<(), Failure>) {
         let Some(Pending { asked, .. }) = self.calls.remove(&id) else { return };
-        match asked.what {
+        let died_with = self.inner.lock().get(&asked.plugin).and_then(Plugin::died_with);
+        match (&asked.what, died_with) {
             // This host will not make the daemon again, and the old tree may not be gone yet.
-            What::Everywhere { after: Some(dead) } if outcome.is_ok() => self.answer_at_tree_end(asked, dead),
+            (&What::Everywhere { after: Some(dead) }, _) if outcome.is_ok() => self.inner.answer_at_tree_end(asked, dead),
+            // Nor has this host anything to wait for, if it did not make the daemon.
+            (What::LetGo, Some(dead)) if outcome.is_ok() => self.inner.answer_at_tree_end(asked, dead),
             _ => self.inner.answered(asked, outcome),
         }
     }

@@ -37,6 +37,10 @@ impl Task {
             }
             // Nothing is shared, so there is nothing to stop.
             Ok(Existing::Nobody) => None,
+            Ok(Existing::Left(host)) => {
+                self.dead = Some(host);
+                None
+            }
             Ok(Existing::Died(host)) => {
                 self.dead = Some(host);
                 for call in self.calls.values_mut() {
@@ -71,7 +75,7 @@ impl Task {
                     continue;
                 }
                 (None, What::LetGo | What::Everywhere { .. }, Some(dead)) => {
-                    self.answer_at_tree_end(call.asked, dead);
+                    self.inner.answer_at_tree_end(call.asked, dead);
                     continue;
                 }
                 (None, What::Restart | What::Upgrade { .. }, _) => Err(Failure::NotFound),
@@ -84,10 +88,10 @@ impl Task {
     /// Another connection to a host that lives, and does not understand this process, or the other way round: once.
     pub(super) async fn resume(&mut self) -> Option<Link> {
         let lives = self.host.as_ref().is_some_and(|host| host.lives().unwrap_or(false));
-        let token = self.token.take().filter(|_| lives && !self.is_leaving)?;
+        let token = self.token.take().filter(|_| lives && self.leaving.is_none())?;
         let link = link::resume(&self.inner.target, token).await?;
         for call in self.calls.values_mut().filter(|call| !matches!(call.asked.what, What::Abandon)) {
-            (call.read, call.woken) = (false, false);
+            (call.read, call.wakes) = (false, 0);
         }
         Some(link)
     }

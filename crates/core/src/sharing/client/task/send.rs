@@ -28,14 +28,20 @@ impl Task {
             return;
         }
         let id = self.inner.next_request();
-        self.calls.insert(id, Pending { asked, sent: None, read: false, woken: false, aborted: false });
+        self.calls.insert(id, Pending { asked, sent: None, read: false, wakes: 0, aborted: false });
         self.send(id);
     }
 
     /// A call without an answer of its own.
     pub(super) fn write(&mut self, call: Call) {
         let id = self.inner.next_request();
-        self.out.extend(encode(&protocol::Request { id, call }, TO_HOST_MAX).unwrap_or_default());
+        self.out.extend(self.frame(id, call).unwrap_or_default());
+    }
+
+    /// `None`: it is too long.
+    fn frame(&self, id: RequestId, call: Call) -> Option<Vec<u8>> {
+        let oldest = self.calls.keys().next().map_or(id, |oldest| id.min(*oldest));
+        encode(&protocol::Request { id, oldest, call }, TO_HOST_MAX)
     }
 
     pub(super) fn listen(&mut self) {
@@ -61,7 +67,7 @@ impl Task {
     }
 
     pub(super) fn send(&mut self, id: RequestId) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(call) = self.calls.get(&id) else { return };
         let plugin = call.asked.plugin.clone();
         let wire = match &call.asked.what {
             What::Start { begun, after } => {
@@ -83,15 +89,12 @@ impl Task {
         // Forgotten meanwhile.
         let Some(wire) = wire else { return self.answer(id, Err(Failure::Stopped)) };
         let is_answered = !matches!(wire, Call::Metrics);
-        match encode(&protocol::Request { id, call: wire }, TO_HOST_MAX) {
-            Some(frame) => {
-                self.out.extend(frame);
-                call.sent = Some(Instant::now());
-                if !is_answered {
-                    self.calls.remove(&id);
-                }
-            }
-            None => self.answer(id, Err(too_long())),
+        let Some(frame) = self.frame(id, wire) else { return self.answer(id, Err(too_long())) };
+        self.out.extend(frame);
+        if !is_answered {
+            self.calls.remove(&id);
+        } else if let Some(call) = self.calls.get_mut(&id) {
+            call.sent = Some(Instant::now());
         }
     }
 }
