@@ -22,7 +22,7 @@ const SOCKETS = {
   'on-demand': { socket: 'manager', start: 'onConnect', idleTimeout: 200 },
 };
 
-const config = ({ name, behaviour, probes, sockets, idleTimeout, logs, limits: { umask, ...limits } = {} }) =>
+const config = ({ name, behaviour, probes, sockets, idleTimeout, maxAttempts = 5, logs, limits: { umask, ...limits } = {} }) =>
   world.config(name, [], {
     pluginPath: folder,
     args: ['-S', '-B', 'daemon.py', behaviour],
@@ -36,7 +36,7 @@ const config = ({ name, behaviour, probes, sockets, idleTimeout, logs, limits: {
     },
     umask,
     limits,
-    restart: { delay: 20, maxDelay: 100, maxAttempts: 5, window: { limit: 1_000, period: 60_000 } },
+    restart: { delay: 20, maxDelay: 100, maxAttempts, window: { limit: 1_000, period: 60_000 } },
     logs: logs && { file: world.path(`${name}.log`), maxFiles: 100_000, ...logs },
     readiness: PROBES[probes][0],
     healthcheck: { interval: 300, timeout: 300, retries: 2, probe: PROBES[probes][1] },
@@ -61,6 +61,7 @@ const verbs = {
   follow: async ({ name }) => {
     for await (const _line of manager.logs(name, { follow: true, signal: AbortSignal.timeout(500) }));
   },
+  know: ({ name }) => manager.getProcessInfo(name),
   start: (order) => manager.startProcess(config(order)),
   stop: ({ name }) => manager.stopProcess(name),
   restart: ({ name }) => manager.restartProcess(name),

@@ -57,8 +57,22 @@ function visit(name) {
   chaos.count(`connection to a socket that stays, ${OPEN[name]}`);
   const client = connect(`${envsDir}/${name}.sock`);
   // A killed daemon resets what it has accepted.
-  client.on('error', ({ code }) => code !== 'ECONNRESET' && chaos.violated(`${name} (${OPEN[name]}) refused a connection: ${code}`));
+  client.on('error', ({ code }) => code !== 'ECONNRESET' && chaos.later(refused(name, code)));
   client.on('connect', () => setTimeout(() => client.destroy(), chaos.random() * 300));
+}
+
+/** A start or restart that fails would close the socket. An upgrade that fails leaves it. */
+async function upgradeSteady(name) {
+  chaos.noted(steady, `upgrade of ${name}`);
+  const { code } = await chaos.ask(steady, 'upgrade', { name, behaviour: 'obeys' });
+  chaos.noted(steady, `upgrade of ${name}: ${code ?? 'done'}`);
+}
+
+async function refused(name, code) {
+  const files = readdirSync(envsDir).filter((file) => file.startsWith(`${name}.`));
+  const { value } = await chaos.ask(steady, 'know', { name });
+  const known = `${value?.state}${value?.armed ? ', armed' : ''}, ${value?.lastError}`;
+  chaos.violated(`${name} (${OPEN[name]}, ${known}) refused a connection: ${code}, beside ${files}\n  ${steady.history.join('\n  ')}`);
 }
 
 async function killOwner(owner) {
@@ -196,7 +210,7 @@ async function step() {
   const owner = chaos.pick([...(list.length > 0 ? list : owners.values()), ...(concernsHelpers ? [steady] : [])]);
   const daemons = () => trees(envsDir).filter(hasKeeper);
   const spared = performance.now() - owner.keeperKilled <= SPARED_AFTER_KEEPER;
-  const ownerOf = (daemon) => owners.get(daemon.owner);
+  const ownerOf = (daemon) => (daemon.owner === steady.id ? steady : owners.get(daemon.owner));
   if (draw < 0.4) {
     const behaviour = chaos.pick(BEHAVIOURS);
     const logs = chaos.random() < 0.5 ? { maxSize: chaos.pick([5_000, 50_000, 10_000_000]), compress: chaos.random() < 0.5 } : undefined;
@@ -211,8 +225,7 @@ async function step() {
   } else if (draw < 0.43) {
     const [log] = everyProcess().filter(writesLogs);
     if (log) killLog(log);
-  } else if (draw < 0.44)
-    chaos.later(chaos.ask(steady, chaos.pick(['upgrade', 'restart']), { name: chaos.pick(Object.keys(OPEN)), behaviour: 'obeys' }));
+  } else if (draw < 0.44) chaos.later(upgradeSteady(chaos.pick(Object.keys(OPEN))));
   else if (draw < 0.5) chaos.later(chaos.ask(owner, 'upgrade', { name, behaviour: chaos.pick(BEHAVIOURS) }));
   else if (draw < 0.54) connectTo(name);
   else if (draw < 0.6) chaos.later(chaos.ask(owner, 'stop', { name }));
@@ -255,7 +268,14 @@ const unrelated = await Promise.all(
 const steady = await chaos.spawnOwner();
 owners.delete(steady.id);
 for (const [name, sockets] of Object.entries(OPEN)) {
-  const { code } = await chaos.ask(steady, 'start', { name, behaviour: 'obeys', probes: 'connects', sockets, idleTimeout: 1_000 });
+  const { code } = await chaos.ask(steady, 'start', {
+    name,
+    behaviour: 'obeys',
+    probes: 'connects',
+    sockets,
+    idleTimeout: 1_000,
+    maxAttempts: 1_000,
+  });
   if (code) throw new Error(`${name} was not started: ${code}`);
 }
 
