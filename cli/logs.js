@@ -3,6 +3,7 @@
 const { lastLines, logFiles } = require('./log-files.js');
 const { rowOf } = require('./plugins.js');
 const { Failed, UsageError } = require('./problems.js');
+const { stdout } = require('./stdout.js');
 
 async function logs({ operands: [name], options, envsDir }) {
   const count = lineCount(options.lines);
@@ -42,7 +43,7 @@ function lineCount(text) {
 
 /** Waits for a slow reader, so that a long file is not kept in memory. */
 function flushed(bytes) {
-  return process.stdout.write(bytes) ? undefined : new Promise((resolve) => process.stdout.once('drain', resolve));
+  return stdout().write(bytes) ? undefined : new Promise((resolve) => stdout().once('drain', resolve));
 }
 
 /** Each line as `{ "line": … }`. */

@@ -4,6 +4,7 @@ const { leftovers } = require('./leftovers.js');
 const { ownerText } = require('./disk.js');
 const { pluginNames, rowOf, rowsOf } = require('./plugins.js');
 const { Failed, UsageError, oneLine, problem } = require('./problems.js');
+const { print } = require('./stdout.js');
 
 /** Each plugin for itself: a failure of one does not keep the others from being stopped. */
 async function stop({ operands, options, envsDir }) {
@@ -17,12 +18,11 @@ async function stop({ operands, options, envsDir }) {
   const outcomes = options.all
     ? await stopShared(envsDir, ends)
     : await Promise.all([...new Set(operands)].map((name) => stopOne(name, { envsDir, force: options.force, ends })));
-  if (options.json) process.stdout.write(`${JSON.stringify({ envsDir, plugins: outcomes })}\n`);
-  else if (outcomes.length === 0) process.stdout.write('there is no shared daemon\n');
+  if (options.json) print(`${JSON.stringify({ envsDir, plugins: outcomes })}\n`);
+  else if (outcomes.length === 0) print('there is no shared daemon\n');
   for (const { name, result, pids, error } of outcomes) {
     if (error !== null) problem(error);
-    else if (!options.json)
-      process.stdout.write(`${oneLine(name)}: ${result === 'stopped' ? `stopped${withPids(pids)}` : 'was stopped already'}\n`);
+    else if (!options.json) print(`${oneLine(name)}: ${result === 'stopped' ? `stopped${withPids(pids)}` : 'was stopped already'}\n`);
   }
   return outcomes.some(({ error }) => error !== null) ? 1 : 0;
 }

@@ -38,12 +38,16 @@ testOnLinux('ps: of a shared daemon state, sessions, restarts and last error are
 testOnLinux('ps: a daemon that lingers, and one that has failed', async () => {
   const { owner } = await started(shared('plugin', ['serves.py'], { shared: { linger: 60_000 } }));
   await owner.asks('stopProcess', 'plugin');
-  expect((await cli.row()).owner).toMatchObject({ kind: 'shared', sessions: 0, linger: expect.any(Number) });
+  const row = await cli.row();
+  expect(row.owner).toMatchObject({ kind: 'shared', sessions: 0 });
+  expect(row.owner.linger).toBeLessThanOrEqual(60_000);
+  expect(row.owner.linger).toBeGreaterThan(0);
+  expect(Number.isInteger(row.owner.linger)).toBe(true);
   expect((await cli(['ps'])).stdout).toContain('shared, lingers');
   expect((await owner.asks('startProcess', shared('broken', ['exits.py'], { restart: { maxAttempts: 0 } }))).error).toBeDefined();
-  const row = await cli.row('broken');
-  expect(row).toMatchObject({ state: 'error', pid: null, owner: { kind: 'shared', sessions: 1 } });
-  expect(row.lastError).toContain('exited');
+  const broken = await cli.row('broken');
+  expect(broken).toMatchObject({ state: 'error', pid: null, owner: { kind: 'shared', sessions: 1 } });
+  expect(broken.lastError).toContain('exited');
   expect(await cli(['stop', 'plugin', 'broken'])).toMatchObject({ code: 0, stderr: '' });
   await hostGone();
 });
@@ -124,11 +128,12 @@ testOnLinux('doctor: the host is one line, and a warning while it is suspended; 
   };
   world.makeFolder('plugin');
   expect(await checks()).toEqual([]);
-  await started();
+  const { owner } = await started(shared('plugin', ['serves.py'], { shared: { linger: 60_000 } }));
   const { pid } = host();
-  expect(await checks()).toEqual([
-    expect.objectContaining({ status: 'ok', seen: `process ${pid}, 1 shared plugin, at most 1 session each` }),
-  ]);
+  const ok = (seen) => expect.objectContaining({ status: 'ok', seen: `process ${pid}, ${seen}` });
+  expect(await checks()).toEqual([ok('1 shared plugin, at most 1 session each')]);
+  await owner.asks('stopProcess', 'plugin');
+  expect(await checks()).toEqual([ok('1 shared plugin, no session')]);
   process.kill(pid, 'SIGSTOP');
   try {
     expect(await checks()).toEqual([
@@ -137,6 +142,8 @@ testOnLinux('doctor: the host is one line, and a warning while it is suspended; 
   } finally {
     process.kill(pid, 'SIGCONT');
   }
+  expect((await cli(['stop', '--all'])).code).toBe(0);
+  await hostGone();
 });
 
 testOnLinux('doctor: a file in the place of the folder of the host is a problem', async () => {
