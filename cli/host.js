@@ -41,7 +41,7 @@ function withHost(rows, host) {
   });
 }
 
-/** A host that does not answer has no name but that of its program. */
+/** A host that does not answer, or whose socket is gone, has no name but that of its program. */
 const isHost = ({ command }) => command === 'ally-guardian';
 
-module.exports = { hostBelow, withHost };
+module.exports = { hostBelow, isHost, withHost };

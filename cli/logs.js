@@ -7,10 +7,13 @@ const { stdout } = require('./stdout.js');
 
 async function logs({ operands: [name], options, envsDir }) {
   const count = lineCount(options.lines);
-  const { logFile, owner, problem } = rowOf(envsDir, name);
+  const { logFile, owner, problem, lastError } = rowOf(envsDir, name);
   if (problem !== null) throw new Failed(problem);
   const write = options.json ? jsonWriter() : async (bytes) => void (await flushed(bytes));
-  if (logFile === null && owner?.kind === 'shared') return outputOfHost(envsDir, name, count, { follow: options.follow, write });
+  const isOfHost = logFile === null && owner?.kind === 'shared';
+  // It is suspended, or of another build.
+  if (isOfHost && owner.sessions === null && lastError !== null) throw new Failed(`${name}: ${lastError}`);
+  if (isOfHost) return outputOfHost(envsDir, name, count, { follow: options.follow, write });
   if (logFile === null)
     throw new Failed(`${name} has no log file: its last start had no logs.file, and its output is kept by its owner only`);
   if (!options.follow) {

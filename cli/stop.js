@@ -1,5 +1,6 @@
 'use strict';
 
+const { isHost } = require('./host.js');
 const { leftovers } = require('./leftovers.js');
 const { ownerText } = require('./disk.js');
 const { pluginNames, rowOf, rowsOf } = require('./plugins.js');
@@ -58,13 +59,23 @@ async function stopOne(name, { envsDir, force, ends }) {
 
 /** Ends the host, also one of another version, with all daemons that it has. */
 async function stopShared(envsDir, ends) {
-  const shared = rowsOf(envsDir, pluginNames(envsDir, { missing: [] })).filter(({ owner }) => owner?.kind === 'shared');
+  const rows = rowsOf(envsDir, pluginNames(envsDir, { missing: [] }));
+  const shared = rows.filter(({ owner }) => owner?.kind === 'shared');
   try {
     await ends().all();
   } catch (error) {
     throw new Failed(sentenceOf('the host', error));
   }
-  return shared.map(({ name, pid }) => ({ name, result: 'stopped', pids: pid === null ? [] : [pid], error: null }));
+  return [
+    ...shared.map(({ name, pid }) => ({ name, result: 'stopped', pids: pid === null ? [] : [pid], error: null })),
+    ...rows.filter(({ owner }) => owner?.kind === 'process' && isHost(owner)).map(unreachable),
+  ];
+}
+
+/** Somebody has removed host.sock or its folder. */
+function unreachable({ name, owner }) {
+  const error = `${name} was left alone: the socket of its host, process ${owner.pid}, was removed: ally-daemons stop --force ${name}`;
+  return { name, result: 'failed', pids: [], error };
 }
 
 function exists(pid) {

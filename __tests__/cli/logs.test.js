@@ -9,6 +9,7 @@ const { contents, useCli } = require('../helpers/cli');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { countLines, wholeLog } = require('../logs/numbered');
+const { logFiles } = require('../../cli/log-files');
 
 const world = useWorld();
 const cli = useCli(world);
@@ -81,6 +82,37 @@ test('logs --json: a line of JSON for each line', async () => {
       .split('\n')
       .map((line) => JSON.parse(line)),
   ).toEqual([{ line: 'a' }, { line: '"ü"' }, { line: 'c' }]);
+});
+
+test('logs: rotations in the midst of a listing neither hide nor double a file, and one listing is enough', () => {
+  const names = ['', ...Array.from({ length: 9 }, (_, index) => `.${index + 1}`)];
+  const inodes = () => names.map((ending) => fs.statSync(log() + ending).ino);
+  for (const ending of names) fs.writeFileSync(log() + ending, ending);
+  const before = inodes().reverse();
+  const { statSync } = fs;
+  let rotations = 0;
+  const stats = jest.spyOn(fs, 'statSync').mockImplementation((file, options) => {
+    if (/\.[25]$/.test(file)) {
+      rotations++;
+      for (let number = 40; number-- > 0; ) {
+        const from = number === 0 ? log() : `${log()}.${number}`;
+        if (fs.existsSync(from)) fs.renameSync(from, `${log()}.${number + 1}`);
+      }
+      fs.writeFileSync(log(), 'new');
+    }
+    return statSync(file, options);
+  });
+  const listings = jest.spyOn(fs, 'readdirSync');
+  try {
+    const listed = logFiles(log()).map(({ ino }) => ino);
+    expect(rotations).toBeGreaterThanOrEqual(2);
+    expect(listings).toHaveBeenCalledTimes(1);
+    expect(listed.filter((ino) => before.includes(ino))).toEqual(before);
+    expect(new Set(listed).size).toBe(listed.length);
+  } finally {
+    stats.mockRestore();
+    listings.mockRestore();
+  }
 });
 
 testOnLinux('logs -f: no line is missing or doubled, over rotations and restarts', async () => {

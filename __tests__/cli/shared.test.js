@@ -2,6 +2,7 @@
 // The command line and shared daemons: what the host shows, and what it is asked.
 
 const fs = require('node:fs');
+const path = require('node:path');
 const { contents, useCli } = require('../helpers/cli');
 const { testOnLinux } = require('../helpers/needs');
 const { alive, identify, stat } = require('../helpers/proc');
@@ -85,6 +86,20 @@ testOnLinux('stop --all: the host ends with all its daemons; without a host ther
   expect(await cli(['stop', '--all'])).toEqual({ code: 0, stdout: 'there is no shared daemon\n', stderr: '' });
 });
 
+testOnLinux('stop --all: daemons of a host whose socket was removed are named, and stop --force ends them', async () => {
+  const { daemon } = await started();
+  const { pid } = host();
+  fs.rmSync(path.join(folder(), 'host.sock'));
+  const { code, stderr } = await cli(['stop', '--all']);
+  expect({ code, stderr }).toEqual({
+    code: 1,
+    stderr: `ally-daemons: plugin was left alone: the socket of its host, process ${pid}, was removed: ally-daemons stop --force plugin\n`,
+  });
+  expect(alive(daemon)).toBe(true);
+  expect((await cli(['stop', '--force', 'plugin'])).code).toBe(0);
+  expect(alive(daemon)).toBe(false);
+});
+
 testOnLinux('ps: a host that is suspended is named, and stop --force ends its daemon all the same', async () => {
   const { daemon } = await started();
   const { pid } = host();
@@ -94,6 +109,7 @@ testOnLinux('ps: a host that is suspended is named, and stop --force ends its da
     expect(row).toMatchObject({ state: 'running', pid: daemon.pid, restarts: null, owner: { kind: 'shared', pid, sessions: null } });
     expect(row.lastError).toContain(`process ${pid}, which is stopped, does not answer`);
     expect(stat(pid).state).toBe('T');
+    expect(await cli(['logs', 'plugin'])).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('does not answer') });
     expect((await cli(['stop', 'plugin', '--force'])).code).toBe(0);
     expect(alive(daemon)).toBe(false);
   } finally {
