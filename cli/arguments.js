@@ -74,7 +74,7 @@ function envsDirOf(given, { name }) {
 
 function nearest(name) {
   const near = VERBS.find((verb) => verb.name.startsWith(name.slice(0, 2)));
-  return near === undefined ? '' : `: is '${near.name}' meant?`;
+  return near === undefined ? '' : `, but '${near.name}' is`;
 }
 
 function usageError(message, verb) {

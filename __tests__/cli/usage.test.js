@@ -15,7 +15,8 @@ const SENTENCE = /^ally-daemons: [^\n]+\n$/;
 
 test.each([
   [[], 'a verb is needed'],
-  [['list'], "'list' is no verb"],
+  [['list'], "'list' is no verb. See"],
+  [['psx'], "'psx' is no verb, but 'ps' is. See"],
   [['ps', '--bad'], "Unknown option '--bad'"],
   [['logs'], 'logs needs NAME'],
   [['logs', 'a', 'b'], "logs takes NAME, got 'b' as well"],
