@@ -89,7 +89,7 @@ function openFile(live, file) {
   // Files are only renamed to higher numbers. One that is newer than the last one found may be a rotation behind it.
   for (let number = file.number + Math.max(0, file.moved.by - 1), misses = 0; misses < MISSES; number++) {
     const fd = openIfThere(nameOf(live, number, file.isCompressed));
-    if (fd === undefined) misses++;
+    if (fd === undefined) misses = fileAt(live, number) === undefined ? misses + 1 : 0;
     else if (isSame(fs.fstatSync(fd), file)) {
       file.moved.by = number - file.number;
       return fd;
