@@ -3,7 +3,6 @@
 const path = require('node:path');
 const { parseArgs } = require('node:util');
 
-const { Failed, UsageError } = require('./problems.js');
 const { COMMON, VERBS, findVerb, optionsOf } = require('./verbs.js');
 
 /**
@@ -12,17 +11,17 @@ const { COMMON, VERBS, findVerb, optionsOf } = require('./verbs.js');
  */
 function parse(argv) {
   // Node.js 18.0 to 18.2. The package itself works there.
-  if (parseArgs === undefined) throw new Failed(`the command line needs Node.js 18.3 or later, and this is ${process.version}`);
+  if (parseArgs === undefined) throw failed(`the command line needs Node.js 18.3 or later, and this is ${process.version}`);
   const { before, name, after } = split(argv);
   if (name === undefined) return withoutVerb(before);
   if (name === 'help') return helpOf(after);
   const verb = findVerb(name);
-  if (verb === undefined) throw new UsageError(`'${name}' is no verb${nearest(name)}`);
+  if (verb === undefined) throw usageError(`'${name}' is no verb${nearest(name)}`);
   const { values, positionals } = parseWords([...before, ...after], optionsOf(verb), verb.name);
   if (values.help) return { help: verb };
-  if (positionals.length < verb.least) throw new UsageError(`${verb.name} needs ${verb.operands}`, verb.name);
+  if (positionals.length < verb.least) throw usageError(`${verb.name} needs ${verb.operands}`, verb.name);
   if (positionals.length > verb.most) {
-    throw new UsageError(
+    throw usageError(
       `${verb.name} takes ${verb.most === 0 ? 'no operand' : verb.operands}, got '${positionals.at(-1)}' as well`,
       verb.name,
     );
@@ -43,13 +42,13 @@ function withoutVerb(words) {
   const { values } = parseWords(words, [...COMMON, version]);
   if (values.version) return { version: true };
   if (values.help) return { help: null };
-  throw new UsageError(`a verb is needed: ${VERBS.map(({ name }) => name).join(', ')}`);
+  throw usageError(`a verb is needed: ${VERBS.map(({ name }) => name).join(', ')}`);
 }
 
 function helpOf([name, ...more]) {
   if (name === undefined) return { help: null };
   const verb = findVerb(name);
-  if (verb === undefined || more.length > 0) throw new UsageError(`there is no help for '${[name, ...more].join(' ')}'`);
+  if (verb === undefined || more.length > 0) throw usageError(`there is no help for '${[name, ...more].join(' ')}'`);
   return { help: verb };
 }
 
@@ -60,22 +59,32 @@ function parseWords(args, options, verb) {
   } catch (error) {
     if (!String(error.code).startsWith('ERR_PARSE_ARGS_')) throw error;
     // The rest of the message says how to pass such a word as an operand.
-    throw new UsageError(error.message.split('. ')[0], verb);
+    throw usageError(error.message.split('. ')[0], verb);
   }
 }
 
 /** Undefined for a verb that needs none. */
 function envsDirOf(given, { name }) {
-  if (given === '') throw new UsageError('--envs-dir needs a folder', name);
+  if (given === '') throw usageError('--envs-dir needs a folder', name);
   if (given !== undefined) return path.resolve(given);
   return require('../lib/home.js').defaultEnvsDir((problem) => {
-    throw new Failed(`--envs-dir ${problem}`);
+    throw failed(`--envs-dir ${problem}`);
   });
 }
 
 function nearest(name) {
   const near = VERBS.find((verb) => verb.name.startsWith(name.slice(0, 2)));
-  return near === undefined ? '' : `: is '${near.name}' meant?`;
+  return near === undefined ? '' : `, but '${near.name}' is`;
+}
+
+function usageError(message, verb) {
+  const { UsageError } = require('./problems.js');
+  return new UsageError(message, verb);
+}
+
+function failed(message) {
+  const { Failed } = require('./problems.js');
+  return new Failed(message);
 }
 
 module.exports = { parse };

@@ -1,6 +1,7 @@
 'use strict';
 
 const { UsageError } = require('./problems.js');
+const { print } = require('./stdout.js');
 const { VERBS, optionsOf } = require('./verbs.js');
 
 const SHELLS = { bash, zsh, fish };
@@ -9,11 +10,11 @@ const SHELLS = { bash, zsh, fish };
 function completion({ operands: [shell], envsDir }) {
   if (shell === 'plugins') {
     const names = require('./plugins.js').pluginNames(envsDir, { missing: [] });
-    process.stdout.write(names.map((name) => `${name}\n`).join(''));
+    print(names.map((name) => `${name}\n`).join(''));
     return;
   }
   if (!Object.hasOwn(SHELLS, shell)) throw new UsageError(`'${shell}' must be one of bash, zsh, fish`, 'completion');
-  process.stdout.write(SHELLS[shell]());
+  print(SHELLS[shell]());
 }
 
 const flags = (verb) => optionsOf(verb).flatMap(({ name, short }) => (short === undefined ? [`--${name}`] : [`-${short}`, `--${name}`]));

@@ -7,7 +7,6 @@ const os = require('node:os');
 const path = require('node:path');
 
 const native = require('../native.js');
-const { Failed } = require('./problems.js');
 
 /** The unit of start times in /proc (USER_HZ), which is the same on all machines of the supported kinds. */
 const TICKS_PER_SECOND = 100;
@@ -18,27 +17,28 @@ const TICKS_PER_SECOND = 100;
  * process, elsewhere or dead.
  */
 function rowsOnDisk(envsDir, names) {
-  if (native.problem !== undefined) throw new Failed(native.problem);
+  if (native.problem !== undefined) {
+    const { Failed } = require('./problems.js');
+    throw new Failed(native.problem);
+  }
   // One call for all, because the kernel's list of sockets is read once a call.
-  return native.NativeManager.observe(envsDir, names).map(row);
+  const observed = native.NativeManager.observe(envsDir, names);
+  const now = process.platform === 'linux' ? os.uptime() * 1000 : null;
+  // Most plugins have the same owner.
+  const commands = new Map();
+  const commandOf = (pid) => {
+    if (!commands.has(pid)) commands.set(pid, readCommand(pid));
+    return commands.get(pid);
+  };
+  return observed.map((observation) => row(observation, { now, commandOf }));
 }
 
-function row({
-  pluginName: name,
-  problem,
-  holder,
-  holderPid,
-  place,
-  generations,
-  unidentifiedPid,
-  unidentifiedLives,
-  logPath,
-  staleSocket,
-}) {
+function row(observation, { now, commandOf }) {
+  const { pluginName: name, problem, holder, generations, unidentifiedPid, unidentifiedLives, logPath, staleSocket } = observation;
   const nothing = { pid: null, uptime: null, cpuPercent: null, memory: null, processes: null, version: null, keeper: null };
   // Of a living owner and of an ended plugin alike: only the owner counts and remembers.
   const unknown = { restarts: null, lastError: null };
-  const owner = ownerOf({ holder, holderPid, place, generations });
+  const owner = ownerOf(observation, commandOf);
   const unidentified = unidentifiedLives ? unidentifiedPid : null;
   const rest = { logFile: logPath ?? null, staleSocket: staleSocket ?? null, problem: problem ?? null };
   const serving = generations.find(({ lives }) => lives);
@@ -46,7 +46,7 @@ function row({
   const orphans = hasOwner ? [] : [...new Set(generations.flatMap(({ lives, pid, left }) => (lives ? [pid, ...left] : left)))];
   const doubtful = hasOwner ? [] : generations.flatMap((generation) => generation.doubtful);
   const state = rest.problem ? null : stateOf({ serving, holder, orphans, unidentified });
-  const known = serving === undefined ? nothing : measured(serving);
+  const known = serving === undefined ? nothing : measured(serving, now);
   return { name, state, ...known, owner, ...unknown, orphans, doubtful, unidentified, ...rest };
 }
 
@@ -61,7 +61,7 @@ function stateOf({ serving, holder, orphans, unidentified }) {
   return 'stopped';
 }
 
-function ownerOf({ holder, holderPid, place, generations }) {
+function ownerOf({ holder, holderPid, place, generations }, commandOf) {
   const owner = { kind: 'dead', pid: null, command: null, place: null, keeper: null };
   if (holder === 'owner') return { ...owner, kind: 'process', pid: holderPid, command: commandOf(holderPid) };
   if (holder === 'elsewhere') return { ...owner, kind: 'elsewhere', pid: holderPid, place };
@@ -70,8 +70,8 @@ function ownerOf({ holder, holderPid, place, generations }) {
   return isLeft ? owner : null;
 }
 
-function measured({ pid, start, keeper, version, cpuTime, memory, processes }) {
-  const uptime = uptimeOf(start);
+function measured({ pid, start, keeper, version, cpuTime, memory, processes }, now) {
+  const uptime = uptimeOf(start, now);
   const isMeasured = uptime !== null && uptime > 0 && cpuTime !== undefined && cpuTime !== null;
   const cpuPercent = isMeasured ? Math.round((cpuTime / uptime) * 1000) / 10 : null;
   return {
@@ -85,10 +85,9 @@ function measured({ pid, start, keeper, version, cpuTime, memory, processes }) {
   };
 }
 
-/** Milliseconds. On macOS the start in the record is no time. */
-function uptimeOf(start) {
-  if (process.platform !== 'linux') return null;
-  return Math.max(0, Math.round(os.uptime() * 1000 - (Number(start) * 1000) / TICKS_PER_SECOND));
+/** Milliseconds. `now`: since boot. On macOS it is null, because the start in the record is no time. */
+function uptimeOf(start, now) {
+  return now === null ? null : Math.max(0, Math.round(now - (Number(start) * 1000) / TICKS_PER_SECOND));
 }
 
 function isSuspended(pid) {
@@ -101,7 +100,7 @@ function isSuspended(pid) {
 }
 
 /** The program and its script, such as "node loader.mjs". Further arguments may be secrets. */
-function commandOf(pid) {
+function readCommand(pid) {
   let words;
   try {
     words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');

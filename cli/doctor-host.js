@@ -28,9 +28,17 @@ function checkHost(envsDir) {
   if (pid !== null && isSuspended(pid)) return [warning('host', `process ${pid} is suspended`, { remedy: `kill -CONT ${pid}` })];
   // Of another build, in another sandbox, or it does not answer.
   if (host.problem !== null) return [warning('host', host.problem, { remedy: command('stop --all', envsDir) })];
-  const sessions = plugins.reduce((most, { info }) => Math.max(most, info.sessions ?? 0), 0);
+  return [ok('host', `process ${pid}, ${sharedText(plugins)}`)];
+}
+
+function sharedText(plugins) {
+  // It ends within a second, or it has just been made.
+  if (plugins.length === 0) return 'no shared plugin';
   const shared = `${plugins.length} shared ${plugins.length === 1 ? 'plugin' : 'plugins'}`;
-  return [ok('host', `process ${pid}, ${shared}, at most ${sessions} ${sessions === 1 ? 'session' : 'sessions'} each`)];
+  const sessions = plugins.reduce((most, { info }) => Math.max(most, info.sessions ?? 0), 0);
+  // What it has lingers.
+  if (sessions === 0) return `${shared}, no session`;
+  return `${shared}, at most ${sessions} ${sessions === 1 ? 'session' : 'sessions'} each`;
 }
 
 /** The pid in the note of the lock: a host that does not answer can't name itself. */

@@ -4,7 +4,7 @@ const { checkHost } = require('./doctor-host.js');
 const { checkPlugins } = require('./doctor-plugins.js');
 const { checkSystem } = require('./doctor-system.js');
 const { oneLine } = require('./problems.js');
-const { hasColour } = require('./terminal.js');
+const { hasColour, print } = require('./stdout.js');
 
 const CODES = { ok: 32, warning: 33, problem: 31 };
 
@@ -16,13 +16,13 @@ async function doctor({ options, envsDir }) {
   const checks = [...checkSystem(envsDir), ...checkHost(envsDir), ...(await checkPlugins(envsDir, { fix: Boolean(options.fix) }))];
   const count = (status) => checks.filter((check) => check.status === status && !check.fixed).length;
   const [problems, warnings] = [count('problem'), count('warning')];
-  if (options.json) process.stdout.write(`${JSON.stringify({ envsDir, checks, problems, warnings })}\n`);
-  else process.stdout.write(`${checks.map(line).join('\n')}\n`);
+  if (options.json) print(`${JSON.stringify({ envsDir, checks, problems, warnings })}\n`);
+  else print(`${checks.map(line).join('\n')}\n`);
   return problems > 0 ? 1 : 0;
 }
 
 function line({ status, check, plugin, seen, remedy, fixed }) {
-  const colour = hasColour(process.stdout);
+  const colour = hasColour();
   const word = fixed ? 'fixed' : status;
   const painted = colour ? `\u001b[${CODES[fixed ? 'ok' : status]}m${word.padEnd(7)}\u001b[0m` : word.padEnd(7);
   const what = plugin === null ? check : `${check}, ${oneLine(plugin)}`;

@@ -4,15 +4,13 @@
 const { existsSync } = require('node:fs');
 const path = require('node:path');
 
-const { leftovers } = require('./leftovers.js');
-
 /** One for each folder, because `ps --watch` asks again and again. */
 const asking = new Map();
 
 /** `{ pid, problem, plugins }`, or null without a host. `problem`: why it shows no plugins. */
 function hostBelow(envsDir) {
-  // Without a host this costs a stat(2).
   if (!existsSync(path.join(envsDir, `.ally-host-${process.geteuid()}`, 'host.sock'))) return null;
+  const { leftovers } = require('./leftovers.js');
   if (!asking.has(envsDir)) asking.set(envsDir, leftovers(envsDir, { signals: false }));
   const { pid, plugins, failure } = asking.get(envsDir).view();
   if (!failure) return pid ? { pid, problem: null, plugins } : null;
@@ -34,14 +32,16 @@ function withHost(rows, host) {
     const plugin = plugins.get(row.name);
     if (plugin !== undefined) {
       const { state, armed, totalRestarts: restarts, sessions, lastError = null } = plugin.info;
-      return { ...row, state: armed ? 'armed' : state, restarts, lastError, owner: { ...owner, sessions, linger: plugin.linger ?? null } };
+      // The host's clock has fractions of a millisecond.
+      const linger = plugin.linger === undefined || plugin.linger === null ? null : Math.round(plugin.linger);
+      return { ...row, state: armed ? 'armed' : state, restarts, lastError, owner: { ...owner, sessions, linger } };
     }
     const isOwned = row.owner?.kind === 'process' && (row.owner.pid === host.pid || (host.pid === null && isHost(row.owner)));
     return isOwned ? { ...row, lastError: host.problem, owner: { ...owner, pid: row.owner.pid } } : row;
   });
 }
 
-/** A host that does not answer has no name but that of its program. */
+/** A host that does not answer, or whose socket is gone, has no name but that of its program. */
 const isHost = ({ command }) => command === 'ally-guardian';
 
-module.exports = { hostBelow, withHost };
+module.exports = { hostBelow, isHost, withHost };

@@ -9,15 +9,20 @@ const { Failed } = require('./problems.js');
 
 const CHUNK = 64 * 1024;
 const NEWLINE = 0x0a;
-/** A rotation in the midst of a listing lets a file seem to be missing, or to be there twice. */
+/** A file that is compressed in the midst of a listing becomes another one, and could be there twice. */
 const LISTINGS = 200;
+/** In the midst of a rotation one number has no file. */
+const MISSES = 2;
 
 const isSame = (a, b) => a.dev === b.dev && a.ino === b.ino;
 
-/** The files that are there, the oldest first: `{ path, number, isCompressed, dev, ino, size }`. A file with an `end` is read up to there. */
+/**
+ * The files that are there, the oldest first: `{ path, number, isCompressed, dev, ino, size, moved }`. A file with an `end` is read up to
+ * there. `moved.by`: how many rotations have been seen since this listing.
+ */
 function logFiles(live) {
   let files = listed(live);
-  for (let listing = 1; listing < LISTINGS; listing++) {
+  for (let listing = 1; listing < LISTINGS && files.some(({ isCompressed }) => isCompressed); listing++) {
     const again = listed(live);
     const isStable = again.length === files.length && again.every((file, index) => isSame(file, files[index]));
     files = again;
@@ -26,20 +31,48 @@ function logFiles(live) {
   return files;
 }
 
+/**
+ * The newest first, as a rotation gives each file a higher number, the oldest first: so a file that is renamed meanwhile is met once or
+ * twice, and never missed.
+ */
 function listed(live) {
   const base = path.basename(live);
-  const found = entriesOf(path.dirname(live)).flatMap((entry) => {
-    const number = entry === base ? ['', '0'] : entry.startsWith(`${base}.`) ? /^(\d+)(\.gz)?$/.exec(entry.slice(base.length + 1)) : null;
-    if (number === null) return [];
-    const file = path.join(path.dirname(live), entry);
-    const stat = fs.statSync(file, { throwIfNoEntry: false });
-    return stat?.isFile()
-      ? [{ path: file, number: Number(number[1]), isCompressed: Boolean(number[2]), dev: stat.dev, ino: stat.ino, size: stat.size }]
-      : [];
-  });
+  const numbers = entriesOf(path.dirname(live)).flatMap((entry) => numberOf(base, entry)?.number ?? []);
+  const files = new Map();
+  const moved = { by: 0 };
+  let next = 0;
+  for (const number of [...new Set(numbers)].sort((a, b) => a - b)) {
+    next = Math.max(next, number);
+    // Beyond the last number that is known, because files have got higher ones.
+    for (let misses = 0; misses < MISSES; next++) {
+      const file = fileAt(live, next);
+      if (file === undefined) misses++;
+      else {
+        misses = 0;
+        files.set(`${file.dev}:${file.ino}`, { ...file, moved });
+      }
+    }
+  }
+  return [...files.values()].reverse();
+}
+
+/** `{ number, isCompressed }` of a name in the folder, or null. */
+function numberOf(base, entry) {
+  if (entry === base) return { number: 0, isCompressed: false };
+  const match = entry.startsWith(`${base}.`) ? /^(\d+)(\.gz)?$/.exec(entry.slice(base.length + 1)) : null;
+  return match && { number: Number(match[1]), isCompressed: match[2] !== undefined };
+}
+
+const nameOf = (live, number, isCompressed) => (number === 0 ? live : `${live}.${number}`) + (isCompressed ? '.gz' : '');
+
+function fileAt(live, number) {
   // While a file is compressed, both are there.
-  const plain = new Set(found.filter(({ isCompressed }) => !isCompressed).map(({ number }) => number));
-  return found.filter(({ number, isCompressed }) => !isCompressed || !plain.has(number)).sort((a, b) => b.number - a.number);
+  for (const isCompressed of [false, true]) {
+    const file = nameOf(live, number, isCompressed);
+    const stat = fs.statSync(file, { throwIfNoEntry: false });
+    if (stat?.isFile()) return { path: file, number, isCompressed, dev: stat.dev, ino: stat.ino, size: stat.size };
+  }
+  return undefined;
 }
 
 function entriesOf(folder) {
@@ -53,14 +86,17 @@ function entriesOf(folder) {
 
 /** Opens that very file, whatever its name is by now. Undefined if it was removed. */
 function openFile(live, file) {
-  let at = file.path;
-  for (let tries = 0; tries < LISTINGS && at !== undefined; tries++) {
-    const fd = openIfThere(at);
-    if (fd !== undefined) {
-      if (isSame(fs.fstatSync(fd), file)) return fd;
+  // Files are only renamed to higher numbers. One that is newer than the last one found may be a rotation behind it.
+  for (let number = file.number + Math.max(0, file.moved.by - 1), misses = 0; misses < MISSES; number++) {
+    const fd = openIfThere(nameOf(live, number, file.isCompressed));
+    if (fd === undefined) misses = fileAt(live, number) === undefined ? misses + 1 : 0;
+    else if (isSame(fs.fstatSync(fd), file)) {
+      file.moved.by = number - file.number;
+      return fd;
+    } else {
+      misses = 0;
       fs.closeSync(fd);
     }
-    at = logFiles(live).find((each) => isSame(each, file))?.path;
   }
   return undefined;
 }
@@ -170,4 +206,4 @@ async function* piecesOf(live, file, offset) {
   }
 }
 
-module.exports = { isSame, lastLines, logFiles, openFile, openIfThere };
+module.exports = { isSame, lastLines, logFiles, nameOf, numberOf, openFile, openIfThere };

@@ -1,15 +1,13 @@
 'use strict';
 // Follows a log file across rotations. The kernel tells of changes in its folder.
 
-const { closeSync, fstatSync, readSync, watch } = require('node:fs');
+const { closeSync, fstatSync, readSync, readlinkSync, realpathSync, watch } = require('node:fs');
 const path = require('node:path');
 
-const { isSame, lastLines, logFiles, openFile, openIfThere } = require('./log-files.js');
+const { isSame, lastLines, logFiles, nameOf, numberOf, openFile, openIfThere } = require('./log-files.js');
 const { Failed, problem } = require('./problems.js');
 
 const CHUNK = 64 * 1024;
-/** A file that is being renamed may be missing in a listing. */
-const LISTINGS = 20;
 
 /** Writes the last `count` lines, then each further piece, until the process is ended. */
 async function follow(live, count, write) {
@@ -67,12 +65,10 @@ class Reader {
     if (this.#fd === undefined) return logFiles(this.#live).filter(({ number }) => number > 0);
     const open = fstatSync(this.#fd);
     this.#offset = open.size;
-    for (let listing = 0; listing < LISTINGS; listing++) {
-      const files = logFiles(this.#live);
-      // A rotation since it was opened has given it another name. Newer files are read later.
-      const at = files.findIndex((file) => isSame(file, open));
-      if (at >= 0) return [...files.slice(0, at), { ...files[at], end: this.#offset }];
-    }
+    const files = logFiles(this.#live);
+    // A rotation since it was opened has given it another name. Newer files are read later.
+    const at = files.findIndex((file) => isSame(file, open));
+    if (at >= 0) return [...files.slice(0, at), { ...files[at], end: this.#offset }];
     // Removed, or compressed: its lines are read through the open file.
     this.#offset = 0;
     return [];
@@ -102,6 +98,31 @@ class Reader {
 
   /** The file that follows the open one. Undefined while the open one is the live one, or while there is no live one. */
   #next() {
+    for (let number = this.#number(); number !== undefined; ) {
+      if (number === 0) return undefined;
+      const next = openIfThere(nameOf(this.#live, number - 1, false));
+      if (next === undefined) break;
+      // A rotation renames the older file first. If that has its name still, the file was the next one.
+      const now = this.#number();
+      if (now === number) return next;
+      closeSync(next);
+      number = now;
+    }
+    return this.#nextListed();
+  }
+
+  /** The number in the present name of the open file, on Linux and unless it was compressed, removed or moved away: a short way to the next. */
+  #number() {
+    try {
+      const name = readlinkSync(`/proc/self/fd/${this.#fd}`);
+      if (path.dirname(name) !== realpathSync(path.dirname(this.#live))) return undefined;
+      return numberOf(path.basename(this.#live), path.basename(name))?.number;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #nextListed() {
     const open = fstatSync(this.#fd);
     const files = logFiles(this.#live).filter(({ isCompressed }) => !isCompressed);
     const live = files.at(-1);

@@ -3,13 +3,17 @@
 const { lastLines, logFiles } = require('./log-files.js');
 const { rowOf } = require('./plugins.js');
 const { Failed, UsageError } = require('./problems.js');
+const { stdout } = require('./stdout.js');
 
 async function logs({ operands: [name], options, envsDir }) {
   const count = lineCount(options.lines);
-  const { logFile, owner, problem } = rowOf(envsDir, name);
+  const { logFile, owner, problem, lastError } = rowOf(envsDir, name);
   if (problem !== null) throw new Failed(problem);
   const write = options.json ? jsonWriter() : async (bytes) => void (await flushed(bytes));
-  if (logFile === null && owner?.kind === 'shared') return outputOfHost(envsDir, name, count, { follow: options.follow, write });
+  const isOfHost = logFile === null && owner?.kind === 'shared';
+  // It is suspended, or of another build.
+  if (isOfHost && owner.sessions === null && lastError !== null) throw new Failed(`${name}: ${lastError}`);
+  if (isOfHost) return outputOfHost(envsDir, name, count, { follow: options.follow, write });
   if (logFile === null)
     throw new Failed(`${name} has no log file: its last start had no logs.file, and its output is kept by its owner only`);
   if (!options.follow) {
@@ -42,7 +46,7 @@ function lineCount(text) {
 
 /** Waits for a slow reader, so that a long file is not kept in memory. */
 function flushed(bytes) {
-  return process.stdout.write(bytes) ? undefined : new Promise((resolve) => process.stdout.once('drain', resolve));
+  return stdout().write(bytes) ? undefined : new Promise((resolve) => stdout().once('drain', resolve));
 }
 
 /** Each line as `{ "line": … }`. */

@@ -4,6 +4,7 @@ const { ownerText } = require('./disk.js');
 const { leftovers } = require('./leftovers.js');
 const { rowOf } = require('./plugins.js');
 const { oneLine, problem } = require('./problems.js');
+const { print } = require('./stdout.js');
 const { sentenceOf } = require('./stop.js');
 
 /** Only the host restarts a daemon for others, and the host has shared daemons only. */
@@ -14,10 +15,10 @@ async function restart({ operands, options, envsDir }) {
     return asking;
   };
   const plugins = await Promise.all([...new Set(operands)].map((name) => restartOne(name, envsDir, host)));
-  if (options.json) process.stdout.write(`${JSON.stringify({ envsDir, plugins })}\n`);
+  if (options.json) print(`${JSON.stringify({ envsDir, plugins })}\n`);
   for (const { name, error } of plugins) {
     if (error !== null) problem(error);
-    else if (!options.json) process.stdout.write(`${oneLine(name)}: restarted\n`);
+    else if (!options.json) print(`${oneLine(name)}: restarted\n`);
   }
   return plugins.some(({ error }) => error !== null) ? 1 : 0;
 }

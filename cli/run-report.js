@@ -2,7 +2,7 @@
 // What `run` prints: output with its stream in front, and what happens to the daemon.
 
 const { oneLine } = require('./problems.js');
-const { hasColour } = require('./terminal.js');
+const { hasColour, stdout } = require('./stdout.js');
 
 const CODES = { stdout: 36, stderr: 35, running: 32, starting: 33, stopping: 33, stopped: 1, error: 31, info: 1 };
 const SHORT = { stdout: 'out', stderr: 'err' };
@@ -11,7 +11,7 @@ class RunReport {
   #name;
   #socketPath;
   #isJson;
-  #colour = hasColour(process.stdout);
+  #colour = hasColour();
   #isHealthy = true;
   /** Since the last state STARTING, for the time that the start took. */
   #startedAt;
@@ -122,7 +122,7 @@ class RunReport {
   }
 
   #write(line) {
-    process.stdout.write(`${line}\n`);
+    stdout().write(`${line}\n`);
   }
 }
 

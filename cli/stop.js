@@ -1,9 +1,11 @@
 'use strict';
 
+const { isHost } = require('./host.js');
 const { leftovers } = require('./leftovers.js');
 const { ownerText } = require('./disk.js');
 const { pluginNames, rowOf, rowsOf } = require('./plugins.js');
 const { Failed, UsageError, oneLine, problem } = require('./problems.js');
+const { print } = require('./stdout.js');
 
 /** Each plugin for itself: a failure of one does not keep the others from being stopped. */
 async function stop({ operands, options, envsDir }) {
@@ -17,12 +19,11 @@ async function stop({ operands, options, envsDir }) {
   const outcomes = options.all
     ? await stopShared(envsDir, ends)
     : await Promise.all([...new Set(operands)].map((name) => stopOne(name, { envsDir, force: options.force, ends })));
-  if (options.json) process.stdout.write(`${JSON.stringify({ envsDir, plugins: outcomes })}\n`);
-  else if (outcomes.length === 0) process.stdout.write('there is no shared daemon\n');
+  if (options.json) print(`${JSON.stringify({ envsDir, plugins: outcomes })}\n`);
+  else if (outcomes.length === 0) print('there is no shared daemon\n');
   for (const { name, result, pids, error } of outcomes) {
     if (error !== null) problem(error);
-    else if (!options.json)
-      process.stdout.write(`${oneLine(name)}: ${result === 'stopped' ? `stopped${withPids(pids)}` : 'was stopped already'}\n`);
+    else if (!options.json) print(`${oneLine(name)}: ${result === 'stopped' ? `stopped${withPids(pids)}` : 'was stopped already'}\n`);
   }
   return outcomes.some(({ error }) => error !== null) ? 1 : 0;
 }
@@ -58,13 +59,23 @@ async function stopOne(name, { envsDir, force, ends }) {
 
 /** Ends the host, also one of another version, with all daemons that it has. */
 async function stopShared(envsDir, ends) {
-  const shared = rowsOf(envsDir, pluginNames(envsDir, { missing: [] })).filter(({ owner }) => owner?.kind === 'shared');
+  const rows = rowsOf(envsDir, pluginNames(envsDir, { missing: [] }));
+  const shared = rows.filter(({ owner }) => owner?.kind === 'shared');
   try {
     await ends().all();
   } catch (error) {
     throw new Failed(sentenceOf('the host', error));
   }
-  return shared.map(({ name, pid }) => ({ name, result: 'stopped', pids: pid === null ? [] : [pid], error: null }));
+  return [
+    ...shared.map(({ name, pid }) => ({ name, result: 'stopped', pids: pid === null ? [] : [pid], error: null })),
+    ...rows.filter(({ owner }) => owner?.kind === 'process' && isHost(owner)).map(unreachable),
+  ];
+}
+
+/** Somebody has removed host.sock or its folder. */
+function unreachable({ name, owner }) {
+  const error = `${name} was left alone: the socket of its host, process ${owner.pid}, was removed: ally-daemons stop --force ${name}`;
+  return { name, result: 'failed', pids: [], error };
 }
 
 function exists(pid) {

@@ -43,8 +43,9 @@ const PS_COLUMNS = [NAME, STATE, PID, OWNER, UPTIME, RESTARTS, CPU, MEMORY, LAST
 const GAP = '  ';
 const ESCAPE = '\u001b';
 const COLOUR = new RegExp(`(${ESCAPE}\\[\\d*m)`, 'g');
-/** Each character takes one column. */
-const PLAIN = /^[ -~…]*$/;
+/** Each character takes one column. That of `shared ×2` is one of them, because the library for all others takes 10 ms to load. */
+const PLAIN = /^[ -~…×]*$/;
+const isPlain = (text) => PLAIN.test(text);
 
 /**
  * The lines of the table, the titles first, each at most `width` columns wide and without blanks at its end.
@@ -72,14 +73,15 @@ function daemonTable(daemons, { width = Number.POSITIVE_INFINITY, colour = false
 
 /** The columns that `text` takes on a terminal. Escape sequences take none, wide characters take two. */
 function textWidth(text) {
+  if (isPlain(text)) return text.length;
   const shown = text.replace(COLOUR, '');
-  if (PLAIN.test(shown)) return shown.length;
-  if (measure === undefined) throw new Error('loadWidths() must come before a text that is not ASCII');
+  if (isPlain(shown)) return shown.length;
+  if (measure === undefined) throw new Error('loadWidths() must come before a text that is not plain');
   return measure(text).width;
 }
 
 /**
- * Loads the widths of Unicode's characters, which `textWidth` needs for text that is not ASCII. The library is an ES module, and its load
+ * Loads the widths of Unicode's characters, which `textWidth` needs for text that is not plain. The library is an ES module, and its load
  * takes longer than all else that a table needs.
  */
 async function loadWidths() {
@@ -90,7 +92,7 @@ let measure;
 /** `text`, or its beginning and "…", in at most `width` columns (1 or more). Colours are reset behind a cut. */
 function cut(text, width) {
   if (textWidth(text) <= width) return text;
-  if (PLAIN.test(text)) return `${text.slice(0, width - 1)}…`;
+  if (isPlain(text)) return `${text.slice(0, width - 1)}…`;
   // Not at the index of the library: it counts a character such as "…" only after the run of letters behind it.
   let kept = '';
   let columns = 1;
@@ -113,10 +115,13 @@ function parts(text) {
     .flatMap((part) => (part.startsWith(ESCAPE) ? part : Array.from(segmenter.segment(part), ({ segment }) => segment)));
 }
 
+let hidden;
+
 /** `text` without what could move the cursor, colour the terminal or reorder the line. The addon cleans its messages in the same way. */
 function printable(text) {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to remove
-  const hidden = /\x1b\[[ -?]*[@-~]?|[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+  if (isPlain(text)) return String(text);
+  // No literal, because the classes of Unicode would be compiled with this module, and few texts need them.
+  hidden ??= new RegExp(`${ESCAPE}\\[[ -?]*[@-~]?|[\\p{Cc}\\p{Cf}\\p{Cs}\\p{Zl}\\p{Zp}]`, 'gu');
   return String(text).replaceAll('\t', ' ').replace(hidden, '');
 }
 
@@ -151,4 +156,4 @@ function bytes(count) {
   return mebibytes < 1024 ? `${mebibytes.toFixed(1)} MiB` : `${(mebibytes / 1024).toFixed(1)} GiB`;
 }
 
-module.exports = { OWN_COLUMNS, PS_COLUMNS, cut, daemonTable, loadWidths, printable, textWidth };
+module.exports = { OWN_COLUMNS, PS_COLUMNS, cut, daemonTable, isPlain, loadWidths, printable, textWidth };

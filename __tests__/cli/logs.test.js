@@ -8,7 +8,8 @@ const { descriptors, everyProcess, target } = require('../helpers/proc');
 const { contents, useCli } = require('../helpers/cli');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
-const { countLines, wholeLog } = require('../logs/numbered');
+const { wholeLog } = require('../logs/numbered');
+const { logFiles, openFile } = require('../../cli/log-files');
 
 const world = useWorld();
 const cli = useCli(world);
@@ -83,6 +84,47 @@ test('logs --json: a line of JSON for each line', async () => {
   ).toEqual([{ line: 'a' }, { line: '"ü"' }, { line: 'c' }]);
 });
 
+test('logs: rotations in the midst of a listing neither hide nor double a file, and one listing is enough', () => {
+  const names = ['', ...Array.from({ length: 9 }, (_, index) => `.${index + 1}`)];
+  const inodes = () => names.map((ending) => fs.statSync(log() + ending).ino);
+  for (const ending of names) fs.writeFileSync(log() + ending, ending);
+  const before = inodes().reverse();
+  const { statSync } = fs;
+  let rotations = 0;
+  const stats = jest.spyOn(fs, 'statSync').mockImplementation((file, options) => {
+    if (/\.[25]$/.test(file)) {
+      rotations++;
+      for (let number = 40; number-- > 0; ) {
+        const from = number === 0 ? log() : `${log()}.${number}`;
+        if (fs.existsSync(from)) fs.renameSync(from, `${log()}.${number + 1}`);
+      }
+      fs.writeFileSync(log(), 'new');
+    }
+    return statSync(file, options);
+  });
+  const listings = jest.spyOn(fs, 'readdirSync');
+  try {
+    const listed = logFiles(log()).map(({ ino }) => ino);
+    expect(rotations).toBeGreaterThanOrEqual(2);
+    expect(listings).toHaveBeenCalledTimes(1);
+    expect(listed.filter((ino) => before.includes(ino))).toEqual(before);
+    expect(new Set(listed).size).toBe(listed.length);
+  } finally {
+    stats.mockRestore();
+    listings.mockRestore();
+  }
+});
+
+test('logs: a file that was renamed since the listing is found among newer ones that are compressed', () => {
+  planted({ 'plugin.log.1': 'mine', 'plugin.log': 'new' });
+  const [mine] = logFiles(log());
+  fs.renameSync(`${log()}.1`, `${log()}.5`);
+  for (const number of [1, 2, 3, 4]) fs.writeFileSync(`${log()}.${number}.gz`, '');
+  const fd = openFile(log(), mine);
+  expect(fs.readFileSync(fd, 'utf8')).toBe('mine');
+  fs.closeSync(fd);
+});
+
 testOnLinux('logs -f: no line is missing or doubled, over rotations and restarts', async () => {
   const manager = world.manager();
   // No compression: a reader that is slower than the rotations finds each file under its new name.
@@ -100,8 +142,9 @@ testOnLinux('logs -f: no line is missing or doubled, over rotations and restarts
   await run.ended;
   expect(run.stdout === whole).toBe(true);
   expect(run.stderr).toBe('');
-  fs.writeFileSync(world.path('seen'), run.stdout);
-  expect([...countLines(world.path('seen')).keys()].length).toBeGreaterThan(4);
+  // Of both daemons. On a busy machine the log process itself drops lines, and writes a line that counts them: also that one is followed.
+  const pids = run.stdout.matchAll(/^(\d+) out \d+ \.{80}$/gm);
+  expect(new Set(Array.from(pids, ([, pid]) => pid)).size).toBe(2);
 });
 
 test('logs -f: a file that comes later, is truncated, moved away or removed is followed', async () => {

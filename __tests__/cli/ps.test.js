@@ -3,7 +3,7 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { spawnSync } = require('node:child_process');
-const { SOMEBODY, as, testOnLinux, testWith } = require('../helpers/needs');
+const { ROOT, SOMEBODY, as, testOnLinux, testWith } = require('../helpers/needs');
 const { copyPackage } = require('../helpers/package-copy');
 const { between } = require('../helpers/commanded-owner');
 const { alive, identify, killTogether, signal, stat } = require('../helpers/proc');
@@ -117,6 +117,22 @@ testWith('strace')('ps, logs, doctor: no lock, no signal, no connection, and no 
       call === '' || /openat\(.*O_(RDONLY|PATH)/.test(call) || (/O_CREAT/.test(call) === false && /resumed>/.test(call));
     expect(calls.filter((call) => !isRead(call) && !/ --- SIG| exited with |kill\(-?\d+, 0\)/.test(call))).toEqual([]);
   }
+});
+
+testOnLinux('ps: quick, because it loads only what a table of exclusive daemons on a pipe needs', async () => {
+  await owned();
+  const preload = world.path('preload.js');
+  const loaded = '[...process.moduleLoadList, ...Object.keys(require.cache)]';
+  fs.writeFileSync(preload, `process.on('exit', () => require('fs').writeSync(2, JSON.stringify(${loaded})));`);
+  const { code, stderr } = await cli(['ps'], { env: { NODE_OPTIONS: `--require ${preload}` } });
+  expect(code).toBe(0);
+  const [builtin, files] = [JSON.parse(stderr).filter((name) => !path.isAbsolute(name)), JSON.parse(stderr).filter(path.isAbsolute)];
+  // Of process.stdout.
+  expect(builtin.filter((name) => /NativeModule (net|tty|stream)$/.test(name))).toEqual([]);
+  const ours = files.filter((file) => file !== preload).map((file) => path.relative(ROOT, file));
+  expect(ours.filter((file) => !file.startsWith('prebuilt/')).sort()).toEqual(
+    ['arguments', 'disk', 'main', 'plugins', 'ps', 'stdout', 'table', 'verbs'].map((name) => `cli/${name}.js`).concat('native.js'),
+  );
 });
 
 testOnLinux('ps: a daemon at a socket path of its own is running too, one that does not listen is alive', async () => {

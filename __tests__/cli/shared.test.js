@@ -2,6 +2,7 @@
 // The command line and shared daemons: what the host shows, and what it is asked.
 
 const fs = require('node:fs');
+const path = require('node:path');
 const { contents, useCli } = require('../helpers/cli');
 const { testOnLinux } = require('../helpers/needs');
 const { alive, identify, stat } = require('../helpers/proc');
@@ -38,12 +39,16 @@ testOnLinux('ps: of a shared daemon state, sessions, restarts and last error are
 testOnLinux('ps: a daemon that lingers, and one that has failed', async () => {
   const { owner } = await started(shared('plugin', ['serves.py'], { shared: { linger: 60_000 } }));
   await owner.asks('stopProcess', 'plugin');
-  expect((await cli.row()).owner).toMatchObject({ kind: 'shared', sessions: 0, linger: expect.any(Number) });
+  const row = await cli.row();
+  expect(row.owner).toMatchObject({ kind: 'shared', sessions: 0 });
+  expect(row.owner.linger).toBeLessThanOrEqual(60_000);
+  expect(row.owner.linger).toBeGreaterThan(0);
+  expect(Number.isInteger(row.owner.linger)).toBe(true);
   expect((await cli(['ps'])).stdout).toContain('shared, lingers');
   expect((await owner.asks('startProcess', shared('broken', ['exits.py'], { restart: { maxAttempts: 0 } }))).error).toBeDefined();
-  const row = await cli.row('broken');
-  expect(row).toMatchObject({ state: 'error', pid: null, owner: { kind: 'shared', sessions: 1 } });
-  expect(row.lastError).toContain('exited');
+  const broken = await cli.row('broken');
+  expect(broken).toMatchObject({ state: 'error', pid: null, owner: { kind: 'shared', sessions: 1 } });
+  expect(broken.lastError).toContain('exited');
   expect(await cli(['stop', 'plugin', 'broken'])).toMatchObject({ code: 0, stderr: '' });
   await hostGone();
 });
@@ -81,6 +86,20 @@ testOnLinux('stop --all: the host ends with all its daemons; without a host ther
   expect(await cli(['stop', '--all'])).toEqual({ code: 0, stdout: 'there is no shared daemon\n', stderr: '' });
 });
 
+testOnLinux('stop --all: daemons of a host whose socket was removed are named, and stop --force ends them', async () => {
+  const { daemon } = await started();
+  const { pid } = host();
+  fs.rmSync(path.join(folder(), 'host.sock'));
+  const { code, stderr } = await cli(['stop', '--all']);
+  expect({ code, stderr }).toEqual({
+    code: 1,
+    stderr: `ally-daemons: plugin was left alone: the socket of its host, process ${pid}, was removed: ally-daemons stop --force plugin\n`,
+  });
+  expect(alive(daemon)).toBe(true);
+  expect((await cli(['stop', '--force', 'plugin'])).code).toBe(0);
+  expect(alive(daemon)).toBe(false);
+});
+
 testOnLinux('ps: a host that is suspended is named, and stop --force ends its daemon all the same', async () => {
   const { daemon } = await started();
   const { pid } = host();
@@ -90,6 +109,7 @@ testOnLinux('ps: a host that is suspended is named, and stop --force ends its da
     expect(row).toMatchObject({ state: 'running', pid: daemon.pid, restarts: null, owner: { kind: 'shared', pid, sessions: null } });
     expect(row.lastError).toContain(`process ${pid}, which is stopped, does not answer`);
     expect(stat(pid).state).toBe('T');
+    expect(await cli(['logs', 'plugin'])).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('does not answer') });
     expect((await cli(['stop', 'plugin', '--force'])).code).toBe(0);
     expect(alive(daemon)).toBe(false);
   } finally {
@@ -124,11 +144,12 @@ testOnLinux('doctor: the host is one line, and a warning while it is suspended; 
   };
   world.makeFolder('plugin');
   expect(await checks()).toEqual([]);
-  await started();
+  const { owner } = await started(shared('plugin', ['serves.py'], { shared: { linger: 60_000 } }));
   const { pid } = host();
-  expect(await checks()).toEqual([
-    expect.objectContaining({ status: 'ok', seen: `process ${pid}, 1 shared plugin, at most 1 session each` }),
-  ]);
+  const ok = (seen) => expect.objectContaining({ status: 'ok', seen: `process ${pid}, ${seen}` });
+  expect(await checks()).toEqual([ok('1 shared plugin, at most 1 session each')]);
+  await owner.asks('stopProcess', 'plugin');
+  expect(await checks()).toEqual([ok('1 shared plugin, no session')]);
   process.kill(pid, 'SIGSTOP');
   try {
     expect(await checks()).toEqual([
@@ -137,6 +158,8 @@ testOnLinux('doctor: the host is one line, and a warning while it is suspended; 
   } finally {
     process.kill(pid, 'SIGCONT');
   }
+  expect((await cli(['stop', '--all'])).code).toBe(0);
+  await hostGone();
 });
 
 testOnLinux('doctor: a file in the place of the folder of the host is a problem', async () => {

@@ -3,7 +3,8 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { execFileSync, spawnSync } = require('node:child_process');
-const { ROOT } = require('../helpers/needs');
+const { ROOT, testOnLinux } = require('../helpers/needs');
+const { PYTHON } = require('../helpers/python');
 const { MAIN, useCli } = require('../helpers/cli');
 const { useWorld } = require('../helpers/use-world');
 
@@ -14,7 +15,8 @@ const SENTENCE = /^ally-daemons: [^\n]+\n$/;
 
 test.each([
   [[], 'a verb is needed'],
-  [['list'], "'list' is no verb"],
+  [['list'], "'list' is no verb. See"],
+  [['psx'], "'psx' is no verb, but 'ps' is. See"],
   [['ps', '--bad'], "Unknown option '--bad'"],
   [['logs'], 'logs needs NAME'],
   [['logs', 'a', 'b'], "logs takes NAME, got 'b' as well"],
@@ -75,6 +77,41 @@ test('command line: a reader that goes away is no failure', () => {
     },
   );
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+});
+
+test('command line: a full pipe that does not block loses nothing', () => {
+  for (let index = 0; index < 300; index++) {
+    world.makeFolder(`plugin-${index}`);
+    fs.writeFileSync(path.join(world.folder(`plugin-${index}`), 'daemon.lock'), '');
+  }
+  const script = `
+import os, subprocess, sys, time
+os.set_blocking(1, True)
+read, write = os.pipe()
+os.set_blocking(write, False)
+child = subprocess.Popen(sys.argv[1:], stdout=write)
+os.close(write)
+while piece := os.read(read, 4096):
+    sys.stdout.buffer.write(piece)
+    time.sleep(0.001)
+sys.exit(child.wait())`;
+  const words = ['ps', '--json', '--envs-dir', world.envsDir];
+  const { status, stdout, stderr } = spawnSync(PYTHON, ['-c', script, process.execPath, MAIN, ...words], { encoding: 'utf8' });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  expect(stdout.length).toBeGreaterThan(65_536);
+  expect(JSON.parse(stdout).daemons).toHaveLength(300);
+});
+
+testOnLinux("command line: a stdout that can't be written is exit code 1 and one sentence", () => {
+  world.makeFolder('plugin');
+  for (const redirected of ['> /dev/full', '> file']) {
+    const script = `ulimit -f 0; "$0" "$@" ${redirected}`;
+    const { status, stderr } = spawnSync('bash', ['-c', script, process.execPath, MAIN, 'ps', '--envs-dir', world.envsDir], {
+      encoding: 'utf8',
+      cwd: world.dir,
+    });
+    expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(SENTENCE) });
+  }
 });
 
 test('package: bin ally-daemons is an executable file of the package', () => {
