@@ -11,8 +11,8 @@ const CHUNK = 64 * 1024;
 const NEWLINE = 0x0a;
 /** A file that is compressed in the midst of a listing becomes another one, and could be there twice. */
 const LISTINGS = 200;
-/** In the midst of a rotation one number has no file. */
-const MISSES = 2;
+/** In the midst of a rotation one number has no file, and the next look may meet that of the next rotation. */
+const MISSES = 10;
 
 const isSame = (a, b) => a.dev === b.dev && a.ino === b.ino;
 
@@ -44,12 +44,15 @@ function listed(live) {
   for (const number of [...new Set(numbers)].sort((a, b) => a - b)) {
     next = Math.max(next, number);
     // Beyond the last number that is known, because files have got higher ones.
-    for (let misses = 0; misses < MISSES; next++) {
+    for (let misses = 0; misses < MISSES; next = above(next)) {
       const file = fileAt(live, next);
       if (file === undefined) misses++;
       else {
         misses = 0;
-        files.set(`${file.dev}:${file.ino}`, { ...file, moved });
+        // Met again, it is behind those that were met meanwhile: a new file has overtaken this listing.
+        const key = `${file.dev}:${file.ino}`;
+        files.delete(key);
+        files.set(key, { ...file, moved });
       }
     }
   }
@@ -63,14 +66,23 @@ function numberOf(base, entry) {
   return match && { number: Number(match[1]), isCompressed: match[2] !== undefined };
 }
 
-const nameOf = (live, number, isCompressed) => (number === 0 ? live : `${live}.${number}`) + (isCompressed ? '.gz' : '');
+/** A rotation gives the live file the name of the next one, before it gets that of `file.1`: see crates/log/src/rotation.rs. */
+const LEAVING = 0.5;
+const above = (number) => (number === 0 ? LEAVING : Math.floor(number) + 1);
+
+function nameOf(live, number, isCompressed) {
+  if (number === LEAVING) return path.join(path.dirname(live), `.${path.basename(live)}.new`);
+  return (number === 0 ? live : `${live}.${number}`) + (isCompressed ? '.gz' : '');
+}
 
 function fileAt(live, number) {
   // While a file is compressed, both are there.
   for (const isCompressed of [false, true]) {
     const file = nameOf(live, number, isCompressed);
     const stat = fs.statSync(file, { throwIfNoEntry: false });
-    if (stat?.isFile()) return { path: file, number, isCompressed, dev: stat.dev, ino: stat.ino, size: stat.size };
+    // Until it has its place, the next live file is empty.
+    if (stat?.isFile() && (number !== LEAVING || stat.size > 0))
+      return { path: file, number, isCompressed, dev: stat.dev, ino: stat.ino, size: stat.size };
   }
   return undefined;
 }
@@ -86,12 +98,23 @@ function entriesOf(folder) {
 
 /** Opens that very file, whatever its name is by now. Undefined if it was removed. */
 function openFile(live, file) {
+  let at = file;
+  for (let listing = 0; listing < LISTINGS && at !== undefined; listing++) {
+    const fd = openUpwards(live, at);
+    if (fd !== undefined) return fd;
+    at = logFiles(live).find((each) => isSame(each, file));
+  }
+  return undefined;
+}
+
+function openUpwards(live, file) {
   // Files are only renamed to higher numbers. One that is newer than the last one found may be a rotation behind it.
-  for (let number = file.number + Math.max(0, file.moved.by - 1), misses = 0; misses < MISSES; number++) {
+  const first = file.moved.by > 1 ? Math.floor(file.number) + file.moved.by - 1 : file.number;
+  for (let number = first, misses = 0; misses < MISSES; number = above(number)) {
     const fd = openIfThere(nameOf(live, number, file.isCompressed));
     if (fd === undefined) misses = fileAt(live, number) === undefined ? misses + 1 : 0;
     else if (isSame(fs.fstatSync(fd), file)) {
-      file.moved.by = number - file.number;
+      file.moved.by = Math.floor(number) - Math.floor(file.number);
       return fd;
     } else {
       misses = 0;

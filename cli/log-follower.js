@@ -8,6 +8,7 @@ const { isSame, lastLines, logFiles, nameOf, numberOf, openFile, openIfThere } =
 const { Failed, problem } = require('./problems.js');
 
 const CHUNK = 64 * 1024;
+const TRIES = 20;
 
 /** Writes the last `count` lines, then each further piece, until the process is ended. */
 async function follow(live, count, write) {
@@ -97,7 +98,7 @@ class Reader {
   }
 
   /** The file that follows the open one. Undefined while the open one is the live one, or while there is no live one. */
-  #next() {
+  #next(tries = TRIES) {
     for (let number = this.#number(); number !== undefined; ) {
       if (number === 0) return undefined;
       const next = openIfThere(nameOf(this.#live, number - 1, false));
@@ -108,7 +109,7 @@ class Reader {
       closeSync(next);
       number = now;
     }
-    return this.#nextListed();
+    return this.#nextListed(tries);
   }
 
   /** The number in the present name of the open file, on Linux and unless it was compressed, removed or moved away: a short way to the next. */
@@ -122,13 +123,15 @@ class Reader {
     }
   }
 
-  #nextListed() {
+  #nextListed(tries) {
     const open = fstatSync(this.#fd);
     const files = logFiles(this.#live).filter(({ isCompressed }) => !isCompressed);
     const live = files.at(-1);
     if (live === undefined || live.number > 0 || isSame(live, open)) return undefined;
     // Compressed or removed by now: files between may be missing, and the live one follows.
     const at = files.findIndex((file) => isSame(file, open));
+    // It is there all the same, so the listing was wrong.
+    if (at < 0 && tries > 0 && this.#number() !== undefined) return this.#next(tries - 1);
     return openFile(this.#live, at < 0 ? live : files[at + 1]);
   }
 

@@ -4,7 +4,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { gzipSync } = require('node:zlib');
 const { testOnLinux } = require('../helpers/needs');
-const { descriptors, everyProcess, target } = require('../helpers/proc');
+const { descriptors, everyProcess, stat, target } = require('../helpers/proc');
 const { contents, useCli } = require('../helpers/cli');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -92,8 +92,8 @@ test('logs: rotations in the midst of a listing neither hide nor double a file, 
   const { statSync } = fs;
   let rotations = 0;
   const stats = jest.spyOn(fs, 'statSync').mockImplementation((file, options) => {
-    if (/\.[25]$/.test(file)) {
-      rotations++;
+    // Several at once, so that new files overtake the listing.
+    for (let again = /\.[25]$/.test(file) ? 4 : 0; again-- > 0; rotations++) {
       for (let number = 40; number-- > 0; ) {
         const from = number === 0 ? log() : `${log()}.${number}`;
         if (fs.existsSync(from)) fs.renameSync(from, `${log()}.${number + 1}`);
@@ -105,14 +105,39 @@ test('logs: rotations in the midst of a listing neither hide nor double a file, 
   const listings = jest.spyOn(fs, 'readdirSync');
   try {
     const listed = logFiles(log()).map(({ ino }) => ino);
-    expect(rotations).toBeGreaterThanOrEqual(2);
+    stats.mockRestore();
+    expect(rotations).toBeGreaterThanOrEqual(8);
     expect(listings).toHaveBeenCalledTimes(1);
     expect(listed.filter((ino) => before.includes(ino))).toEqual(before);
-    expect(new Set(listed).size).toBe(listed.length);
+    const now = Array.from({ length: 40 }, (_, index) => statSync(`${log()}.${40 - index}`, { throwIfNoEntry: false })?.ino);
+    expect(listed).toEqual([...now, statSync(log()).ino].filter((ino) => listed.includes(ino)));
   } finally {
     stats.mockRestore();
     listings.mockRestore();
   }
+});
+
+testOnLinux('logs, -f: in the midst of a rotation, the file that was the live one is read at its place', async () => {
+  const leaving = path.join(path.dirname(log()), '.plugin.log.new');
+  planted({ 'plugin.log.2': 'a\n', 'plugin.log': 'c\n' });
+  fs.writeFileSync(leaving, 'b\n');
+  expect((await cli(['logs', 'plugin'])).stdout).toBe('a\nb\nc\n');
+  expect((await cli(['logs', 'plugin', '-n', 2])).stdout).toBe('b\nc\n');
+  // Still empty, it is the next live file.
+  fs.writeFileSync(leaving, '');
+  expect((await cli(['logs', 'plugin'])).stdout).toBe('a\nc\n');
+  const run = cli.begin(['logs', 'plugin', '-f']);
+  await until(() => run.stdout === 'a\nc\n');
+  run.child.kill('SIGSTOP');
+  await until(() => stat(run.child.pid).state === 'T');
+  // Two rotations, the second one up to the step before the last.
+  fs.renameSync(log(), `${log()}.2`);
+  fs.writeFileSync(leaving, 'd\n');
+  fs.writeFileSync(log(), 'e\n');
+  run.child.kill('SIGCONT');
+  await until(() => run.stdout === 'a\nc\nd\ne\n', 10_000, 'all lines');
+  run.child.kill('SIGINT');
+  await run.ended;
 });
 
 test('logs: a file that was renamed since the listing is found among newer ones that are compressed', () => {
