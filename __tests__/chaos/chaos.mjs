@@ -93,7 +93,8 @@ export class Chaos {
     });
     const outcome = await Promise.race([settled, late]);
     clearTimeout(timer);
-    if (!outcome) this.violated(`${verb} ${order.name ?? ''} of ${owner.id} did not settle within ${SETTLED_WITHIN} ms`);
+    const history = () => owner.history.join('\n  ');
+    if (!outcome) this.violated(`${verb} ${order.name ?? ''} of ${owner.id} did not settle within ${SETTLED_WITHIN} ms\n  ${history()}`);
     else if (outcome.code) this.count(outcome.code);
     if (outcome?.code === 'NO_CODE') this.violated(`${verb} failed without a code: ${outcome.message}`);
     // A typing error in this folder would end the start, and with it the test of what it starts.

@@ -64,8 +64,8 @@ function visit(name) {
 /** A start or restart that fails would close the socket. An upgrade that fails leaves it. */
 async function upgradeSteady(name) {
   chaos.noted(steady, `upgrade of ${name}`);
-  const { code } = await chaos.ask(steady, 'upgrade', { name, behaviour: 'obeys' });
-  chaos.noted(steady, `upgrade of ${name}: ${code ?? 'done'}`);
+  const outcome = await chaos.ask(steady, 'upgrade', { name, behaviour: 'obeys' });
+  chaos.noted(steady, `upgrade of ${name}: ${outcome ? (outcome.code ?? 'done') : 'not settled'}`);
 }
 
 async function refused(name, code) {
