@@ -63,7 +63,8 @@ function listed(live) {
 function numberOf(base, entry) {
   if (entry === base) return { number: 0, isCompressed: false };
   const match = entry.startsWith(`${base}.`) ? /^(\d+)(\.gz)?$/.exec(entry.slice(base.length + 1)) : null;
-  return match && { number: Number(match[1]), isCompressed: match[2] !== undefined };
+  // A greater number is no rotated file: the next one could not be told from it.
+  return match && Number.isSafeInteger(Number(match[1])) ? { number: Number(match[1]), isCompressed: match[2] !== undefined } : null;
 }
 
 /** A rotation gives the live file the name of the next one, before it gets that of `file.1`: see crates/log/src/rotation.rs. */

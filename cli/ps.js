@@ -2,7 +2,7 @@
 
 const { ownerText } = require('./disk.js');
 const { checkKnown, pluginNames, rowsOf } = require('./plugins.js');
-const { hasColour, isTerminal, print, stdout } = require('./stdout.js');
+const { hasColour, hasReader, isTerminal, print, stdout } = require('./stdout.js');
 const { PS_COLUMNS, daemonTable, isPlain, loadWidths } = require('./table.js');
 
 const INTERVAL = 1_000;
@@ -33,12 +33,12 @@ function namesOf(operands, envsDir) {
 /** What only the kernel or the files were asked about is "-" in the table: PS_COLUMNS shows null as that. */
 const forPeople = (row) => ({ ...row, owner: ownerText(row.owner), lastError: row.problem ?? row.lastError });
 
-/** Once, or each second until the process is ended. */
+/** Once, or each second until the process is ended or nobody reads. */
 async function repeat(isForEver, show) {
   do {
     await show();
     if (isForEver) await new Promise((resolve) => setTimeout(resolve, INTERVAL));
-  } while (isForEver);
+  } while (isForEver && hasReader());
 }
 
 /** Redraws in place until a signal comes, which leaves the last table and a visible cursor. */

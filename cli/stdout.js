@@ -5,6 +5,7 @@ const { fstatSync, statSync, writeSync } = require('node:fs');
 
 const STDOUT = 1;
 let stream;
+let isUnread = false;
 
 /** process.stdout. For who needs to wait for a slow reader, and for terminals. */
 function stdout() {
@@ -15,8 +16,9 @@ function stdout() {
   return stream;
 }
 
-/** Writes the text. It blocks while the reader of a pipe is slow. */
+/** Writes the text. It blocks while the reader of a pipe is slow. Without a reader the verb goes on, so that its exit code is right. */
 function print(text) {
+  if (isUnread) return;
   if (stream !== undefined || mayBeTerminal()) return void stdout().write(text);
   let rest = Buffer.from(text);
   try {
@@ -24,6 +26,7 @@ function print(text) {
   } catch (error) {
     // A pipe that another process has made non-blocking is full. The stream can wait.
     if (error.code === 'EAGAIN') stdout().write(rest);
+    else if (error.code === 'EPIPE') isUnread = true;
     else failed(error);
   }
 }
@@ -44,10 +47,13 @@ function mayBeTerminal() {
   return isDevice;
 }
 
-/** If the reader of a pipe has gone (`ally-daemons ps | head -1`), nothing is left to say. */
+/** The reader of a pipe has gone (`ally-daemons logs -f a | head -1`): nothing is left to say. */
 function failed(error) {
   if (error.code !== 'EPIPE') require('./problems.js').problem(`stdout: ${error.message}`);
   process.exit(error.code === 'EPIPE' ? (process.exitCode ?? 0) : 1);
 }
 
-module.exports = { hasColour, isTerminal, print, stdout };
+/** False if the reader of a pipe has gone. */
+const hasReader = () => !isUnread;
+
+module.exports = { hasColour, hasReader, isTerminal, print, stdout };

@@ -79,6 +79,17 @@ test('command line: a reader that goes away is no failure', () => {
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
 });
 
+test('command line: without a reader the exit code and the sentences on stderr are as with one', () => {
+  const run = (reader) =>
+    spawnSync('bash', ['-c', `"$0" "$1" stop --json missing | ${reader}; exit \${PIPESTATUS[0]}`, process.execPath, MAIN], {
+      encoding: 'utf8',
+      env: { ...process.env, HOME: world.path('home') },
+    });
+  const { status, stderr } = run('cat >/dev/null');
+  expect(status).toBe(1);
+  expect(run('true')).toMatchObject({ status, stderr });
+});
+
 test('command line: a full pipe that does not block loses nothing', () => {
   for (let index = 0; index < 300; index++) {
     world.makeFolder(`plugin-${index}`);
