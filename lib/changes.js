@@ -1,17 +1,15 @@
 'use strict';
-// The changed fields of an upgrade as text, for the other sessions of a shared daemon. The copy of a configuration is plain data,
-// except for the values of unknown keys, which stay out where they are not.
+// The changed fields of an upgrade as a list of names and texts in turn, for the other sessions of a shared daemon. The copy of a
+// configuration is plain data, except for the values of unknown keys, which stay out where they are not.
 
 /** JSON has no `undefined`, which leaves a variable of `envVars` out. A list is packed into a list of one, so this is free. */
 const UNDEFINED = [];
 
-function packChanges(changes) {
-  const packed = Object.entries(changes).map(([key, value]) => [key, packValue(value)]);
-  return `{${packed
-    .filter(([, text]) => text !== undefined)
-    .map(([key, text]) => `${JSON.stringify(key)}:${text}`)
-    .join(',')}}`;
-}
+const packChanges = (changes) =>
+  Object.entries(changes).flatMap(([key, value]) => {
+    const text = packValue(value);
+    return text === undefined ? [] : [key, text];
+  });
 
 function packValue(value) {
   try {
@@ -30,12 +28,14 @@ function tag(value) {
 }
 
 /** Of a text that cannot be read, nothing is taken: nobody could catch the error. */
-function unpackChanges(text) {
-  try {
-    return unpackValue(JSON.parse(text));
-  } catch {
-    return {};
+function unpackChanges(packed) {
+  const entries = [];
+  for (let index = 0; index + 1 < packed.length; index += 2) {
+    try {
+      entries.push([packed[index], unpackValue(JSON.parse(packed[index + 1]))]);
+    } catch {}
   }
+  return Object.fromEntries(entries);
 }
 
 /** Not by a reviver, which removes what becomes undefined. */

@@ -241,7 +241,7 @@ class BackgroundProcessManager extends EventEmitter {
     const given = Object.freeze({ ...config, ...changed, pluginName });
     this.#followLevel();
     const whole = lib.withDefaults(given, this.#defaults);
-    const forOthers = whole.shared ? lib.packChanges(changed) : '';
+    const forOthers = whole.shared ? lib.packChanges(changed) : [];
     const rest = { variables: lib.environment(pluginName), turn: lib.currentTurn(), changes: forOthers };
     const { ticket, accepted, failure } = this.#native.upgrade(whole, unread, builtIns, rest);
     if (failure) throw lib.makeError(failure);
@@ -254,11 +254,11 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   /** Another session has upgraded a shared daemon: the changed fields are those of this session's configuration as well. */
-  #upgradedByOther({ pluginName, text }) {
+  #upgradedByOther({ pluginName, fields }) {
     const job = this.#native.info(pluginName)?.job;
     const config = this.#configs.of(pluginName, job);
     // What is each session's own stays.
-    const { group: _group, dependsOn: _dependsOn, startupTimeout: _timeout, shared: _shared, ...changes } = lib.unpackChanges(text);
+    const { group: _group, dependsOn: _dependsOn, startupTimeout: _timeout, shared: _shared, ...changes } = lib.unpackChanges(fields);
     if (config) this.#configs.replace(pluginName, job, Object.freeze({ ...config, ...changes, pluginName }));
   }
 

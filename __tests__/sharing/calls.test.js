@@ -262,6 +262,7 @@ test('forgetProcess of a plugin in error: a start that follows at once is made',
     await until(() => manager.getState('plugin') === 'error');
     expect(manager.forgetProcess('plugin')).toBe(true);
     expect(manager.getProcessInfo('plugin')).toBeUndefined();
+    expect(manager.forgetProcess('plugin')).toBe(false);
   }
   const start = manager.startProcess(shared());
   expect(manager.getState('plugin')).toBe('starting');

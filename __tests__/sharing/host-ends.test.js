@@ -43,7 +43,13 @@ testWith('strace')(
       expect(manager.getProcessInfo('plugin')).toMatchObject({ state: 'error', lastError: expect.stringContaining(String(stubborn.pid)) });
     }
     // As of an exclusive daemon: each stop tries again.
-    expect(await failure(second.stopProcess('plugin'))).toMatchObject(stopFailed(stubborn));
+    const stops = [second.stopProcess('plugin'), second.stopProcess('plugin')];
+    for (const stop of stops) expect(await failure(stop)).toMatchObject(stopFailed(stubborn));
+    expect([second.getState('plugin'), second.forgetProcess('plugin')]).toEqual(['error', false]);
+    expect(await failure(second.startProcess(shared('plugin', ['serves.py'], { dependsOn: ['unknown'] })))).toMatchObject({
+      code: 'ERR_DEPENDENCY',
+    });
+    expect(second.forgetProcess('plugin')).toBe(false);
     expect(await failure(first.startProcess(config))).toMatchObject(stopFailed(stubborn));
     expect(alive(stubborn)).toBe(true);
     await dies();

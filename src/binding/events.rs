@@ -90,10 +90,13 @@ impl From<Message> for NativeMessage {
                 ),
                 ..Self::default()
             },
-            // The changed fields are `text`.
-            Message::Upgraded { plugin, changes } => {
-                Self { kind: "upgraded".into(), plugin_name: Some(plugin), text: Some(changes), ..Self::default() }
-            }
+            // The changed fields are `fields`.
+            Message::Upgraded { plugin, changes } => Self {
+                kind: "upgraded".into(),
+                plugin_name: Some(plugin),
+                fields: Some(changes.into_iter().flat_map(|(name, value)| [Either3::A(name), Either3::A(value)]).collect()),
+                ..Self::default()
+            },
             Message::Lines { follower } => Self { kind: "lines".into(), follower: Some(count(follower)), ..Self::default() },
             // Never delivered: see `NativeManager::for_javascript`.
             Message::Dropped { .. } | Message::Published { .. } => Self { kind: "dropped".into(), ..Self::default() },

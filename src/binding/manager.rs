@@ -43,8 +43,8 @@ pub struct NativeUpgrade {
     /// As in `start`.
     pub variables: String,
     pub turn: u32,
-    /// The changed fields as text, for the other sessions of a shared daemon.
-    pub changes: String,
+    /// The changed fields, names and values as text in turn, for the other sessions of a shared daemon.
+    pub changes: Vec<String>,
 }
 
 #[napi(custom_finalize)]
@@ -120,7 +120,7 @@ impl NativeManager {
         let NativeUpgrade { variables, turn, changes } = upgrade;
         let config = types::config(&config, Remarks { unread, built_in })?;
         self.manager.enter_turn(turn);
-        let upgraded = self.manager.upgrade(&config, variables.into(), changes);
+        let upgraded = self.manager.upgrade(&config, variables.into(), types::changes(changes));
         self.native_start(env, upgraded, config.text("pluginName").map(str::to_owned))
     }
 

@@ -11,7 +11,7 @@ use ally_core::config::Raw;
 use ally_core::config::keys::{CONFIG, Key, Shape};
 use ally_core::error::{Facts, Failure};
 use ally_core::lifecycle::LastExit;
-use ally_core::model::ExitReason;
+use ally_core::model::{Changes, ExitReason};
 use ally_core::supervisor::{PluginMetrics, Published, Refusal, Resources};
 
 /// Facts about a configuration that its copy does not show.
@@ -30,6 +30,12 @@ impl Remarks {
             _ => None,
         })
     }
+}
+
+/// The changed fields of an upgrade. `flat`: names and values alternating.
+pub fn changes(flat: Vec<String>) -> Changes {
+    let mut flat = flat.into_iter();
+    std::iter::from_fn(|| Some((flat.next()?, flat.next()?))).collect()
 }
 
 /// Reads a configuration: only the keys of the list `CONFIG`. No getter of the caller runs, because the value is the copy that

@@ -126,3 +126,6 @@ impl Stream {
         }
     }
 }
+
+/// The changed fields of an upgrade: the name of each, and its value as a text of the caller.
+pub type Changes = Vec<(String, String)>;

@@ -9,7 +9,7 @@ use crate::config::{Parsed, Raw, Shared};
 use crate::error::{DependencyProblem, Failure};
 use crate::lifecycle::Ticket;
 use crate::lifecycle::dependencies::{Dependent, start_order};
-use crate::model::ProcessState;
+use crate::model::{Changes, ProcessState};
 use crate::supervisor::{
     Accepted, AcceptedGroup, Follower, Leftovers, Mailbox, Manager, Options, PluginMetrics, Published, Refusal, TextFormat, check,
     metrics_text, runtime,
@@ -105,7 +105,7 @@ impl Router {
     ///
     /// # Errors
     /// As [`Manager::upgrade`].
-    pub fn upgrade(&self, raw: &Raw, inherited: Arc<str>, changes: String) -> Result<Accepted, Failure> {
+    pub fn upgrade(&self, raw: &Raw, inherited: Arc<str>, changes: Changes) -> Result<Accepted, Failure> {
         let parsed = check(raw)?;
         let name = parsed.config.plugin_name.clone();
         let is_known = self.shared.knows(&name);
@@ -190,7 +190,7 @@ impl Router {
     }
 
     pub fn stop_all(&self) -> Ticket {
-        if self.shared.names().iter().all(|name| !self.shared.holds(name)) {
+        if self.shared.names().iter().all(|name| !self.shared.is_to_be_stopped(name)) {
             return self.own.stop_all();
         }
         let ticket = self.own.context().tickets.for_caller();

@@ -53,7 +53,7 @@ fn requests() -> Vec<Request> {
     };
     let calls = vec![
         Call::Start(start()),
-        Call::Upgrade { start: start(), changes: "{}".to_owned() },
+        Call::Upgrade { start: start(), changes: vec![("args".to_owned(), "[]".to_owned())] },
         Call::LetGo { plugin: plugin() },
         Call::Abandon { plugin: plugin() },
         Call::StopEverywhere { plugin: plugin(), after: Some(7) },
@@ -100,7 +100,7 @@ fn pushes() -> Vec<Push> {
             text: "text".to_owned(),
             fields: vec![("pid".to_owned(), LogValue::Number(1.0)), ("plugin".to_owned(), LogValue::Text(plugin()))],
         },
-        Push::Upgraded { plugin: plugin(), changes: "{}".to_owned(), config: config() },
+        Push::Upgraded { plugin: plugin(), changes: vec![("args".to_owned(), "[]".to_owned())], config: config() },
         Push::Resync { lost: 5, plugins: vec![plugin()] },
         Push::Leaving { left: vec!["plugin".to_owned()] },
     ];
@@ -192,7 +192,11 @@ proptest! {
 
 #[test]
 fn a_message_that_is_longer_than_a_frame_comes_in_parts() {
-    let push = Push::Upgraded { plugin: "search".to_owned(), changes: "x".repeat(3 * TO_SESSION_MAX), config: config() };
+    let push = Push::Upgraded {
+        plugin: "search".to_owned(),
+        changes: vec![("args".to_owned(), "x".repeat(3 * TO_SESSION_MAX))],
+        config: config(),
+    };
     let frames = encode_in_parts(&push).unwrap();
     assert!(frames.len() > 1 && frames.iter().all(|frame| frame.len() <= PREFIX + TO_SESSION_MAX));
     let mut parts = Parts::default();

@@ -1,6 +1,7 @@
 //! What follows the host's death. The keepers end the daemons, as after an owner's death, and the sessions that had them start them
 //! again in a new host.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,13 @@ impl Task {
         let host = self.host_pid;
         if !left.is_empty() {
             self.dead = Some(host);
+        }
+        let is_stop = |asked: &Asked| left.contains(&asked.plugin) && matches!(asked.what, What::LetGo | What::Everywhere { .. });
+        // The next host has nothing of them.
+        let (stops, calls): (BTreeMap<_, _>, _) = std::mem::take(&mut self.calls).into_iter().partition(|(_, call)| is_stop(&call.asked));
+        self.calls = calls;
+        for call in stops.into_values() {
+            self.inner.answer_at_tree_end(call.asked, host);
         }
         for plugin in self.inner.lock().values_mut() {
             let outlives = left.contains(&plugin.name).then_some(host);
@@ -71,7 +79,7 @@ impl Task {
         let mut again = Vec::new();
         for plugin in self.inner.lock().values_mut() {
             let restarts = match (has_died, is_stopped(&plugin.name)) {
-                (true, true) => self.inner.change_in(plugin, Plugin::host_died_stopping),
+                (true, true) => self.inner.change_in(plugin, |plugin| plugin.host_died_stopping(self.host_pid)),
                 (true, false) => self.inner.change_in(plugin, |plugin| plugin.host_died(self.host_pid)),
                 (false, _) => self.inner.change_in(plugin, Plugin::connection_lost),
             };

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
 
-use super::plugin::{OwnStart, Plugin, Times};
+use super::plugin::{Plugin, Times};
 use super::{Asked, Client, Joined, METRICS_RENEWAL, What};
 use crate::config::ProcessConfig;
 use crate::error::Failure;
@@ -21,6 +21,11 @@ impl Client {
     /// Whether the session has the plugin, or has asked for it.
     pub fn holds(&self, name: &str) -> bool {
         self.peek(name, Plugin::is_held).unwrap_or(false)
+    }
+
+    /// Whether the session has the plugin, or processes of it outlive its host.
+    pub fn is_to_be_stopped(&self, name: &str) -> bool {
+        self.peek(name, Plugin::is_to_be_stopped).unwrap_or(false)
     }
 
     /// Why a plugin that this session shares can't be started as an exclusive one.
@@ -65,14 +70,13 @@ impl Client {
         let Some(plugin) = plugins.get_mut(name).filter(|plugin| plugin.may_be_forgotten()) else { return false };
         let (was_known, is_here) = (plugin.is_known(), plugin.is_here());
         plugin.tail.close();
+        // Until the host has read of it, what it tells is not of a start that comes next.
+        let next = plugin.forgotten(self.inner.context.reporter(name));
+        plugins.remove(name);
+        plugins.extend(next.map(|next| (name.to_owned(), next)));
         if !is_here {
-            plugins.remove(name);
             return was_known;
         }
-        // Until the host has read of it, what it tells is not of a start that comes next.
-        let mut next = Plugin::new(OwnStart::clone(&plugin.start), self.inner.context.reporter(name));
-        next.abandon();
-        plugins.insert(name.to_owned(), next);
         drop(plugins);
         self.inner.ask(Asked { plugin: name.to_owned(), ticket: None, what: What::Abandon });
         was_known

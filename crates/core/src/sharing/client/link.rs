@@ -70,6 +70,8 @@ struct Room {
     host: Pid,
     stream: UnixStream,
     within: Duration,
+    /// What came behind the greeting.
+    said: Vec<u8>,
 }
 
 /// A connection to the host. Makes a host if there is none.
@@ -259,7 +261,7 @@ async fn try_connect(place: &Place, target: &Target, ask: Ask, deadline: Instant
             let (read, write) = stream.into_split();
             Ok(Try::Linked(Box::new(Link { host: hello.pid, read, write, inbound, token, waited: Duration::ZERO })))
         }
-        Verdict::MakesRoom { within } => Ok(Try::MakesRoom(Room { host: hello.pid, stream, within })),
+        Verdict::MakesRoom { within } => Ok(Try::MakesRoom(Room { host: hello.pid, stream, within, said: rest })),
         Verdict::OtherBuild { sessions } => Err(other_build(&hello, target, sessions)),
         Verdict::Outside { difference } => {
             let problem = format!("the host of shared daemons (process {}) is in another sandbox: {difference}", hello.pid);
@@ -290,8 +292,8 @@ async fn read_greeting(stream: &mut UnixStream) -> Option<(HostGreeting, Vec<u8>
 ///
 /// # Errors
 /// `HostSilent`: it has not ended in this time.
-async fn await_end(Room { mut stream, within, .. }: Room) -> Result<String, Failure> {
-    let (mut piece, mut left) = ([0; 512], Vec::new());
+async fn await_end(Room { mut stream, within, said: mut left, .. }: Room) -> Result<String, Failure> {
+    let mut piece = [0; 512];
     let ended = async {
         while let Some(bytes) = stream.read(&mut piece).await.ok().and_then(|count| piece.get(..count)).filter(|bytes| !bytes.is_empty()) {
             left.extend(bytes.iter().take(LEFT_MAX.saturating_sub(left.len())));

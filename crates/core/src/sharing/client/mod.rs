@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use self::plugin::Plugin;
 use crate::error::Failure;
 use crate::lifecycle::Ticket;
-use crate::model::Pid;
+use crate::model::{Changes, Pid};
 use crate::supervisor::runtime;
 use crate::supervisor::{Follower, ManagerContext, SharedPlugins, Tail};
 
@@ -92,7 +92,7 @@ enum What {
     },
     Upgrade {
         start: Box<OwnStart>,
-        changes: String,
+        changes: Changes,
     },
     LetGo,
     /// Behind a start that was given up, which the host may still read.

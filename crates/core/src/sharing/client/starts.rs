@@ -10,6 +10,7 @@ use super::{Asked, Client, What};
 use crate::config::{Parsed, Raw};
 use crate::error::Failure;
 use crate::lifecycle::Ticket;
+use crate::model::Changes;
 use crate::supervisor::{OwnerLimits, runtime};
 
 impl Client {
@@ -56,7 +57,7 @@ impl Client {
     }
 
     /// Upgrades the plugin. `changes`: the changed fields, as the caller gave them.
-    pub fn upgrade(&self, raw: &Raw, parsed: Parsed, inherited: Arc<str>, owner: OwnerLimits, changes: String, ticket: Ticket) {
+    pub fn upgrade(&self, raw: &Raw, parsed: Parsed, inherited: Arc<str>, owner: OwnerLimits, changes: Changes, ticket: Ticket) {
         let name = parsed.config.plugin_name.clone();
         let start = Box::new(OwnStart::new(raw.clone(), parsed, inherited, owner, ticket));
         self.ask_if_held(&name, ticket, What::Upgrade { start, changes });

@@ -137,7 +137,7 @@ impl Host {
         }
         // Open until the end of this process.
         let waiting = tell_waiting(waiting, &text).await;
-        self.lock().life.waiting = waiting;
+        self.lock().life.waiting.extend(waiting);
         if let Err(error) = self.lock.unlock() {
             tracing::debug!(target: TARGET, %error, "the lock of the host is released by the end of its process");
         }
@@ -179,15 +179,19 @@ impl Host {
     }
 }
 
+/// At the end of a text that is too long.
+const CUT: &str = " …";
+
 fn left_text<'a>(left: impl Iterator<Item = (&'a str, &'a Failure)>) -> String {
     let mut text = String::new();
     for (name, failure) in left {
-        let entry = format!("{}: {failure}", printable(name));
         let separator = if text.is_empty() { "" } else { "; " };
-        if text.len() + separator.len() + entry.len() > LEFT_MAX {
-            break;
-        }
-        text.extend([separator, &entry]);
+        text.extend([separator, &printable(name), ": ", &failure.to_string()]);
+    }
+    if text.len() > LEFT_MAX {
+        let end = (0..=LEFT_MAX - CUT.len()).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        text.truncate(end);
+        text.push_str(CUT);
     }
     text
 }

@@ -12,6 +12,7 @@ use super::{Class, Host, SessionId, State};
 use crate::config::{Parsed, Raw};
 use crate::error::{Facts, Failure};
 use crate::lifecycle::holds::{Fit, HoldEvent, Request};
+use crate::model::Changes;
 use crate::sharing::place::differing_fields;
 use crate::sharing::protocol::{self, Call, Detachment, Push, RequestId};
 use crate::supervisor::runtime::{self, AbortOnDrop};
@@ -37,7 +38,7 @@ pub struct AskedStart {
     pub linger: Duration,
     pub config: Raw,
     /// Of an upgrade: the changed fields, as its caller gave them.
-    pub changes: String,
+    pub changes: Changes,
 }
 
 impl Host {
@@ -64,7 +65,12 @@ impl Host {
             return;
         }
         match call {
-            Call::Start(start) => self.start(state, session, id, *start, None),
+            Call::Start(start) => {
+                if let Some(connection) = state.sessions.get_mut(&session) {
+                    connection.upgrades.remove(&start.plugin);
+                }
+                self.start(state, session, id, *start, None);
+            }
             Call::Upgrade { start, changes } => self.start(state, session, id, *start, Some(changes)),
             Call::LetGo { plugin } => self.ask(state, session, id, &plugin, |request| HoldEvent::LetGo { session, request }),
             Call::Abandon { plugin } => {
@@ -111,7 +117,7 @@ impl Host {
         self.judge_life(state);
     }
 
-    fn start(self: &Arc<Self>, state: &mut State, session: SessionId, id: RequestId, start: protocol::Start, changes: Option<String>) {
+    fn start(self: &Arc<Self>, state: &mut State, session: SessionId, id: RequestId, start: protocol::Start, changes: Option<Changes>) {
         let protocol::Start { plugin, config, inherited, owner, timeout, after } = start;
         if after.is_some_and(|host| state.stopped_after.contains(&(plugin.clone(), host))) {
             state.push(session, Class::Answer, &Push::Detached { plugin: plugin.clone(), why: Detachment::Everywhere });

@@ -15,6 +15,7 @@ use super::upgrades::Upgrades;
 use super::{Host, SessionId, State};
 use crate::config::Raw;
 use crate::error::{Facts, Failure};
+use crate::model::Changes;
 use crate::sharing::protocol::{Inbound, Interest, Push, Request, RequestId, TO_SESSION_MAX, encode, encode_in_parts};
 use crate::sharing::stream::read_some;
 use crate::supervisor::runtime::{self, AbortOnDrop};
@@ -27,6 +28,9 @@ const PIECE: usize = 64 * 1024;
 
 /// Lines of output wait in their followers, which are bounded and count what they drop, while so much waits for the session.
 const LINES_MAX: usize = 256 * 1024;
+
+/// More calls of one session are hardly under way at once. One that waits for long keeps the outcomes of all later ones.
+const ANSWERS_MAX: usize = 256;
 
 pub struct Session {
     outbox: Outbox,
@@ -68,6 +72,9 @@ impl Session {
             && self.connection == 1
         {
             self.answered.insert(*id, outcome.clone());
+            if self.answered.len() > ANSWERS_MAX {
+                self.answered.pop_first();
+            }
         }
         if class == Class::Answer {
             // What the session is answered may be of a later time.
@@ -77,7 +84,7 @@ impl Session {
     }
 
     /// Another session has upgraded the plugin. Told when something is written to this session.
-    pub fn push_upgrade(&mut self, plugin: &str, changes: &str, config: &Raw) {
+    pub fn push_upgrade(&mut self, plugin: &str, changes: &Changes, config: &Raw) {
         self.upgrades.add(plugin, changes, config);
         self.waiting.notify_one();
     }

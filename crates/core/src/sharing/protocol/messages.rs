@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Raw;
 use crate::error::Facts;
 use crate::lifecycle::Snapshot;
-use crate::model::{Exit, ExitReason, Pid, ProcessState, Stream};
+use crate::model::{Changes, Exit, ExitReason, Pid, ProcessState, Stream};
 use crate::supervisor::{LogValue, OwnerLimits, PluginMetrics};
 
 /// The number of a request, by which it is answered. Unique within a session.
@@ -27,7 +27,7 @@ pub enum Call {
     /// `changes`: the changed fields as the caller gave them, for the other sessions.
     Upgrade {
         start: Box<Start>,
-        changes: String,
+        changes: Changes,
     },
     LetGo {
         plugin: String,
@@ -196,7 +196,7 @@ pub enum Push {
     /// Another session has upgraded the plugin to this configuration.
     Upgraded {
         plugin: String,
-        changes: String,
+        changes: Changes,
         config: Raw,
     },
     /// Everything that was not sent yet was dropped, except answers: so many messages. The session has these plugins, and what each

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::lifecycle::{Notice, Ticket};
-use crate::model::Stream;
+use crate::model::{Changes, Stream};
 use crate::supervisor::output::FollowerId;
 
 /// A failed call.
@@ -77,7 +77,7 @@ pub enum Message {
     /// Another session has upgraded a shared daemon. `changes`: the changed fields, as that session gave them.
     Upgraded {
         plugin: String,
-        changes: String,
+        changes: Changes,
     },
     /// A published snapshot has changed. Only for the host of shared daemons, which reads it.
     Published {

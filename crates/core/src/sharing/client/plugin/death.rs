@@ -31,9 +31,14 @@ impl Plugin {
         self.left_by.is_some() && self.view == View::Away
     }
 
-    /// A stop of what a host has left: waits again. The host; `None` if nothing is known to be left.
+    /// A stop of what a host has left, or what its keepers may still end: waits for that, also beside another stop. The host; `None` if
+    /// nothing is known to be left.
     pub fn stop_left(&mut self) -> Option<Pid> {
-        let host = self.left_by.filter(|_| self.view == View::Away)?;
+        let host = match self.view {
+            View::Away => self.left_by.or(self.died_with),
+            View::Leaving(_) => self.left_by,
+            View::Joining | View::Here => None,
+        }?;
         self.view = View::Leaving(ProcessState::Stopped);
         Some(host)
     }
@@ -94,7 +99,7 @@ impl Plugin {
     }
 
     /// The host was killed, and this session had asked it to stop the plugin for all. So nothing is started again.
-    pub fn host_died_stopping(&mut self) -> bool {
+    pub fn host_died_stopping(&mut self, host: Pid) -> bool {
         if self.view == View::Joining {
             // Its start follows to the next host, and is refused there.
             return !self.is_withheld;
@@ -103,6 +108,7 @@ impl Plugin {
             return false;
         }
         let had = self.snapshot.pid.take();
+        self.died_with = had.and(Some(host));
         if matches!(self.snapshot.state, ProcessState::Stopped | ProcessState::Error) && !self.snapshot.armed {
             self.leave(self.snapshot.state, None);
             return false;

@@ -61,6 +61,18 @@ struct Former {
     snapshot: Snapshot,
     start: Arc<OwnStart>,
     view: View,
+    left_by: Option<Pid>,
+}
+
+/// Messages were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Resync {
+    #[default]
+    No,
+    /// What shows next tells what they have changed.
+    Shows,
+    /// The host has taken the plugin from this session, whose start is still to be answered.
+    Taken,
 }
 
 /// Of a start, for its group.
@@ -70,6 +82,16 @@ pub struct Times {
     pub sent: Option<Instant>,
     pub spawned: Option<Instant>,
     pub usable: Option<Instant>,
+}
+
+impl Times {
+    /// A restart begins both anew.
+    fn note(&mut self, snapshot: &Snapshot) {
+        let is_usable = snapshot.armed || snapshot.state == ProcessState::Running;
+        for (time, is_now) in [(&mut self.spawned, snapshot.pid.is_some()), (&mut self.usable, is_usable)] {
+            *time = is_now.then(|| time.unwrap_or_else(Instant::now));
+        }
+    }
 }
 
 pub struct Plugin {
@@ -100,8 +122,7 @@ pub struct Plugin {
     attached_at: f64,
     /// The host that the tail is of.
     tail_host: Pid,
-    /// What shows next follows a resync.
-    resyncs: bool,
+    resync: Resync,
     /// The start waits for what the plugin depends on, and was not sent.
     pub is_withheld: bool,
     /// The callers that wait for it.
@@ -138,7 +159,7 @@ impl Plugin {
             process: (0, None),
             attached_at: 0.0,
             tail_host: 0,
-            resyncs: false,
+            resync: Resync::No,
             is_withheld: false,
             withheld_waits: Vec::new(),
             is_upgraded: false,

@@ -50,7 +50,11 @@ impl Plugin {
     /// The host has answered the let-go.
     pub fn let_go_answered(&mut self, outcome: &Result<(), Failure>) {
         match (outcome, self.view) {
-            (Ok(()), View::Leaving(state)) => self.leave(state, None),
+            (Ok(()), View::Leaving(state)) => {
+                // If a host was killed with it: the tree is gone.
+                self.died_with = None;
+                self.leave(state, None);
+            }
             // It has the plugin again: processes are left.
             (Err(failure), View::Leaving(_)) => {
                 self.view = View::Here;

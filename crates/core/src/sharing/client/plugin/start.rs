@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Former, OwnStart, Plugin, Times, View};
+use super::{Former, OwnStart, Plugin, Resync, Times, View};
 use crate::error::{Code, Failure};
 use crate::lifecycle::{Snapshot, Ticket};
 use crate::model::ProcessState;
+use crate::supervisor::Reporter;
 use crate::supervisor::runtime::clock;
 
 impl Plugin {
@@ -28,13 +29,13 @@ impl Plugin {
 
     /// The start is about to be sent. The state is STARTING at once; listeners hear of it when the host has accepted the start.
     pub fn join(&mut self, start: OwnStart) {
-        let former = Former { snapshot: self.snapshot.clone(), start: Arc::clone(&self.start), view: self.view };
+        let left_by = self.left_by.take();
+        let former = Former { snapshot: self.snapshot.clone(), start: Arc::clone(&self.start), view: self.view, left_by };
         self.former = Some(former);
         (self.former_restarts, self.former_exit) = (0, None);
         self.times = Times::default();
         self.withhold(!start.config.depends_on.is_empty());
-        self.is_upgraded = false;
-        self.left_by = None;
+        (self.is_upgraded, self.resync) = (false, Resync::No);
         self.start = Arc::new(start);
         self.view = View::Joining;
         self.snapshot = Snapshot {
@@ -103,6 +104,12 @@ impl Plugin {
         self.abandoned += 1;
     }
 
+    /// What takes the place of a plugin that is forgotten while the host tells of it still.
+    pub fn forgotten(&self, reporter: Reporter) -> Option<Self> {
+        let abandoned = self.abandoned + u32::from(self.is_here());
+        (abandoned > 0).then(|| Self { abandoned, ..Self::new(OwnStart::clone(&self.start), reporter) })
+    }
+
     /// The host has taken it back.
     pub const fn has_abandoned(&mut self) {
         self.abandoned = self.abandoned.saturating_sub(1);
@@ -117,6 +124,9 @@ impl Plugin {
     pub fn start_answered(&mut self, outcome: &Result<(), Failure>) {
         let Err(failure) = outcome else {
             self.failure = None;
+            if self.view == View::Joining && std::mem::take(&mut self.resync) == Resync::Taken {
+                self.leave(ProcessState::Stopped, None);
+            }
             return;
         };
         match self.view {
@@ -148,7 +158,8 @@ impl Plugin {
 
     /// The start was refused before it changed anything.
     pub(super) fn revert(&mut self) {
-        let Some(Former { snapshot, start, view }) = self.former.take() else { return };
+        let Some(Former { snapshot, start, view, left_by }) = self.former.take() else { return };
+        self.left_by = left_by;
         self.snapshot = snapshot;
         self.start = start;
         self.view = view;

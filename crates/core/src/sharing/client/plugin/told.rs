@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::{OwnStart, Plugin, View};
+use super::{OwnStart, Plugin, Resync, View};
 use crate::lifecycle::Notice;
 use crate::model::{Pid, ProcessState, Stream};
 use crate::sharing::client::path::path;
@@ -63,12 +61,7 @@ impl Plugin {
         snapshot.total_restarts += self.former_restarts;
         snapshot.last_exit = snapshot.last_exit.or(self.former_exit);
         self.metrics = metrics;
-        if snapshot.pid.is_some() {
-            self.times.spawned.get_or_insert_with(Instant::now);
-        }
-        if snapshot.armed || snapshot.state == ProcessState::Running {
-            self.times.usable.get_or_insert_with(Instant::now);
-        }
+        self.times.note(&snapshot);
         if (&self.snapshot, &self.status, self.sessions) != (&snapshot, &status, Some(sessions)) {
             (self.snapshot, self.status, self.sessions) = (snapshot, status, Some(sessions));
             self.changed();
@@ -104,6 +97,11 @@ impl Plugin {
     /// Messages were lost. `is_held`: the host counts this session among those that have the plugin. `is_started`: the answer of a start
     /// follows.
     pub fn resync(&mut self, is_held: bool, is_started: bool) {
+        self.resync = match (is_held, is_started) {
+            (true, _) => Resync::Shows,
+            (false, true) => Resync::Taken,
+            (false, false) => Resync::No,
+        };
         match self.view {
             View::Joining if is_held => self.view = View::Here,
             // It has the failure.
@@ -112,13 +110,12 @@ impl Plugin {
             View::Here if !is_held => self.leave(ProcessState::Stopped, None),
             View::Away | View::Joining | View::Here | View::Leaving(_) => {}
         }
-        self.resyncs = is_held;
     }
 
     /// After a resync, what was lost is told as far as it changed the state.
     pub fn catch_up_or_show(&mut self, shown: Shown) {
         self.show(shown);
-        if std::mem::take(&mut self.resyncs) && self.view == View::Here {
+        if std::mem::take(&mut self.resync) == Resync::Shows && self.view == View::Here {
             self.tell(self.snapshot.state, None);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Pending, Task};
 use crate::config::Raw;
 use crate::error::{Code, Facts, Failure};
+use crate::model::Changes;
 use crate::sharing::client::What;
 use crate::sharing::client::plugin::{OwnStart, Plugin};
 use crate::sharing::protocol::{LogLevel, Push};
@@ -62,9 +63,9 @@ impl Task {
         }
     }
 
-    pub(super) fn upgraded(&self, name: &str, changes: String, config: Raw) {
+    pub(super) fn upgraded(&self, name: &str, changes: Changes, config: Raw) {
         let Ok(parsed) = check(&config) else { return };
-        self.inner.change(name, |plugin| {
+        self.told(name, |plugin| {
             let start = OwnStart::new(config, parsed, Arc::clone(&plugin.start.inherited), plugin.start.owner.clone(), plugin.start.job);
             plugin.upgraded(start);
         });

@@ -81,10 +81,7 @@ impl Task {
     /// The host may read the start that was given up, so this follows it. What the host tells in between is of nobody.
     pub(super) fn abandon(&mut self, plugin: String) {
         self.inner.change(&plugin, Plugin::abandon);
-        let id = self.inner.next_request();
-        let asked = Asked { plugin, ticket: None, what: What::Abandon };
-        // Nobody waits for it, so it does not become late.
-        self.calls.insert(id, Pending { asked, sent: None, read: true, wakes: 0, aborted: false });
+        let id = self.insert(Asked { plugin, ticket: None, what: What::Abandon });
         self.send(id);
     }
 }

@@ -119,10 +119,15 @@ impl Task {
         if let What::Abort(ticket) = asked.what {
             return self.abort_unsent(ticket);
         }
+        self.insert(asked);
+    }
+
+    fn insert(&mut self, asked: Asked) -> RequestId {
         let id = self.inner.next_request();
         // Nobody waits for an abandonment, so it does not become late.
         let read = matches!(asked.what, What::Abandon);
         self.calls.insert(id, Pending { asked, sent: None, read, wakes: 0, aborted: false });
+        id
     }
 
     /// The call was not sent, so nobody needs to be told.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Pending, Task};
+use super::Task;
 use crate::error::Failure;
 use crate::model::Pid;
 use crate::sharing::client::plugin::{OwnStart, Plugin};
@@ -27,8 +27,7 @@ impl Task {
             }
             return;
         }
-        let id = self.inner.next_request();
-        self.calls.insert(id, Pending { asked, sent: None, read: false, wakes: 0, aborted: false });
+        let id = self.insert(asked);
         self.send(id);
     }
 
