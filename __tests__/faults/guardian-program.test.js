@@ -155,6 +155,26 @@ test('guardian program: exits again and again: the respawn delay doubles from 20
   await until(() => zombies(owner.pid).length === 0, 2_000, 'no zombie is left');
 });
 
+test('guardian: after restarts whose orders were lost, the next attempt and an upgrade are heard', async () => {
+  const { copy, guardian } = copyPackage(world);
+  const kept = `${guardian}.kept`;
+  const owner = commandedOwner({ package: copy });
+  const restart = { delay: 20, maxDelay: 20, jitter: 0, maxAttempts: 1_000, window: { limit: 1_000, period: 60_000 } };
+  expect(await owner.asks('startProcess', config('plugin', ['serves.py'], { restart }))).toEqual({});
+  const daemon = identify((await owner.asks('getPid', 'plugin')).value);
+  const info = async () => (await owner.asks('getProcessInfo', 'plugin')).value;
+  const real = await guardianOf(owner);
+  fs.renameSync(guardian, kept);
+  fs.writeFileSync(guardian, '#!/bin/sh\nkill -KILL $$\n', { mode: 0o755 });
+  signal(real, 'SIGKILL');
+  signal(daemon, 'SIGKILL');
+  await until(async () => (await info()).restartAttempts >= 4, 20_000, 'orders were lost');
+  fs.renameSync(kept, guardian);
+  await until(async () => (await info()).state === 'running', 10_000, 'the next attempt is heard');
+  expect(await owner.asks('upgradeProcess', 'plugin', { envVars: { TEST_WORLD: world.dir, NEXT: '1' } })).toEqual({});
+  expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
+});
+
 testWith('strace')('guardian: has descriptors 0 to 2 only, also where close_range is unknown (ENOSYS)', async () => {
   // A high number: Node sets close-on-exec on the low ones itself.
   const owner = commandedOwner({}, { before: ['bash', '-c', 'exec 200</dev/null; exec "$@"', 'bash'] });

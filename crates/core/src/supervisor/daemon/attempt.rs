@@ -1,10 +1,12 @@
 //! One attempt: the tasks, timers and streams of one try to run the daemon. An attempt is dropped as a whole.
 
+use std::future::poll_fn;
 use std::future::{Future, pending};
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use ally_base::os::{self, Process};
@@ -222,11 +224,20 @@ impl Attempt {
         match attempts {
             [] => pending().await,
             [one] => one.next_event().await,
-            // There are two during an upgrade, and never more.
-            [one, other, ..] => tokio::select! {
+            // During an upgrade.
+            [one, other] => tokio::select! {
                 event = one.next_event() => event,
                 event = other.next_event() => event,
             },
+            // And beside it a generation that is over, and whose keeper or guardian is not.
+            all => {
+                let mut events: Vec<_> = all.iter_mut().map(|attempt| Box::pin(attempt.next_event())).collect();
+                poll_fn(|context| {
+                    let next = events.iter_mut().map(|event| event.as_mut().poll(context)).find(Poll::is_ready);
+                    next.unwrap_or(Poll::Pending)
+                })
+                .await
+            }
         }
     }
 

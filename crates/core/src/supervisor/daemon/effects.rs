@@ -81,9 +81,7 @@ impl Task {
     fn prepare(&mut self, generation: Generation, requested: bool) {
         // A restart after an upgrade: the former generation may still be there, and may have been told `socketPath`.
         let goes_on = !requested && self.attempts.iter().any(|attempt| attempt.generation == self.serving && !attempt.place.is_public());
-        for mut ended in self.attempts.extract_if(.., |attempt| !attempt.has_tree()).collect::<Vec<_>>() {
-            self.end_attempt(&mut ended);
-        }
+        self.end_attempts(|attempt| !attempt.has_tree());
         if self.attempts.is_empty() {
             self.drop_second_name();
         }
@@ -97,12 +95,21 @@ impl Task {
         self.await_dependencies(generation, requested);
     }
 
+    fn end_attempts(&mut self, are_over: impl Fn(&Attempt) -> bool) {
+        for mut ended in self.attempts.extract_if(.., |attempt| are_over(attempt)).collect::<Vec<_>>() {
+            self.end_attempt(&mut ended);
+        }
+    }
+
     /// An attempt beside the generation that serves.
     fn prepare_successor(&mut self, generation: Generation) {
         let Some(job) = self.other_job.clone() else {
             let failure = Failure::Internal { problem: "an upgrade without a configuration".to_owned() };
             return self.feed(Event::PrepareFailed { generation, failure });
         };
+        let serving = self.serving;
+        // The end of its keeper may have been heard of late.
+        self.end_attempts(|attempt| attempt.generation != serving && !attempt.has_tree());
         let path = &job.config.socket_path;
         // Where the manager makes the sockets, each generation has one of its own, and is told `socketPath`.
         let beside = *path == self.job.config.socket_path && !job.config.holds_socket();

@@ -247,7 +247,12 @@ impl Task {
             Completion::Ready(Err(failure)) => self.feed(Event::NotReady { generation, failure }),
             Completion::Checked(checked) => self.on_checked(generation, checked),
             Completion::MemoryExceeded(memory) => self.feed(Event::MemoryExceeded { generation, memory }),
-            Completion::OrderLost(failure) => self.feed(Event::OrderLost { generation, failure }),
+            Completion::OrderLost(failure) => {
+                if let Some(attempt) = self.attempt(generation) {
+                    attempt.losing = None;
+                }
+                self.feed(Event::OrderLost { generation, failure });
+            }
             Completion::Swept => {
                 if let Some(attempt) = self.attempt(generation) {
                     attempt.sweeping = None;
