@@ -61,8 +61,10 @@ function visit(name) {
   client.on('connect', () => setTimeout(() => client.destroy(), chaos.random() * 300));
 }
 
-/** A start or restart that fails would close the socket. An upgrade that fails leaves it. */
+/** Only of a running one: an upgrade of one that does not run is a start, and a start that fails closes the socket. */
 async function upgradeSteady(name) {
+  const { value } = (await chaos.ask(steady, 'know', { name })) ?? {};
+  if (value?.state !== 'running' && !value?.armed) return;
   chaos.noted(steady, `upgrade of ${name}`);
   const outcome = await chaos.ask(steady, 'upgrade', { name, behaviour: 'obeys' });
   chaos.noted(steady, `upgrade of ${name}: ${outcome ? (outcome.code ?? 'done') : 'not settled'}`);
@@ -70,7 +72,7 @@ async function upgradeSteady(name) {
 
 async function refused(name, code) {
   const files = readdirSync(envsDir).filter((file) => file.startsWith(`${name}.`));
-  const { value } = await chaos.ask(steady, 'know', { name });
+  const { value } = (await chaos.ask(steady, 'know', { name })) ?? {};
   const known = `${value?.state}${value?.armed ? ', armed' : ''}, ${value?.lastError}`;
   chaos.violated(`${name} (${OPEN[name]}, ${known}) refused a connection: ${code}, beside ${files}\n  ${steady.history.join('\n  ')}`);
 }
