@@ -78,8 +78,10 @@ if behaviour == "crashes":
 if behaviour == "floods-output":
     def flood():
         number = 0
+        # Not the pid: a long run uses pids again.
+        process = time.time_ns()
         while True:
-            os.write(1, b"%d %d %s\n" % (os.getpid(), number, b"x" * 80))
+            os.write(1, b"%d %d %s\n" % (process, number, b"x" * 80))
             number += 1
             time.sleep(0.0005)
     threading.Thread(target=flood, daemon=True).start()
