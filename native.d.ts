@@ -338,6 +338,6 @@ export interface NativeUpgrade {
   /** As in `start`. */
   variables: string
   turn: number
-  /** The changed fields as text, for the other sessions of a shared daemon. */
-  changes: string
+  /** The changed fields, names and values as text in turn, for the other sessions of a shared daemon. */
+  changes: Array<string>
 }
