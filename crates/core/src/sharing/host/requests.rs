@@ -66,6 +66,7 @@ impl Host {
         }
         match call {
             Call::Start(start) => {
+                // The session has a configuration of its own from now on.
                 if let Some(connection) = state.sessions.get_mut(&session) {
                     connection.upgrades.remove(&start.plugin);
                 }

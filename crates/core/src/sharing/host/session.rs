@@ -29,7 +29,7 @@ const PIECE: usize = 64 * 1024;
 /// Lines of output wait in their followers, which are bounded and count what they drop, while so much waits for the session.
 const LINES_MAX: usize = 256 * 1024;
 
-/// More calls of one session are hardly under way at once. One that waits for long keeps the outcomes of all later ones.
+/// The outcomes that are kept. A call that waits for long, such as whenRunning, would keep those of all later calls.
 const ANSWERS_MAX: usize = 256;
 
 pub struct Session {

@@ -58,7 +58,7 @@ impl Manager {
             let name = parsed.config.plugin_name.clone();
             let member = group.member();
             let (ticket, answer) = self.context.tickets.for_supervisor();
-            let accepted = self.begin(parsed, Arc::clone(inherited), Some(Arc::clone(&member)), ticket, None);
+            let accepted = self.begin(self.job(parsed, Arc::clone(inherited), Some(Arc::clone(&member)), ticket, None));
             if let Some(job) = jobs.get_mut(index).filter(|_| accepted.accepted) {
                 *job = accepted.ticket;
             }

@@ -32,7 +32,7 @@ impl Manager {
         self.must_be_open()?;
         self.check_log_file(&start.parsed.config)?;
         let ticket = self.context.tickets.for_caller();
-        Ok(self.begin(start.parsed, start.inherited, None, ticket, Some(start.owner)))
+        Ok(self.begin(self.job(start.parsed, start.inherited, None, ticket, Some(start.owner))))
     }
 
     /// # Errors

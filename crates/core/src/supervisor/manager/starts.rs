@@ -37,7 +37,8 @@ impl Manager {
         self.must_be_open()?;
         self.check_log_file(&parsed.config)?;
         self.check_dependencies(&parsed)?;
-        Ok(self.begin(parsed, inherited, None, self.context.tickets.for_caller(), None))
+        let job = self.job(parsed, inherited, None, self.context.tickets.for_caller(), None);
+        Ok(self.begin(job))
     }
 
     /// Upgrades a known plugin to the configuration `raw`.
@@ -88,16 +89,8 @@ impl Manager {
         self.context.daemons.known().iter().map(|daemon| daemon.job()).collect()
     }
 
-    /// `owner`: of another process than this one.
-    pub(super) fn begin(
-        &self,
-        parsed: Parsed,
-        inherited: Arc<str>,
-        member: Option<Arc<Member>>,
-        ticket: Ticket,
-        owner: Option<OwnerLimits>,
-    ) -> Accepted {
-        let job = self.job(parsed, inherited, member, ticket, owner);
+    pub(super) fn begin(&self, job: Job) -> Accepted {
+        let ticket = job.id;
         let daemon = self.context.daemons.get_or_insert(&job.config.plugin_name, || {
             // The seed need only differ between daemons, so that their delays do.
             let seed = ticket ^ std::ptr::from_ref(self).addr() as u64;
@@ -108,6 +101,7 @@ impl Manager {
         Accepted { ticket, accepted }
     }
 
+    /// `owner`: of another process than this one.
     pub(super) fn job(
         &self,
         parsed: Parsed,

@@ -54,7 +54,11 @@ impl Task {
         let is_late = |call: &Pending| call.given_up_at().is_some_and(|at| at <= now);
         let late: Vec<RequestId> = self.calls.iter().filter(|(_, call)| is_late(call)).map(|(id, _)| *id).collect();
         // Also one that has read the call: it may have been suspended since then. A host that runs does not notice.
-        if self.calls.values_mut().map(|call| call.wake(now)).filter(|is_due| *is_due).count() > 0 {
+        let mut wakes = false;
+        for call in self.calls.values_mut() {
+            wakes |= call.wake(now);
+        }
+        if wakes {
             link::wake(self.host_pid);
         }
         for id in late {
