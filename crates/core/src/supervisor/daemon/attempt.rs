@@ -246,8 +246,9 @@ impl Attempt {
             biased;
             event = LaunchedProcess::next(&mut self.process) => event,
             lease = next_or_pending(&mut self.preparing) => AttemptEvent::Prepared(lease),
-            Some(completion) = self.completions.1.recv() => AttemptEvent::Completed(*completion),
+            // Before the completions: what the daemon said with READY=1 or before it is known when the start is ready.
             update = NotifySocket::next(self.notify.as_ref()) => AttemptEvent::Notified(update),
+            Some(completion) = self.completions.1.recv() => AttemptEvent::Completed(*completion),
             timer = self.timers.next() => AttemptEvent::Elapsed(timer),
         };
         (self.generation, event)
