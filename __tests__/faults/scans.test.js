@@ -5,7 +5,7 @@ const path = require('node:path');
 const { execFileSync } = require('node:child_process');
 const { errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
 const { ANOTHER, SOMEBODY, as, testOnLinux, testWith } = require('../helpers/needs');
-const { alive, ancestors, descendants, identify, signal, stat, threadName, uid } = require('../helpers/proc');
+const { alive, ancestors, children, descendants, identify, signal, stat, threadName, uid } = require('../helpers/proc');
 const { inject } = require('../helpers/strace');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -184,9 +184,9 @@ testWith('namespaces of its own', 'another user that can load the package')(
   },
 );
 
-testWith('namespaces of its own', 'another user that can load the package')(
-  'hidepid=2: what guardian and keeper left is not gone while /proc hides a process of it',
-  async () => {
+testWith('namespaces of its own', 'another user that can load the package').each(['is reaped', 'stays a zombie'])(
+  'hidepid=2: what guardian and keeper left is not gone while /proc hides a process of it (the leader %s)',
+  async (end) => {
     const owner = hidden();
     const change = world.path('setpriv');
     fs.copyFileSync('/usr/bin/setpriv', change);
@@ -200,6 +200,8 @@ testWith('namespaces of its own', 'another user that can load the package')(
     const changed = await until(() => descendants(owner.pid).find(({ pid }) => uid(pid) === Number(ANOTHER)));
     world.killAtEnd(changed);
     const [leader, keeper, guardian] = ancestors(changed.pid);
+    const [init] = children(owner.child.pid);
+    if (end === 'stays a zombie') signal(init, 'SIGSTOP');
     for (const killed of [guardian, keeper]) signal(killed, 'SIGKILL');
     await until(() => !alive(leader));
     const { error } = await start;
@@ -207,8 +209,11 @@ testWith('namespaces of its own', 'another user that can load the package')(
     expect(error.code).toBe('ERR_INTERNAL');
     expect((await owner.asks('getProcessInfo', 'plugin')).value).toMatchObject({ state: 'error' });
     expect((await owner.asks('stopProcess', 'plugin')).error).toMatchObject({ code: 'ERR_STOP_FAILED' });
+    if (end === 'stays a zombie') expect(stat(leader.pid).state).toBe('Z');
 
     signal(changed, 'SIGKILL');
+    // /proc hides its zombie too.
+    signal(init, 'SIGCONT');
     await until(async () => (await owner.asks('stopProcess', 'plugin')).error === undefined);
   },
 );

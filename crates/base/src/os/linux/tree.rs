@@ -149,17 +149,36 @@ pub fn posix_session(number: i32) -> ProcessScan {
     scan
 }
 
-/// Whether the process group `number` has a member and /proc shows none (mount option `hidepid`).
+/// Whether the process group `number` has a living member that /proc does not show, and none that it shows (mount option
+/// `hidepid`).
 ///
 /// # Errors
-/// The list of processes can't be read.
+/// A file of /proc can't be read.
 pub fn hides_group(number: i32) -> io::Result<bool> {
     // SAFETY: integers only; signal 0 sends nothing. EPERM: there are members, all of other users.
     let exists = || number > 1 && unsafe { libc::kill(-number, 0) == 0 || *libc::__errno_location() == libc::EPERM };
+    if !exists() {
+        return Ok(false);
+    }
     // SAFETY: an integer only.
-    let is_shown = |pids: Vec<i32>| pids.into_iter().any(|pid| unsafe { libc::getpgid(pid) } == number);
-    // The last member, perhaps a zombie, may be reaped before the list is read.
-    Ok(exists() && !is_shown(all_pids()?) && exists())
+    let is_member = |pid: &i32| unsafe { libc::getpgid(*pid) } == number;
+    let mut shown = all_pids()?;
+    shown.retain(is_member);
+    if ProcessScan::of(Ok(shown.clone())).whole()?.iter().any(|process| !process.zombie) {
+        return Ok(false);
+    }
+    if shown.is_empty() {
+        // The last member, perhaps a zombie, may have been reaped before the list was read.
+        return Ok(exists());
+    }
+    // A zombie that its parent does not reap keeps the group, so `exists` says nothing. getpgid(2) knows hidden processes too.
+    let hidden = (1..=pid_max()?).find(|pid| is_member(pid) && !shown.contains(pid));
+    Ok(hidden.is_some())
+}
+
+fn pid_max() -> io::Result<i32> {
+    let text = fs::read_to_string("/proc/sys/kernel/pid_max")?;
+    text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// The processes that began with this variable of this value, as far as this user may read environments. The scan reads all
