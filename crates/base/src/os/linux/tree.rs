@@ -19,6 +19,8 @@ pub const HAS_SUBREAPER: bool = true;
 /// have thousands of them in front of a living process.
 const ENDED_MAX: u32 = 100;
 const SCAN_DURATION_MAX: Duration = Duration::from_millis(50);
+/// proc_sys_kernel(5).
+const PID_MAX_LIMIT: i32 = 1 << 22;
 
 /// The tree of the subreaper `root`. `on_found` is called for each process as soon as the scan finds the process. The other
 /// parameters are for systems without subreapers.
@@ -149,8 +151,8 @@ pub fn posix_session(number: i32) -> ProcessScan {
     scan
 }
 
-/// Whether the process group `number` has a living member that /proc does not show, and none that it shows (mount option
-/// `hidepid`).
+/// Whether the process group `number` has a member that /proc does not show (mount option `hidepid`), and no living one that it
+/// shows.
 ///
 /// # Errors
 /// A file of /proc can't be read.
@@ -171,14 +173,25 @@ pub fn hides_group(number: i32) -> io::Result<bool> {
         // The last member, perhaps a zombie, may have been reaped before the list was read.
         return Ok(exists());
     }
+    if !may_hide()? {
+        return Ok(false);
+    }
     // A zombie that its parent does not reap keeps the group, so `exists` says nothing. getpgid(2) knows hidden processes too.
-    let hidden = (1..=pid_max()?).find(|pid| is_member(pid) && !shown.contains(pid));
-    Ok(hidden.is_some())
+    Ok((1..=pid_max()).any(|pid| is_member(&pid) && !shown.contains(&pid)))
 }
 
-fn pid_max() -> io::Result<i32> {
-    let text = fs::read_to_string("/proc/sys/kernel/pid_max")?;
-    text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
+/// Whether /proc is mounted with `hidepid`: proc_pid_mountinfo(5).
+fn may_hide() -> io::Result<bool> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    // Of several mounts at one place the last one is seen.
+    let of_proc = mounts.lines().rfind(|mount| mount.split(' ').nth(4) == Some("/proc"));
+    Ok(of_proc.is_none_or(|mount| mount.contains("hidepid=")))
+}
+
+/// Every pid is lower. With the mount option `subset=pid` there is no such file, and the kernel's own limit counts.
+fn pid_max() -> i32 {
+    let text = fs::read_to_string("/proc/sys/kernel/pid_max");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(PID_MAX_LIMIT)
 }
 
 /// The processes that began with this variable of this value, as far as this user may read environments. The scan reads all
