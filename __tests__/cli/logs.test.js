@@ -35,7 +35,7 @@ function planted(files) {
 
 testOnLinux('logs: the whole log of a running and of a stopped daemon, over rotations', async () => {
   const manager = world.manager();
-  await manager.startProcess(numbered({ maxSize: 20_000, compress: true }));
+  await manager.startProcess(numbered({ maxSize: 200_000, compress: true }));
   await until(() => fs.readdirSync(world.dir).some((name) => name.endsWith('.gz')));
   const { code, stdout, stderr } = await cli(['logs', 'plugin', '-n', '5']);
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });

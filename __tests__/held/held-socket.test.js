@@ -314,17 +314,15 @@ testOnLinux('readiness accept of a held socket: a connection that waits anyway i
   const counted = world.path('count');
   const code = `import os, sys, time\nsys.path.insert(0, sys.argv[1])\nimport held\nwhile not os.path.exists(sys.argv[2]): time.sleep(0.005)\nserver = held.listener()\nconnection, _ = server._accept()\nprint("took", os.read(connection, 9), flush=True)\nserver.setblocking(False)\ntime.sleep(0.3)\ntry:\n server._accept()\n print("another", flush=True)\nexcept BlockingIOError:\n print("no other", flush=True)\ntime.sleep(60)`;
   const fixtures = require('node:path').join(__dirname, '..', 'fixtures', 'daemons');
-  const config = held('plugin', [], { args: ['-S', '-E', '-B', '-c', code, fixtures, counted] });
-  const started = manager.startProcess(config);
-  await until(() => manager.getPid('plugin'));
+  // On demand, so that the client waits before the probe looks for the first time.
+  await manager.startProcess(held('plugin', [], { start: 'onConnect', args: ['-S', '-E', '-B', '-c', code, fixtures, counted] }));
   const client = await waiting(world.socket('plugin'));
   client.client.write('mine');
-  // The first connection in the queue may be the probe's, if the client was late: then it is not this test's case.
+  await until(() => manager.getPid('plugin'));
   fs.writeFileSync(counted, '');
-  await started;
   await until(() => manager.getOutput('plugin').some((line) => /other/.test(line)));
-  const output = manager.getOutput('plugin');
-  if (output.includes("took b'mine'")) expect(output).toContain('no other');
+  expect(manager.getOutput('plugin')).toEqual(["took b'mine'", 'no other']);
+  await until(() => manager.isRunning('plugin'));
   client.client.destroy();
 });
 

@@ -185,6 +185,19 @@ fn crash_of_the_old_one_schedules_no_restart_and_the_new_one_is_waited_for() {
 }
 
 #[test]
+fn who_waits_hears_of_a_new_one_that_ran_for_a_moment_only() {
+    let mut daemon = upgrading();
+    daemon.crash();
+    daemon.on(Event::WaitRequested { ticket: 9 });
+    prove_successor(&mut daemon);
+    daemon.on(exited(2, code(1), false));
+    let mark = daemon.effects.len();
+    daemon.on(Event::ChangedOver { generation: 2 });
+    assert_eq!(daemon.states_since(mark), ["running", "starting"]);
+    assert_eq!((outcome(&daemon), settled(&daemon.effects, 9)), (Some(Ok(())), Some(&Ok(()))));
+}
+
+#[test]
 fn if_both_fail_the_old_configuration_restarts_as_the_attempt_of_the_crash() {
     let mut daemon = upgrading();
     daemon.crash();

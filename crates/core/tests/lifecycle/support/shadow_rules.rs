@@ -308,7 +308,8 @@ impl ShadowModel {
             Ok(()) => {
                 let late_revocation = self.callers.settled_late == Some(ticket);
                 // When a stop has resolved, another owner can start the name.
-                let served = self.serving.tree == Tree::Alive || self.is_armed();
+                // A successor that ended while clients were brought over to it runs for a moment, which ends the waits.
+                let served = self.serving.tree == Tree::Alive || self.serving.exit_held || self.is_armed();
                 ensure(served || !self.lock || late_revocation, "a stop resolves before Release")
             }
             Err(failure) if is_refusal(failure) || matches!(failure, Failure::SocketInUse { .. }) => Ok(()),
