@@ -10,8 +10,8 @@ const { useWorld } = require('../helpers/use-world');
 const world = useWorld();
 const { commandedOwner, config } = useCommandedOwner(world);
 
-/** A user of no other test, nor of another run of this one, because the kernel counts the pages of all pipes of a user. */
-const USER = String(60_000 + (process.pid % 5_000));
+/** A user of no other test, and hardly of another run of this one, because the kernel counts the pages of all pipes of a user. */
+const USER = String(55_000 + (process.pid % 4_000));
 const PAGE = 4096;
 /** The test's own may lie in a folder that this user can't enter. */
 const SYSTEM_PYTHON = '/usr/bin/python3';

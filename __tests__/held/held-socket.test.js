@@ -319,6 +319,8 @@ testOnLinux('readiness accept of a held socket: a connection that waits anyway i
   const client = await waiting(world.socket('plugin'));
   client.client.write('mine');
   await until(() => manager.getPid('plugin'));
+  // The probe looks at once after the spawn, so it has looked when a later start is ready.
+  await manager.startProcess(world.config('other'));
   fs.writeFileSync(counted, '');
   await until(() => manager.getOutput('plugin').some((line) => /other/.test(line)));
   expect(manager.getOutput('plugin')).toEqual(["took b'mine'", 'no other']);

@@ -67,8 +67,8 @@ testOnLinux(
     const flags = ['--expose-gc', '--single-threaded-gc', '--max-semi-space-size=1'];
     const { before, parts } = await live('cycles', { configs: named('plugin', 2), warm: 150, times: 252, lifetime: 170_000 }, { flags });
     expectAsBefore(parts.at(-1), before);
-    // In kB: less than 5 a start. V8's compilers take their memory in the first cycles, and on a busy machine later too; a leak shows
-    // in each quarter.
+    // In kB: less than 5 a start. V8's compilers take their memory in the first cycles, and on a busy machine later too; what each start
+    // leaks shows in each quarter.
     const growth = parts.map(({ memory }, index) => memory - (parts[index - 1] ?? before).memory);
     expect(Math.min(...growth)).toBeLessThan(630);
   },

@@ -166,8 +166,12 @@ pub fn hides_group(number: i32) -> io::Result<bool> {
     let is_member = |pid: &i32| unsafe { libc::getpgid(*pid) } == number;
     let mut shown = all_pids()?;
     shown.retain(is_member);
-    if ProcessScan::of(Ok(shown.clone())).whole()?.iter().any(|process| !process.zombie) {
-        return Ok(false);
+    match ProcessScan::of(Ok(shown.clone())).whole() {
+        Ok(seen) if seen.iter().all(|process| process.zombie) => {}
+        Ok(_) => return Ok(false),
+        // Another user's process, which `hidepid=1` shows by its pid alone.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
+        Err(error) => return Err(error),
     }
     if shown.is_empty() {
         // The last member, perhaps a zombie, may have been reaped before the list was read.
@@ -182,13 +186,15 @@ pub fn hides_group(number: i32) -> io::Result<bool> {
 
 /// Whether /proc is mounted with `hidepid`: proc_pid_mountinfo(5).
 fn may_hide() -> io::Result<bool> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    // Of several mounts at one place the last one is seen.
-    let of_proc = mounts.lines().rfind(|mount| mount.split(' ').nth(4) == Some("/proc"));
-    Ok(of_proc.is_none_or(|mount| mount.contains("hidepid=")))
+    let mounts = fs::read("/proc/self/mountinfo")?;
+    let mounts = String::from_utf8_lossy(&mounts);
+    // Of several mounts at one place any may be the one that is seen.
+    let mut of_proc = mounts.lines().filter(|mount| mount.split(' ').nth(4) == Some("/proc")).peekable();
+    Ok(of_proc.peek().is_none() || of_proc.any(|mount| mount.contains("hidepid=")))
 }
 
-/// Every pid is lower. With the mount option `subset=pid` there is no such file, and the kernel's own limit counts.
+/// Every pid is lower, unless root has lowered the limit since. With the mount option `subset=pid` there is no such file, and the
+/// kernel's own limit counts.
 fn pid_max() -> i32 {
     let text = fs::read_to_string("/proc/sys/kernel/pid_max");
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(PID_MAX_LIMIT)

@@ -1,5 +1,7 @@
 //! The leader and the members of its POSIX sessions, after its keeper is gone.
 
+use std::collections::BTreeSet;
+
 use ally_base::os::{self, Process};
 use ally_base::record::{Identity, SameBoot};
 
@@ -76,7 +78,8 @@ pub fn posix_session_members(leader: &Identity, config: &ProcessConfig, known: &
 
 /// An empty scan proves nothing if /proc hides a process of the tree, for example after setuid(2).
 fn require_visible_groups(groups: &[i32]) -> Result<(), Failure> {
-    for group in groups {
+    // Most leaders have one group, and each look may take long.
+    for group in BTreeSet::from_iter(groups) {
         if os::hides_group(*group).map_err(|error| scan_failure(&error))? {
             let text = format!("EACCES: hides the processes of group {group} (hidepid)");
             return Err(Failure::Io { path: "/proc".to_owned(), problem: FileProblem::Found { text, errno: Some(libc::EACCES) } });
