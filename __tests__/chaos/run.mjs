@@ -185,14 +185,14 @@ function checkLog(file) {
   const next = new Map();
   let broken = 0;
   for (const line of existsSync(file) ? wholeLog(file).split('\n').slice(0, -1) : []) {
-    const [, process, number] = /^(\d+) (\d+) x{80}$/.exec(line) ?? [];
+    const [, writer, number] = /^(\d+) (\d+) x{80}$/.exec(line) ?? [];
     if (kills > 0 && line === '[ally] the log process was killed: lines may be missing here') chaos.count('log markers');
-    else if (process === undefined) broken += 1;
+    else if (writer === undefined) broken += 1;
     else {
-      const expected = next.get(process) ?? 0;
+      const expected = next.get(writer) ?? 0;
       if (Number(number) < expected || (kills === 0 && Number(number) !== expected))
-        chaos.violated(`${file}: line ${number} of ${process} after ${expected} lines`);
-      next.set(process, Number(number) + 1);
+        chaos.violated(`${file}: line ${number} of ${writer} after ${expected} lines`);
+      next.set(writer, Number(number) + 1);
       chaos.count('log lines');
     }
   }

@@ -32,8 +32,8 @@ testOnLinux(
       printed += burst;
       await until(() => lastLine(file).startsWith(`${pid} out ${printed - 1} `), 20_000, 'the burst is in the file');
     };
-    // Nothing is on its way when the log process is killed, so nothing may be lost. When it compresses is for the machine to say, so
-    // there are more kills until one was half-way.
+    // Nothing is on its way when the log process is killed, so nothing may be lost. On a busy machine every kill may miss
+    // the compression: then there are more, until one was half-way.
     for (let kill = 0; kill < KILLS || (halfWay === 0 && kill < KILLS + 20); kill++) {
       await print();
       const [logProcess] = await until(() => logProcesses().length === 1 && logProcesses());
