@@ -7,6 +7,7 @@ mod ending;
 mod greeting;
 mod leave;
 mod output;
+mod played;
 mod resume;
 mod start;
 mod support;

@@ -12,6 +12,8 @@ use ally_base::wire::OwnerDeath;
 use ally_build_id::{BUILD_ID, VERSION};
 use ally_core::config::Raw;
 use ally_core::error::Failure;
+use ally_core::lifecycle::Notice;
+use ally_core::model::ProcessState;
 use ally_core::sharing::Router;
 use ally_core::supervisor::{GuardianProgram, Message, Options};
 use tempfile::TempDir;
@@ -126,6 +128,7 @@ pub struct Session {
     pub router: Arc<Router>,
     woken: mpsc::Receiver<()>,
     answers: Mutex<HashMap<u64, Result<(), Failure>>>,
+    told: Mutex<Vec<ProcessState>>,
 }
 
 impl Session {
@@ -134,7 +137,7 @@ impl Session {
         let wake = Mutex::new(wake);
         let options = Options { envs_dir, owner_death: OwnerDeath::Stop, guardian };
         let router = Router::new(options, Box::new(move || wake.lock().unwrap().send(()).unwrap_or_default()));
-        Self { router: Arc::new(router), woken, answers: Mutex::default() }
+        Self { router: Arc::new(router), woken, answers: Mutex::default(), told: Mutex::default() }
     }
 
     pub fn begin(&self, config: &Raw) -> u64 {
@@ -154,8 +157,12 @@ impl Session {
     pub fn answer(&self, ticket: u64) -> Result<(), Failure> {
         loop {
             for message in self.router.mailbox().take() {
-                if let Message::Settled { ticket, outcome } = message {
-                    self.answers.lock().unwrap().insert(ticket, outcome.map_err(|refusal| refusal.failure));
+                match message {
+                    Message::Settled { ticket, outcome } => {
+                        self.answers.lock().unwrap().insert(ticket, outcome.map_err(|refusal| refusal.failure));
+                    }
+                    Message::Notice { notice: Notice::StateChanged { to, .. }, .. } => self.told.lock().unwrap().push(to),
+                    _ => {}
                 }
             }
             if let Some(outcome) = self.answers.lock().unwrap().remove(&ticket) {
@@ -165,6 +172,13 @@ impl Session {
                 self.woken.recv_timeout(Duration::from_secs(30)).expect("an answer comes");
             }
         }
+    }
+}
+
+impl Session {
+    /// The states that listeners were told while this session waited for answers.
+    pub fn told(&self) -> Vec<ProcessState> {
+        self.told.lock().unwrap().clone()
     }
 }
 

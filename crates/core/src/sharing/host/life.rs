@@ -7,8 +7,9 @@ use std::time::Duration;
 use ally_base::text::printable;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
+use super::session::Session;
 use super::{Class, Host, State};
 use crate::error::Failure;
 use crate::lifecycle::KILL_TIMEOUT;
@@ -131,10 +132,14 @@ impl Host {
         };
         // The task that accepts is dropped in the next turn of the runtime, and with it the listener.
         tokio::task::yield_now().await;
-        let begun = Instant::now();
-        while begun.elapsed() < FAREWELL && self.lock().sessions.values().any(|session| !session.is_drained()) {
-            sleep(Duration::from_millis(1)).await;
-        }
+        let is_written = || self.lock().sessions.values().all(Session::is_drained);
+        let written = async {
+            while !is_written() {
+                self.drained.notified().await;
+            }
+        };
+        // A session that does not read finds the end of its connection.
+        drop(timeout(FAREWELL, written).await);
         // Open until the end of this process.
         let waiting = tell_waiting(waiting, &text).await;
         self.lock().life.waiting.extend(waiting);

@@ -93,6 +93,8 @@ pub struct Host {
     state: Mutex<State>,
     /// The manager's mailbox has messages.
     mail: Arc<Notify>,
+    /// A session was sent everything that waited for it, or has ended.
+    drained: Notify,
     /// The host has left: see [`serve`].
     left: Notify,
 }
@@ -153,7 +155,9 @@ fn begin(options: HostOptions) -> Result<Arc<Host>, Failure> {
     };
     // A host that can't see its own boundary compares nothing but users.
     let boundary = Boundary::of(0).ok().flatten();
-    let host = Arc::new(Host { manager, place, lock, socket, hello, boundary, state: Mutex::new(state), mail, left: Notify::new() });
+    let host =
+        Host { manager, place, lock, socket, hello, boundary, state: Mutex::new(state), mail, drained: Notify::new(), left: Notify::new() };
+    let host = Arc::new(host);
     // Dropped when it leaves, which refuses the connections that wait.
     let listening = accept::listen(&host, listener).map_err(|error| Failure::at(host.place.path(), error))?;
     host.lock().life.listening = Some(listening);

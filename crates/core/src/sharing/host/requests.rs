@@ -51,6 +51,7 @@ impl Host {
         let Some(connection) = state.sessions.get_mut(&session) else { return };
         let answered = connection.answered(&request);
         let protocol::Request { id, call, .. } = request;
+        connection.read = connection.read.max(id);
         // Also while the host ends, which may take a grace period.
         state.push(session, Class::Answer, &Push::Read { id });
         if let Some(outcome) = answered {
@@ -235,12 +236,14 @@ impl Host {
         state.followers.retain(|_, (_, session)| *session != id);
         state.asked.retain(|_, asked| asked.session != id);
         self.judge_life(state);
+        self.drained.notify_one();
         // Its tasks may be what calls this, and are aborted by the drop.
         drop(runtime::spawn(async move { drop(session) }));
     }
 
     /// The session has read everything: lines that wait for it go on.
     pub(super) fn outbox_drained(self: &Arc<Self>, id: SessionId) {
+        self.drained.notify_one();
         let mut state = self.lock();
         let followed: Vec<String> =
             state.plugins.values().filter(|plugin| plugin.is_followed_by(id)).map(|plugin| plugin.name.clone()).collect();

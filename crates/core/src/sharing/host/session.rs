@@ -48,6 +48,10 @@ pub struct Session {
     answered: BTreeMap<RequestId, Result<(), Vec<Facts>>>,
     /// Counts the connections. What a former one does is of no effect.
     connection: u32,
+    /// The last request that was read.
+    pub read: RequestId,
+    /// Everything in the outbox was written.
+    is_idle: bool,
     tasks: Vec<AbortOnDrop>,
 }
 
@@ -57,6 +61,8 @@ impl Session {
             token: new_token(),
             answered: BTreeMap::new(),
             connection: 0,
+            read: 0,
+            is_idle: false,
             outbox: Outbox::default(),
             upgrades: Upgrades::default(),
             waiting: Arc::default(),
@@ -128,8 +134,9 @@ impl Session {
         self.outbox.bytes() < LINES_MAX
     }
 
+    /// Whether everything was written.
     pub fn is_drained(&self) -> bool {
-        self.outbox.is_empty()
+        self.is_idle && self.outbox.is_empty()
     }
 }
 
@@ -244,20 +251,22 @@ impl Host {
         let state = &mut *state;
         let Some(session) = state.sessions.get_mut(&id) else { return Vec::new() };
         if let Some(lost) = session.outbox.take_resync() {
-            let frames = resync(&state.plugins, id, lost);
+            let frames = resync(&state.plugins, id, lost, session.read);
             session.outbox.push_first(frames.iter().filter_map(|push| encode(push, TO_SESSION_MAX)).collect());
         }
         session.push_upgrades();
-        session.outbox.take(size)
+        let piece = session.outbox.take(size);
+        session.is_idle = piece.is_empty();
+        piece
     }
 }
 
 /// What the session has, and what that shows.
-fn resync(plugins: &HashMap<String, Plugin>, id: SessionId, lost: u64) -> Vec<Push> {
+fn resync(plugins: &HashMap<String, Plugin>, id: SessionId, lost: u64, read: RequestId) -> Vec<Push> {
     let held: Vec<_> = plugins.values().filter(|plugin| plugin.is_attached(id)).collect();
     let names = held.iter().map(|plugin| plugin.name.clone()).collect();
     let shown = held.iter().filter_map(|plugin| Some(Push::Shown { plugin: plugin.name.clone(), shown: Box::new(plugin.shown()?) }));
-    std::iter::once(Push::Resync { lost, plugins: names }).chain(shown).collect()
+    std::iter::once(Push::Resync { lost, plugins: names, read }).chain(shown).collect()
 }
 
 impl State {
@@ -269,7 +278,7 @@ impl State {
         let lost = session.outbox.clear();
         session.upgrades.repeat(|name| self.plugins.get(name).is_some_and(|plugin| plugin.upgraded && plugin.is_attached(id)));
         session.push_frame(Class::Answer, reply);
-        for push in resync(&self.plugins, id, lost) {
+        for push in resync(&self.plugins, id, lost, session.read) {
             session.push(Class::Answer, &push);
         }
         Some((id, session))

@@ -200,10 +200,11 @@ pub enum Push {
         config: Raw,
     },
     /// Everything that was not sent yet was dropped, except answers: so many messages. The session has these plugins, and what each
-    /// shows follows.
+    /// shows follows. `read`: the last request that the host has read; 0 without one.
     Resync {
         lost: u64,
         plugins: Vec<String>,
+        read: RequestId,
     },
     /// A part of a message that is longer than a frame may be.
     Part {

@@ -22,6 +22,7 @@ use crate::config::{Parsed, ProcessConfig, Raw};
 use crate::error::Failure;
 use crate::lifecycle::{LastExit, Snapshot, Ticket};
 use crate::model::{Pid, ProcessState};
+use crate::sharing::protocol::Shown;
 use crate::supervisor::runtime::clock;
 use crate::supervisor::{OwnerLimits, PluginMetrics, Published, Reporter, Tail};
 
@@ -73,6 +74,13 @@ enum Resync {
     Shows,
     /// The host has taken the plugin from this session, whose start is still to be answered.
     Taken,
+}
+
+/// What a resync has told of a start that comes after one that was given up.
+#[derive(Debug)]
+struct CaughtUp {
+    is_held: bool,
+    shown: Option<Shown>,
 }
 
 /// Of a start, for its group.
@@ -135,6 +143,8 @@ pub struct Plugin {
     left_by: Option<Pid>,
     /// The starts that were given up, and that the host may still carry out.
     abandoned: u32,
+    /// Waits until the host has said that it has taken those back.
+    caught_up: Option<CaughtUp>,
 }
 
 impl Plugin {
@@ -166,6 +176,7 @@ impl Plugin {
             died_with: None,
             left_by: None,
             abandoned: 0,
+            caught_up: None,
             name,
         }
     }

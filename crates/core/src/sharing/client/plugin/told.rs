@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{OwnStart, Plugin, Resync, View};
+use super::{CaughtUp, OwnStart, Plugin, Resync, View};
 use crate::lifecycle::Notice;
 use crate::model::{Pid, ProcessState, Stream};
 use crate::sharing::client::path::path;
@@ -23,17 +23,7 @@ impl Plugin {
         if matches!(self.view, View::Away | View::Leaving(_)) {
             return;
         }
-        if self.tail_host == host && !self.stays_attached() {
-            // The host sends everything that is kept, also what this session has already.
-            self.tail.close();
-            self.tail = Arc::default();
-            self.process = (0, None);
-        }
-        self.tail_host = host;
-        if !self.stays_attached() {
-            self.attached_at = at;
-        }
-        self.view = View::Here;
+        self.come_here(at, host);
         let is_certain = shown.snapshot.state != ProcessState::Starting || shown.snapshot.pid.is_some();
         self.show(shown);
         // A start that is being prepared may still be refused, and then listeners hear nothing.
@@ -41,6 +31,21 @@ impl Plugin {
             self.former = None;
             self.tell(self.snapshot.state, None);
         }
+    }
+
+    /// The session has the plugin.
+    fn come_here(&mut self, at: f64, host: Pid) {
+        if !self.stays_attached() {
+            if self.tail_host == host {
+                // The host sends everything that is kept, also what this session has already.
+                self.tail.close();
+                self.tail = Arc::default();
+                self.process = (0, None);
+            }
+            self.attached_at = at;
+        }
+        self.tail_host = host;
+        self.view = View::Here;
     }
 
     pub fn show(&mut self, shown: Shown) {
@@ -95,15 +100,20 @@ impl Plugin {
     }
 
     /// Messages were lost. `is_held`: the host counts this session among those that have the plugin. `is_started`: the answer of a start
-    /// follows.
-    pub fn resync(&mut self, is_held: bool, is_started: bool) {
+    /// follows. `taken_back`: so many starts that were given up the host has taken back, and its answers follow.
+    pub fn resync(&mut self, is_held: bool, is_started: bool, host: Pid, taken_back: usize) {
+        if self.is_abandoned() {
+            // With one of them left, what the host has told may be of that one.
+            self.caught_up = (taken_back == self.abandoned as usize).then_some(CaughtUp { is_held, shown: None });
+            return;
+        }
         self.resync = match (is_held, is_started) {
             (true, _) => Resync::Shows,
             (false, true) => Resync::Taken,
             (false, false) => Resync::No,
         };
         match self.view {
-            View::Joining if is_held => self.view = View::Here,
+            View::Joining if is_held => self.come_here(clock::wall(), host),
             // It has the failure.
             View::Here if !is_held && is_started => self.view = View::Joining,
             // The stop for all sessions was lost.
@@ -114,9 +124,27 @@ impl Plugin {
 
     /// After a resync, what was lost is told as far as it changed the state.
     pub fn catch_up_or_show(&mut self, shown: Shown) {
+        if self.is_abandoned() {
+            if let Some(caught_up) = &mut self.caught_up {
+                caught_up.shown = Some(shown);
+            }
+            return;
+        }
         self.show(shown);
         if std::mem::take(&mut self.resync) == Resync::Shows && self.view == View::Here {
             self.tell(self.snapshot.state, None);
+        }
+    }
+
+    /// The host has taken back a start that was given up.
+    pub fn taken_back(&mut self, is_started: bool, host: Pid) {
+        if self.is_abandoned() {
+            return;
+        }
+        let Some(CaughtUp { is_held, shown }) = self.caught_up.take() else { return };
+        self.resync(is_held, is_started, host, 0);
+        if let Some(shown) = shown {
+            self.catch_up_or_show(shown);
         }
     }
 

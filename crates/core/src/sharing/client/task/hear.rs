@@ -8,7 +8,7 @@ use crate::error::{Code, Facts, Failure};
 use crate::model::Changes;
 use crate::sharing::client::What;
 use crate::sharing::client::plugin::{OwnStart, Plugin};
-use crate::sharing::protocol::{LogLevel, Push};
+use crate::sharing::protocol::{LogLevel, Push, RequestId};
 use crate::supervisor::{LogValue, Message, TARGET, check};
 
 impl Task {
@@ -35,7 +35,7 @@ impl Task {
                 let is_awaited = self.awaits_parting(&plugin);
                 self.told(&plugin, |plugin| plugin.detached(why, is_awaited));
             }
-            Push::Shown { plugin, shown } => self.told(&plugin, |plugin| plugin.catch_up_or_show(*shown)),
+            Push::Shown { plugin, shown } => drop(self.inner.change(&plugin, |plugin| plugin.catch_up_or_show(*shown))),
             Push::Told { plugin, told, at } => self.told(&plugin, |plugin| plugin.tell_event(told, at)),
             Push::Lines { plugin, dropped, lines } => {
                 self.told(&plugin, |plugin| plugin.lines(dropped, lines));
@@ -43,24 +43,36 @@ impl Task {
             }
             Push::Log { plugin, level, text, fields } => self.log(&plugin, level, text, fields),
             Push::Upgraded { plugin, changes, config } => self.upgraded(&plugin, changes, config),
-            Push::Resync { lost, plugins } => self.resync(lost, &plugins),
+            Push::Resync { lost, plugins, read } => self.resync(lost, &plugins, read),
             Push::Leaving { left } => self.leaving = Some(left),
             // Of those who look; and what was put together before.
             Push::Listed(_) | Push::Part { .. } => {}
         }
     }
 
-    pub(super) fn resync(&self, lost: u64, plugins: &[String]) {
+    /// `read`: the last request that the host had read.
+    pub(super) fn resync(&self, lost: u64, plugins: &[String], read: RequestId) {
         let manager = self.inner.context.id;
         if lost > 0 {
             tracing::warn!(target: TARGET, manager, "{lost} messages of the host of shared daemons were lost: this process did not read them");
         }
-        for plugin in self.inner.lock().values_mut().filter(|plugin| !plugin.is_abandoned()) {
+        for plugin in self.inner.lock().values_mut() {
             let is_held = plugins.contains(&plugin.name);
-            let starts = |call: &Pending| call.asked.plugin == plugin.name && matches!(call.asked.what, What::Start { .. });
-            let is_started = self.calls.values().any(starts);
-            self.inner.change_in(plugin, |plugin| plugin.resync(is_held, is_started));
+            let taken_back = self.calls.range(..=read).filter(|(_, call)| call.asked.is_abandonment_of(&plugin.name)).count();
+            let is_started = self.is_started(&plugin.name);
+            self.inner.change_in(plugin, |plugin| plugin.resync(is_held, is_started, self.host_pid, taken_back));
         }
+    }
+
+    /// Whether the answer of a start follows.
+    fn is_started(&self, name: &str) -> bool {
+        self.calls.values().any(|call| call.asked.plugin == name && matches!(call.asked.what, What::Start { .. }))
+    }
+
+    /// The host has taken back what this session has given up.
+    pub(super) fn taken_back(&self, name: &str) {
+        let is_started = self.is_started(name);
+        self.inner.change(name, |plugin| plugin.taken_back(is_started, self.host_pid));
     }
 
     pub(super) fn upgraded(&self, name: &str, changes: Changes, config: Raw) {

@@ -206,6 +206,11 @@ impl Task {
             (&What::Everywhere { after: Some(dead) }, _) if outcome.is_ok() => self.inner.answer_at_tree_end(asked, dead),
             // Nor has this host anything to wait for, if it did not make the daemon.
             (What::LetGo, Some(dead)) if outcome.is_ok() => self.inner.answer_at_tree_end(asked, dead),
+            (What::Abandon, _) => {
+                let name = asked.plugin.clone();
+                self.inner.answered(asked, outcome);
+                self.taken_back(&name);
+            }
             _ => self.inner.answered(asked, outcome),
         }
     }

@@ -1,0 +1,199 @@
+//! A session and a host that the test plays: what a real host says at a moment that can't be chosen.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
+
+use ally_base::wire::{FrameBuffer, Hello};
+use ally_build_id::{BUILD_ID, VERSION};
+use ally_core::config::Raw;
+use ally_core::error::{Code, Facts, Failure};
+use ally_core::lifecycle::Snapshot;
+use ally_core::model::{ProcessState, Stream};
+use ally_core::sharing::protocol::{
+    Call, ClientGreeting, HostGreeting, Inbound, Push, Request, RequestId, SentLine, Shown, TO_HOST_MAX, TO_SESSION_MAX, Verdict, encode,
+};
+use ally_core::supervisor::PluginMetrics;
+
+use crate::support::{Session, World, within};
+
+struct PlayedHost {
+    stream: UnixStream,
+    inbound: Inbound,
+}
+
+/// Binds the host's socket.
+fn listen(world: &World) -> UnixListener {
+    world.make_folder();
+    UnixListener::bind(world.socket()).unwrap()
+}
+
+impl PlayedHost {
+    fn accept(listener: &UnixListener) -> Self {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut greeting = FrameBuffer::default();
+        while ClientGreeting::take_from(&mut greeting).unwrap().is_none() {
+            greeting.extend(&read_some(&mut stream));
+        }
+        let hello = Hello { version: VERSION.to_owned(), build: BUILD_ID.to_owned(), pid: std::process::id().cast_signed() };
+        stream.write_all(&HostGreeting { hello, verdict: Verdict::Welcome { token: 1 } }.encode()).unwrap();
+        let mut inbound = Inbound::new(TO_HOST_MAX);
+        inbound.extend(&greeting.into_rest());
+        Self { stream, inbound }
+    }
+
+    /// The next request that asks for something.
+    fn next(&mut self) -> (RequestId, Call) {
+        loop {
+            match self.inbound.next_message::<Request>().unwrap() {
+                Some(Request { call: Call::Listen(_), .. }) => {}
+                Some(Request { id, call, .. }) => return (id, call),
+                None => self.inbound.extend(&read_some(&mut self.stream)),
+            }
+        }
+    }
+
+    fn say(&mut self, pushes: impl IntoIterator<Item = Push>) {
+        let frames: Vec<u8> = pushes.into_iter().flat_map(|push| encode(&push, TO_SESSION_MAX).unwrap()).collect();
+        self.stream.write_all(&frames).unwrap();
+    }
+
+    /// Answers the start that comes next: the plugin runs.
+    fn start(&mut self, plugin: &str, pid: i32) {
+        let (id, call) = self.next();
+        assert!(matches!(&call, Call::Start(start) if start.plugin == plugin), "{call:?}");
+        self.say([Push::Read { id }, attached(plugin, pid), answer(id)]);
+    }
+}
+
+fn read_some(stream: &mut UnixStream) -> Vec<u8> {
+    let mut piece = vec![0; 64 * 1024];
+    let count = stream.read(&mut piece).expect("the session says something");
+    assert_ne!(count, 0, "the session goes on");
+    piece.truncate(count);
+    piece
+}
+
+fn shown(plugin: &str, state: ProcessState, pid: Option<i32>) -> Box<Shown> {
+    let snapshot = Snapshot { known: true, state, pid, forgettable: pid.is_none(), ..Snapshot::none() };
+    Box::new(Shown { snapshot, uptime: None, status: None, sessions: 1, metrics: PluginMetrics::none(plugin) })
+}
+
+fn attached(plugin: &str, pid: i32) -> Push {
+    Push::Attached { plugin: plugin.to_owned(), shown: shown(plugin, ProcessState::Running, Some(pid)), at: 0.0 }
+}
+
+const fn answer(id: RequestId) -> Push {
+    Push::Answer { id, outcome: Ok(()) }
+}
+
+/// A session whose plugin has failed, and was forgotten and started anew, with the requests that the host gets.
+fn started_anew(world: &World, listener: &UnixListener) -> (Session, u64, PlayedHost, [RequestId; 2]) {
+    let (session, config) = (world.session(), world.config("plugin"));
+    let ticket = session.begin(&config);
+    let mut host = PlayedHost::accept(listener);
+    host.start("plugin", 7);
+    session.answer(ticket).unwrap();
+    host.say([Push::Shown { plugin: "plugin".to_owned(), shown: shown("plugin", ProcessState::Error, None) }]);
+    assert!(within(Duration::from_secs(10), || session.router.state("plugin") == Some(ProcessState::Error)));
+    assert!(session.router.forget("plugin"));
+    let ticket = session.begin(&config);
+    let (taken_back, call) = host.next();
+    assert!(matches!(call, Call::Abandon { .. }), "{call:?}");
+    let (start, call) = host.next();
+    assert!(matches!(call, Call::Start(_)), "{call:?}");
+    (session, ticket, host, [taken_back, start])
+}
+
+fn resync(read: RequestId) -> Push {
+    Push::Resync { lost: 3, plugins: vec!["plugin".to_owned()], read }
+}
+
+#[test]
+fn a_resync_in_front_of_the_answer_to_forget_tells_of_the_start_that_came_after() {
+    let world = World::new();
+    let listener = listen(&world);
+    let (session, ticket, mut host, [taken_back, start]) = started_anew(&world, &listener);
+    let running = Push::Shown { plugin: "plugin".to_owned(), shown: shown("plugin", ProcessState::Running, Some(9)) };
+    host.say([resync(start), running, answer(taken_back), answer(start)]);
+    session.answer(ticket).unwrap();
+    assert_eq!((session.router.state("plugin"), session.router.pid("plugin")), (Some(ProcessState::Running), Some(9)));
+    assert_eq!(session.told(), [ProcessState::Starting, ProcessState::Running].repeat(2));
+}
+
+#[test]
+fn a_resync_of_before_forget_tells_nothing_of_the_start_that_comes_after() {
+    let world = World::new();
+    let listener = listen(&world);
+    let (session, ticket, mut host, [taken_back, start]) = started_anew(&world, &listener);
+    let failed = Push::Shown { plugin: "plugin".to_owned(), shown: shown("plugin", ProcessState::Error, None) };
+    host.say([resync(taken_back - 1), failed, answer(taken_back), attached("plugin", 9), answer(start)]);
+    session.answer(ticket).unwrap();
+    assert_eq!((session.router.state("plugin"), session.router.pid("plugin")), (Some(ProcessState::Running), Some(9)));
+    assert_eq!(session.told(), [ProcessState::Starting, ProcessState::Running].repeat(2));
+}
+
+#[test]
+fn what_a_host_says_at_its_end_is_read_by_a_session_whose_call_it_does_not_take_any_more() {
+    for _ in 0..20 {
+        let world = World::new();
+        let listener = listen(&world);
+        let session = world.session();
+        let ticket = session.begin(&world.config("plugin"));
+        let mut host = PlayedHost::accept(&listener);
+        host.start("plugin", 7);
+        session.answer(ticket).unwrap();
+        fs::remove_file(world.socket()).unwrap();
+        drop(listener);
+        host.stream.shutdown(Shutdown::Read).unwrap();
+        let ticket = session.router.stop("plugin", false);
+        let line = SentLine { stream: Stream::Stdout, text: "last words".to_owned(), at: 0.0, pid: Some(7) };
+        host.say([Push::Lines { plugin: "plugin".to_owned(), dropped: 0, lines: vec![line] }, Push::Leaving { left: Vec::new() }]);
+        drop(host);
+        session.answer(ticket).unwrap();
+        assert_eq!(session.router.output("plugin", 10), ["last words"]);
+    }
+}
+
+#[test]
+fn a_start_that_waits_for_another_plugin_is_never_sent_behind_its_stop() {
+    let world = World::new();
+    let listener = listen(&world);
+    let session = world.session();
+    let mut host = None;
+    // The stop comes as near as it can to the moment in which the start is sent.
+    let (mut spins, mut sent) = (1_000_u32, 0);
+    for round in 0..1_000 {
+        let (first, second) = (format!("first-{round}"), format!("second-{round}"));
+        let Raw::Object(mut dependent) = world.config(&second) else { panic!("a configuration is an object") };
+        dependent.push(("dependsOn".to_owned(), Raw::Array(vec![Raw::String(first.clone())])));
+        let ticket = session.begin(&world.config(&first));
+        let host = host.get_or_insert_with(|| PlayedHost::accept(&listener));
+        let withheld = session.begin(&Raw::Object(dependent));
+        host.start(&first, 7);
+        (0..spins).for_each(|_| std::hint::spin_loop());
+        let stop = session.router.stop(&second, false);
+        let (mut id, mut call) = host.next();
+        spins = spins.saturating_add_signed(if matches!(call, Call::Start(_)) { -20 } else { 20 });
+        if let Call::Start(_) = call {
+            sent += 1;
+            host.say([Push::Answer { id, outcome: Err(Facts::chain(&Failure::Stopped, &second)) }]);
+            (id, call) = host.next();
+        }
+        assert!(matches!(call, Call::LetGo { .. }), "round {round}: {call:?}");
+        host.say([answer(id)]);
+        session.answer(ticket).unwrap();
+        session.answer(stop).unwrap();
+        assert_eq!(session.answer(withheld).unwrap_err().code(), Code::Stopped);
+        // A start behind the stop would be in front of this.
+        let asked = session.router.restart(&first);
+        let (id, call) = host.next();
+        assert!(matches!(call, Call::Restart { .. }), "round {round}: {call:?}");
+        host.say([answer(id)]);
+        session.answer(asked).unwrap();
+    }
+    assert!((1..1_000).contains(&sent), "{sent} starts of 1000 were sent before their stop");
+}
