@@ -83,12 +83,6 @@ pub(super) struct Asked {
     what: What,
 }
 
-impl Asked {
-    fn is_abandonment_of(&self, plugin: &str) -> bool {
-        matches!(self.what, What::Abandon) && self.plugin == plugin
-    }
-}
-
 #[derive(Debug)]
 enum What {
     Start {

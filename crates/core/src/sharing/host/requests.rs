@@ -51,7 +51,6 @@ impl Host {
         let Some(connection) = state.sessions.get_mut(&session) else { return };
         let answered = connection.answered(&request);
         let protocol::Request { id, call, .. } = request;
-        connection.read = connection.read.max(id);
         // Also while the host ends, which may take a grace period.
         state.push(session, Class::Answer, &Push::Read { id });
         if let Some(outcome) = answered {
@@ -60,6 +59,10 @@ impl Host {
         if state.life.is_leaving() && !state.ends_what_is_asked(session, &call) {
             // Not answered: the session asks the next host.
             return;
+        }
+        // Another connection says first what it wants to hear, and then repeats its calls.
+        if let (Some(connection), false) = (state.sessions.get_mut(&session), matches!(call, Call::Listen(_))) {
+            connection.read = connection.read.max(id);
         }
         // A former connection has brought it, and it is under way.
         if state.is_asked(session, id) {

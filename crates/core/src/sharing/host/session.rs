@@ -32,6 +32,16 @@ const LINES_MAX: usize = 256 * 1024;
 /// The outcomes that are kept. A call that waits for long, such as whenRunning, would keep those of all later calls.
 const ANSWERS_MAX: usize = 256;
 
+/// What writes to the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    /// It has a piece of the outbox.
+    Busy,
+    Idle,
+    /// The connection takes nothing any more.
+    Gone,
+}
+
 pub struct Session {
     outbox: Outbox,
     pub upgrades: Upgrades,
@@ -48,10 +58,9 @@ pub struct Session {
     answered: BTreeMap<RequestId, Result<(), Vec<Facts>>>,
     /// Counts the connections. What a former one does is of no effect.
     connection: u32,
-    /// The last request that was read.
+    /// The highest number of a call that was taken.
     pub read: RequestId,
-    /// Everything in the outbox was written.
-    is_idle: bool,
+    writer: Writer,
     tasks: Vec<AbortOnDrop>,
 }
 
@@ -62,7 +71,7 @@ impl Session {
             answered: BTreeMap::new(),
             connection: 0,
             read: 0,
-            is_idle: false,
+            writer: Writer::Idle,
             outbox: Outbox::default(),
             upgrades: Upgrades::default(),
             waiting: Arc::default(),
@@ -134,9 +143,13 @@ impl Session {
         self.outbox.bytes() < LINES_MAX
     }
 
-    /// Whether everything was written.
+    /// Whether everything was written that can be.
     pub fn is_drained(&self) -> bool {
-        self.is_idle && self.outbox.is_empty()
+        match self.writer {
+            Writer::Busy => false,
+            Writer::Idle => self.outbox.is_empty(),
+            Writer::Gone => true,
+        }
     }
 }
 
@@ -152,6 +165,7 @@ fn encode_short(push: &Push) -> Option<Vec<Vec<u8>>> {
 pub fn begin(host: &Arc<Host>, id: SessionId, session: &mut Session, read: OwnedReadHalf, write: OwnedWriteHalf, inbound: Inbound) {
     let (waiting, room) = (Arc::clone(&session.waiting), Arc::clone(&session.room));
     session.connection += 1;
+    session.writer = Writer::Idle;
     let id = (id, session.connection);
     let reading = receive(Arc::clone(host), id, read, inbound, Arc::clone(&room));
     session.tasks.push(AbortOnDrop::spawn(reading));
@@ -208,6 +222,8 @@ impl Host {
     fn lose_all(&self, (id, connection): (SessionId, u32)) {
         if let Some(session) = self.lock().sessions.get_mut(&id).filter(|session| session.connection == connection) {
             session.outbox.lose_all();
+            session.writer = Writer::Gone;
+            self.drained.notify_one();
         }
     }
 
@@ -223,6 +239,8 @@ impl Host {
     pub(super) fn part(self: &Arc<Self>, id: SessionId) {
         let mut state = self.lock();
         let Some(session) = state.sessions.get_mut(&id) else { return };
+        session.writer = Writer::Gone;
+        self.drained.notify_one();
         let token = std::mem::take(&mut session.token);
         if token == 0 {
             drop(state);
@@ -256,7 +274,7 @@ impl Host {
         }
         session.push_upgrades();
         let piece = session.outbox.take(size);
-        session.is_idle = piece.is_empty();
+        session.writer = if piece.is_empty() { Writer::Idle } else { Writer::Busy };
         piece
     }
 }
@@ -278,7 +296,9 @@ impl State {
         let lost = session.outbox.clear();
         session.upgrades.repeat(|name| self.plugins.get(name).is_some_and(|plugin| plugin.upgraded && plugin.is_attached(id)));
         session.push_frame(Class::Answer, reply);
-        for push in resync(&self.plugins, id, lost, session.read) {
+        let answers: Vec<_> = session.answered.iter().map(|(id, outcome)| Push::Answer { id: *id, outcome: outcome.clone() }).collect();
+        // What it was told before the answers is in the resync.
+        for push in resync(&self.plugins, id, lost, session.read).into_iter().chain(answers) {
             session.push(Class::Answer, &push);
         }
         Some((id, session))

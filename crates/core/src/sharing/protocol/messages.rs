@@ -200,7 +200,7 @@ pub enum Push {
         config: Raw,
     },
     /// Everything that was not sent yet was dropped, except answers: so many messages. The session has these plugins, and what each
-    /// shows follows. `read`: the last request that the host has read; 0 without one.
+    /// shows follows. `read`: the highest number of a call that the host has taken.
     Resync {
         lost: u64,
         plugins: Vec<String>,

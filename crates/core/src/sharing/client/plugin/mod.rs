@@ -76,11 +76,14 @@ enum Resync {
     Taken,
 }
 
-/// What a resync has told of a start that comes after one that was given up.
-#[derive(Debug)]
-struct CaughtUp {
-    is_held: bool,
-    shown: Option<Shown>,
+/// What a resync tells of a plugin.
+#[derive(Debug, Clone, Copy)]
+pub struct Resynced {
+    /// The host counts this session among those that have the plugin.
+    pub is_held: bool,
+    /// The host has taken a start of this session, and its answer follows.
+    pub is_started: bool,
+    pub host: Pid,
 }
 
 /// Of a start, for its group.
@@ -143,8 +146,8 @@ pub struct Plugin {
     left_by: Option<Pid>,
     /// The starts that were given up, and that the host may still carry out.
     abandoned: u32,
-    /// Waits until the host has said that it has taken those back.
-    caught_up: Option<CaughtUp>,
+    /// What a resync has told meanwhile, and what it shows. Waits until the host has taken them back.
+    resynced: Option<(Resynced, Option<Shown>)>,
 }
 
 impl Plugin {
@@ -176,7 +179,7 @@ impl Plugin {
             died_with: None,
             left_by: None,
             abandoned: 0,
-            caught_up: None,
+            resynced: None,
             name,
         }
     }

@@ -35,7 +35,7 @@ impl Plugin {
         (self.former_restarts, self.former_exit) = (0, None);
         self.times = Times::default();
         self.withhold(!start.config.depends_on.is_empty());
-        (self.is_upgraded, self.resync, self.caught_up) = (false, Resync::No, None);
+        (self.is_upgraded, self.resync) = (false, Resync::No);
         self.start = Arc::new(start);
         self.view = View::Joining;
         self.snapshot = Snapshot {
@@ -59,7 +59,7 @@ impl Plugin {
     /// The start is made again: the host was killed.
     pub fn rejoin(&mut self) {
         self.view = View::Joining;
-        (self.former, self.caught_up) = (None, None);
+        self.former = None;
     }
 
     /// The caller has aborted the start.

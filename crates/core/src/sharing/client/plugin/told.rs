@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CaughtUp, OwnStart, Plugin, Resync, View};
+use super::{OwnStart, Plugin, Resync, Resynced, View};
 use crate::lifecycle::Notice;
 use crate::model::{Pid, ProcessState, Stream};
 use crate::sharing::client::path::path;
@@ -99,21 +99,21 @@ impl Plugin {
         }
     }
 
-    /// Messages were lost. `is_held`: the host counts this session among those that have the plugin. `is_started`: the answer of a start
-    /// follows. `taken_back`: so many starts that were given up the host has taken back, and its answers follow.
-    pub fn resync(&mut self, is_held: bool, is_started: bool, host: Pid, taken_back: usize) {
+    /// Messages were lost.
+    pub fn resync(&mut self, resynced: Resynced) {
         if self.is_abandoned() {
-            // With one of them left, what the host has told may be of that one.
-            self.caught_up = (taken_back == self.abandoned as usize).then_some(CaughtUp { is_held, shown: None });
+            self.resynced = Some((resynced, None));
             return;
         }
+        let Resynced { is_held, is_started, host } = resynced;
         self.resync = match (is_held, is_started) {
             (true, _) => Resync::Shows,
             (false, true) => Resync::Taken,
             (false, false) => Resync::No,
         };
         match self.view {
-            View::Joining if is_held => self.come_here(clock::wall(), host),
+            // Without a start, it is held since before.
+            View::Joining if is_held && is_started => self.come_here(self.snapshot.last_state_change, host),
             // It has the failure.
             View::Here if !is_held && is_started => self.view = View::Joining,
             // The stop for all sessions was lost.
@@ -125,8 +125,8 @@ impl Plugin {
     /// After a resync, what was lost is told as far as it changed the state.
     pub fn catch_up_or_show(&mut self, shown: Shown) {
         if self.is_abandoned() {
-            if let Some(caught_up) = &mut self.caught_up {
-                caught_up.shown = Some(shown);
+            if let Some((_, waiting)) = &mut self.resynced {
+                *waiting = Some(shown);
             }
             return;
         }
@@ -136,16 +136,21 @@ impl Plugin {
         }
     }
 
-    /// The host has taken back a start that was given up.
-    pub fn taken_back(&mut self, is_started: bool, host: Pid) {
+    /// The host has answered that a start which was given up is taken back.
+    pub fn catch_up(&mut self) {
         if self.is_abandoned() {
             return;
         }
-        let Some(CaughtUp { is_held, shown }) = self.caught_up.take() else { return };
-        self.resync(is_held, is_started, host, 0);
+        let Some((resynced, shown)) = self.resynced.take() else { return };
+        self.resync(resynced);
         if let Some(shown) = shown {
             self.catch_up_or_show(shown);
         }
+    }
+
+    /// There is another connection, which tells anew.
+    pub fn connected(&mut self) {
+        self.resynced = None;
     }
 
     /// `is_awaited`: the answer of a call tells the end of it. Without it: of a call that was given up.

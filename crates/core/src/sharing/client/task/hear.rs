@@ -7,7 +7,7 @@ use crate::config::Raw;
 use crate::error::{Code, Facts, Failure};
 use crate::model::Changes;
 use crate::sharing::client::What;
-use crate::sharing::client::plugin::{OwnStart, Plugin};
+use crate::sharing::client::plugin::{OwnStart, Plugin, Resynced};
 use crate::sharing::protocol::{LogLevel, Push, RequestId};
 use crate::supervisor::{LogValue, Message, TARGET, check};
 
@@ -50,7 +50,7 @@ impl Task {
         }
     }
 
-    /// `read`: the last request that the host had read.
+    /// `read`: the highest number of a call that the host had taken.
     pub(super) fn resync(&self, lost: u64, plugins: &[String], read: RequestId) {
         let manager = self.inner.context.id;
         if lost > 0 {
@@ -58,21 +58,10 @@ impl Task {
         }
         for plugin in self.inner.lock().values_mut() {
             let is_held = plugins.contains(&plugin.name);
-            let taken_back = self.calls.range(..=read).filter(|(_, call)| call.asked.is_abandonment_of(&plugin.name)).count();
-            let is_started = self.is_started(&plugin.name);
-            self.inner.change_in(plugin, |plugin| plugin.resync(is_held, is_started, self.host_pid, taken_back));
+            let mut taken = self.calls.range(..=read).map(|(_, call)| &call.asked);
+            let is_started = taken.any(|asked| asked.plugin == plugin.name && matches!(asked.what, What::Start { .. }));
+            self.inner.change_in(plugin, |plugin| plugin.resync(Resynced { is_held, is_started, host: self.host_pid }));
         }
-    }
-
-    /// Whether the answer of a start follows.
-    fn is_started(&self, name: &str) -> bool {
-        self.calls.values().any(|call| call.asked.plugin == name && matches!(call.asked.what, What::Start { .. }))
-    }
-
-    /// The host has taken back what this session has given up.
-    pub(super) fn taken_back(&self, name: &str) {
-        let is_started = self.is_started(name);
-        self.inner.change(name, |plugin| plugin.taken_back(is_started, self.host_pid));
     }
 
     pub(super) fn upgraded(&self, name: &str, changes: Changes, config: Raw) {

@@ -151,6 +151,7 @@ impl Task {
         self.host = os::look_up(host);
         self.out.clear();
         self.interest = None;
+        self.inner.lock().values_mut().for_each(Plugin::connected);
         self.listen();
         let ids: Vec<RequestId> = self.calls.keys().copied().collect();
         ids.into_iter().for_each(|id| self.send(id));
@@ -209,7 +210,7 @@ impl Task {
             (What::Abandon, _) => {
                 let name = asked.plugin.clone();
                 self.inner.answered(asked, outcome);
-                self.taken_back(&name);
+                self.inner.change(&name, Plugin::catch_up);
             }
             _ => self.inner.answered(asked, outcome),
         }
