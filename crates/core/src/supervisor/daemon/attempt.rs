@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::future::{Future, pending};
 use std::io;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -26,7 +25,7 @@ use crate::supervisor::notify::{NotifySocket, Update};
 use crate::supervisor::output::{LineMatch, OpenLog, Pumps};
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
-use crate::supervisor::runtime::AbortOnDrop;
+use crate::supervisor::runtime::{AbortOnDrop, Boxed};
 use crate::supervisor::socket::{HeldListener, HeldSocket, IdleGuard, RetiredSocket};
 
 pub struct Attempt {
@@ -77,7 +76,7 @@ pub struct Attempt {
     pub tree: Option<(TreeId, Duration)>,
 }
 
-pub type Preparing = Pin<Box<dyn Future<Output = Result<Preparation, Failure>> + Send>>;
+pub type Preparing = Boxed<Result<Preparation, Failure>>;
 
 /// A queue of connections that no further client reaches.
 pub enum Queue {

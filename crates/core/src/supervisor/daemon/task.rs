@@ -15,7 +15,7 @@ use crate::lifecycle::{Event, Generation};
 use crate::supervisor::manager::ManagerContext;
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::report::log;
-use crate::supervisor::runtime::{self, FolderChanges};
+use crate::supervisor::runtime::{self, Boxed, FolderChanges};
 use crate::supervisor::socket::HeldSocket;
 
 pub struct Task {
@@ -75,7 +75,7 @@ impl Task {
         let watched = Arc::clone(daemon);
         runtime::spawn(async move {
             // Without this a panic of the task would have no effect, and the state would stay RUNNING.
-            if let Err(error) = tokio::spawn(task.run()).await {
+            if let Err(error) = tokio::spawn(Box::pin(task.run()) as Boxed<()>).await {
                 log!(watched.reporter, error, %error, "the supervisor's task broke down");
                 watched.break_down(format!("the supervisor's task broke down: {error}"));
             }

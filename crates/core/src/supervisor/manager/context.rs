@@ -1,7 +1,6 @@
 //! The parts that all daemons of one manager share.
 
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -16,6 +15,7 @@ use crate::supervisor::daemon::Daemon;
 use crate::supervisor::guardian::{GuardianClient, GuardianProgram};
 use crate::supervisor::metrics::Sampler;
 use crate::supervisor::report::{Listeners, Mailbox, ManagerId, Reporter};
+use crate::supervisor::runtime::Boxed;
 use crate::supervisor::socket::{IdleWatch, SocketClaims};
 
 pub struct Options {
@@ -26,10 +26,10 @@ pub struct Options {
 }
 
 /// Resolves when a plugin runs or is armed.
-pub type Usable = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+pub type Usable = Boxed<Result<(), Failure>>;
 
 /// `None` if there is nothing to add.
-pub type Explained = Pin<Box<dyn Future<Output = Option<Failure>> + Send>>;
+pub type Explained = Boxed<Option<Failure>>;
 
 /// The plugins of this manager's caller that another process supervises. Daemons of the manager may depend on them.
 pub trait SharedPlugins: Send + Sync {

@@ -8,5 +8,5 @@ mod watch;
 
 pub use arrivals::{ListenerEvent, ListenerWatch};
 pub use exit::exit;
-pub use thread::{AbortOnDrop, Work, off_thread, spawn, start};
+pub use thread::{AbortOnDrop, Boxed, Work, off_thread, spawn, start};
 pub use watch::FolderChanges;
