@@ -52,7 +52,6 @@ test('getMetrics: counters stay over crashes and stops, and are forgotten with t
   await manager.startProcess(config);
   await until(() => manager.getMetrics('plugin').outputBytes === 12);
   const daemon = await crash(manager);
-  expect(manager.getMetrics('plugin').resources).toBeUndefined();
   await runningAgain(manager, daemon);
   expect(manager.getMetrics('plugin')).toMatchObject({ starts: 2, restarts: 1, crashes: 1, resources: { processes: 1 } });
   await until(() => manager.getMetrics('plugin').outputBytes === 24);
@@ -65,6 +64,14 @@ test('getMetrics: counters stay over crashes and stops, and are forgotten with t
   await manager.stopProcess('plugin');
   manager.forgetProcess('plugin');
   expect(manager.getMetrics('plugin')).toBeUndefined();
+});
+
+test('getMetrics: no resources between a crash and the restart', async () => {
+  const manager = world.manager();
+  await manager.startProcess(world.config('plugin', ['serves.py'], { restart: { ...EXACT, delay: 60_000 } }));
+  await crash(manager);
+  expect(manager.getMetrics('plugin')).toMatchObject({ starts: 1, restarts: 0, crashes: 1 });
+  expect(manager.getMetrics('plugin').resources).toBeUndefined();
 });
 
 test('getMetrics: health checks with their latencies', async () => {

@@ -219,7 +219,7 @@ export function judge(scenarios) {
       beside('', ['connections', median('idleStops', daemon, 'connections')], ['idle stops', median('idleStops', daemon, 'stops')]),
     ]),
     ...[
-      ['held', 'refused', 'held socket, 150 kills and restarts: refused'],
+      ['held', 'refused', 'held socket, 150 kills and 150 restarts: refused'],
       ['upgrades', 'refused', 'held socket, 50 upgrades: refused'],
       ['upgrades', 'broken', 'held socket, 50 upgrades: lost'],
       ['ownUpgrades', 'refused', "the daemon's own socket, 50 upgrades: refused"],

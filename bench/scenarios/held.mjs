@@ -48,9 +48,10 @@ export default {
   },
 };
 
+// Kills and restarts in turn: 150 of each.
 const rounds = (quick, upgrades) => {
   if (quick) return 20;
-  return upgrades ? 50 : 150;
+  return upgrades ? 50 : 300;
 };
 
 const contestants = {

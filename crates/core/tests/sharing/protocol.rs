@@ -101,7 +101,7 @@ fn pushes() -> Vec<Push> {
             fields: vec![("pid".to_owned(), LogValue::Number(1.0)), ("plugin".to_owned(), LogValue::Text(plugin()))],
         },
         Push::Upgraded { plugin: plugin(), changes: vec![("args".to_owned(), "[]".to_owned())], config: config() },
-        Push::Resync { lost: 5, plugins: vec![plugin()], read: 3 },
+        Push::Resync { lost: 5, plugins: vec![plugin()], taken: 3 },
         Push::Leaving { left: vec!["plugin".to_owned()] },
     ];
     pushes.extend(

@@ -11,11 +11,11 @@ use ally_build_id::{BUILD_ID, VERSION};
 use ally_core::config::Raw;
 use ally_core::error::{Code, Facts, Failure};
 use ally_core::lifecycle::Snapshot;
-use ally_core::model::ProcessState::{self, Error, Running, Starting};
-use ally_core::model::Stream;
+use ally_core::model::ProcessState::{self, Error, Running, Starting, Stopped};
+use ally_core::model::{Exit, Stream};
 use ally_core::sharing::protocol::{
-    Call, ClientGreeting, HostGreeting, Inbound, Push, Request, RequestId, SentLine, Shown, TO_HOST_MAX, TO_SESSION_MAX, Told, Verdict,
-    encode,
+    Call, ClientGreeting, Detachment, HostGreeting, Inbound, Push, Request, RequestId, SentLine, Shown, TO_HOST_MAX, TO_SESSION_MAX, Told,
+    Verdict, encode,
 };
 use ally_core::supervisor::PluginMetrics;
 
@@ -104,74 +104,157 @@ fn line(text: &str) -> Push {
     Push::Lines { plugin: "plugin".to_owned(), dropped: 0, lines: vec![line] }
 }
 
-/// A session whose plugin has failed, and was forgotten and started anew, with the requests that the host gets.
-fn started_anew(world: &World, listener: &UnixListener) -> (Session, u64, PlayedHost, [RequestId; 2]) {
-    let (session, config) = (world.session(), world.config("plugin"));
-    let ticket = session.begin(&config);
-    let mut host = PlayedHost::accept(listener);
-    host.start("plugin", 7);
-    session.answer(ticket).unwrap();
-    host.say([Push::Shown { plugin: "plugin".to_owned(), shown: shown("plugin", Error, None) }]);
-    assert!(within(Duration::from_secs(10), || session.router.state("plugin") == Some(Error)));
-    assert!(session.router.forget("plugin"));
-    let ticket = session.begin(&config);
-    let (taken_back, call) = host.next();
-    assert!(matches!(call, Call::Abandon { .. }), "{call:?}");
-    let (start, call) = host.next();
-    assert!(matches!(call, Call::Start(_)), "{call:?}");
-    (session, ticket, host, [taken_back, start])
+fn shows(state: ProcessState, pid: Option<i32>) -> Push {
+    Push::Shown { plugin: "plugin".to_owned(), shown: shown("plugin", state, pid) }
 }
 
-fn resync(read: RequestId) -> Push {
-    Push::Resync { lost: 3, plugins: vec!["plugin".to_owned()], read }
+fn fails(from: ProcessState) -> [Push; 2] {
+    let told = Told::StateChanged { from: Some(from), to: Error, pid: Some(7), reason: None };
+    [shows(Error, None), Push::Told { plugin: "plugin".to_owned(), told, at: 1.0 }]
+}
+
+fn resync(taken: RequestId) -> Push {
+    Push::Resync { lost: 3, plugins: vec!["plugin".to_owned()], taken }
+}
+
+fn refused(id: RequestId, failure: &Failure) -> Push {
+    Push::Answer { id, outcome: Err(Facts::chain(failure, "plugin")) }
+}
+
+/// A session and its host, whose plugin has failed.
+struct Failed {
+    session: Session,
+    config: Raw,
+    host: PlayedHost,
+}
+
+impl Failed {
+    fn new(world: &World) -> Self {
+        let listener = listen(world);
+        let (session, config) = (world.session(), world.config("plugin"));
+        let ticket = session.begin(&config);
+        let mut host = PlayedHost::accept(&listener);
+        host.start("plugin", 7);
+        session.answer(ticket).unwrap();
+        host.say([line("last words")].into_iter().chain(fails(Running)));
+        assert!(within(Duration::from_secs(10), || session.router.state("plugin") == Some(Error)));
+        Self { session, config, host }
+    }
+
+    /// Starts it again. The ticket, and the number of the call.
+    fn start(&mut self) -> (u64, RequestId) {
+        let ticket = self.session.begin(&self.config);
+        let (start, call) = self.host.next();
+        assert!(matches!(call, Call::Start(_)), "{call:?}");
+        (ticket, start)
+    }
+
+    /// Forgets it, and starts it anew. The ticket, and the numbers of the calls.
+    fn start_anew(&mut self) -> (u64, [RequestId; 2]) {
+        assert!(self.session.router.forget("plugin"));
+        let ticket = self.session.begin(&self.config);
+        let (abandon, call) = self.host.next();
+        assert!(matches!(call, Call::Abandon { .. }), "{call:?}");
+        let (start, call) = self.host.next();
+        assert!(matches!(call, Call::Start(_)), "{call:?}");
+        (ticket, [abandon, start])
+    }
+
+    fn shown(&self) -> (ProcessState, Option<i32>) {
+        (self.session.router.state("plugin").unwrap(), self.session.router.pid("plugin"))
+    }
 }
 
 #[test]
 fn a_resync_in_front_of_the_answer_to_forget_tells_of_the_start_that_came_after() {
     let world = World::new();
-    let listener = listen(&world);
-    let (session, ticket, mut host, [taken_back, start]) = started_anew(&world, &listener);
-    let running = Push::Shown { plugin: "plugin".to_owned(), shown: shown("plugin", Running, Some(9)) };
-    host.say([resync(start), running, answer(taken_back), answer(start)]);
-    session.answer(ticket).unwrap();
-    assert_eq!((session.router.state("plugin"), session.router.pid("plugin")), (Some(Running), Some(9)));
-    assert_eq!(session.told(), [Starting, Running].repeat(2));
+    let mut played = Failed::new(&world);
+    let (ticket, [abandon, start]) = played.start_anew();
+    played.host.say([resync(start), shows(Running, Some(9)), answer(abandon), answer(start)]);
+    played.session.answer(ticket).unwrap();
+    assert_eq!(played.shown(), (Running, Some(9)));
+    assert_eq!(played.session.told(), [Starting, Running, Error, Starting, Running]);
 }
 
 #[test]
 fn a_resync_of_before_forget_tells_nothing_of_the_start_that_comes_after() {
     let world = World::new();
-    let listener = listen(&world);
-    let (session, ticket, mut host, [taken_back, start]) = started_anew(&world, &listener);
-    let failed = Push::Shown { plugin: "plugin".to_owned(), shown: shown("plugin", Error, None) };
-    host.say([resync(taken_back - 1), failed, answer(taken_back), attached("plugin", 9), answer(start)]);
-    session.answer(ticket).unwrap();
-    assert_eq!((session.router.state("plugin"), session.router.pid("plugin")), (Some(Running), Some(9)));
-    assert_eq!(session.told(), [Starting, Running].repeat(2));
+    let mut played = Failed::new(&world);
+    let (ticket, [abandon, start]) = played.start_anew();
+    played.host.say([resync(abandon - 1), shows(Error, None), answer(abandon), attached("plugin", 9), answer(start)]);
+    played.session.answer(ticket).unwrap();
+    assert_eq!(played.shown(), (Running, Some(9)));
+    assert_eq!(played.session.told(), [Starting, Running, Error, Starting, Running]);
 }
 
 #[test]
 fn a_resync_of_before_a_start_of_a_plugin_that_the_session_has_tells_nothing_of_that_start() {
     let world = World::new();
-    let listener = listen(&world);
-    let (session, config) = (world.session(), world.config("plugin"));
-    let ticket = session.begin(&config);
-    let mut host = PlayedHost::accept(&listener);
-    host.start("plugin", 7);
-    session.answer(ticket).unwrap();
-    let failed = || Push::Shown { plugin: "plugin".to_owned(), shown: shown("plugin", Error, None) };
-    let told = Told::StateChanged { from: Some(Running), to: Error, pid: Some(7), reason: None };
-    host.say([line("last words"), failed(), Push::Told { plugin: "plugin".to_owned(), told, at: 1.0 }]);
-    assert!(within(Duration::from_secs(10), || session.router.state("plugin") == Some(Error)));
-    let ticket = session.begin(&config);
-    let (start, call) = host.next();
-    assert!(matches!(call, Call::Start(_)), "{call:?}");
-    host.say([resync(start - 1), failed(), attached("plugin", 9), answer(start)]);
-    session.answer(ticket).unwrap();
-    assert_eq!((session.router.state("plugin"), session.router.pid("plugin")), (Some(Running), Some(9)));
-    assert_eq!(session.told(), [Starting, Running, Error, Starting, Running]);
+    let mut played = Failed::new(&world);
+    let (ticket, start) = played.start();
+    played.host.say([resync(start - 1), shows(Error, None), attached("plugin", 9), answer(start)]);
+    played.session.answer(ticket).unwrap();
+    assert_eq!(played.shown(), (Running, Some(9)));
+    assert_eq!(played.session.told(), [Starting, Running, Error, Starting, Running]);
     // The host does not send it again to a session that has the plugin.
-    assert_eq!(session.router.output("plugin", 10), ["last words"]);
+    assert_eq!(played.session.router.output("plugin", 10), ["last words"]);
+}
+
+#[test]
+fn a_refused_start_of_a_plugin_that_the_session_has_leaves_what_it_has_become_meanwhile() {
+    let world = World::new();
+    let mut played = Failed::new(&world);
+    let (ticket, start) = played.start();
+    // Another session was first.
+    played.host.say([shows(Running, Some(9)), refused(start, &Failure::AlreadyRunning(Running))]);
+    assert_eq!(played.session.answer(ticket).unwrap_err().code(), Code::AlreadyRunning);
+    assert_eq!(played.shown(), (Running, Some(9)));
+    // It did not take part in the start.
+    assert_eq!(played.session.told(), [Starting, Running, Error, Starting, Running]);
+}
+
+#[test]
+fn a_stop_for_all_sessions_that_crosses_a_start_is_one_of_before_it() {
+    let world = World::new();
+    let mut played = Failed::new(&world);
+    let (ticket, start) = played.start();
+    let detached = Push::Detached { plugin: "plugin".to_owned(), why: Detachment::Everywhere };
+    played.host.say([detached, attached("plugin", 9), answer(start)]);
+    played.session.answer(ticket).unwrap();
+    assert_eq!(played.shown(), (Running, Some(9)));
+    assert_eq!(played.session.told(), [Starting, Running, Error, Starting, Running]);
+    // The session has it.
+    let stop = played.session.router.stop("plugin", false);
+    let (id, call) = played.host.next();
+    assert!(matches!(call, Call::LetGo { .. }), "{call:?}");
+    played.host.say([answer(id)]);
+    played.session.answer(stop).unwrap();
+}
+
+#[test]
+fn a_stop_for_all_sessions_that_crosses_a_refused_start_has_stopped_the_plugin() {
+    let world = World::new();
+    let mut played = Failed::new(&world);
+    let (ticket, start) = played.start();
+    let detached = Push::Detached { plugin: "plugin".to_owned(), why: Detachment::Everywhere };
+    played.host.say([detached, refused(start, &Failure::OwnedElsewhere { owner: None })]);
+    assert_eq!(played.session.answer(ticket).unwrap_err().code(), Code::OwnedElsewhere);
+    assert_eq!(played.shown(), (Stopped, None));
+}
+
+#[test]
+fn the_answer_of_a_start_that_was_told_to_have_failed_changes_nothing_of_the_next_one() {
+    let world = World::new();
+    let mut played = Failed::new(&world);
+    let (first_ticket, first) = played.start();
+    played.host.say([attached("plugin", 8)].into_iter().chain(fails(Running)));
+    assert!(within(Duration::from_secs(10), || played.session.router.pid("plugin").is_none() && played.shown().0 == Error));
+    let (second_ticket, second) = played.start();
+    let failure = Failure::Ended { exit: Exit::UNKNOWN, tail: String::new() };
+    played.host.say([refused(first, &failure), attached("plugin", 9), answer(second)]);
+    played.session.answer(first_ticket).unwrap_err();
+    played.session.answer(second_ticket).unwrap();
+    assert_eq!(played.shown(), (Running, Some(9)));
 }
 
 #[test]
@@ -216,7 +299,7 @@ fn a_start_that_waits_for_another_plugin_is_never_sent_behind_its_stop() {
         let (mut id, mut call) = host.next();
         spins = spins.saturating_add_signed(if matches!(call, Call::Start(_)) { -50 } else { 50 });
         if let Call::Start(_) = call {
-            host.say([Push::Answer { id, outcome: Err(Facts::chain(&Failure::Stopped, &second)) }]);
+            host.say([refused(id, &Failure::Stopped)]);
             (id, call) = host.next();
         }
         assert!(matches!(call, Call::LetGo { .. }), "round {round}: {call:?}");

@@ -103,8 +103,8 @@ fn a_session_that_reconnects_after_a_protocol_error_has_its_daemon() {
         first.await_end();
         let mut second = Connection::new(&world, Ask::Resume(first.token));
         assert_eq!(second.token, first.token);
-        let Some(Push::Resync { plugins, read, .. }) = second.next() else { panic!("the session catches up") };
-        assert_eq!((plugins, read), (vec!["plugin".to_owned()], 1));
+        let Some(Push::Resync { plugins, taken, .. }) = second.next() else { panic!("the session catches up") };
+        assert_eq!((plugins, taken), (vec!["plugin".to_owned()], 1));
         // Its answer may have been lost.
         second.start(&world, 1);
         assert_eq!(second.answered(1), Some(daemon));

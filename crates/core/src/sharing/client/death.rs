@@ -63,7 +63,8 @@ impl Task {
         // A start that is not answered is made again as itself.
         let is_asked = |name: &str| calls.iter().any(|call| call.plugin == name && matches!(call.what, What::Start { .. }));
         for plugin in again.into_iter().filter(|name| !is_asked(name)) {
-            self.note(Asked { plugin, ticket: None, what: What::Start { begun: Instant::now(), after } });
+            let Some(number) = self.inner.lock().get(&plugin).map(Plugin::number) else { continue };
+            self.note(Asked { plugin, ticket: None, what: What::Start { number, begun: Instant::now(), after } });
         }
         for asked in calls {
             self.repeat(asked, after);
@@ -96,7 +97,7 @@ impl Task {
             (What::LetGo, Some(dead)) => self.inner.answer_at_tree_end(Asked { what: What::LetGo, ..asked }, dead),
             // The sessions that have the daemon start it again in the next host, in which this stop precedes or follows them.
             (What::Everywhere { .. }, Some(_)) => self.note(Asked { what: What::Everywhere { after }, ..asked }),
-            (What::Start { begun, .. }, Some(_)) => self.note(Asked { what: What::Start { begun, after }, ..asked }),
+            (What::Start { number, begun, .. }, Some(_)) => self.note(Asked { what: What::Start { number, begun, after }, ..asked }),
             // The restart that happens.
             (What::Restart, Some(_)) => self.note(Asked { what: What::Wait, ..asked }),
             (what @ What::Upgrade { .. }, Some(_)) => {

@@ -75,7 +75,7 @@ impl Inner {
             return self.answered(asked, Err(Failure::Stopped));
         };
         plugin.withhold(false);
-        let refused = self.enqueue(Asked { what: What::Start { begun: Instant::now(), after: None }, ..asked });
+        let refused = self.enqueue(Asked { what: What::Start { number: plugin.number(), begun: Instant::now(), after: None }, ..asked });
         drop(plugins);
         self.changes.send_replace(());
         self.answer_refused(refused);
@@ -102,8 +102,8 @@ impl Inner {
     pub(super) fn answered(&self, asked: Asked, outcome: Result<(), Failure>) {
         let Asked { plugin: name, ticket, what } = asked;
         match what {
-            What::Start { .. } => {
-                self.change(&name, |plugin| plugin.start_answered(&outcome));
+            What::Start { number, .. } => {
+                self.change(&name, |plugin| plugin.start_answered(number, &outcome));
                 if outcome.as_ref().err().is_none_or(|failure| !is_refusal(failure)) {
                     // What it was as an exclusive plugin. Of a refused start that stays.
                     self.context.forget(&name);

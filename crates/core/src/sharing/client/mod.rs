@@ -86,6 +86,8 @@ pub(super) struct Asked {
 #[derive(Debug)]
 enum What {
     Start {
+        /// By which the plugin tells it from its later starts.
+        number: u64,
         begun: Instant,
         /// The host after whose death it is made again.
         after: Option<Pid>,

@@ -19,11 +19,14 @@ impl Client {
         let name = parsed.config.plugin_name.clone();
         let start = OwnStart::new(raw.clone(), parsed, inherited, owner, ticket);
         let depends_on = start.config.depends_on.clone();
-        if let Err(failure) = self.join(start) {
-            self.inner.settle(Some(ticket), &name, Err(failure));
-            return false;
-        }
-        let what = What::Start { begun: Instant::now(), after: None };
+        let number = match self.join(start) {
+            Ok(number) => number,
+            Err(failure) => {
+                self.inner.settle(Some(ticket), &name, Err(failure));
+                return false;
+            }
+        };
+        let what = What::Start { number, begun: Instant::now(), after: None };
         let asked = Asked { plugin: name.clone(), ticket: Some(ticket), what };
         if depends_on.is_empty() {
             self.inner.ask(asked);
@@ -44,7 +47,8 @@ impl Client {
         true
     }
 
-    pub(super) fn join(&self, start: OwnStart) -> Result<(), Failure> {
+    /// The number of the start.
+    pub(super) fn join(&self, start: OwnStart) -> Result<u64, Failure> {
         let name = start.config.plugin_name.clone();
         self.inner.is_used.store(true, Ordering::Release);
         let mut plugins = self.inner.lock();
@@ -52,8 +56,9 @@ impl Client {
         if let Some(failure) = plugin.refusal() {
             return Err(failure);
         }
-        self.inner.change_in(plugin, |plugin| plugin.join(start));
-        Ok(())
+        let number = self.inner.next_request();
+        self.inner.change_in(plugin, |plugin| plugin.join(start, number));
+        Ok(number)
     }
 
     /// Upgrades the plugin. `changes`: the changed fields, as the caller gave them.
@@ -104,9 +109,9 @@ impl Client {
         };
         let Some(start) = start else { return self.inner.settle(Some(ticket), name, Err(Failure::NotFound)) };
         match self.join(start) {
-            Ok(()) => {
+            Ok(number) => {
                 self.inner.change(name, |plugin| plugin.withhold(false));
-                let what = What::Start { begun: Instant::now(), after: None };
+                let what = What::Start { number, begun: Instant::now(), after: None };
                 self.inner.ask(Asked { plugin: name.to_owned(), ticket: Some(ticket), what });
             }
             Err(failure) => self.inner.settle(Some(ticket), name, Err(failure)),

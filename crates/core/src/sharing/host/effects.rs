@@ -95,7 +95,8 @@ impl Host {
                 if let Some(connection) = state.sessions.get_mut(&session) {
                     connection.upgrades.remove(name);
                 }
-                state.push(session, Class::Answer, &Push::Detached { plugin: name.to_owned(), why: detachment(reason) });
+                // If it is lost, the resync tells. It must not come behind the resync, which may be of a later start.
+                state.push(session, Class::State, &Push::Detached { plugin: name.to_owned(), why: detachment(reason) });
             }
             HoldEffect::ArmTimeout { request, after } => {
                 let timer = self.timer(name, after, move |host, state, name| host.timed_out(state, name, request));

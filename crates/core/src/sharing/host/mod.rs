@@ -93,7 +93,7 @@ pub struct Host {
     state: Mutex<State>,
     /// The manager's mailbox has messages.
     mail: Arc<Notify>,
-    /// A session was sent everything that waited for it, or has ended.
+    /// A session was sent everything that waited for it, or takes nothing any more.
     drained: Notify,
     /// The host has left: see [`serve`].
     left: Notify,

@@ -60,9 +60,12 @@ impl Host {
             // Not answered: the session asks the next host.
             return;
         }
-        // Another connection says first what it wants to hear, and then repeats its calls.
-        if let (Some(connection), false) = (state.sessions.get_mut(&session), matches!(call, Call::Listen(_))) {
-            connection.read = connection.read.max(id);
+        // A host that ends takes stops only. And another connection begins with a new Listen, in front of the calls that it repeats.
+        if !state.life.is_leaving()
+            && !matches!(call, Call::Listen(_))
+            && let Some(connection) = state.sessions.get_mut(&session)
+        {
+            connection.taken = connection.taken.max(id);
         }
         // A former connection has brought it, and it is under way.
         if state.is_asked(session, id) {
@@ -244,7 +247,7 @@ impl Host {
         drop(runtime::spawn(async move { drop(session) }));
     }
 
-    /// The session has read everything: lines that wait for it go on.
+    /// Everything was written: lines that wait for the session go on.
     pub(super) fn outbox_drained(self: &Arc<Self>, id: SessionId) {
         self.drained.notify_one();
         let mut state = self.lock();

@@ -59,7 +59,7 @@ pub struct Session {
     /// Counts the connections. What a former one does is of no effect.
     connection: u32,
     /// The highest number of a call that was taken.
-    pub read: RequestId,
+    pub taken: RequestId,
     writer: Writer,
     tasks: Vec<AbortOnDrop>,
 }
@@ -70,7 +70,7 @@ impl Session {
             token: new_token(),
             answered: BTreeMap::new(),
             connection: 0,
-            read: 0,
+            taken: 0,
             writer: Writer::Idle,
             outbox: Outbox::default(),
             upgrades: Upgrades::default(),
@@ -269,8 +269,11 @@ impl Host {
         let state = &mut *state;
         let Some(session) = state.sessions.get_mut(&id) else { return Vec::new() };
         if let Some(lost) = session.outbox.take_resync() {
-            let frames = resync(&state.plugins, id, lost, session.read);
+            let frames = resync(&state.plugins, id, lost, session.taken);
             session.outbox.push_first(frames.iter().filter_map(|push| encode(push, TO_SESSION_MAX)).collect());
+        }
+        if session.writer == Writer::Gone {
+            return Vec::new();
         }
         session.push_upgrades();
         let piece = session.outbox.take(size);
@@ -280,11 +283,11 @@ impl Host {
 }
 
 /// What the session has, and what that shows.
-fn resync(plugins: &HashMap<String, Plugin>, id: SessionId, lost: u64, read: RequestId) -> Vec<Push> {
+fn resync(plugins: &HashMap<String, Plugin>, id: SessionId, lost: u64, taken: RequestId) -> Vec<Push> {
     let held: Vec<_> = plugins.values().filter(|plugin| plugin.is_attached(id)).collect();
     let names = held.iter().map(|plugin| plugin.name.clone()).collect();
     let shown = held.iter().filter_map(|plugin| Some(Push::Shown { plugin: plugin.name.clone(), shown: Box::new(plugin.shown()?) }));
-    std::iter::once(Push::Resync { lost, plugins: names, read }).chain(shown).collect()
+    std::iter::once(Push::Resync { lost, plugins: names, taken }).chain(shown).collect()
 }
 
 impl State {
@@ -298,7 +301,7 @@ impl State {
         session.push_frame(Class::Answer, reply);
         let answers: Vec<_> = session.answered.iter().map(|(id, outcome)| Push::Answer { id: *id, outcome: outcome.clone() }).collect();
         // What it was told before the answers is in the resync.
-        for push in resync(&self.plugins, id, lost, session.read).into_iter().chain(answers) {
+        for push in resync(&self.plugins, id, lost, session.taken).into_iter().chain(answers) {
             session.push(Class::Answer, &push);
         }
         Some((id, session))

@@ -200,11 +200,11 @@ pub enum Push {
         config: Raw,
     },
     /// Everything that was not sent yet was dropped, except answers: so many messages. The session has these plugins, and what each
-    /// shows follows. `read`: the highest number of a call that the host has taken.
+    /// shows follows. `taken`: the highest number of a call that the host had taken.
     Resync {
         lost: u64,
         plugins: Vec<String>,
-        read: RequestId,
+        taken: RequestId,
     },
     /// A part of a message that is longer than a frame may be.
     Part {

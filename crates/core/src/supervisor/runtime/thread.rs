@@ -39,8 +39,8 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// A future as the runtime gets it. Its code for tasks then exists once for each type of output, and not for each future: the
-/// addon is 100 KB smaller. And a task frees its own memory at the drop of the handle, but this when the future ends.
+/// A future as the runtime gets it. Its code for tasks is then in the addon once for each type of output, and not for each future. And
+/// a task frees its own memory at the drop of the handle, which may be late, but the box when the future ends.
 pub type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Runs `future` on the supervisor's thread. If [`start`] never succeeded, drops it and returns `None`.

@@ -85,7 +85,7 @@ impl Plugin {
             return false;
         }
         self.former_restarts = self.snapshot.total_restarts + u64::from(had.is_some());
-        self.snapshot = Snapshot { total_restarts: self.former_restarts, ..self.frozen(ProcessState::Starting) };
+        self.snapshot = Snapshot { total_restarts: self.former_restarts, ..Self::frozen(&self.snapshot, ProcessState::Starting) };
         self.snapshot.forgettable = false;
         self.snapshot.last_state_change = at;
         self.changed();

@@ -72,8 +72,8 @@ enum Resync {
     No,
     /// What shows next tells what they have changed.
     Shows,
-    /// The host has taken the plugin from this session, whose start is still to be answered.
-    Taken,
+    /// The session does not have the plugin any more, and its start is still to be answered.
+    Parted,
 }
 
 /// What a resync tells of a plugin.
@@ -108,6 +108,8 @@ impl Times {
 pub struct Plugin {
     pub name: String,
     pub start: Arc<OwnStart>,
+    /// Of the last start. 0: none.
+    number: u64,
     pub tail: Arc<Tail>,
     reporter: Reporter,
     view: View,
@@ -146,7 +148,7 @@ pub struct Plugin {
     left_by: Option<Pid>,
     /// The starts that were given up, and that the host may still carry out.
     abandoned: u32,
-    /// What a resync has told meanwhile, and what it shows. Waits until the host has taken them back.
+    /// What a resync has told, and what it shows, while one of those starts was not taken back.
     resynced: Option<(Resynced, Option<Shown>)>,
 }
 
@@ -155,6 +157,7 @@ impl Plugin {
         let name = start.config.plugin_name.clone();
         Self {
             start: Arc::new(start),
+            number: 0,
             tail: Arc::default(),
             reporter,
             view: View::Away,
@@ -187,6 +190,11 @@ impl Plugin {
     /// Whether callers know the plugin.
     pub const fn is_known(&self) -> bool {
         self.snapshot.known
+    }
+
+    /// Of the last start.
+    pub const fn number(&self) -> u64 {
+        self.number
     }
 
     pub const fn snapshot(&self) -> &Snapshot {
@@ -289,7 +297,7 @@ impl Plugin {
     }
 
     /// The snapshot without what only a process has.
-    fn frozen(&self, state: ProcessState) -> Snapshot {
+    fn frozen(snapshot: &Snapshot, state: ProcessState) -> Snapshot {
         Snapshot {
             state,
             armed: false,
@@ -298,7 +306,7 @@ impl Plugin {
             awaits_restart: false,
             running_since: None,
             next_restart_at: None,
-            ..self.snapshot.clone()
+            ..snapshot.clone()
         }
     }
 

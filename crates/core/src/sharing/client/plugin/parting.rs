@@ -76,7 +76,7 @@ impl Plugin {
         let is_new = self.snapshot.state != state;
         let last_error = failure.map(ToString::to_string).or_else(|| self.snapshot.last_error.take());
         let changed_at = if is_new { clock::wall() } else { self.snapshot.last_state_change };
-        self.snapshot = Snapshot { last_state_change: changed_at, last_error, ..self.frozen(state) };
+        self.snapshot = Snapshot { last_state_change: changed_at, last_error, ..Self::frozen(&self.snapshot, state) };
         self.status = None;
         self.sessions = None;
         self.metrics.resources = None;

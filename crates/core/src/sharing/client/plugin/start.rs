@@ -28,7 +28,7 @@ impl Plugin {
     }
 
     /// The start is about to be sent. The state is STARTING at once; listeners hear of it when the host has accepted the start.
-    pub fn join(&mut self, start: OwnStart) {
+    pub fn join(&mut self, start: OwnStart, number: u64) {
         let left_by = self.left_by.take();
         let former = Former { snapshot: self.snapshot.clone(), start: Arc::clone(&self.start), view: self.view, left_by };
         self.former = Some(former);
@@ -37,13 +37,14 @@ impl Plugin {
         self.withhold(!start.config.depends_on.is_empty());
         (self.is_upgraded, self.resync) = (false, Resync::No);
         self.start = Arc::new(start);
+        self.number = number;
         self.view = View::Joining;
         self.snapshot = Snapshot {
             known: true,
             state: ProcessState::Starting,
             last_state_change: clock::wall(),
             last_error: None,
-            ..self.frozen(ProcessState::Starting)
+            ..Self::frozen(&self.snapshot, ProcessState::Starting)
         };
         self.changed();
     }
@@ -100,8 +101,9 @@ impl Plugin {
     }
 
     /// The host does not read the start, and is told to take it back.
-    pub const fn abandon(&mut self) {
+    pub fn abandon(&mut self) {
         self.abandoned += 1;
+        self.resynced = None;
     }
 
     /// What takes the place of a plugin that is forgotten while the host tells of it still.
@@ -120,11 +122,14 @@ impl Plugin {
         self.abandoned > 0
     }
 
-    /// The host has answered the start.
-    pub fn start_answered(&mut self, outcome: &Result<(), Failure>) {
+    /// The host has answered a start. That of a former one changes nothing: what followed it was told.
+    pub fn start_answered(&mut self, number: u64, outcome: &Result<(), Failure>) {
+        if number != self.number {
+            return;
+        }
         let Err(failure) = outcome else {
             self.failure = None;
-            if self.view == View::Joining && std::mem::take(&mut self.resync) == Resync::Taken {
+            if self.view == View::Joining && std::mem::take(&mut self.resync) == Resync::Parted {
                 self.leave(ProcessState::Stopped, None);
             }
             return;
@@ -167,6 +172,19 @@ impl Plugin {
             self.sessions = None;
         }
         self.changed();
+        // It may have changed meanwhile.
+        if self.told.is_some() {
+            self.tell(self.snapshot.state, None);
+        }
+    }
+
+    /// The session had the plugin, and has asked to start it again. The host has taken it from the session before it has read that.
+    pub(super) fn part_from_former(&mut self) {
+        let Some(former) = &mut self.former else { return };
+        former.view = View::Away;
+        former.snapshot = Self::frozen(&former.snapshot, ProcessState::Stopped);
+        (self.status, self.sessions, self.metrics.resources) = (None, None, None);
+        self.tail.close();
     }
 }
 

@@ -23,11 +23,16 @@ impl Plugin {
         if matches!(self.view, View::Away | View::Leaving(_)) {
             return;
         }
+        if self.tail_host == host && !self.stays_attached() {
+            // The host sends everything that is kept, also what this session has already.
+            self.tail.close();
+            self.tail = Arc::default();
+            self.process = (0, None);
+        }
         self.come_here(at, host);
-        let is_certain = shown.snapshot.state != ProcessState::Starting || shown.snapshot.pid.is_some();
         self.show(shown);
         // A start that is being prepared may still be refused, and then listeners hear nothing.
-        if is_certain {
+        if self.is_certain() {
             self.former = None;
             self.tell(self.snapshot.state, None);
         }
@@ -36,24 +41,30 @@ impl Plugin {
     /// The session has the plugin.
     fn come_here(&mut self, at: f64, host: Pid) {
         if !self.stays_attached() {
-            if self.tail_host == host {
-                // The host sends everything that is kept, also what this session has already.
-                self.tail.close();
-                self.tail = Arc::default();
-                self.process = (0, None);
-            }
             self.attached_at = at;
         }
         self.tail_host = host;
         self.view = View::Here;
     }
 
+    const fn is_certain(&self) -> bool {
+        !matches!(self.snapshot.state, ProcessState::Starting) || self.snapshot.pid.is_some()
+    }
+
     pub fn show(&mut self, shown: Shown) {
+        let Shown { mut snapshot, uptime, status, sessions, metrics } = shown;
+        snapshot.running_since = uptime.map(|uptime| clock::now().mono.saturating_sub(uptime));
+        if self.stays_attached() {
+            // If the start is refused, this is what the plugin is.
+            if let Some(former) = &mut self.former {
+                former.snapshot = snapshot;
+            }
+            (self.status, self.sessions, self.metrics) = (status, Some(sessions), metrics);
+            return;
+        }
         if self.view != View::Here {
             return;
         }
-        let Shown { mut snapshot, uptime, status, sessions, metrics } = shown;
-        snapshot.running_since = uptime.map(|uptime| clock::now().mono.saturating_sub(uptime));
         if let (Some(old), Some(new)) = (self.snapshot.running_since, snapshot.running_since)
             && old.abs_diff(new) < SAME_TIME
         {
@@ -108,12 +119,13 @@ impl Plugin {
         let Resynced { is_held, is_started, host } = resynced;
         self.resync = match (is_held, is_started) {
             (true, _) => Resync::Shows,
-            (false, true) => Resync::Taken,
+            (false, true) => Resync::Parted,
             (false, false) => Resync::No,
         };
         match self.view {
-            // Without a start, it is held since before.
+            // Without a start that was taken, it is the former hold.
             View::Joining if is_held && is_started => self.come_here(self.snapshot.last_state_change, host),
+            View::Joining if !is_held && !is_started && self.stays_attached() => self.part_from_former(),
             // It has the failure.
             View::Here if !is_held && is_started => self.view = View::Joining,
             // The stop for all sessions was lost.
@@ -131,7 +143,7 @@ impl Plugin {
             return;
         }
         self.show(shown);
-        if std::mem::take(&mut self.resync) == Resync::Shows && self.view == View::Here {
+        if std::mem::take(&mut self.resync) == Resync::Shows && self.view == View::Here && self.is_certain() {
             self.tell(self.snapshot.state, None);
         }
     }
@@ -166,6 +178,8 @@ impl Plugin {
                 self.begin_leaving();
             }
             (View::Joining | View::Here, Detachment::TimedOut) => self.view = View::Leaving(ProcessState::Error),
+            // The host reads the start behind it.
+            (View::Joining, Detachment::Everywhere) if self.stays_attached() && !self.is_withheld => self.part_from_former(),
             (_, Detachment::Everywhere) => self.leave(ProcessState::Stopped, None),
         }
     }

@@ -43,23 +43,23 @@ impl Task {
             }
             Push::Log { plugin, level, text, fields } => self.log(&plugin, level, text, fields),
             Push::Upgraded { plugin, changes, config } => self.upgraded(&plugin, changes, config),
-            Push::Resync { lost, plugins, read } => self.resync(lost, &plugins, read),
+            Push::Resync { lost, plugins, taken } => self.resync(lost, &plugins, taken),
             Push::Leaving { left } => self.leaving = Some(left),
             // Of those who look; and what was put together before.
             Push::Listed(_) | Push::Part { .. } => {}
         }
     }
 
-    /// `read`: the highest number of a call that the host had taken.
-    pub(super) fn resync(&self, lost: u64, plugins: &[String], read: RequestId) {
+    /// `taken`: the highest number of a call that the host had taken.
+    pub(super) fn resync(&self, lost: u64, plugins: &[String], taken: RequestId) {
         let manager = self.inner.context.id;
         if lost > 0 {
             tracing::warn!(target: TARGET, manager, "{lost} messages of the host of shared daemons were lost: this process did not read them");
         }
         for plugin in self.inner.lock().values_mut() {
             let is_held = plugins.contains(&plugin.name);
-            let mut taken = self.calls.range(..=read).map(|(_, call)| &call.asked);
-            let is_started = taken.any(|asked| asked.plugin == plugin.name && matches!(asked.what, What::Start { .. }));
+            let mut calls = self.calls.range(..=taken).map(|(_, call)| &call.asked);
+            let is_started = calls.any(|asked| matches!(asked.what, What::Start { number, .. } if number == plugin.number()));
             self.inner.change_in(plugin, |plugin| plugin.resync(Resynced { is_held, is_started, host: self.host_pid }));
         }
     }

@@ -69,7 +69,7 @@ impl Task {
         let Some(call) = self.calls.get(&id) else { return };
         let plugin = call.asked.plugin.clone();
         let wire = match &call.asked.what {
-            What::Start { begun, after } => {
+            What::Start { begun, after, .. } => {
                 let start = self.inner.lock().get(&plugin).map(|plugin| Arc::clone(&plugin.start));
                 start.map(|start| Call::Start(Box::new(wire_start(&start, *begun, *after))))
             }
