@@ -503,3 +503,23 @@ fn idle_watch_does_not_look_while_it_is_paused() {
     guard.pause(false);
     idle.recv_timeout(AT_MOST).unwrap();
 }
+
+#[test]
+fn a_name_is_put_back_however_soon_the_event_of_its_removal_comes() {
+    let home = Home::new();
+    let mut held = home.bind();
+    let (order, orders) = channel::<()>();
+    let path = home.path.clone();
+    let remover = thread::spawn(move || orders.iter().for_each(|()| fs::remove_file(&path).unwrap()));
+    on_supervisor(async move {
+        held.watch_names();
+        for _ in 0..10_000 {
+            order.send(()).unwrap();
+            // Of the removal, and of the second name's return.
+            while held.restore(None).unwrap() != Restored::PutBack {
+                assert_eq!(HeldSocket::next(Some(&held)).await, HeldEvent::Renamed);
+            }
+        }
+    });
+    remover.join().unwrap();
+}

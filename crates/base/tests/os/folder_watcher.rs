@@ -1,9 +1,11 @@
 //! Folder watches: a new file in a folder is reported.
 
-use ally_base::os::FolderWatcher;
+use ally_base::os::{FolderWatcher, has_name};
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::mpsc::channel;
 
 #[test]
 fn folder_watcher_reports_the_folder_of_a_new_or_moved_file() {
@@ -50,4 +52,29 @@ fn folder_watcher_reports_a_file_that_loses_or_changes_its_name() {
         change(&path, &other);
         assert!(watcher.changed().unwrap().is_some_and(|changed| changed.contains(&Some(key))));
     }
+}
+
+/// On two cores, stat(2) finds the name after some of these events.
+#[test]
+fn a_name_that_an_event_tells_the_removal_of_is_gone_by_has_name() {
+    let home = tempfile::tempdir().unwrap();
+    let (path, second) = (home.path().join("s"), home.path().join("s.held"));
+    let _socket = UnixListener::bind(&second).unwrap();
+    let watcher = FolderWatcher::new().unwrap();
+    watcher.add_socket(&second).unwrap();
+    let (order, orders) = channel::<()>();
+    let removed = path.clone();
+    let remover = std::thread::spawn(move || orders.iter().for_each(|()| fs::remove_file(&removed).unwrap()));
+    for _ in 0..5_000 {
+        fs::hard_link(&second, &path).unwrap();
+        while watcher.changed().unwrap().is_some() {}
+        assert!(has_name(fs::File::open(home.path()).unwrap(), Path::new("s")));
+        order.send(()).unwrap();
+        let mut waiting = libc::pollfd { fd: watcher.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd, which lives until the return.
+        assert_eq!(unsafe { libc::poll(&raw mut waiting, 1, 10_000) }, 1);
+        assert!(!has_name(nix::fcntl::AT_FDCWD, &path));
+    }
+    drop(order);
+    remover.join().unwrap();
 }

@@ -177,7 +177,8 @@ impl Place {
 
     /// Whether socket and lock are still those of this host.
     pub fn is_intact(&self, lock: &File, socket: (u64, u64)) -> bool {
-        self.folder.is_in_place() && self.names(LOCK, lock) && self.socket_id() == Some(socket)
+        let has_names = [LOCK, SOCKET].iter().all(|name| os::has_name(self.folder.as_file(), Path::new(name)));
+        has_names && self.folder.is_in_place() && self.names(LOCK, lock) && self.socket_id() == Some(socket)
     }
 
     /// Removes the socket, if it is still this one. Only for the holder of the lock.

@@ -4,6 +4,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ally_base::os::{self, FolderWatcher};
@@ -106,7 +107,7 @@ impl KeeperLock {
         let (Ok(held), Ok(there)) = (fstat(&self.file), fstatat(&self.folder, LOCK_FILE, AtFlags::AT_SYMLINK_NOFOLLOW)) else {
             return false;
         };
-        (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+        (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino) && os::has_name(&self.folder, Path::new(LOCK_FILE))
     }
 
     /// The file, and whether it is locked now. If not, another process holds its lock.

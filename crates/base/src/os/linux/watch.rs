@@ -10,7 +10,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::stat::fstatat;
+use nix::unistd::linkat;
 
 /// The id of a watched folder or file. All watches of a folder have the same id.
 pub type Key = WatchDescriptor;
@@ -73,6 +76,15 @@ impl FolderWatcher {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether the folder has this name, a dangling symlink included. After an event of the file, stat(2) may find a name that is gone a
+/// moment later, without a further event: the kernel tells of a removal before the end of the name. This waits for that end.
+pub fn has_name(folder: impl AsFd, name: &Path) -> bool {
+    // It locks the folder, as the removal does, and looks whether the name is free. A link to a folder is then refused.
+    linkat(AT_FDCWD, "/", &folder, name, AtFlags::empty()) == Err(Errno::EEXIST)
+        // Where link(2) is forbidden, this is all that can be done.
+        || fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
 }
 
 impl AsRawFd for FolderWatcher {

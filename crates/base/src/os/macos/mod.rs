@@ -46,4 +46,4 @@ pub use sender::{CREDENTIALS_SIZE, RECEIVE_FLAGS, command_name, pass_credentials
 pub use tcp_listeners::TcpListeners;
 pub use tree::{HAS_SUBREAPER, all_that_began_with, descendants, hides_group, members, own_children, posix_session};
 pub use usage::{open_files, reserved_files, shared_memory_size, tree_usage};
-pub use watch::{FolderWatcher, Key};
+pub use watch::{FolderWatcher, Key, has_name};

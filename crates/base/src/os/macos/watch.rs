@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
 
 use super::kqueue;
 
@@ -59,6 +62,11 @@ impl FolderWatcher {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, File>> {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the folder has this name, a dangling symlink included.
+pub fn has_name(folder: impl AsFd, name: &Path) -> bool {
+    fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
 }
 
 impl AsRawFd for FolderWatcher {

@@ -92,8 +92,8 @@ impl SecondName {
                     return Ok(false);
                 }
             }
-            (Ok(_), _) => return Ok(false),
-            (Err(_), _) => {}
+            // It may be about to be removed. Then link(2) waits for that.
+            (Ok(_) | Err(_), _) => {}
         }
         // A link and not a rename of the second name, which may be needed again.
         match fs::hard_link(second, &self.path) {

@@ -208,7 +208,7 @@ impl Folder {
     /// Whether `daemon.lock` is still this file. If the folder was cleared, another file can be locked under its name.
     pub fn has_lock_file(&self, file: &File) -> bool {
         let (Ok(held), Ok(there)) = (fstat(file), fstatat(&self.fd, LOCK_FILE, AtFlags::AT_SYMLINK_NOFOLLOW)) else { return false };
-        (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+        (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino) && os::has_name(&self.fd, Path::new(LOCK_FILE))
     }
 
     /// Takes the plugin's lock: `daemon.lock`, then the folder, so that the name is held although the folder was cleared. If

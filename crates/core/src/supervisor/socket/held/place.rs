@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ally_base::os::{self, BoundBy};
+use nix::fcntl::AT_FDCWD;
 
 use super::{HeldListener, HeldSocket, close, in_use, watch};
 use crate::error::{Failure, Occupant};
@@ -89,8 +90,10 @@ impl HeldSocket {
     fn try_restore(&mut self, tree: Option<(Pid, Pid)>) -> Result<Option<Restored>, Failure> {
         match FileId::find(&self.path) {
             Ok(file) if file == self.listener.file() => {
-                self.restore_second_name();
-                return Ok(Some(Restored::InPlace));
+                if os::has_name(AT_FDCWD, &self.path) {
+                    self.restore_second_name();
+                    return Ok(Some(Restored::InPlace));
+                }
             }
             Ok(_) => {
                 if let Some((keeper, leader)) = tree
@@ -173,7 +176,7 @@ impl HeldSocket {
     }
 
     fn restore_second_name(&mut self) {
-        if self.can_link && FileId::find_here(&held_name(&self.path)).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        if self.can_link && !os::has_name(AT_FDCWD, &held_name(&self.path)) {
             self.link();
         }
     }
