@@ -243,7 +243,8 @@ testOnLinux('run --watch: a broken manifest keeps the old daemon, a mended one i
   const first = identify(pidOf(run));
   write('{');
   await shows(run, /waiting for a change/);
-  expect(run.stderr).toMatch(/^ally-daemons: .*plugin\.json: .*\n$/);
+  // Another pipe, which may be read later.
+  await until(() => /^ally-daemons: .*plugin\.json: .*\n$/.test(run.stderr));
   expect(alive(first)).toBe(true);
   plugin(['exits.py', '--code', 3]);
   await shows(run, /waiting for a change/, 2);
