@@ -174,7 +174,7 @@ test('host killed while a start that was stopped ends: nothing is started again,
   const daemon = identify(manager.getPid('plugin'));
   signal(daemon, 'SIGSTOP');
   const stop = manager.stopProcess('plugin');
-  await until(() => manager.getState('plugin') === 'stopping');
+  expect(manager.getState('plugin')).toBe('stopping');
   signal(host(), 'SIGKILL');
   await stop;
   expect(await start).toMatchObject({ code: 'ERR_STOPPED' });
