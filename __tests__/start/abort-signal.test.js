@@ -19,7 +19,8 @@ test('signal: abort stops the tree and the start rejects with the reason', async
     ),
   );
   const family = Object.values(await world.tree(marker));
-  const daemon = identify(manager.getPid('plugin'));
+  // The daemon may be further than its report.
+  const daemon = identify(await until(() => manager.getPid('plugin')));
   const reason = new Error('changed my mind');
   controller.abort(reason);
   expect(await failure(start.promise)).toBe(reason);
