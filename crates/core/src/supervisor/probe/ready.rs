@@ -131,9 +131,10 @@ pub async fn await_other_socket(path: &Path, probe: &Probe, daemon: &ProbedDaemo
     let mut seen = SocketFileId::at(path);
     let Some(changes) = path.parent().and_then(|folder| FolderChanges::of(folder).ok()) else { return pending().await };
     loop {
-        changes.next().await;
+        // After each try, because a change during it is no event for this task.
         let now = SocketFileId::at(path);
         if now == seen || now.is_none() {
+            changes.next().await;
             continue;
         }
         seen = now;
