@@ -104,10 +104,13 @@ impl KeeperLock {
 
     /// Whether `daemon.lock` is the file of this lock.
     fn has_name(&self) -> bool {
+        if !os::has_name(&self.folder, Path::new(LOCK_FILE)) {
+            return false;
+        }
         let (Ok(held), Ok(there)) = (fstat(&self.file), fstatat(&self.folder, LOCK_FILE, AtFlags::AT_SYMLINK_NOFOLLOW)) else {
             return false;
         };
-        (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino) && os::has_name(&self.folder, Path::new(LOCK_FILE))
+        (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
     }
 
     /// The file, and whether it is locked now. If not, another process holds its lock.

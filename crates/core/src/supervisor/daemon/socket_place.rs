@@ -85,17 +85,14 @@ impl SecondName {
     /// Errors of link(2) and rename(2).
     pub fn put_back(&self) -> io::Result<bool> {
         let Some(second) = &self.second else { return Ok(false) };
-        match (fs::symlink_metadata(&self.path), fs::symlink_metadata(second)) {
-            (Ok(there), Ok(own)) if (there.dev(), there.ino()) != (own.dev(), own.ino()) => {
-                // Another generation has made a socket there. If it is dead, that generation has failed.
-                if remove_dead(&self.path).is_err() {
-                    return Ok(false);
-                }
-            }
-            // It may be about to be removed. Then link(2) waits for that.
-            (Ok(_) | Err(_), _) => {}
+        // Another generation may have made a socket there. If it is dead, that generation has failed.
+        if let (Ok(there), Ok(own)) = (fs::symlink_metadata(&self.path), fs::symlink_metadata(second))
+            && (there.dev(), there.ino()) != (own.dev(), own.ino())
+            && remove_dead(&self.path).is_err()
+        {
+            return Ok(false);
         }
-        // A link and not a rename of the second name, which may be needed again.
+        // A link and not a rename of the second name, which may be needed again. It waits for a removal that is under way.
         match fs::hard_link(second, &self.path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),

@@ -207,8 +207,12 @@ impl Folder {
 
     /// Whether `daemon.lock` is still this file. If the folder was cleared, another file can be locked under its name.
     pub fn has_lock_file(&self, file: &File) -> bool {
+        // First: what it waits for may put another file there.
+        if !os::has_name(&self.fd, Path::new(LOCK_FILE)) {
+            return false;
+        }
         let (Ok(held), Ok(there)) = (fstat(file), fstatat(&self.fd, LOCK_FILE, AtFlags::AT_SYMLINK_NOFOLLOW)) else { return false };
-        (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino) && os::has_name(&self.fd, Path::new(LOCK_FILE))
+        (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
     }
 
     /// Takes the plugin's lock: `daemon.lock`, then the folder, so that the name is held although the folder was cleared. If
