@@ -31,6 +31,8 @@ async function running() {
   await runningAgain(manager, await crash(manager));
   const named = world.config('hostile', ['numbers-its-lines.py', 10], { socketPath: world.path('s'), args: undefined });
   await manager.startProcess({ ...named, args: world.config('x', ['numbers-its-lines.py', 10]).args, pluginName: HOSTILE });
+  // It prints when it listens already.
+  await until(() => manager.getMetrics(HOSTILE).outputBytes === 20);
   await manager.stopProcess(HOSTILE);
   await until(() => manager.getMetrics('plugin').healthChecks.passed > 0 && manager.getMetrics('plugin').resources);
   return manager;
