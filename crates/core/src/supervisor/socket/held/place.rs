@@ -88,12 +88,12 @@ impl HeldSocket {
 
     /// `None` if another file came into the way.
     fn try_restore(&mut self, tree: Option<(Pid, Pid)>) -> Result<Option<Restored>, Failure> {
-        match FileId::find(&self.path) {
+        // First: it waits for a removal that is under way.
+        let found = if os::has_name(AT_FDCWD, &self.path) { FileId::find(&self.path) } else { Err(ErrorKind::NotFound.into()) };
+        match found {
             Ok(file) if file == self.listener.file() => {
-                if os::has_name(AT_FDCWD, &self.path) {
-                    self.restore_second_name();
-                    return Ok(Some(Restored::InPlace));
-                }
+                self.restore_second_name();
+                return Ok(Some(Restored::InPlace));
             }
             Ok(_) => {
                 if let Some((keeper, leader)) = tree
