@@ -17,6 +17,11 @@ def say(*words):
     with open('said', 'a') as said: said.write(line)
     if os.access('alone', os.F_OK): return
     os.write(1, line.encode())
+def pause():
+    # A signal just before a system call runs its handler only after it, so none is long.
+    end = time.monotonic() + 60
+    while time.monotonic() < end: time.sleep(0.1)
+    os._exit(0)
 def child(name):
     if os.fork() == 0:
         def on_term(*_):
@@ -24,17 +29,14 @@ def child(name):
             os._exit(0)
         signal.signal(signal.SIGTERM, on_term)
         say(name, os.getpid())
-        time.sleep(60)
-        os._exit(0)
+        pause()
 def on_term(*_):
     say('leader got SIGTERM')
     LEADER
 signal.signal(signal.SIGTERM, on_term)
 child('worker')
 say('leader', os.getpid())
-end = time.monotonic() + 60
-while time.monotonic() < end:
-    time.sleep(1)
+pause()
 ";
     body.replace("LEADER", leader)
 }
@@ -215,7 +217,8 @@ if pid == 0:
     os._exit(0)
 signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
 os.write(1, b'leader %d\\n' % os.getpid())
-os.waitpid(pid, 0)
+# Does not block, because a signal just before a system call runs its handler only after it.
+while os.waitpid(pid, os.WNOHANG)[0] == 0: time.sleep(0.01)
 ";
     let mut daemon = start(&guardian, &TestOrder::program(&["/usr/bin/env", "python3", "-S", "-c", forwards]));
     daemon.command(KeeperCommand::Terminate);
