@@ -117,8 +117,7 @@ testOnLinux('doctor: orphans without a keeper are a problem, and the remedy ends
 
 testOnLinux('doctor: a kept daemon and a suspended owner are warnings with their remedy', async () => {
   const { owner, daemon } = await owned({ options: { onOwnerDeath: 'keep' } });
-  owner.child.kill('SIGSTOP');
-  await until(() => stat(owner.pid).state === 'T');
+  signal(owner.child.pid, 'SIGSTOP');
   expect(await diagnosis()).toMatchObject({ code: 0, checks: [{ status: 'warning', check: 'owner', remedy: `kill -CONT ${owner.pid}` }] });
   owner.child.kill('SIGKILL');
   await owner.exited;

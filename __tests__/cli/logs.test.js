@@ -4,7 +4,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { gzipSync } = require('node:zlib');
 const { testOnLinux } = require('../helpers/needs');
-const { descriptors, everyProcess, stat, target } = require('../helpers/proc');
+const { descriptors, everyProcess, signal, target } = require('../helpers/proc');
 const { contents, useCli } = require('../helpers/cli');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -129,8 +129,7 @@ testOnLinux('logs, -f: in the midst of a rotation, the file that was the live on
   expect((await cli(['logs', 'plugin'])).stdout).toBe('a\nc\n');
   const run = cli.begin(['logs', 'plugin', '-f']);
   await until(() => run.stdout === 'a\nc\n');
-  run.child.kill('SIGSTOP');
-  await until(() => stat(run.child.pid).state === 'T');
+  signal(run.child.pid, 'SIGSTOP');
   // Two rotations, the second one up to the step before the last.
   fs.renameSync(log(), `${log()}.2`);
   fs.writeFileSync(leaving, 'd\n');

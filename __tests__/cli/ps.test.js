@@ -160,8 +160,7 @@ testOnLinux('ps: after an upgrade the daemon that serves is running', async () =
 
 testOnLinux('ps: a suspended owner does not hold it up', async () => {
   const { owner, daemon } = await owned();
-  owner.child.kill('SIGSTOP');
-  await until(() => stat(owner.pid).state === 'T');
+  signal(owner.child.pid, 'SIGSTOP');
   expect(await unchanged(() => cli.row())).toMatchObject({ state: 'running', pid: daemon.pid, owner: { kind: 'process', pid: owner.pid } });
   owner.child.kill('SIGCONT');
 });

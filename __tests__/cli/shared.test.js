@@ -5,7 +5,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { contents, useCli } = require('../helpers/cli');
 const { testOnLinux } = require('../helpers/needs');
-const { alive, identify, stat } = require('../helpers/proc');
+const { alive, identify, signal, stat } = require('../helpers/proc');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('../sharing/sessions');
@@ -103,7 +103,7 @@ testOnLinux('stop --all: daemons of a host whose socket was removed are named, a
 testOnLinux('ps: a host that is suspended is named, and stop --force ends its daemon all the same', async () => {
   const { daemon } = await started();
   const { pid } = host();
-  process.kill(pid, 'SIGSTOP');
+  signal(pid, 'SIGSTOP');
   try {
     const row = await cli.row();
     expect(row).toMatchObject({ state: 'running', pid: daemon.pid, restarts: null, owner: { kind: 'shared', pid, sessions: null } });
@@ -150,7 +150,7 @@ testOnLinux('doctor: the host is one line, and a warning while it is suspended; 
   expect(await checks()).toEqual([ok('1 shared plugin, at most 1 session each')]);
   await owner.asks('stopProcess', 'plugin');
   expect(await checks()).toEqual([ok('1 shared plugin, no session')]);
-  process.kill(pid, 'SIGSTOP');
+  signal(pid, 'SIGSTOP');
   try {
     expect(await checks()).toEqual([
       expect.objectContaining({ status: 'warning', seen: `process ${pid} is suspended`, remedy: `kill -CONT ${pid}` }),

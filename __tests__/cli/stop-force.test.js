@@ -7,7 +7,7 @@ const { ask } = require('../helpers/ask');
 const { between } = require('../helpers/commanded-owner');
 const { record } = require('../helpers/events');
 const { testOnLinux } = require('../helpers/needs');
-const { alive, identify, stat } = require('../helpers/proc');
+const { alive, identify, signal, stat } = require('../helpers/proc');
 const { contents, useCli } = require('../helpers/cli');
 const { failure } = require('../helpers/promises');
 const { until } = require('../helpers/until');
@@ -80,8 +80,7 @@ testOnLinux('stop --force: a suspended owner does not keep its daemon, and hears
   const daemon = identify((await owner.says('ready')).plugin);
   const family = Object.values(await world.tree(marker));
   const helpers = between(owner, daemon);
-  owner.child.kill('SIGSTOP');
-  await until(() => stat(owner.pid).state === 'T');
+  signal(owner.child.pid, 'SIGSTOP');
   expect(await force('plugin').ended).toEqual({ code: 0, stdout: `plugin: stopped (pid ${daemon.pid})\n`, stderr: '' });
   expect([daemon, ...family].filter(alive)).toEqual([]);
   owner.child.kill('SIGCONT');

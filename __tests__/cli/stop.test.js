@@ -5,7 +5,7 @@ const { execFileSync } = require('node:child_process');
 const path = require('node:path');
 const { between } = require('../helpers/commanded-owner');
 const { testOnLinux, testWith } = require('../helpers/needs');
-const { alive, identify, killTogether, stat } = require('../helpers/proc');
+const { alive, identify, killTogether, signal } = require('../helpers/proc');
 const { MAIN, contents, useCli } = require('../helpers/cli');
 const { failure } = require('../helpers/promises');
 const { until } = require('../helpers/until');
@@ -66,8 +66,7 @@ testOnLinux('stop: a kept daemon is stopped by its keeper, with its whole tree',
 testOnLinux.each([['runs'], ['is suspended']])('stop without --force: the daemon of a living owner that %s is left alone', async (how) => {
   const { owner, daemon } = await owned();
   if (how === 'is suspended') {
-    owner.child.kill('SIGSTOP');
-    await until(() => stat(owner.pid).state === 'T');
+    signal(owner.child.pid, 'SIGSTOP');
   }
   const before = contents(world.envsDir);
   const { code, stdout, stderr } = await cli(['stop', 'plugin']);

@@ -16,10 +16,7 @@ const world = useWorld();
 const keeperOf = (pid) => identify(stat(pid).ppid);
 const guardianOf = (pid) => keeperOf(keeperOf(pid).pid);
 
-async function suspend(process) {
-  signal(process, 'SIGSTOP');
-  await until(() => stat(process.pid)?.state === 'T');
-}
+const suspend = (process) => signal(process, 'SIGSTOP');
 
 /** A manager with a daemon, and the texts of its warnings. */
 async function started(changes = {}) {
@@ -33,7 +30,7 @@ async function started(changes = {}) {
 testOnLinux('stopProcess: a suspended keeper is continued after a second', async () => {
   const { manager, warnings, leader } = await started();
   const keeper = keeperOf(leader.pid);
-  await suspend(keeper);
+  suspend(keeper);
   await manager.stopProcess('plugin');
   expectNothingLeft(world, 'plugin', [leader]);
   // It got the stop signal, and not SIGKILL.
@@ -56,7 +53,7 @@ testWith('ptrace').each([0, 400, 3_000])('stopProcess: a keeper that does not go
 testOnLinux('startProcess: a suspended guardian is continued after a second', async () => {
   const { manager, leader } = await started();
   const suspended = guardianOf(leader.pid);
-  await suspend(suspended);
+  suspend(suspended);
   await manager.startProcess(world.config('second'));
   expect(manager.isRunning('second')).toBe(true);
   expect(guardianOf(manager.getPid('second'))).toEqual(suspended);
@@ -79,7 +76,7 @@ testWith('ptrace')('startProcess: a guardian that does not go on is replaced, an
 
 testOnLinux('stopProcess: works with a suspended guardian, also after the keeper was killed', async () => {
   const { manager, leader } = await started({ restart: { maxAttempts: 0 } });
-  await suspend(guardianOf(leader.pid));
+  suspend(guardianOf(leader.pid));
   signal(keeperOf(leader.pid), 'SIGKILL');
   await until(() => manager.getState('plugin') !== 'running');
   await manager.stopProcess('plugin');
@@ -89,7 +86,7 @@ testOnLinux('stopProcess: works with a suspended guardian, also after the keeper
 testOnLinux('the last stop: a suspended guardian ends', async () => {
   const { manager, leader } = await started();
   const suspended = guardianOf(leader.pid);
-  await suspend(suspended);
+  suspend(suspended);
   await manager.stopAllProcesses();
   await until(() => !alive(suspended));
 });
@@ -102,7 +99,7 @@ testOnLinux("startProcess: the suspended keeper of a dead owner with onOwnerDeat
   await owner.exited;
   // The keeper has taken the lock over.
   await until(() => fs.readFileSync(path.join(world.folder('plugin'), 'daemon.lock'), 'utf8').startsWith('keeper '));
-  await suspend(keeper);
+  suspend(keeper);
   const manager = world.manager();
   await manager.startProcess(world.config('plugin'));
   expect(alive(leader)).toBe(false);
@@ -114,8 +111,8 @@ testOnLinux('startProcess: guardian and keeper of a dead owner, both suspended, 
   const leader = identify((await owner.says('ready')).plugin);
   const keeper = keeperOf(leader.pid);
   const guardian = keeperOf(keeper.pid);
-  await suspend(keeper);
-  await suspend(guardian);
+  suspend(keeper);
+  suspend(guardian);
   owner.child.kill('SIGKILL');
   await owner.exited;
   const manager = world.manager();

@@ -211,13 +211,29 @@ const systemCall = (pid, tid) => Number.parseInt(read(`/proc/${pid}/task/${tid}/
 /** Whether somebody holds a lock (flock or fcntl) on the file. */
 const isLocked = (file) => read('/proc/locks').includes(`:${fs.statSync(file).ino} `);
 
-/** Signals that very process, if it still exists. */
+/** Whether each thread is stopped, or gone. */
+function isSuspended(pid) {
+  const states = onLinux ? threads(pid).map((thread) => statFromProc(`${pid}/task/${thread}`)?.state) : [stat(pid)?.state];
+  return states.every((state) => state === undefined || 'TtZXx'.includes(state));
+}
+
+/**
+ * Signals that very process, if it still exists. After SIGSTOP its threads have stopped: on a busy machine a thread that the signal
+ * has not reached yet may go on for milliseconds.
+ */
 function signal(process_, name) {
   if (!alive(process_)) return;
+  const pid = typeof process_ === 'number' ? process_ : process_.pid;
   try {
-    process.kill(typeof process_ === 'number' ? process_ : process_.pid, name);
+    process.kill(pid, name);
   } catch (error) {
     if (error.code !== 'ESRCH') throw error;
+  }
+  if (name !== 'SIGSTOP') return;
+  const end = performance.now() + 5_000;
+  while (!isSuspended(pid)) {
+    if (performance.now() > end) throw new Error(`${pid} is not suspended 5 s after SIGSTOP`);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
   }
 }
 

@@ -2,7 +2,7 @@
 
 const fs = require('node:fs');
 const { testOnLinux } = require('../helpers/needs');
-const { alive, children, descendants, identify, signal, stat } = require('../helpers/proc');
+const { alive, children, descendants, identify, signal } = require('../helpers/proc');
 const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -70,8 +70,7 @@ test('onOwnerDeath stop: the record of a daemon that ended while the owner was s
   const { owner, family, leader } = await owned();
   const pidFile = world.pidFile('plugin');
   expect(fs.existsSync(pidFile)).toBe(true);
-  owner.child.kill('SIGSTOP');
-  await until(() => stat(owner.pid).state === 'T');
+  signal(owner.child.pid, 'SIGSTOP');
   for (const process of [leader, ...family]) signal(process, 'SIGKILL');
   await until(() => !fs.existsSync(pidFile));
   owner.child.kill('SIGKILL');

@@ -4,7 +4,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { between, errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
 const { testWith } = require('../helpers/needs');
-const { alive, identify, signal } = require('../helpers/proc');
+const { alive, identify, killTogether } = require('../helpers/proc');
 const { inject } = require('../helpers/strace');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -21,7 +21,7 @@ async function orphans() {
   const leader = identify((await owner.says('ready')).plugin);
   const doomed = [identify(owner.pid), ...between(owner, leader)];
   const family = Object.values(await world.tree(marker));
-  for (const name of ['SIGSTOP', 'SIGKILL']) for (const process of doomed) signal(process, name);
+  killTogether(doomed);
   await until(() => ![...doomed, leader].some(alive));
   await owner.exited;
   expect(family.every(alive)).toBe(true);
@@ -95,7 +95,7 @@ testWith('strace')("ERR_IO: a failed scan of a dead owner's tree refuses the sta
   const owner = commandedOwner();
   await expectStartAndStop(owner, 'warm');
   const doomed = [identify(dead.pid), guardian, keeper];
-  for (const name of ['SIGSTOP', 'SIGKILL']) for (const process of doomed) signal(process, name);
+  killTogether(doomed);
   await until(() => ![...doomed, leader].some(alive));
   const record = path.join(world.folder('plugin'), 'daemon.id');
   const before = fs.readFileSync(record, 'utf8');

@@ -92,7 +92,7 @@ testOnLinux(
     managers[0].on('output', () => heard++);
     const { pid } = identify(managers[0].getPid('plugin'));
     const { pid: hostPid } = host();
-    for (const owner of suspended) owner.child.kill('SIGSTOP');
+    for (const owner of suspended) signal(owner.child.pid, 'SIGSTOP');
     const before = memory(hostPid).now;
     forgetPeak(hostPid);
     await flood();

@@ -14,7 +14,7 @@ const { shared, host, frozenHost, suspendHost } = useSessions(world);
 testOnLinux('a suspended host gets SIGCONT after 2 s', async () => {
   const manager = world.manager();
   await manager.startProcess(shared('other'));
-  await suspendHost();
+  suspendHost();
   const begun = performance.now();
   await manager.startProcess(shared());
   expect(performance.now() - begun).toBeGreaterThan(1_900);
@@ -26,7 +26,7 @@ testOnLinux('a host that was suspended after it had read a call gets SIGCONT as 
   const marker = world.path('may-listen');
   const start = watch(manager.startProcess(shared('plugin', ['waits-for-a-file.py', marker, world.path('began')])));
   await until(() => fs.existsSync(world.path('began')));
-  await suspendHost();
+  suspendHost();
   fs.writeFileSync(marker, '');
   await start.promise;
   expect(manager.isRunning('plugin')).toBe(true);
@@ -39,9 +39,9 @@ testOnLinux(
     const marker = world.path('may-listen');
     const start = watch(manager.startProcess(shared('plugin', ['waits-for-a-file.py', marker, world.path('began')])));
     await until(() => fs.existsSync(world.path('began')));
-    await suspendHost();
+    suspendHost();
     await until(() => stat(host().pid).state !== 'T', 4_000, 'the host goes on');
-    await suspendHost();
+    suspendHost();
     fs.writeFileSync(marker, '');
     await start.promise;
     expect(manager.isRunning('plugin')).toBe(true);

@@ -3,7 +3,7 @@
 const fs = require('node:fs');
 const { record } = require('../helpers/events');
 const { testOnLinux, testWith } = require('../helpers/needs');
-const { alive, identify } = require('../helpers/proc');
+const { alive, identify, signal } = require('../helpers/proc');
 const { watch } = require('../helpers/promises');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -73,7 +73,7 @@ testWith('ptrace')('a restart whose answer is lost by a protocol error is answer
   fs.unlinkSync(began);
   const restarted = owner.asks('restartProcess', 'plugin');
   await until(() => fs.existsSync(began));
-  owner.child.kill('SIGSTOP');
+  signal(owner.child.pid, 'SIGSTOP');
   spoil(owner);
   // The answer comes behind what is no message.
   fs.writeFileSync(marker, '');
@@ -90,7 +90,7 @@ testWith('ptrace')('upgrades by another session that are lost by a protocol erro
   const { owner } = await started();
   const other = world.manager();
   await other.startProcess(shared());
-  owner.child.kill('SIGSTOP');
+  signal(owner.child.pid, 'SIGSTOP');
   spoil(owner);
   await other.upgradeProcess('plugin', { envVars: { TEST_WORLD: world.dir, NEXT: '1' } });
   await other.upgradeProcess('plugin', { shutdownGracePeriod: 777 });

@@ -6,7 +6,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { execFileSync } = require('node:child_process');
 const { freeze } = require('../helpers/freeze');
-const { alive, identify } = require('../helpers/proc');
+const { alive, identify, signal } = require('../helpers/proc');
 const { until } = require('../helpers/until');
 
 const GRACE = 500;
@@ -43,14 +43,7 @@ function useSessions(world) {
     return { host: found, thaw: await freeze({ pid }) };
   }
 
-  /** SIGSTOP to the host. A thread that the signal has not reached yet may go on for a moment. */
-  async function suspendHost() {
-    const { pid } = host();
-    process.kill(pid, 'SIGSTOP');
-    const threads = () =>
-      fs.readdirSync(`/proc/${pid}/task`).map((thread) => fs.readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1'));
-    await until(() => threads().every((text) => text.slice(text.lastIndexOf(')')).startsWith(') T')), 5_000, 'the host is suspended');
-  }
+  const suspendHost = () => signal(host(), 'SIGSTOP');
 
   /** What the session reads next from the host is no message. Needs `ptrace`. */
   const spoil = (owner) =>

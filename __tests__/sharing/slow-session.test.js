@@ -1,7 +1,7 @@
 'use strict';
 
 const fs = require('node:fs');
-const { signal, identify } = require('../helpers/proc');
+const { identify, signal } = require('../helpers/proc');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
@@ -23,7 +23,7 @@ test('a suspended session keeps its hold, and catches up when it goes on', async
   const other = world.manager();
   for (const config of configs) await other.startProcess(config);
   const daemon = identify(other.getPid(pluginName));
-  owner.child.kill('SIGSTOP');
+  signal(owner.child.pid, 'SIGSTOP');
   // Each number of sessions is a message to those that have the plugin, and more than a megabyte of them wait.
   const passing = world.manager();
   for (let round = 0; round < 400; round++) {
@@ -45,7 +45,7 @@ test('a session floods nobody: what it does not read of the output is dropped an
   const config = shared('plugin', ['floods.py', 8, world.path('flood')]);
   const owner = session();
   await owner.asks('startProcess', config);
-  owner.child.kill('SIGSTOP');
+  signal(owner.child.pid, 'SIGSTOP');
   const other = world.manager();
   await other.startProcess(config);
   fs.writeFileSync(world.path('flood.go1'), '');
@@ -60,7 +60,7 @@ test('upgrades by others while a session is suspended: it gets all changed field
   const { owner } = await started(config);
   const other = world.manager();
   await other.startProcess(config);
-  owner.child.kill('SIGSTOP');
+  signal(owner.child.pid, 'SIGSTOP');
   const big = (round) => ({ TEST_WORLD: world.dir, ROUND: String(round), BIG: 'x'.repeat(120_000) });
   const resident = () => Number(/^VmRSS:\s+(\d+) kB/m.exec(fs.readFileSync(`/proc/${host().pid}/status`, 'utf8'))[1]);
   await other.upgradeProcess('plugin', { startupTimeout: 9_000, shutdownGracePeriod: 777 });
