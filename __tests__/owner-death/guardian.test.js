@@ -13,6 +13,7 @@ const {
   descendants,
   environment,
   identify,
+  killTogether,
   signal,
   stat,
   threadName,
@@ -209,6 +210,38 @@ test('guardian: its SIGKILL is no event of a daemon that lives on', async () => 
   expect(alive(daemon)).toBe(false);
 });
 
+testOnLinux('guardian: killed with the keeper before the owner has read of the spawn, nothing is left', async () => {
+  const owner = world.owner('obeys-commands.js', {}, { ipc: true });
+  world.finally(() => signal(owner.pid, 'SIGCONT'));
+  expect(await owner.asks('startProcess', world.config('other', ['serves.py'], { socketPath: world.path('o') }))).toEqual({});
+  const [, guardian] = ancestors((await owner.asks('getPid', 'other')).value);
+  const marker = world.path('family');
+  const tree = ['leads-a-tree.py', marker, '--never-bind', 'stubborn', 'grouped'];
+  signal(guardian, 'SIGSTOP');
+  const start = owner.asks('startProcess', world.config('plugin', tree, { restart: { maxAttempts: 0 } }));
+  // The guardian takes the order while the owner stands still.
+  for (let isOrdered = false; !isOrdered; ) {
+    const begun = performance.now();
+    await until(() => performance.now() - begun > 30);
+    signal(owner.pid, 'SIGSTOP');
+    signal(guardian, 'SIGCONT');
+    isOrdered = await until(() => fs.existsSync(marker), 1_000).catch(() => false);
+    if (!isOrdered) {
+      signal(guardian, 'SIGSTOP');
+      signal(owner.pid, 'SIGCONT');
+    }
+  }
+  const family = Object.values(await world.tree(marker));
+  const leader = identify(stat(family[0].pid).ppid);
+  const keeper = identify(stat(leader.pid).ppid);
+  killTogether([guardian, keeper]);
+  await until(() => !alive(leader));
+  expect(family.every(alive)).toBe(true);
+  signal(owner.pid, 'SIGCONT');
+  expect((await start).error).toMatchObject({ code: 'ERR_INTERNAL' });
+  await until(() => !family.some(alive));
+});
+
 // Without its keeper, nothing proves the origin of a process in a POSIX session of its own.
 testOnLinux(
   "guardian: killed with the keeper, a process that is not provably the plugin's is neither signalled nor taken for gone",
@@ -231,8 +264,8 @@ testOnLinux(
     expect(environment(doubtful.pid).size).toBe(0);
     const [keeper, guardian] = ancestors(leader.pid);
     // While the leader lives, its POSIX session proves the origin.
-    for (const process of [identify(owner.pid), guardian, keeper]) signal(process, 'SIGSTOP');
-    for (const process of [guardian, keeper]) signal(process, 'SIGKILL');
+    signal(owner.pid, 'SIGSTOP');
+    killTogether([guardian, keeper]);
     await until(() => !alive(leader));
     signal(owner.pid, 'SIGCONT');
     await until(async () => (await owner.asks('getState', 'plugin')).value === 'error');

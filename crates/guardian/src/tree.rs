@@ -74,6 +74,11 @@ impl Tree {
         }
     }
 
+    /// The group of the start.
+    pub fn first_group(&self) -> i32 {
+        self.groups.first().copied().unwrap_or_default()
+    }
+
     /// Whether only a scan shows the end of the tree. Otherwise ECHILD of waitpid(2) shows it.
     pub const fn end_needs_scan(&self) -> bool {
         self.group_only || !os::HAS_SUBREAPER

@@ -100,6 +100,8 @@ pub enum KeeperReport {
         keeper: i32,
         /// As [`crate::os::Process::start`], of the keeper.
         keeper_start: u64,
+        /// The leader's process group at the start.
+        group: i32,
     },
     SpawnFailed {
         stage: Stage,
@@ -137,10 +139,11 @@ impl KeeperReport {
     pub fn encode(self) -> Vec<u8> {
         let mut out = frame::begin();
         let kind = match self {
-            Self::Spawned { leader, keeper, keeper_start } => {
+            Self::Spawned { leader, keeper, keeper_start, group } => {
                 out.extend(leader.to_ne_bytes());
                 out.extend(keeper.to_ne_bytes());
                 out.extend(keeper_start.to_ne_bytes());
+                out.extend(group.to_ne_bytes());
                 1
             }
             Self::SpawnFailed { stage, errno } => {
@@ -177,7 +180,7 @@ impl KeeperReport {
     pub fn decode(frame: &Frame) -> Option<Self> {
         let mut fields = FieldReader::of(&frame.payload);
         let report = match frame.kind {
-            1 => Self::Spawned { leader: fields.i32()?, keeper: fields.i32()?, keeper_start: fields.u64()? },
+            1 => Self::Spawned { leader: fields.i32()?, keeper: fields.i32()?, keeper_start: fields.u64()?, group: fields.i32()? },
             2 => Self::SpawnFailed { stage: Stage::of(fields.byte()?)?, errno: fields.i32()? },
             3 => Self::Exited {
                 status: fields.i32()?,

@@ -3,7 +3,7 @@
 use ally_base::os;
 use ally_base::record::{Identity, LockNote, TOKEN_BYTES, VERSION, identities_text, parse_identities, token_text};
 use ally_core::supervisor::Folder;
-use ally_core::supervisor::leader::{find_leader, identify_leader};
+use ally_core::supervisor::leader::{LeaderIdentity, SpawnReport, find_leader, identify_leader};
 use proptest::option;
 use proptest::prelude::*;
 use std::fs;
@@ -130,8 +130,13 @@ fn identity_without_a_boot_id_finds_its_process_only_by_the_token() {
 fn identity_finds_its_process_and_no_other() {
     const GRACE: Duration = Duration::from_millis(1_500);
     let parent = nix::unistd::getppid().as_raw();
-    let me = identify_leader(own_pid(), parent, TOKEN.to_owned(), GRACE).unwrap().unwrap();
-    assert_eq!(identify_leader(own_pid(), parent + 1, TOKEN.to_owned(), GRACE).unwrap(), None, "the parent is not that keeper");
+    let spawned = SpawnReport { leader: own_pid(), keeper: parent, keeper_start: 7, group: 8 };
+    let identify = |spawned| identify_leader(spawned, TOKEN.to_owned(), GRACE).unwrap();
+    let LeaderIdentity::Living(me) = identify(spawned) else { panic!("departed") };
+    let LeaderIdentity::Departed(gone) = identify(SpawnReport { keeper: parent + 1, ..spawned }) else {
+        panic!("the parent is not that keeper")
+    };
+    assert_eq!(gone, Identity { start: 7, group: 8, session: parent + 1, keeper: Some(parent + 1), ..me.clone() });
     assert_eq!(me.grace_ms, Some(1_500));
     assert_eq!((me.session, me.keeper, me.token.as_deref(), me.version.as_deref()), (parent, Some(parent), Some(TOKEN), Some(VERSION)));
     assert_eq!(find_leader(&me).unwrap().map(|process| process.pid), Some(own_pid()));

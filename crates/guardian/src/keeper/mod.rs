@@ -245,7 +245,7 @@ impl Keeper {
         if File::from(exec_result).read_exact(&mut failure).is_err() {
             let keeper = os::own_pid();
             let keeper_start = os::start_time(keeper).unwrap_or_default();
-            self.report(KeeperReport::Spawned { leader, keeper, keeper_start });
+            self.report(KeeperReport::Spawned { leader, keeper, keeper_start, group: self.tree.first_group() });
             return true;
         }
         let (stage, errno) = decode_failure(failure);

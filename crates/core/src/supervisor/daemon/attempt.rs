@@ -64,6 +64,8 @@ pub struct Attempt {
     pub output: u64,
     /// The recorded identity of the leader.
     pub identity: Option<Identity>,
+    /// The identity of a leader that had ended before it could be recorded.
+    pub departed: Option<Identity>,
     /// The socket that the manager holds for this attempt, if it is not that of the attempt that serves.
     pub held: Option<HeldSocket>,
     /// After the change-over: the queue that the former generation works off.
@@ -142,7 +144,7 @@ pub struct LaunchedProcess {
 pub struct Sweeping {
     /// A drop aborts the sweep.
     pub _sweep: AbortOnDrop,
-    /// The recorded identity of the leader, if there is one.
+    /// The identity of the leader. `None` if it could not be read.
     pub leader: Option<Identity>,
 }
 
@@ -183,6 +185,7 @@ impl Attempt {
             place,
             output: 0,
             identity: None,
+            departed: None,
             held: None,
             queue: None,
             watching_idle: None,

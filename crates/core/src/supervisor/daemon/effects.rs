@@ -19,7 +19,7 @@ use crate::supervisor::manager::await_dependencies;
 use crate::supervisor::metrics::{exceeds, sample_at_ready};
 use crate::supervisor::notify::NotifySocket;
 use crate::supervisor::output::{LineMatch, LogPlace, OpenLog, Pumps, open_log, receive_notes};
-use crate::supervisor::ownership::{Lease, LeaseGuard, LockFile, identify_leader};
+use crate::supervisor::ownership::{LeaderIdentity, Lease, LeaseGuard, LockFile, SpawnReport, identify_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_other_socket, await_ready, check};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{self, AbortOnDrop};
@@ -268,12 +268,20 @@ impl Task {
     }
 
     /// Writes the record: the identity of the leader.
-    pub(super) fn record(&mut self, generation: Generation, leader: Pid, keeper: Pid) -> Result<(), Failure> {
+    pub(super) fn record(&mut self, generation: Generation, spawned: SpawnReport) -> Result<(), Failure> {
         let process = self.attempt(generation).and_then(|attempt| attempt.process.as_ref());
         let Some(token) = process.map(|process| process.token.clone()) else { return Ok(()) };
-        // If the leader has ended, it has no identity, and the keeper reports its exit next.
         let grace = self.job_of(generation).config.shutdown_grace_period;
-        let Some(identity) = identify_leader(leader, keeper, token, grace)? else { return Ok(()) };
+        let identity = match identify_leader(spawned, token, grace)? {
+            LeaderIdentity::Living(identity) => identity,
+            // The keeper reports its exit next.
+            LeaderIdentity::Departed(identity) => {
+                if let Some(attempt) = self.attempt(generation) {
+                    attempt.departed = Some(identity);
+                }
+                return Ok(());
+            }
+        };
         let is_successor = generation != self.serving;
         let recorded = self
             .lease

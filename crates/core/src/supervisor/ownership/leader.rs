@@ -11,27 +11,47 @@ use ally_base::text::io_text;
 use crate::error::{Failure, FileProblem};
 use crate::model::Pid;
 
-/// The identity of a leader from the report `Spawned`. `None` if the leader is gone by now. If its pid was reused, the new
-/// process is no child of the keeper.
+/// What the keeper reports of a spawn: [`KeeperReport::Spawned`].
+///
+/// [`KeeperReport::Spawned`]: ally_base::wire::KeeperReport::Spawned
+#[derive(Debug, Clone, Copy)]
+pub struct SpawnReport {
+    pub leader: Pid,
+    pub keeper: Pid,
+    pub keeper_start: u64,
+    pub group: i32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum LeaderIdentity {
+    Living(Identity),
+    /// The leader is gone by now. The start time is its keeper's. If keeper and guardian are killed before they report, what the
+    /// leader left is found by this.
+    Departed(Identity),
+}
+
+/// The identity of a leader. If its pid was reused, the new process is no child of the keeper.
 ///
 /// # Errors
 /// `Io` if a file of /proc can't be read.
-pub fn identify_leader(leader: Pid, keeper: Pid, token: String, grace: Duration) -> Result<Option<Identity>, Failure> {
+pub fn identify_leader(spawned: SpawnReport, token: String, grace: Duration) -> Result<LeaderIdentity, Failure> {
+    let SpawnReport { leader, keeper, keeper_start, group } = spawned;
     let process = os::identify(leader).map_err(|error| scan_failure(&error))?;
-    let Some(process) = process.filter(|process| !process.zombie && process.parent == keeper) else { return Ok(None) };
-    Ok(Some(Identity {
+    let living = process.filter(|process| !process.zombie && process.parent == keeper);
+    let identity = Identity {
         leader,
-        start: process.start,
+        start: living.as_ref().map_or(keeper_start, |process| process.start),
         boot: boot_id()?,
         // The POSIX session is the keeper's, although the leader may have left it by now. If the leader has left the group of the
         // start as well, that group has at most those processes that the leader forked before, in its first millisecond.
         session: keeper,
-        group: process.group,
+        group: living.as_ref().map_or(group, |process| process.group),
         token: Some(token),
         keeper: Some(keeper),
         version: Some(VERSION.to_owned()),
         grace_ms: Some(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)),
-    }))
+    };
+    Ok(if living.is_some() { LeaderIdentity::Living(identity) } else { LeaderIdentity::Departed(identity) })
 }
 
 /// # Errors
