@@ -210,35 +210,41 @@ test('guardian: its SIGKILL is no event of a daemon that lives on', async () => 
   expect(alive(daemon)).toBe(false);
 });
 
-testOnLinux('guardian: killed with the keeper before the owner has read of the spawn, nothing is left', async () => {
+testOnLinux.each([
+  ['lives', ['--never-bind'], 'ERR_INTERNAL'],
+  ['has exited', ['--exit', 3], 'ERR_STARTUP_EXIT'],
+])('guardian: killed with the keeper before the owner has read of the spawn, nothing is left (the leader %s)', async (_, how, code) => {
   const owner = world.owner('obeys-commands.js', {}, { ipc: true });
   world.finally(() => signal(owner.pid, 'SIGCONT'));
   expect(await owner.asks('startProcess', world.config('other', ['serves.py'], { socketPath: world.path('o') }))).toEqual({});
-  const [, guardian] = ancestors((await owner.asks('getPid', 'other')).value);
+  const [other, guardian] = ancestors((await owner.asks('getPid', 'other')).value);
   const marker = world.path('family');
-  const tree = ['leads-a-tree.py', marker, '--never-bind', 'stubborn', 'grouped'];
+  const tree = ['leads-a-tree.py', marker, ...how, 'stubborn', 'grouped'];
   signal(guardian, 'SIGSTOP');
   const start = owner.asks('startProcess', world.config('plugin', tree, { restart: { maxAttempts: 0 } }));
   // The guardian takes the order while the owner stands still.
-  for (let isOrdered = false; !isOrdered; ) {
+  const keepers = () => children(guardian.pid).filter(({ pid }) => pid !== other.pid && threadName(pid) === 'ally-keeper');
+  for (let isTaken = false; !isTaken; ) {
     const begun = performance.now();
     await until(() => performance.now() - begun > 30);
     signal(owner.pid, 'SIGSTOP');
     signal(guardian, 'SIGCONT');
-    isOrdered = await until(() => fs.existsSync(marker), 1_000).catch(() => false);
-    if (!isOrdered) {
+    isTaken = await until(() => keepers().length === 1, 3_000).catch(() => false);
+    if (!isTaken) {
       signal(guardian, 'SIGSTOP');
       signal(owner.pid, 'SIGCONT');
     }
   }
   const family = Object.values(await world.tree(marker));
-  const leader = identify(stat(family[0].pid).ppid);
-  const keeper = identify(stat(leader.pid).ppid);
+  const [keeper] = keepers();
+  const [leader] = how[0] === '--never-bind' ? children(keeper.pid) : [];
+  if (!leader) await until(() => family.every(({ pid }) => stat(pid).ppid === keeper.pid));
   killTogether([guardian, keeper]);
-  await until(() => !alive(leader));
+  if (leader) await until(() => !alive(leader));
   expect(family.every(alive)).toBe(true);
+  expect(fs.existsSync(`${world.folder('plugin')}/daemon.id`)).toBe(false);
   signal(owner.pid, 'SIGCONT');
-  expect((await start).error).toMatchObject({ code: 'ERR_INTERNAL' });
+  expect((await start).error).toMatchObject({ code });
   await until(() => !family.some(alive));
 });
 

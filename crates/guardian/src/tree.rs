@@ -21,7 +21,9 @@ pub struct Tree {
     pub probe: Option<i32>,
     /// Whether only the leader's groups are to end.
     pub group_only: bool,
-    /// The group of the start, and those in which the leader was seen.
+    /// The group of the start.
+    pub first_group: i32,
+    /// That group, and those in which the leader was seen.
     groups: Vec<i32>,
     /// For signals to a whole group in one system call: the group of the start, and the one that the leader has made by setpgid(2)
     /// or setsid(2). Empty if the system has no pidfd.
@@ -63,6 +65,7 @@ impl Tree {
             leader: Some(leader),
             probe: None,
             group_only,
+            first_group: group,
             groups: vec![group],
             group_handles: Group::of(group).into_iter().collect(),
             stop_signal,
@@ -72,11 +75,6 @@ impl Tree {
             rescan: None,
             frozen: Vec::new(),
         }
-    }
-
-    /// The group of the start.
-    pub fn first_group(&self) -> i32 {
-        self.groups.first().copied().unwrap_or_default()
     }
 
     /// Whether only a scan shows the end of the tree. Otherwise ECHILD of waitpid(2) shows it.

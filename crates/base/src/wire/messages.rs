@@ -97,6 +97,8 @@ pub struct LeaderUsage {
 pub enum KeeperReport {
     Spawned {
         leader: i32,
+        /// As [`crate::os::Process::start`], of the leader. 0 if it could not be read.
+        leader_start: u64,
         keeper: i32,
         /// As [`crate::os::Process::start`], of the keeper.
         keeper_start: u64,
@@ -139,8 +141,9 @@ impl KeeperReport {
     pub fn encode(self) -> Vec<u8> {
         let mut out = frame::begin();
         let kind = match self {
-            Self::Spawned { leader, keeper, keeper_start, group } => {
+            Self::Spawned { leader, leader_start, keeper, keeper_start, group } => {
                 out.extend(leader.to_ne_bytes());
+                out.extend(leader_start.to_ne_bytes());
                 out.extend(keeper.to_ne_bytes());
                 out.extend(keeper_start.to_ne_bytes());
                 out.extend(group.to_ne_bytes());
@@ -180,7 +183,13 @@ impl KeeperReport {
     pub fn decode(frame: &Frame) -> Option<Self> {
         let mut fields = FieldReader::of(&frame.payload);
         let report = match frame.kind {
-            1 => Self::Spawned { leader: fields.i32()?, keeper: fields.i32()?, keeper_start: fields.u64()?, group: fields.i32()? },
+            1 => Self::Spawned {
+                leader: fields.i32()?,
+                leader_start: fields.u64()?,
+                keeper: fields.i32()?,
+                keeper_start: fields.u64()?,
+                group: fields.i32()?,
+            },
             2 => Self::SpawnFailed { stage: Stage::of(fields.byte()?)?, errno: fields.i32()? },
             3 => Self::Exited {
                 status: fields.i32()?,

@@ -9,11 +9,8 @@ use crate::frames::frames;
 fn keeper_report() -> impl Strategy<Value = KeeperReport> {
     let stage = (0..7_u8).prop_filter_map("a stage", Stage::of);
     prop_oneof![
-        (any::<[i32; 3]>(), any::<u64>()).prop_map(|([leader, keeper, group], keeper_start)| KeeperReport::Spawned {
-            leader,
-            keeper,
-            keeper_start,
-            group
+        (any::<[i32; 3]>(), any::<[u64; 2]>()).prop_map(|([leader, keeper, group], [leader_start, keeper_start])| {
+            KeeperReport::Spawned { leader, leader_start, keeper, keeper_start, group }
         }),
         (stage, any::<i32>()).prop_map(|(stage, errno)| KeeperReport::SpawnFailed { stage, errno }),
         (any::<i32>(), any::<bool>(), any::<[u64; 3]>()).prop_map(|(status, remains, [memory_peak, cpu_us, tree_cpu_us])| {

@@ -3,7 +3,7 @@
 use ally_base::os;
 use ally_base::record::{Identity, LockNote, TOKEN_BYTES, VERSION, identities_text, parse_identities, token_text};
 use ally_core::supervisor::Folder;
-use ally_core::supervisor::leader::{LeaderIdentity, SpawnReport, find_leader, identify_leader};
+use ally_core::supervisor::leader::{SpawnReport, find_leader, living_leader, reported_leader};
 use proptest::option;
 use proptest::prelude::*;
 use std::fs;
@@ -130,13 +130,18 @@ fn identity_without_a_boot_id_finds_its_process_only_by_the_token() {
 fn identity_finds_its_process_and_no_other() {
     const GRACE: Duration = Duration::from_millis(1_500);
     let parent = nix::unistd::getppid().as_raw();
-    let spawned = SpawnReport { leader: own_pid(), keeper: parent, keeper_start: 7, group: 8 };
-    let identify = |spawned| identify_leader(spawned, TOKEN.to_owned(), GRACE).unwrap();
-    let LeaderIdentity::Living(me) = identify(spawned) else { panic!("departed") };
-    let LeaderIdentity::Departed(gone) = identify(SpawnReport { keeper: parent + 1, ..spawned }) else {
-        panic!("the parent is not that keeper")
-    };
-    assert_eq!(gone, Identity { start: 7, group: 8, session: parent + 1, keeper: Some(parent + 1), ..me.clone() });
+    let start = os::start_time(own_pid()).unwrap();
+    let spawned = SpawnReport { leader: own_pid(), leader_start: start, keeper: parent, keeper_start: 7, group: 8 };
+    let reported = |spawned| reported_leader(spawned, TOKEN.to_owned(), GRACE).unwrap();
+    let me = reported(spawned);
+    assert_eq!((me.start, me.group), (start, 8));
+    assert_eq!(living_leader(&me).unwrap().as_ref(), Some(&me));
+    assert_eq!(living_leader(&reported(SpawnReport { keeper: parent + 1, ..spawned })).unwrap().map(|found| found.start), Some(start));
+    let unread = reported(SpawnReport { leader_start: 0, ..spawned });
+    assert_eq!(unread.start, 7);
+    assert_eq!(living_leader(&unread).unwrap().as_ref(), Some(&me), "a child of the keeper");
+    let stranger = reported(SpawnReport { leader_start: 0, keeper: parent + 1, ..spawned });
+    assert_eq!(living_leader(&stranger).unwrap(), None, "neither as old nor a child of that keeper");
     assert_eq!(me.grace_ms, Some(1_500));
     assert_eq!((me.session, me.keeper, me.token.as_deref(), me.version.as_deref()), (parent, Some(parent), Some(TOKEN), Some(VERSION)));
     assert_eq!(find_leader(&me).unwrap().map(|process| process.pid), Some(own_pid()));

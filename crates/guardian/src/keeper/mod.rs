@@ -245,7 +245,9 @@ impl Keeper {
         if File::from(exec_result).read_exact(&mut failure).is_err() {
             let keeper = os::own_pid();
             let keeper_start = os::start_time(keeper).unwrap_or_default();
-            self.report(KeeperReport::Spawned { leader, keeper, keeper_start, group: self.tree.first_group() });
+            // A zombie has one as well.
+            let leader_start = os::look_up(leader).map(|process| process.start).unwrap_or_default();
+            self.report(KeeperReport::Spawned { leader, leader_start, keeper, keeper_start, group: self.tree.first_group });
             return true;
         }
         let (stage, errno) = decode_failure(failure);

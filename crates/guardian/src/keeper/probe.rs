@@ -156,7 +156,13 @@ impl Command {
         let (Some(exec_result), Some(leader)) = (self.exec_result.take(), self.tree.leader) else { return };
         let mut failure = [0; FAILURE_SIZE];
         if File::from(exec_result).read_exact(&mut failure).is_err() {
-            return self.report(KeeperReport::Spawned { leader, keeper: os::own_pid(), keeper_start: 0, group: self.tree.first_group() });
+            return self.report(KeeperReport::Spawned {
+                leader,
+                leader_start: 0,
+                keeper: os::own_pid(),
+                keeper_start: 0,
+                group: self.tree.first_group,
+            });
         }
         let (stage, errno) = decode_failure(failure);
         self.report(KeeperReport::SpawnFailed { stage, errno });

@@ -62,10 +62,8 @@ pub struct Attempt {
     pub draining: Option<AbortOnDrop>,
     /// The number of its process in the output of the plugin.
     pub output: u64,
-    /// The recorded identity of the leader.
+    /// The identity of the leader, from the keeper's report on. It is recorded if the leader lived then.
     pub identity: Option<Identity>,
-    /// The identity of a leader that had ended before it could be recorded.
-    pub departed: Option<Identity>,
     /// The socket that the manager holds for this attempt, if it is not that of the attempt that serves.
     pub held: Option<HeldSocket>,
     /// After the change-over: the queue that the former generation works off.
@@ -144,7 +142,7 @@ pub struct LaunchedProcess {
 pub struct Sweeping {
     /// A drop aborts the sweep.
     pub _sweep: AbortOnDrop,
-    /// The identity of the leader. `None` if it could not be read.
+    /// The identity of the leader. `None` if the boot could not be read.
     pub leader: Option<Identity>,
 }
 
@@ -185,7 +183,6 @@ impl Attempt {
             place,
             output: 0,
             identity: None,
-            departed: None,
             held: None,
             queue: None,
             watching_idle: None,

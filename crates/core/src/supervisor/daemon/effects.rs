@@ -19,7 +19,7 @@ use crate::supervisor::manager::await_dependencies;
 use crate::supervisor::metrics::{exceeds, sample_at_ready};
 use crate::supervisor::notify::NotifySocket;
 use crate::supervisor::output::{LineMatch, LogPlace, OpenLog, Pumps, open_log, receive_notes};
-use crate::supervisor::ownership::{LeaderIdentity, Lease, LeaseGuard, LockFile, SpawnReport, identify_leader};
+use crate::supervisor::ownership::{Lease, LeaseGuard, LockFile, SpawnReport, living_leader, reported_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_other_socket, await_ready, check};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{self, AbortOnDrop};
@@ -272,16 +272,12 @@ impl Task {
         let process = self.attempt(generation).and_then(|attempt| attempt.process.as_ref());
         let Some(token) = process.map(|process| process.token.clone()) else { return Ok(()) };
         let grace = self.job_of(generation).config.shutdown_grace_period;
-        let identity = match identify_leader(spawned, token, grace)? {
-            LeaderIdentity::Living(identity) => identity,
-            // The keeper reports its exit next.
-            LeaderIdentity::Departed(identity) => {
-                if let Some(attempt) = self.attempt(generation) {
-                    attempt.departed = Some(identity);
-                }
-                return Ok(());
-            }
-        };
+        let reported = reported_leader(spawned, token, grace)?;
+        if let Some(attempt) = self.attempt(generation) {
+            attempt.identity = Some(reported.clone());
+        }
+        // The pid file never names a process that is gone. The keeper reports the exit next.
+        let Some(identity) = living_leader(&reported)? else { return Ok(()) };
         let is_successor = generation != self.serving;
         let recorded = self
             .lease

@@ -75,7 +75,7 @@ impl Task {
 
     fn on_report(&mut self, generation: Generation, report: KeeperReport) {
         match report {
-            KeeperReport::Spawned { leader, keeper, keeper_start, group } => {
+            KeeperReport::Spawned { leader, leader_start, keeper, keeper_start, group } => {
                 let held = self.held_probe(generation);
                 let (job, envs_dir) = (self.job_of(generation), self.context.options.envs_dir.clone());
                 let (tree, is_serving) = (TreeId { keeper, keeper_start }, generation == self.serving);
@@ -98,7 +98,7 @@ impl Task {
                     self.daemon.counters.begin_tree(tree, clock::now().mono);
                 }
                 // Before the pid is published, so that a caller who reads the pid finds `daemon.pid`.
-                let recorded = self.record(generation, SpawnReport { leader, keeper, keeper_start, group });
+                let recorded = self.record(generation, SpawnReport { leader, leader_start, keeper, keeper_start, group });
                 self.feed(Event::Spawned { generation, pid: leader });
                 if let Err(failure) = recorded {
                     self.feed(Event::RecordFailed { generation, failure });
@@ -208,8 +208,7 @@ impl Task {
         self.end_tree(generation, None);
         let reporter = self.daemon.reporter.clone();
         let Some(attempt) = self.attempt(generation) else { return };
-        let leader = attempt.identity.clone().or_else(|| attempt.departed.take());
-        let (job, done) = (Arc::clone(attempt.told()), attempt.completion());
+        let (job, leader, done) = (Arc::clone(attempt.told()), attempt.identity.clone(), attempt.completion());
         let swept = leader.clone();
         let sweep = AbortOnDrop::spawn(async move {
             sweep(process.receipt, spawned.keeper, swept, &job.config, &reporter).await;

@@ -17,41 +17,42 @@ use crate::model::Pid;
 #[derive(Debug, Clone, Copy)]
 pub struct SpawnReport {
     pub leader: Pid,
+    pub leader_start: u64,
     pub keeper: Pid,
     pub keeper_start: u64,
     pub group: i32,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub enum LeaderIdentity {
-    Living(Identity),
-    /// The leader is gone by now. The start time is its keeper's. If keeper and guardian are killed before they report, what the
-    /// leader left is found by this.
-    Departed(Identity),
-}
-
-/// The identity of a leader. If its pid was reused, the new process is no child of the keeper.
+/// The identity of a leader by its keeper's word. The leader may be gone by now: what it left is found by this.
 ///
 /// # Errors
 /// `Io` if a file of /proc can't be read.
-pub fn identify_leader(spawned: SpawnReport, token: String, grace: Duration) -> Result<LeaderIdentity, Failure> {
-    let SpawnReport { leader, keeper, keeper_start, group } = spawned;
-    let process = os::identify(leader).map_err(|error| scan_failure(&error))?;
-    let living = process.filter(|process| !process.zombie && process.parent == keeper);
-    let identity = Identity {
+pub fn reported_leader(spawned: SpawnReport, token: String, grace: Duration) -> Result<Identity, Failure> {
+    let SpawnReport { leader, leader_start, keeper, keeper_start, group } = spawned;
+    Ok(Identity {
         leader,
-        start: living.as_ref().map_or(keeper_start, |process| process.start),
+        // The keeper is older. Its start time takes the place of a start time that the keeper could not read.
+        start: leader_start.max(keeper_start),
         boot: boot_id()?,
-        // The POSIX session is the keeper's, although the leader may have left it by now. If the leader has left the group of the
-        // start as well, that group has at most those processes that the leader forked before, in its first millisecond.
+        // The POSIX session of the start, although the leader may have left it by now.
         session: keeper,
-        group: living.as_ref().map_or(group, |process| process.group),
+        group,
         token: Some(token),
         keeper: Some(keeper),
         version: Some(VERSION.to_owned()),
         grace_ms: Some(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)),
-    };
-    Ok(if living.is_some() { LeaderIdentity::Living(identity) } else { LeaderIdentity::Departed(identity) })
+    })
+}
+
+/// The same identity, with the start time that /proc shows. `None` if the leader is gone by now.
+///
+/// # Errors
+/// `Io` if a file of /proc can't be read.
+pub fn living_leader(reported: &Identity) -> Result<Option<Identity>, Failure> {
+    let process = os::identify(reported.leader).map_err(|error| scan_failure(&error))?;
+    // If the pid was reused, the new process is neither as old as the leader nor a child of the keeper.
+    let is_leader = |process: &Process| !process.zombie && (process.start == reported.start || Some(process.parent) == reported.keeper);
+    Ok(process.filter(is_leader).map(|process| Identity { start: process.start, ..reported.clone() }))
 }
 
 /// # Errors

@@ -31,7 +31,7 @@ mod successor;
 mod tree_end;
 
 pub use force::end as end_by_force;
-pub use leader::{LeaderIdentity, SpawnReport, find_leader, identify_leader};
+pub use leader::{SpawnReport, find_leader, living_leader, reported_leader};
 pub use lease::{Lease, LeaseGuard, LockFile};
 pub use leftovers::{stop as stop_leftovers, tidy as tidy_leftovers};
 pub use lock::{Held, Lock, LockGuard};

@@ -88,9 +88,9 @@ impl HeldSocket {
 
     /// `None` if another file came into the way.
     fn try_restore(&mut self, tree: Option<(Pid, Pid)>) -> Result<Option<Restored>, Failure> {
-        // First: it waits for a removal that is under way.
-        let found = if os::has_name(AT_FDCWD, &self.path) { FileId::find(&self.path) } else { Err(ErrorKind::NotFound.into()) };
-        match found {
+        // stat(2) does not wait for a removal that is under way.
+        os::has_name(AT_FDCWD, &self.path);
+        match FileId::find(&self.path) {
             Ok(file) if file == self.listener.file() => {
                 self.restore_second_name();
                 return Ok(Some(Restored::InPlace));
