@@ -3,7 +3,7 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { BackgroundProcessManager, PluginEnvironmentManager } = require('../..');
-const { children } = require('../helpers/proc');
+const { children, program } = require('../helpers/proc');
 const { PYTHON } = require('../helpers/python');
 const { failure, thrown } = require('../helpers/promises');
 const { ROOT, testOnLinux } = require('../helpers/needs');
@@ -19,7 +19,7 @@ function copied(name = 'a guardian') {
 }
 
 /** What the children of this process execute. */
-const programs = () => children(process.pid).map(({ pid }) => fs.readlinkSync(`/proc/${pid}/exe`));
+const programs = () => children(process.pid).map(({ pid }) => program(pid));
 
 test.each([
   ['', 'must not be empty'],

@@ -3,7 +3,7 @@
 const fs = require('node:fs');
 const { useCommandedOwner } = require('../helpers/commanded-owner');
 const { TOOLS, testOnLinux, testWith } = require('../helpers/needs');
-const { alive, children, identify, signal, stat } = require('../helpers/proc');
+const { alive, children, identify, signal, stat, target } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
 const { inject } = require('../helpers/strace');
 const { until } = require('../helpers/until');
@@ -60,7 +60,7 @@ testOnLinux("socket: 'manager': no descriptor beside 0 to 3 reaches the daemon, 
   const socket = fs.readlinkSync(`/proc/${pid}/fd/3`);
   const keeper = stat(pid).ppid;
   for (const process of [keeper, stat(keeper).ppid]) {
-    const links = descriptors(process).map((number) => fs.readlinkSync(`/proc/${process}/fd/${number}`));
+    const links = descriptors(process).map((number) => target(process, number));
     expect(links).not.toContain(socket);
   }
 });

@@ -155,14 +155,19 @@ const threadName = (pid, tid = pid) => read(`/proc/${pid}/task/${tid}/comm`)?.tr
 /** The numbers of the open descriptors. Of this very process one more: that of the folder. */
 const descriptors = (pid) => list(`/proc/${pid}/fd`);
 
-/** What a descriptor leads to, such as `pipe:[123]`. */
-function target(pid, descriptor) {
+function link(path) {
   try {
-    return fs.readlinkSync(`/proc/${pid}/fd/${descriptor}`);
+    return fs.readlinkSync(path);
   } catch {
     return undefined;
   }
 }
+
+/** What a descriptor leads to, such as `pipe:[123]`. */
+const target = (pid, descriptor) => link(`/proc/${pid}/fd/${descriptor}`);
+
+/** The program that a process executes; undefined if the process is gone. */
+const program = (pid) => link(`/proc/${pid}/exe`);
 
 /** The pids that have `opened` open, as `target` names it. */
 const holders = (opened) => allPids().filter((pid) => descriptors(pid).some((descriptor) => target(pid, descriptor) === opened));
@@ -261,6 +266,7 @@ module.exports = {
   living,
   memory,
   onLinux,
+  program,
   ranFor,
   read,
   resident,

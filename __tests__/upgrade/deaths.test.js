@@ -6,7 +6,7 @@ const fs = require('node:fs');
 const { ask } = require('../helpers/ask');
 const { between, useCommandedOwner } = require('../helpers/commanded-owner');
 const { testOnLinux } = require('../helpers/needs');
-const { alive, identify, signal } = require('../helpers/proc');
+const { alive, commandLine, identify, signal } = require('../helpers/proc');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { script } = require('../helpers/world');
@@ -28,9 +28,7 @@ async function upgrading(half, { options, changes } = {}) {
   const upgrade = owner.asks('upgradeProcess', 'plugin', { args, shutdownGracePeriod: 300 });
   // The owner may die with the answer.
   upgrade.catch(() => {});
-  const leader = await until(() =>
-    processesBeside(owner).find(({ pid }) => pid !== oldPid && fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('\0two')),
-  );
+  const leader = await until(() => processesBeside(owner).find(({ pid }) => pid !== oldPid && commandLine(pid).includes(' two')));
   if (half === 'leaving') await until(async () => (await owner.asks('getPid', 'plugin')).value !== oldPid);
   return { owner, upgrade, old: identify(oldPid), next: identify(leader.pid) };
 }
