@@ -29,7 +29,7 @@ async function running(changes = {}, words = ['serves.py']) {
 
 /** The daemon stays stopped, and its owner knows by whom. */
 async function expectEnded({ manager, events, daemon }, by, exit) {
-  await until(() => manager.getState('plugin') === 'stopped' && events.of('exit').length > 0);
+  await until(() => events.states('plugin').length === 4 && events.of('exit').length > 0);
   expect(events.states('plugin')).toEqual(['starting', 'running', 'stopping', 'stopped']);
   expect(events.of('exit')).toEqual([expect.objectContaining({ pluginName: 'plugin', pid: daemon.pid, reason: 'stopped', ...exit })]);
   expect(events.of('restart')).toEqual([]);

@@ -148,7 +148,8 @@ test('SIGTERM to the host ends every daemon for all sessions', async () => {
   signal(host(), 'SIGTERM');
   await hostGone(3_000);
   expectNothingLeft(world, 'plugin', [daemon]);
-  await until(() => second.getState('plugin') === 'stopped');
+  await until(() => events.states('plugin').length === 2 && events.of('exit').length === 1);
+  expect(second.getState('plugin')).toBe('stopped');
   expect(events.states('plugin')).toEqual(['stopping', 'stopped']);
   expect(events.of('exit').map(({ reason }) => reason)).toEqual(['stopped']);
   await second.startProcess(shared());
