@@ -32,10 +32,13 @@ pub fn start_order(starting: &[Dependent<'_>], known: &[Dependent<'_>]) -> Resul
     Ok(walk.order.into_iter().filter_map(|name| indices.get(name).copied()).collect())
 }
 
-/// Per plugin of `stopping`: the indices of those that depend on it, which must be stopped before. Where plugins depend on each
-/// other in a circle, which their later configurations may bring about, one of the steps is left out, so that no stop waits for
-/// itself.
-pub fn stop_order(stopping: &[Dependent<'_>]) -> Vec<Vec<usize>> {
+/// The indices of `stopping`, each behind those of the plugins that depend on it.
+pub fn dependents_first(stopping: &[Dependent<'_>]) -> Vec<usize> {
+    let indices: HashMap<&str, usize> = stopping.iter().enumerate().map(|(index, plugin)| (plugin.name, index)).collect();
+    dependencies_first(stopping).into_iter().rev().filter_map(|name| indices.get(name).copied()).collect()
+}
+
+fn dependencies_first<'a>(stopping: &[Dependent<'a>]) -> Vec<&'a str> {
     let all: HashMap<&str, &[String]> = stopping.iter().map(|plugin| (plugin.name, plugin.depends_on)).collect();
     let mut walk = Walk { all: &all, done: HashSet::new(), path: Vec::new(), order: Vec::new() };
     for plugin in stopping {
@@ -46,8 +49,16 @@ pub fn stop_order(stopping: &[Dependent<'_>]) -> Vec<Vec<usize>> {
             walk.order.push(plugin.name);
         }
     }
+    walk.order
+}
+
+/// Per plugin of `stopping`: the indices of those that depend on it, which must be stopped before. Where plugins depend on each
+/// other in a circle, which their later configurations may bring about, one of the steps is left out, so that no stop waits for
+/// itself.
+pub fn stop_order(stopping: &[Dependent<'_>]) -> Vec<Vec<usize>> {
+    let order = dependencies_first(stopping);
     // What a plugin depends on has a smaller rank. A step against the ranks closes a circle.
-    let ranks: HashMap<&str, usize> = walk.order.iter().enumerate().map(|(rank, name)| (*name, rank)).collect();
+    let ranks: HashMap<&str, usize> = order.iter().enumerate().map(|(rank, name)| (*name, rank)).collect();
     let indices: HashMap<&str, usize> = stopping.iter().enumerate().map(|(index, plugin)| (plugin.name, index)).collect();
     let mut before = vec![Vec::new(); stopping.len()];
     for (index, plugin) in stopping.iter().enumerate() {
@@ -63,15 +74,15 @@ pub fn stop_order(stopping: &[Dependent<'_>]) -> Vec<Vec<usize>> {
 }
 
 /// A walk along the dependencies, depth first.
-struct Walk<'a> {
-    all: &'a HashMap<&'a str, &'a [String]>,
+struct Walk<'m, 'a> {
+    all: &'m HashMap<&'a str, &'a [String]>,
     done: HashSet<&'a str>,
     /// From the first plugin to the one that is visited.
     path: Vec<&'a str>,
     order: Vec<&'a str>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Walk<'_, 'a> {
     /// # Errors
     /// The names along a cycle.
     fn visit(&mut self, name: &'a str) -> Result<(), Vec<String>> {

@@ -1,7 +1,7 @@
 //! The order of starts and stops of plugins that depend on each other.
 
 use ally_core::error::DependencyProblem;
-use ally_core::lifecycle::dependencies::{Dependent, start_order, stop_order};
+use ally_core::lifecycle::dependencies::{Dependent, dependents_first, start_order, stop_order};
 use proptest::prelude::*;
 
 /// `"a: b c"`: a depends on b and c.
@@ -153,6 +153,14 @@ proptest! {
     fn every_stop_comes_and_without_cycles_after_all_dependents(plugins in graph()) {
         let before = stop_order(&dependents(&plugins));
         prop_assert!(settled(&before).is_some());
+        let order = dependents_first(&dependents(&plugins));
+        let mut every = order.clone();
+        every.sort_unstable();
+        prop_assert_eq!(every, (0..plugins.len()).collect::<Vec<_>>());
+        let place = |wanted: &usize| order.iter().position(|index| index == wanted);
+        for (index, before) in before.iter().enumerate() {
+            prop_assert!(before.iter().all(|dependent| place(dependent) < place(&index)));
+        }
         if start_order(&dependents(&plugins), &[]).is_ok() {
             for (index, (name, _)) in plugins.iter().enumerate() {
                 for (other, (_, depends_on)) in plugins.iter().enumerate() {

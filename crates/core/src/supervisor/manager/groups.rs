@@ -14,7 +14,7 @@ use super::registry::dependents;
 use super::{ManagerContext, check};
 use crate::config::{LogConfig, Parsed, Raw};
 use crate::error::{DependencyProblem, Failure};
-use crate::lifecycle::dependencies::stop_order;
+use crate::lifecycle::dependencies::{dependents_first, stop_order};
 use crate::lifecycle::{Event, Ticket};
 use crate::supervisor::daemon::{Daemon, Job};
 use crate::supervisor::report::{MemberStart, Message, Refusal, log};
@@ -305,6 +305,12 @@ pub fn at_index(index: usize, failure: Failure) -> Failure {
         Failure::InvalidConfig { field, problem } => Failure::InvalidConfig { field: format!("configs[{index}].{field}"), problem },
         other => other,
     }
+}
+
+/// The daemons, each behind those that depend on it.
+pub fn in_stop_order(daemons: &[Arc<Daemon>]) -> Vec<&Arc<Daemon>> {
+    let jobs: Vec<Arc<Job>> = daemons.iter().map(|daemon| daemon.job()).collect();
+    dependents_first(&dependents(&jobs)).into_iter().filter_map(|index| daemons.get(index)).collect()
 }
 
 /// Stops each daemon after those that depend on it. Logs and returns the failures.

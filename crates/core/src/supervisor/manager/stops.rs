@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::groups::stop_in_order;
+use super::groups::{in_stop_order, stop_in_order};
 use super::{Leftovers, Manager};
 use crate::error::Failure;
 use crate::lifecycle::{Event, Ticket};
@@ -99,8 +99,9 @@ impl Manager {
             return self.context.tickets.settle(ticket, Ok(()));
         }
         if self.context.daemons.has_dependents() {
-            // First, so that nothing is started or restarted while others are stopped.
-            daemons.iter().for_each(|daemon| daemon.feed(Event::Closed));
+            // First, so that nothing is started or restarted while others are stopped. In this order, so that a start that waits for
+            // another one hears of its own end first.
+            in_stop_order(&daemons).into_iter().for_each(|daemon| daemon.feed(Event::Closed));
         }
         let context = Arc::clone(&self.context);
         let stopping = runtime::spawn(async move {
