@@ -71,10 +71,11 @@ fn open_files_are_exact_for_few_and_as_the_kernel_counts_for_many() {
     let mut child = Command::new("sleep").arg("30").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();
     let listed = || u32::try_from(std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()).unwrap();
-    // Before execve(2) the child has the descriptors of this process.
-    until("the child has its own descriptors", || listed() < 16 && os::open_files(pid).is_ok_and(|(count, _)| count == listed()));
-    let (_, reserved) = os::open_files(pid).unwrap();
-    assert_eq!(reserved, os::reserved_files(pid).unwrap());
+    // Before execve(2) the child has the descriptors of this process, and after it opens its libraries.
+    let is_executed = || std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
+    let are_exact =
+        || os::open_files(pid).is_ok_and(|(count, reserved)| count == listed() && Some(reserved) == os::reserved_files(pid).ok());
+    until("the descriptors of the child are exact", || is_executed() && are_exact());
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(os::open_files(pid).is_err());
