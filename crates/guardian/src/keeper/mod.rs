@@ -245,7 +245,7 @@ impl Keeper {
         if File::from(exec_result).read_exact(&mut failure).is_err() {
             let keeper = os::own_pid();
             let keeper_start = os::start_time(keeper).unwrap_or_default();
-            // A zombie has one as well.
+            // Of a leader that has ended as well, which `start_time` does not know.
             let leader_start = os::look_up(leader).map(|process| process.start).unwrap_or_default();
             self.report(KeeperReport::Spawned { leader, leader_start, keeper, keeper_start, group: self.tree.first_group });
             return true;

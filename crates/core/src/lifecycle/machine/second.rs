@@ -247,10 +247,7 @@ impl Second {
                 effects.push(Effect::CancelPrepare { generation: self.generation });
                 Step::Gone(Err(failure))
             }
-            Stage::Leaving { outcome, .. } => {
-                *outcome = outcome.clone().and(Err(failure));
-                Step::Stay
-            }
+            Stage::Leaving { .. } => Step::Stay,
             Stage::Stuck { tree, .. } => {
                 let leader = tree.leader;
                 let tree = self.stop(effects).kill(leader);
