@@ -158,6 +158,8 @@ testOnLinux('logs -f: no line is missing or doubled, over rotations and restarts
   const run = cli.begin(['logs', 'plugin', '-f']);
   await until(() => run.stdout.length > 100_000, 15_000, 'the first lines');
   await manager.restartProcess('plugin');
+  const second = `\n${manager.getPid('plugin')} out `;
+  await until(() => run.stdout.includes(second), 15_000, 'a line of the second daemon');
   await until(() => fs.existsSync(`${log()}.30`), 15_000);
   await manager.stopProcess('plugin');
   await untilWritten();

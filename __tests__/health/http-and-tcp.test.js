@@ -38,12 +38,12 @@ test('healthcheck.probe http: fails at another status, and error, lastError and 
 });
 
 test.each([
-  ['an answer that does not come within timeout', ['silent'], 'no answer to GET /healthz'],
-  ['another protocol', ['garbage'], 'no HTTP answer to GET /healthz, but "SSH-2.0-fixture"'],
-])('healthcheck.probe http: %s fails', async (_, args, reason) => {
+  ['an answer that does not come within timeout', ['silent'], 100, 'no answer to GET /healthz'],
+  ['another protocol', ['garbage'], 10_000, 'no HTTP answer to GET /healthz, but "SSH-2.0-fixture"'],
+])('healthcheck.probe http: %s fails', async (_, args, timeout, reason) => {
   const manager = world.manager();
   const events = record(manager);
-  await started(manager, answers('socket', ...args), { probe: http(), timeout: 100, retries: 1 });
+  await started(manager, answers('socket', ...args), { probe: http(), timeout, retries: 1 });
   await checks(events, 1, sick);
   expect(events.of('health').find(sick).error).toContain(`${reason} (probe http, after `);
 });
