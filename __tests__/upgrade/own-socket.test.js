@@ -2,14 +2,18 @@
 
 const fs = require('node:fs');
 const { ask } = require('../helpers/ask');
+const { useCommandedOwner } = require('../helpers/commanded-owner');
 const { record } = require('../helpers/events');
+const { testWith } = require('../helpers/needs');
 const { alive, identify, signal } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
+const { inject } = require('../helpers/strace');
 const { until } = require('../helpers/until');
 const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 const { script } = require('../helpers/world');
 
 const world = useWorld();
+const { commandedOwner, expectStartAndStop, supervisorThread } = useCommandedOwner(world);
 
 const named = (...args) => script('answers-its-name.py', ...args);
 
@@ -159,6 +163,19 @@ test('upgradeProcess: a daemon that makes its socket at socketPath all the same 
   expect(await served()).toBe('two');
   await manager.upgradeProcess('plugin', { args: named('three') });
   expect(await served()).toBe('three');
+});
+
+testWith('strace')('upgradeProcess: and also if it has made its socket before the supervisor looks', async () => {
+  const owner = commandedOwner();
+  await expectStartAndStop(owner, 'warm');
+  await owner.asks('startProcess', world.config('plugin', ['answers-its-name.py', 'one']));
+  const file = world.path('public');
+  fs.writeFileSync(file, world.socket('plugin'));
+  const slow = await inject(world, await supervisorThread(owner), ['statx:delay_enter=500000'], { file: world.socket('plugin') });
+  expect((await owner.asks('upgradeProcess', 'plugin', { args: named('two', 'public', file) })).error).toBeUndefined();
+  await slow.stop();
+  expect(slow.calls().length).toBeGreaterThan(0);
+  expect(await served()).toBe('two');
 });
 
 test('upgradeProcess: arguments that name socketPath lead to stop-then-start', async () => {

@@ -26,7 +26,7 @@ use crate::supervisor::output::{LineMatch, OpenLog, Pumps};
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
 use crate::supervisor::runtime::{AbortOnDrop, Boxed};
-use crate::supervisor::socket::{HeldListener, HeldSocket, IdleGuard, RetiredSocket};
+use crate::supervisor::socket::{HeldListener, HeldSocket, IdleGuard, RetiredSocket, SocketFileId};
 
 pub struct Attempt {
     pub generation: Generation,
@@ -47,6 +47,8 @@ pub struct Attempt {
     /// From the preparation until the spawn.
     pub log: Option<OpenLog>,
     pub process: Option<LaunchedProcess>,
+    /// The file at `socketPath` before the spawn. Another one may be this daemon's, whatever it was told.
+    pub former_file: Option<SocketFileId>,
     pub pumps: Option<Pumps>,
     /// From before the spawn until the tree is gone, if a probe is `notify`.
     pub notify: Option<Arc<NotifySocket>>,
@@ -194,6 +196,7 @@ impl Attempt {
             awaiting_dependencies: None,
             log: None,
             process: None,
+            former_file: None,
             pumps: None,
             notify: None,
             awaiting_ready: None,

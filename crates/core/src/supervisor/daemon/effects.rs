@@ -23,7 +23,7 @@ use crate::supervisor::ownership::{Lease, LeaseGuard, LockFile, SpawnReport, liv
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_other_socket, await_ready, check};
 use crate::supervisor::report::log;
 use crate::supervisor::runtime::{self, AbortOnDrop};
-use crate::supervisor::socket::HeldSocket;
+use crate::supervisor::socket::{HeldSocket, SocketFileId};
 
 impl Task {
     pub(super) fn carry_out(&mut self, batch: EffectBatch) {
@@ -252,6 +252,7 @@ impl Task {
         let (ordered, order_result) = oneshot::channel();
         let guardian = Arc::clone(&self.context.guardian);
         if let Some(attempt) = self.attempt(generation) {
+            attempt.former_file = (!attempt.place.is_public()).then(|| SocketFileId::at(&attempt.job.config.socket_path)).flatten();
             attempt.output = pumps.process();
             attempt.pumps = Some(pumps);
             attempt.line_match = line_match;
@@ -306,7 +307,7 @@ impl Task {
         let counters = (generation == self.serving).then(|| Arc::clone(&self.daemon.counters));
         let Some(attempt) = self.attempt(generation) else { return };
         let (job, public) = (Arc::clone(attempt.told()), Arc::clone(&attempt.job));
-        let (is_beside, path) = (!attempt.place.is_public(), attempt.probed_path());
+        let (is_beside, path, former) = (!attempt.place.is_public(), attempt.probed_path(), attempt.former_file.clone());
         let Some(daemon) = attempt.spawned().cloned() else { return };
         let (status, done) = (ReadinessStatus::new(attempt.line_match.clone()), attempt.completion());
         let shared_status = status.clone();
@@ -317,7 +318,7 @@ impl Task {
                 let public = &public.config.socket_path;
                 tokio::select! {
                     ready = ready => Completion::Ready(ready),
-                    () = await_other_socket(public, readiness, &daemon) => Completion::ReadyInPublic,
+                    () = await_other_socket(public, former, readiness, &daemon) => Completion::ReadyInPublic,
                 }
             } else {
                 Completion::Ready(ready.await)

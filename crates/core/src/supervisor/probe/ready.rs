@@ -1,7 +1,6 @@
 //! Readiness. The question is put until the daemon passes. What can make it pass wakes the next try, as far as there is an event:
 //! [`Wakeups`].
 
-use std::future::pending;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +16,6 @@ use crate::config::Probe;
 use crate::error::{Failure, Occupant};
 use crate::model::{Pid, ProbeRole};
 use crate::supervisor::output::LineMatch;
-use crate::supervisor::runtime::FolderChanges;
 use crate::supervisor::socket::SocketFileId;
 use ally_base::text::errno_text;
 
@@ -126,18 +124,18 @@ pub async fn await_ready(path: &Path, probe: &Probe, daemon: &ProbedDaemon, stat
     }
 }
 
-/// Waits until this daemon is ready at a path at which another one may listen first. A try begins whenever another file is there.
-pub async fn await_other_socket(path: &Path, probe: &Probe, daemon: &ProbedDaemon) {
-    let mut seen = SocketFileId::at(path);
-    let Some(changes) = path.parent().and_then(|folder| FolderChanges::of(folder).ok()) else { return pending().await };
+/// Waits until this daemon is ready at a path at which another one may listen first. A try begins whenever the file there is not
+/// `former`, which was there before the spawn.
+pub async fn await_other_socket(path: &Path, mut former: Option<SocketFileId>, probe: &Probe, daemon: &ProbedDaemon) {
+    let mut wakeups = Wakeups::of(probe, path, None);
     loop {
         // After each try, because a change during it is no event for this task.
         let now = SocketFileId::at(path);
-        if now == seen || now.is_none() {
-            changes.next().await;
+        if now == former || now.is_none() {
+            wakeups.folder_changed().await;
             continue;
         }
-        seen = now;
+        former = now;
         if await_ready(path, probe, daemon, &ReadinessStatus::default()).await.is_ok() {
             return;
         }
