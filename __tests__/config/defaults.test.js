@@ -3,6 +3,7 @@
 const { BackgroundProcessManager } = require('../..');
 const { failure } = require('../helpers/promises');
 const { useReport } = require('../helpers/report');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { expectProblem, without } = require('./samples');
@@ -37,7 +38,7 @@ test('defaults: give a start what is required, and a restart uses them too', asy
   const first = manager.getPid('plugin');
   await until(() => passed.includes(first));
   process.kill(first, 'SIGKILL');
-  await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== first);
+  await until(() => runsAnew(manager, 'plugin', first));
   const second = manager.getPid('plugin');
   await until(() => passed.includes(second));
   await manager.restartProcess('plugin');

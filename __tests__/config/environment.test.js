@@ -4,6 +4,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { PYTHON } = require('../helpers/python');
 const { useReport } = require('../helpers/report');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { DAEMONS } = require('../helpers/world');
@@ -109,7 +110,7 @@ test('ALLY_DAEMON_ID: differs from attempt to attempt, stands in daemon.id, and 
   await attempt(() => manager.restartProcess('plugin'));
   const before = manager.getPid('plugin');
   process.kill(before, 'SIGKILL');
-  await attempt(() => until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== before));
+  await attempt(() => until(() => runsAnew(manager, 'plugin', before)));
   expect(new Set([...seen, given]).size).toBe(4);
 });
 
@@ -173,7 +174,7 @@ test('envVars and process.env: a restart has those of the start', async () => {
   const first = await report(manager, { restart: { delay: 0 }, envVars: { TEST_OWN: 'own' } });
   process.env.TEST_MOMENT = 'at the restart';
   process.kill(first.pid, 'SIGKILL');
-  await until(() => manager.getPid('plugin') !== first.pid && manager.isRunning('plugin'));
+  await until(() => runsAnew(manager, 'plugin', first.pid));
 
   const second = JSON.parse(fs.readFileSync(world.path('report'), 'utf8'));
   expect(second.pid).toBe(manager.getPid('plugin'));

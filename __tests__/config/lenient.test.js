@@ -6,6 +6,7 @@ const fs = require('node:fs');
 const { BackgroundProcessManager, configFromManifest } = require('../..');
 const { thrown } = require('../helpers/promises');
 const { useReport } = require('../helpers/report');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { expectProblem, problemOf } = require('./samples');
@@ -60,7 +61,7 @@ test('healthcheck.retries: 0 counts as 1: the first failed check replaces the da
   );
   const first = manager.getPid('plugin');
   fs.rmSync(world.socket('plugin'));
-  await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== first);
+  await until(() => runsAnew(manager, 'plugin', first));
   expect(failures).toEqual([1]);
   expect(manager.getProcessInfo('plugin').lastExit.reason).toBe('unhealthy');
 });

@@ -4,6 +4,7 @@ const fs = require('node:fs');
 const { record } = require('../helpers/events');
 const { testOnLinux } = require('../helpers/needs');
 const { signal } = require('../helpers/proc');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { useHealthChecks } = require('./checks');
@@ -136,7 +137,7 @@ test('healthcheck: a crash between two checks is reason crashed, not unhealthy',
   const events = record(manager);
   const daemon = await started(manager, ['serves.py'], { interval: 10_000 });
   signal(daemon, 'SIGKILL');
-  await until(() => manager.getPid('plugin') !== daemon.pid && manager.isRunning('plugin'));
+  await until(() => runsAnew(manager, 'plugin', daemon.pid));
   expect(manager.getProcessInfo('plugin').lastExit).toMatchObject({ signal: 'SIGKILL', reason: 'crashed' });
   expect(events.of('health')).toEqual([]);
 });

@@ -5,6 +5,7 @@ const { record } = require('../helpers/events');
 const { testOnLinux } = require('../helpers/needs');
 const { alive, signal } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
+const { runsAnew } = require('../helpers/runs-anew');
 const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -18,7 +19,7 @@ test('healthcheck.retries: a daemon whose socket file is gone is restarted with 
   const events = record(manager);
   const daemon = await started(manager, ['serves.py'], { retries: 2 });
   fs.unlinkSync(world.socket('plugin'));
-  await until(() => manager.getPid('plugin') !== daemon.pid && manager.isRunning('plugin'));
+  await until(() => runsAnew(manager, 'plugin', daemon.pid));
   await until(() => events.states('plugin').length === 5);
 
   expect(alive(daemon)).toBe(false);
@@ -48,7 +49,7 @@ testOnLinux('healthcheck.probe accept: a daemon stopped by SIGSTOP fails, howeve
   await checks(events, 2, healthy);
   signal(daemon, 'SIGSTOP');
   const passed = events.of('health').filter(healthy).length;
-  await until(() => manager.getPid('plugin') !== daemon.pid && manager.isRunning('plugin'));
+  await until(() => runsAnew(manager, 'plugin', daemon.pid));
   expect(alive(daemon)).toBe(false);
   // The first check after SIGSTOP fails, not only the one that finds a full queue; one check may have been under way.
   expect(events.of('health').findIndex(sick)).toBeLessThanOrEqual(passed + 1);
@@ -114,7 +115,7 @@ test('shutdownGracePeriod: an unhealthy daemon that ignores SIGTERM gets SIGKILL
   fs.unlinkSync(world.socket('plugin'));
   await until(() => manager.getState('plugin') === 'stopping');
   expect(manager.getPid('plugin')).toBe(daemon.pid);
-  await until(() => manager.getPid('plugin') !== daemon.pid && manager.isRunning('plugin'));
+  await until(() => runsAnew(manager, 'plugin', daemon.pid));
   expect(manager.getProcessInfo('plugin').lastExit).toMatchObject({ pid: daemon.pid, signal: 'SIGKILL', reason: 'unhealthy' });
 });
 

@@ -5,6 +5,7 @@ const { useCommandedOwner } = require('../helpers/commanded-owner');
 const { TOOLS, testOnLinux, testWith } = require('../helpers/needs');
 const { alive, children, identify, signal, stat, target } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
+const { runsAnew } = require('../helpers/runs-anew');
 const { inject } = require('../helpers/strace');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -143,7 +144,7 @@ testOnLinux("socket: 'manager': of 8 busy clients none is refused during kills a
     const pid = manager.getPid('plugin');
     if (round % 2 === 0) signal(identify(pid), 'SIGKILL');
     else await manager.restartProcess('plugin');
-    await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== pid);
+    await until(() => runsAnew(manager, 'plugin', pid));
   }
   const seen = await clients.stop();
   expect(seen.refused).toEqual([]);
@@ -335,7 +336,7 @@ testOnLinux("socket: 'manager': a hung daemon fails its health check accept", as
   await until(() => manager.getMetrics('plugin').healthChecks.passed > 1);
   const daemon = identify(manager.getPid('plugin'));
   signal(daemon, 'SIGSTOP');
-  await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== daemon.pid);
+  await until(() => runsAnew(manager, 'plugin', daemon.pid));
   expect(manager.getProcessInfo('plugin').lastExit).toMatchObject({ pid: daemon.pid, reason: 'unhealthy' });
 });
 

@@ -5,6 +5,7 @@ const path = require('node:path');
 const { record } = require('../helpers/events');
 const { descendants } = require('../helpers/proc');
 const { testOnLinux } = require('../helpers/needs');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { EXACT } = require('../restart/crash');
@@ -20,7 +21,7 @@ test('limits.maxMemory: a hog is stopped and restarted with reason memory, and t
   const hog = manager.getPid('plugin');
   const error = await until(() => manager.getProcessInfo('plugin').lastError);
   expect(error).toMatch(/^memory: \d+\.\d MiB of 60\.0 MiB \(\d{9} of 62914560 bytes\) for 300 ms$/);
-  await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== hog);
+  await until(() => runsAnew(manager, 'plugin', hog));
   await until(() => events.states('plugin').length >= 5);
   expect(events.states('plugin').slice(0, 5)).toEqual(['starting', 'running', 'stopping', 'starting', 'running']);
   expect(events.of('exit')[0]).toMatchObject({ pid: hog, code: 0, reason: 'memory' });

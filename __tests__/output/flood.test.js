@@ -5,6 +5,7 @@ const { useCommandedOwner } = require('../helpers/commanded-owner');
 const { testOnLinux } = require('../helpers/needs');
 const { alive, children, forgetPeak, resident, residentPeak } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 
@@ -103,7 +104,7 @@ test('output: a descendant that holds the pipe open delays no restart and no sto
   fs.unlinkSync(marker);
   let began = performance.now();
   process.kill(pid, 'SIGKILL');
-  await until(() => manager.getPid('plugin') !== pid && manager.isRunning('plugin'));
+  await until(() => runsAnew(manager, 'plugin', pid));
   expect(performance.now() - began).toBeLessThan(4_000);
   const second = await world.tree(marker);
   world.killAtEnd(second.fled);

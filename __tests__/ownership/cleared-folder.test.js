@@ -5,6 +5,7 @@ const path = require('node:path');
 const { errorWith, useCommandedOwner } = require('../helpers/commanded-owner');
 const { alive, ancestors, identify, isLocked, signal } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
+const { runsAnew } = require('../helpers/runs-anew');
 const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -22,7 +23,7 @@ const clear = () => {
 
 async function restarted(manager, first) {
   signal(first, 'SIGKILL');
-  await until(() => manager.getPid('plugin') !== first.pid && manager.isRunning('plugin'));
+  await until(() => runsAnew(manager, 'plugin', first.pid));
   return identify(manager.getPid('plugin'));
 }
 

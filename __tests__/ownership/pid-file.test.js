@@ -4,6 +4,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { alive, identify } = require('../helpers/proc');
 const { watch } = require('../helpers/promises');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { expectCleared, useWorld } = require('../helpers/use-world');
 const { useRecords } = require('./records');
@@ -85,7 +86,7 @@ test('daemon.pid: names the new leader after a restart', async () => {
   await manager.startProcess(world.config('plugin', ['serves.py'], { restart: { delay: 0 } }));
   const first = manager.getPid('plugin');
   process.kill(first, 'SIGKILL');
-  const second = await until(() => manager.getPid('plugin') !== first && manager.isRunning('plugin') && manager.getPid('plugin'));
+  const second = await until(() => runsAnew(manager, 'plugin', first) && manager.getPid('plugin'));
   expect(fs.readFileSync(world.pidFile('plugin'), 'utf8')).toBe(`${second}\n`);
 });
 

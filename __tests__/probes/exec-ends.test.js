@@ -5,6 +5,7 @@
 const { record } = require('../helpers/events');
 const { testOnLinux } = require('../helpers/needs');
 const { alive, children, identify, signal, stat, threadName } = require('../helpers/proc');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 const { LEAVES_A_STRAY, shell, useCommands } = require('./commands');
@@ -27,7 +28,7 @@ describe.each(['tree', 'group'])('killMode %s', (killMode) => {
     const { leader, processes } = await underWay({ manager, killMode, shutdownGracePeriod: 20_000, restart: { delay: 0 } });
     const began = performance.now();
     signal(leader, 'SIGKILL');
-    await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== leader.pid);
+    await until(() => runsAnew(manager, 'plugin', leader.pid));
     // Remains would get the whole grace period.
     expect(performance.now() - began).toBeLessThan(10_000);
     expect(processes.filter(alive)).toEqual([]);
@@ -52,7 +53,7 @@ testOnLinux('healthcheck.probe exec: a killed keeper takes the command with it',
   const events = record(manager);
   const { leader, processes, keeper } = await underWay({ manager });
   signal(keeper, 'SIGKILL');
-  await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== leader.pid);
+  await until(() => runsAnew(manager, 'plugin', leader.pid));
   expect([...processes, leader].filter(alive)).toEqual([]);
   expect(events.of('health')).toEqual([]);
 });

@@ -5,6 +5,7 @@ const { record } = require('../helpers/events');
 const { testOnLinux } = require('../helpers/needs');
 const { alive, environment, stat } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 const { LEAVES_A_STRAY, shell, useCommands } = require('./commands');
@@ -99,7 +100,7 @@ test('healthcheck.probe exec: failed checks, then a restart with reason unhealth
     'unhealthy after 2 failed health checks: exit code 3: disk full (probe exec, after ',
   );
   fs.unlinkSync(`${marker}.sick`);
-  await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== leader.pid);
+  await until(() => runsAnew(manager, 'plugin', leader.pid));
   expect(manager.getProcessInfo('plugin').lastExit.reason).toBe('unhealthy');
 });
 

@@ -8,6 +8,7 @@ const { ANOTHER, as, testOnLinux, testWith } = require('../helpers/needs');
 const { alive, descriptors, environment, identify, signal } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
 const { PYTHON } = require('../helpers/python');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 
@@ -165,7 +166,7 @@ test('healthcheck.probe notify: WATCHDOG=trigger fails a check at once', async (
   fs.unlinkSync(file);
   expect(performance.now() - began).toBeLessThan(10_000);
   expect(events.of('health')[0]).toMatchObject({ healthy: false, error: 'the daemon sent WATCHDOG=trigger' });
-  await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== before);
+  await until(() => runsAnew(manager, 'plugin', before));
 });
 
 testOnLinux('healthcheck.probe notify: a suspended owner makes no failed check', async () => {

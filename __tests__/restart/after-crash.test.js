@@ -4,6 +4,7 @@ const fs = require('node:fs');
 const { record } = require('../helpers/events');
 const { alive } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
+const { runsAnew } = require('../helpers/runs-anew');
 const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -163,7 +164,7 @@ test('restart: the socket of the crashed daemon is removed before the next attem
   await manager.startProcess(world.config('plugin', ['binds-without-unlinking.py'], { restart: { delay: 0 } }));
   const first = manager.getPid('plugin');
   process.kill(first, 'SIGKILL');
-  await until(() => manager.getPid('plugin') !== first && manager.isRunning('plugin'));
+  await until(() => runsAnew(manager, 'plugin', first));
   expect(await connects(world.socket('plugin'))).toBe(true);
   await until(() => events.states('plugin').length === 4);
   expect(events.of('restart')).toHaveLength(1);

@@ -2,6 +2,7 @@
 
 const fs = require('node:fs');
 const { identify } = require('../helpers/proc');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 
 const EXACT = { jitter: 0 };
@@ -14,8 +15,7 @@ async function crash(manager, name = 'plugin') {
   return daemon;
 }
 
-const runningAgain = (manager, old, name = 'plugin') =>
-  until(() => manager.getPid(name) !== old.pid && manager.isRunning(name), 15_000, 'it runs again');
+const runningAgain = (manager, old, name = 'plugin') => until(() => runsAnew(manager, name, old.pid), 15_000, 'it runs again');
 
 const starts = (counter) => Number(fs.readFileSync(counter, 'utf8'));
 

@@ -4,6 +4,7 @@ const fs = require('node:fs');
 const { record } = require('../helpers/events');
 const { alive, identify, signal } = require('../helpers/proc');
 const { failure, watch } = require('../helpers/promises');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
@@ -22,7 +23,7 @@ const plain = (events) => events.all.map(({ at: _, ...event }) => event);
 test('a crash is restarted once, and all sessions hear the same events in the same order', async () => {
   const { first, second, events, daemon } = await two(shared('plugin', ['serves.py'], { restart: { maxAttempts: 3, delay: 10 } }));
   signal(daemon, 'SIGKILL');
-  await until(() => [first, second].every((manager) => manager.isRunning('plugin') && manager.getPid('plugin') !== daemon.pid));
+  await until(() => [first, second].every((manager) => runsAnew(manager, 'plugin', daemon.pid)));
   await until(() => events.every(({ states }) => states('plugin').at(-1) === 'running'));
   expect(plain(events[0])).toEqual(plain(events[1]));
   expect(plain(events[0]).map(({ type, to }) => to ?? type)).toEqual(['exit', 'restart', 'starting', 'running']);

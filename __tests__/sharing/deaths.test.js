@@ -2,6 +2,7 @@
 
 const { testOnLinux } = require('../helpers/needs');
 const { alive, children, identify, killTogether, living, signal } = require('../helpers/proc');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
@@ -25,8 +26,7 @@ async function afterKill(kill) {
   for (const manager of managers) for (const config of configs) await manager.startProcess(config);
   const before = configs.map(({ pluginName }) => identify(managers[0].getPid(pluginName)));
   await kill(helpersOfHost(), before);
-  const isNew = ({ pluginName }, index) =>
-    managers.every((manager) => manager.isRunning(pluginName) && manager.getPid(pluginName) !== before[index].pid);
+  const isNew = ({ pluginName }, index) => managers.every((manager) => runsAnew(manager, pluginName, before[index].pid));
   await until(() => configs.every(isNew), 15_000, 'both daemons run again');
   expect(before.filter(alive)).toEqual([]);
   const after = configs.map(({ pluginName }) => identify(managers[0].getPid(pluginName)));

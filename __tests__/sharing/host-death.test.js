@@ -5,6 +5,7 @@ const { record } = require('../helpers/events');
 const { testWith } = require('../helpers/needs');
 const { alive, identify, signal, withEnvironment } = require('../helpers/proc');
 const { failure, watch } = require('../helpers/promises');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
@@ -22,7 +23,7 @@ test('host killed: every session hears exit and restart, and one daemon is spawn
   signal(killed, 'SIGKILL');
   await until(() => !alive(daemon), 3_000, 'the old tree is gone');
   // Without the delay of 60 s.
-  await until(() => managers.every((manager) => manager.isRunning('plugin') && manager.getPid('plugin') !== daemon.pid), 5_000);
+  await until(() => managers.every((manager) => runsAnew(manager, 'plugin', daemon.pid)), 5_000);
   const pid = managers[0].getPid('plugin');
   for (const [index, manager] of managers.entries()) {
     expect(manager.getPid('plugin')).toBe(pid);
@@ -91,7 +92,7 @@ testWith('ptrace')(
       await stop.promise;
       expect(alive(daemon)).toBe(false);
       expect(manager.getState('plugin')).toBe('stopped');
-      await until(() => other.isRunning('plugin') && other.getPid('plugin') !== daemon.pid, 5_000);
+      await until(() => runsAnew(other, 'plugin', daemon.pid), 5_000);
     }
   },
   30_000,

@@ -2,6 +2,7 @@
 
 const fs = require('node:fs');
 const { identify, signal } = require('../helpers/proc');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
@@ -32,7 +33,7 @@ test('a suspended session keeps its hold, and catches up when it goes on', async
   }
   await until(() => other.getProcessInfo(pluginName).sessions === 2);
   signal(daemon, 'SIGKILL');
-  await until(() => other.isRunning(pluginName) && other.getPid(pluginName) !== daemon.pid);
+  await until(() => runsAnew(other, pluginName, daemon.pid));
   owner.child.kill('SIGCONT');
   await until(async () => (await value(owner, 'getPid', pluginName)) === other.getPid(pluginName));
   expect(await value(owner, 'getProcessInfo', pluginName)).toMatchObject({ state: 'running', sessions: 2, totalRestarts: 1 });

@@ -5,6 +5,7 @@ const path = require('node:path');
 const { SOMEBODY, as, testWith } = require('../helpers/needs');
 const { useCommandedOwner, errorWith } = require('../helpers/commanded-owner');
 const { alive, identify, signal } = require('../helpers/proc');
+const { runsAnew } = require('../helpers/runs-anew');
 const { connects } = require('../helpers/sockets');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -33,7 +34,7 @@ test('socketPath: a link to its own socket is replaced after a crash, and remove
   const first = identify(manager.getPid('plugin'));
   signal(first, 'SIGKILL');
   // The pid first: between two getters the daemon may crash, and it then has no pid and does not run.
-  await until(() => manager.getPid('plugin') !== first.pid && manager.isRunning('plugin'));
+  await until(() => runsAnew(manager, 'plugin', first.pid));
   expect(manager.getProcessInfo('plugin').totalRestarts).toBe(1);
   expect(await connects(socketPath)).toBe(true);
   await manager.stopProcess('plugin');

@@ -7,6 +7,7 @@ const { signals, stat } = require('../helpers/proc');
 const { PYTHON } = require('../helpers/python');
 const { version } = require('../../package.json');
 const { useReport } = require('../helpers/report');
+const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { DAEMONS, script } = require('../helpers/world');
@@ -101,7 +102,7 @@ testOnLinux('descriptors: a restarted daemon inherits none of the owner either',
   const manager = world.manager();
   const first = await report(manager, { restart: { delay: 0 } });
   process.kill(first.pid, 'SIGKILL');
-  await until(() => manager.getPid('plugin') !== first.pid && manager.isRunning('plugin'));
+  await until(() => runsAnew(manager, 'plugin', first.pid));
   const { descriptors } = JSON.parse(fs.readFileSync(world.path('report'), 'utf8'));
   expect(Object.keys(descriptors).sort()).toEqual(['0', '1', '2']);
 });

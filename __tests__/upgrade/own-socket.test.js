@@ -7,6 +7,7 @@ const { record } = require('../helpers/events');
 const { testWith } = require('../helpers/needs');
 const { alive, identify, signal } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
+const { runsAnew } = require('../helpers/runs-anew');
 const { inject } = require('../helpers/strace');
 const { until } = require('../helpers/until');
 const { expectNothingLeft, useWorld } = require('../helpers/use-world');
@@ -53,7 +54,7 @@ test('upgradeProcess: several in a row, a restart after a crash, and restartProc
   }
   const pid = manager.getPid('plugin');
   signal(identify(pid), 'SIGKILL');
-  await until(() => manager.isRunning('plugin') && manager.getPid('plugin') !== pid);
+  await until(() => runsAnew(manager, 'plugin', pid));
   expect(await served()).toBe('four');
   await manager.upgradeProcess('plugin', { args: named('five') });
   expect(await served()).toBe('five');

@@ -40,7 +40,7 @@ export default {
       if (upgrades) await manager.upgradeProcess('d');
       else if (round % 2 === 0) process.kill(pid, 'SIGKILL');
       else await manager.restartProcess('d');
-      await until(() => manager.isRunning('d') && manager.getPid('d') !== pid, 30_000, 'the next daemon runs');
+      await until(() => manager.getPid('d') !== pid && manager.isRunning('d'), 30_000, 'the next daemon runs');
     }
     const { refused, broken, answered } = await clients.stop();
     await manager.stopAllProcesses();
