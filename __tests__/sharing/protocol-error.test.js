@@ -53,7 +53,7 @@ testOnLinux('a start that is under way goes on after a protocol error', async ()
   const marker = world.path('may-listen');
   const start = watch(manager.startProcess(shared('plugin', ['waits-for-a-file.py', marker, world.path('began')])));
   await until(() => fs.existsSync(world.path('began')));
-  const daemon = identify(manager.getPid('plugin'));
+  const daemon = identify(await until(() => manager.getPid('plugin')));
   spoil();
   await manager.startProcess(shared('third'));
   fs.writeFileSync(marker, '');

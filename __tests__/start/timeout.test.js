@@ -70,7 +70,7 @@ test('startupTimeout: the whole tree is gone when the start rejects', async () =
   const family = Object.values(await world.tree(marker));
   expect(family).toHaveLength(3);
   expect(family.every(alive)).toBe(true);
-  const leader = identify(manager.getPid('plugin'));
+  const leader = identify(await until(() => manager.getPid('plugin')));
   expect((await failure(start)).code).toBe('ERR_STARTUP_TIMEOUT');
   expectNothingLeft(world, 'plugin', [leader, ...family]);
 });
