@@ -42,7 +42,7 @@ fn a_session_that_has_a_plugin_in_error_keeps_the_host() {
     let ally_core::config::Raw::Object(mut entries) = world.config("plugin") else { panic!("a configuration is an object") };
     for (key, value) in &mut entries {
         if key == "command" {
-            *value = ally_core::config::Raw::String("/bin/false".to_owned());
+            *value = ally_core::config::Raw::String("/no/such/program".to_owned());
         }
     }
     session.start(&ally_core::config::Raw::Object(entries)).unwrap_err();
