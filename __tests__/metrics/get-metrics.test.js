@@ -4,8 +4,10 @@ const fs = require('node:fs');
 const { EXACT, crash, runningAgain } = require('../restart/crash');
 const { testOnLinux } = require('../helpers/needs');
 const { descendants, descriptors, identify, resident, signal, stat } = require('../helpers/proc');
+const { failure } = require('../helpers/promises');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
+const { script } = require('../helpers/world');
 
 const world = useWorld();
 const MIB = 1024 * 1024;
@@ -72,6 +74,25 @@ test('getMetrics: no resources between a crash and the restart', async () => {
   await crash(manager);
   expect(manager.getMetrics('plugin')).toMatchObject({ starts: 1, restarts: 0, crashes: 1 });
   expect(manager.getMetrics('plugin').resources).toBeUndefined();
+});
+
+test('getMetrics, metricsText: an upgrade counts as a start, its readiness and an exit; a failed one as a start and an exit', async () => {
+  const manager = world.manager();
+  const has = (line) => expect(manager.metricsText()).toContain(`${line}\n`);
+  await manager.startProcess(world.config());
+  await manager.upgradeProcess('plugin', { args: script('serves.py') });
+  has('ally_daemon_starts_total{plugin="plugin"} 2');
+  has('ally_daemon_ready_duration_seconds_count{plugin="plugin"} 2');
+  has('ally_daemon_exits_total{plugin="plugin",reason="upgraded"} 1');
+  const since = () => Number(/^ally_daemon_start_time_seconds\{plugin="plugin"\} (\S+)$/m.exec(manager.metricsText())[1]);
+  const serving = since();
+  await until(() => manager.getMetrics('plugin').resources);
+  // Python needs tens of milliseconds of CPU time to start, and the change-over comes milliseconds before the sample.
+  expect(manager.getMetrics('plugin').resources.cpuPercent).toBeLessThan(300);
+  await failure(manager.upgradeProcess('plugin', { args: script('exits.py', '--code', '3') }));
+  has('ally_daemon_starts_total{plugin="plugin"} 3');
+  has('ally_daemon_exits_total{plugin="plugin",reason="startup"} 1');
+  expect(since()).toBe(serving);
 });
 
 test('getMetrics: health checks with their latencies', async () => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use ally_base::os::{self, Process};
+use ally_base::os::{self, Process, Waiting};
 use ally_base::record::Identity;
 use ally_base::wire::KeeperReport;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -49,6 +49,8 @@ pub struct Attempt {
     pub process: Option<LaunchedProcess>,
     /// The file at `socketPath` before the spawn. Another one may be this daemon's, whatever it was told.
     pub former_file: Option<SocketFileId>,
+    /// Of a daemon that a connection starts: who waited before the spawn.
+    pub queue_before: Option<Waiting>,
     pub pumps: Option<Pumps>,
     /// From before the spawn until the tree is gone, if a probe is `notify`.
     pub notify: Option<Arc<NotifySocket>>,
@@ -74,8 +76,18 @@ pub struct Attempt {
     pub watching_idle: Option<IdleGuard>,
     /// The STATUS= of a successor, until it serves.
     pub status: Option<String>,
-    /// The tree, from the spawn on, and how much of its CPU time is counted.
-    pub tree: Option<(TreeId, Duration)>,
+    /// From the spawn on.
+    pub tree: Option<CountedTree>,
+}
+
+/// A tree in the metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct CountedTree {
+    pub id: TreeId,
+    /// The monotonic time.
+    pub spawned: Duration,
+    /// How much of its CPU time is counted.
+    pub counted: Duration,
 }
 
 pub type Preparing = Boxed<Result<Preparation, Failure>>;
@@ -197,6 +209,7 @@ impl Attempt {
             log: None,
             process: None,
             former_file: None,
+            queue_before: None,
             pumps: None,
             notify: None,
             awaiting_ready: None,

@@ -251,7 +251,9 @@ impl Task {
         };
         let (ordered, order_result) = oneshot::channel();
         let guardian = Arc::clone(&self.context.guardian);
+        let queue_before = self.queue_of_readiness(generation);
         if let Some(attempt) = self.attempt(generation) {
+            attempt.queue_before = queue_before;
             attempt.former_file = (!attempt.place.is_public()).then(|| SocketFileId::at(&attempt.job.config.socket_path)).flatten();
             attempt.output = pumps.process();
             attempt.pumps = Some(pumps);

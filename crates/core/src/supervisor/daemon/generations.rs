@@ -9,13 +9,13 @@ use ally_base::record::Identity;
 use tokio::time::{Instant, sleep};
 
 use super::Task;
-use super::attempt::{Attempt, Completion, Queue};
+use super::attempt::{Attempt, Completion, CountedTree, Queue};
 use super::socket_place::SecondName;
 use crate::error::Failure;
 use crate::lifecycle::{Event, Generation};
 use crate::supervisor::metrics::sample_at_ready;
 use crate::supervisor::report::log;
-use crate::supervisor::runtime::{self, AbortOnDrop, FolderChanges, clock};
+use crate::supervisor::runtime::{self, AbortOnDrop, FolderChanges};
 use crate::supervisor::socket;
 
 /// How long an old generation may take to work off its queue.
@@ -52,14 +52,13 @@ impl Task {
         self.serving = generation;
         self.socket_lost = None;
         self.put_log_path(generation);
-        let now = clock::now().mono;
         let counters = &self.daemon.counters;
         let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.generation == generation) else { return Ok(()) };
         self.daemon.set_status(attempt.status.take());
-        if let Some((tree, _)) = attempt.tree {
-            let counted = counters.change_tree(tree, now);
+        if let Some(tree) = attempt.tree {
+            let counted = counters.change_tree(tree.id, tree.spawned);
             for former in self.attempts.iter_mut().filter(|attempt| attempt.generation != generation) {
-                former.tree = former.tree.map(|(id, _)| (id, counted));
+                former.tree = former.tree.map(|tree| CountedTree { counted, ..tree });
             }
             let counters = Arc::clone(counters);
             drop(runtime::spawn(async move { sample_at_ready(&counters).await }));

@@ -3,15 +3,15 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use ally_base::os;
+use ally_base::os::{self, Waiting};
 
 use super::Task;
 use super::attempt::{Attempt, Completion, Queue};
-use crate::config::{KillMode, StartMode};
+use crate::config::{KillMode, Probe, StartMode};
 use crate::error::Failure;
 use crate::lifecycle::{Event, Generation};
 use crate::model::{Exit, Pid};
-use crate::supervisor::probe::HeldProbe;
+use crate::supervisor::probe::{HeldProbe, has_taken};
 use crate::supervisor::report::log;
 use crate::supervisor::socket::{Activity, HeldEvent, HeldSocket, IdleGuard, Restored, WatchedDaemon, make_free, remove_dead};
 
@@ -250,6 +250,23 @@ impl Task {
         let attempt = self.attempts.iter().find(|attempt| attempt.generation == generation);
         let was_used = attempt.and_then(|attempt| attempt.watching_idle.as_ref()).is_some_and(IdleGuard::was_used);
         was_used || held.queue_len().is_ok_and(|waiting| waiting > 0)
+    }
+
+    /// The queue of a daemon that is started by a connection, and is ready when it has taken it.
+    pub(super) fn queue_of_readiness(&self, generation: Generation) -> Option<Waiting> {
+        let accepts = |attempt: &&Attempt| {
+            let config = &attempt.job.config;
+            attempt.generation == generation && config.start == StartMode::OnConnect && matches!(config.readiness, Probe::Accept)
+        };
+        self.attempts.iter().find(accepts)?;
+        self.held.as_ref().filter(|_| generation == self.serving)?.listener().waiting().ok()
+    }
+
+    /// Whether a daemon that has just exited had taken a connection before readiness could see it. Others may wait by now.
+    pub(super) fn was_ready(&self, generation: Generation) -> bool {
+        let attempt = self.attempts.iter().find(|attempt| attempt.generation == generation && attempt.awaiting_ready.is_some());
+        let Some(before) = attempt.and_then(|attempt| attempt.queue_before.as_ref()) else { return false };
+        self.queue_of_readiness(generation).is_some_and(|now| has_taken(before, &now))
     }
 
     pub(super) fn watch_idle(&mut self, generation: Generation) {

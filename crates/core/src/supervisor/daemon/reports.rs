@@ -8,7 +8,7 @@ use ally_base::text::printable;
 use ally_base::wire::KeeperReport;
 
 use super::Task;
-use super::attempt::{AttemptEvent, Completion, Preparation, Sweeping};
+use super::attempt::{AttemptEvent, Completion, CountedTree, Preparation, Sweeping};
 use crate::config::KillMode;
 use crate::error::Failure;
 use crate::lifecycle::{Event, Generation, Timer};
@@ -78,9 +78,10 @@ impl Task {
             KeeperReport::Spawned { leader, leader_start, keeper, keeper_start, group } => {
                 let held = self.held_probe(generation);
                 let (job, envs_dir) = (self.job_of(generation), self.context.options.envs_dir.clone());
-                let (tree, is_serving) = (TreeId { keeper, keeper_start }, generation == self.serving);
+                let tree = CountedTree { id: TreeId { keeper, keeper_start }, spawned: clock::now().mono, counted: Duration::ZERO };
+                let is_serving = generation == self.serving;
                 if let Some(attempt) = self.attempt(generation) {
-                    attempt.tree = Some((tree, Duration::ZERO));
+                    attempt.tree = Some(tree);
                     let job = Arc::clone(&job);
                     if let Some(process) = &mut attempt.process {
                         let commands = CommandRunner::new(job, envs_dir, process.token.clone(), process.keeper.prober());
@@ -95,7 +96,7 @@ impl Task {
                 }
                 job.member.iter().for_each(|member| member.set_spawned());
                 if is_serving {
-                    self.daemon.counters.begin_tree(tree, clock::now().mono);
+                    self.daemon.counters.begin_tree(tree.id, tree.spawned);
                 }
                 // Before the pid is published, so that a caller who reads the pid finds `daemon.pid`.
                 let recorded = self.record(generation, SpawnReport { leader, leader_start, keeper, keeper_start, group });
@@ -137,7 +138,7 @@ impl Task {
     /// `cpu`: of the whole tree, by the keeper. `None` if the keeper was killed.
     fn end_tree(&mut self, generation: Generation, cpu: Option<Duration>) {
         let is_serving = generation == self.serving;
-        let Some((_, counted)) = self.attempt(generation).and_then(|attempt| attempt.tree.take()) else { return };
+        let Some(CountedTree { counted, .. }) = self.attempt(generation).and_then(|attempt| attempt.tree.take()) else { return };
         if is_serving {
             self.daemon.counters.end_tree(cpu);
         } else {
@@ -177,6 +178,9 @@ impl Task {
     }
 
     fn on_exited(&mut self, generation: Generation, exit: Exit, usage: Option<ExitUsage>, remains: bool) {
+        if exit.succeeded() && self.was_ready(generation) {
+            self.on_ready(generation);
+        }
         let after_probe = self.attempt(generation).and_then(|attempt| attempt.spawned()?.recently_connected());
         if let Some(attempt) = self.attempt(generation) {
             if let Some(process) = &mut attempt.process {

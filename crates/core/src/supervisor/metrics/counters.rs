@@ -106,8 +106,12 @@ struct Inner {
     scheduled: ExitReason,
     /// The number of restarts that `counts` has.
     restarts: u64,
+    /// While it lives.
+    leader: Option<Pid>,
     /// The monotonic time at which the leader was made.
     spawned: Duration,
+    /// During an upgrade: the leader of the new generation, and when it was made.
+    successor: Option<(Pid, Now)>,
     /// The tree that lives now.
     tree: Option<Tree>,
     /// The CPU time of the trees that are gone.
@@ -136,7 +140,9 @@ impl Counters {
             recent_checks: Recent::NONE,
             scheduled: ExitReason::Crashed,
             restarts: 0,
+            leader: None,
             spawned: Duration::ZERO,
+            successor: None,
             tree: None,
             former_cpu: Duration::ZERO,
         }))
@@ -176,10 +182,11 @@ impl Counters {
         inner.former_cpu += cpu.unwrap_or_default().max(sampled);
     }
 
-    /// The tree of another generation serves from now on. Returns the CPU time of the former one that is counted so far.
-    pub fn change_tree(&self, id: TreeId, now: Duration) -> Duration {
+    /// The tree of another generation, which began at `spawned`, serves from now on. Returns the CPU time of the former one that is
+    /// counted so far.
+    pub fn change_tree(&self, id: TreeId, spawned: Duration) -> Duration {
         let mut inner = self.lock();
-        let former = inner.tree.replace(Tree { id, sampled: (now, None) });
+        let former = inner.tree.replace(Tree { id, sampled: (spawned, None) });
         let counted = former.and_then(|tree| tree.sampled.1).map_or(Duration::ZERO, |(_, resources)| resources.cpu_time);
         inner.former_cpu += counted;
         counted
@@ -236,22 +243,34 @@ impl Inner {
     fn count(&mut self, notice: &Notice, now: Now) {
         let counts = &mut self.counts;
         match notice {
-            Notice::Spawned { .. } => {
+            Notice::Spawned { pid } => {
                 counts.starts += 1;
-                counts.leader_since = Some(now.wall);
-                self.spawned = now.mono;
+                if self.leader.is_some() {
+                    self.successor = Some((*pid, now));
+                } else {
+                    self.set_leader(*pid, now);
+                }
             }
-            Notice::StateChanged { to: ProcessState::Running, .. } => counts.ready.add(now.mono.saturating_sub(self.spawned)),
+            Notice::StateChanged { to: ProcessState::Running, .. } => self.count_ready(now),
+            // The state stays RUNNING, unless the former generation has crashed.
+            Notice::ChangedOver { former: Some(_), .. } => self.count_ready(now),
+            Notice::UpgradeFailed { .. } => self.count_successor_exit(ExitReason::Startup),
+            Notice::StateChanged { to: ProcessState::Stopped | ProcessState::Error, .. } => {
+                self.count_successor_exit(ExitReason::Stopped);
+            }
             Notice::StateChanged { .. }
             | Notice::Armed
             | Notice::Disarmed
             | Notice::Connected
-            | Notice::ChangedOver { .. }
-            | Notice::UpgradeFailed { .. }
+            | Notice::ChangedOver { former: None, .. }
             | Notice::NotDrained { .. } => {}
-            Notice::Exited { reason, .. } => {
+            Notice::Exited { pid, reason, .. } => {
                 counts.exits[*reason as usize] += 1;
-                counts.leader_since = None;
+                // After a change-over the leader of the new generation lives on.
+                if self.leader == Some(*pid) {
+                    self.leader = None;
+                    counts.leader_since = None;
+                }
             }
             Notice::RestartScheduled { reason, .. } => self.scheduled = *reason,
             Notice::Checked { healthy, latency, .. } => {
@@ -261,6 +280,27 @@ impl Inner {
                 counts.last_check = Some(*latency);
                 self.recent_checks.add(*latency);
             }
+        }
+    }
+
+    const fn set_leader(&mut self, pid: Pid, spawned: Now) {
+        self.leader = Some(pid);
+        self.counts.leader_since = Some(spawned.wall);
+        self.spawned = spawned.mono;
+    }
+
+    /// The leader serves: of an upgrade that of the new generation.
+    fn count_ready(&mut self, now: Now) {
+        if let Some((pid, spawned)) = self.successor.take() {
+            self.set_leader(pid, spawned);
+        }
+        self.counts.ready.add(now.mono.saturating_sub(self.spawned));
+    }
+
+    /// Its exit has no notice.
+    fn count_successor_exit(&mut self, reason: ExitReason) {
+        if self.successor.take().is_some() {
+            self.counts.exits[reason as usize] += 1;
         }
     }
 }
@@ -302,6 +342,31 @@ mod tests {
         assert_eq!((counts.starts, counts.restarts[crashed], counts.exits[crashed]), (2, 1, 1));
         assert_eq!((counts.restarts.iter().sum::<u64>(), counts.exits.iter().sum::<u64>()), (1, 1));
         assert_eq!((counts.ready.count, counts.ready.sum), (1, Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn the_leader_of_an_upgrade_counts_when_it_serves_and_its_exit_if_it_never_does() {
+        let (counters, new) = (Counters::new(), PID + 1);
+        let notice = |notice| Effect::Notify(notice);
+        let exited = |pid, reason| notice(Notice::Exited { pid, exit: Exit::UNKNOWN, reason });
+        counters.count(&[notice(Notice::Spawned { pid: PID })], 0, at(10));
+        counters.count(&[state(ProcessState::Running)], 0, at(20));
+        counters.count(&[notice(Notice::Spawned { pid: new })], 0, at(30));
+        assert_eq!(counters.counts().leader_since, Some(at(10).wall), "the former one serves");
+        counters.count(&[notice(Notice::ChangedOver { former: Some(PID), pid: new })], 0, at(70));
+        counters.count(&[exited(PID, ExitReason::Upgraded)], 0, at(80));
+        let counts = counters.counts();
+        assert_eq!((counts.leader_since, counts.ready.count, counts.ready.sum), (Some(at(30).wall), 2, Duration::from_millis(50)));
+        // The next upgrade fails.
+        let failure = crate::error::Failure::Stopped;
+        counters.count(&[notice(Notice::Spawned { pid: PID })], 0, at(90));
+        counters.count(&[notice(Notice::UpgradeFailed { failure })], 0, at(95));
+        // During the one after it the former leader crashes, and a caller stops the plugin.
+        counters.count(&[notice(Notice::Spawned { pid: PID }), exited(new, ExitReason::Crashed)], 0, at(99));
+        counters.count(&[state(ProcessState::Stopped)], 0, at(100));
+        let counts = counters.counts();
+        assert_eq!((counts.leader_since, counts.starts, counts.exits.iter().sum::<u64>()), (None, 4, 4));
+        assert_eq!((counts.exits[ExitReason::Startup as usize], counts.exits[ExitReason::Stopped as usize]), (1, 1));
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Caller<'_> {
                 Ok(now) => now,
                 Err(error) => return Answer::NotMade(io_text(&error)),
             };
-            if is_taken(&before, &now) {
+            if has_taken(&before, &now) {
                 if !self.is_taken_by_another(before.clients.first().copied()) {
                     return Answer::Passed;
                 }
@@ -84,7 +84,7 @@ pub(super) fn taken_by_another() -> Answer {
 }
 
 /// Whether a connection was taken from the queue between two looks. Clients close their ends meanwhile, and new ones come.
-fn is_taken(before: &Waiting, now: &Waiting) -> bool {
+pub fn has_taken(before: &Waiting, now: &Waiting) -> bool {
     // In its place a client can only become 0: another one in its place means that the queue has moved up.
     let has_moved = before.clients.iter().zip(&now.clients).any(|(before, now)| now != before && *now != 0);
     now.count < before.count || has_moved

@@ -19,4 +19,5 @@ mod wakeups;
 pub use daemon::{HeldProbe, ProbedDaemon};
 pub use exec::CommandRunner;
 pub use health::{HealthCheck, check};
+pub use held::has_taken;
 pub use ready::{ReadinessStatus, await_other_socket, await_ready};
