@@ -98,6 +98,22 @@ testOnLinux('idleTimeout: an open connection keeps the daemon, also one that say
   await until(() => isArmed(manager));
 });
 
+testOnLinux('idleTimeout: the daemon is never stopped before that time has passed since its last connection', async () => {
+  const { manager, events } = await armed(['echoes'], { idleTimeout: 800 });
+  for (let round = 1; round <= 3; round++) {
+    const client = await connected();
+    await manager.whenRunning('plugin');
+    // Between two looks.
+    const opened = performance.now();
+    await until(() => performance.now() - opened > 200 * round + 190);
+    const closed = performance.now();
+    client.destroy();
+    await until(() => manager.getState('plugin') === 'stopping' || isArmed(manager), 10_000, 'the idle stop');
+    expect(performance.now() - closed).toBeGreaterThanOrEqual(799);
+    await until(() => isArmed(manager) && events.of('exit').length === round);
+  }
+});
+
 testOnLinux('idleTimeout: health checks do not keep a daemon', async () => {
   const { manager, asks } = await armed([], { idleTimeout: IDLE, healthcheck: { interval: 30, timeout: 500, retries: 3 } });
   await asks();
@@ -135,6 +151,18 @@ test("start 'onConnect': a daemon that exits with code 0 is armed again, without
   expect(new Set(pids).size).toBe(3);
   await until(() => events.of('exit').length === 3 && events.of('stateChange').at(-1).reason === 'exited');
   expect(events.of('exit').map(({ reason }) => reason)).toEqual(['exited', 'exited', 'exited']);
+  expect(events.of('restart')).toEqual([]);
+});
+
+testOnLinux("start 'onConnect': a daemon that serves one connection and exits is armed again, also while others wait", async () => {
+  const manager = world.manager();
+  const events = record(manager);
+  await manager.startProcess({ ...config(), args: script('serves-held-once.py'), restart: { maxAttempts: 0 } });
+  const answers = await Promise.all(Array.from({ length: 4 }, () => ask(world.socket('plugin'))));
+  expect(new Set(answers).size).toBe(4);
+  for (const answer of answers) expect(answer).toMatch(/^served \d+$/);
+  await until(() => isArmed(manager) && events.of('exit').length === 4);
+  expect(events.of('exit').map(({ reason, code }) => [reason, code])).toEqual(Array(4).fill(['exited', 0]));
   expect(events.of('restart')).toEqual([]);
 });
 

@@ -69,10 +69,10 @@ struct Entry {
     key: u64,
     daemon: WatchedDaemon,
     next_look: Instant,
-    /// The last moment at which somebody may have used the socket.
-    used_at: Instant,
+    /// The first look since which nobody has used the socket. `None`: somebody used it at the last look.
+    idle_since: Option<Instant>,
     is_paused: bool,
-    /// Whether somebody used it at the last look.
+    /// Whether the last look has seen somebody.
     is_used: bool,
     /// `None` after the call.
     on_idle: Option<OnIdle>,
@@ -100,7 +100,8 @@ pub struct IdleGuard {
 }
 
 impl IdleWatch {
-    /// Calls `on_idle` once, on the supervisor's thread, when no look within the idle time has seen anybody.
+    /// Calls `on_idle` once, on the supervisor's thread, when no look has seen anybody for the idle time. It counts from the first look
+    /// that saw nobody, so it is never shorter than the time without a connection.
     pub fn watch(self: &Arc<Self>, daemon: WatchedDaemon, on_idle: impl FnOnce() + Send + 'static) -> IdleGuard {
         let now = Instant::now();
         let mut entries = self.lock();
@@ -111,7 +112,7 @@ impl IdleWatch {
             key,
             daemon,
             next_look,
-            used_at: now,
+            idle_since: Some(now),
             is_paused: false,
             is_used: false,
             on_idle: Some(Box::new(on_idle)),
@@ -161,14 +162,16 @@ impl IdleWatch {
             entry.is_used = activity.as_ref().is_ok_and(|activity| !activity.is_none());
             match activity {
                 Ok(activity) if activity.is_none() => {
-                    if now.duration_since(entry.used_at) >= entry.daemon.idle_timeout {
+                    let due = *entry.idle_since.get_or_insert(now) + entry.daemon.idle_timeout;
+                    if due <= now {
                         idle.extend(entry.on_idle.take());
                     }
+                    entry.next_look = entry.next_look.min(due);
                 }
-                Ok(_) => entry.used_at = now,
+                Ok(_) => entry.idle_since = None,
                 Err(error) => {
                     // Nobody can tell, so the socket counts as used.
-                    entry.used_at = now;
+                    entry.idle_since = None;
                     tracing::debug!(target: TARGET, %error, "whether a daemon is idle can't be found out");
                 }
             }
