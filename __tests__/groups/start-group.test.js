@@ -107,6 +107,24 @@ test('startGroup: a stop of a plugin that waits for its dependency ends the whol
   expect(manager.getState('db')).toBe('stopped');
 });
 
+test.each([
+  ['a stop', (manager) => manager.stopProcess('db'), 'ERR_STOPPED', 'stopped'],
+  ['a crash for good', (manager) => process.kill(manager.getPid('db'), 'SIGKILL'), 'ERR_STARTUP_EXIT', 'error'],
+])('startGroup: %s of a plugin that runs already, while another one starts, is a failure', async (_, end, code, state) => {
+  const manager = world.manager();
+  const go = world.path('go');
+  const web = member(world, 'web', ['db'], ['waits-for-a-file.py', go, world.path('began')]);
+  const start = failure(manager.startGroup([member(world, 'db', [], ['serves.py'], { restart: { maxAttempts: 0 } }), web]));
+  await until(() => fs.existsSync(world.path('began')), 10_000, 'web starts');
+  await end(manager);
+  await until(() => manager.getState('db') === state);
+  fs.writeFileSync(go, '');
+  const error = await start;
+  expect(error).toBeInstanceOf(AggregateError);
+  expect(error.errors).toEqual([expect.objectContaining({ code, pluginName: 'db' })]);
+  expect(states(manager, 'db', 'web')).toEqual({ db: state, web: 'stopped' });
+});
+
 test('startGroup: stopAllProcesses ends it with ERR_STOPPED', async () => {
   const manager = world.manager();
   const start = failure(manager.startGroup([member(world, 'db', [], ['never-binds.py']), member(world, 'web', ['db'])]));

@@ -205,6 +205,13 @@ pub async fn finish_group(
             Ok((_, Err(_))) | Err(_) => return None,
         }
     }
+    if undo.is_none()
+        && let Some((index, refusal)) = first_at_rest(&context, &members).await
+    {
+        failures.push((index, refusal));
+        group.fail();
+        undo = Some(stop_started(Some(index)));
+    }
     let Some(undo) = undo else {
         let starts = members.iter().zip(ready).map(|((daemon, member), ready)| MemberStart {
             plugin: daemon.name.clone(),
@@ -218,6 +225,21 @@ pub async fn finish_group(
     let names: Vec<&str> = members.iter().map(|(daemon, _)| daemon.name.as_str()).collect();
     let causes = own_failures(&names, failures, is_failed_outside).into_iter().chain(left).collect();
     Some(Err(not_started(count, causes)))
+}
+
+/// A plugin that was stopped, or ended for good, after it had started and before the others had. Waits for a pending restart.
+async fn first_at_rest(context: &ManagerContext, members: &[(Arc<Daemon>, Arc<Member>)]) -> Option<(usize, Refusal)> {
+    for (index, (daemon, _)) in members.iter().enumerate() {
+        let (ticket, answer) = context.tickets.for_supervisor();
+        let wait = Wait { daemon: Arc::clone(daemon), ticket };
+        wait.daemon.feed(Event::UseRequested { ticket });
+        // Without an answer the manager is closed.
+        if let Err(Refusal { plugin, failure, causes }) = answer.await.unwrap_or(Ok(())) {
+            let failure = if matches!(failure, Failure::AtRest | Failure::NotFound) { Failure::Stopped } else { failure };
+            return Some((index, Refusal { plugin, failure, causes }));
+        }
+    }
+    None
 }
 
 /// Tells the caller of startGroup.
