@@ -45,8 +45,12 @@ test('stopAllProcesses: stops starting plugins and cancels pending restarts', as
   await until(() => manager.getProcessInfo('crashed').nextRestartAt);
   const start = watch(manager.startProcess(world.config('starting', ['never-binds.py'])));
   await until(() => manager.getPid('starting'));
-  await manager.stopAllProcesses();
+  const all = manager.stopAllProcesses();
+  // Before the daemons have heard of it.
+  const late = ['starting', 'crashed'].map((name) => failure(manager.restartProcess(name)));
+  await all;
   expect((await failure(start.promise)).code).toBe('ERR_STOPPED');
+  for (const error of await Promise.all(late)) expect(error.code).toBe('ERR_SHUTTING_DOWN');
   expect(manager.listProcesses().map(({ state }) => state)).toEqual(['stopped', 'stopped']);
   expect(fs.readFileSync(counter, 'utf8')).toBe('1');
 });

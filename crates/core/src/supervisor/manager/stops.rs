@@ -72,6 +72,12 @@ impl Manager {
     }
 
     pub fn restart(&self, name: &str) -> Ticket {
+        // Before the daemons have heard of the shutdown.
+        if let (Err(failure), Some(_)) = (self.must_be_open(), self.context.daemons.get_known(name)) {
+            let ticket = self.context.tickets.for_caller();
+            self.context.tickets.settle(ticket, Err(Refusal::new(name.to_owned(), failure)));
+            return ticket;
+        }
         self.request(name, |ticket| Event::RestartRequested { ticket })
     }
 
