@@ -26,6 +26,7 @@ const cases = [
   ['the pluginName .', { pluginName: '.' }, 'pluginName'],
   ['the pluginName ..', { pluginName: '..' }, 'pluginName'],
   ['a pluginName with a slash', { pluginName: 'a/b' }, 'pluginName'],
+  ['a pluginName with half a character', { pluginName: 'a\ud800' }, 'pluginName'],
   ['a pluginName that climbs', { pluginName: '../../etc' }, 'pluginName'],
   ['a pluginName with NUL', { pluginName: 'a\0b' }, 'pluginName'],
 

@@ -141,6 +141,10 @@ fn check_name(top: &Fields, field: &str, name: &str) -> Checked<()> {
     if name == "." || name == ".." || name.contains('/') {
         return Err(top.wrong(field, "must be a plain folder name: not '.' or '..', and without '/'"));
     }
+    // What JavaScript's half of a character becomes: two such names would be one plugin.
+    if name.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(top.wrong(field, "must be well-formed text, without half a character and without U+FFFD"));
+    }
     if name.starts_with(RESERVED) {
         return Err(top.wrong(field, format!("must not begin with '{RESERVED}': such folders are this package's own")));
     }
