@@ -26,7 +26,7 @@ const cases = [
   ['the pluginName .', { pluginName: '.' }, 'pluginName'],
   ['the pluginName ..', { pluginName: '..' }, 'pluginName'],
   ['a pluginName with a slash', { pluginName: 'a/b' }, 'pluginName'],
-  ['a pluginName with half a character', { pluginName: 'a\ud800' }, 'pluginName'],
+  ['a pluginName with U+FFFD', { pluginName: 'a\ufffd' }, 'pluginName'],
   ['a pluginName that climbs', { pluginName: '../../etc' }, 'pluginName'],
   ['a pluginName with NUL', { pluginName: 'a\0b' }, 'pluginName'],
 
@@ -128,6 +128,14 @@ const cases = [
 test('ERR_INVALID_CONFIG: the table of invalid configurations has more than 80 different cases', () => {
   expect(cases.length).toBeGreaterThan(80);
   expect(new Set(cases.map(([what]) => what)).size).toBe(cases.length);
+});
+
+test('ERR_INVALID_CONFIG: half a character in a pluginName, which would become U+FFFD', async () => {
+  const manager = world.manager();
+  const error = await failure(manager.startProcess({ ...world.config(), pluginName: 'a\ud800' }));
+  expect(error.code).toBe('ERR_INVALID_CONFIG');
+  expectProblem(error, 'pluginName');
+  expect(manager.listProcesses()).toEqual([]);
 });
 
 test.each(cases)('ERR_INVALID_CONFIG: startProcess refuses %s, names the field and changes nothing', async (_, change, field) => {
