@@ -55,4 +55,11 @@ function notSupported(name, pluginName) {
   return error;
 }
 
-module.exports = { guarded, invalidConfig, makeError, notSupported };
+/** The error for a method that was called as a plain function, or of another object, such as a Proxy of the manager. */
+function withoutManager(method) {
+  const error = invalidConfig(method, `was called without its manager: write (...args) => manager.${method}(...args) to pass it on`);
+  Error.captureStackTrace?.(error, withoutManager);
+  return error;
+}
+
+module.exports = { guarded, invalidConfig, makeError, notSupported, withoutManager };

@@ -94,7 +94,20 @@ class BackgroundProcessManager extends EventEmitter {
     return [() => self.deref()?.#takeMessages(), { hasRef: () => self.deref()?.#native.isHolding() ?? false }];
   }
 
+  /**
+   * Why a method can't run without its manager, as in `const { startProcess } = manager`. `#native in this` alone throws where
+   * `this` is no object.
+   */
+  static #withoutManager(self, method) {
+    if (typeof self === 'object' && self !== null && #native in self) return undefined;
+    // No manager may exist yet.
+    requireLib();
+    return lib.withoutManager(method);
+  }
+
   startProcess(config, callOptions) {
+    const lost = BackgroundProcessManager.#withoutManager(this, 'startProcess');
+    if (lost) return Promise.reject(lost);
     return this.#traced(
       'start',
       () => config?.pluginName,
@@ -162,6 +175,8 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   stopProcess(pluginName, callOptions) {
+    const lost = BackgroundProcessManager.#withoutManager(this, 'stopProcess');
+    if (lost) return Promise.reject(lost);
     return this.#traced(
       'stop',
       () => pluginName,
@@ -179,6 +194,8 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   async startGroup(configs) {
+    const lost = BackgroundProcessManager.#withoutManager(this, 'startGroup');
+    if (lost) throw lost;
     const copies = lib
       .copyConfigs(configs)
       .map(({ given, ...rest }) => ({ given, whole: lib.withDefaults(given, this.#defaults), ...rest }));
@@ -202,11 +219,15 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   async stopGroup(group) {
+    const lost = BackgroundProcessManager.#withoutManager(this, 'stopGroup');
+    if (lost) throw lost;
     if (typeof group !== 'string' || group === '') throw lib.invalidConfig('group', 'must be a string that is not empty');
     await this.#settled(this.#native.stopGroup(group));
   }
 
   stopAllProcesses() {
+    const lost = BackgroundProcessManager.#withoutManager(this, 'stopAllProcesses');
+    if (lost) return Promise.reject(lost);
     return this.#traced(
       'stop',
       () => undefined,
@@ -215,6 +236,8 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   restartProcess(pluginName) {
+    const lost = BackgroundProcessManager.#withoutManager(this, 'restartProcess');
+    if (lost) return Promise.reject(lost);
     return this.#traced(
       'restart',
       () => pluginName,
@@ -223,6 +246,8 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   upgradeProcess(pluginName, changes) {
+    const lost = BackgroundProcessManager.#withoutManager(this, 'upgradeProcess');
+    if (lost) return Promise.reject(lost);
     return this.#traced(
       'upgrade',
       () => pluginName,
@@ -263,6 +288,8 @@ class BackgroundProcessManager extends EventEmitter {
   }
 
   async whenRunning(pluginName, callOptions) {
+    const lost = BackgroundProcessManager.#withoutManager(this, 'whenRunning');
+    if (lost) throw lost;
     const name = nameOf(pluginName);
     const signal = lib.abortSignal(callOptions, name);
     const reason = (error) => lib.reasonOf(signal, error ?? lib.unreadable('options.signal.reason', name));
