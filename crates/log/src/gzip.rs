@@ -20,6 +20,9 @@ const STACK: usize = 1024 * 1024;
 pub struct Job {
     /// The file that is compressed. Rotations, also of another log process, change its number.
     pub of: FileId,
+    /// The same file. While it is open no other file gets its inode number, so `of` can't name a newer one after rotations have
+    /// removed it.
+    _source: File,
     /// Locked until the result has its name: what another log process can't lock, it does not touch.
     lock: File,
     cancelled: Arc<AtomicBool>,
@@ -28,9 +31,9 @@ pub struct Job {
 
 impl Job {
     /// # Errors
-    /// EAGAIN: no thread could be made.
+    /// EAGAIN: no thread could be made. EMFILE.
     pub fn start(from: File, to: File, queue: &Arc<Queue>) -> io::Result<Self> {
-        let (of, lock) = (FileId::of(&from)?, to.try_clone()?);
+        let (of, source, lock) = (FileId::of(&from)?, from.try_clone()?, to.try_clone()?);
         let cancelled = Arc::new(AtomicBool::new(false));
         let (is_cancelled, queue) = (Arc::clone(&cancelled), Arc::clone(queue));
         let thread = thread::Builder::new().stack_size(STACK).spawn(move || {
@@ -39,7 +42,7 @@ impl Job {
             queue.report_compressed();
             compressed
         })?;
-        Ok(Self { of, lock, cancelled, thread })
+        Ok(Self { of, _source: source, lock, cancelled, thread })
     }
 
     pub fn cancel(&self) {

@@ -194,9 +194,15 @@ impl Rotation {
         let Some(job) = self.job.take() else { return };
         let number = self.number_of(&job);
         let (_lock, compressed) = job.join();
-        let Some(number) = number.filter(|_| compressed.is_ok()) else {
-            return ignore(self.remove(&self.compressing_name()));
+        let Some(number) = number else {
+            // Rotations have removed the file, and others were waiting meanwhile.
+            ignore(self.remove(&self.compressing_name()));
+            return self.compress_next();
         };
+        if compressed.is_err() {
+            // The same file would be next, and on a full disk would fail again and again.
+            return ignore(self.remove(&self.compressing_name()));
+        }
         let [plain, gzip] = FORMS.map(|form| self.older(number, form));
         if self.rename(&self.compressing_name(), &gzip).is_ok() {
             ignore(self.remove(&plain));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::time::{Duration, Instant};
 
 use ally_log::Limits;
 use flate2::read::GzDecoder;
@@ -103,7 +104,7 @@ fn compress_makes_a_gzip_of_each_older_file_while_lines_come() {
     }
     let mut buffer = Vec::new();
     until("both are compressed", || {
-        if place.queue.wait_compressed(std::time::Instant::now() + std::time::Duration::from_millis(10)) {
+        if place.queue.wait_compressed(Instant::now() + Duration::from_millis(10)) {
             log.rotation.on_compressed();
         }
         place.names() == ["log", "log.1.gz", "log.2.gz"]
@@ -113,6 +114,49 @@ fn compress_makes_a_gzip_of_each_older_file_while_lines_come() {
         GzDecoder::new(fs::File::open(place.path(name)).unwrap()).read_to_end(&mut buffer).unwrap();
         assert_eq!((buffer.len(), buffer[0]), (90_000, letter));
     }
+}
+
+#[test]
+fn compress_goes_on_with_the_next_file_after_rotations_have_removed_the_one_it_was_at() {
+    let place = Place::new();
+    let limits = Limits { max_size: 100_000, max_files: 2, compress: true };
+    let mut log = place.open(&limits);
+    // The second rotation removes the file of the first one, whose compression has begun.
+    for letter in ['a', 'b', 'c'] {
+        log.write(&line(90_000, letter));
+    }
+    until("the file of the last rotation is compressed, without a further one", || {
+        if place.queue.wait_compressed(Instant::now() + Duration::from_millis(10)) {
+            log.rotation.on_compressed();
+        }
+        place.names() == ["log", "log.1.gz"]
+    });
+    let mut bytes = Vec::new();
+    GzDecoder::new(fs::File::open(place.path("log.1.gz")).unwrap()).read_to_end(&mut bytes).unwrap();
+    assert_eq!((bytes.len(), bytes[0]), (90_000, b'b'));
+}
+
+#[test]
+fn a_compressed_file_that_rotations_have_removed_is_not_taken_for_a_newer_one_with_its_inode_number() {
+    let place = Place::new();
+    let limits = Limits { max_size: 1_000, max_files: 2, compress: true };
+    let mut log = place.open(&limits);
+    log.write(&[line(900, 'a'), line(900, 'b')].concat());
+    assert!(place.queue.wait_compressed(Instant::now() + Duration::from_secs(10)));
+    // Before the writer hears of it. Many file systems give the inode number of a removed file to the next one.
+    for letter in ['c', 'd', 'e'] {
+        log.write(&line(900, letter));
+    }
+    log.rotation.on_compressed();
+    until("the newest one is compressed", || {
+        if place.queue.wait_compressed(Instant::now() + Duration::from_millis(10)) {
+            log.rotation.on_compressed();
+        }
+        place.names() == ["log", "log.1.gz"]
+    });
+    let mut text = String::new();
+    GzDecoder::new(fs::File::open(place.path("log.1.gz")).unwrap()).read_to_string(&mut text).unwrap();
+    assert_eq!((text.chars().next(), place.read("log").chars().next()), (Some('d'), Some('e')));
 }
 
 proptest! {
