@@ -140,6 +140,33 @@ test('logs.file: the file of another plugin of this manager is ERR_INVALID_CONFI
   await manager.startProcess(config({ logs: { file: log() } }, 'other'));
 });
 
+test('logs.file: the file of another plugin of this manager under another path is ERR_INVALID_CONFIG too, at once', async () => {
+  const manager = world.manager();
+  fs.mkdirSync(world.path('logs'));
+  fs.symlinkSync(world.path('logs'), world.path('link'));
+  const file = world.path('logs', 'plugin.log');
+  await manager.startProcess(config({ logs: { file, maxSize: 10_000, maxFiles: 10 } }));
+  // After a rotation the lock is that of a file which the log process has made.
+  await until(() => fs.existsSync(`${file}.2`));
+  const { config: before } = manager.getProcessInfo('plugin');
+  for (const other of [path.join(world.path('link'), 'plugin.log'), `${world.path('logs')}/../logs/plugin.log`]) {
+    const begun = performance.now();
+    const error = await failure(manager.startProcess(config({ logs: { file: other } }, 'other')));
+    expect(performance.now() - begun).toBeLessThan(1_500);
+    expect(error.code).toBe('ERR_INVALID_CONFIG');
+    expect(problemOf(error)).toContain("logs.file must not be a log file of plugin 'plugin' as well");
+    expect(manager.getState('other')).toBeUndefined();
+  }
+  const both = ['plugin', 'link'].map((name, index) =>
+    config({ logs: { file: world.path(['logs', 'link'][index], 'new.log') } }, `new-${name}`),
+  );
+  const error = await failure(manager.startGroup(both));
+  expect(error.errors.map(({ code }) => code)).toEqual(['ERR_INVALID_CONFIG']);
+  expect(manager.getProcessInfo('plugin').config).toBe(before);
+  await manager.stopProcess('plugin');
+  await manager.startProcess(config({ logs: { file: path.join(world.path('link'), 'plugin.log') } }, 'other'));
+});
+
 test('logs.file: the file of another live owner is ERR_OWNED_ELSEWHERE, before and after a rotation', async () => {
   const owner = world.manager();
   await owner.startProcess(config({ logs: { maxSize: 10_000, maxFiles: 10 } }));

@@ -34,8 +34,13 @@ impl LogConfig {
 
     /// Whether one of the two would rename or write the other's files.
     pub fn collides(&self, other: &Self) -> bool {
+        self.folder() == other.folder() && self.collides_in_one_folder(other)
+    }
+
+    /// As [`Self::collides`], for folders that are one folder, however their paths are written.
+    pub fn collides_in_one_folder(&self, other: &Self) -> bool {
         let (own, others) = (self.name().as_os_str().as_encoded_bytes(), other.name().as_os_str().as_encoded_bytes());
-        self.folder() == other.folder() && (own == others || is_older_of(own, others) || is_older_of(others, own))
+        own == others || is_older_of(own, others) || is_older_of(others, own)
     }
 }
 

@@ -35,13 +35,11 @@ impl Machine {
 
     pub(super) fn prepare_failed(&mut self, failure: Failure, now: Now) {
         match &mut self.phase {
-            Phase::Preparing { run: Run::Requested(ticket), rest }
-                if matches!(failure.code(), Code::OwnedElsewhere | Code::Dependency) && rest.is_some() =>
-            {
+            Phase::Preparing { run: Run::Requested(ticket), rest } if changes_nothing(&failure) && rest.is_some() => {
                 let (ticket, rest) = (*ticket, rest.take());
                 rest.into_iter().for_each(|rest| self.withdraw(ticket, *rest, &failure));
             }
-            Phase::Arming { ticket, rest } if matches!(failure.code(), Code::OwnedElsewhere | Code::Dependency) && rest.is_some() => {
+            Phase::Arming { ticket, rest } if changes_nothing(&failure) && rest.is_some() => {
                 let (ticket, rest) = (*ticket, rest.take());
                 rest.into_iter().for_each(|rest| self.withdraw(ticket, *rest, &failure));
             }
@@ -213,4 +211,10 @@ impl Machine {
             | Phase::Overdue { .. } => {}
         }
     }
+}
+
+/// Whether a start that fails for this reason leaves the plugin as it was before the call. A configuration that is found wrong only
+/// by the file system is as wrong as one that is found wrong at once.
+fn changes_nothing(failure: &Failure) -> bool {
+    matches!(failure.code(), Code::OwnedElsewhere | Code::Dependency | Code::InvalidConfig)
 }

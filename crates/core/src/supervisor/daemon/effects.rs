@@ -177,7 +177,7 @@ impl Task {
                 return Ok(Preparation { lease: lease.keep(), log: None, held });
             };
             let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_own, is_shared };
-            let log = open_log(logs, place).await?;
+            let log = open_log(logs, place, || context.other_logs(&config.plugin_name)).await?;
             let held = bind()?;
             Ok(Preparation { lease: lease.keep(), log: Some(log), held })
         }));

@@ -193,6 +193,11 @@ impl Daemon {
         !self.peek(|snapshot| snapshot.forgettable) && self.lock().job.config.logs.as_ref().is_some_and(|own| own.collides(logs))
     }
 
+    /// The log file that the daemon uses, or may use without a further call.
+    pub fn log_in_use(&self) -> Option<LogConfig> {
+        if self.peek(|snapshot| snapshot.forgettable) { None } else { self.lock().job.config.logs.clone() }
+    }
+
     /// A pending restart claims its socket path. The claim moves to the path of the new configuration.
     fn move_claim(&self, core: &Core, job: &Job) -> Result<(), Failure> {
         let (old, new) = (core.job.config.needed_socket(), job.config.needed_socket());

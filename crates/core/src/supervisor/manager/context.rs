@@ -14,6 +14,7 @@ use crate::supervisor::LINES_TARGET;
 use crate::supervisor::daemon::Daemon;
 use crate::supervisor::guardian::{GuardianClient, GuardianProgram};
 use crate::supervisor::metrics::Sampler;
+use crate::supervisor::output::OtherLog;
 use crate::supervisor::report::{Listeners, Mailbox, ManagerId, Reporter};
 use crate::supervisor::runtime::Boxed;
 use crate::supervisor::socket::{IdleWatch, SocketClaims};
@@ -103,6 +104,12 @@ impl ManagerContext {
     /// The shared plugins of the same caller. Only the first call counts.
     pub fn set_shared_plugins(&self, shared: Weak<dyn SharedPlugins>) {
         self.shared.get_or_init(|| shared);
+    }
+
+    /// The log files of the other plugins.
+    pub fn other_logs(&self, name: &str) -> Vec<OtherLog> {
+        let others = self.daemons.known().into_iter().filter(|daemon| daemon.name != name);
+        others.filter_map(|daemon| Some(OtherLog { plugin: daemon.name.clone(), config: daemon.log_in_use()? })).collect()
     }
 
     /// The failure of a preparation in the words for the caller.

@@ -12,11 +12,12 @@ use tokio::time::Instant;
 
 use super::registry::dependents;
 use super::{ManagerContext, check};
-use crate::config::{LogConfig, Parsed, Raw};
+use crate::config::{Parsed, Raw};
 use crate::error::{DependencyProblem, Failure};
 use crate::lifecycle::dependencies::{dependents_first, stop_order};
 use crate::lifecycle::{Event, Ticket};
 use crate::supervisor::daemon::{Daemon, Job};
+use crate::supervisor::output::same_log_file;
 use crate::supervisor::report::{MemberStart, Message, Refusal, log};
 
 /// One call of startGroup.
@@ -311,12 +312,6 @@ pub fn parse_all(configs: &[Raw]) -> Result<Vec<Parsed>, Box<Refusal>> {
         }
     }
     if causes.is_empty() { Ok(parsed) } else { Err(Box::new(not_started(configs.len(), causes))) }
-}
-
-/// Two plugins must not write one log file.
-pub fn same_log_file(other: &str, logs: &LogConfig) -> Failure {
-    let problem = format!("must not be a log file of plugin '{other}' as well: {}", logs.file.display());
-    Failure::InvalidConfig { field: "logs.file".to_owned(), problem }
 }
 
 pub fn at_index(index: usize, failure: Failure) -> Failure {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use ally_base::text::printable;
 
-use super::groups::same_log_file;
 use super::registry::dependents;
 use super::{Accepted, Manager, Member, check};
 use crate::config::{Parsed, ProcessConfig, Raw};
@@ -14,6 +13,7 @@ use crate::lifecycle::dependencies::{Dependent, start_order};
 use crate::lifecycle::{Event, Ticket};
 use crate::supervisor::daemon::{Daemon, Job, Task};
 use crate::supervisor::launch::OwnerLimits;
+use crate::supervisor::output::same_log_file;
 use crate::supervisor::report::log;
 
 impl Manager {

@@ -13,6 +13,7 @@ use ally_base::os;
 use ally_base::record::{IDENTITY_FILE, LOCK_FILE, LOG_PATH_FILE, PID_FILE};
 use ally_base::text::errno_text;
 use ally_base::wire::{FrameBuffer, LogNote};
+use nix::sys::stat::{fstat, stat};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep};
 
@@ -71,13 +72,21 @@ enum LockedBy {
     LogProcess,
 }
 
-/// Opens and locks the file in a thread of its own: the disk may hang, and the supervisor's thread must not.
+/// The log file of another plugin of this manager.
+pub struct OtherLog {
+    pub plugin: String,
+    pub config: LogConfig,
+}
+
+/// Opens and locks the file in a thread of its own: the disk may hang, and the supervisor's thread must not. `others`: called if
+/// somebody has the file locked.
 ///
 /// # Errors
 /// `InvalidConfig`; `Io` with the path; `LogFileOwned`.
-pub async fn open_log(config: LogConfig, place: LogPlace) -> Result<OpenLog, Failure> {
+pub async fn open_log(config: LogConfig, place: LogPlace, others: impl Fn() -> Vec<OtherLog>) -> Result<OpenLog, Failure> {
     let limit = Instant::now() + if place.is_own { RESTART_LOCK_LIMIT } else { LOCK_LIMIT };
     let (config, place) = (Arc::new(config), Arc::new(place));
+    let mut is_compared = place.is_own;
     loop {
         let (wanted, at) = (Arc::clone(&config), Arc::clone(&place));
         let is_last = Instant::now() >= limit;
@@ -92,8 +101,21 @@ pub async fn open_log(config: LogConfig, place: LogPlace) -> Result<OpenLog, Fai
             }
             return Err(Failure::LogFileOwned { path: config.file.display().to_string(), owner: os::flock_holder(&file) });
         }
+        if !std::mem::replace(&mut is_compared, true) {
+            let (wanted, others) = (Arc::clone(&config), others());
+            off_thread(Work::OpenFile, move || check_others(&wanted, &folder, &others)).await?;
+        }
         sleep(RETRY_INTERVAL).await;
     }
+}
+
+/// The call has compared the paths as they are written. A symbolic link or `..` in the folder's path is found here: only the file
+/// system knows, and only a locked file makes it necessary to ask.
+fn check_others(config: &LogConfig, folder: &OwnedFd, others: &[OtherLog]) -> Result<(), Failure> {
+    let here = fstat(folder).map_err(|errno| Failure::call("fstat", config.folder(), errno))?;
+    let is_here = |folder: &Path| stat(folder).is_ok_and(|there| (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino));
+    let other = others.iter().find(|other| other.config.collides_in_one_folder(config) && is_here(other.config.folder()));
+    other.map_or(Ok(()), |other| Err(same_log_file(&other.plugin, config)))
 }
 
 /// Folder and file, and whether the file is locked. The lock is shared in the end: a further generation gets it as well. But a first
@@ -153,6 +175,12 @@ fn unfit_failure(path: &Path, unfit: Unfit) -> Failure {
         Unfit::Named => Failure::io(path, "has another name as well (a hard link), which may be somebody else's file"),
         Unfit::Refused(errno) => Failure::call("open", path, io::Error::from(errno)),
     }
+}
+
+/// Two plugins must not write one log file.
+pub fn same_log_file(other: &str, logs: &LogConfig) -> Failure {
+    let problem = format!("must not be a log file of plugin '{other}' as well: {}", logs.file.display());
+    Failure::InvalidConfig { field: "logs.file".to_owned(), problem }
 }
 
 /// Logs and counts what the log process of one attempt reports.

@@ -12,7 +12,7 @@ mod times;
 pub use follow::{Batch, Follower, FollowerId, Line};
 pub use line_match::{LineMatch, LineSearch};
 pub use lines::Splitter;
-pub use log_file::{LogPlace, OpenLog, open_log, receive_notes};
+pub use log_file::{LogPlace, OpenLog, OtherLog, open_log, receive_notes, same_log_file};
 pub use pump::Pumps;
 pub use tail::{OutputCounts, Tail};
 
