@@ -39,6 +39,7 @@ test('healthcheck.probe http: fails at another status, and error, lastError and 
 
 test.each([
   ['an answer that does not come within timeout', ['silent'], 100, 'no answer to GET /healthz'],
+  ['another status without an end', ['held-open', 'HTTP/1.1 503 Down'], 100, 'HTTP 503 from GET /healthz'],
   ['another protocol', ['garbage'], 10_000, 'no HTTP answer to GET /healthz, but "SSH-2.0-fixture"'],
 ])('healthcheck.probe http: %s fails', async (_, args, timeout, reason) => {
   const manager = world.manager();

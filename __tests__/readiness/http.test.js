@@ -80,6 +80,23 @@ test.each([
   expect(await timedOut(answers('socket', ...args), http())).toContain(`(not ready within 700 ms: ${reason}`);
 });
 
+test.each([
+  ['another status', 'HTTP/1.1 503 Down', 'HTTP 503 from GET /healthz'],
+  ['another status, and a body that is no HTTP', 'HTTP/1.1 404 No|Transfer-Encoding: chunked', 'HTTP 404 from GET /healthz'],
+  ['a status that passes', 'HTTP/1.1 200 OK', 'no end of the answer to GET /healthz, whose status is 200'],
+])('readiness http: the error names the status of an answer that has no end: %s', async (_, head, reason) => {
+  const fixture = answers('socket', 'held-open', head);
+  expect(await timedOut(fixture, http())).toContain(`(not ready within 700 ms: ${reason} (probe http`);
+});
+
+test('readiness http: the error names the status of an answer that has no end, also after several tries', async () => {
+  const config = { ...http(), startupTimeout: 1_400 };
+  const error = await failure(
+    world.manager().startProcess(world.config('plugin', answers('socket', 'held-open', 'HTTP/1.1 503 Down'), config)),
+  );
+  expect(error.message).toContain('(not ready within 1400 ms: HTTP 503 from GET /healthz (probe http');
+});
+
 test('readiness http: one try takes at most 1 s', async () => {
   const manager = world.manager();
   const start = watch(manager.startProcess(world.config('plugin', answers('socket', 'silent'), http())));

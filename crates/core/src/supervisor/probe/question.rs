@@ -106,7 +106,7 @@ impl<'a> Question<'a> {
         match connection {
             Ok(connection) => {
                 status.wait(format!("no answer to GET {} (probe http)", probe.path));
-                http::ask(probe, connection, deadline).await
+                http::ask(probe, connection, status, deadline).await
             }
             Err(answer) => answer,
         }

@@ -63,6 +63,13 @@ impl ReadinessStatus {
         self.lock().waiting = Some((Instant::now(), reason));
     }
 
+    /// The try that waits has another reason from now on.
+    pub fn waits_because(&self, reason: String) {
+        if let Some((_, former)) = &mut self.lock().waiting {
+            *former = reason;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tries> {
         self.tries.lock().unwrap_or_else(PoisonError::into_inner)
     }

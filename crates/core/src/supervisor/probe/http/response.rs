@@ -54,6 +54,11 @@ impl Response {
         self.head.is_none() && self.bytes.is_empty() && self.before == 0
     }
 
+    /// As soon as the head is complete.
+    pub fn status(&self) -> Option<u16> {
+        self.head.map(|head| head.status)
+    }
+
     pub fn feed(&mut self, bytes: &[u8]) -> Progress {
         self.bytes.extend(bytes);
         while self.head.is_none() {
