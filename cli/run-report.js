@@ -33,7 +33,7 @@ class RunReport {
   listen(manager) {
     manager.on('output', ({ stream, line }) => {
       if (this.#isJson) this.#json('output', { stream, line });
-      else this.#write(`${this.#paint(stream, `${SHORT[stream]} |`)} ${line}`);
+      else this.#write(`${this.#paint(stream, `${SHORT[stream]} |`)} ${this.#colour ? line : plain(line)}`);
     });
     manager.on('stateChange', ({ from, to, pid, reason }) => {
       const armed = manager.getProcessInfo(this.#name)?.armed ? true : undefined;
@@ -124,6 +124,24 @@ class RunReport {
   #write(line) {
     stdout().write(`${line}\n`);
   }
+}
+
+const CONTROLS = /[^\P{Cc}\t]/u;
+/**
+ * Escape sequences (ECMA-48): CSI, then strings such as a title or a link, then all others. util.stripVTControlCharacters takes the text
+ * between a colour and a bell for a part of the sequence.
+ */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to remove
+const SEQUENCES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])/g;
+
+/** A line of the daemon without colours and cursor movements: its own ones would reach a file or a terminal with NO_COLOR otherwise. */
+function plain(line) {
+  if (!CONTROLS.test(line)) return line;
+  // A carriage return between two texts, as of a progress bar, separates them. What else is left is part of a sequence that is not whole.
+  return line
+    .replace(SEQUENCES, '')
+    .replace(/\r+(?!$)/g, ' ')
+    .replace(/[^\P{Cc}\t]/gu, '');
 }
 
 module.exports = { RunReport };

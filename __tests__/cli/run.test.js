@@ -127,6 +127,32 @@ testOnLinux('run: streams have colours on a terminal, none with NO_COLOR', async
   expect(plain).toContain('out | out');
 });
 
+testOnLinux('run: escape sequences of the daemon pass on a terminal only, and as they are with --json', async () => {
+  const line = 'a\u001b[31mred\u0007\u001b[2J\u001b]0;title\u0007\u001b(B\u001b7\u0008\rover\tend';
+  const folder = plugin(['serves.py']);
+  fs.writeFileSync(path.join(folder, 'line'), `${line}\r\n`);
+  fs.writeFileSync(path.join(folder, 'prints.sh'), 'cat line; exec "$@"');
+  const manifest = { name: 'plugin', daemon: { command: '/bin/sh', args: ['prints.sh', PYTHON, ...script('serves.py')] } };
+  fs.writeFileSync(path.join(folder, 'plugin.json'), JSON.stringify(manifest));
+  const output = async (words, text) => {
+    const run = await running(folder, text, words);
+    run.child.kill('SIGINT');
+    return (await run.ended).stdout;
+  };
+  expect((await output([])).split('\n')).toContain('out | ared over\tend');
+  const events = (await output(['--json'], /"to":"running"/)).trimEnd().split('\n');
+  expect(events.map((event) => JSON.parse(event).line)).toContainEqual(expect.stringContaining(line));
+  const onTty = async (env) => {
+    const run = onTerminal(world, [process.execPath, MAIN, 'run', folder, '--envs-dir', world.envsDir], { env });
+    await until(() => run.output.includes('running (pid'), 20_000);
+    run.type('\u0003');
+    await run.ended;
+    return run.output;
+  };
+  expect(await onTty({ NO_COLOR: '' })).toContain(line);
+  expect(await onTty({ NO_COLOR: '1' })).not.toContain('\u001b');
+});
+
 testOnLinux('run: a crash shows exit and restart, and out of attempts is exit code 1', async () => {
   const folder = plugin(['serves.py'], { restart: { delay: 50, maxAttempts: 1 } });
   const run = await running(folder);
