@@ -7,9 +7,12 @@ const path = require('node:path');
 /** One for each folder, because `ps --watch` asks again and again. */
 const asking = new Map();
 
+/** Whether a host has its socket there, which one that leaves removes, and a killed one does not. */
+const isHostSocket = (envsDir) => existsSync(path.join(envsDir, `.ally-host-${process.geteuid()}`, 'host.sock'));
+
 /** `{ pid, problem, plugins }`, or null without a host. `problem`: why it shows no plugins. */
 function hostBelow(envsDir) {
-  if (!existsSync(path.join(envsDir, `.ally-host-${process.geteuid()}`, 'host.sock'))) return null;
+  if (!isHostSocket(envsDir)) return null;
   const { leftovers } = require('./leftovers.js');
   if (!asking.has(envsDir)) asking.set(envsDir, leftovers(envsDir, { signals: false }));
   const { pid, plugins, failure } = asking.get(envsDir).view();
@@ -44,4 +47,4 @@ function withHost(rows, host) {
 /** A host that does not answer, or whose socket is gone, has no name but that of its program. */
 const isHost = ({ command }) => command === 'ally-guardian';
 
-module.exports = { hostBelow, isHost, withHost };
+module.exports = { hostBelow, isHost, isHostSocket, withHost };

@@ -127,6 +127,40 @@ testOnLinux('logs: without logs.file the output of a shared daemon is that which
   expect((await following.ended).code).toBe(0);
 });
 
+testOnLinux('logs -f: after the death of the host it follows the next one, and no line is printed twice', async () => {
+  const config = shared('plugin', ['exits.py', '--listen', '--after', 60_000, '--out', 'ready to serve']);
+  const { owner, daemon } = await started(config);
+  const following = cli.begin(['logs', '-f', 'plugin']);
+  await until(() => following.stdout === 'ready to serve\n');
+  for (const times of [2, 3]) {
+    signal(host(), 'SIGKILL');
+    await until(() => following.stdout === 'ready to serve\n'.repeat(times), 15_000);
+    expect(following.stderr.split('the host of plugin was killed').length).toBe(times);
+  }
+  expect(alive(daemon)).toBe(false);
+  expect((await owner.asks('getProcessInfo', 'plugin')).value.totalRestarts).toBe(2);
+  expect((await cli(['stop', 'plugin'])).code).toBe(0);
+  expect(await following.ended).toMatchObject({ code: 0, stdout: 'ready to serve\n'.repeat(3) });
+});
+
+testOnLinux(
+  'logs -f: if no session starts the daemon again after the death of the host, exit code 1 and one sentence',
+  async () => {
+    const fixture = ['exits.py', '--listen', '--after', 60_000, '--out', 'ready to serve'];
+    const { owner } = await started(shared('plugin', fixture, { shared: { linger: 60_000 } }));
+    await owner.asks('stopProcess', 'plugin');
+    const following = cli.begin(['logs', '-f', 'plugin']);
+    await until(() => following.stdout === 'ready to serve\n');
+    const { pid } = host();
+    process.kill(pid, 'SIGKILL');
+    expect(await following.ended).toMatchObject({
+      code: 1,
+      stderr: `ally-daemons: plugin: its host, process ${pid}, was killed, and no session has started it again\n`,
+    });
+  },
+  30_000,
+);
+
 testOnLinux('ps, stop --all: without a host nothing is made', async () => {
   const manager = world.manager();
   await manager.startProcess(world.config());
