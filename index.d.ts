@@ -153,7 +153,7 @@ export interface BackgroundProcessConfig {
    */
   args: string[];
   /**
-   * The absolute path of the daemon's Unix socket, at most 107 bytes on Linux and 103 on macOS. The
+   * The absolute path of the daemon's Unix socket, at most 102 bytes on Linux and 98 on macOS. The
    * daemon finds the path in SOCKET_PATH.
    * @example '/run/user/1000/search.sock'
    * @see [Readiness](docs/readiness-and-health.md#readiness)

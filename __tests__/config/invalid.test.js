@@ -1,7 +1,9 @@
 'use strict';
 
 const fs = require('node:fs');
+const path = require('node:path');
 const { record } = require('../helpers/events');
+const { ROOT } = require('../helpers/needs');
 const { children } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
 const { useWorld } = require('../helpers/use-world');
@@ -162,4 +164,18 @@ test.each(cases)('ERR_INVALID_CONFIG: startProcess refuses %s, names the field a
   expect(fs.existsSync(world.envsDir)).toBe(false);
   expect(fs.readdirSync(world.pluginPath)).toEqual([]);
   expect(children(process.pid).filter(({ pid }) => !before.some((child) => child.pid === pid))).toEqual([]);
+});
+
+test('socketPath: the limit of the check is the one that index.d.ts and the documentation name', async () => {
+  const { message } = await failure(world.manager().startProcess({ ...world.config(), socketPath: `/tmp/${'s'.repeat(200)}` }));
+  const [, limit] = /socketPath must be at most (\d+) bytes/.exec(message);
+  const named =
+    process.platform === 'darwin' ? /(?:and|macOS:) (\d+)(?: on macOS|\))/ : /socket, at most (\d+) bytes|path, at most (\d+) bytes/;
+  for (const [file, line] of [
+    ['index.d.ts', /.*absolute path of the daemon's Unix socket.*/],
+    ['docs/configuration.md', /^\| `socketPath`.*/m],
+  ]) {
+    const [text] = line.exec(fs.readFileSync(path.join(ROOT, file), 'utf8'));
+    expect(named.exec(text).slice(1)).toContain(limit);
+  }
 });
