@@ -10,14 +10,14 @@ use ally_base::wire::{FrameBuffer, Hello};
 use ally_build_id::{BUILD_ID, VERSION};
 use ally_core::config::Raw;
 use ally_core::error::{Code, Facts, Failure};
-use ally_core::lifecycle::Snapshot;
+use ally_core::lifecycle::{Notice, Snapshot};
 use ally_core::model::ProcessState::{self, Error, Running, Starting, Stopped};
-use ally_core::model::{Exit, Stream};
+use ally_core::model::{Exit, ExitReason, Stream};
 use ally_core::sharing::protocol::{
     Call, ClientGreeting, Detachment, HostGreeting, Inbound, Push, Request, RequestId, SentLine, Shown, TO_HOST_MAX, TO_SESSION_MAX, Told,
     Verdict, encode,
 };
-use ally_core::supervisor::PluginMetrics;
+use ally_core::supervisor::{Message, PluginMetrics};
 
 use crate::support::{Session, World, within};
 
@@ -314,4 +314,25 @@ fn a_start_that_waits_for_another_plugin_is_never_sent_behind_its_stop() {
         host.say([answer(id)]);
         session.answer(asked).unwrap();
     }
+}
+
+/// A process ends by itself as soon as nothing keeps its event loop alive, and its listeners hear nothing more.
+#[test]
+fn a_session_is_pending_until_it_has_told_what_led_to_the_state_that_it_shows() {
+    let world = World::new();
+    let listener = listen(&world);
+    let session = world.session();
+    let ticket = session.begin(&world.config("plugin"));
+    let mut host = PlayedHost::accept(&listener);
+    host.start("plugin", 7);
+    session.answer(ticket).unwrap();
+    let [shows_error, tells_error] = fails(Running);
+    host.say([shows_error]);
+    assert!(within(Duration::from_secs(10), || session.router.state("plugin") == Some(Error)));
+    assert!(session.router.is_pending());
+    let exited = Told::Exited { pid: 7, exit: Exit { code: Some(3), signal: None }, reason: ExitReason::Crashed };
+    host.say([Push::Told { plugin: "plugin".to_owned(), told: exited, at: 1.0 }, tells_error]);
+    assert!(within(Duration::from_secs(10), || !session.router.is_pending()));
+    let has_exit = |message: &Message| matches!(message, Message::Notice { notice: Notice::Exited { .. }, .. });
+    assert!(session.router.mailbox().take().iter().any(has_exit));
 }

@@ -282,10 +282,19 @@ impl Plugin {
             View::Joining | View::Leaving(_) => true,
             View::Here => match self.snapshot.state {
                 ProcessState::Starting | ProcessState::Running | ProcessState::Stopping => true,
-                ProcessState::Stopped => self.snapshot.armed,
-                ProcessState::Error => false,
+                ProcessState::Stopped => self.snapshot.armed || self.has_untold(),
+                ProcessState::Error => self.has_untold(),
             },
         }
+    }
+
+    /// Whether events of the shown state are still to come. The host shows a state before it tells what led there, and the process may
+    /// end as soon as nothing keeps its event loop alive.
+    const fn has_untold(&self) -> bool {
+        !matches!(
+            (self.told, self.snapshot.state),
+            (Some(ProcessState::Stopped), ProcessState::Stopped) | (Some(ProcessState::Error), ProcessState::Error)
+        )
     }
 
     /// The outcome of a wait that the host need not be asked for.
