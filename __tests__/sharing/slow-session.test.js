@@ -1,7 +1,8 @@
 'use strict';
 
 const fs = require('node:fs');
-const { identify, signal } = require('../helpers/proc');
+const { record } = require('../helpers/events');
+const { alive, identify, signal } = require('../helpers/proc');
 const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
@@ -75,3 +76,25 @@ test('upgrades by others while a session is suspended: it gets all changed field
   await until(async () => (await own()).envVars.ROUND === '39');
   expect(await own()).toMatchObject({ shutdownGracePeriod: 777 });
 }, 120_000);
+
+test('an upgrade with more than a megabyte of envVars: a session that reads hears every event', async () => {
+  const config = shared();
+  const { owner, daemon } = await started(config, { logged: true });
+  const other = world.manager();
+  await other.startProcess(config);
+  const events = record(other);
+  for (const round of [1, 2, 3]) {
+    const envVars = { TEST_WORLD: world.dir, ROUND: String(round) };
+    for (let index = 0; index < 15; index++) envVars[`BIG_${index}`] = 'x'.repeat(100_000);
+    await other.upgradeProcess('plugin', { envVars });
+    await until(async () => (await value(owner, 'getProcessInfo', 'plugin')).config.envVars.ROUND === String(round));
+  }
+  signal(identify(other.getPid('plugin')), 'SIGKILL');
+  await until(() => events.states('plugin').at(-1) === 'running');
+  const told = ({ type, to, reason, pid }) => ({ type, to, reason, pid });
+  const heard = async () => (await value(owner, 'recorded')).slice(2).map(told);
+  await until(async () => (await heard()).length >= events.all.length);
+  expect(await heard()).toEqual(events.all.map(told));
+  expect((await value(owner, 'records')).filter((entry) => /lost/.test(entry))).toEqual([]);
+  expect(alive(daemon)).toBe(false);
+}, 60_000);

@@ -30,6 +30,22 @@ fn states_are_lost_with_a_resync_and_answers_never() {
     assert!(outbox.is_empty());
 }
 
+/// As an upgrade by another session whose configuration is long.
+#[test]
+fn no_state_is_lost_behind_a_long_answer() {
+    let mut outbox = Outbox::default();
+    (0..3).for_each(|_| outbox.push(Class::Answer, frame(OUTBOX_MAX / 2)));
+    outbox.push(Class::State, frame(5));
+    outbox.push(Class::Detail, frame(6));
+    assert_eq!(outbox.take_resync(), None);
+    assert_eq!(outbox.take(usize::MAX).len(), OUTBOX_MAX / 2 * 3 + 11);
+    // A session that does not read it loses what comes behind it, as without it.
+    (0..3).for_each(|_| outbox.push(Class::Answer, frame(OUTBOX_MAX / 2)));
+    outbox.push(Class::State, frame(OUTBOX_MAX));
+    outbox.push(Class::State, frame(1));
+    assert_eq!((outbox.take_resync(), outbox.bytes()), (Some(2), OUTBOX_MAX / 2 * 3));
+}
+
 #[test]
 fn a_session_that_only_asks_is_not_read_any_more() {
     let mut outbox = Outbox::default();

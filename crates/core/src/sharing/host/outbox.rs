@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-/// The bytes that wait at most. Answers are kept beyond it, and the host reads no further requests of the session meanwhile.
+/// The bytes of states and details that wait at most. Answers are kept beyond it, and the host reads no further requests of the session
+/// while so much waits.
 pub const OUTBOX_MAX: usize = 1024 * 1024;
 
 /// What may be lost. A later class is lost later.
@@ -20,6 +21,8 @@ pub enum Class {
 pub struct Outbox {
     waiting: VecDeque<(Class, Vec<u8>)>,
     bytes: usize,
+    /// The bytes of what may be lost. One long answer, as that of an upgrade, is no sign that the session does not read.
+    losable: usize,
     /// Messages that were lost since the last resync.
     lost: u64,
     /// Whether a resync must come before the next message.
@@ -33,12 +36,12 @@ impl Outbox {
             self.lost += 1;
             return;
         }
-        self.bytes += frame.len();
+        self.count(class, frame.len());
         self.waiting.push_back((class, frame));
-        if self.bytes > OUTBOX_MAX {
+        if self.losable > OUTBOX_MAX {
             self.drop_all(|class| class == Class::Detail);
         }
-        if self.bytes > OUTBOX_MAX && self.drop_all(|class| class != Class::Answer) {
+        if self.losable > OUTBOX_MAX && self.drop_all(|class| class != Class::Answer) {
             self.is_resync_due = true;
         }
     }
@@ -46,8 +49,14 @@ impl Outbox {
     /// Returns whether something was dropped.
     fn drop_all(&mut self, is_lost: impl Fn(Class) -> bool) -> bool {
         let before = self.waiting.len();
-        self.waiting.retain(|(class, _)| !is_lost(*class));
-        self.bytes = self.waiting.iter().map(|(_, frame)| frame.len()).sum();
+        self.waiting.retain(|(class, frame)| {
+            let is_lost = is_lost(*class);
+            if is_lost {
+                self.bytes -= frame.len();
+                self.losable -= frame.len();
+            }
+            !is_lost
+        });
         let dropped = before - self.waiting.len();
         self.lost += dropped as u64;
         dropped > 0
@@ -77,7 +86,7 @@ impl Outbox {
     /// Puts frames in front of all that wait.
     pub fn push_first(&mut self, frames: Vec<Vec<u8>>) {
         for frame in frames.into_iter().rev() {
-            self.bytes += frame.len();
+            self.count(Class::State, frame.len());
             self.waiting.push_front((Class::State, frame));
         }
     }
@@ -85,12 +94,22 @@ impl Outbox {
     /// The oldest frames, at least one, in one piece of about `size` bytes. Empty if nothing waits.
     pub fn take(&mut self, size: usize) -> Vec<u8> {
         let mut piece = Vec::new();
-        while let Some((_, frame)) = self.waiting.front().filter(|(_, frame)| piece.is_empty() || piece.len() + frame.len() <= size) {
+        while let Some((class, frame)) = self.waiting.front().filter(|(_, frame)| piece.is_empty() || piece.len() + frame.len() <= size) {
             self.bytes -= frame.len();
+            if *class != Class::Answer {
+                self.losable -= frame.len();
+            }
             piece.extend(frame);
             self.waiting.pop_front();
         }
         piece
+    }
+
+    fn count(&mut self, class: Class, bytes: usize) {
+        self.bytes += bytes;
+        if class != Class::Answer {
+            self.losable += bytes;
+        }
     }
 
     pub const fn bytes(&self) -> usize {
