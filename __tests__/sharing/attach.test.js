@@ -170,3 +170,25 @@ test('shared.linger does not count once the files of the host are removed', asyn
   await until(() => !alive(daemon), 3_000, 'the daemon is gone');
   expect(await value(owner, 'getState', 'plugin')).toBe('stopped');
 });
+
+const onConnect = (changes) => shared('plugin', ['serves-descriptor-3.py', 'one'], { socket: 'manager', start: 'onConnect', ...changes });
+const told = (events) => events.of('stateChange', 'plugin').map(({ from, to, reason }) => [from, to, reason]);
+
+test("shared, start 'onConnect': each session hears 'stopped' with the reason 'armed'", async () => {
+  const managers = [world.manager(), world.manager()];
+  const events = managers.map(record);
+  for (const manager of managers) await manager.startProcess(onConnect());
+  await until(() => events.every(({ all }) => all.length > 0));
+  for (const each of events) expect(told(each)).toEqual([[undefined, 'stopped', 'armed']]);
+});
+
+test("shared, start 'onConnect' after an error: 'stopped' with the reason 'armed'", async () => {
+  const manager = world.manager();
+  const events = record(manager);
+  await failure(manager.startProcess(shared('plugin', ['exits.py', '--code', '3'])));
+  expect(manager.getState('plugin')).toBe('error');
+  await manager.startProcess(onConnect());
+  expect(manager.getProcessInfo('plugin').armed).toBe(true);
+  await until(() => events.states('plugin').at(-1) === 'stopped');
+  expect(told(events).at(-1)).toEqual(['error', 'stopped', 'armed']);
+});

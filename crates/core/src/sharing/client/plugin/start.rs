@@ -132,6 +132,10 @@ impl Plugin {
             if self.view == View::Joining && std::mem::take(&mut self.resync) == Resync::Parted {
                 self.leave(ProcessState::Stopped, None);
             }
+            if self.view == View::Here {
+                self.former = None;
+                self.tell_if_armed();
+            }
             return;
         };
         match self.view {
@@ -158,6 +162,14 @@ impl Plugin {
                 }
                 self.failure = Some(failure.clone());
             }
+        }
+    }
+
+    /// The host tells nothing if it knew the plugin as stopped: for it, arming is no change of the state.
+    fn tell_if_armed(&mut self) {
+        let is_armed = self.snapshot.state == ProcessState::Stopped && self.snapshot.armed;
+        if is_armed && matches!(self.told, None | Some(ProcessState::Error)) {
+            self.tell(ProcessState::Stopped, None);
         }
     }
 

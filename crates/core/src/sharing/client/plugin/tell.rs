@@ -9,6 +9,8 @@ use crate::supervisor::runtime::clock;
 impl Plugin {
     pub(super) fn tell(&mut self, state: ProcessState, reason: Option<String>) {
         let at = clock::wall();
+        let is_armed = state == ProcessState::Stopped && self.snapshot.armed;
+        let reason = reason.or_else(|| is_armed.then(|| "armed".to_owned()));
         let states = path(self.told, state);
         let count = states.len();
         for (index, state) in states.into_iter().enumerate() {

@@ -31,8 +31,10 @@ impl Plugin {
         }
         self.come_here(at, host);
         self.show(shown);
-        // A start that is being prepared may still be refused, and then listeners hear nothing.
-        if self.is_certain() {
+        // A start that is being prepared may still be refused, and then listeners hear nothing. So may an armed one, whose socket is
+        // about to be made.
+        let is_arming = self.snapshot.state == ProcessState::Stopped && !self.snapshot.armed;
+        if self.is_certain() && !is_arming {
             self.former = None;
             self.tell(self.snapshot.state, None);
         }
