@@ -192,3 +192,17 @@ test("shared, start 'onConnect' after an error: 'stopped' with the reason 'armed
   await until(() => events.states('plugin').at(-1) === 'stopped');
   expect(told(events).at(-1)).toEqual(['error', 'stopped', 'armed']);
 });
+
+test('sessions counts those that have the plugin until a stop with everywhere is over', async () => {
+  const [first, second, stranger] = [world.manager(), world.manager(), world.manager()];
+  const config = shared('plugin', ['ignores-signals.py'], { shutdownGracePeriod: 600 });
+  for (const manager of [first, second]) await manager.startProcess(config);
+  const counts = () => [first, second].map((manager) => manager.getProcessInfo('plugin').sessions);
+  await until(() => counts().join() === '2,2');
+  const stop = stranger.stopProcess('plugin', { everywhere: true });
+  await until(() => second.getState('plugin') === 'stopping');
+  expect(counts()).toEqual([2, 2]);
+  await stop;
+  await until(() => second.getState('plugin') === 'stopped');
+  expect(counts()).toEqual([undefined, undefined]);
+});

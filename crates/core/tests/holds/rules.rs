@@ -287,11 +287,15 @@ fn shared_stop_that_fails_gives_the_daemon_back() {
 fn shared_stop_everywhere_ends_it_for_all_without_linger_and_rejects_what_waits() {
     let mut plugin = Plugin::default();
     plugin.all([start_lingering(1, 500), start(2), wait(2, 5), HoldEvent::Daemon(SPAWNED)]);
+    assert!((plugin.holds.sharers(), plugin.holds.ends_for_all()) == (2, false));
     assert_eq!(plugin.on(everywhere(3, 9)), "disarm timeout 1; disarm timeout 2; call 3: stop");
+    // No session has it any more, and each of them is counted until the end.
+    assert!((plugin.holds.sharers(), plugin.holds.ends_for_all()) == (2, true));
     assert_eq!(
         plugin.all([HoldEvent::Daemon(Stopped), settled(2, Err(Failure::AtRest)), settled(3, Ok(()))]),
         "answer 2/5 ERR_STOPPED; detach 1 Everywhere; detach 2 Everywhere; answer 1/1 ERR_STOPPED; answer 2/2 ERR_STOPPED; answer 3/9 ok; forget"
     );
+    assert!((plugin.holds.sharers(), plugin.holds.ends_for_all()) == (0, false));
 }
 
 #[test]

@@ -181,6 +181,16 @@ impl Holds {
         self.has.len()
     }
 
+    /// How many sessions hear that they have the plugin: also those that a stop for all parts from it, until that stop is over.
+    pub fn sharers(&self) -> usize {
+        self.has.len() + self.stop.as_ref().map_or(0, |stop| stop.leaving.len())
+    }
+
+    /// Whether the daemon is being stopped for all sessions that have it.
+    pub fn ends_for_all(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| !stop.leaving.is_empty())
+    }
+
     /// The sessions whose start waits for the end of a stop.
     pub fn queued(&self) -> impl Iterator<Item = Session> + '_ {
         self.queue.iter().map(|waiter| waiter.session)

@@ -90,7 +90,7 @@ impl Plugin {
 
     /// Reads what the getters show. What has changed waits for [`Self::take_change`].
     pub fn refresh(&mut self, manager: &Manager) {
-        let sessions = u32::try_from(self.holds.sessions()).unwrap_or(u32::MAX);
+        let sessions = u32::try_from(self.holds.sharers()).unwrap_or(u32::MAX);
         let Some((published, metrics)) = manager.show(&self.name) else {
             self.shown = None;
             return;

@@ -243,6 +243,7 @@ impl Shadow {
         ensure(!self.lingers || self.holds.sessions() == 0, "it lingers while a session has it")?;
         ensure(self.stop.is_none() || self.holds.sessions() == 0, "a hold during a stop")?;
         ensure(self.holds.sessions() <= self.attached.len(), "a hold without being attached")?;
+        ensure(self.holds.sharers() <= self.attached.len(), "a session that hears nothing is counted")?;
         let must_live = !self.open.is_empty() && self.open.values().any(|(_, kind)| *kind == Kind::Start);
         ensure(!must_live || self.holds.keeps_host(), "the host may leave while a start waits")?;
         // Nobody wants it, so something brings its end.
