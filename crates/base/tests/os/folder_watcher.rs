@@ -54,6 +54,19 @@ fn folder_watcher_reports_a_file_that_loses_or_changes_its_name() {
     }
 }
 
+#[test]
+fn folder_watcher_reports_an_open_folder_that_is_renamed() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("folder");
+    fs::create_dir(&path).unwrap();
+    let watcher = FolderWatcher::new().unwrap();
+    let key = watcher.add_file(&File::open(&path).unwrap()).unwrap();
+    fs::write(path.join("file"), "").unwrap();
+    assert_eq!(watcher.changed().unwrap(), None, "a new file is not reported");
+    fs::rename(&path, home.path().join("renamed")).unwrap();
+    assert!(watcher.changed().unwrap().is_some_and(|changed| changed.contains(&Some(key))));
+}
+
 /// On two cores, stat(2) finds the name after some of these events.
 #[test]
 fn a_name_that_an_event_tells_the_removal_of_is_gone_by_has_name() {

@@ -109,6 +109,10 @@ impl Place {
         self.folder.path()
     }
 
+    pub fn as_file(&self) -> &File {
+        self.folder.as_file()
+    }
+
     fn address(&self, name: &str) -> std::path::PathBuf {
         os::folder_address(self.folder.as_file(), self.folder.path(), name)
     }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use ally_core::config::Raw;
+
 use crate::support::{World, lives, within};
 
 #[test]
@@ -66,4 +68,32 @@ fn a_folder_that_vanishes_lets_the_host_serve_its_sessions_and_no_others() {
     session.stop("plugin").unwrap();
     assert!(within(Duration::from_secs(1), || !lives(host)), "the host leaves");
     assert!(lives(other.router.pid("other").unwrap()));
+}
+
+#[test]
+fn a_folder_that_is_renamed_ends_what_no_session_has() {
+    // Also if another folder has the path by then.
+    for is_replaced in [false, true] {
+        let world = World::new();
+        let session = world.session();
+        session.start(&lingering(&world)).unwrap();
+        session.start(&world.config("held")).unwrap();
+        let (host, lingers) = (world.host().unwrap(), session.router.pid("plugin").unwrap());
+        session.stop("plugin").unwrap();
+        fs::rename(world.folder(), world.envs_dir().join("renamed")).unwrap();
+        if is_replaced {
+            world.make_folder();
+        }
+        assert!(within(Duration::from_secs(3), || !lives(lingers)), "the daemon that lingers is stopped");
+        assert!(lives(session.router.pid("held").unwrap()));
+        session.stop("held").unwrap();
+        assert!(within(Duration::from_secs(1), || !lives(host)), "the host leaves");
+    }
+}
+
+fn lingering(world: &World) -> Raw {
+    let Raw::Object(mut entries) = world.config("plugin") else { panic!("a configuration is an object") };
+    entries.retain(|(key, _)| key != "shared");
+    entries.push(("shared".to_owned(), Raw::Object(vec![("linger".to_owned(), Raw::Number(60_000.0))])));
+    Raw::Object(entries)
 }

@@ -32,7 +32,7 @@ impl FolderWatcher {
         self.watch(OpenOptions::new().read(true).custom_flags(libc::O_EVTONLY | libc::O_CLOEXEC).open(folder)?, libc::NOTE_WRITE)
     }
 
-    /// Watches the names of an open file: an event follows when one is removed, renamed or replaced.
+    /// Watches the names of an open file or folder: an event follows when one is removed, renamed or replaced.
     pub fn add_file(&self, file: &File) -> io::Result<Key> {
         self.watch(file.try_clone()?, libc::NOTE_DELETE | libc::NOTE_LINK | libc::NOTE_RENAME)
     }

@@ -1,6 +1,7 @@
 //! How long the host lives, and how it leaves.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -212,11 +213,14 @@ async fn tell_waiting(mut waiting: Vec<UnixStream>, text: &str) -> Vec<UnixStrea
     waiting
 }
 
-/// Notices when the files of the host are removed or replaced.
+/// Notices when the files of the host are removed or replaced, or their folder is renamed.
 pub fn watch_place(host: &Arc<Host>) {
-    let changes =
-        FolderChanges::of_file(&host.lock).and_then(|lock| Ok((lock, FolderChanges::of_socket(&host.place.path().join(SOCKET))?)));
-    let Ok((lock, socket)) = changes.inspect_err(|error| tracing::warn!(target: TARGET, %error, "the files of the host can't be watched"))
+    let watch = || -> io::Result<_> {
+        let socket = FolderChanges::of_socket(&host.place.path().join(SOCKET))?;
+        Ok((FolderChanges::of_file(&host.lock)?, socket, FolderChanges::of_file(host.place.as_file())?))
+    };
+    let Ok((lock, socket, folder)) =
+        watch().inspect_err(|error| tracing::warn!(target: TARGET, %error, "the files of the host can't be watched"))
     else {
         return;
     };
@@ -232,6 +236,7 @@ pub fn watch_place(host: &Arc<Host>) {
             tokio::select! {
                 () = lock.next() => {}
                 () = socket.next() => {}
+                () = folder.next() => {}
             }
         }
     }));
