@@ -1,6 +1,7 @@
 'use strict';
 
 const fs = require('node:fs');
+const { ask } = require('../helpers/ask');
 const { record } = require('../helpers/events');
 const { testWith } = require('../helpers/needs');
 const { alive, identify, signal, withEnvironment } = require('../helpers/proc');
@@ -225,4 +226,32 @@ testWith('ptrace')('host killed: a start or a wait that was aborted before it wa
   fs.writeFileSync(marker, '');
   await until(() => manager.isRunning('other'), 5_000);
   expect(fs.existsSync(began)).toBe(false);
+});
+
+test('host killed while a plugin is only armed: it is armed again, without an event', async () => {
+  const managers = [world.manager(), world.manager()];
+  const config = shared('plugin', ['serves-descriptor-3.py', 'one'], { socket: 'manager', start: 'onConnect' });
+  for (const manager of managers) await manager.startProcess(config);
+  await until(() => managers.every((manager) => manager.getProcessInfo('plugin').sessions === 2));
+  const events = managers.map(record);
+  const killed = host();
+  signal(killed, 'SIGKILL');
+  await until(() => host() !== undefined && host().pid !== killed.pid, 5_000);
+  // The getters of those that were there show no difference.
+  const third = world.manager();
+  await third.startProcess(config);
+  await until(() => third.getProcessInfo('plugin').sessions === 3, 5_000);
+  expect(managers.map((manager) => manager.getProcessInfo('plugin'))).toMatchObject([
+    { state: 'stopped', armed: true, totalRestarts: 0 },
+    { state: 'stopped', armed: true, totalRestarts: 0 },
+  ]);
+  expect(await ask(world.socket('plugin'))).toMatch(/^one \d+\n$/);
+  await until(() => events.every(({ states }) => states('plugin').at(-1) === 'running'));
+  for (const { of } of events) {
+    expect(of('stateChange').map(({ to, reason }) => [to, reason])).toEqual([
+      ['starting', 'connection'],
+      ['running', undefined],
+    ]);
+    expect(of('exit')).toEqual([]);
+  }
 });

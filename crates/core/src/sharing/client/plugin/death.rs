@@ -61,7 +61,7 @@ impl Plugin {
             self.died_with = Some(host);
         }
         let had = self.snapshot.pid.take();
-        let is_at_rest = matches!(self.snapshot.state, ProcessState::Stopped | ProcessState::Error) && !self.snapshot.armed;
+        let is_at_rest = self.is_at_rest();
         match self.view {
             View::Away => return false,
             View::Joining => return !self.is_withheld,
@@ -69,6 +69,12 @@ impl Plugin {
             View::Here if is_at_rest => {
                 self.leave(self.snapshot.state, None);
                 return false;
+            }
+            // No process has ended, so listeners hear nothing: it is armed again.
+            View::Here if self.is_armed() => {
+                (self.former_restarts, self.former_exit) = (self.snapshot.total_restarts, self.snapshot.last_exit);
+                self.rejoin();
+                return true;
             }
             View::Here => {}
         }
@@ -98,7 +104,16 @@ impl Plugin {
         true
     }
 
-    /// The host was killed, and this session had asked it to stop the plugin for all. So nothing is started again.
+    const fn is_at_rest(&self) -> bool {
+        matches!(self.snapshot.state, ProcessState::Stopped | ProcessState::Error) && !self.snapshot.armed
+    }
+
+    /// Whether its socket listens, and no process is there.
+    const fn is_armed(&self) -> bool {
+        matches!(self.snapshot.state, ProcessState::Stopped) && self.snapshot.armed
+    }
+
+    /// The host was killed while it stopped the plugin for all, as this session or the host has said. So nothing is started again.
     pub fn host_died_stopping(&mut self, host: Pid) -> bool {
         if self.view == View::Joining {
             // Its start follows to the next host, and is refused there.
