@@ -255,3 +255,34 @@ test('host killed while a plugin is only armed: it is armed again, without an ev
     expect(of('exit')).toEqual([]);
   }
 });
+
+test('host killed during a stop with everywhere that the sessions have heard of: exit, stopped, and no restart', async () => {
+  const sessions = [world.manager(), world.manager()];
+  const config = shared('plugin', ['ignores-signals.py'], { shutdownGracePeriod: 1_000 });
+  for (const session of sessions) await session.startProcess(config);
+  const daemon = identify(sessions[0].getPid('plugin'));
+  const events = sessions.map(record);
+  const stop = watch(world.manager().stopProcess('plugin', { everywhere: true }));
+  await until(() => sessions.every((session) => session.getState('plugin') === 'stopping'));
+  const waits = sessions.map((session) => failure(session.whenRunning('plugin')));
+  signal(host(), 'SIGKILL');
+  await stop.promise;
+  for (const wait of waits) expect(await wait).toMatchObject({ code: 'ERR_STOPPED' });
+  expect(alive(daemon)).toBe(false);
+  await until(() => events.every(({ states }) => states('plugin').at(-1) === 'stopped'));
+  for (const [index, { all }] of events.entries()) {
+    expect(all.map(({ type, to, reason }) => [type, to, reason])).toEqual([
+      ['stateChange', 'stopping', undefined],
+      ['exit', undefined, 'stopped'],
+      ['stateChange', 'stopped', undefined],
+    ]);
+    expect(sessions[index].getProcessInfo('plugin')).toMatchObject({
+      state: 'stopped',
+      totalRestarts: 0,
+      lastExit: { pid: daemon.pid, reason: 'stopped' },
+    });
+  }
+  await hostGone();
+  await sessions[1].startProcess(config);
+  expect(sessions[1].isRunning('plugin')).toBe(true);
+});

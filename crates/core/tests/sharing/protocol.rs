@@ -74,6 +74,7 @@ fn pushes() -> Vec<Push> {
             uptime: Some(Duration::from_secs(2)),
             status: Some("busy".to_owned()),
             sessions: 3,
+            ends_for_all: true,
             metrics: PluginMetrics::none("search"),
         })
     };

@@ -88,7 +88,7 @@ fn read_some(stream: &mut UnixStream) -> Vec<u8> {
 
 fn shown(plugin: &str, state: ProcessState, pid: Option<i32>) -> Box<Shown> {
     let snapshot = Snapshot { known: true, state, pid, forgettable: pid.is_none(), ..Snapshot::none() };
-    Box::new(Shown { snapshot, uptime: None, status: None, sessions: 1, metrics: PluginMetrics::none(plugin) })
+    Box::new(Shown { snapshot, uptime: None, status: None, sessions: 1, ends_for_all: false, metrics: PluginMetrics::none(plugin) })
 }
 
 fn attached(plugin: &str, pid: i32) -> Push {

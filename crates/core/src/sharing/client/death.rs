@@ -22,6 +22,15 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A host that closes a connection and lives longer than this has not died.
 const DEATH_LIMIT: Duration = Duration::from_secs(2);
 
+/// The plugins of the session after the end of its connection.
+#[derive(Default)]
+struct Parted {
+    /// They must be started again.
+    again: Vec<String>,
+    /// The host was stopping them for all, and nobody starts them again.
+    ended: Vec<String>,
+}
+
 impl Task {
     /// The host has left by itself, so no daemon is left, except for those that it could not end. Calls that it has not answered are
     /// for the next one.
@@ -58,37 +67,48 @@ impl Task {
         }
         let after = has_died.then_some(self.host_pid);
         self.dead = after.or(self.dead);
-        let again = self.part_from_daemons(has_died);
-        let calls = self.take_wanted();
+        let Parted { again, ended } = self.part_from_daemons(has_died);
+        let (waits, calls): (Vec<Asked>, _) =
+            self.take_wanted().into_iter().partition(|call| matches!(call.what, What::Wait) && ended.contains(&call.plugin));
+        waits.into_iter().for_each(|wait| self.inner.answered(wait, Err(Failure::Stopped)));
         // A start that is not answered is made again as itself.
         let is_asked = |name: &str| calls.iter().any(|call| call.plugin == name && matches!(call.what, What::Start { .. }));
         for plugin in again.into_iter().filter(|name| !is_asked(name)) {
             let Some(number) = self.inner.lock().get(&plugin).map(Plugin::number) else { continue };
             self.note(Asked { plugin, ticket: None, what: What::Start { number, begun: Instant::now(), after } });
         }
+        // Those that this session has stopped itself end with its call.
+        let is_stopped = |name: &str| calls.iter().any(|call| call.plugin == name && matches!(call.what, What::Everywhere { .. }));
+        for plugin in ended.into_iter().filter(|name| !is_stopped(name)) {
+            self.inner.answer_at_tree_end(Asked { plugin, ticket: None, what: What::LetGo }, self.host_pid);
+        }
         for asked in calls {
             self.repeat(asked, after);
         }
     }
 
-    /// Returns the plugins that must be started again.
-    fn part_from_daemons(&self, has_died: bool) -> Vec<String> {
+    fn part_from_daemons(&self, has_died: bool) -> Parted {
         let is_stopped = |name: &str| {
             let mut calls = self.calls.values().map(|call| &call.asked);
-            has_died && calls.any(|asked| asked.plugin == name && matches!(asked.what, What::Everywhere { .. }))
+            calls.any(|asked| asked.plugin == name && matches!(asked.what, What::Everywhere { .. }))
         };
-        let mut again = Vec::new();
+        let mut parted = Parted::default();
         for plugin in self.inner.lock().values_mut() {
-            let restarts = match (has_died, is_stopped(&plugin.name)) {
-                (true, true) => self.inner.change_in(plugin, |plugin| plugin.host_died_stopping(self.host_pid)),
-                (true, false) => self.inner.change_in(plugin, |plugin| plugin.host_died(self.host_pid)),
-                (false, _) => self.inner.change_in(plugin, Plugin::connection_lost),
+            let ends_for_all = plugin.ends_for_all();
+            let restarts = if !has_died {
+                self.inner.change_in(plugin, Plugin::connection_lost)
+            } else if ends_for_all || is_stopped(&plugin.name) {
+                self.inner.change_in(plugin, |plugin| plugin.host_died_stopping(self.host_pid))
+            } else {
+                self.inner.change_in(plugin, |plugin| plugin.host_died(self.host_pid))
             };
             if restarts {
-                again.push(plugin.name.clone());
+                parted.again.push(plugin.name.clone());
+            } else if has_died && ends_for_all {
+                parted.ended.push(plugin.name.clone());
             }
         }
-        again
+        parted
     }
 
     /// `after`: the host, if it has died.
@@ -123,7 +143,8 @@ impl Task {
         let wanted: Vec<Asked> = wanted.into_iter().map(|call| call.asked).collect();
         for Pending { asked, .. } in parted {
             let is_stopping = |call: &Asked| call.plugin == asked.plugin && matches!(call.what, What::LetGo | What::Everywhere { .. });
-            if wanted.iter().any(is_stopping) {
+            let is_ending = self.inner.lock().get(&asked.plugin).is_some_and(Plugin::is_ending_for_all);
+            if is_ending || wanted.iter().any(is_stopping) {
                 // The state follows with the stop.
                 self.inner.settle(asked.ticket, &asked.plugin, Err(Failure::Stopped));
             } else {

@@ -91,18 +91,20 @@ impl Plugin {
     /// Reads what the getters show. What has changed waits for [`Self::take_change`].
     pub fn refresh(&mut self, manager: &Manager) {
         let sessions = u32::try_from(self.holds.sharers()).unwrap_or(u32::MAX);
+        let ends_for_all = self.holds.ends_for_all();
         let Some((published, metrics)) = manager.show(&self.name) else {
             self.shown = None;
             return;
         };
         let change = match &self.shown {
-            Some(shown) if self.revision == published.revision && shown.sessions == sessions => Change::Nothing,
-            Some(_) if self.revision == published.revision => Change::Sessions,
-            _ => Change::Daemon,
+            Some(shown) if self.revision != published.revision || shown.ends_for_all != ends_for_all => Change::Daemon,
+            Some(shown) if shown.sessions == sessions => Change::Nothing,
+            Some(_) => Change::Sessions,
+            None => Change::Daemon,
         };
         self.revision = published.revision;
         let uptime = published.uptime.map(|ms| std::time::Duration::from_secs_f64(ms / 1e3));
-        self.shown = Some(Shown { snapshot: published.snapshot, uptime, status: published.status, sessions, metrics });
+        self.shown = Some(Shown { snapshot: published.snapshot, uptime, status: published.status, sessions, ends_for_all, metrics });
         self.change = self.change.max(change);
     }
 

@@ -108,6 +108,8 @@ pub struct Shown {
     pub uptime: Option<Duration>,
     pub status: Option<String>,
     pub sessions: u32,
+    /// The daemon is being stopped for all sessions.
+    pub ends_for_all: bool,
     pub metrics: PluginMetrics,
 }
 

@@ -124,11 +124,14 @@ impl Plugin {
         }
         let had = self.snapshot.pid.take();
         self.died_with = had.and(Some(host));
-        if matches!(self.snapshot.state, ProcessState::Stopped | ProcessState::Error) && !self.snapshot.armed {
+        if self.is_at_rest() {
             self.leave(self.snapshot.state, None);
             return false;
         }
         self.view = View::Leaving(ProcessState::Stopped);
+        if self.is_armed() {
+            return false;
+        }
         self.begin_leaving();
         if let Some(pid) = had {
             let (at, reason) = (clock::wall(), ExitReason::Stopped);

@@ -117,6 +117,8 @@ pub struct Plugin {
     revision: u64,
     status: Option<String>,
     sessions: Option<u32>,
+    /// The host stops the daemon for all sessions.
+    ends_for_all: bool,
     metrics: PluginMetrics,
     /// The last state that listeners were told.
     told: Option<ProcessState>,
@@ -165,6 +167,7 @@ impl Plugin {
             revision: Published::next_revision(),
             status: None,
             sessions: None,
+            ends_for_all: false,
             metrics: PluginMetrics::none(&name),
             told: None,
             former: None,
@@ -268,6 +271,16 @@ impl Plugin {
     /// Whether the session has the plugin, or processes of it outlive the host.
     pub const fn is_to_be_stopped(&self) -> bool {
         self.is_held() || self.left_by.is_some()
+    }
+
+    /// Whether the session has the plugin, and the host stops the daemon for all sessions.
+    pub const fn ends_for_all(&self) -> bool {
+        self.is_here() && self.ends_for_all
+    }
+
+    /// Whether the session parts from a daemon that the host was stopping for all sessions.
+    pub const fn is_ending_for_all(&self) -> bool {
+        matches!(self.view, View::Leaving(_)) && self.ends_for_all
     }
 
     /// The killed host whose keepers may still end the tree.

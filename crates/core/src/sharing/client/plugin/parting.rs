@@ -32,7 +32,7 @@ impl Plugin {
         self.snapshot.state = ProcessState::Stopping;
         self.snapshot.last_state_change = clock::wall();
         self.changed();
-        if !matches!(self.told, Some(ProcessState::Starting | ProcessState::Running)) {
+        if !matches!(self.told, Some(ProcessState::Starting | ProcessState::Running | ProcessState::Stopping)) {
             self.tell(ProcessState::Starting, None);
         }
         self.tell(ProcessState::Stopping, None);
@@ -79,10 +79,12 @@ impl Plugin {
         self.snapshot = Snapshot { last_state_change: changed_at, last_error, ..Self::frozen(&self.snapshot, state) };
         self.status = None;
         self.sessions = None;
+        // As the host tells it: a stop for all has no reason.
+        let is_own = !std::mem::take(&mut self.ends_for_all);
         self.metrics.resources = None;
         self.tail.close();
         self.changed();
-        let reason = failure.map(ToString::to_string).or_else(|| (state == ProcessState::Stopped).then(|| "stopped".to_owned()));
+        let reason = failure.map(ToString::to_string).or_else(|| (is_own && state == ProcessState::Stopped).then(|| "stopped".to_owned()));
         self.tell(state, reason);
     }
 }

@@ -35,7 +35,7 @@ impl Plugin {
         (self.former_restarts, self.former_exit) = (0, None);
         self.times = Times::default();
         self.withhold(!start.config.depends_on.is_empty());
-        (self.is_upgraded, self.resync) = (false, Resync::No);
+        (self.is_upgraded, self.ends_for_all, self.resync) = (false, false, Resync::No);
         self.start = Arc::new(start);
         self.number = number;
         self.view = View::Joining;

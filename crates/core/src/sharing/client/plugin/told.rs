@@ -54,7 +54,7 @@ impl Plugin {
     }
 
     pub fn show(&mut self, shown: Shown) {
-        let Shown { mut snapshot, uptime, status, sessions, metrics } = shown;
+        let Shown { mut snapshot, uptime, status, sessions, ends_for_all, metrics } = shown;
         snapshot.running_since = uptime.map(|uptime| clock::now().mono.saturating_sub(uptime));
         if self.stays_attached() {
             // If the start is refused, this is what the plugin is.
@@ -67,6 +67,7 @@ impl Plugin {
         if self.view != View::Here {
             return;
         }
+        self.ends_for_all = ends_for_all;
         if let (Some(old), Some(new)) = (self.snapshot.running_since, snapshot.running_since)
             && old.abs_diff(new) < SAME_TIME
         {
