@@ -107,39 +107,3 @@ testOnLinux(
   },
   90_000,
 );
-
-test.each([
-  ['another session keeps the daemon', true],
-  ['the daemon has ended', false],
-])(
-  'logs that follow and getOutput: go on after this session let go and starts again, no line missing or doubled: %s',
-  async (_, isKept) => {
-    const count = 50;
-    const [manager, other] = [world.manager(), world.manager()];
-    const config = shared('plugin', ['prints-by-and-by.py', count]);
-    const followed = [];
-    const ended = new AbortController();
-    await manager.startProcess(config);
-    if (isKept) await other.startProcess(config);
-    const following = (async () => {
-      for await (const { line } of manager.logs('plugin', { follow: true, signal: ended.signal })) followed.push(line);
-    })();
-    const printed = (reader, last) => {
-      signal(identify(reader.getPid('plugin')), 'SIGUSR1');
-      return until(() => reader.getOutput('plugin').at(-1) === String(last));
-    };
-    await printed(manager, count - 1);
-    await manager.stopProcess('plugin');
-    if (isKept) await printed(other, 2 * count - 1);
-    await manager.startProcess(config);
-    const all = isKept ? numbers(0, 3 * count) : [...numbers(0, count), ...numbers(0, count)];
-    if (isKept) await until(() => manager.getOutput('plugin').length === 2 * count);
-    await printed(manager, all.at(-1));
-    await until(() => manager.getOutput('plugin').length >= all.length);
-    expect(manager.getOutput('plugin')).toEqual(all);
-    await until(() => followed.length >= all.length);
-    ended.abort();
-    await following;
-    expect(followed).toEqual(all);
-  },
-);

@@ -105,13 +105,6 @@ impl Times {
     }
 }
 
-/// When lines were read, and how many of them the tail has.
-#[derive(Debug, Clone, Copy, Default)]
-struct LineTime {
-    at: f64,
-    count: u32,
-}
-
 pub struct Plugin {
     pub name: String,
     pub start: Arc<OwnStart>,
@@ -144,9 +137,6 @@ pub struct Plugin {
     attached_at: f64,
     /// The host that the tail is of.
     tail_host: Pid,
-    newest_line: LineTime,
-    /// The host sends all that it keeps, up to this also what the tail has already.
-    known_until: Option<LineTime>,
     resync: Resync,
     /// The start waits for what the plugin depends on, and was not sent.
     pub is_withheld: bool,
@@ -188,8 +178,6 @@ impl Plugin {
             process: (0, None),
             attached_at: 0.0,
             tail_host: 0,
-            newest_line: LineTime::default(),
-            known_until: None,
             resync: Resync::No,
             is_withheld: false,
             withheld_waits: Vec::new(),

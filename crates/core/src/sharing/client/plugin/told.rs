@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{LineTime, OwnStart, Plugin, Resync, Resynced, View};
+use super::{OwnStart, Plugin, Resync, Resynced, View};
 use crate::lifecycle::Notice;
 use crate::model::{Pid, ProcessState, Stream};
 use crate::sharing::client::path::path;
@@ -24,7 +24,10 @@ impl Plugin {
             return;
         }
         if self.tail_host == host && !self.stays_attached() {
-            self.known_until = Some(self.newest_line);
+            // The host sends everything that is kept, also what this session has already.
+            self.tail.close();
+            self.tail = Arc::default();
+            self.process = (0, None);
         }
         self.come_here(at, host);
         self.show(shown);
@@ -192,9 +195,6 @@ impl Plugin {
         }
         self.tail.count_dropped_lines(dropped);
         for SentLine { stream, text, at, pid } in lines {
-            if self.has_line_of(at) {
-                continue;
-            }
             if self.process.0 == 0 || (pid.is_some() && pid != self.process.1) {
                 let process = self.tail.begin();
                 if let Some(pid) = pid {
@@ -209,21 +209,6 @@ impl Plugin {
     /// A listener for lines comes. It does not hear those that were written before.
     pub fn listened_to(&mut self) {
         self.attached_at = clock::wall();
-    }
-
-    /// Whether the tail has a line of this time already, which the host sends again.
-    fn has_line_of(&mut self, at: f64) -> bool {
-        let is_known = self.known_until.as_mut().is_some_and(|known| {
-            let is_one_of = at.total_cmp(&known.at).is_eq() && known.count > 0;
-            known.count -= u32::from(is_one_of);
-            at < known.at || is_one_of
-        });
-        if !is_known {
-            self.known_until = None;
-            let is_same_time = at.total_cmp(&self.newest_line.at).is_eq();
-            self.newest_line = LineTime { at, count: if is_same_time { self.newest_line.count.saturating_add(1) } else { 1 } };
-        }
-        is_known
     }
 
     pub(super) fn line(&self, stream: Stream, text: String, at: f64) {
