@@ -336,3 +336,19 @@ fn a_session_is_pending_until_it_has_told_what_led_to_the_state_that_it_shows() 
     let has_exit = |message: &Message| matches!(message, Message::Notice { notice: Notice::Exited { .. }, .. });
     assert!(session.router.mailbox().take().iter().any(has_exit));
 }
+
+#[test]
+fn a_plugin_that_is_forgotten_before_that_was_told_keeps_nothing_alive() {
+    let world = World::new();
+    let listener = listen(&world);
+    let session = world.session();
+    let ticket = session.begin(&world.config("plugin"));
+    let mut host = PlayedHost::accept(&listener);
+    host.start("plugin", 7);
+    session.answer(ticket).unwrap();
+    let [shows_error, _] = fails(Running);
+    host.say([shows_error]);
+    assert!(within(Duration::from_secs(10), || session.router.state("plugin") == Some(Error)));
+    assert!(session.router.forget("plugin"));
+    assert!(within(Duration::from_secs(10), || !session.router.is_pending()));
+}

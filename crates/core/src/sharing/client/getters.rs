@@ -69,6 +69,10 @@ impl Client {
         let Some(mut plugins) = self.inner.lock_if_used() else { return false };
         let Some(plugin) = plugins.get_mut(name).filter(|plugin| plugin.may_be_forgotten()) else { return false };
         let (was_known, is_here) = (plugin.is_known(), plugin.is_here());
+        if plugin.is_pending() {
+            // What led to the shown state was not told yet, and is not told any more.
+            self.inner.context.set_shared_pending(false);
+        }
         plugin.tail.close();
         // Until the host has read of it, what it tells is not of a start that comes next.
         let next = plugin.forgotten(self.inner.context.reporter(name));

@@ -206,12 +206,19 @@ pub async fn finish_group(
             Ok((_, Err(_))) | Err(_) => return None,
         }
     }
-    if undo.is_none()
-        && let Some((index, refusal)) = first_at_rest(&context, &members).await
-    {
-        failures.push((index, refusal));
-        group.fail();
-        undo = Some(stop_started(Some(index)));
+    if undo.is_none() {
+        tokio::select! {
+            biased;
+            _ = failed.wait_for(|failed| *failed) => {
+                is_failed_outside = true;
+                undo = Some(stop_started(None));
+            }
+            at_rest = first_at_rest(&context, &members) => if let Some((index, refusal)) = at_rest {
+                failures.push((index, refusal));
+                group.fail();
+                undo = Some(stop_started(Some(index)));
+            }
+        }
     }
     let Some(undo) = undo else {
         let starts = members.iter().zip(ready).map(|((daemon, member), ready)| MemberStart {

@@ -271,6 +271,7 @@ impl Inner {
                     self.leader = None;
                     counts.leader_since = None;
                 }
+                self.successor = self.successor.filter(|(successor, _)| successor != pid);
             }
             Notice::RestartScheduled { reason, .. } => self.scheduled = *reason,
             Notice::Checked { healthy, latency, .. } => {
@@ -367,6 +368,10 @@ mod tests {
         let counts = counters.counts();
         assert_eq!((counts.leader_since, counts.starts, counts.exits.iter().sum::<u64>()), (None, 4, 4));
         assert_eq!((counts.exits[ExitReason::Startup as usize], counts.exits[ExitReason::Stopped as usize]), (1, 1));
+        // A leader whose exit was told, whatever it was taken for, counts once.
+        counters.count(&[notice(Notice::Spawned { pid: PID }), notice(Notice::Spawned { pid: new })], 0, at(110));
+        counters.count(&[exited(new, ExitReason::Startup), state(ProcessState::Error)], 0, at(120));
+        assert_eq!(counters.counts().exits.iter().sum::<u64>(), 5);
     }
 
     #[test]
