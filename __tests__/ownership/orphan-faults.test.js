@@ -54,9 +54,10 @@ testWith('strace')('orphan: is swept without a descriptor for a pidfd (EMFILE)',
 testWith('strace')('orphan: is remembered by a start that cannot read daemon.id', async () => {
   const [left, owner] = [await orphans(), await ready()];
   world.killAtEnd(...left);
-  const fault = await inject(world, await supervisorThread(owner), ['openat:error=EMFILE:when=4']);
+  // By its path, because other calls of the supervisor may come between.
+  const fault = await inject(world, await supervisorThread(owner), ['openat:error=EMFILE'], { file: 'daemon.id' });
   await owner.asks('startProcess', config());
-  expect(fault.calls().find((line) => line.includes('INJECTED'))).toContain('daemon.id');
+  expect(fault.injected()).toBeGreaterThan(0);
   await fault.stop();
   await owner.asks('stopProcess', 'plugin');
   await expectStartAndStop(owner);
