@@ -75,8 +75,8 @@ export async function ratios(trial, check) {
 }
 
 /**
- * About twice the measured ratios. Measured: starts 0.8 and 0.05 (0.22 on a slow machine); output 0.3, and up to 1.2 on a busy machine (2 to 5 if output
- * were split into lines); getters 50, and 220 for getProcessInfo, which creates an object.
+ * Above the measured ratios. Measured: CPU time of a start 0.8, time of its call 0.05 (0.22 on a slow machine). Output 0.3, and up to 1.2
+ * on a busy machine (2 to 5 if output were split into lines). Getters 50, and 220 for getProcessInfo, which creates an object.
  */
 const LIMITS = { start: 2, call: 0.3, output: 1.6, isRunning: 100, getState: 100, getPid: 100, getProcessInfo: 400 };
 

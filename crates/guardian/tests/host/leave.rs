@@ -41,13 +41,13 @@ fn a_start_that_meets_a_leaving_host_gets_the_next_one() {
 fn a_session_that_has_a_plugin_in_error_keeps_the_host() {
     let world = World::new();
     let session = world.session();
-    let ally_core::config::Raw::Object(mut entries) = world.config("plugin") else { panic!("a configuration is an object") };
+    let Raw::Object(mut entries) = world.config("plugin") else { panic!("a configuration is an object") };
     for (key, value) in &mut entries {
         if key == "command" {
-            *value = ally_core::config::Raw::String("/no/such/program".to_owned());
+            *value = Raw::String("/no/such/program".to_owned());
         }
     }
-    session.start(&ally_core::config::Raw::Object(entries)).unwrap_err();
+    session.start(&Raw::Object(entries)).unwrap_err();
     let host = world.host().unwrap();
     assert!(!within(Duration::from_millis(1_500), || !lives(host)));
     session.router.forget("plugin");

@@ -320,15 +320,7 @@ fn a_start_that_waits_for_another_plugin_is_never_sent_behind_its_stop() {
 #[test]
 fn a_session_is_pending_until_it_has_told_what_led_to_the_state_that_it_shows() {
     let world = World::new();
-    let listener = listen(&world);
-    let session = world.session();
-    let ticket = session.begin(&world.config("plugin"));
-    let mut host = PlayedHost::accept(&listener);
-    host.start("plugin", 7);
-    session.answer(ticket).unwrap();
-    let [shows_error, tells_error] = fails(Running);
-    host.say([shows_error]);
-    assert!(within(Duration::from_secs(10), || session.router.state("plugin") == Some(Error)));
+    let (session, mut host, tells_error) = shows_an_untold_error(&world);
     assert!(session.router.is_pending());
     let exited = Told::Exited { pid: 7, exit: Exit { code: Some(3), signal: None }, reason: ExitReason::Crashed };
     host.say([Push::Told { plugin: "plugin".to_owned(), told: exited, at: 1.0 }, tells_error]);
@@ -338,17 +330,23 @@ fn a_session_is_pending_until_it_has_told_what_led_to_the_state_that_it_shows() 
 }
 
 #[test]
-fn a_plugin_that_is_forgotten_before_that_was_told_keeps_nothing_alive() {
+fn a_plugin_that_is_forgotten_before_its_last_events_keeps_no_event_loop_alive() {
     let world = World::new();
-    let listener = listen(&world);
+    let (session, _host, _) = shows_an_untold_error(&world);
+    assert!(session.router.forget("plugin"));
+    assert!(within(Duration::from_secs(10), || !session.router.is_pending()));
+}
+
+/// The plugin has failed, as the getters show, and the host has not told the events yet: the last one is returned.
+fn shows_an_untold_error(world: &World) -> (Session, PlayedHost, Push) {
+    let listener = listen(world);
     let session = world.session();
     let ticket = session.begin(&world.config("plugin"));
     let mut host = PlayedHost::accept(&listener);
     host.start("plugin", 7);
     session.answer(ticket).unwrap();
-    let [shows_error, _] = fails(Running);
+    let [shows_error, tells_error] = fails(Running);
     host.say([shows_error]);
     assert!(within(Duration::from_secs(10), || session.router.state("plugin") == Some(Error)));
-    assert!(session.router.forget("plugin"));
-    assert!(within(Duration::from_secs(10), || !session.router.is_pending()));
+    (session, host, tells_error)
 }

@@ -35,7 +35,7 @@ impl FolderWatcher {
         Ok(self.0.add_watch(folder, interest)?)
     }
 
-    /// Watches the names of an open file or folder: an event follows when one is removed, renamed or replaced, and when the mode changes.
+    /// Watches the names of an open file or folder. An event follows when one is removed, renamed or replaced, and when the mode changes.
     ///
     /// # Errors
     /// ENOSPC if the user's inotify watches are used up.
