@@ -107,3 +107,54 @@ testOnLinux(
   },
   90_000,
 );
+
+test.each([
+  ['another session keeps the daemon', 'kept'],
+  ['the daemon has ended', 'ended'],
+  ['the host was killed meanwhile', 'killed'],
+])('logs that follow and getOutput: go on after this session let go and starts again, no line missing or doubled: %s', async (_, end) => {
+  const count = 50;
+  const [manager, other] = [world.manager(), world.manager()];
+  const config = shared('plugin', ['prints-by-and-by.py', count]);
+  const followed = [];
+  const ended = new AbortController();
+  await manager.startProcess(config);
+  if (end === 'kept') await other.startProcess(config);
+  const following = (async () => {
+    for await (const { line } of manager.logs('plugin', { follow: true, signal: ended.signal })) followed.push(line);
+  })();
+  const printed = (reader, last) => {
+    signal(identify(reader.getPid('plugin')), 'SIGUSR1');
+    return until(() => reader.getOutput('plugin').at(-1) === String(last));
+  };
+  await printed(manager, count - 1);
+  await manager.stopProcess('plugin');
+  if (end === 'kept') await printed(other, 2 * count - 1);
+  else if (end === 'killed') {
+    const [{ pid }] = await other.startProcess(config).then(() => [host()]);
+    signal(identify(pid), 'SIGKILL');
+    await until(() => other.isRunning('plugin') && host()?.pid !== pid);
+    await other.stopProcess('plugin');
+  }
+  await manager.startProcess(config);
+  const all = end === 'kept' ? numbers(0, 3 * count) : [...numbers(0, count), ...numbers(0, count)];
+  await printed(manager, all.at(-1));
+  await until(() => followed.length >= all.length);
+  expect(manager.getOutput('plugin')).toEqual(all);
+  ended.abort();
+  await following;
+  expect(followed).toEqual(all);
+});
+
+test('logs that follow end when the plugin is started as an exclusive one', async () => {
+  const manager = world.manager();
+  await manager.startProcess(shared());
+  const logs = manager.logs('plugin', { lines: 0, follow: true });
+  await manager.stopProcess('plugin');
+  await until(() => host() === undefined);
+  const { shared: _, ...exclusive } = shared();
+  const ended = logs.next();
+  await manager.startProcess(exclusive);
+  await expect(ended).resolves.toEqual({ done: true, value: undefined });
+  await manager.stopProcess('plugin');
+});

@@ -12,7 +12,7 @@ const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
 
 const world = useWorld();
-const { shared, host, frozenHost, hostGone, started, kill, value } = useSessions(world);
+const { shared, host, suspendHost, frozenHost, hostGone, started, kill, value } = useSessions(world);
 
 test('host killed: every session hears exit and restart, and one daemon is spawned again', async () => {
   const managers = [world.manager(), world.manager(), world.manager()];
@@ -264,10 +264,11 @@ test('host killed during a stop with everywhere that the sessions have heard of:
   const events = sessions.map(record);
   const stop = watch(world.manager().stopProcess('plugin', { everywhere: true }));
   await until(() => sessions.every((session) => session.getState('plugin') === 'stopping'));
-  const waits = sessions.map((session) => failure(session.whenRunning('plugin')));
+  suspendHost();
+  const unread = sessions.flatMap((session) => [session.whenRunning('plugin'), session.restartProcess('plugin')].map(failure));
   signal(host(), 'SIGKILL');
   await stop.promise;
-  for (const wait of waits) expect(await wait).toMatchObject({ code: 'ERR_STOPPED' });
+  for (const call of unread) expect(await call).toMatchObject({ code: 'ERR_STOPPED' });
   expect(alive(daemon)).toBe(false);
   await until(() => events.every(({ states }) => states('plugin').at(-1) === 'stopped'));
   for (const [index, { all }] of events.entries()) {

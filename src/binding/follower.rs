@@ -51,7 +51,8 @@ impl NativeFollower {
 
     #[napi]
     pub fn take(&self, most: u32) -> NativeLines {
-        let Batch { dropped, lines, ended } = self.follower.as_ref().map_or_else(Batch::default, |follower| follower.take(most as usize));
+        let Batch { dropped, lines, ended, .. } =
+            self.follower.as_ref().map_or_else(Batch::default, |follower| follower.take(most as usize));
         NativeLines { dropped: count(dropped), lines: lines.into_iter().map(NativeLine::from).collect(), ended }
     }
 

@@ -65,8 +65,11 @@ fn logs_have_stream_time_and_pid_also_across_processes() {
         ("unfinished", Stdout, 4_000.0, PID),
         ("again", Stdout, 5_000.0, PID + 1),
     ];
+    // "one", "two", "fault", "three", "unfinished", "again".
+    let ends = [4, 8, 6, 14, 24, 30];
     for reader in [live, Reader::new(&tail, 1_000, false), Reader::new(&tail, 1_000, true)] {
         let lines = reader.all();
+        assert_eq!(lines.iter().map(|line| line.end).collect::<Vec<_>>(), ends);
         let seen: Vec<_> = lines.iter().map(|line| (line.text.as_str(), line.stream, line.at, line.pid.unwrap())).collect();
         assert_eq!(seen, expected);
     }
@@ -101,7 +104,7 @@ fn logs_follower_of_a_flood_loses_the_oldest_lines_and_counts_them() {
     for number in 0..10_000 {
         tail.append(process, Stdout, format!("{number}\n").as_bytes());
     }
-    let Batch { dropped, lines, ended } = reader.follower.take(usize::MAX);
+    let Batch { dropped, lines, ended, .. } = reader.follower.take(usize::MAX);
     assert_eq!((dropped, lines.len(), ended), (6_000, 4_000, false));
     assert_eq!((lines[0].text.as_str(), lines[3_999].text.as_str()), ("6000", "9999"));
     // By bytes.
@@ -193,9 +196,13 @@ const fn stream(err: bool) -> Stream {
     if err { Stderr } else { Stdout }
 }
 
-/// The lines of each stream in order, with their process.
-fn by_stream(lines: &[Line]) -> [Vec<(u64, String)>; 2] {
-    [Stdout, Stderr].map(|stream| lines.iter().filter(|line| line.stream == stream).map(|line| (line.process, line.text.clone())).collect())
+/// The lines of each stream in order, with their process and their end. Each ends behind the one before it.
+fn by_stream(lines: &[Line]) -> [Vec<(u64, u64, String)>; 2] {
+    let of = |stream| lines.iter().filter(move |line| line.stream == stream);
+    for stream in [Stdout, Stderr] {
+        assert!(of(stream).is_sorted_by(|one, next| one.end < next.end), "{lines:?}");
+    }
+    [Stdout, Stderr].map(|stream| of(stream).map(|line| (line.process, line.end, line.text.clone())).collect())
 }
 
 proptest! {
@@ -265,7 +272,8 @@ fn a_follower_that_keeps_the_newest_parts_from_a_flood_and_reads_the_tail_later(
     reader.follower.want();
     print(1_000, 2_500);
     assert_eq!(reader.mailbox.take().len(), 1, "one message for the first line, and none for those after it");
-    assert_eq!(reader.follower.take(usize::MAX), Batch::default(), "what it has missed is not counted as dropped");
+    let nothing = reader.follower.take(usize::MAX);
+    assert_eq!(nothing, Batch { output: nothing.output, ..Batch::default() }, "what it has missed is not counted as dropped");
     assert!(!tail.is_followed(), "nothing is split into lines for it");
     tail.append(process, Stdout, b"half");
     assert!(reader.follower.take_parted());

@@ -8,9 +8,9 @@ fn split(chunks: &[&[u8]]) -> Vec<String> {
     let mut splitter = Splitter::default();
     let mut lines = Vec::new();
     for chunk in chunks {
-        splitter.feed(chunk, |line| lines.push(line));
+        splitter.feed(chunk, |line, _| lines.push(line));
     }
-    lines.extend(splitter.rest());
+    lines.extend(splitter.rest().map(|(line, _)| line));
     lines
 }
 
@@ -88,12 +88,12 @@ fn output_line_of_invalid_utf_8_above_the_limit_is_split() {
 fn splitter_clear_drops_the_unfinished_line() {
     let mut splitter = Splitter::default();
     let mut lines = Vec::new();
-    splitter.feed(b"half a li", |line| lines.push(line));
+    splitter.feed(b"half a li", |line, _| lines.push(line));
     splitter.clear();
     assert_eq!(splitter.rest(), None);
-    splitter.feed(b"whole\nagain", |line| lines.push(line));
+    splitter.feed(b"whole\nagain", |line, _| lines.push(line));
     assert_eq!(lines, ["whole"]);
-    assert_eq!(splitter.rest().as_deref(), Some("again"));
+    assert_eq!(splitter.rest().map(|(line, _)| line).as_deref(), Some("again"));
     assert_eq!(splitter.rest(), None);
 }
 

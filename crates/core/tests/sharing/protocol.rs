@@ -92,8 +92,9 @@ fn pushes() -> Vec<Push> {
         Push::Shown { plugin: plugin(), shown: shown() },
         Push::Lines {
             plugin: plugin(),
+            output: 2,
             dropped: 9,
-            lines: vec![SentLine { stream: Stream::Stderr, text: "ä".to_owned(), at: 2.0, pid: None }],
+            lines: vec![SentLine { stream: Stream::Stderr, text: "ä".to_owned(), end: 3, at: 2.0, pid: None }],
         },
         Push::Log {
             plugin: plugin(),

@@ -100,8 +100,8 @@ const fn answer(id: RequestId) -> Push {
 }
 
 fn line(text: &str) -> Push {
-    let line = SentLine { stream: Stream::Stdout, text: text.to_owned(), at: 0.0, pid: Some(7) };
-    Push::Lines { plugin: "plugin".to_owned(), dropped: 0, lines: vec![line] }
+    let line = SentLine { stream: Stream::Stdout, text: text.to_owned(), end: 1, at: 0.0, pid: Some(7) };
+    Push::Lines { plugin: "plugin".to_owned(), output: 1, dropped: 0, lines: vec![line] }
 }
 
 fn shows(state: ProcessState, pid: Option<i32>) -> Push {

@@ -68,9 +68,9 @@ impl Task {
         let after = has_died.then_some(self.host_pid);
         self.dead = after.or(self.dead);
         let Parted { again, ended } = self.part_from_daemons(has_died);
-        let (waits, calls): (Vec<Asked>, _) =
-            self.take_wanted().into_iter().partition(|call| matches!(call.what, What::Wait) && ended.contains(&call.plugin));
-        waits.into_iter().for_each(|wait| self.inner.answered(wait, Err(Failure::Stopped)));
+        let is_over = |call: &Asked| matches!(call.what, What::Wait | What::Restart) && ended.contains(&call.plugin);
+        let (over, calls): (Vec<Asked>, _) = self.take_wanted().into_iter().partition(is_over);
+        over.into_iter().for_each(|asked| self.inner.answered(asked, Err(Failure::Stopped)));
         // A start that is not answered is made again as itself.
         let is_asked = |name: &str| calls.iter().any(|call| call.plugin == name && matches!(call.what, What::Start { .. }));
         for plugin in again.into_iter().filter(|name| !is_asked(name)) {

@@ -139,7 +139,7 @@ impl Client {
 
     pub fn follow(&self, name: &str, lines: usize, live: bool) -> Option<Arc<Follower>> {
         let follower = self.known(name, |plugin| {
-            let follower = Follower::new(live && plugin.is_held(), &self.inner.context.mailbox);
+            let follower = Follower::new(live, &self.inner.context.mailbox);
             plugin.tail.follow(lines, &follower);
             follower
         });

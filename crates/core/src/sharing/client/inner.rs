@@ -42,6 +42,13 @@ impl SharedPlugins for Inner {
             Some(Failure::SharedElsewhere { host, sessions: listed.shown.sessions, linger: listed.linger })
         })
     }
+
+    fn end_following(&self, name: &str) {
+        let Some(plugins) = self.lock_if_used() else { return };
+        if let Some(plugin) = plugins.get(name) {
+            plugin.tail.close();
+        }
+    }
 }
 
 impl Inner {

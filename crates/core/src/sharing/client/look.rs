@@ -87,7 +87,7 @@ async fn read_output(target: &Target, plugin: &str, lines: usize, live: bool, ta
 }
 
 /// `writer`: the process of the last line.
-fn add(tail: &Tail, writer: &mut Option<(u64, Option<Pid>)>, SentLine { stream, text, at, pid }: SentLine) {
+fn add(tail: &Tail, writer: &mut Option<(u64, Option<Pid>)>, SentLine { stream, text, at, pid, .. }: SentLine) {
     let process = match *writer {
         Some((process, known)) if pid.is_none() || known == pid => process,
         _ => {

@@ -166,18 +166,18 @@ impl Host {
 }
 
 fn push_lines(plugin: &str, session: &mut Session, class: Class, batch: Batch) {
-    let mut dropped = batch.dropped;
+    let (output, mut dropped) = (batch.output, batch.dropped);
     let (mut lines, mut bytes) = (Vec::new(), 0);
-    for Line { stream, text, at, pid, .. } in batch.lines {
+    for Line { stream, text, end, at, pid, .. } in batch.lines {
         bytes += text.len();
-        lines.push(SentLine { stream, text, at, pid });
+        lines.push(SentLine { stream, text, end, at, pid });
         if bytes > BATCH_BYTES {
             bytes = 0;
             let lines = std::mem::take(&mut lines);
-            session.push(class, &Push::Lines { plugin: plugin.to_owned(), dropped: std::mem::take(&mut dropped), lines });
+            session.push(class, &Push::Lines { plugin: plugin.to_owned(), output, dropped: std::mem::take(&mut dropped), lines });
         }
     }
     if !lines.is_empty() {
-        session.push(class, &Push::Lines { plugin: plugin.to_owned(), dropped, lines });
+        session.push(class, &Push::Lines { plugin: plugin.to_owned(), output, dropped, lines });
     }
 }

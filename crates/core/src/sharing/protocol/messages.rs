@@ -135,6 +135,8 @@ pub enum Told {
 pub struct SentLine {
     pub stream: Stream,
     pub text: String,
+    /// The position behind it in the output of its stream, as the host counts.
+    pub end: u64,
     pub at: f64,
     pub pid: Option<Pid>,
 }
@@ -183,9 +185,10 @@ pub enum Push {
         told: Told,
         at: f64,
     },
-    /// `dropped`: the lines that are missing in front of these.
+    /// `output`: the number of the output that they are of, within the host. `dropped`: the lines that are missing in front of these.
     Lines {
         plugin: String,
+        output: u64,
         dropped: u64,
         lines: Vec<SentLine>,
     },

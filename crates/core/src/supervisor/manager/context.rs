@@ -40,6 +40,8 @@ pub trait SharedPlugins: Send + Sync {
     fn until_usable(self: Arc<Self>, name: &str) -> Option<Usable>;
     /// Why this owner has the plugin, if it is the host of shared daemons.
     fn explain(self: Arc<Self>, name: &str, owner: Pid) -> Explained;
+    /// The name is that of an exclusive plugin now: followers of the shared one's output get no further line.
+    fn end_following(&self, name: &str);
 }
 
 pub struct ManagerContext {

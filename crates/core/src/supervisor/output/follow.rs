@@ -23,6 +23,8 @@ pub type FollowerId = u64;
 pub struct Line {
     pub stream: Stream,
     pub text: String,
+    /// The position behind it in the output of its stream, which grows from line to line.
+    pub end: u64,
     /// The time of the read(2) that completed the line, in milliseconds since 1970.
     pub at: f64,
     /// The number of the process in the tail.
@@ -34,6 +36,8 @@ pub struct Line {
 /// The oldest lines of a queue.
 #[derive(Debug, Default, PartialEq)]
 pub struct Batch {
+    /// The number of the output that the lines are of, within this process.
+    pub output: u64,
     /// The number of lines that were dropped before these, because the queue was full.
     pub dropped: u64,
     pub lines: Vec<Line>,
@@ -57,6 +61,8 @@ struct Queue {
     dropped: u64,
     /// Whether the reader waits for a message.
     wanted: bool,
+    /// The number of the output that is followed.
+    output: u64,
     /// Whether no further line will come.
     ended: bool,
     wants: Wants,
@@ -104,7 +110,7 @@ impl Follower {
         let lines: Vec<Line> = queue.lines.drain(..ready).collect();
         queue.bytes -= lines.iter().map(|line| line.text.len()).sum::<usize>();
         let dropped = if lines.is_empty() { 0 } else { std::mem::take(&mut queue.dropped) };
-        Batch { dropped, lines, ended: queue.ended && queue.lines.is_empty() }
+        Batch { output: queue.output, dropped, lines, ended: queue.ended && queue.lines.is_empty() }
     }
 
     /// Whether the reader is to get what the tail keeps, and no more. A flood then costs no line in between: the follower parts
@@ -116,6 +122,11 @@ impl Follower {
     /// Whether lines came that the reader gets by following the tail anew. It is then as before its first line.
     pub fn take_parted(&self) -> bool {
         std::mem::take(&mut self.lock().parted)
+    }
+
+    /// The lines that come next are of this output.
+    pub(super) fn follows(&self, output: u64) {
+        self.lock().output = output;
     }
 
     pub(super) const fn is_live(&self) -> bool {
@@ -195,16 +206,16 @@ impl Following {
         self.followers.push(Arc::downgrade(follower));
     }
 
-    /// `line`: gives a text its stream, time and process.
-    pub fn feed(&mut self, stream: Stream, bytes: &[u8], line: impl Fn(String) -> Line) {
+    /// `line`: gives a text and its end their stream, time and process.
+    pub fn feed(&mut self, stream: Stream, bytes: &[u8], line: impl Fn(String, u64) -> Line) {
         let mut lines = Vec::new();
-        self.splitters[stream as usize].feed(bytes, |text| lines.push(line(text)));
+        self.splitters[stream as usize].feed(bytes, |text, end| lines.push(line(text, end)));
         self.tell(lines);
     }
 
     /// A text without a newline becomes a line.
-    pub fn end_line(&mut self, stream: Stream, line: impl Fn(String) -> Line) {
-        let lines = self.splitters[stream as usize].rest().map(line);
+    pub fn end_line(&mut self, stream: Stream, line: impl Fn(String, u64) -> Line) {
+        let lines = self.splitters[stream as usize].rest().map(|(text, end)| line(text, end));
         self.tell(lines.into_iter().collect());
     }
 

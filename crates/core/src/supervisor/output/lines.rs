@@ -5,14 +5,21 @@ use memchr::memchr;
 use super::LINE_MAX;
 
 /// Splits one stream into lines: at each newline, and before a line exceeds `LINE_MAX`. Bytes that are not UTF-8 become
-/// U+FFFD.
+/// U+FFFD. A line comes with its end: the position behind it in the stream, which no other line has.
 #[derive(Debug, Default)]
 pub struct Splitter {
     partial: Vec<u8>,
+    /// Behind the last byte that was fed.
+    position: u64,
 }
 
 impl Splitter {
-    pub fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(String)) {
+    /// What is fed next begins here.
+    pub const fn seek(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    pub fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(String, u64)) {
         while !bytes.is_empty() {
             // Two bytes more than LINE_MAX: a line of exactly LINE_MAX bytes must not be split before its "\r\n".
             let room = LINE_MAX + 2 - self.partial.len();
@@ -20,7 +27,9 @@ impl Splitter {
             let newline = memchr(b'\n', window);
             let (text, _) = window.split_at(newline.unwrap_or(window.len()));
             self.partial.extend(text);
-            bytes = bytes.get(text.len() + usize::from(newline.is_some())..).unwrap_or_default();
+            let fed = text.len() + usize::from(newline.is_some());
+            bytes = bytes.get(fed..).unwrap_or_default();
+            self.position += fed as u64;
             let returns = self.partial.last() == Some(&b'\r');
             if newline.is_some() && returns {
                 self.partial.pop();
@@ -28,17 +37,18 @@ impl Splitter {
                 continue;
             }
             while self.partial.len() > LINE_MAX {
-                line(self.cut(whole_characters(self.partial.get(..LINE_MAX).unwrap_or_default())));
+                let text = self.cut(whole_characters(self.partial.get(..LINE_MAX).unwrap_or_default()));
+                line(text, self.position - self.partial.len() as u64);
             }
             if newline.is_some() {
-                line(self.cut(self.partial.len()));
+                line(self.cut(self.partial.len()), self.position);
             }
         }
     }
 
     /// The text behind the last newline.
-    pub fn rest(&mut self) -> Option<String> {
-        (!self.partial.is_empty()).then(|| self.cut(self.partial.len()))
+    pub fn rest(&mut self) -> Option<(String, u64)> {
+        (!self.partial.is_empty()).then(|| (self.cut(self.partial.len()), self.position))
     }
 
     pub fn clear(&mut self) {

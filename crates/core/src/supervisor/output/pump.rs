@@ -155,7 +155,7 @@ impl Pump {
     /// Reports a line that has no newline.
     fn end_line(&self) {
         self.tail.end_line(self.process, self.stream);
-        if let Some(line) = self.splitter().rest() {
+        if let Some((line, _)) = self.splitter().rest() {
             self.count_dropped(u64::from(!self.reporter.line(self.stream, line)));
         }
         if let Some(line_match) = &self.line_match {
@@ -192,7 +192,7 @@ impl Pump {
             }
             if counts && wants_lines {
                 let mut dropped = 0;
-                self.splitter().feed(bytes, |line| dropped += u64::from(!self.reporter.line(self.stream, line)));
+                self.splitter().feed(bytes, |line, _| dropped += u64::from(!self.reporter.line(self.stream, line)));
                 self.count_dropped(dropped);
             } else {
                 // A later listener gets lines from here on, and not the first half of an old one.

@@ -1,6 +1,7 @@
 //! The last part of a daemon's output, bounded in bytes. The bytes are split into lines only when they are read, or followed.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use memchr::{memchr, memrchr, memrchr_iter};
@@ -72,12 +73,18 @@ struct Inner {
     counts: OutputCounts,
 }
 
-pub struct Tail(Mutex<Inner>);
+pub struct Tail {
+    /// Within this process.
+    number: u64,
+    inner: Mutex<Inner>,
+}
 
 impl Default for Tail {
     fn default() -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
         // Before the first process has begun, its number is 0.
-        Self(Mutex::new(Inner { live: vec![0], ..Inner::default() }))
+        let inner = Mutex::new(Inner { live: vec![0], ..Inner::default() });
+        Self { number: NUMBERS.fetch_add(1, Ordering::Relaxed), inner }
     }
 }
 
@@ -189,6 +196,7 @@ impl Tail {
             reading.end_lines();
         }
         let Reading { lines, splitters, .. } = reading;
+        follower.follows(self.number);
         let goes_on = follower.push(lines.into_iter().map(|line| Line { pid: inner.pid_of(line.process), ..line }));
         if follower.is_live() && goes_on {
             // The splitters of other followers have the same rest.
@@ -228,7 +236,7 @@ impl Tail {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -255,10 +263,15 @@ impl Inner {
         let mut truncated = [None, None];
         let mut process = 0;
         let mut position = self.end - self.bytes as u64;
+        let mut positions = self.counts.bytes;
+        for chunk in &self.chunks {
+            positions[chunk.stream as usize] -= chunk.bytes.len() as u64;
+        }
         for (index, chunk) in self.chunks.iter().enumerate() {
             let begin = position;
             position += chunk.bytes.len() as u64;
             let stream = chunk.stream as usize;
+            positions[stream] += chunk.bytes.len() as u64;
             let start = starts[stream];
             if index < start.0 || !wanted(chunk) {
                 continue;
@@ -281,10 +294,14 @@ impl Inner {
                 *truncated = false;
             }
             let position = begin + (chunk.bytes.len() - bytes.len()) as u64;
+            reading.splitters[stream].seek(positions[stream] - bytes.len() as u64);
             self.times.cut(position, bytes, self.read_at[stream], |bytes, at| reading.feed(chunk, bytes, at));
         }
         for stream in [Stream::Stdout, Stream::Stderr].into_iter().filter(|stream| !self.open[*stream as usize]) {
             reading.end_line(stream);
+        }
+        for (splitter, end) in reading.splitters.iter_mut().zip(self.counts.bytes) {
+            splitter.seek(end);
         }
         reading
     }
@@ -360,10 +377,10 @@ impl Inner {
     }
 
     /// Makes lines of the process that wrote last.
-    fn line(&self, stream: Stream) -> impl Fn(String) -> Line + use<> {
+    fn line(&self, stream: Stream) -> impl Fn(String, u64) -> Line + use<> {
         let process = self.writer[stream as usize];
         let (at, pid) = (self.read_at[stream as usize], self.pid_of(process));
-        move |text| Line { stream, text, at, process, pid }
+        move |text, end| Line { stream, text, end, at, process, pid }
     }
 
     fn pid_of(&self, process: u64) -> Option<Pid> {
@@ -422,13 +439,13 @@ impl Reading {
         let stream = chunk.stream as usize;
         self.last[stream] = (chunk.process, at);
         let mut splitter = std::mem::take(&mut self.splitters[stream]);
-        splitter.feed(bytes, |text| self.keep(chunk.stream, text));
+        splitter.feed(bytes, |text, end| self.keep(chunk.stream, text, end));
         self.splitters[stream] = splitter;
     }
 
     fn end_line(&mut self, stream: Stream) {
-        if let Some(text) = self.splitters[stream as usize].rest() {
-            self.keep(stream, text);
+        if let Some((text, end)) = self.splitters[stream as usize].rest() {
+            self.keep(stream, text, end);
         }
     }
 
@@ -436,10 +453,10 @@ impl Reading {
         [Stream::Stdout, Stream::Stderr].into_iter().for_each(|stream| self.end_line(stream));
     }
 
-    fn keep(&mut self, stream: Stream, text: String) {
+    fn keep(&mut self, stream: Stream, text: String, end: u64) {
         let (process, at) = self.last[stream as usize];
         self.size += text.len() + 1;
-        self.lines.push_back(Line { stream, text, at, process, pid: None });
+        self.lines.push_back(Line { stream, text, end, at, process, pid: None });
         while self.lines.len() > self.count || (self.size > self.limit && self.lines.len() > 1) {
             let Some(oldest) = self.lines.pop_front() else { break };
             self.size -= oldest.text.len() + 1;

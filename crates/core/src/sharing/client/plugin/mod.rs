@@ -135,8 +135,12 @@ pub struct Plugin {
     process: (u64, Option<Pid>),
     /// Lines before this were written before the session had the plugin.
     attached_at: f64,
-    /// The host that the tail is of.
-    tail_host: Pid,
+    /// The host that has told of the plugin last.
+    host: Pid,
+    /// What the tail has come from: a host, and the number of the output there.
+    source: (Pid, u64),
+    /// Per stream: the end of the last line from there.
+    read: [u64; 2],
     resync: Resync,
     /// The start waits for what the plugin depends on, and was not sent.
     pub is_withheld: bool,
@@ -177,7 +181,9 @@ impl Plugin {
             former_exit: None,
             process: (0, None),
             attached_at: 0.0,
-            tail_host: 0,
+            host: 0,
+            source: (0, 0),
+            read: [0; 2],
             resync: Resync::No,
             is_withheld: false,
             withheld_waits: Vec::new(),
@@ -241,7 +247,7 @@ impl Plugin {
     /// The host, and the number of sessions that have the plugin. `None` until the host has told them.
     pub fn sharers(&self) -> Option<(Pid, u32)> {
         let is_told = matches!(self.view, View::Here | View::Leaving(_));
-        self.sessions.filter(|_| is_told).map(|sessions| (self.tail_host, sessions))
+        self.sessions.filter(|_| is_told).map(|sessions| (self.host, sessions))
     }
 
     /// Whether the session has the plugin, for a group.

@@ -82,7 +82,6 @@ impl Plugin {
         // As the host tells it: a stop for all has no reason.
         let is_own = !std::mem::take(&mut self.ends_for_all);
         self.metrics.resources = None;
-        self.tail.close();
         self.changed();
         let reason = failure.map(ToString::to_string).or_else(|| (is_own && state == ProcessState::Stopped).then(|| "stopped".to_owned()));
         self.tell(state, reason);

@@ -196,7 +196,6 @@ impl Plugin {
         former.view = View::Away;
         former.snapshot = Self::frozen(&former.snapshot, ProcessState::Stopped);
         (self.status, self.sessions, self.metrics.resources) = (None, None, None);
-        self.tail.close();
     }
 }
 

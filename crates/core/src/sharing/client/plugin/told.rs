@@ -23,12 +23,6 @@ impl Plugin {
         if matches!(self.view, View::Away | View::Leaving(_)) {
             return;
         }
-        if self.tail_host == host && !self.stays_attached() {
-            // The host sends everything that is kept, also what this session has already.
-            self.tail.close();
-            self.tail = Arc::default();
-            self.process = (0, None);
-        }
         self.come_here(at, host);
         self.show(shown);
         // A start that is being prepared may still be refused, and then listeners hear nothing. So may an armed one, whose socket is
@@ -45,7 +39,7 @@ impl Plugin {
         if !self.stays_attached() {
             self.attached_at = at;
         }
-        self.tail_host = host;
+        self.host = host;
         self.view = View::Here;
     }
 
@@ -187,14 +181,23 @@ impl Plugin {
         }
     }
 
-    /// Output of the daemon.
-    pub fn lines(&mut self, dropped: u64, lines: Vec<SentLine>) {
+    /// Output of the daemon. `source`: the host, and the number of the output there. A session that has the plugin anew is sent
+    /// everything that is kept, also what it has already.
+    pub fn lines(&mut self, source: (Pid, u64), dropped: u64, lines: Vec<SentLine>) {
         // While it lets go, the last lines come that getOutput shows afterwards.
         if !matches!(self.view, View::Here | View::Leaving(_)) && !self.stays_attached() {
             return;
         }
         self.tail.count_dropped_lines(dropped);
-        for SentLine { stream, text, at, pid } in lines {
+        if self.source != source {
+            (self.source, self.read) = (source, [0; 2]);
+        }
+        for SentLine { stream, text, end, at, pid } in lines {
+            let read = &mut self.read[stream as usize];
+            if end <= *read {
+                continue;
+            }
+            *read = end;
             if self.process.0 == 0 || (pid.is_some() && pid != self.process.1) {
                 let process = self.tail.begin();
                 if let Some(pid) = pid {

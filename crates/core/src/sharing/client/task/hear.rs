@@ -37,8 +37,8 @@ impl Task {
             }
             Push::Shown { plugin, shown } => drop(self.inner.change(&plugin, |plugin| plugin.catch_up_or_show(*shown))),
             Push::Told { plugin, told, at } => self.told(&plugin, |plugin| plugin.tell_event(told, at)),
-            Push::Lines { plugin, dropped, lines } => {
-                self.told(&plugin, |plugin| plugin.lines(dropped, lines));
+            Push::Lines { plugin, output, dropped, lines } => {
+                self.told(&plugin, |plugin| plugin.lines((host, output), dropped, lines));
                 self.lines_read(&plugin);
             }
             Push::Log { plugin, level, text, fields } => self.log(&plugin, level, text, fields),
