@@ -94,6 +94,34 @@ test('logs.file: a moved or removed file is made anew within a second', async ()
   await until(() => size(log()) > 0, 2_000);
 });
 
+test.each([
+  ['moved', () => fs.renameSync(log(), `${log()}.moved`)],
+  ['removed', () => fs.unlinkSync(log())],
+])('logs.file: a file that is %s is made anew while its daemon is quiet, also after an upgrade, and has the next lines', async (_, act) => {
+  const manager = world.manager();
+  await manager.startProcess(world.config('plugin', ['prints-by-and-by.py', 3], { logs: { file: log() } }));
+  const round = async () => {
+    act();
+    await until(() => fs.existsSync(log()), 2_000);
+    expect(fs.statSync(log())).toMatchObject({ size: 0, mode: 0o100600 });
+  };
+  const print = async (from) => {
+    signal(identify(manager.getPid('plugin')), 'SIGUSR1');
+    await until(() => size(log()) === 6);
+    expect(fs.readFileSync(log(), 'utf8')).toBe(`${from}\n${from + 1}\n${from + 2}\n`);
+  };
+  await until(() => fs.existsSync(log()));
+  await round();
+  await round();
+  await print(0);
+  await round();
+  await print(3);
+  await manager.upgradeProcess('plugin', { envVars: { GENERATION: '2' } });
+  await until(() => logProcesses().length === 1);
+  await round();
+  await print(0);
+});
+
 test('logs.file: the folder is made below envsDir, and must exist elsewhere', async () => {
   const manager = world.manager();
   const below = path.join(world.envsDir, 'logs', 'of', 'plugin.log');

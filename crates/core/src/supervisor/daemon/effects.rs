@@ -237,7 +237,7 @@ impl Task {
         let launch = Launch::build(&job, owner_death, lease, notify.as_deref(), listener, log).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, beside, &self.daemon.reporter, line_match.as_ref())?;
             if let (Some(notes), Some(logs)) = (launch.log_notes, &job.config.logs) {
-                receive_notes(notes, logs.file.clone(), &self.daemon.tail, &self.daemon.reporter)?;
+                receive_notes(notes, logs, &self.daemon.tail, &self.daemon.reporter)?;
             }
             Ok((pumps, launch.keeper, launch.order, launch.programs, launch.token))
         });

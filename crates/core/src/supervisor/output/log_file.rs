@@ -1,6 +1,7 @@
 //! The owner's part of a log file: opens and locks the file for a new attempt, and receives what the log process reports.
 
 use std::fs::{DirBuilder, File, TryLockError};
+use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -18,6 +19,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep};
 
 use super::Tail;
+use super::log_watch::keep_in_place;
 use crate::config::LogConfig;
 use crate::error::Failure;
 use crate::supervisor::report::{Reporter, log};
@@ -183,13 +185,20 @@ pub fn same_log_file(other: &str, logs: &LogConfig) -> Failure {
     Failure::InvalidConfig { field: "logs.file".to_owned(), problem }
 }
 
-/// Logs and counts what the log process of one attempt reports.
+/// Logs and counts what the log process of one attempt reports, and keeps the file in its place while it writes.
 ///
 /// # Errors
 /// The errno of epoll_ctl(2) or kevent(2).
-pub fn receive_notes(pipe: OwnedFd, path: PathBuf, tail: &Arc<Tail>, reporter: &Reporter) -> io::Result<()> {
-    let notes = Notes { pipe: Receiver::from_owned_fd(pipe)?, path, tail: Arc::clone(tail), reporter: reporter.clone(), is_warned: false };
-    drop(spawn(notes.run()));
+pub fn receive_notes(pipe: OwnedFd, config: &LogConfig, tail: &Arc<Tail>, reporter: &Reporter) -> io::Result<()> {
+    let (pipe, path) = (Receiver::from_owned_fd(pipe)?, config.file.clone());
+    let notes = Notes { pipe, path, tail: Arc::clone(tail), reporter: reporter.clone(), is_warned: false };
+    let in_place = keep_in_place(config.clone());
+    drop(spawn(async move {
+        tokio::select! {
+            () = notes.run() => {}
+            never = async { in_place.await; pending().await } => never,
+        }
+    }));
     Ok(())
 }
 

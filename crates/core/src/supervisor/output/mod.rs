@@ -5,6 +5,7 @@ mod follow;
 mod line_match;
 mod lines;
 mod log_file;
+mod log_watch;
 mod pump;
 mod tail;
 mod times;

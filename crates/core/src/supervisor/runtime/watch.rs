@@ -132,7 +132,8 @@ impl Watcher {
 
     fn wake(watched: &Watched) {
         if watched.is_file {
-            // A file has one waiter, which may do something else now. A removed file has no second change.
+            // A removed file has no second change, so a waiter that does something else now must find this one later.
+            watched.changes.notify_waiters();
             watched.changes.notify_one();
         } else {
             watched.changes.notify_waiters();
