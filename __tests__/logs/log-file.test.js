@@ -211,12 +211,22 @@ test('logs.file: the file of another live owner is ERR_OWNED_ELSEWHERE, before a
   await manager.startProcess(config({ logs: { file: log() } }, 'other'));
 });
 
-test('logs.file: a file of the record is ERR_INVALID_CONFIG', async () => {
-  const manager = world.manager();
-  const error = await failure(manager.startProcess(config({ logs: { file: world.pidFile('plugin') } })));
-  expect(error.code).toBe('ERR_INVALID_CONFIG');
-  expect(error.message).toContain('which is a file of the manager');
-});
+test.each(['daemon.pid', 'daemon.id', 'daemon.lock', 'daemon.log-path', '.daemon.pid.new'])(
+  'socketPath, logs.file: %s of the plugin is ERR_INVALID_CONFIG, and nothing is made',
+  async (name) => {
+    const manager = world.manager();
+    const file = path.join(world.envsDir, 'plugin', name);
+    for (const [field, changes] of [
+      ['socketPath', { socketPath: file }],
+      ['logs.file', { logs: { file } }],
+    ]) {
+      const error = await failure(manager.startProcess(config(changes)));
+      expect(error.code).toBe('ERR_INVALID_CONFIG');
+      expect(problemOf(error)).toBe(`${field} must not be a file of the manager, such as daemon.pid`);
+      expect(fs.existsSync(path.dirname(file))).toBe(false);
+    }
+  },
+);
 
 test('defaults.logs.file: {name} is the name of the plugin', async () => {
   const manager = world.manager({ defaults: { logs: { file: world.path('{name}.{name}.log') } } });

@@ -254,7 +254,7 @@ impl<'a> RecordFiles<'a> {
     }
 }
 
-fn temporary(name: &str) -> String {
+pub(super) fn temporary(name: &str) -> String {
     format!(".{name}.new")
 }
 

@@ -176,7 +176,7 @@ impl Task {
                 let held = bind()?;
                 return Ok(Preparation { lease: lease.keep(), log: None, held });
             };
-            let place = LogPlace { envs_dir: envs_dir.clone(), plugin: config.plugin_name.clone(), is_own, is_shared };
+            let place = LogPlace { envs_dir: envs_dir.clone(), is_own, is_shared };
             let log = open_log(logs, place, || context.other_logs(&config.plugin_name)).await?;
             let held = bind()?;
             Ok(Preparation { lease: lease.keep(), log: Some(log), held })

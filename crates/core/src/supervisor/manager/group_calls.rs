@@ -88,7 +88,7 @@ impl Manager {
     /// Why the plugin at this index of a group can't be started.
     pub(crate) fn unstartable(&self, index: usize, config: &ProcessConfig) -> Option<Refusal> {
         let refused = |failure| Some(Refusal::new(config.plugin_name.clone(), failure));
-        if let Err(failure) = self.check_log_file(config) {
+        if let Err(failure) = self.check_files(config) {
             return refused(at_index(index, failure));
         }
         let daemon = self.context.daemons.get_known(&config.plugin_name).filter(|daemon| !daemon.is_startable())?;

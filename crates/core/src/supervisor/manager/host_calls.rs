@@ -30,7 +30,7 @@ impl Manager {
     /// As [`Manager::start`].
     pub fn start_for(&self, start: SessionStart) -> Result<Accepted, Failure> {
         self.must_be_open()?;
-        self.check_log_file(&start.parsed.config)?;
+        self.check_files(&start.parsed.config)?;
         let ticket = self.context.tickets.for_caller();
         Ok(self.begin(self.job(start.parsed, start.inherited, None, ticket, Some(start.owner))))
     }
@@ -40,7 +40,7 @@ impl Manager {
     pub fn upgrade_for(&self, start: SessionStart) -> Result<Accepted, Failure> {
         let daemon = self.context.daemons.get_known(&start.parsed.config.plugin_name).ok_or(Failure::NotFound)?;
         self.must_be_open()?;
-        self.check_log_file(&start.parsed.config)?;
+        self.check_files(&start.parsed.config)?;
         let ticket = self.context.tickets.for_caller();
         let job = self.job(start.parsed, start.inherited, None, ticket, Some(start.owner));
         Ok(Accepted { ticket, accepted: daemon.upgrade(ticket, job) })

@@ -1,8 +1,10 @@
 //! The calls that start and upgrade daemons, and wait for them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ally_base::record::is_of_record;
 use ally_base::text::printable;
 
 use super::registry::dependents;
@@ -35,7 +37,7 @@ impl Manager {
     /// As [`Self::start`].
     pub(crate) fn start_parsed(&self, parsed: Parsed, inherited: Arc<str>) -> Result<Accepted, Failure> {
         self.must_be_open()?;
-        self.check_log_file(&parsed.config)?;
+        self.check_files(&parsed.config)?;
         self.check_dependencies(&parsed)?;
         let job = self.job(parsed, inherited, None, self.context.tickets.for_caller(), None);
         Ok(self.begin(job))
@@ -56,7 +58,7 @@ impl Manager {
     pub(crate) fn upgrade_parsed(&self, parsed: Parsed, inherited: Arc<str>) -> Result<Accepted, Failure> {
         let daemon = self.context.daemons.get_known(&parsed.config.plugin_name).ok_or(Failure::NotFound)?;
         self.must_be_open()?;
-        self.check_log_file(&parsed.config)?;
+        self.check_files(&parsed.config)?;
         self.check_dependencies(&parsed)?;
         let ticket = self.context.tickets.for_caller();
         let job = self.job(parsed, inherited, None, ticket, None);
@@ -135,7 +137,17 @@ impl Manager {
     }
 
     /// Two plugins must not write one log file. Another owner is found by the lock of the file.
-    pub(super) fn check_log_file(&self, config: &ProcessConfig) -> Result<(), Failure> {
+    /// Socket and log file must not be files of the record, and the log file not that of another plugin.
+    pub(super) fn check_files(&self, config: &ProcessConfig) -> Result<(), Failure> {
+        let folder = self.context.options.envs_dir.join(&config.plugin_name);
+        let files = [("socketPath", Some(&config.socket_path)), ("logs.file", config.logs.as_ref().map(|logs| &logs.file))];
+        for (field, path) in files {
+            let name = path.filter(|path| path.parent() == Some(&folder)).and_then(|path| path.file_name());
+            if name.is_some_and(|name| is_of_record(Path::new(name))) {
+                let problem = "must not be a file of the manager, such as daemon.pid".to_owned();
+                return Err(Failure::InvalidConfig { field: field.to_owned(), problem });
+            }
+        }
         let Some(logs) = &config.logs else { return Ok(()) };
         let daemons = self.context.daemons.known();
         let other = daemons.iter().find(|daemon| daemon.name != config.plugin_name && daemon.writes_log(logs));

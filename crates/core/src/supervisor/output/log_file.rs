@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use ally_base::log_file::{self, Unfit};
 use ally_base::os;
-use ally_base::record::{IDENTITY_FILE, LOCK_FILE, LOG_PATH_FILE, PID_FILE};
 use ally_base::text::errno_text;
 use ally_base::wire::{FrameBuffer, LogNote};
 use nix::sys::stat::{fstat, stat};
@@ -58,8 +57,6 @@ impl OpenLog {
 /// What the log file of an attempt must know about the plugin.
 pub struct LogPlace {
     pub envs_dir: PathBuf,
-    /// The folder of the record, which is no place for a file of the record's names.
-    pub plugin: String,
     /// Whether this owner's earlier attempt has written the file.
     pub is_own: bool,
     /// Whether another generation of the daemon writes the file, and goes on.
@@ -124,10 +121,6 @@ fn check_others(config: &LogConfig, folder: &OwnedFd, others: &[OtherLog]) -> Re
 /// generation must have had it alone, so that nobody else writes the file.
 fn try_open(config: &LogConfig, place: &LogPlace, besides: LockedBy) -> Result<(OwnedFd, File, bool), Failure> {
     let (path, name) = (&config.file, config.name());
-    if config.folder() == place.envs_dir.join(&place.plugin) && is_of_record(name) {
-        let problem = format!("must not be {}, which is a file of the manager", path.display());
-        return Err(Failure::InvalidConfig { field: "logs.file".to_owned(), problem });
-    }
     let folder = open_folder(config.folder(), &place.envs_dir)?;
     let file = log_file::open(&folder, name).map_err(|unfit| unfit_failure(path, unfit))?;
     if matches!(besides, LockedBy::LogProcess) && is_locked_by_other(&file) {
@@ -151,11 +144,6 @@ fn try_open(config: &LogConfig, place: &LogPlace, besides: LockedBy) -> Result<(
 /// In the list of locks a file that was handed on belongs to this process, and one that was rotated to a log process.
 fn is_locked_by_other(file: &File) -> bool {
     os::flock_holder(file).is_some_and(|pid| pid != os::own_pid() && !os::holds(pid, LOG_PROCESS, file))
-}
-
-fn is_of_record(name: &Path) -> bool {
-    let ours = [PID_FILE, IDENTITY_FILE, LOCK_FILE, LOG_PATH_FILE];
-    ours.iter().any(|file| name == Path::new(file) || name == Path::new(&format!(".{file}.new")))
 }
 
 /// Below `envsDir` a missing folder is made, for this user only. Elsewhere it may be a mistake in the path.
