@@ -118,6 +118,9 @@ test.each([
   await print(3);
   await manager.upgradeProcess('plugin', { envVars: { GENERATION: '2' } });
   await until(() => logProcesses().length === 1);
+  // A second name is refused for a while, and the watch goes on after it.
+  fs.linkSync(log(), `${log()}.other`);
+  fs.unlinkSync(`${log()}.other`);
   await round();
   await print(0);
 });

@@ -43,3 +43,22 @@ testOnLinux("logs.file: with killMode 'group' the lines of a spared process reac
   await manager.stopProcess('plugin');
   expectWhole(file, marker, pid);
 });
+
+testOnLinux(
+  'logs.file: a file that is removed after the stop is not made again, although a spared process keeps the pipes open',
+  async () => {
+    const manager = world.manager();
+    const [family, file, other] = [world.path('family'), world.path('plugin.log'), world.path('other.log')];
+    const changes = { killMode: 'group', shutdownGracePeriod: 300, logs: { file } };
+    await manager.startProcess(world.config('plugin', ['leads-a-tree.py', family, 'fled'], changes));
+    const { fled } = await world.tree(family);
+    world.finally(() => signal(fled, 'SIGKILL'));
+    await manager.stopProcess('plugin');
+    expect(alive(fled)).toBe(true);
+    await manager.startProcess(world.config('other', ['serves.py'], { logs: { file: other } }));
+    // The file of a daemon that runs is made again, and was removed later.
+    for (const removed of [file, other]) fs.unlinkSync(removed);
+    await until(() => fs.existsSync(other), 2_000);
+    expect(fs.existsSync(file)).toBe(false);
+  },
+);

@@ -5,6 +5,7 @@
 const fs = require('node:fs');
 const { identify, signal } = require('../helpers/proc');
 const { testOnLinux } = require('../helpers/needs');
+const { failure } = require('../helpers/promises');
 const { until } = require('../helpers/until');
 const { useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
@@ -146,13 +147,20 @@ test.each([
   expect(followed).toEqual(all);
 });
 
-test('logs that follow end when the plugin is started as an exclusive one', async () => {
-  const manager = world.manager();
-  await manager.startProcess(shared());
-  const logs = manager.logs('plugin', { lines: 0, follow: true });
+test('logs that follow end when the plugin is started as an exclusive one, and not when that is refused', async () => {
+  const [manager, other] = [world.manager(), world.manager()];
+  const config = shared('plugin', ['prints-by-and-by.py', 1]);
+  const { shared: _, ...exclusive } = config;
+  const print = (of) => signal(identify(of.getPid('plugin')), 'SIGUSR1');
+  for (const each of [manager, other]) await each.startProcess(config);
+  const logs = manager.logs('plugin', { follow: true });
   await manager.stopProcess('plugin');
+  expect(await failure(manager.startProcess(exclusive))).toMatchObject({ code: 'ERR_OWNED_ELSEWHERE' });
+  await manager.startProcess(config);
+  print(manager);
+  await expect(logs.next()).resolves.toMatchObject({ done: false, value: { line: '0' } });
+  for (const each of [manager, other]) await each.stopProcess('plugin');
   await until(() => host() === undefined);
-  const { shared: _, ...exclusive } = shared();
   const ended = logs.next();
   await manager.startProcess(exclusive);
   await expect(ended).resolves.toEqual({ done: true, value: undefined });

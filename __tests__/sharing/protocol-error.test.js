@@ -47,6 +47,28 @@ testOnLinux('a session whose connection ends by a protocol error keeps its daemo
   expect(manager.getState('plugin')).toBe('stopped');
 });
 
+testOnLinux('logs that follow have each line once over a protocol error', async () => {
+  const manager = world.manager();
+  const config = shared('plugin', ['prints-by-and-by.py', 100]);
+  const spoil = await spoiling(() => manager.startProcess(config));
+  const logs = manager.logs('plugin', { follow: true });
+  const print = () => signal(identify(manager.getPid('plugin')), 'SIGUSR1');
+  const lines = [];
+  const read = async (count) => {
+    while (lines.length < count) lines.push((await logs.next()).value.line);
+  };
+  print();
+  await read(50);
+  spoil();
+  await read(100);
+  await manager.startProcess(shared('other'));
+  print();
+  await read(200);
+  const numbers = Array.from({ length: 200 }, (_, number) => String(number));
+  expect(lines).toEqual(numbers);
+  expect(manager.getOutput('plugin')).toEqual(numbers);
+});
+
 testOnLinux('a start that is under way goes on after a protocol error', async () => {
   const manager = world.manager();
   const spoil = await spoiling(() => manager.startProcess(shared('other')));

@@ -253,6 +253,7 @@ impl LogFile {
         };
         lock_now(&file)?;
         self.live = Some(Live::of(file)?);
+        self.notes.send(LogNote::Reopened);
         Ok(())
     }
 

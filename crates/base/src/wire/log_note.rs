@@ -12,6 +12,8 @@ pub enum LogNote {
     FileDropped { lines: u64, errno: i32 },
     /// An earlier log process was killed.
     Replaced,
+    /// Somebody had moved or removed the log file, or another generation has rotated it, and there is one again.
+    Reopened,
 }
 
 impl LogNote {
@@ -32,6 +34,7 @@ impl LogNote {
                 3
             }
             Self::Replaced => 4,
+            Self::Reopened => 5,
         };
         frame::finish(out, kind)
     }
@@ -44,6 +47,7 @@ impl LogNote {
             2 => Self::FileFailed { errno: fields.i32()? },
             3 => Self::FileDropped { lines: fields.u64()?, errno: fields.i32()? },
             4 => Self::Replaced,
+            5 => Self::Reopened,
             _ => return None,
         };
         fields.end(note)

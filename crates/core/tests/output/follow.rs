@@ -177,23 +177,65 @@ fn logs_end_with_the_tail_after_the_last_line() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Append(bool, &'static str),
-    EndLine(bool),
+    /// By the newest process, or by the one beside it.
+    Append(bool, bool, &'static str),
+    EndLine(bool, bool),
     Begin,
+    /// An upgrade: the newest process goes on beside the next one.
+    BeginBeside,
+    EndFormer,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let text = prop_oneof![Just("a"), Just("b\n"), Just("\n"), Just("c\nd"), Just("e\r\n"), Just("\r"), Just("f\ng\n")];
     let step = prop_oneof![
-        8 => (any::<bool>(), text).prop_map(|(err, text)| Step::Append(err, text)),
-        1 => any::<bool>().prop_map(Step::EndLine),
+        12 => (any::<bool>(), any::<bool>(), text).prop_map(|(former, err, text)| Step::Append(former, err, text)),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(former, err)| Step::EndLine(former, err)),
         1 => Just(Step::Begin),
+        2 => Just(Step::BeginBeside),
+        1 => Just(Step::EndFormer),
     ];
     vec(step, 0..40)
 }
 
 const fn stream(err: bool) -> Stream {
     if err { Stderr } else { Stdout }
+}
+
+/// Writes as one or two processes of a plugin do.
+struct Writers {
+    newest: u64,
+    former: Option<u64>,
+}
+
+impl Writers {
+    fn act(&mut self, tail: &Tail, step: &Step) {
+        let of = |former: bool, writers: &Self| writers.former.filter(|_| former).unwrap_or(writers.newest);
+        match step {
+            Step::Append(former, err, text) => {
+                tail.append(of(*former, self), stream(*err), text.as_bytes());
+            }
+            Step::EndLine(former, err) => tail.end_line(of(*former, self), stream(*err)),
+            Step::Begin => {
+                *self = Self { newest: tail.begin(), former: None };
+                tail.name_process(self.newest, PID);
+            }
+            Step::BeginBeside => {
+                self.end_former(tail);
+                *self = Self { newest: tail.begin_beside(), former: Some(self.newest) };
+                tail.name_process(self.newest, PID);
+            }
+            Step::EndFormer => self.end_former(tail),
+        }
+    }
+
+    /// As the pipes of a process are ended.
+    fn end_former(&mut self, tail: &Tail) {
+        if let Some(former) = self.former.take() {
+            [Stdout, Stderr].into_iter().for_each(|stream| tail.end_line(former, stream));
+            tail.end(former);
+        }
+    }
 }
 
 /// The lines of each stream in order, with their process and their end. Each ends behind the one before it.
@@ -209,21 +251,13 @@ proptest! {
     /// Followers that come at any moment, and leave and come again, see the same lines, each once.
     #[test]
     fn logs_have_no_gap_and_no_line_twice(steps in vec(steps(), 1..4)) {
-        let (tail, mut process) = running();
+        let (tail, process) = running();
+        let mut writers = Writers { newest: process, former: None };
         let first = Reader::new(&tail, 1_000, true);
         let mut others = Vec::new();
         let mut shortly = None;
         for (index, part) in steps.iter().enumerate() {
-            for step in part {
-                match step {
-                    Step::Append(err, text) => { tail.append(process, stream(*err), text.as_bytes()); }
-                    Step::EndLine(err) => tail.end_line(process, stream(*err)),
-                    Step::Begin => {
-                        process = tail.begin();
-                        tail.name_process(process, PID);
-                    }
-                }
-            }
+            part.iter().for_each(|step| writers.act(&tail, step));
             others.push(Reader::new(&tail, 1_000, true));
             shortly = Some(Reader::new(&tail, 0, true)).filter(|_| index % 2 == 0);
         }
@@ -238,20 +272,14 @@ proptest! {
     /// As above, without a follower from the beginning: the first one begins with what the tail has.
     #[test]
     fn logs_of_the_first_follower_are_those_of_the_tail(before in steps(), after in steps()) {
-        let (tail, mut process) = running();
+        let (tail, process) = running();
+        let mut writers = Writers { newest: process, former: None };
         let mut reader = None;
         for (index, step) in before.iter().chain(&after).enumerate() {
             if index == before.len() {
                 reader = Some(Reader::new(&tail, 1_000, true));
             }
-            match step {
-                Step::Append(err, text) => { tail.append(process, stream(*err), text.as_bytes()); }
-                Step::EndLine(err) => tail.end_line(process, stream(*err)),
-                Step::Begin => {
-                    process = tail.begin();
-                    tail.name_process(process, PID);
-                }
-            }
+            writers.act(&tail, step);
         }
         tail.begin();
         if let Some(reader) = reader {
@@ -285,4 +313,19 @@ fn a_follower_that_keeps_the_newest_parts_from_a_flood_and_reads_the_tail_later(
     reader.follower.keep_newest(false);
     print(0, 2_000);
     assert_eq!(reader.texts().len(), 2_000);
+}
+
+#[test]
+fn a_follower_that_is_to_read_the_tail_anew_gets_everything_that_is_kept_and_what_follows_once() {
+    let (tail, process) = running();
+    let reader = Reader::new(&tail, 1_000, true);
+    tail.append(process, Stdout, b"one\ntwo\n");
+    assert_eq!(reader.texts(), ["one", "two"]);
+    tail.append(process, Stdout, b"three\n");
+    reader.follower.part();
+    assert!(reader.follower.take_parted());
+    tail.follow(1_000, &reader.follower);
+    assert_eq!(reader.texts(), ["one", "two", "three"]);
+    tail.append(process, Stdout, b"four\n");
+    assert_eq!(reader.texts(), ["four"]);
 }

@@ -126,3 +126,27 @@ proptest! {
         prop_assert_eq!(split(&[&bytes]), expected);
     }
 }
+
+/// Bytes and end of each line, fed in two parts.
+fn ends(bytes: &[u8], cut: usize) -> Vec<(usize, u64)> {
+    let mut splitter = Splitter::default();
+    let mut lines = Vec::new();
+    let (first, second) = bytes.split_at(cut);
+    for part in [first, second] {
+        splitter.feed(part, |line, end| lines.push((line.len(), end)));
+    }
+    lines.extend(splitter.rest().map(|(line, end)| (line.len(), end)));
+    lines
+}
+
+#[test]
+fn the_end_of_a_piece_of_a_long_line_is_the_same_for_reads_of_any_size() {
+    for (extra, ending) in [(1, "\n"), (2, "\n"), (1, "\r\n"), (70_000, "\n"), (3, "")] {
+        let text = [vec![b'x'; LINE_MAX + extra], ending.into(), b"next\n".to_vec()].concat();
+        let whole = ends(&text, text.len());
+        assert_eq!(whole.first(), Some(&(LINE_MAX, LINE_MAX as u64)));
+        for cut in [LINE_MAX, LINE_MAX + 1, LINE_MAX + 2, LINE_MAX + 3].into_iter().filter(|cut| *cut <= text.len()) {
+            assert_eq!(ends(&text, cut), whole, "extra {extra}, ending {ending:?}, cut {cut}");
+        }
+    }
+}

@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use ally_core::config::Raw;
 use ally_core::sharing::protocol::{Ask, Call, Inbound, Interest, Push, Request, Start, TO_HOST_MAX, TO_SESSION_MAX, encode};
 use ally_core::supervisor::OwnerLimits;
 
@@ -31,15 +30,7 @@ fn ask(mut stream: &UnixStream, id: u64, call: Call) {
 fn flooded(world: &World, interest: Interest) -> Got {
     let marker = world.envs_dir().join("go");
     let script = format!("until [ -e {} ]; do sleep 0.01; done; seq {LAST}; exec sleep 60", marker.display());
-    let Raw::Object(mut entries) = world.config("plugin") else { panic!("a configuration is an object") };
-    for (key, value) in &mut entries {
-        match key.as_str() {
-            "command" => *value = Raw::String("/bin/sh".to_owned()),
-            "args" => *value = Raw::Array(["-c", &script].map(|arg| Raw::String(arg.to_owned())).to_vec()),
-            _ => {}
-        }
-    }
-    let config = Raw::Object(entries);
+    let config = world.config_of("plugin", &script);
     // Makes the host, and the daemon.
     let session = world.session();
     session.start(&config).unwrap();

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use ally_build_id::BUILD_ID;
+use ally_core::config::Raw;
 use ally_core::sharing::protocol::{Ask, Call, Inbound, Push, Request, Start, TO_HOST_MAX, TO_SESSION_MAX, Verdict, encode};
 use ally_core::supervisor::OwnerLimits;
 
@@ -35,9 +36,13 @@ impl Connection {
     }
 
     fn start(&mut self, world: &World, id: u64) {
+        self.start_with(id, world.config("plugin"));
+    }
+
+    fn start_with(&mut self, id: u64, config: Raw) {
         let start = Start {
             plugin: "plugin".to_owned(),
-            config: world.config("plugin"),
+            config,
             inherited: "PATH=/bin\0".to_owned(),
             owner: OwnerLimits::default(),
             timeout: Duration::from_secs(10),
@@ -72,6 +77,17 @@ impl Connection {
                 _ => {}
             }
         }
+    }
+
+    /// The lines with their ends, up to this one.
+    fn lines_until(&mut self, last: &str) -> Vec<(String, u64)> {
+        let mut all: Vec<(String, u64)> = Vec::new();
+        while all.last().is_none_or(|(text, _)| text != last) {
+            if let Push::Lines { lines, .. } = self.next().expect("the line comes") {
+                all.extend(lines.into_iter().map(|line| (line.text, line.end)));
+            }
+        }
+        all
     }
 
     fn await_end(&mut self) {
@@ -115,6 +131,21 @@ fn a_session_that_reconnects_after_a_protocol_error_has_its_daemon() {
         second.await_end();
         assert!(within(Duration::from_millis(1_500), || !lives(daemon)));
     }
+}
+
+/// Lines that were on their way are lost with a connection.
+#[test]
+fn a_session_that_reconnects_gets_every_line_that_is_kept_once_more() {
+    let world = World::new();
+    world.session().start(&world.config("other")).unwrap();
+    let mut first = Connection::new(&world, Ask::Session);
+    first.start_with(1, world.config_of("plugin", "seq 3; exec sleep 60"));
+    let lines = first.lines_until("3");
+    assert_eq!(lines, [("1".to_owned(), 2), ("2".to_owned(), 4), ("3".to_owned(), 6)]);
+    first.ask(2, Call::Reconnect);
+    first.await_end();
+    let mut second = Connection::new(&world, Ask::Resume(first.token));
+    assert_eq!(second.lines_until("3"), lines);
 }
 
 #[test]

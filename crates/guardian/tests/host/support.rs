@@ -67,6 +67,11 @@ impl World {
 
     /// Of a plugin whose daemon needs no socket.
     pub fn config(&self, name: &str) -> Raw {
+        self.config_of(name, "exec sleep 60")
+    }
+
+    /// As [`Self::config`], with this script of the shell as the daemon.
+    pub fn config_of(&self, name: &str, script: &str) -> Raw {
         let text = |text: &str| Raw::String(text.to_owned());
         let socket = self.envs_dir().join(name).join("daemon.sock");
         let exec = Raw::Object(vec![("type".to_owned(), text("exec")), ("command".to_owned(), text("/bin/true"))]);
@@ -74,8 +79,8 @@ impl World {
             [
                 ("pluginName", text(name)),
                 ("pluginPath", text("/")),
-                ("command", text("/bin/sleep")),
-                ("args", Raw::Array(vec![text("60")])),
+                ("command", text("/bin/sh")),
+                ("args", Raw::Array(vec![text("-c"), text(script)])),
                 ("socketPath", text(socket.to_str().unwrap())),
                 ("startupTimeout", Raw::Number(10_000.0)),
                 ("shutdownGracePeriod", Raw::Number(500.0)),

@@ -29,6 +29,8 @@ pub struct Feed {
     pub follower: Arc<Follower>,
     /// `None`: somebody listens.
     pace: Option<Pace>,
+    /// Of the session, when the follower began.
+    losses: u64,
 }
 
 #[derive(Default)]
@@ -53,9 +55,9 @@ impl Pace {
 }
 
 impl Feed {
-    fn new(follower: Arc<Follower>, listens: bool) -> Self {
+    fn new(follower: Arc<Follower>, listens: bool, losses: u64) -> Self {
         follower.keep_newest(!listens);
-        Self { follower, pace: (!listens).then(Pace::default) }
+        Self { follower, pace: (!listens).then(Pace::default), losses }
     }
 }
 
@@ -63,7 +65,7 @@ impl Plugin {
     /// The session gets the lines that are kept, and those that come.
     pub fn feed_session(&mut self, id: SessionId, session: &mut Session, manager: &Manager) -> Option<Arc<Follower>> {
         let follower = manager.follow(&self.name, KEPT_LINES, true).ok()?;
-        let feed = Feed::new(Arc::clone(&follower), session.interest.in_lines_of(&self.name));
+        let feed = Feed::new(Arc::clone(&follower), session.interest.in_lines_of(&self.name), session.losses());
         self.feeds.insert(id, feed);
         self.send_lines(id, session, manager);
         Some(follower)
@@ -80,7 +82,7 @@ impl Plugin {
     ) -> Option<Arc<Follower>> {
         let follower = manager.follow(&self.name, lines, follow).ok()?;
         if follow {
-            self.feeds.insert(id, Feed::new(Arc::clone(&follower), true));
+            self.feeds.insert(id, Feed::new(Arc::clone(&follower), true, session.losses()));
             self.send_lines(id, session, manager);
             return Some(follower);
         }
@@ -112,6 +114,10 @@ impl Plugin {
     pub fn send_lines(&mut self, id: SessionId, session: &mut Session, manager: &Manager) {
         let Some(feed) = self.feeds.get_mut(&id) else { return };
         while session.takes_lines() {
+            if std::mem::replace(&mut feed.losses, session.losses()) != session.losses() {
+                // It gets everything that is kept once more, in order, and leaves out what it has.
+                feed.follower.part();
+            }
             if feed.follower.take_parted() {
                 manager.follow_again(&self.name, KEPT_LINES, &feed.follower);
             }

@@ -25,6 +25,8 @@ pub struct Outbox {
     losable: usize,
     /// Messages that were lost since the last resync.
     lost: u64,
+    /// How often details were lost.
+    losses: u64,
     /// Whether a resync must come before the next message.
     is_resync_due: bool,
 }
@@ -34,6 +36,7 @@ impl Outbox {
         if class != Class::Answer && self.is_resync_due {
             // The resync tells what is, when it is sent.
             self.lost += 1;
+            self.losses += u64::from(class == Class::Detail);
             return;
         }
         self.count(class, frame.len());
@@ -59,6 +62,7 @@ impl Outbox {
         });
         let dropped = before - self.waiting.len();
         self.lost += dropped as u64;
+        self.losses += u64::from(dropped > 0);
         dropped > 0
     }
 
@@ -73,13 +77,13 @@ impl Outbox {
     /// Drops everything: the connection takes nothing any more.
     pub fn lose_all(&mut self) {
         let lost = self.clear();
-        *self = Self { lost, is_resync_due: true, ..Self::default() };
+        (self.lost, self.is_resync_due) = (lost, true);
     }
 
     /// Drops everything: the session has another connection. Returns the number of messages.
     pub fn clear(&mut self) -> u64 {
         let lost = self.lost + self.waiting.len() as u64;
-        *self = Self::default();
+        *self = Self { losses: self.losses + 1, ..Self::default() };
         lost
     }
 
@@ -110,6 +114,11 @@ impl Outbox {
         if class != Class::Answer {
             self.losable += bytes;
         }
+    }
+
+    /// Changes when a detail is lost.
+    pub const fn losses(&self) -> u64 {
+        self.losses
     }
 
     pub const fn bytes(&self) -> usize {

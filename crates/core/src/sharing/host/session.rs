@@ -139,6 +139,11 @@ impl Session {
         self.connection > 1
     }
 
+    /// Changes when lines may be lost on their way.
+    pub const fn losses(&self) -> u64 {
+        self.outbox.losses()
+    }
+
     pub const fn takes_lines(&self) -> bool {
         self.outbox.bytes() < LINES_MAX
     }

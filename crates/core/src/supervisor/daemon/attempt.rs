@@ -22,7 +22,7 @@ use crate::lifecycle::{Generation, Timer};
 use crate::supervisor::guardian::{GuardianReceipt, KeeperStream, StreamEnd};
 use crate::supervisor::metrics::TreeId;
 use crate::supervisor::notify::{NotifySocket, Update};
-use crate::supervisor::output::{LineMatch, OpenLog, Pumps};
+use crate::supervisor::output::{LineMatch, LogWatch, OpenLog, Pumps};
 use crate::supervisor::ownership::Lease;
 use crate::supervisor::probe::{HealthCheck, ProbedDaemon, ReadinessStatus};
 use crate::supervisor::runtime::{AbortOnDrop, Boxed};
@@ -52,6 +52,8 @@ pub struct Attempt {
     /// Of a daemon that a connection starts: who waited before the spawn.
     pub queue_before: Option<Waiting>,
     pub pumps: Option<Pumps>,
+    /// From before the spawn until the tree is gone.
+    pub log_watch: Option<LogWatch>,
     /// From before the spawn until the tree is gone, if a probe is `notify`.
     pub notify: Option<Arc<NotifySocket>>,
     pub awaiting_ready: Option<(AbortOnDrop, ReadinessStatus)>,
@@ -211,6 +213,7 @@ impl Attempt {
             former_file: None,
             queue_before: None,
             pumps: None,
+            log_watch: None,
             notify: None,
             awaiting_ready: None,
             line_match: None,

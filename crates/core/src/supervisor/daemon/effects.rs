@@ -1,5 +1,6 @@
 //! Carries out the effects of the machine.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::supervisor::launch::{Launch, no_process};
 use crate::supervisor::manager::await_dependencies;
 use crate::supervisor::metrics::{exceeds, sample_at_ready};
 use crate::supervisor::notify::NotifySocket;
-use crate::supervisor::output::{LineMatch, LogPlace, OpenLog, Pumps, open_log, receive_notes};
+use crate::supervisor::output::{LineMatch, LogPlace, LogWatch, Pumps, open_log, receive_notes};
 use crate::supervisor::ownership::{Lease, LeaseGuard, LockFile, SpawnReport, living_leader, reported_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_other_socket, await_ready, check};
 use crate::supervisor::report::log;
@@ -222,8 +223,9 @@ impl Task {
         };
         let Some(attempt) = self.attempts.iter().find(|attempt| attempt.generation == generation) else { return };
         let job = Arc::clone(attempt.told());
-        let log = match attempt.log.as_ref().map(OpenLog::try_clone).transpose() {
-            Ok(log) => log,
+        let log = attempt.log.as_ref().map(|log| Ok::<_, io::Error>((log.try_clone()?, log.folder.try_clone()?))).transpose();
+        let (log, log_folder) = match log {
+            Ok(log) => log.unzip(),
             Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&job, &error) }),
         };
         let notify = match NotifySocket::bind(&job, &self.daemon.reporter) {
@@ -234,10 +236,11 @@ impl Task {
         // Before the spawn, so that it sees the first line.
         let line_match = LineMatch::of(&job.config.readiness).map(Arc::new);
         let owner_death = self.context.options.owner_death;
+        let log_watch = job.config.logs.as_ref().zip(log_folder).map(|(logs, folder)| LogWatch::start(logs, folder));
         let launch = Launch::build(&job, owner_death, lease, notify.as_deref(), listener, log).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, beside, &self.daemon.reporter, line_match.as_ref())?;
-            if let (Some(notes), Some(logs)) = (launch.log_notes, &job.config.logs) {
-                receive_notes(notes, logs, &self.daemon.tail, &self.daemon.reporter)?;
+            if let (Some(notes), Some(logs), Some(watch)) = (launch.log_notes, &job.config.logs, &log_watch) {
+                receive_notes(notes, logs.file.clone(), Arc::clone(&watch.reopened), &self.daemon.tail, &self.daemon.reporter)?;
             }
             Ok((pumps, launch.keeper, launch.order, launch.programs, launch.token))
         });
@@ -257,6 +260,7 @@ impl Task {
             attempt.former_file = (!attempt.place.is_public()).then(|| SocketFileId::at(&attempt.job.config.socket_path)).flatten();
             attempt.output = pumps.process();
             attempt.pumps = Some(pumps);
+            attempt.log_watch = log_watch;
             attempt.line_match = line_match;
             // An order that was lost had a socket of its own.
             attempt.end_notifications();

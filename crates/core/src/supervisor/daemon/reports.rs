@@ -52,6 +52,10 @@ impl Task {
                 if let Some(held) = held {
                     self.held = Some(*held);
                 }
+                // It is an exclusive plugin now.
+                if let Some(shared) = self.context.shared_plugins() {
+                    shared.end_following(&self.daemon.name);
+                }
                 self.feed(Event::Prepared { generation });
             }
             Err(failure) => self.feed(Event::PrepareFailed { generation, failure }),

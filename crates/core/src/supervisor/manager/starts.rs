@@ -99,11 +99,7 @@ impl Manager {
             let first = Job { member: None, ..job.clone() };
             Daemon::new(first, Arc::clone(&self.context), seed, Task::spawn)
         });
-        let name = job.config.plugin_name.clone();
         let accepted = daemon.start(ticket, job);
-        if let Some(shared) = self.context.shared_plugins() {
-            shared.end_following(&name);
-        }
         Accepted { ticket, accepted }
     }
 

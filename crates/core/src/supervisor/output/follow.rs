@@ -119,6 +119,13 @@ impl Follower {
         self.lock().wants = if on { Wants::Newest } else { Wants::All };
     }
 
+    /// Lines were lost behind the reader. It is to follow the tail anew, and leaves out what it has.
+    pub fn part(&self) {
+        let mut queue = self.lock();
+        queue.lines = VecDeque::new();
+        (queue.bytes, queue.dropped, queue.parted) = (0, 0, true);
+    }
+
     /// Whether lines came that the reader gets by following the tail anew. It is then as before its first line.
     pub fn take_parted(&self) -> bool {
         std::mem::take(&mut self.lock().parted)
@@ -203,7 +210,11 @@ impl Following {
     }
 
     pub fn add(&mut self, follower: &Arc<Follower>) {
-        self.followers.push(Arc::downgrade(follower));
+        let follower = Arc::downgrade(follower);
+        // One that has parted is there until the next line.
+        if !self.followers.iter().any(|other| other.ptr_eq(&follower)) {
+            self.followers.push(follower);
+        }
     }
 
     /// `line`: gives a text and its end their stream, time and process.

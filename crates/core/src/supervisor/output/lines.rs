@@ -30,15 +30,18 @@ impl Splitter {
             let fed = text.len() + usize::from(newline.is_some());
             bytes = bytes.get(fed..).unwrap_or_default();
             self.position += fed as u64;
+            // Behind `partial`, so that a piece of a long line ends at one place, whether or not the newline has come.
+            let mut end = self.position - u64::from(newline.is_some());
             let returns = self.partial.last() == Some(&b'\r');
             if newline.is_some() && returns {
                 self.partial.pop();
+                end -= 1;
             } else if returns && self.partial.len() == LINE_MAX + 1 {
                 continue;
             }
             while self.partial.len() > LINE_MAX {
                 let text = self.cut(whole_characters(self.partial.get(..LINE_MAX).unwrap_or_default()));
-                line(text, self.position - self.partial.len() as u64);
+                line(text, end - self.partial.len() as u64);
             }
             if newline.is_some() {
                 line(self.cut(self.partial.len()), self.position);

@@ -1,7 +1,6 @@
 //! The owner's part of a log file: opens and locks the file for a new attempt, and receives what the log process reports.
 
 use std::fs::{DirBuilder, File, TryLockError};
-use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -15,10 +14,10 @@ use ally_base::text::errno_text;
 use ally_base::wire::{FrameBuffer, LogNote};
 use nix::sys::stat::{fstat, stat};
 use tokio::net::unix::pipe::Receiver;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::Tail;
-use super::log_watch::keep_in_place;
 use crate::config::LogConfig;
 use crate::error::Failure;
 use crate::supervisor::report::{Reporter, log};
@@ -173,26 +172,20 @@ pub fn same_log_file(other: &str, logs: &LogConfig) -> Failure {
     Failure::InvalidConfig { field: "logs.file".to_owned(), problem }
 }
 
-/// Logs and counts what the log process of one attempt reports, and keeps the file in its place while it writes.
+/// Logs and counts what the log process of one attempt reports. `reopened`: woken when it had to open the file again.
 ///
 /// # Errors
 /// The errno of epoll_ctl(2) or kevent(2).
-pub fn receive_notes(pipe: OwnedFd, config: &LogConfig, tail: &Arc<Tail>, reporter: &Reporter) -> io::Result<()> {
-    let (pipe, path) = (Receiver::from_owned_fd(pipe)?, config.file.clone());
-    let notes = Notes { pipe, path, tail: Arc::clone(tail), reporter: reporter.clone(), is_warned: false };
-    let in_place = keep_in_place(config.clone());
-    drop(spawn(async move {
-        tokio::select! {
-            () = notes.run() => {}
-            never = async { in_place.await; pending().await } => never,
-        }
-    }));
+pub fn receive_notes(pipe: OwnedFd, path: PathBuf, reopened: Arc<Notify>, tail: &Arc<Tail>, reporter: &Reporter) -> io::Result<()> {
+    let (pipe, tail, reporter) = (Receiver::from_owned_fd(pipe)?, Arc::clone(tail), reporter.clone());
+    drop(spawn(Notes { pipe, path, reopened, tail, reporter, is_warned: false }.run()));
     Ok(())
 }
 
 struct Notes {
     pipe: Receiver,
     path: PathBuf,
+    reopened: Arc<Notify>,
     tail: Arc<Tail>,
     reporter: Reporter,
     /// Whether lines missing in the owner's copy were logged as a warning.
@@ -247,6 +240,7 @@ impl Notes {
                 let reason = if errno == 0 { "the disk is too slow".to_owned() } else { errno_text(errno) };
                 log!(self.reporter, warn, file, lines, "lines are missing in the log file: {reason}");
             }
+            LogNote::Reopened => self.reopened.notify_one(),
             LogNote::Replaced => {
                 log!(self.reporter, warn, file, "the log process was killed, and replaced: lines may be missing in the log file");
             }

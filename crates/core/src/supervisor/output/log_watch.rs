@@ -2,45 +2,90 @@
 //! it writes. It does not watch: that takes an inotify instance per process, and a user has 128 of them. This owner needs one for all.
 
 use std::fs::File;
+use std::future::pending;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ally_base::log_file;
+use ally_base::log_file::{self, Unfit};
+use nix::errno::Errno;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::config::LogConfig;
-use crate::supervisor::runtime::{FolderChanges, Work, off_thread};
+use crate::supervisor::runtime::{AbortOnDrop, FolderChanges, Work, off_thread};
 
-/// From a change of the file's names to the look. A rotation is over by then, and so is `rm -r` of the folder, whose last step fails
-/// if the folder has a file again. The new file is promised within a second.
+/// From a change of the file's names to the look. A rotation is over by then, and mostly an `rm -r` of the folder, whose last step
+/// fails if the folder has a file again. The new file is promised within a second.
 const SETTLED: Duration = Duration::from_millis(700);
 
-/// Does not end while the file can be made and watched. Otherwise the log process makes it at the next line, or reports why not.
-pub async fn keep_in_place(config: LogConfig) {
-    let config = Arc::new(config);
+struct Place {
+    config: LogConfig,
+    /// The one that the log process has. Its path may lead elsewhere by now.
+    folder: OwnedFd,
+}
+
+/// The watch of one log process's file, until it is dropped.
+pub struct LogWatch {
+    _task: AbortOnDrop,
+    /// The log process has found the file missing, and opened it again.
+    pub reopened: Arc<Notify>,
+}
+
+impl LogWatch {
+    pub fn start(config: &LogConfig, folder: OwnedFd) -> Self {
+        let (place, reopened) = (Arc::new(Place { config: config.clone(), folder }), Arc::new(Notify::new()));
+        Self { _task: AbortOnDrop::spawn(keep_in_place(place, Arc::clone(&reopened))), reopened }
+    }
+}
+
+async fn keep_in_place(mut place: Arc<Place>, reopened: Arc<Notify>) {
+    let mut changes = None;
     loop {
-        let Some(file) = look(&config, open).await else { return };
-        let Ok(changes) = FolderChanges::of_file(&file) else { return };
-        // It may have been moved before the watch began.
-        if look(&config, move |config| is_in_place(config, &file)).await == Some(true) {
-            changes.next().await;
+        // If the file is unfit, its next change is awaited, and if it is gone, the log process, which reports the problem.
+        if let Some(Some((file, folder))) = look(&place, open).await {
+            if let Some(folder) = folder {
+                place = Arc::new(Place { config: place.config.clone(), folder });
+            }
+            changes = FolderChanges::of_file(&file).ok();
+            // It may have been moved before the watch began.
+            if look(&place, move |place| is_in_place(place, &file)).await != Some(true) {
+                sleep(SETTLED).await;
+                continue;
+            }
         }
-        drop(changes);
+        let changed = async {
+            match &changes {
+                Some(changes) => changes.next().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = changed => {}
+            () = reopened.notified() => {}
+        }
         sleep(SETTLED).await;
     }
 }
 
-/// In a thread of its own: the disk may hang.
-async fn look<T: Send + 'static>(config: &Arc<LogConfig>, read: impl FnOnce(&LogConfig) -> Option<T> + Send + 'static) -> Option<T> {
-    let config = Arc::clone(config);
-    off_thread(Work::OpenFile, move || read(&config)).await
+/// In a thread of its own: the disk may hang. `None` if the watch was dropped before: nobody will write the file.
+async fn look<T: Send + 'static>(place: &Arc<Place>, read: impl FnOnce(&Place) -> T + Send + 'static) -> Option<T> {
+    let watched = Arc::downgrade(place);
+    off_thread(Work::OpenFile, move || watched.upgrade().map(|place| read(&place))).await
 }
 
-/// Opens the file, or makes it. A folder that is gone is not made: it may be gone for good.
-fn open(config: &LogConfig) -> Option<File> {
-    log_file::open(File::open(config.folder()).ok()?, config.name()).ok()
+/// Opens the file, or makes it. If the folder was removed: in the one that has its path now, as the log process does.
+fn open(place: &Place) -> Option<(File, Option<OwnedFd>)> {
+    let name = place.config.name();
+    match log_file::open(&place.folder, name) {
+        Err(Unfit::Refused(Errno::ENOENT)) => {
+            let folder = OwnedFd::from(File::open(place.config.folder()).ok()?);
+            Some((log_file::open(&folder, name).ok()?, Some(folder)))
+        }
+        opened => Some((opened.ok()?, None)),
+    }
 }
 
-fn is_in_place(config: &LogConfig, file: &File) -> Option<bool> {
-    log_file::is_at(File::open(config.folder()).ok()?, config.name(), file).ok()
+fn is_in_place(place: &Place, file: &File) -> bool {
+    log_file::is_at(&place.folder, place.config.name(), file).unwrap_or(false)
 }

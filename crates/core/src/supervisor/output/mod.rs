@@ -14,6 +14,7 @@ pub use follow::{Batch, Follower, FollowerId, Line};
 pub use line_match::{LineMatch, LineSearch};
 pub use lines::Splitter;
 pub use log_file::{LogPlace, OpenLog, OtherLog, open_log, receive_notes, same_log_file};
+pub use log_watch::LogWatch;
 pub use pump::Pumps;
 pub use tail::{OutputCounts, Tail};
 

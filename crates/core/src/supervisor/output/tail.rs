@@ -35,6 +35,8 @@ struct Chunk {
     stream: Stream,
     /// Whether the first byte is the first of a line.
     starts_line: bool,
+    /// The last line has no newline, and what follows in the stream is another one.
+    ends_line: bool,
     bytes: Vec<u8>,
 }
 
@@ -147,7 +149,7 @@ impl Tail {
             Some(last) if last.continues(process, stream, !starts_line) && last.bytes.len() + kept.len() <= CHUNK => {
                 last.bytes.extend(kept);
             }
-            _ => inner.chunks.push_back(Chunk { process, stream, starts_line, bytes: kept.to_vec() }),
+            _ => inner.chunks.push_back(Chunk { process, stream, starts_line, ends_line: false, bytes: kept.to_vec() }),
         }
         drop(inner.make_room(kept.len(), at, memrchr(b'\n', kept).is_some()));
         true
@@ -167,7 +169,7 @@ impl Tail {
         let has_newline = memrchr(b'\n', bytes).is_some();
         let mut bytes = std::mem::take(buffer);
         bytes.truncate(count);
-        inner.chunks.push_back(Chunk { process, stream, starts_line, bytes });
+        inner.chunks.push_back(Chunk { process, stream, starts_line, ends_line: false, bytes });
         let removed = inner.make_room(count, at, has_newline);
         *buffer = removed.filter(|oldest| oldest.capacity() >= size).unwrap_or_default();
         buffer.resize(size, 0);
@@ -261,7 +263,6 @@ impl Inner {
         // Per stream: whether the bytes so far belong to a line with a dropped beginning. Such a line is discarded at its
         // newline. A stream without any newline is kept.
         let mut truncated = [None, None];
-        let mut process = 0;
         let mut position = self.end - self.bytes as u64;
         let mut positions = self.counts.bytes;
         for chunk in &self.chunks {
@@ -275,11 +276,6 @@ impl Inner {
             let start = starts[stream];
             if index < start.0 || !wanted(chunk) {
                 continue;
-            }
-            // Two processes may write in turn during an upgrade.
-            if chunk.process > process {
-                process = chunk.process;
-                reading.end_lines();
             }
             if chunk.starts_line {
                 reading.end_line(chunk.stream);
@@ -296,9 +292,9 @@ impl Inner {
             let position = begin + (chunk.bytes.len() - bytes.len()) as u64;
             reading.splitters[stream].seek(positions[stream] - bytes.len() as u64);
             self.times.cut(position, bytes, self.read_at[stream], |bytes, at| reading.feed(chunk, bytes, at));
-        }
-        for stream in [Stream::Stdout, Stream::Stderr].into_iter().filter(|stream| !self.open[*stream as usize]) {
-            reading.end_line(stream);
+            if chunk.ends_line {
+                reading.end_line(chunk.stream);
+            }
         }
         for (splitter, end) in reading.splitters.iter_mut().zip(self.counts.bytes) {
             splitter.seek(end);
@@ -353,6 +349,9 @@ impl Inner {
     fn end_line(&mut self, stream: Stream) {
         if std::mem::replace(&mut self.open[stream as usize], false) {
             self.times.mark(self.end, self.read_at[stream as usize], TAIL_LINES);
+            if let Some(chunk) = self.chunks.iter_mut().rev().find(|chunk| chunk.stream == stream) {
+                chunk.ends_line = true;
+            }
         }
         let line = self.line(stream);
         if let Some(following) = &mut self.following {
@@ -388,7 +387,8 @@ impl Inner {
     }
 
     fn name_process(&mut self, process: u64, pid: Pid) {
-        let oldest = self.chunks.front().map_or(process, |chunk| chunk.process);
+        // After an upgrade the first chunk may be of the newer process.
+        let oldest = self.chunks.iter().map(|chunk| chunk.process).min().unwrap_or(process);
         let live = &self.live;
         self.pids.retain(|(number, _)| *number >= oldest || live.contains(number));
         self.pids.push_back((process, pid));

@@ -22,8 +22,7 @@ struct Watcher {
 
 #[derive(Default)]
 struct Watched {
-    changes: Arc<Notify>,
-    watchers: usize,
+    watchers: Vec<Arc<Notify>>,
     is_file: bool,
 }
 
@@ -67,9 +66,9 @@ impl FolderChanges {
         let mut folders = watcher.lock();
         let key = add(watcher.source.get_ref())?;
         let watched = folders.entry(key).or_default();
-        watched.watchers += 1;
+        let changes = Arc::new(Notify::new());
+        watched.watchers.push(Arc::clone(&changes));
         watched.is_file = is_file;
-        let changes = Arc::clone(&watched.changes);
         drop(folders);
         Ok(Self { key, changes, watcher })
     }
@@ -85,8 +84,8 @@ impl Drop for FolderChanges {
     fn drop(&mut self) {
         let mut folders = self.watcher.lock();
         let Some(watched) = folders.get_mut(&self.key) else { return };
-        watched.watchers -= 1;
-        if watched.watchers == 0 {
+        watched.watchers.retain(|changes| !Arc::ptr_eq(changes, &self.changes));
+        if watched.watchers.is_empty() {
             folders.remove(&self.key);
             if let Err(error) = self.watcher.source.get_ref().remove(self.key) {
                 tracing::debug!(target: TARGET, %error, "a folder stays watched");
@@ -131,12 +130,13 @@ impl Watcher {
     }
 
     fn wake(watched: &Watched) {
-        if watched.is_file {
-            // A removed file has no second change, so a waiter that does something else now must find this one later.
-            watched.changes.notify_waiters();
-            watched.changes.notify_one();
-        } else {
-            watched.changes.notify_waiters();
+        for changes in &watched.watchers {
+            if watched.is_file {
+                // A removed file has no second change, so a waiter that does something else now must find this one later.
+                changes.notify_one();
+            } else {
+                changes.notify_waiters();
+            }
         }
     }
 

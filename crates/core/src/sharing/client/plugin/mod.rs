@@ -86,6 +86,14 @@ pub struct Resynced {
     pub host: Pid,
 }
 
+/// What a tail has come from. Pids are used again, and each host numbers its outputs from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Source {
+    pub host: Pid,
+    pub host_start: u64,
+    pub output: u64,
+}
+
 /// Of a start, for its group.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Times {
@@ -137,8 +145,7 @@ pub struct Plugin {
     attached_at: f64,
     /// The host that has told of the plugin last.
     host: Pid,
-    /// What the tail has come from: a host, and the number of the output there.
-    source: (Pid, u64),
+    source: Source,
     /// Per stream: the end of the last line from there.
     read: [u64; 2],
     resync: Resync,
@@ -182,7 +189,7 @@ impl Plugin {
             process: (0, None),
             attached_at: 0.0,
             host: 0,
-            source: (0, 0),
+            source: Source::default(),
             read: [0; 2],
             resync: Resync::No,
             is_withheld: false,

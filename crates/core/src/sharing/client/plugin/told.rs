@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{OwnStart, Plugin, Resync, Resynced, View};
+use super::{OwnStart, Plugin, Resync, Resynced, Source, View};
 use crate::lifecycle::Notice;
 use crate::model::{Pid, ProcessState, Stream};
 use crate::sharing::client::path::path;
@@ -181,9 +181,9 @@ impl Plugin {
         }
     }
 
-    /// Output of the daemon. `source`: the host, and the number of the output there. A session that has the plugin anew is sent
-    /// everything that is kept, also what it has already.
-    pub fn lines(&mut self, source: (Pid, u64), dropped: u64, lines: Vec<SentLine>) {
+    /// Output of the daemon. A session that has the plugin anew, or to which lines were lost, is sent everything that is kept, also
+    /// what it has already.
+    pub fn lines(&mut self, source: Source, dropped: u64, lines: Vec<SentLine>) {
         // While it lets go, the last lines come that getOutput shows afterwards.
         if !matches!(self.view, View::Here | View::Leaving(_)) && !self.stays_attached() {
             return;

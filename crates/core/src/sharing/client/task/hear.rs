@@ -7,7 +7,7 @@ use crate::config::Raw;
 use crate::error::{Code, Facts, Failure};
 use crate::model::Changes;
 use crate::sharing::client::What;
-use crate::sharing::client::plugin::{OwnStart, Plugin, Resynced};
+use crate::sharing::client::plugin::{OwnStart, Plugin, Resynced, Source};
 use crate::sharing::protocol::{LogLevel, Push, RequestId};
 use crate::supervisor::{LogValue, Message, TARGET, check};
 
@@ -38,7 +38,8 @@ impl Task {
             Push::Shown { plugin, shown } => drop(self.inner.change(&plugin, |plugin| plugin.catch_up_or_show(*shown))),
             Push::Told { plugin, told, at } => self.told(&plugin, |plugin| plugin.tell_event(told, at)),
             Push::Lines { plugin, output, dropped, lines } => {
-                self.told(&plugin, |plugin| plugin.lines((host, output), dropped, lines));
+                let source = Source { host, host_start: self.host.as_ref().map_or(0, |host| host.start), output };
+                self.told(&plugin, |plugin| plugin.lines(source, dropped, lines));
                 self.lines_read(&plugin);
             }
             Push::Log { plugin, level, text, fields } => self.log(&plugin, level, text, fields),
