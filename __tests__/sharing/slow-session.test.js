@@ -14,12 +14,12 @@ const { shared, host, session, started, value } = useSessions(world);
 test('a suspended session keeps its hold, and catches up when it goes on', async () => {
   // Long names make long messages.
   const configs = Array.from({ length: 10 }, (_, index) =>
-    shared(`plugin-${index}-${'x'.repeat(200)}`, ['serves.py'], {
+    shared(`plugin-${index}-${'x'.repeat(200)}`, index === 1 ? ['prints-by-and-by.py', 50] : ['serves.py'], {
       socketPath: world.path(`${index}.sock`),
       restart: { maxAttempts: 5, delay: 1 },
     }),
   );
-  const [{ pluginName }] = configs;
+  const [{ pluginName }, { pluginName: printing }] = configs;
   const owner = session({ logged: true });
   for (const config of configs) expect(await owner.asks('startProcess', config)).toEqual({});
   const other = world.manager();
@@ -33,12 +33,18 @@ test('a suspended session keeps its hold, and catches up when it goes on', async
     await Promise.all(configs.map((config) => passing.stopProcess(config.pluginName)));
   }
   await until(() => other.getProcessInfo(pluginName).sessions === 2);
+  // Behind so much no line is sent.
+  signal(identify(other.getPid(printing)), 'SIGUSR1');
+  await until(() => other.getOutput(printing).length === 50);
   signal(daemon, 'SIGKILL');
   await until(() => runsAnew(other, pluginName, daemon.pid));
   owner.child.kill('SIGCONT');
   await until(async () => (await value(owner, 'getPid', pluginName)) === other.getPid(pluginName));
   expect(await value(owner, 'getProcessInfo', pluginName)).toMatchObject({ state: 'running', sessions: 2, totalRestarts: 1 });
   await until(async () => (await value(owner, 'records')).some((entry) => /warn: [1-9]\d* messages of the host .* were lost/.test(entry)));
+  const lines = Array.from({ length: 50 }, (_, number) => String(number));
+  await until(async () => (await value(owner, 'getOutput', printing)).length >= lines.length);
+  expect(await value(owner, 'getOutput', printing)).toEqual(lines);
   await owner.asks('stopProcess', pluginName);
   expect(other.isRunning(pluginName)).toBe(true);
 }, 120_000);

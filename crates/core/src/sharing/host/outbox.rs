@@ -116,6 +116,11 @@ impl Outbox {
         }
     }
 
+    /// Whether what is pushed is lost, until the session reads.
+    pub const fn is_resync_due(&self) -> bool {
+        self.is_resync_due
+    }
+
     /// Changes when a detail is lost.
     pub const fn losses(&self) -> u64 {
         self.losses

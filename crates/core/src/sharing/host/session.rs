@@ -144,8 +144,9 @@ impl Session {
         self.outbox.losses()
     }
 
+    /// Whether lines may follow. In front of a resync they would be lost.
     pub const fn takes_lines(&self) -> bool {
-        self.outbox.bytes() < LINES_MAX
+        self.outbox.bytes() < LINES_MAX && !self.outbox.is_resync_due()
     }
 
     /// Whether everything was written that can be.
