@@ -2,11 +2,11 @@
 //! folder where others can write, so nothing is trusted before it was checked.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::geteuid;
 
@@ -44,6 +44,12 @@ impl Unfit {
             Self::Refused(errno) => errno as i32,
         }
     }
+}
+
+/// # Errors
+/// Errors of open(2).
+pub fn open_folder(path: &Path) -> Result<OwnedFd, Errno> {
+    openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// Opens or makes the file for appending, and closes it to other users.

@@ -12,8 +12,6 @@ use ally_base::log_file::{self, Unfit};
 use ally_base::text::errno_name;
 use ally_base::wire::LogNote;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::Mode;
 
 use super::drops::Drops;
 use super::live::{Live, first_line};
@@ -245,8 +243,7 @@ impl LogFile {
         let name = self.rotation.name.clone();
         let file = match log_file::open(&self.rotation.folder, &name) {
             Err(Unfit::Refused(Errno::ENOENT)) => {
-                let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-                self.rotation.folder = openat(AT_FDCWD, &self.folder_path, flags, Mode::empty())?;
+                self.rotation.folder = log_file::open_folder(&self.folder_path)?;
                 log_file::open(&self.rotation.folder, &name)?
             }
             opened => opened?,

@@ -316,16 +316,33 @@ fn a_follower_that_keeps_the_newest_parts_from_a_flood_and_reads_the_tail_later(
 }
 
 #[test]
-fn a_follower_that_is_to_read_the_tail_anew_gets_everything_that_is_kept_and_what_follows_once() {
+fn lines_that_were_lost_behind_a_follower_come_once_more_in_front_of_those_that_wait() {
     let (tail, process) = running();
     let reader = Reader::new(&tail, 1_000, true);
     tail.append(process, Stdout, b"one\ntwo\n");
-    assert_eq!(reader.texts(), ["one", "two"]);
-    tail.append(process, Stdout, b"three\n");
-    reader.follower.part();
-    assert!(reader.follower.take_parted());
-    tail.follow(1_000, &reader.follower);
-    assert_eq!(reader.texts(), ["one", "two", "three"]);
-    tail.append(process, Stdout, b"four\n");
-    assert_eq!(reader.texts(), ["four"]);
+    tail.append(process, Stderr, b"fault\n");
+    assert_eq!(reader.texts(), ["one", "two", "fault"]);
+    tail.append(process, Stdout, b"three\nfo");
+    tail.repeat(1_000, &reader.follower);
+    assert_eq!(reader.texts(), ["one", "two", "fault", "three"]);
+    tail.append(process, Stdout, b"ur\n");
+    tail.repeat(2, &reader.follower);
+    assert_eq!(reader.texts(), ["three", "four"]);
+    tail.repeat(0, &reader.follower);
+    assert_eq!(reader.texts(), <[String; 0]>::default());
+    // Of another output.
+    Tail::default().repeat(1_000, &reader.follower);
+    assert_eq!(reader.texts(), <[String; 0]>::default());
+}
+
+#[test]
+fn what_a_slow_reader_has_lost_is_counted_also_when_lines_come_once_more() {
+    let (tail, process) = running();
+    let reader = Reader::new(&tail, 1_000, true);
+    for number in 0..5_000_u32 {
+        tail.append(process, Stdout, format!("{number}\n").as_bytes());
+    }
+    tail.repeat(1_000, &reader.follower);
+    let Batch { dropped, lines, .. } = reader.follower.take(usize::MAX);
+    assert_eq!((dropped, lines.len()), (1_000, 4_000));
 }

@@ -79,14 +79,15 @@ impl Connection {
         }
     }
 
-    /// The lines with their ends, up to this one.
-    fn lines_until(&mut self, last: &str) -> Vec<(String, u64)> {
+    /// So many lines with their ends. Those that come with the last one are left out.
+    fn lines(&mut self, count: usize) -> Vec<(String, u64)> {
         let mut all: Vec<(String, u64)> = Vec::new();
-        while all.last().is_none_or(|(text, _)| text != last) {
+        while all.len() < count {
             if let Push::Lines { lines, .. } = self.next().expect("the line comes") {
                 all.extend(lines.into_iter().map(|line| (line.text, line.end)));
             }
         }
+        all.truncate(count);
         all
     }
 
@@ -140,12 +141,12 @@ fn a_session_that_reconnects_gets_every_line_that_is_kept_once_more() {
     world.session().start(&world.config("other")).unwrap();
     let mut first = Connection::new(&world, Ask::Session);
     first.start_with(1, world.config_of("plugin", "seq 3; exec sleep 60"));
-    let lines = first.lines_until("3");
+    let lines = first.lines(3);
     assert_eq!(lines, [("1".to_owned(), 2), ("2".to_owned(), 4), ("3".to_owned(), 6)]);
     first.ask(2, Call::Reconnect);
     first.await_end();
     let mut second = Connection::new(&world, Ask::Resume(first.token));
-    assert_eq!(second.lines_until("3"), lines);
+    assert_eq!(second.lines(3), lines);
 }
 
 #[test]
@@ -187,6 +188,25 @@ fn deaf_session(world: &World) -> (Connection, i32) {
     connection.ask(2, Call::Wait { plugin: "plugin".to_owned() });
     assert!(!within(Duration::from_millis(500), || !lives(daemon)));
     (connection, daemon)
+}
+
+/// The host finds the connection broken while lines come, which must wait for the next one.
+#[test]
+fn a_session_gets_every_line_that_is_kept_after_a_failed_write_of_the_host() {
+    let world = World::new();
+    world.session().start(&world.config("other")).unwrap();
+    let mut first = Connection::new(&world, Ask::Session);
+    first.start_with(1, world.config_of("plugin", "seq 3; while sleep 0.01; do echo more; done"));
+    assert_eq!(first.lines(3).len(), 3);
+    first.stream.shutdown(Shutdown::Read).unwrap();
+    first.ask(2, Call::Wait { plugin: "plugin".to_owned() });
+    // Lines come meanwhile.
+    assert!(!within(Duration::from_millis(300), || false));
+    first.ask(3, Call::Reconnect);
+    first.await_end();
+    let mut second = Connection::new(&world, Ask::Resume(first.token));
+    let lines = [("1", 2), ("2", 4), ("3", 6), ("more", 11), ("more", 16)];
+    assert_eq!(second.lines(5), lines.map(|(text, end)| (text.to_owned(), end)));
 }
 
 #[test]

@@ -115,8 +115,8 @@ impl Plugin {
         let Some(feed) = self.feeds.get_mut(&id) else { return };
         while session.takes_lines() {
             if std::mem::replace(&mut feed.losses, session.losses()) != session.losses() {
-                // It gets everything that is kept once more, in order, and leaves out what it has.
-                feed.follower.part();
+                // In order, so that what comes later does not hide them. It leaves out what it has.
+                manager.repeat(&self.name, KEPT_LINES, &feed.follower);
             }
             if feed.follower.take_parted() {
                 manager.follow_again(&self.name, KEPT_LINES, &feed.follower);

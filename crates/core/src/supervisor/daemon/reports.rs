@@ -155,6 +155,7 @@ impl Task {
         let is_serving = generation == self.serving;
         if let Some(attempt) = self.attempt(generation) {
             attempt.process = None;
+            attempt.log_watch = None;
             attempt.end_notifications();
             attempt.pumps.take().into_iter().for_each(Pumps::end);
             if is_serving {

@@ -73,6 +73,13 @@ impl Manager {
         Ok(follower)
     }
 
+    /// The last lines once more, for a follower whose reader has lost some: [`Tail::repeat`](crate::supervisor::Tail::repeat).
+    pub fn repeat(&self, name: &str, lines: usize, follower: &Follower) {
+        if let Some(daemon) = self.context.daemons.get_known(name) {
+            daemon.tail.repeat(lines, follower);
+        }
+    }
+
     /// Follows the output anew, for a follower that has parted from it.
     pub fn follow_again(&self, name: &str, lines: usize, follower: &Arc<Follower>) {
         if let Some(daemon) = self.context.daemons.get_known(name) {

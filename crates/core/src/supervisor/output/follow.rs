@@ -119,13 +119,6 @@ impl Follower {
         self.lock().wants = if on { Wants::Newest } else { Wants::All };
     }
 
-    /// Lines were lost behind the reader. It is to follow the tail anew, and leaves out what it has.
-    pub fn part(&self) {
-        let mut queue = self.lock();
-        queue.lines = VecDeque::new();
-        (queue.bytes, queue.dropped, queue.parted) = (0, 0, true);
-    }
-
     /// Whether lines came that the reader gets by following the tail anew. It is then as before its first line.
     pub fn take_parted(&self) -> bool {
         std::mem::take(&mut self.lock().parted)
@@ -170,6 +163,22 @@ impl Follower {
         true
     }
 
+    /// Puts lines of this output that were taken in front of those that wait.
+    pub(super) fn put_back(&self, output: u64, lines: impl Iterator<Item = Line>) {
+        let mut queue = self.lock();
+        // One that has parted gets everything anew.
+        if queue.parted || queue.output != output {
+            return;
+        }
+        let first = |stream| queue.lines.iter().find(|line| line.stream == stream).map_or(u64::MAX, |line| line.end);
+        let firsts = [Stream::Stdout, Stream::Stderr].map(first);
+        let taken: Vec<Line> = lines.filter(|line| line.end < firsts[line.stream as usize]).collect();
+        for line in taken.into_iter().rev() {
+            queue.bytes += line.text.len();
+            queue.lines.push_front(line);
+        }
+    }
+
     pub(super) fn name_process(&self, process: u64, pid: Pid) {
         let mut queue = self.lock();
         for line in queue.lines.iter_mut().filter(|line| line.process == process) {
@@ -210,11 +219,7 @@ impl Following {
     }
 
     pub fn add(&mut self, follower: &Arc<Follower>) {
-        let follower = Arc::downgrade(follower);
-        // One that has parted is there until the next line.
-        if !self.followers.iter().any(|other| other.ptr_eq(&follower)) {
-            self.followers.push(follower);
-        }
+        self.followers.push(Arc::downgrade(follower));
     }
 
     /// `line`: gives a text and its end their stream, time and process.

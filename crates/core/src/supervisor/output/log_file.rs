@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,9 +151,7 @@ fn open_folder(folder: &Path, envs_dir: &Path) -> Result<OwnedFd, Failure> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| Failure::call("mkdir", folder, error))?;
     }
-    let mut options = File::options();
-    options.read(true).custom_flags(libc::O_DIRECTORY);
-    Ok(options.open(folder).map_err(|error| Failure::call("open", folder, error))?.into())
+    log_file::open_folder(folder).map_err(|errno| Failure::call("open", folder, errno))
 }
 
 fn unfit_failure(path: &Path, unfit: Unfit) -> Failure {

@@ -18,6 +18,8 @@ use crate::supervisor::runtime::{AbortOnDrop, FolderChanges, Work, off_thread};
 /// From a change of the file's names to the look. A rotation is over by then, and mostly an `rm -r` of the folder, whose last step
 /// fails if the folder has a file again. The new file is promised within a second.
 const SETTLED: Duration = Duration::from_millis(700);
+/// After a look for which the system was short of descriptors, watches or room on the disk, which no event ends.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 struct Place {
     config: LogConfig,
@@ -42,12 +44,15 @@ impl LogWatch {
 async fn keep_in_place(mut place: Arc<Place>, reopened: Arc<Notify>) {
     let mut changes = None;
     loop {
-        // If the file is unfit, its next change is awaited, and if it is gone, the log process, which reports the problem.
-        if let Some(Some((file, folder))) = look(&place, open).await {
+        let Some(opened) = look(&place, open).await else { return };
+        // An unfit file may become fit by a change of its names. Without a folder the log process tells that there is one again.
+        let mut is_short = matches!(opened, Err(Unfit::Refused(errno)) if errno != Errno::ENOENT);
+        if let Ok((file, folder)) = opened {
             if let Some(folder) = folder {
                 place = Arc::new(Place { config: place.config.clone(), folder });
             }
             changes = FolderChanges::of_file(&file).ok();
+            is_short = changes.is_none();
             // It may have been moved before the watch began.
             if look(&place, move |place| is_in_place(place, &file)).await != Some(true) {
                 sleep(SETTLED).await;
@@ -63,6 +68,7 @@ async fn keep_in_place(mut place: Arc<Place>, reopened: Arc<Notify>) {
         tokio::select! {
             () = changed => {}
             () = reopened.notified() => {}
+            () = sleep(RETRY_INTERVAL), if is_short => {}
         }
         sleep(SETTLED).await;
     }
@@ -75,14 +81,14 @@ async fn look<T: Send + 'static>(place: &Arc<Place>, read: impl FnOnce(&Place) -
 }
 
 /// Opens the file, or makes it. If the folder was removed: in the one that has its path now, as the log process does.
-fn open(place: &Place) -> Option<(File, Option<OwnedFd>)> {
+fn open(place: &Place) -> Result<(File, Option<OwnedFd>), Unfit> {
     let name = place.config.name();
     match log_file::open(&place.folder, name) {
         Err(Unfit::Refused(Errno::ENOENT)) => {
-            let folder = OwnedFd::from(File::open(place.config.folder()).ok()?);
-            Some((log_file::open(&folder, name).ok()?, Some(folder)))
+            let folder = log_file::open_folder(place.config.folder())?;
+            Ok((log_file::open(&folder, name)?, Some(folder)))
         }
-        opened => Some((opened.ok()?, None)),
+        opened => Ok((opened?, None)),
     }
 }
 

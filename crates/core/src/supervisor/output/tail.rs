@@ -208,6 +208,13 @@ impl Tail {
         }
     }
 
+    /// Gives a live follower the last `count` lines once more, as far as they do not wait for its reader: they were lost behind it.
+    pub fn repeat(&self, count: usize, follower: &Follower) {
+        let inner = self.lock();
+        let lines = inner.read(|_| true, count.min(TAIL_LINES), TAIL_BYTES).lines;
+        follower.put_back(self.number, lines.into_iter().map(|line| Line { pid: inner.pid_of(line.process), ..line }));
+    }
+
     /// Whether somebody follows.
     pub fn is_followed(&self) -> bool {
         self.lock().following.as_ref().is_some_and(Following::is_followed)
