@@ -27,7 +27,9 @@ test('healthcheck.probe http: fails at another status, and error, lastError and 
   const events = record(manager);
   const go = world.path('go');
   fs.writeFileSync(go, '');
-  await started(manager, answers('socket', 'unavailable-until', go), { probe: http(), retries: 2 });
+  // The next readiness would end `lastError`.
+  const restart = { delay: 60_000 };
+  await started(manager, answers('socket', 'unavailable-until', go), { probe: http(), retries: 2 }, { restart });
   await checks(events, 1, healthy);
   fs.unlinkSync(go);
   await until(() => events.of('restart').length > 0);

@@ -5,7 +5,6 @@ const { record } = require('../helpers/events');
 const { testOnLinux } = require('../helpers/needs');
 const { alive, environment, stat } = require('../helpers/proc');
 const { failure } = require('../helpers/promises');
-const { runsAnew } = require('../helpers/runs-anew');
 const { until } = require('../helpers/until');
 const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 const { LEAVES_A_STRAY, shell, useCommands } = require('./commands');
@@ -86,7 +85,12 @@ test('readiness exec: a start that is stopped ends the command', async () => {
 test('healthcheck.probe exec: failed checks, then a restart with reason unhealthy', async () => {
   const manager = world.manager();
   const events = record(manager);
-  const { marker, leader } = await checkedBy('[ ! -e "$1.sick" ] || { echo disk full; exit 3; }', { manager, healthcheck: { retries: 2 } });
+  const { marker, leader } = await checkedBy('[ ! -e "$1.sick" ] || { echo disk full; exit 3; }', {
+    manager,
+    healthcheck: { retries: 2 },
+    // The next readiness would end `lastError`.
+    restart: { delay: 60_000 },
+  });
   await until(() => events.of('health').length >= 3);
   expect(events.of('health').every(({ healthy }) => healthy)).toBe(true);
   fs.writeFileSync(`${marker}.sick`, '');
@@ -100,8 +104,8 @@ test('healthcheck.probe exec: failed checks, then a restart with reason unhealth
     'unhealthy after 2 failed health checks: exit code 3: disk full (probe exec, after ',
   );
   fs.unlinkSync(`${marker}.sick`);
-  await until(() => runsAnew(manager, 'plugin', leader.pid));
-  expect(manager.getProcessInfo('plugin').lastExit.reason).toBe('unhealthy');
+  await manager.startProcess(manager.getProcessInfo('plugin').config);
+  expect(manager.getProcessInfo('plugin').lastExit).toMatchObject({ pid: leader.pid, reason: 'unhealthy' });
 });
 
 test('healthcheck.probe exec: a check that takes longer than timeout is stopped with its tree', async () => {
