@@ -104,6 +104,7 @@ test('healthcheck.probe exec: failed checks, then a restart with reason unhealth
     'unhealthy after 2 failed health checks: exit code 3: disk full (probe exec, after ',
   );
   fs.unlinkSync(`${marker}.sick`);
+  await until(() => manager.getState('plugin') === 'starting');
   await manager.startProcess(manager.getProcessInfo('plugin').config);
   expect(manager.getProcessInfo('plugin').lastExit).toMatchObject({ pid: leader.pid, reason: 'unhealthy' });
 });
