@@ -1,6 +1,7 @@
 'use strict';
 
 const fs = require('node:fs');
+const { useCli } = require('../helpers/cli');
 const { alive, identify } = require('../helpers/proc');
 const { record } = require('../helpers/events');
 const { failure } = require('../helpers/promises');
@@ -10,6 +11,7 @@ const { expectNothingLeft, useWorld } = require('../helpers/use-world');
 const { useSessions } = require('./sessions');
 
 const world = useWorld();
+const cli = useCli(world);
 const { folder, shared, host, hostGone, started, kill, value } = useSessions(world);
 
 test('shared: two processes have one daemon, which the last one stops', async () => {
@@ -169,6 +171,20 @@ test('shared.linger does not count once the files of the host are removed', asyn
   expect(await owner.asks('stopProcess', 'plugin')).toEqual({});
   await until(() => !alive(daemon), 3_000, 'the daemon is gone');
   expect(await value(owner, 'getState', 'plugin')).toBe('stopped');
+});
+
+test('shared: daemons go on when envsDir is renamed, and sessions and ally-daemons find them under the new path', async () => {
+  const config = shared('plugin', ['serves.py'], { socketPath: world.path('plugin.sock') });
+  const envsDir = world.path('renamed');
+  const [before, after] = [world.manager(), world.manager({ envsDir })];
+  await before.startProcess(config);
+  const pid = before.getPid('plugin');
+  fs.renameSync(world.envsDir, envsDir);
+  await after.startProcess(config);
+  expect([before, after].map((manager) => manager.getPid('plugin'))).toEqual([pid, pid]);
+  const { code, stdout } = await cli(['ps', '--json'], { envsDir });
+  expect([code, JSON.parse(stdout)]).toMatchObject([0, { daemons: [{ name: 'plugin', state: 'running', pid }] }]);
+  for (const manager of [before, after]) await manager.stopProcess('plugin');
 });
 
 const onConnect = (changes) => shared('plugin', ['serves-descriptor-3.py', 'one'], { socket: 'manager', start: 'onConnect', ...changes });

@@ -132,9 +132,10 @@ test.each([
   await manager.stopProcess('plugin');
   if (end === 'kept') await printed(other, 2 * count - 1);
   else if (end === 'killed') {
-    const [{ pid }] = await other.startProcess(config).then(() => [host()]);
-    signal(identify(pid), 'SIGKILL');
-    await until(() => other.isRunning('plugin') && host()?.pid !== pid);
+    await other.startProcess(config);
+    const former = host();
+    signal(former, 'SIGKILL');
+    await until(() => other.isRunning('plugin') && host()?.pid !== former.pid);
     await other.stopProcess('plugin');
   }
   await manager.startProcess(config);
@@ -147,7 +148,7 @@ test.each([
   expect(followed).toEqual(all);
 });
 
-test('logs that follow end when the plugin is started as an exclusive one, and not when that is refused', async () => {
+test('logs that follow end when a shared plugin is started as an exclusive one and back, and not when that is refused', async () => {
   const [manager, other] = [world.manager(), world.manager()];
   const config = shared('plugin', ['prints-by-and-by.py', 1]);
   const { shared: _, ...exclusive } = config;
@@ -164,5 +165,8 @@ test('logs that follow end when the plugin is started as an exclusive one, and n
   const ended = logs.next();
   await manager.startProcess(exclusive);
   await expect(ended).resolves.toEqual({ done: true, value: undefined });
+  const back = manager.logs('plugin', { lines: 0, follow: true });
   await manager.stopProcess('plugin');
+  await manager.startProcess(config);
+  await expect(back.next()).resolves.toEqual({ done: true, value: undefined });
 });

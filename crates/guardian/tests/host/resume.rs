@@ -11,7 +11,7 @@ use ally_core::sharing::protocol::{Ask, Call, Inbound, Push, Request, Start, TO_
 use ally_core::supervisor::OwnerLimits;
 
 use crate::greeting::{answer_with_rest, greeting};
-use crate::support::{World, lives, within};
+use crate::support::{Session, World, lives, within};
 
 /// A session that says what a test wants it to say.
 struct Connection {
@@ -134,13 +134,21 @@ fn a_session_that_reconnects_after_a_protocol_error_has_its_daemon() {
     }
 }
 
+/// A session beside another one. Both have the daemon, which prints 1, 2 and 3 at first.
+fn session_of(world: &World, script: &str) -> (Connection, Session) {
+    let config = world.config_of("plugin", &format!("seq 3; {script}"));
+    let other = world.session();
+    other.start(&config).unwrap();
+    let mut connection = Connection::new(world, Ask::Session);
+    connection.start_with(1, config);
+    (connection, other)
+}
+
 /// Lines that were on their way are lost with a connection.
 #[test]
 fn a_session_that_reconnects_gets_every_line_that_is_kept_once_more() {
     let world = World::new();
-    world.session().start(&world.config("other")).unwrap();
-    let mut first = Connection::new(&world, Ask::Session);
-    first.start_with(1, world.config_of("plugin", "seq 3; exec sleep 60"));
+    let (mut first, _other) = session_of(&world, "exec sleep 60");
     let lines = first.lines(3);
     assert_eq!(lines, [("1".to_owned(), 2), ("2".to_owned(), 4), ("3".to_owned(), 6)]);
     first.ask(2, Call::Reconnect);
@@ -194,14 +202,13 @@ fn deaf_session(world: &World) -> (Connection, i32) {
 #[test]
 fn a_session_gets_every_line_that_is_kept_after_a_failed_write_of_the_host() {
     let world = World::new();
-    world.session().start(&world.config("other")).unwrap();
-    let mut first = Connection::new(&world, Ask::Session);
-    first.start_with(1, world.config_of("plugin", "seq 3; while sleep 0.01; do echo more; done"));
+    let (mut first, other) = session_of(&world, "while sleep 0.01; do echo more; done");
     assert_eq!(first.lines(3).len(), 3);
     first.stream.shutdown(Shutdown::Read).unwrap();
     first.ask(2, Call::Wait { plugin: "plugin".to_owned() });
-    // Lines come meanwhile.
-    assert!(!within(Duration::from_millis(300), || false));
+    let printed = || other.router.output("plugin", 1_000).len();
+    let before = printed();
+    assert!(within(Duration::from_secs(10), || printed() > before + 10), "lines come meanwhile");
     first.ask(3, Call::Reconnect);
     first.await_end();
     let mut second = Connection::new(&world, Ask::Resume(first.token));

@@ -69,20 +69,13 @@ async fn read_output(target: &Target, plugin: &str, lines: usize, live: bool, ta
     let lines = u32::try_from(lines).unwrap_or(u32::MAX);
     let call = Call::Output { plugin: plugin.to_owned(), lines, follow: live };
     link.write.write_all(&encode(&Request { id: ONLY, oldest: ONLY, call }, TO_HOST_MAX)?).await.ok()?;
-    let (mut writer, mut read) = (None, [0; 2]);
+    let mut writer = None;
     loop {
         while let Some(push) = link.inbound.next_message::<Push>().ok()? {
             match push {
                 Push::Lines { dropped, lines, .. } => {
                     tail.count_dropped_lines(dropped);
-                    for line in lines {
-                        // After a loss the host sends what it keeps once more.
-                        let read = &mut read[line.stream as usize];
-                        if line.end > *read {
-                            *read = line.end;
-                            add(tail, &mut writer, line);
-                        }
-                    }
+                    lines.into_iter().for_each(|line| add(tail, &mut writer, line));
                 }
                 Push::Answer { outcome, .. } if !live || outcome.is_err() => return None,
                 Push::Detached { .. } | Push::Leaving { .. } => return None,

@@ -29,7 +29,7 @@ pub struct Feed {
     pub follower: Arc<Follower>,
     /// `None`: somebody listens.
     pace: Option<Pace>,
-    /// Of the session, when the follower began.
+    /// [`Session::losses`] at the last look.
     losses: u64,
 }
 
@@ -115,7 +115,7 @@ impl Plugin {
         let Some(feed) = self.feeds.get_mut(&id) else { return };
         while session.takes_lines() {
             if std::mem::replace(&mut feed.losses, session.losses()) != session.losses() {
-                // In order, so that what comes later does not hide them. It leaves out what it has.
+                // Before what comes next: the session leaves out what lies in front of its last line.
                 manager.repeat(&self.name, KEPT_LINES, &feed.follower);
             }
             if feed.follower.take_parted() {

@@ -25,7 +25,7 @@ pub struct Outbox {
     losable: usize,
     /// Messages that were lost since the last resync.
     lost: u64,
-    /// How often details were lost.
+    /// How often messages that waited were lost.
     losses: u64,
     /// Whether a resync must come before the next message.
     is_resync_due: bool,
@@ -36,7 +36,6 @@ impl Outbox {
         if class != Class::Answer && self.is_resync_due {
             // The resync tells what is, when it is sent.
             self.lost += 1;
-            self.losses += u64::from(class == Class::Detail);
             return;
         }
         self.count(class, frame.len());
@@ -121,7 +120,7 @@ impl Outbox {
         self.is_resync_due
     }
 
-    /// Changes when a detail is lost.
+    /// Changes when messages that waited are lost.
     pub const fn losses(&self) -> u64 {
         self.losses
     }

@@ -139,7 +139,7 @@ impl Session {
         self.connection > 1
     }
 
-    /// Changes when lines may be lost on their way.
+    /// Changes when lines that were sent may be lost.
     pub const fn losses(&self) -> u64 {
         self.outbox.losses()
     }

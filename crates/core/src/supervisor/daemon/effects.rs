@@ -19,7 +19,7 @@ use crate::supervisor::launch::{Launch, no_process};
 use crate::supervisor::manager::await_dependencies;
 use crate::supervisor::metrics::{exceeds, sample_at_ready};
 use crate::supervisor::notify::NotifySocket;
-use crate::supervisor::output::{LineMatch, LogPlace, LogWatch, Pumps, open_log, receive_notes};
+use crate::supervisor::output::{LineMatch, LogPlace, LogWatch, OpenLog, Pumps, open_log, receive_notes};
 use crate::supervisor::ownership::{Lease, LeaseGuard, LockFile, SpawnReport, living_leader, reported_leader};
 use crate::supervisor::probe::{ProbedDaemon, ReadinessStatus, await_other_socket, await_ready, check};
 use crate::supervisor::report::log;
@@ -223,8 +223,8 @@ impl Task {
         };
         let Some(attempt) = self.attempts.iter().find(|attempt| attempt.generation == generation) else { return };
         let job = Arc::clone(attempt.told());
-        let log = attempt.log.as_ref().map(|log| Ok::<_, io::Error>((log.try_clone()?, log.folder.try_clone()?))).transpose();
-        let (log, log_folder) = match log {
+        let start_watch = |(log, logs): (&OpenLog, _)| Ok::<_, io::Error>((log.try_clone()?, LogWatch::start(logs, &log.folder)?));
+        let (log, log_watch) = match attempt.log.as_ref().zip(job.config.logs.as_ref()).map(start_watch).transpose() {
             Ok(log) => log.unzip(),
             Err(error) => return self.feed(Event::SpawnFailed { generation, failure: no_process(&job, &error) }),
         };
@@ -236,7 +236,6 @@ impl Task {
         // Before the spawn, so that it sees the first line.
         let line_match = LineMatch::of(&job.config.readiness).map(Arc::new);
         let owner_death = self.context.options.owner_death;
-        let log_watch = job.config.logs.as_ref().zip(log_folder).map(|(logs, folder)| LogWatch::start(logs, folder));
         let launch = Launch::build(&job, owner_death, lease, notify.as_deref(), listener, log).and_then(|launch| {
             let pumps = Pumps::start(launch.outputs, &self.daemon.tail, beside, &self.daemon.reporter, line_match.as_ref())?;
             if let (Some(notes), Some(logs), Some(watch)) = (launch.log_notes, &job.config.logs, &log_watch) {

@@ -52,7 +52,7 @@ impl Task {
                 if let Some(held) = held {
                     self.held = Some(*held);
                 }
-                // It is an exclusive plugin now.
+                // Nothing refuses the start any more, so the name is that of an exclusive plugin.
                 if let Some(shared) = self.context.shared_plugins() {
                     shared.end_following(&self.daemon.name);
                 }

@@ -132,8 +132,8 @@ impl Manager {
         OwnerLimits::now(self.turn.read(), config.umask.is_none())
     }
 
-    /// Two plugins must not write one log file. Another owner is found by the lock of the file.
-    /// Socket and log file must not be files of the record, and the log file not that of another plugin.
+    /// Socket and log file must not be files of the record, and the log file not that of another plugin. Another owner of the log file
+    /// is found by its lock.
     pub(super) fn check_files(&self, config: &ProcessConfig) -> Result<(), Failure> {
         let folder = self.context.options.envs_dir.join(&config.plugin_name);
         let files = [("socketPath", Some(&config.socket_path)), ("logs.file", config.logs.as_ref().map(|logs| &logs.file))];

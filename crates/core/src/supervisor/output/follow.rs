@@ -163,7 +163,7 @@ impl Follower {
         true
     }
 
-    /// Puts lines of this output that were taken in front of those that wait.
+    /// Puts lines in front of those that wait, if the follower has taken them. They are at most what the tail keeps.
     pub(super) fn put_back(&self, output: u64, lines: impl Iterator<Item = Line>) {
         let mut queue = self.lock();
         // One that has parted gets everything anew.

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::future::pending;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,9 +36,12 @@ pub struct LogWatch {
 }
 
 impl LogWatch {
-    pub fn start(config: &LogConfig, folder: OwnedFd) -> Self {
-        let (place, reopened) = (Arc::new(Place { config: config.clone(), folder }), Arc::new(Notify::new()));
-        Self { _task: AbortOnDrop::spawn(keep_in_place(place, Arc::clone(&reopened))), reopened }
+    /// # Errors
+    /// EMFILE.
+    pub fn start(config: &LogConfig, folder: &OwnedFd) -> io::Result<Self> {
+        let place = Arc::new(Place { config: config.clone(), folder: folder.try_clone()? });
+        let reopened = Arc::new(Notify::new());
+        Ok(Self { _task: AbortOnDrop::spawn(keep_in_place(place, Arc::clone(&reopened))), reopened })
     }
 }
 
@@ -45,7 +49,8 @@ async fn keep_in_place(mut place: Arc<Place>, reopened: Arc<Notify>) {
     let mut changes = None;
     loop {
         let Some(opened) = look(&place, open).await else { return };
-        // An unfit file may become fit by a change of its names. Without a folder the log process tells that there is one again.
+        // A change of its names may make an unfit file fit. If the folder is gone, the log process tells when it has another one.
+        let mut is_moved = false;
         let mut is_short = matches!(opened, Err(Unfit::Refused(errno)) if errno != Errno::ENOENT);
         if let Ok((file, folder)) = opened {
             if let Some(folder) = folder {
@@ -53,24 +58,24 @@ async fn keep_in_place(mut place: Arc<Place>, reopened: Arc<Notify>) {
             }
             changes = FolderChanges::of_file(&file).ok();
             is_short = changes.is_none();
-            // It may have been moved before the watch began.
-            if look(&place, move |place| is_in_place(place, &file)).await != Some(true) {
-                sleep(SETTLED).await;
-                continue;
-            }
+            // Before the watch began.
+            is_moved = look(&place, move |place| is_in_place(place, &file)).await != Some(true);
         }
-        let changed = async {
-            match &changes {
-                Some(changes) => changes.next().await,
-                None => pending().await,
+        if !is_moved {
+            tokio::select! {
+                () = next(changes.as_ref()) => {}
+                () = reopened.notified() => {}
+                () = sleep(RETRY_INTERVAL), if is_short => {}
             }
-        };
-        tokio::select! {
-            () = changed => {}
-            () = reopened.notified() => {}
-            () = sleep(RETRY_INTERVAL), if is_short => {}
         }
         sleep(SETTLED).await;
+    }
+}
+
+async fn next(changes: Option<&FolderChanges>) {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => pending().await,
     }
 }
 

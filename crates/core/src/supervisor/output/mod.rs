@@ -7,6 +7,7 @@ mod lines;
 mod log_file;
 mod log_watch;
 mod pump;
+mod reading;
 mod tail;
 mod times;
 

@@ -8,7 +8,7 @@ use memchr::{memchr, memrchr, memrchr_iter};
 use serde::{Deserialize, Serialize};
 
 use super::follow::{Follower, Following, Line};
-use super::lines::Splitter;
+use super::reading::Reading;
 use super::times::Times;
 use crate::model::{Pid, Stream};
 use crate::supervisor::runtime::clock;
@@ -76,7 +76,7 @@ struct Inner {
 }
 
 pub struct Tail {
-    /// Within this process.
+    /// Names this output within the process.
     number: u64,
     inner: Mutex<Inner>,
 }
@@ -266,20 +266,21 @@ impl Inner {
     /// Reads the last lines. The splitters have what is behind the last newline.
     fn read(&self, wanted: impl Fn(&Chunk) -> bool, count: usize, limit: usize) -> Reading {
         let starts = self.starts(&wanted, count);
-        let mut reading = Reading { count, limit, ..Reading::default() };
+        let mut reading = Reading::new(count, limit);
         // Per stream: whether the bytes so far belong to a line with a dropped beginning. Such a line is discarded at its
         // newline. A stream without any newline is kept.
         let mut truncated = [None, None];
         let mut position = self.end - self.bytes as u64;
-        let mut positions = self.counts.bytes;
+        // The same for the bytes of each stream.
+        let mut ends = self.counts.bytes;
         for chunk in &self.chunks {
-            positions[chunk.stream as usize] -= chunk.bytes.len() as u64;
+            ends[chunk.stream as usize] -= chunk.bytes.len() as u64;
         }
         for (index, chunk) in self.chunks.iter().enumerate() {
             let begin = position;
             position += chunk.bytes.len() as u64;
             let stream = chunk.stream as usize;
-            positions[stream] += chunk.bytes.len() as u64;
+            ends[stream] += chunk.bytes.len() as u64;
             let start = starts[stream];
             if index < start.0 || !wanted(chunk) {
                 continue;
@@ -297,8 +298,8 @@ impl Inner {
                 *truncated = false;
             }
             let position = begin + (chunk.bytes.len() - bytes.len()) as u64;
-            reading.splitters[stream].seek(positions[stream] - bytes.len() as u64);
-            self.times.cut(position, bytes, self.read_at[stream], |bytes, at| reading.feed(chunk, bytes, at));
+            reading.splitters[stream].seek(ends[stream] - bytes.len() as u64);
+            self.times.cut(position, bytes, self.read_at[stream], |bytes, at| reading.feed(chunk.stream, chunk.process, bytes, at));
             if chunk.ends_line {
                 reading.end_line(chunk.stream);
             }
@@ -426,47 +427,5 @@ impl Inner {
             }
         }
         starts.map(|start| start.unwrap_or(OLDEST))
-    }
-}
-
-/// The lines that were read so far, bounded in number and bytes.
-#[derive(Default)]
-struct Reading {
-    count: usize,
-    limit: usize,
-    lines: VecDeque<Line>,
-    size: usize,
-    splitters: [Splitter; 2],
-    /// Per stream: process and time of the last bytes.
-    last: [(u64, f64); 2],
-}
-
-impl Reading {
-    fn feed(&mut self, chunk: &Chunk, bytes: &[u8], at: f64) {
-        let stream = chunk.stream as usize;
-        self.last[stream] = (chunk.process, at);
-        let mut splitter = std::mem::take(&mut self.splitters[stream]);
-        splitter.feed(bytes, |text, end| self.keep(chunk.stream, text, end));
-        self.splitters[stream] = splitter;
-    }
-
-    fn end_line(&mut self, stream: Stream) {
-        if let Some((text, end)) = self.splitters[stream as usize].rest() {
-            self.keep(stream, text, end);
-        }
-    }
-
-    fn end_lines(&mut self) {
-        [Stream::Stdout, Stream::Stderr].into_iter().for_each(|stream| self.end_line(stream));
-    }
-
-    fn keep(&mut self, stream: Stream, text: String, end: u64) {
-        let (process, at) = self.last[stream as usize];
-        self.size += text.len() + 1;
-        self.lines.push_back(Line { stream, text, end, at, process, pid: None });
-        while self.lines.len() > self.count || (self.size > self.limit && self.lines.len() > 1) {
-            let Some(oldest) = self.lines.pop_front() else { break };
-            self.size -= oldest.text.len() + 1;
-        }
     }
 }

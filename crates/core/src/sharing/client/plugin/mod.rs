@@ -86,7 +86,7 @@ pub struct Resynced {
     pub host: Pid,
 }
 
-/// What a tail has come from. Pids are used again, and each host numbers its outputs from 1.
+/// An output in a host. Pids are used again, and each host numbers its outputs from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Source {
     pub host: Pid,
@@ -145,8 +145,9 @@ pub struct Plugin {
     attached_at: f64,
     /// The host that has told of the plugin last.
     host: Pid,
+    /// What the newest lines of the tail have come from.
     source: Source,
-    /// Per stream: the end of the last line from there.
+    /// Per stream: the end of the last line of `source`.
     read: [u64; 2],
     resync: Resync,
     /// The start waits for what the plugin depends on, and was not sent.
